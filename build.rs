@@ -1,0 +1,216 @@
+//! Turns `proto/` into Rust, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that have
+//! code, the routes of those that have none, and the descriptor set for reflection.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorSet;
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor, Value};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const FILES: [&str; 2] = ["orders/v1/order_service.proto", "inventory/v1/inventory_service.proto"];
+const PACKAGES: [&str; 2] = ["orders.v1", "inventory.v1"];
+/// `ENCODING_PROTOBUF` of nats.gateway.v1.
+const PROTOBUF: i64 = 2;
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
+    let descriptors = compiler.encode_file_descriptor_set();
+    fs::write(out.join("descriptors.bin"), &descriptors)?;
+
+    let pool = DescriptorPool::decode(descriptors.as_slice())?;
+    let routes = Routes::read(&pool)?;
+    fs::write(out.join("routes.rs"), routes.source()?)?;
+
+    let files = FileDescriptorSet::decode(descriptors.as_slice())?;
+    messages_and_clients(files.clone())?;
+    servers(routes.strip(files), &out.join("servers"))?;
+    pbjson_build::Builder::new()
+        .register_descriptors(&descriptors)?
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .build(&PACKAGES.map(|package| format!(".{package}")))?;
+    Ok(())
+}
+
+fn messages_and_clients(files: FileDescriptorSet) -> Result<()> {
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .compile_fds(files)?;
+    Ok(())
+}
+
+/// The server traits, of the rpcs without a route: the others need no code.
+fn servers(files: FileDescriptorSet, out: &Path) -> Result<()> {
+    fs::create_dir_all(out)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(".orders.v1", "crate::orders::v1")
+        .extern_path(".inventory.v1", "crate::inventory::v1")
+        .out_dir(out)
+        .compile_fds(files)?;
+    Ok(())
+}
+
+/// The rpcs that carry a route.
+struct Routes {
+    methods: Vec<MethodDescriptor>,
+    option: ExtensionDescriptor,
+}
+
+impl Routes {
+    fn read(pool: &DescriptorPool) -> Result<Routes> {
+        let option = pool
+            .get_extension_by_name("nats.gateway.v1.route")
+            .ok_or("proto/nats/gateway/v1 has no route")?;
+        let methods = pool
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .filter(|method| method.options().has_extension(&option))
+            .collect();
+        Ok(Routes { methods, option })
+    }
+
+    fn strip(&self, mut files: FileDescriptorSet) -> FileDescriptorSet {
+        for file in &mut files.file {
+            let package = file.package().to_owned();
+            for service in &mut file.service {
+                let prefix = format!("{package}.{}", service.name());
+                service.method.retain(|method| {
+                    let name = format!("{prefix}.{}", method.name());
+                    !self.methods.iter().any(|routed| routed.full_name() == name)
+                });
+            }
+            file.service.retain(|service| !service.method.is_empty());
+        }
+        files
+    }
+
+    fn source(&self) -> Result<String> {
+        let mut source = String::new();
+        for method in &self.methods {
+            self.constant(method, &mut source)?;
+        }
+        let names: Vec<String> =
+            self.methods.iter().map(|method| format!("&{}", constant_name(method))).collect();
+        writeln!(
+            source,
+            "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];",
+            names.join(", ")
+        )?;
+        Ok(source)
+    }
+
+    fn constant(&self, method: &MethodDescriptor, source: &mut String) -> Result<()> {
+        let options = method.options();
+        let route = options.get_extension(&self.option);
+        let route = route.as_message().ok_or("the option route is not a message")?;
+        let subject = text(route, "subject")?;
+        check_subject(method, &subject)?;
+        let (service, rpc) = (method.parent_service().full_name(), method.name());
+        let name = constant_name(method);
+        let (request, reply) =
+            (rust_type(method.input().full_name()), rust_type(method.output().full_name()));
+        let json = number(route, "encoding")? != PROTOBUF;
+        writeln!(
+            source,
+            "/// The route of `{service}.{rpc}`.\npub const {name}: Route = Route {{ service: {service:?}, rpc: {rpc:?}, \
+             path: \"/{service}/{rpc}\", subject: {subject:?}, queue_group: {:?}, timeout: Duration::from_millis({}), \
+             retries: {}, repeatable: {}, internal: {}, json: {json}, \
+             request: recode_request::<{request}>, reply: recode_reply::<{request}> }};",
+            text(route, "queue_group")?,
+            millis(route)?,
+            number(route, "retries")?,
+            repeatable(&options),
+            route.get_field_by_name("internal").and_then(|value| value.as_bool()).unwrap_or(false),
+        )?;
+        let (to, from) = match (json, text(route, "body")?.as_str()) {
+            (false, _) => ("to_proto(self)".to_owned(), "from_proto(bytes)".to_owned()),
+            (true, "") => ("to_json(self)".to_owned(), "from_json(bytes)".to_owned()),
+            (true, body) if method.input().get_field_by_name(body).is_none() => {
+                return Err(format!("{}: the request has no field `{body}`", method.full_name()).into());
+            }
+            (true, body) => (
+                format!("to_json(&self.{body})"),
+                format!("Ok(Self {{ {body}: from_json(bytes)?, ..Default::default() }})"),
+            ),
+        };
+        writeln!(
+            source,
+            "impl Routed for {request} {{ type Reply = {reply}; const ROUTE: &'static Route = &{name}; \
+             fn to_payload(&self) -> Result<Vec<u8>, Mismatch> {{ {to} }} \
+             fn from_payload(bytes: &[u8]) -> Result<Self, Mismatch> {{ {from} }} }}",
+        )?;
+        Ok(())
+    }
+}
+
+fn check_subject(method: &MethodDescriptor, subject: &str) -> Result<()> {
+    let token = |token: &str| {
+        (1..=64).contains(&token.len())
+            && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
+    if subject.split('.').all(token) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: the subject {subject:?} has a token that is not [A-Za-z0-9_-]{{1,64}}",
+        method.full_name()
+    )
+    .into())
+}
+
+fn constant_name(method: &MethodDescriptor) -> String {
+    let mut name = String::new();
+    for letter in method.name().chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+fn repeatable(options: &DynamicMessage) -> bool {
+    let level = options.get_field_by_name("idempotency_level");
+    level.and_then(|level| level.as_enum_number()).is_some_and(|level| level != 0)
+}
+
+fn rust_type(name: &str) -> String {
+    format!("crate::{}", name.replace('.', "::"))
+}
+
+fn text(route: &DynamicMessage, field: &str) -> Result<String> {
+    let value = route.get_field_by_name(field).ok_or("the route has no such field")?;
+    Ok(value.as_str().unwrap_or_default().to_owned())
+}
+
+fn number(route: &DynamicMessage, field: &str) -> Result<i64> {
+    let value = route.get_field_by_name(field).ok_or("the route has no such field")?;
+    Ok(match *value {
+        Value::U32(number) => number.into(),
+        Value::EnumNumber(number) | Value::I32(number) => number.into(),
+        Value::I64(number) => number,
+        _ => 0,
+    })
+}
+
+/// The time of one attempt; 5 s where the proto says none.
+fn millis(route: &DynamicMessage) -> Result<i64> {
+    if !route.has_field_by_name("timeout") {
+        return Ok(5_000);
+    }
+    let timeout = route.get_field_by_name("timeout").ok_or("the route has no timeout")?;
+    let timeout = timeout.as_message().ok_or("the timeout is not a message")?;
+    Ok(number(timeout, "seconds")? * 1_000 + number(timeout, "nanos")? / 1_000_000)
+}

@@ -1,0 +1,247 @@
+//! Failures: what went wrong, as a fact that callers can branch on. The table from a reason to a status code is
+//! here, once; how a failure is written on a wire is not (`status` does JSON, the gateway's edge does gRPC).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use tonic::Code;
+
+use crate::Fault;
+
+/// The domain of the reasons that this system gives.
+pub const DOMAIN: &str = "orders.gateway";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal => $code:ident;)*) => {
+        /// Why a call failed. Stable: clients branch on the name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// The name, as in google.rpc.ErrorInfo.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            /// The status code.
+            pub const fn code(self) -> Code {
+                match self { $(Reason::$name => Code::$code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Fields are missing or malformed; BadRequest has them all.
+    InvalidRequest = "INVALID_REQUEST" => InvalidArgument;
+    /// Less stock than wanted; PreconditionFailure has the products.
+    InsufficientStock = "INSUFFICIENT_STOCK" => FailedPrecondition;
+    /// The status machine has no such step.
+    IllegalTransition = "ILLEGAL_TRANSITION" => FailedPrecondition;
+    /// The order was shipped or cancelled: its id takes no new reservation.
+    OrderFinished = "ORDER_FINISHED" => FailedPrecondition;
+    /// The order was recorded: cancel it instead of releasing its stock.
+    OrderExists = "ORDER_EXISTS" => FailedPrecondition;
+    /// Stock on hand would fall below what is reserved.
+    BelowReserved = "BELOW_RESERVED" => FailedPrecondition;
+    /// Stock on hand would exceed the limit.
+    AboveLimit = "ABOVE_LIMIT" => FailedPrecondition;
+    /// The order changed since its etag was read.
+    EtagMismatch = "ETAG_MISMATCH" => Aborted;
+    /// Too slow between reserving and recording: repeat with the same request_id.
+    ReservationExpired = "RESERVATION_EXPIRED" => Aborted;
+    /// Others changed the same thing all the time: repeat.
+    Contention = "CONTENTION" => Aborted;
+    /// No such order or product.
+    NotFound = "NOT_FOUND" => NotFound;
+    /// The request_id names another content.
+    RequestIdReused = "REQUEST_ID_REUSED" => AlreadyExists;
+    /// Nobody subscribes to the subject; nothing was delivered.
+    NoResponders = "NO_RESPONDERS" => Unavailable;
+    /// There is no connection to NATS.
+    NatsDisconnected = "NATS_DISCONNECTED" => Unavailable;
+    /// JetStream is missing or has no leader.
+    StorageUnavailable = "STORAGE_UNAVAILABLE" => Unavailable;
+    /// JetStream has no room.
+    StorageFull = "STORAGE_FULL" => ResourceExhausted;
+    /// It may or may not have happened: repeat with the same request_id.
+    OutcomeUnknown = "OUTCOME_UNKNOWN" => Unavailable;
+    /// The list of orders is still read from the history.
+    IndexBuilding = "INDEX_BUILDING" => Unavailable;
+    /// The process ends: go to another one.
+    Draining = "DRAINING" => Unavailable;
+    /// The reader of a watch fell behind.
+    SlowWatcher = "SLOW_WATCHER" => Unavailable;
+    /// No answer in time.
+    Timeout = "TIMEOUT" => DeadlineExceeded;
+    /// The caller's own deadline passed.
+    Deadline = "DEADLINE" => DeadlineExceeded;
+    /// A request or reply over the limit.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE" => ResourceExhausted;
+    /// Too many calls in flight.
+    Overloaded = "OVERLOADED" => ResourceExhausted;
+    /// The service behind answered something that the contract does not allow.
+    ContractViolation = "CONTRACT_VIOLATION" => Internal;
+    /// The gateway's NATS user may not use the subject.
+    GatewayNotPermitted = "GATEWAY_NOT_PERMITTED" => Internal;
+    /// A fault of ours.
+    Internal = "INTERNAL" => Internal;
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether the work may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Certainly not.
+    No,
+    /// It reached the service.
+    Yes,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Delivered {
+    /// The value of `delivered` in ErrorInfo's metadata.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Delivered::No => "no",
+            Delivered::Yes => "yes",
+            Delivered::Unknown => "unknown",
+        }
+    }
+}
+
+/// More about a failure: the messages of google/rpc/error_details.proto that this system uses.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Detail {
+    /// Bad fields.
+    BadRequest(Vec<Fault>),
+    /// Conditions that do not hold.
+    Precondition(Vec<Violation>),
+    /// What was not found.
+    Resource {
+        /// Its type, as in `orders.v1.Order`.
+        kind: String,
+        /// Its id.
+        name: String,
+    },
+    /// When to come back.
+    Retry(Duration),
+    /// A limit that was hit.
+    Quota {
+        /// Whose limit.
+        subject: String,
+        /// What it is.
+        description: String,
+    },
+}
+
+/// A condition that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its kind, as in `STOCK`.
+    pub kind: String,
+    /// What it is about, as in `product/lamp`.
+    pub subject: String,
+    /// What would have to change.
+    pub description: String,
+}
+
+/// A failed call. Everything in it may reach the caller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The status code.
+    pub code: Code,
+    /// The reason's name: ours, or that of the service that refused.
+    pub reason: Cow<'static, str>,
+    /// Whose reason it is.
+    pub domain: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+    /// For programs; `delivered` among them.
+    pub metadata: BTreeMap<String, String>,
+    /// More about it.
+    pub details: Vec<Detail>,
+}
+
+impl Failure {
+    /// A failure for one of our reasons.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Failure {
+        Failure {
+            code: reason.code(),
+            reason: Cow::Borrowed(reason.name()),
+            domain: Cow::Borrowed(DOMAIN),
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            details: Vec::new(),
+        }
+    }
+
+    /// An invalid request, with every bad field.
+    pub fn invalid(faults: Vec<Fault>) -> Failure {
+        let first =
+            faults.first().map(|fault| format!("{}: {}", fault.field, fault.description)).unwrap_or_default();
+        let message = match faults.len() {
+            0 | 1 => first,
+            more => format!("{first} (and {} more)", more - 1),
+        };
+        Failure::new(Reason::InvalidRequest, message)
+            .delivered(Delivered::No)
+            .detail(Detail::BadRequest(faults))
+    }
+
+    /// Something that does not exist, by its type and id.
+    pub fn not_found(kind: &str, name: &str) -> Failure {
+        Failure::new(Reason::NotFound, format!("there is no {kind} {name}"))
+            .delivered(Delivered::Yes)
+            .detail(Detail::Resource { kind: kind.to_owned(), name: name.to_owned() })
+    }
+
+    /// Says whether the work may have been done.
+    #[must_use]
+    pub fn delivered(self, delivered: Delivered) -> Failure {
+        self.with("delivered", delivered.name())
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(self, delay: Duration) -> Failure {
+        self.detail(Detail::Retry(delay))
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn detail(mut self, detail: Detail) -> Failure {
+        self.details.push(detail);
+        self
+    }
+
+    /// Adds an entry to the metadata.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Failure {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Whether it is for this reason of ours.
+    pub fn is(&self, reason: Reason) -> bool {
+        self.domain == DOMAIN && self.reason == reason.name()
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.reason, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

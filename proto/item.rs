@@ -1,0 +1,48 @@
+//! An item that was read: a product id and a quantity within their limits. One that exists is valid.
+
+use std::collections::HashMap;
+
+use crate::inventory::v1 as pb;
+use crate::limits::{ITEMS, QUANTITY, Reader};
+
+/// A quantity of one product.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// The product.
+    pub product: Box<str>,
+    /// Units, 1 to 1,000,000.
+    pub quantity: u32,
+}
+
+impl Item {
+    /// Reads 1 to 500 items, each product once; all faults go to the reader.
+    pub fn read_all(reader: &mut Reader, field: &str, items: &[pb::Item]) -> Option<Vec<Item>> {
+        if !ITEMS.contains(&items.len()) {
+            reader.fault(field, format!("must have 1 to 500 items, not {}", items.len()));
+            return None;
+        }
+        let mut seen = HashMap::with_capacity(items.len());
+        let mut valid = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let product = reader.product_id(format!("{field}[{index}].product_id"), &item.product_id);
+            if let (Some(_), Some(first)) = (&product, seen.insert(item.product_id.as_str(), index)) {
+                reader
+                    .fault(format!("{field}[{index}].product_id"), format!("is in {field}[{first}] already"));
+            }
+            let quantity = QUANTITY.contains(&item.quantity);
+            if !quantity {
+                reader.fault(format!("{field}[{index}].quantity"), "must be 1 to 1,000,000");
+            }
+            if let (Some(product), true) = (product, quantity) {
+                valid.push(Item { product, quantity: item.quantity });
+            }
+        }
+        (valid.len() == items.len()).then_some(valid)
+    }
+}
+
+impl From<&Item> for pb::Item {
+    fn from(item: &Item) -> pb::Item {
+        pb::Item { product_id: item.product.to_string(), quantity: item.quantity }
+    }
+}

@@ -1,0 +1,44 @@
+//! The contract: message types and their proto3 JSON, routes, wire headers, limits and failures.
+//!
+//! What both sides of the wire agree on, and nothing else: no runtime, no socket, no clock, no rule of a domain.
+
+#![allow(clippy::doc_markdown)]
+
+pub mod failure;
+pub mod header;
+pub mod item;
+pub mod limits;
+pub mod route;
+pub mod status;
+
+pub use failure::{Delivered, Failure, Reason};
+pub use item::Item;
+pub use limits::Fault;
+pub use route::Route;
+
+/// The descriptor set of the whole contract, with its options and comments, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Orders.
+pub mod orders {
+    /// Version 1: messages and client.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/orders.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/orders.v1.serde.rs"));
+        /// The rpcs of orders.v1 that have code: those without a route.
+        pub mod server {
+            include!(concat!(env!("OUT_DIR"), "/servers/orders.v1.rs"));
+        }
+    }
+}
+
+/// Inventory.
+pub mod inventory {
+    /// Version 1: messages and client.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/inventory.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/inventory.v1.serde.rs"));
+    }
+}

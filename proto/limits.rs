@@ -1,0 +1,142 @@
+//! Limits on what callers send, and what is said about a field that breaks one.
+
+use std::ops::RangeInclusive;
+
+use uuid::Uuid;
+
+/// Items of one order.
+pub const ITEMS: RangeInclusive<usize> = 1..=500;
+/// Adjustments of one request.
+pub const ADJUSTMENTS: RangeInclusive<usize> = 1..=1_000;
+/// Units of one item.
+pub const QUANTITY: RangeInclusive<u32> = 1..=1_000_000;
+/// The most units of one product on hand.
+pub const ON_HAND: u32 = i32::MAX as u32;
+/// Characters of a product id.
+pub const PRODUCT_ID: usize = 64;
+/// Characters of a customer id.
+pub const CUSTOMER_ID: usize = 128;
+/// Characters of a request id.
+pub const REQUEST_ID: usize = 64;
+/// Characters of a reason.
+pub const REASON: usize = 256;
+/// Entries of a page.
+pub const PAGE_SIZE: usize = 1_000;
+/// Entries of a page, where the caller says none.
+pub const DEFAULT_PAGE_SIZE: usize = 50;
+/// The longest a reservation holds by its caller's wish, in seconds; 0 is for ever.
+pub const TTL_SECONDS: u32 = 86_400;
+
+/// A field that breaks a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The field's path, as in `items[3].quantity`.
+    pub field: String,
+    /// What it has to be.
+    pub description: String,
+}
+
+impl Fault {
+    /// A fault of a field.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Fault {
+        Fault { field: field.into(), description: description.into() }
+    }
+}
+
+/// Collects the faults of a request while its fields are read. `None` stands for a field that has one.
+#[derive(Debug, Default)]
+pub struct Reader {
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    /// Reports a fault.
+    pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.faults.push(Fault::new(field, description));
+    }
+
+    /// The value, if every field was read without a fault.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Fault>> {
+        match value {
+            Some(value) if self.faults.is_empty() => Ok(value),
+            _ => Err(self.faults),
+        }
+    }
+
+    /// An order id: a UUID.
+    pub fn order_id(&mut self, field: &str, text: &str) -> Option<Uuid> {
+        let id = if text.len() == 36 { Uuid::try_parse(text).ok() } else { None };
+        if id.is_none() {
+            self.fault(field, "must be a UUID, as in 6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51");
+        }
+        id
+    }
+
+    /// A customer id: 1 to 128 printable characters.
+    pub fn customer_id(&mut self, field: &str, text: &str) -> Option<Box<str>> {
+        if text.is_empty() || !printable(text, CUSTOMER_ID) {
+            self.fault(field, "must be 1 to 128 printable characters");
+            return None;
+        }
+        Some(text.into())
+    }
+
+    /// A request id: at most 64 of `[A-Za-z0-9_-]`; empty is allowed.
+    pub fn request_id(&mut self, field: &str, text: &str) -> Option<Box<str>> {
+        if text.len() > REQUEST_ID
+            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        {
+            self.fault(field, "must be at most 64 of [A-Za-z0-9_-]");
+            return None;
+        }
+        Some(text.into())
+    }
+
+    /// A reason: at most 256 printable characters.
+    pub fn reason(&mut self, field: &str, text: &str) -> Option<Box<str>> {
+        if !printable(text, REASON) {
+            self.fault(field, "must be at most 256 printable characters");
+            return None;
+        }
+        Some(text.into())
+    }
+
+    /// A page size: 1 to 1,000, or 0 for 50.
+    pub fn page_size(&mut self, field: &str, size: i32) -> Option<usize> {
+        match usize::try_from(size) {
+            Ok(0) => Some(DEFAULT_PAGE_SIZE),
+            Ok(size) if size <= PAGE_SIZE => Some(size),
+            _ => {
+                self.fault(field, "must be 0 to 1,000");
+                None
+            }
+        }
+    }
+
+    /// A product id.
+    pub fn product_id(&mut self, field: impl Into<String>, text: &str) -> Option<Box<str>> {
+        if !is_product_id(text) {
+            self.fault(field, "must be [A-Za-z0-9][A-Za-z0-9._:/-]{0,63}");
+            return None;
+        }
+        Some(text.into())
+    }
+}
+
+/// Whether it is a product id: `[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}`.
+pub fn is_product_id(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= PRODUCT_ID
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(b))
+}
+
+/// At most `limit` characters, none of which controls the output: no C0 or C1, no line breaks, no zero width, no
+/// change of direction.
+fn printable(text: &str, limit: usize) -> bool {
+    let controls = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().take(limit + 1).count() <= limit && !text.chars().any(controls)
+}
