@@ -1,1 +1,13 @@
-//! stub
+//! The NATS side that the gateway and the inventory workers share: one connection with an inbox of its own,
+//! compare-and-set appends and leader reads on JetStream, and the streams themselves. Knows no order and no stock.
+
+pub mod failure;
+pub mod inbox;
+pub mod options;
+pub mod store;
+pub mod streams;
+
+pub use inbox::{Link, Trouble};
+pub use options::Options;
+pub use store::{Expect, Store, StoreError};
+pub use streams::Streams;

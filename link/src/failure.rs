@@ -1,0 +1,83 @@
+//! What the troubles of the connection and the store mean to a caller.
+
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::{Delivered, Failure, Reason};
+
+use crate::{StoreError, Trouble};
+
+/// When to come back after a trouble that passes by itself.
+pub const RETRY: Duration = Duration::from_millis(500);
+
+/// A request without a reply, as a failure. `subject` is what it was sent to.
+pub fn of_request(trouble: &Trouble, subject: &str) -> Failure {
+    match trouble {
+        Trouble::Disconnected => {
+            Failure::new(Reason::NatsDisconnected, "the gateway has no connection to NATS now")
+                .delivered(Delivered::No)
+                .retry_after(RETRY)
+        }
+        Trouble::NoResponders => Failure::new(Reason::NoResponders, format!("nobody serves {subject} now"))
+            .delivered(Delivered::No)
+            .retry_after(RETRY),
+        Trouble::Timeout => Failure::new(Reason::Timeout, format!("no answer from {subject} in time"))
+            .delivered(Delivered::Unknown),
+        Trouble::TooLarge { size, limit } => too_large(*size, *limit),
+        Trouble::Unsendable(error) => {
+            tracing::error!(subject, %error, "a message could not be sent");
+            Failure::new(Reason::Internal, "the message could not be sent").delivered(Delivered::No)
+        }
+    }
+}
+
+/// A store that did not do it, as a failure. A conflict is for the caller to resolve first; what is left of it here
+/// is that others were faster all the time.
+pub fn of_store(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Conflict => {
+            Failure::new(Reason::Contention, "others changed it at the same time; repeat")
+                .delivered(Delivered::No)
+                .retry_after(RETRY)
+        }
+        StoreError::Undetermined(_) => Failure::new(
+            Reason::OutcomeUnknown,
+            "it may or may not have been stored; repeat with the same request_id",
+        )
+        .delivered(Delivered::Unknown)
+        .retry_after(RETRY),
+        StoreError::Disconnected => {
+            Failure::new(Reason::NatsDisconnected, "there is no connection to NATS now")
+                .delivered(Delivered::No)
+                .retry_after(RETRY)
+        }
+        StoreError::Unavailable(why) => {
+            tracing::warn!(why, "storage is not available");
+            Failure::new(Reason::StorageUnavailable, "the storage has no leader, or is missing")
+                .delivered(Delivered::No)
+                .retry_after(RETRY)
+        }
+        StoreError::Full(why) => {
+            tracing::error!(why, "storage is full");
+            Failure::new(Reason::StorageFull, "the storage is full").delivered(Delivered::No).detail(
+                Detail::Quota {
+                    subject: "storage".to_owned(),
+                    description: "the stream takes no more".to_owned(),
+                },
+            )
+        }
+        StoreError::TooLarge { size, limit } => too_large(*size, *limit),
+        StoreError::Unexpected(why) => {
+            tracing::error!(why, "storage answered something unexpected");
+            Failure::new(Reason::Internal, "the storage answered something unexpected")
+                .delivered(Delivered::Unknown)
+        }
+    }
+}
+
+fn too_large(size: usize, limit: usize) -> Failure {
+    Failure::new(Reason::PayloadTooLarge, format!("{size} bytes are over the limit of {limit}"))
+        .delivered(Delivered::No)
+        .with("size", size.to_string())
+        .with("limit", limit.to_string())
+}

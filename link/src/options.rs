@@ -1,0 +1,151 @@
+//! How to reach NATS: the flags and environment variables, with the names that the nats CLI uses.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+
+/// Where NATS is, and who we are there.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// NATS servers, separated by commas
+    #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    pub url: String,
+    /// Credentials file (JWT and seed)
+    #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+    /// User name
+    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME", requires = "password")]
+    pub user: Option<String>,
+    /// Password
+    #[arg(
+        id = "password",
+        long = "nats-password",
+        env = "NATS_PASSWORD",
+        hide_env_values = true,
+        value_name = "TEXT"
+    )]
+    pub password: Option<Secret>,
+    /// Certificates of the authority that signed the servers' certificates, PEM
+    #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Our client certificate, PEM
+    #[arg(long = "nats-cert", env = "NATS_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// The client certificate's key, PEM
+    #[arg(id = "key", long = "nats-key", env = "NATS_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// How long the first connection may take, in milliseconds
+    #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
+    pub nats_connect_timeout_ms: u64,
+}
+
+/// A text that is never printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A first connection that did not come to be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A file that the options name.
+    #[error("cannot read the NATS credentials {path}: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No server answered.
+    #[error(
+        "cannot connect to NATS at {url}: {source}; is a nats-server running there? (NATS_URL says where)"
+    )]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why not.
+        source: async_nats::ConnectError,
+    },
+    /// The reply inbox.
+    #[error("cannot subscribe to the reply inbox: {0}")]
+    Inbox(#[from] async_nats::SubscribeError),
+}
+
+impl Options {
+    /// Options for a server at this URL, without credentials.
+    pub fn at(url: impl Into<String>) -> Options {
+        Options {
+            url: url.into(),
+            creds: None,
+            user: None,
+            password: None,
+            ca: None,
+            cert: None,
+            key: None,
+            nats_connect_timeout_ms: 5_000,
+        }
+    }
+
+    /// Connects; `name` is what the server shows for the connection.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Client, ConnectError> {
+        let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
+        let mut options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(timeout)
+            // A half-open connection is noticed within two of these.
+            .ping_interval(Duration::from_secs(5))
+            .subscription_capacity(1 << 16)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(|event| async move { log(&event) });
+        if let Some(path) = &self.creds {
+            options = options
+                .credentials_file(path)
+                .await
+                .map_err(|source| ConnectError::Credentials { path: path.clone(), source })?;
+        }
+        if let (Some(user), Some(Secret(password))) = (&self.user, &self.password) {
+            options = options.user_and_password(user.clone(), password.clone());
+        }
+        if let Some(path) = &self.ca {
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            options = options.add_client_certificate(cert.clone(), key.clone());
+        }
+        let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
+        options
+            .connect(servers)
+            .await
+            .map_err(|source| ConnectError::Unreachable { url: self.url.clone(), source })
+    }
+}
+
+/// 50 ms, doubling to 2 s, with full jitter, so that a restarted server is not met by everybody at once.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let ceiling = 50_u64.saturating_mul(1 << attempts.min(6)).min(2_000);
+    Duration::from_millis(crate::inbox::jitter(ceiling))
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("disconnected from NATS"),
+        Event::SlowConsumer(id) => {
+            tracing::warn!(subscription = id, "messages from NATS were dropped: too slow")
+        }
+        other => tracing::warn!(event = %other, "NATS"),
+    }
+}

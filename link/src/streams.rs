@@ -1,0 +1,243 @@
+//! The streams: how each is made, and what of it correctness needs. One that exists and differs there is refused.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+
+use crate::inbox::Link;
+
+/// The record of orders and their events.
+pub const ORDERS: &str = "ORDERS";
+/// The stock's ledger.
+pub const INVENTORY: &str = "INVENTORY";
+/// The ledger's snapshots: an object store's stream, made by us because the library's would allow direct reads.
+pub const SNAPSHOTS: &str = "OBJ_inventory-snapshots";
+/// The object store in `SNAPSHOTS`.
+pub const SNAPSHOT_BUCKET: &str = "inventory-snapshots";
+/// Events that could not be worked off.
+pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+/// The subject of the ledger.
+pub const LEDGER_SUBJECT: &str = "inventory.ledger";
+/// The subjects of dead letters begin with this.
+pub const DEAD_LETTER_PREFIX: &str = "dead_letters.orders";
+
+const IDENTITY: &str = "order-gateway-identity";
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The streams as found or made.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// The identity of ORDERS: changes when the stream is made anew, so that old tokens are known.
+    pub orders: String,
+    /// How many replicas ORDERS has.
+    pub replicas: usize,
+}
+
+/// Why the streams cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// The server is too old.
+    #[error("nats-server {found} is too old: 2.12.0 or newer is needed")]
+    Server {
+        /// Its version.
+        found: String,
+    },
+    /// The server has no JetStream, or did not answer.
+    #[error("JetStream does not answer: {0}; is it enabled (nats-server -js)?")]
+    JetStream(String),
+    /// A stream is missing, and was not to be made.
+    #[error("the stream {0} does not exist; make it with `gateway provision`, or allow --provision auto")]
+    Missing(&'static str),
+    /// A stream exists with other settings than correctness needs.
+    #[error(
+        "the stream {stream} has {field}: {found}, and needs {needed}; change it with `nats stream edit`, or remove it"
+    )]
+    Differs {
+        /// The stream.
+        stream: String,
+        /// The field.
+        field: &'static str,
+        /// What it is.
+        found: String,
+        /// What it has to be.
+        needed: String,
+    },
+    /// A stream captures a subject that requests are sent to, and would answer them.
+    #[error(
+        "the stream {stream} captures the subject {subject}, and would answer requests in the service's place"
+    )]
+    Captures {
+        /// The stream.
+        stream: String,
+        /// The subject.
+        subject: String,
+    },
+}
+
+impl Streams {
+    /// Finds the streams, makes those that are missing if `make`, and checks them all.
+    pub async fn open(link: &Link, replicas: usize, make: bool) -> Result<Streams, Unfit> {
+        version(link)?;
+        let context = jetstream::new(link.client().clone());
+        let mut found = Vec::new();
+        for config in configs(replicas) {
+            found.push(ensure(&context, config, make).await?);
+        }
+        for route in contract::route::ALL {
+            captured(link, route.subject).await?;
+        }
+        let orders = found.first().map(|config| config.metadata.get(IDENTITY).cloned().unwrap_or_default());
+        let replicas = found.first().map_or(1, |config| config.num_replicas);
+        Ok(Streams { orders: orders.unwrap_or_default(), replicas })
+    }
+}
+
+/// ORDERS comes first.
+fn configs(replicas: usize) -> [Config; 4] {
+    let base = |name: &str, subjects: &[&str]| Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        allow_direct: false,
+        metadata: HashMap::from([(IDENTITY.to_owned(), uuid::Uuid::new_v4().to_string())]),
+        ..Config::default()
+    };
+    [
+        Config {
+            description: Some("Orders: one event per change, the whole order in each".to_owned()),
+            republish: Some(Republish {
+                source: "orders.event.*.*".to_owned(),
+                destination: "{{wildcard(1)}}".to_owned(),
+                headers_only: false,
+            }),
+            deny_delete: true,
+            deny_purge: true,
+            ..base(ORDERS, &["orders.event.*.*", "orders.fence.expired.*"])
+        },
+        Config {
+            description: Some("Stock: the ledger of facts".to_owned()),
+            deny_delete: true,
+            ..base(INVENTORY, &[LEDGER_SUBJECT])
+        },
+        Config {
+            description: Some("Stock: snapshots of the ledger".to_owned()),
+            allow_rollup: true,
+            ..base(SNAPSHOTS, &["$O.inventory-snapshots.C.>", "$O.inventory-snapshots.M.>"])
+        },
+        Config {
+            description: Some("Order events that could not be worked off".to_owned()),
+            ..base(DEAD_LETTERS, &["dead_letters.>"])
+        },
+    ]
+}
+
+async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Result<Config, Unfit> {
+    let name = config.name.clone();
+    let lost = |error: &dyn std::fmt::Display| Unfit::JetStream(error.to_string());
+    let mut stream = match timeout(LIMIT, context.get_stream(&name)).await.map_err(|error| lost(&error))? {
+        Ok(stream) => stream,
+        Err(error) if missing(error.kind()) && make => {
+            match timeout(LIMIT, context.create_stream(config.clone())).await.map_err(|error| lost(&error))? {
+                Ok(stream) => stream,
+                // Somebody else made it at the same time, with another identity.
+                Err(error) if exists(error.kind()) => {
+                    context.get_stream(&name).await.map_err(|error| lost(&error))?
+                }
+                Err(error) => return Err(lost(&error)),
+            }
+        }
+        Err(error) if missing(error.kind()) => {
+            return Err(Unfit::Missing(known(&name)));
+        }
+        Err(error) => return Err(lost(&error)),
+    };
+    let info = stream.info().await.map_err(|error| lost(&error))?;
+    check(&config, &info.config)?;
+    Ok(info.config.clone())
+}
+
+fn missing(kind: GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn exists(kind: CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+fn known(name: &str) -> &'static str {
+    [ORDERS, INVENTORY, SNAPSHOTS, DEAD_LETTERS].into_iter().find(|known| *known == name).unwrap_or(ORDERS)
+}
+
+/// Compares what correctness needs. Replicas, size limits on the server and descriptions are the operator's.
+fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
+    let republish = |config: &Config| {
+        config.republish.as_ref().map(|to| format!("{} to {}", to.source, to.destination)).unwrap_or_default()
+    };
+    let fields: [(&'static str, String, String); 13] = [
+        ("subjects", found.subjects.join(" "), needed.subjects.join(" ")),
+        ("retention", format!("{:?}", found.retention), format!("{:?}", needed.retention)),
+        ("discard", format!("{:?}", found.discard), format!("{:?}", needed.discard)),
+        ("storage", format!("{:?}", found.storage), format!("{:?}", needed.storage)),
+        ("max_age", format!("{:?}", found.max_age), format!("{:?}", needed.max_age)),
+        ("no_ack", found.no_ack.to_string(), needed.no_ack.to_string()),
+        ("sealed", found.sealed.to_string(), needed.sealed.to_string()),
+        ("deny_delete", found.deny_delete.to_string(), needed.deny_delete.to_string()),
+        ("deny_purge", found.deny_purge.to_string(), needed.deny_purge.to_string()),
+        ("allow_direct", found.allow_direct.to_string(), needed.allow_direct.to_string()),
+        ("allow_rollup_hdrs", found.allow_rollup.to_string(), needed.allow_rollup.to_string()),
+        ("republish", republish(found), republish(needed)),
+        (
+            "max_msgs_per_subject",
+            limit(found.max_messages_per_subject),
+            limit(needed.max_messages_per_subject),
+        ),
+    ];
+    match fields.into_iter().find(|(_, found, needed)| found != needed) {
+        None => Ok(()),
+        Some((field, is, must)) => {
+            Err(Unfit::Differs { stream: needed.name.clone(), field, found: is, needed: must })
+        }
+    }
+}
+
+/// The server writes "no limit" as -1, the library as 0.
+fn limit(messages: i64) -> String {
+    if messages <= 0 { "no limit".to_owned() } else { messages.to_string() }
+}
+
+fn version(link: &Link) -> Result<(), Unfit> {
+    if link.client().is_server_compatible(2, 12, 0) {
+        return Ok(());
+    }
+    Err(Unfit::Server { found: link.client().server_info().version })
+}
+
+/// A stream on a request's subject would answer it with its own acknowledgement.
+async fn captured(link: &Link, subject: &str) -> Result<(), Unfit> {
+    #[derive(Deserialize)]
+    struct Names {
+        #[serde(default)]
+        streams: Option<Vec<String>>,
+    }
+    let query = serde_json::json!({ "subject": subject }).to_string();
+    let deadline = Instant::now() + LIMIT;
+    let reply = link
+        .request("$JS.API.STREAM.NAMES", async_nats::HeaderMap::new(), query.into(), deadline)
+        .await
+        .map_err(|trouble| Unfit::JetStream(trouble.to_string()))?;
+    let names: Names =
+        serde_json::from_slice(&reply.payload).map_err(|error| Unfit::JetStream(error.to_string()))?;
+    match names.streams.unwrap_or_default().pop() {
+        None => Ok(()),
+        Some(stream) => Err(Unfit::Captures { stream, subject: subject.to_owned() }),
+    }
+}

@@ -1,0 +1,117 @@
+//! A data folder and the files in it that belong to a running server. Must never know processes or ports.
+//!
+//! nats-server does not keep a second server out of its data folder, so we do, with two locks. The owner alone has the
+//! folder itself locked. `nats-server.pid` is locked by the owner, the watchdog and the server, who inherit it: when the
+//! owner was killed with -9 it says when its server is gone too.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::config::Options;
+use crate::error::Error;
+use crate::lock;
+use crate::run::tail;
+
+/// The server of an owner that was killed has just been told to stop. More than the watchdog gives it before it kills.
+const LEAVE: Duration = Duration::from_secs(7);
+
+/// How many lines of the log an error shows.
+const SHOWN: usize = 20;
+
+/// A data folder that is ours as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    log: PathBuf,
+    lock: File,
+    /// Kept for its lock.
+    _owner: File,
+    /// Kept to be removed at the end.
+    _temporary: Option<TempDir>,
+}
+
+impl Folder {
+    pub(crate) fn open(options: &Options) -> Result<Folder, Error> {
+        let (path, temporary) = match &options.data_dir {
+            Some(path) => (path.clone(), None),
+            None => {
+                let folder =
+                    TempDir::with_prefix("nats-").map_err(Error::system("make a temporary folder"))?;
+                (folder.path().to_path_buf(), Some(folder))
+            }
+        };
+        let failed = || Error::system(format!("open the data folder {}", path.display()));
+        let path = make(&path).map_err(failed())?;
+        let owner = File::open(&path).map_err(failed())?;
+        // Appending, so that an id is written at the start of the emptied file, whoever wrote to it before.
+        let lock = File::options().create(true).read(true).append(true).open(path.join("nats-server.pid"));
+        let lock = lock.map_err(failed())?;
+        let ours = lock::exclusive(&owner, Duration::ZERO).map_err(failed())?
+            && lock::exclusive(&lock, LEAVE).map_err(failed())?;
+        if !ours {
+            return Err(Error::Busy { pid: lock::holder(&lock), folder: path });
+        }
+        let log = options.log.clone().unwrap_or_else(|| path.join("nats-server.log"));
+        Ok(Folder { path, log, lock, _owner: owner, _temporary: temporary })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Where the server reports its ports.
+    pub(crate) fn ports(&self) -> PathBuf {
+        self.path.join("ports")
+    }
+
+    /// Makes the folder ready for a new server process: its configuration is there, and what an earlier one said
+    /// about itself is gone.
+    pub(crate) fn prepare(&self, options: &Options) -> io::Result<PathBuf> {
+        let (config, ports) = (self.path.join("nats-server.conf"), self.ports());
+        match fs::remove_dir_all(&ports) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir(&ports)?,
+        }
+        fs::write(&config, options.text(&self.path, &ports))?;
+        self.lock.set_len(0)?;
+        (&self.lock).rewind()?;
+        Ok(config)
+    }
+
+    /// The locked file, to be inherited. The server's process id is to be written into it.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// The log, to be written to at its end.
+    pub(crate) fn open_log(&self) -> io::Result<File> {
+        File::options().create(true).append(true).open(&self.log)
+    }
+
+    /// The last lines of the log.
+    pub(crate) fn log_tail(&self) -> String {
+        fs::read(&self.log).map_or_else(
+            |error| format!("{}: {error}", self.log.display()),
+            |bytes| tail(&String::from_utf8_lossy(&bytes), SHOWN),
+        )
+    }
+}
+
+/// Creates the folder if need be. The path may not change its meaning with the working folder, and the server's
+/// configuration can only name it in UTF-8.
+fn make(path: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(path)?;
+    let path = path.canonicalize()?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8")),
+    }
+}
