@@ -147,7 +147,7 @@ impl Routes {
         };
         writeln!(
             source,
-            "impl Routed for {request} {{ type Reply = {reply}; const ROUTE: &'static Route = &{name}; \
+            "#[allow(clippy::needless_update)]\nimpl Routed for {request} {{ type Reply = {reply}; const ROUTE: &'static Route = &{name}; \
              fn to_payload(&self) -> Result<Vec<u8>, Mismatch> {{ {to} }} \
              fn from_payload(bytes: &[u8]) -> Result<Self, Mismatch> {{ {from} }} }}",
         )?;

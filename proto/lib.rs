@@ -22,7 +22,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// Orders.
 pub mod orders {
     /// Version 1: messages and client.
-    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/orders.v1.rs"));
         include!(concat!(env!("OUT_DIR"), "/orders.v1.serde.rs"));
@@ -36,7 +36,7 @@ pub mod orders {
 /// Inventory.
 pub mod inventory {
     /// Version 1: messages and client.
-    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/inventory.v1.rs"));
         include!(concat!(env!("OUT_DIR"), "/inventory.v1.serde.rs"));

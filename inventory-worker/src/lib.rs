@@ -1,1 +1,17 @@
-//! stub
+//! The inventory service: stock rules, their ledger on JetStream, and the NATS endpoints in front of them. Imports
+//! run one way: worker → endpoint, events, expiry → release → ledger → stock.
+
+pub mod clock;
+pub mod config;
+pub mod endpoint;
+pub mod events;
+pub mod expiry;
+pub mod file;
+mod forget;
+pub mod ledger;
+pub mod orders;
+pub mod release;
+pub mod stock;
+mod worker;
+
+pub use worker::{Worker, open, run};

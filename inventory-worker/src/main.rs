@@ -1,2 +1,73 @@
-//! stub
-fn main() {}
+//! The inventory worker's binary: parse, start logging, do what was asked.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use inventory_worker::config::{Cli, Command, Stock};
+use inventory_worker::{file, run};
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging();
+    match work(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(cli: Cli) -> anyhow::Result<()> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(config) => run(config, told_to_stop()?).await,
+        Command::Stock { action: Stock::Import { file, skip_bad, nats } } => {
+            file::import(&file, skip_bad, &nats).await
+        }
+        Command::Stock { action: Stock::Export { file, nats } } => file::export(&file, &nats).await,
+        Command::Healthcheck { addr } => healthcheck(addr).await,
+    }
+}
+
+/// SIGTERM or SIGINT.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+async fn healthcheck(addr: std::net::SocketAddr) -> anyhow::Result<()> {
+    let limit = std::time::Duration::from_secs(3);
+    let check = async {
+        let channel = Endpoint::from_shared(format!("http://{addr}"))?.connect().await?;
+        let mut client = HealthClient::new(channel);
+        anyhow::Ok(client.check(HealthCheckRequest::default()).await?.into_inner().status())
+    };
+    match tokio::time::timeout(limit, check).await.context("no answer in 3 s")?? {
+        ServingStatus::Serving => Ok(()),
+        status => anyhow::bail!("{}", status.as_str_name()),
+    }
+}
+
+fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,async_nats=warn"));
+    let json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { logs.json().init() } else { logs.init() }
+}

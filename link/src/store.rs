@@ -165,6 +165,16 @@ impl Store {
         self.message(serde_json::json!({ "seq": sequence }), deadline).await
     }
 
+    /// The first message from a sequence on among the subjects of a filter, as the leader has it.
+    pub async fn next(
+        &self,
+        filter: &str,
+        from: u64,
+        deadline: Instant,
+    ) -> Result<Option<StreamMessage>, StoreError> {
+        self.message(serde_json::json!({ "seq": from, "next_by_subj": filter }), deadline).await
+    }
+
     /// First and last sequence, as the leader has them.
     pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);

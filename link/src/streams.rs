@@ -22,6 +22,9 @@ pub const SNAPSHOT_BUCKET: &str = "inventory-snapshots";
 /// Events that could not be worked off.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
 
+/// All of them.
+pub const ALL: [&str; 4] = [ORDERS, INVENTORY, SNAPSHOTS, DEAD_LETTERS];
+
 /// The subject of the ledger.
 pub const LEDGER_SUBJECT: &str = "inventory.ledger";
 /// The subjects of dead letters begin with this.
@@ -37,6 +40,8 @@ pub struct Streams {
     pub orders: String,
     /// How many replicas ORDERS has.
     pub replicas: usize,
+    /// Those that were made just now.
+    pub made: Vec<&'static str>,
 }
 
 /// Why the streams cannot be used.
@@ -85,16 +90,21 @@ impl Streams {
     pub async fn open(link: &Link, replicas: usize, make: bool) -> Result<Streams, Unfit> {
         version(link)?;
         let context = jetstream::new(link.client().clone());
-        let mut found = Vec::new();
+        let (mut found, mut made) = (Vec::new(), Vec::new());
         for config in configs(replicas) {
-            found.push(ensure(&context, config, make).await?);
+            let ours = config.metadata.clone();
+            let config = ensure(&context, config, make).await?;
+            if config.metadata.get(IDENTITY) == ours.get(IDENTITY) {
+                made.push(known(&config.name));
+            }
+            found.push(config);
         }
         for route in contract::route::ALL {
             captured(link, route.subject).await?;
         }
         let orders = found.first().map(|config| config.metadata.get(IDENTITY).cloned().unwrap_or_default());
         let replicas = found.first().map_or(1, |config| config.num_replicas);
-        Ok(Streams { orders: orders.unwrap_or_default(), replicas })
+        Ok(Streams { orders: orders.unwrap_or_default(), replicas, made })
     }
 }
 
@@ -174,7 +184,7 @@ fn exists(kind: CreateStreamErrorKind) -> bool {
 }
 
 fn known(name: &str) -> &'static str {
-    [ORDERS, INVENTORY, SNAPSHOTS, DEAD_LETTERS].into_iter().find(|known| *known == name).unwrap_or(ORDERS)
+    ALL.into_iter().find(|known| *known == name).unwrap_or(ORDERS)
 }
 
 /// Compares what correctness needs. Replicas, size limits on the server and descriptions are the operator's.

@@ -1,0 +1,143 @@
+//! The command line, and the environment variables that stand for its flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The inventory service of the order gateway: stock over NATS, kept in a ledger on JetStream
+#[derive(Debug, Parser)]
+#[command(name = "inventory-worker", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `serve` if nothing is said
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of `serve`
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer requests until told to stop
+    Serve(Serve),
+    /// Import or export the stock on hand
+    Stock {
+        /// Which of the two
+        #[command(subcommand)]
+        action: Stock,
+    },
+    /// Ask a running worker for its health; exit code 0 if it serves
+    Healthcheck {
+        /// The worker's HEALTH_ADDR
+        #[arg(long, env = "HEALTH_ADDR", default_value = "127.0.0.1:50052")]
+        addr: SocketAddr,
+    },
+}
+
+/// Stock on hand as a file: `product,on_hand`, with that line as the first.
+#[derive(Debug, Subcommand)]
+pub enum Stock {
+    /// Set the stock on hand of every product in the file, as counted
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Import the good lines although there are bad ones
+        #[arg(long)]
+        skip_bad: bool,
+        /// Where the ledger is
+        #[command(flatten)]
+        nats: Nats,
+    },
+    /// Write the stock on hand of every product
+    Export {
+        /// The file; it is replaced
+        file: PathBuf,
+        /// Where the ledger is
+        #[command(flatten)]
+        nats: Nats,
+    },
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, Args)]
+pub struct Nats {
+    /// The connection
+    #[command(flatten)]
+    pub link: link::Options,
+    /// Whether missing streams are made at start
+    #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto)]
+    pub provision: Provision,
+    /// Replicas of streams that are made: 1 or 3
+    #[arg(long, env = "REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Ledger entries after which a snapshot is made
+    #[arg(long, env = "SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_every: u64,
+}
+
+/// Whether missing streams are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Provision {
+    /// Make what is missing
+    Auto,
+    /// Refuse to start without them
+    Never,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Where the ledger is
+    #[command(flatten)]
+    pub nats: Nats,
+    /// Where grpc.health.v1 is served; port 0 takes a free one
+    #[arg(long, env = "HEALTH_ADDR", default_value = "127.0.0.1:50052")]
+    pub health_addr: SocketAddr,
+    /// Seconds that a reservation holds without an order; 0: until it is released
+    #[arg(long, env = "RESERVATION_TTL", default_value_t = 120, value_name = "SECONDS")]
+    pub reservation_ttl: u64,
+    /// Milliseconds between two looks for expired reservations
+    #[arg(long, env = "EXPIRY_INTERVAL_MS", default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..))]
+    pub expiry_interval_ms: u64,
+    /// Hours that the ids of finished orders and of adjustments are remembered; at least 24 in production
+    #[arg(long, env = "ID_HORIZON", default_value_t = 24, value_name = "HOURS")]
+    pub id_horizon: u64,
+    /// Deliveries of an order event before it becomes a dead letter
+    #[arg(long, env = "MAX_DELIVER", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
+    pub max_deliver: i64,
+    /// Commands that the ledger decides together at most
+    #[arg(long, env = "BATCH", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Seconds that the work in hand may take when told to stop
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
+    pub drain_timeout: u64,
+}
+
+impl Serve {
+    /// The defaults, for a server at this URL, with a health port of its own.
+    pub fn at(nats_url: &str) -> Serve {
+        Serve {
+            nats: Nats {
+                link: link::Options::at(nats_url),
+                provision: Provision::Auto,
+                replicas: 1,
+                snapshot_every: 20_000,
+            },
+            health_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            reservation_ttl: 120,
+            expiry_interval_ms: 1_000,
+            id_horizon: 24,
+            max_deliver: 20,
+            batch: 512,
+            drain_timeout: 20,
+        }
+    }
+
+    /// How long a reservation holds without an order.
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        (self.reservation_ttl > 0).then(|| Duration::from_secs(self.reservation_ttl))
+    }
+}

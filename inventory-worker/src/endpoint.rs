@@ -1,0 +1,239 @@
+//! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
+//! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
+
+pub mod nest;
+pub mod page;
+pub mod refusal;
+pub mod reserve;
+pub mod stock;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::service::endpoint::Endpoint;
+use async_nats::service::{Request, Service, ServiceExt};
+use async_nats::{HeaderMap, Message};
+use contract::failure::Detail;
+use contract::route::Routed;
+use contract::{Delivered, Failure, Fault, Reason, header};
+use futures_util::StreamExt;
+use link::Link;
+use tokio::sync::{RwLock, Semaphore};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::instant;
+use crate::ledger::Ledger;
+use crate::release::Releaser;
+
+/// The service's name for `nats micro`.
+pub const SERVICE: &str = "inventory";
+/// Requests worked on at the same time, of all endpoints; the next one is refused at once.
+const AT_ONCE: usize = 8_192;
+/// How long a request without a deadline may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long any request may take.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// What the handlers work with.
+pub struct Inventory {
+    /// The stock.
+    pub ledger: Ledger,
+    /// Ends reservations.
+    pub releaser: Releaser,
+    /// How long a reservation holds without an order; `None`: until it is released.
+    pub ttl: Option<Duration>,
+}
+
+/// The endpoints, while they serve.
+pub struct Endpoints {
+    service: Service,
+    /// Requests come in over this connection, and nothing else: it can be drained by itself.
+    front: Link,
+    desk: Arc<Desk>,
+    tasks: TaskTracker,
+}
+
+/// What a request needs to be answered.
+struct Desk {
+    inventory: Arc<Inventory>,
+    places: Semaphore,
+    failures: Arc<AtomicU64>,
+    /// Set when `front` closes: replies then leave over the other connection.
+    back: Link,
+    closing: RwLock<bool>,
+}
+
+impl Endpoints {
+    /// Starts to serve. `front` is the connection that requests come in over, `back` any other.
+    pub async fn serve(
+        front: Link,
+        back: Link,
+        inventory: Arc<Inventory>,
+    ) -> Result<Endpoints, async_nats::Error> {
+        let failures = Arc::new(AtomicU64::new(0));
+        let counted = failures.clone();
+        let service = front
+            .client()
+            .service_builder()
+            .description("Stock: check, reserve, release, read, adjust")
+            // The library counts only failures without a body.
+            .stats_handler(move |_, _| serde_json::json!({ "failures": counted.load(Ordering::Relaxed) }))
+            .start(SERVICE, env!("CARGO_PKG_VERSION"))
+            .await?;
+        let places = Semaphore::new(AT_ONCE);
+        let desk = Arc::new(Desk { inventory, places, failures, back, closing: RwLock::new(false) });
+        let endpoints = Endpoints { service, front, desk, tasks: TaskTracker::new() };
+        endpoints.open(stock::check).await?;
+        endpoints.open(stock::get).await?;
+        endpoints.open(stock::list).await?;
+        endpoints.open(stock::adjust).await?;
+        endpoints.open(reserve::reserve).await?;
+        endpoints.open(reserve::release).await?;
+        // Nothing is announced as ready before the server knows the subscriptions.
+        endpoints.front.client().flush().await?;
+        Ok(endpoints)
+    }
+
+    /// Opens the endpoint of a route for its handler.
+    async fn open<R, H, F>(&self, handler: H) -> Result<(), async_nats::Error>
+    where
+        R: Routed + Send + 'static,
+        R::Reply: Send,
+        H: Fn(Arc<Inventory>, R, Instant) -> F + Copy + Send + Sync + 'static,
+        F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
+    {
+        let builder =
+            self.service.endpoint_builder().name(R::ROUTE.subject).queue_group(R::ROUTE.queue_group);
+        let endpoint = builder.add(R::ROUTE.subject).await?;
+        let (desk, tasks) = (self.desk.clone(), self.tasks.clone());
+        self.tasks.spawn(take(endpoint, desk, tasks, handler));
+        Ok(())
+    }
+
+    /// Stops taking requests, and returns when those that were taken are answered.
+    pub async fn close(self) -> Result<(), async_nats::Error> {
+        *self.desk.closing.write().await = true;
+        // Unlike the service's own stop, this hands over what the server had sent already.
+        self.front.client().drain().await?;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.desk.back.client().flush().await?;
+        Ok(())
+    }
+}
+
+/// Takes requests until the connection is drained, each into a task of its own.
+async fn take<R, H, F>(mut endpoint: Endpoint, desk: Arc<Desk>, tasks: TaskTracker, handler: H)
+where
+    R: Routed + Send + 'static,
+    R::Reply: Send,
+    H: Fn(Arc<Inventory>, R, Instant) -> F + Copy + Send + Sync + 'static,
+    F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
+{
+    while let Some(request) = endpoint.next().await {
+        let desk = desk.clone();
+        tasks.spawn(async move {
+            let answer = match desk.places.try_acquire() {
+                Ok(_place) => answer(&desk.inventory, &request.message, handler).await,
+                Err(_) => Answer::to(&request.message, Err(overloaded())),
+            };
+            desk.reply(request, answer).await;
+        });
+    }
+}
+
+/// A reply, ready to be sent.
+struct Answer {
+    headers: HeaderMap,
+    payload: Vec<u8>,
+    failed: bool,
+}
+
+async fn answer<R, H, F>(inventory: &Arc<Inventory>, message: &Message, handler: H) -> Answer
+where
+    R: Routed,
+    H: Fn(Arc<Inventory>, R, Instant) -> F,
+    F: Future<Output = Result<R::Reply, Failure>>,
+{
+    let work = async {
+        let deadline = deadline(message)?;
+        let payload = nest::payload(&message.payload);
+        let request = R::from_payload(payload).map_err(|error| unreadable(&error.to_string()))?;
+        let reply = handler(inventory.clone(), request, deadline).await?;
+        R::reply_to_payload(&reply).map_err(|error| {
+            tracing::error!(%error, "a reply cannot be written");
+            Failure::new(Reason::Internal, "the reply cannot be written")
+        })
+    };
+    Answer::to(message, work.await)
+}
+
+impl Answer {
+    fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> Answer {
+        let mut headers = HeaderMap::new();
+        if let Err(failure) = &result {
+            tracing::debug!(subject = %message.subject, %failure, "refused");
+            headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
+            headers.insert(header::SERVICE_ERROR, failure.message.replace(['\r', '\n'], " "));
+        }
+        let failed = result.is_err();
+        let enveloped = nest::reply(&message.payload, &result);
+        let payload = enveloped.unwrap_or_else(|| result.unwrap_or_else(|failure| failure.to_json()));
+        Answer { headers, payload, failed }
+    }
+}
+
+impl Desk {
+    async fn reply(&self, request: Request, mut answer: Answer) {
+        let Some(inbox) = request.message.reply.clone() else { return };
+        let limit = self.back.client().max_payload();
+        // Headers count as well; an answer so close to the limit is as good as over it.
+        if answer.payload.len() + 1_024 > limit {
+            let failure = Failure::new(
+                Reason::PayloadTooLarge,
+                format!("the reply is over the limit of {limit} bytes"),
+            );
+            answer = Answer::to(&request.message, Err(failure.delivered(Delivered::Yes)));
+        }
+        self.failures.fetch_add(u64::from(answer.failed), Ordering::Relaxed);
+        let closing = self.closing.read().await;
+        let sent = if *closing {
+            self.back.client().publish_with_headers(inbox, answer.headers, answer.payload.into()).await
+        } else {
+            request.respond_with_headers(Ok(answer.payload.into()), answer.headers).await
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "a reply was not sent");
+        }
+    }
+}
+
+/// Until when the answer is of use. Work that is late already is refused before it starts.
+fn deadline(message: &Message) -> Result<Instant, Failure> {
+    let value = message.headers.as_ref().and_then(|headers| headers.get(header::REQUEST_DEADLINE));
+    let Some(value) = value else { return Ok(Instant::now() + PATIENCE) };
+    let unix = value.as_str().parse().map_err(|_| {
+        Failure::invalid(vec![Fault::new(header::REQUEST_DEADLINE, "must be a unix time in milliseconds")])
+    })?;
+    let late = || {
+        Failure::new(Reason::Timeout, "the deadline passed before the work began").delivered(Delivered::No)
+    };
+    Ok(instant(unix).ok_or_else(late)?.min(Instant::now() + LONGEST))
+}
+
+fn unreadable(error: &str) -> Failure {
+    let description = format!("does not fit the contract: {error}");
+    Failure::invalid(vec![Fault::new("payload", description)])
+}
+
+fn overloaded() -> Failure {
+    Failure::new(Reason::Overloaded, "this worker has too many requests in hand")
+        .delivered(Delivered::No)
+        .retry_after(link::failure::RETRY)
+        .detail(Detail::Quota {
+            subject: "worker".to_owned(),
+            description: format!("{AT_ONCE} requests at once"),
+        })
+}

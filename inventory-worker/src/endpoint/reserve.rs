@@ -1,0 +1,83 @@
+//! Reservations: `reserve_inventory` and `release_inventory`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::inventory::v1::{
+    ReleaseInventoryRequest, ReleaseInventoryResponse, ReserveInventoryRequest, ReserveInventoryResponse,
+};
+use contract::limits::{Reader, TTL_SECONDS};
+use contract::{Delivered, Failure, Item, Reason};
+use tokio::time::Instant;
+
+use super::{Inventory, refusal};
+use crate::clock::unix_ms;
+use crate::ledger::Answer;
+use crate::release::Fate;
+use crate::stock::Command;
+
+/// Holds all items for an order, or none.
+pub async fn reserve(
+    inventory: Arc<Inventory>,
+    request: ReserveInventoryRequest,
+    deadline: Instant,
+) -> Result<ReserveInventoryResponse, Failure> {
+    let mut reader = Reader::default();
+    let order = reader.order_id("order_id", &request.order_id);
+    let items = Item::read_all(&mut reader, "items", &request.items);
+    if request.ttl_seconds.is_some_and(|seconds| seconds > TTL_SECONDS) {
+        reader.fault("ttl_seconds", "must be at most 86,400");
+    }
+    let (order, items) = reader.finish(order.zip(items)).map_err(Failure::invalid)?;
+    let ttl = match request.ttl_seconds {
+        None => inventory.ttl,
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds.into())),
+    };
+    let expires_at =
+        ttl.map(|ttl| unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
+    let command = Command::Reserve { order, items, expires_at };
+    let answer = inventory.ledger.submit(command, deadline).await;
+    match answer.map_err(|denial| refusal::failure(denial, &request.order_id))? {
+        Answer::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
+            order_id: request.order_id,
+            reserved: true,
+            expires_at: expires_at.map(timestamp),
+            fence: i64::try_from(fence).unwrap_or(i64::MAX),
+        }),
+        Answer::Done | Answer::Levels(_) => {
+            Err(Failure::new(Reason::Internal, "the ledger lost the reservation"))
+        }
+    }
+}
+
+/// Gives a reservation back, unless its order exists.
+pub async fn release(
+    inventory: Arc<Inventory>,
+    request: ReleaseInventoryRequest,
+    deadline: Instant,
+) -> Result<ReleaseInventoryResponse, Failure> {
+    let mut reader = Reader::default();
+    let order = reader.order_id("order_id", &request.order_id);
+    let reason = reader.reason("reason", &request.reason);
+    let (order, reason) = reader.finish(order.zip(reason)).map_err(Failure::invalid)?;
+    match inventory.releaser.release(order, deadline).await? {
+        Fate::Gone => {
+            tracing::debug!(%order, reason = &*reason, "released");
+            Ok(ReleaseInventoryResponse { order_id: request.order_id, released: true })
+        }
+        Fate::Living(..) | Fate::Settled => Err(Failure::new(
+            Reason::OrderExists,
+            format!("the order {order} exists: cancel it, and its stock is free"),
+        )
+        .with("order_id", order.to_string())
+        .delivered(Delivered::Yes)),
+    }
+}
+
+fn timestamp(unix_ms: u64) -> pbjson_types::Timestamp {
+    pbjson_types::Timestamp {
+        seconds: i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(unix_ms % 1_000).unwrap_or(0) * 1_000_000,
+    }
+}

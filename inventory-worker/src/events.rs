@@ -1,0 +1,233 @@
+//! Order events, worked off: order_created binds, CANCELLED releases, SHIPPED ships. Events may come twice, late and
+//! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
+//! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::{self, AckKind, Message};
+use contract::orders::v1::{Order, OrderStatus};
+use futures_util::{FutureExt, StreamExt};
+use link::inbox::backoff;
+use link::{Expect, Link, Store, streams};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::ledger::{Denial, Ledger};
+use crate::stock::{Command, Refusal};
+
+/// The durable consumer that all workers share.
+pub const CONSUMER: &str = "inventory-worker";
+/// Events worked on at the same time.
+const AT_ONCE: usize = 256;
+/// How long the server waits for an acknowledgement before it sends an event to the next worker.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Works events off.
+#[derive(Clone)]
+pub struct Events {
+    ledger: Ledger,
+    dead_letters: Store,
+    max_deliver: i64,
+}
+
+/// How far the consumer has acknowledged everything, as the server says.
+pub struct Floor {
+    consumer: Mutex<PullConsumer>,
+}
+
+/// What an event asks for.
+enum Asked {
+    Command(Command),
+    Nothing,
+}
+
+/// An event that no delivery will make better.
+struct Poison(String);
+
+impl Floor {
+    /// A sequence on ORDERS; 0 where it cannot be had.
+    pub async fn read(&self) -> u64 {
+        let mut consumer = self.consumer.lock().await;
+        match tokio::time::timeout(LIMIT, consumer.info()).await {
+            Ok(Ok(info)) => info.ack_floor.stream_sequence,
+            _ => 0,
+        }
+    }
+}
+
+impl Events {
+    /// Finds or makes the consumer.
+    pub async fn open(
+        link: &Link,
+        ledger: Ledger,
+        max_deliver: i64,
+    ) -> anyhow::Result<(Events, PullConsumer, Arc<Floor>)> {
+        let config = pull::Config {
+            durable_name: Some(CONSUMER.to_owned()),
+            description: Some("Order events for the stock".to_owned()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // The worker counts deliveries itself: the server would only stop delivering.
+            max_deliver: -1,
+            max_ack_pending: 8 * AT_ONCE as i64,
+            filter_subject: "orders.event.*.*".to_owned(),
+            ..pull::Config::default()
+        };
+        let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
+        let made = tokio::time::timeout(LIMIT, stream.get_or_create_consumer(CONSUMER, config));
+        let consumer = made.await.context("the consumer of ORDERS was not made in time")?;
+        let consumer = consumer.context("the consumer of ORDERS")?;
+        let dead_letters = Store::new(link.clone(), streams::DEAD_LETTERS);
+        let floor = Arc::new(Floor { consumer: Mutex::new(consumer.clone()) });
+        Ok((Events { ledger, dead_letters, max_deliver }, consumer, floor))
+    }
+
+    /// Works until told to stop; what was taken by then is finished.
+    pub async fn run(self, consumer: PullConsumer, stop: CancellationToken) {
+        let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(AT_ONCE)));
+        while !stop.is_cancelled() {
+            if let Err(error) = self.pull(&consumer, &stop, &tasks, &places).await {
+                tracing::warn!(%error, "the consumer of ORDERS broke off; it is taken up again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn pull(
+        &self,
+        consumer: &PullConsumer,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+        places: &Arc<Semaphore>,
+    ) -> Result<(), async_nats::Error> {
+        let mut messages = consumer
+            .stream()
+            .max_messages_per_batch(AT_ONCE)
+            .heartbeat(Duration::from_secs(5))
+            .expires(Duration::from_secs(30))
+            .messages()
+            .await?;
+        loop {
+            let place = places.clone().acquire_owned().await?;
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = stop.cancelled() => {
+                    // What was fetched and not begun goes to another worker at once.
+                    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+                        message.ack_with(AckKind::Nak(None)).await?;
+                    }
+                    return Ok(());
+                }
+            };
+            let Some(message) = message.transpose()? else { return Ok(()) };
+            let events = self.clone();
+            tasks.spawn(async move {
+                events.work(message).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn work(&self, message: Message) {
+        let (sequence, delivered) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.delivered),
+            Err(error) => {
+                tracing::error!(%error, "a message without its place in the stream");
+                return;
+            }
+        };
+        let problem = match asked(&message, sequence) {
+            Ok(Asked::Nothing) => None,
+            Ok(Asked::Command(command)) => match self.ledger.submit(command, Instant::now() + LIMIT).await {
+                Ok(_) => None,
+                Err(Denial::Refused(refusal)) => Some((reason(&refusal), delivered >= self.max_deliver)),
+                // The ledger's trouble is not the event's: it never counts against it.
+                Err(Denial::Failed(failure)) => Some((failure.to_string(), false)),
+            },
+            Err(Poison(why)) => Some((why, true)),
+        };
+        let ack = match problem {
+            None => AckKind::Ack,
+            Some((why, true)) => self.bury(&message, sequence, &why).await,
+            Some((why, false)) => {
+                tracing::debug!(sequence, delivered, why, "an event waits");
+                later(delivered)
+            }
+        };
+        if let Err(error) = message.ack_with(ack).await {
+            tracing::debug!(sequence, %error, "an acknowledgement was not sent; the event comes again");
+        }
+    }
+
+    /// Stores the event with its error. What cannot be stored is not given up.
+    async fn bury(&self, message: &Message, sequence: u64, why: &str) -> AckKind {
+        let order = message.subject.rsplit('.').next().unwrap_or("unknown");
+        let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
+        let mut headers = HeaderMap::new();
+        headers.insert("Dead-Letter-Error", why.replace(['\r', '\n'], " "));
+        headers.insert("Dead-Letter-Subject", message.subject.as_str());
+        headers.insert("Dead-Letter-Sequence", sequence.to_string());
+        let deadline = Instant::now() + LIMIT;
+        match self
+            .dead_letters
+            .append(&subject, headers, message.payload.clone(), Expect::Any, deadline)
+            .await
+        {
+            Ok(letter) => {
+                tracing::error!(sequence, dead_letter = letter, why, "an event could not be worked off");
+                AckKind::Term
+            }
+            Err(error) => {
+                tracing::error!(sequence, %error, why, "a dead letter could not be stored; the event stays");
+                later(i64::from(u8::MAX))
+            }
+        }
+    }
+}
+
+/// Not yet: again after a delay that grows with the deliveries, to 30 s.
+fn later(delivered: i64) -> AckKind {
+    let attempt = u32::try_from(delivered).unwrap_or(u32::MAX);
+    let least = Duration::from_millis(50);
+    AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
+}
+
+fn asked(message: &Message, event: u64) -> Result<Asked, Poison> {
+    let mut tokens = message.subject.split('.').skip(2);
+    let (kind, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
+    let id = Uuid::try_parse(id)
+        .map_err(|_| Poison(format!("the subject names no order: {}", message.subject)))?;
+    let order: Order =
+        serde_json::from_slice(&message.payload).map_err(|error| Poison(format!("not an order: {error}")))?;
+    if order.order_id != id.to_string() {
+        return Err(Poison(format!("the subject names {id}, the event {}", order.order_id)));
+    }
+    match (kind, order.status()) {
+        ("order_created", _) => Ok(Asked::Command(Command::Bind(id, event))),
+        ("order_status_updated", OrderStatus::Cancelled | OrderStatus::Expired) => {
+            Ok(Asked::Command(Command::Cancel(id, event)))
+        }
+        ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, event))),
+        // Nothing of them concerns the stock: DELIVERED comes after SHIPPED has its own event.
+        ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
+        (kind, status) => Err(Poison(format!("{kind} with {}", status.as_str_name()))),
+    }
+}
+
+fn reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Behind => "the ledger has no evidence for it".to_owned(),
+        other => format!("the ledger refused it: {other:?}"),
+    }
+}

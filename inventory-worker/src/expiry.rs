@@ -1,0 +1,87 @@
+//! Reservations that ended without an order are released, in the background, a few at a time, by every worker: the
+//! tombstone's compare-and-set makes that safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use link::inbox::jitter;
+use link::{Link, Store, streams};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock::unix_ms;
+use crate::events::Floor;
+use crate::ledger::Ledger;
+use crate::release::{Fate, Releaser};
+
+/// Reservations of one sweep.
+const SWEEP: usize = 1_000;
+/// Releases at the same time.
+const AT_ONCE: usize = 16;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Sweeps until it is dropped.
+pub struct Expiry {
+    ledger: Ledger,
+    releaser: Releaser,
+    dead_letters: Store,
+    floor: Arc<Floor>,
+    pause: Duration,
+}
+
+impl Expiry {
+    /// Sweeps a ledger every `pause`.
+    pub fn new(link: Link, ledger: Ledger, releaser: Releaser, floor: Arc<Floor>, pause: Duration) -> Expiry {
+        Expiry { ledger, releaser, dead_letters: Store::new(link, streams::DEAD_LETTERS), floor, pause }
+    }
+
+    /// Sweeps for ever.
+    pub async fn run(self) {
+        loop {
+            // Workers that sweep at the same time only get in each other's way.
+            let spread = u64::try_from(self.pause.as_millis()).unwrap_or(1_000);
+            tokio::time::sleep(self.pause / 2 + Duration::from_millis(jitter(spread))).await;
+            let due = self.ledger.stock().expired(unix_ms(), SWEEP);
+            if due.is_empty() {
+                continue;
+            }
+            let released = stream::iter(due)
+                .map(|order| self.expire(order))
+                .buffer_unordered(AT_ONCE)
+                .filter(|released| std::future::ready(*released))
+                .count()
+                .await;
+            tracing::debug!(released, "reservations expired");
+        }
+    }
+
+    /// Whether the reservation was dealt with; if not, the next sweep finds it again.
+    async fn expire(&self, order: Uuid) -> bool {
+        let deadline = Instant::now() + LIMIT;
+        // An event of the order that could not be worked off is an operator's (MODEL.md, C5).
+        match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
+            Ok(None) => {}
+            Ok(Some(letter)) => {
+                tracing::warn!(%order, dead_letter = letter.sequence, "an expired reservation waits for its dead letter");
+                return false;
+            }
+            Err(error) => {
+                tracing::debug!(%order, %error, "a reservation could not be expired now");
+                return false;
+            }
+        }
+        let settled = match self.releaser.release(order, deadline).await {
+            Ok(Fate::Gone | Fate::Settled) => Ok(true),
+            Ok(Fate::Living(status, event)) => {
+                self.releaser.settle(order, status, event, self.floor.read().await, deadline).await
+            }
+            Err(failure) => Err(failure),
+        };
+        settled.unwrap_or_else(|failure| {
+            tracing::debug!(%order, %failure, "a reservation could not be expired now");
+            false
+        })
+    }
+}

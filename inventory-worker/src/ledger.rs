@@ -1,0 +1,185 @@
+//! The ledger of stock on JetStream, as the rest of the worker sees it: commands go in, answers come out once they
+//! are committed; the stock can be read as far as it is committed.
+
+mod answer;
+mod feed;
+mod snapshots;
+mod writer;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::{Delivered, Failure, Reason};
+use link::{Link, Store, StoreError, streams};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::stock::{Command, Contradiction, Refusal, Stock};
+pub use answer::Answer;
+use feed::Feed;
+use snapshots::Snapshots;
+use writer::Writer;
+
+/// Commands that may wait for the writer; the next one is refused at once.
+const QUEUE: usize = 8_192;
+/// How long opening may take: the snapshot and the entries after it.
+const OPEN_LIMIT: Duration = Duration::from_secs(120);
+
+/// How the ledger is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Entries after which a snapshot is made.
+    pub snapshot_every: u64,
+    /// Commands that are decided together at most.
+    pub batch: usize,
+}
+
+/// A handle on the ledger; clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    commands: mpsc::Sender<Request>,
+    stock: Arc<RwLock<Stock>>,
+    ended: watch::Receiver<Option<Arc<Broken>>>,
+}
+
+/// A command on its way to the writer.
+struct Request {
+    command: Command,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Answer, Denial>>,
+}
+
+/// Why a command has no answer.
+#[derive(Debug, Clone)]
+pub enum Denial {
+    /// The rules say no.
+    Refused(Refusal),
+    /// It could not be done, or nobody knows whether it was.
+    Failed(Failure),
+}
+
+/// Why a ledger cannot be used, or not any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The storage.
+    #[error("the ledger cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// Entries are gone that no snapshot has.
+    #[error(
+        "the ledger begins at {first}, after the newest snapshot at {snapshot}: entries between them are lost"
+    )]
+    Hole {
+        /// The first entry.
+        first: u64,
+        /// The snapshot; 0 for none.
+        snapshot: u64,
+    },
+    /// The snapshots.
+    #[error("the snapshots cannot be read: {0}")]
+    Snapshots(String),
+    /// An entry is not ours, or from a newer version.
+    #[error("the ledger's entry {sequence} cannot be read: {why}")]
+    Unreadable {
+        /// The entry.
+        sequence: u64,
+        /// Why not.
+        why: String,
+    },
+    /// An entry does not fit.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    /// It took too long.
+    #[error("the ledger could not be read within {} s", OPEN_LIMIT.as_secs())]
+    Slow,
+}
+
+impl Ledger {
+    /// Loads the newest snapshot, replays what came after it, and starts the writer. Returns once the stock includes
+    /// every entry that was there at the start.
+    pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
+        let opening = async {
+            let store = Store::new(link.clone(), streams::INVENTORY);
+            let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
+            let stock = Arc::new(RwLock::new(Stock::default()));
+            let (commands, inbox) = mpsc::channel(QUEUE);
+            let mut writer = Writer::new(store, snapshots, stock.clone(), inbox, settings);
+            writer.load().await?;
+            let (end, ended) = watch::channel(None);
+            tokio::spawn(async move {
+                if let Err(broken) = writer.run().await {
+                    tracing::error!(error = %broken, "the ledger cannot go on");
+                    let _ = end.send(Some(Arc::new(broken)));
+                }
+            });
+            Ok(Ledger { commands, stock, ended })
+        };
+        tokio::time::timeout(OPEN_LIMIT, opening).await.unwrap_or(Err(Broken::Slow))
+    }
+
+    /// The stock as far as it is committed. To be held for moments only, and never across an await.
+    pub fn stock(&self) -> RwLockReadGuard<'_, Stock> {
+        // The writer leaves the stock whole: an entry is checked before it is taken.
+        self.stock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
+    pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(Request { command, deadline, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
+            mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
+        })?;
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Denial::Failed(closed())),
+            Err(_) => Err(Denial::Failed(
+                Failure::new(Reason::OutcomeUnknown, "the ledger did not answer in time")
+                    .delivered(Delivered::Unknown),
+            )),
+        }
+    }
+
+    /// Waits until the stock includes everything that was committed before the call.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), Failure> {
+        match self.submit(Command::CatchUp, deadline).await {
+            Ok(_) => Ok(()),
+            Err(Denial::Failed(failure)) if failure.is(Reason::OutcomeUnknown) => {
+                Err(link::failure::of_store(&StoreError::Unavailable("no answer in time".to_owned())))
+            }
+            Err(Denial::Failed(failure)) => Err(failure),
+            Err(Denial::Refused(_)) => Err(Failure::new(Reason::Internal, "a look at the stock was refused")),
+        }
+    }
+
+    /// Returns when the ledger cannot go on, with the reason.
+    pub async fn broken(&self) -> Arc<Broken> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(broken) => broken.clone().unwrap_or_else(|| Arc::new(Broken::Slow)),
+            // The writer ended because every handle is gone; nobody waits here then.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether it can be written to.
+    pub fn alive(&self) -> bool {
+        !self.commands.is_closed()
+    }
+}
+
+fn overloaded() -> Failure {
+    Failure::new(Reason::Overloaded, "too many commands wait for the ledger")
+        .delivered(Delivered::No)
+        .retry_after(link::failure::RETRY)
+        .detail(Detail::Quota {
+            subject: "ledger".to_owned(),
+            description: format!("{QUEUE} waiting commands"),
+        })
+}
+
+fn closed() -> Failure {
+    Failure::new(Reason::StorageUnavailable, "this worker's ledger has stopped")
+        .delivered(Delivered::Unknown)
+        .retry_after(link::failure::RETRY)
+}

@@ -1,0 +1,79 @@
+//! The entries of the ledger as they are committed, from a sequence on. It hands over what the server sends, and
+//! leaves it to the writer to see that nothing is missing: a consumer that a purge overtook jumps without an error.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use link::{Link, streams};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Entries that may wait for the writer.
+const AHEAD: usize = 256;
+const LIMIT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The entries from a sequence on, unread.
+pub(super) struct Feed {
+    entries: mpsc::Receiver<(u64, Bytes)>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Feed {
+    /// Entries after this sequence.
+    pub(super) fn after(link: Link, sequence: u64) -> Feed {
+        let (sender, entries) = mpsc::channel(AHEAD);
+        Feed { entries, _task: AbortOnDropHandle::new(tokio::spawn(follow(link, sequence, sender))) }
+    }
+
+    /// The next entry. May be dropped while it waits without losing one.
+    pub(super) async fn next(&mut self) -> (u64, Bytes) {
+        match self.entries.recv().await {
+            Some(entry) => entry,
+            // The task ends only when its receiver is gone.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<(u64, Bytes)>) {
+    loop {
+        if let Err(error) = read(&link, &mut last, &entries).await {
+            tracing::warn!(error = %error, after = last, "the ledger's consumer broke off; it is made anew");
+        }
+        if entries.is_closed() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Reads with one consumer until it breaks off.
+async fn read(
+    link: &Link,
+    last: &mut u64,
+    entries: &mpsc::Sender<(u64, Bytes)>,
+) -> Result<(), async_nats::Error> {
+    let client = link.client();
+    let context = jetstream::new(client.clone());
+    let stream = context.get_stream_no_info(streams::INVENTORY).await?;
+    let config = OrderedConfig {
+        deliver_subject: client.new_inbox(),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *last + 1 },
+        ..OrderedConfig::default()
+    };
+    let consumer = tokio::time::timeout(LIMIT, stream.create_consumer(config)).await??;
+    let mut messages = consumer.messages().await?;
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        let sequence = message.info()?.stream_sequence;
+        if entries.send((sequence, message.message.payload)).await.is_err() {
+            return Ok(());
+        }
+        *last = sequence;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Snapshots of the stock in an object store: `snapshot-<sequence>`, with the store's digest, never changed. Two are
+//! kept, and the ledger is purged up to the older one.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::object_store::ObjectStore;
+use futures_util::TryStreamExt;
+use link::{Link, streams};
+use tokio::io::AsyncReadExt;
+
+use crate::stock::Stock;
+
+const PREFIX: &str = "snapshot-";
+const KEPT: usize = 2;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The snapshots of the ledger.
+#[derive(Clone)]
+pub(super) struct Snapshots {
+    context: jetstream::Context,
+    objects: ObjectStore,
+}
+
+impl Snapshots {
+    pub(super) async fn open(link: &Link) -> Result<Snapshots, String> {
+        let context = jetstream::new(link.client().clone());
+        let objects = context.get_object_store(streams::SNAPSHOT_BUCKET).await.map_err(text)?;
+        Ok(Snapshots { context, objects })
+    }
+
+    /// The newest snapshot that can be read. One that can't is reported, and the one before is tried.
+    pub(super) async fn newest(&self) -> Result<Option<Stock>, String> {
+        let mut failure = None;
+        for sequence in self.list().await? {
+            match self.read(sequence).await {
+                Ok(stock) => return Ok(Some(stock)),
+                Err(why) => {
+                    tracing::error!(sequence, why, "a snapshot cannot be read");
+                    failure = Some(why);
+                }
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// Writes a snapshot, and removes what is older than the second newest: snapshots, and the ledger up to there.
+    pub(super) async fn write(&self, sequence: u64, bytes: &[u8]) -> Result<(), String> {
+        let name = format!("{PREFIX}{sequence}");
+        if !self.list().await?.contains(&sequence) {
+            let mut bytes = bytes;
+            limited(self.objects.put(name.as_str(), &mut bytes)).await?;
+        }
+        let kept = self.list().await?;
+        if let Some(older) = kept.get(KEPT - 1) {
+            let ledger = limited(self.context.get_stream(streams::INVENTORY)).await?;
+            limited(async { ledger.purge().sequence(older + 1).await }).await?;
+        }
+        for gone in kept.iter().skip(KEPT) {
+            limited(self.objects.delete(format!("{PREFIX}{gone}"))).await?;
+        }
+        Ok(())
+    }
+
+    /// The sequences of the snapshots, the newest first.
+    pub(super) async fn list(&self) -> Result<Vec<u64>, String> {
+        let objects = limited(self.objects.list()).await?;
+        let objects: Vec<_> = limited(objects.try_collect()).await?;
+        let number =
+            |object: &jetstream::object_store::ObjectInfo| object.name.strip_prefix(PREFIX)?.parse().ok();
+        let mut sequences: Vec<u64> = objects.iter().filter_map(number).collect();
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(sequences)
+    }
+
+    async fn read(&self, sequence: u64) -> Result<Stock, String> {
+        let mut object = limited(self.objects.get(format!("{PREFIX}{sequence}"))).await?;
+        let mut bytes = Vec::with_capacity(object.info.size);
+        limited(object.read_to_end(&mut bytes)).await?;
+        let stock = Stock::from_snapshot(&bytes).map_err(text)?;
+        if stock.sequence() == sequence {
+            Ok(stock)
+        } else {
+            Err(format!("it is of sequence {}", stock.sequence()))
+        }
+    }
+}
+
+async fn limited<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(LIMIT, work).await {
+        Ok(result) => result.map_err(text),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

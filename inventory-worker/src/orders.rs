@@ -1,0 +1,103 @@
+//! What the worker needs of the stream ORDERS: an order's last entry, and tombstones. How orders are made is the
+//! gateway's.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use contract::header;
+use contract::orders::v1::{Order, OrderStatus};
+use link::inbox::backoff;
+use link::{Expect, Link, Store, StoreError, streams};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Reads and buries orders.
+#[derive(Clone)]
+pub struct Orders {
+    store: Store,
+}
+
+/// The last entry of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// There is none.
+    Nothing,
+    /// A tombstone, with its sequence.
+    Tombstone(u64),
+    /// The order, with the sequence of its last event.
+    Order(OrderStatus, u64),
+}
+
+impl Last {
+    fn sequence(self) -> u64 {
+        match self {
+            Last::Nothing => 0,
+            Last::Tombstone(sequence) | Last::Order(_, sequence) => sequence,
+        }
+    }
+}
+
+impl Orders {
+    /// Orders over this connection.
+    pub fn new(link: Link) -> Orders {
+        Orders { store: Store::new(link, streams::ORDERS) }
+    }
+
+    /// Puts a tombstone where the order's last entry is still `expected`, and returns the last entry then: the
+    /// tombstone, or what was there first. A tombstone of somebody else does as well as an own one.
+    pub async fn bury(&self, order: Uuid, expected: u64, deadline: Instant) -> Result<Last, StoreError> {
+        let (subject, filter) = (format!("orders.fence.expired.{order}"), filter(order));
+        let payload = Bytes::from(format!(r#"{{"orderId":"{order}"}}"#));
+        let mut attempt = 0;
+        loop {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::OPERATION_ID, Uuid::new_v4().to_string());
+            let expect = Expect::LastOf { filter: &filter, sequence: expected };
+            let until = deadline.min(Instant::now() + ATTEMPT);
+            let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {
+                Ok(sequence) => return Ok(Last::Tombstone(sequence)),
+                Err(StoreError::Conflict) => match self.last(order, until).await {
+                    // A conflict with what was expected, or with nothing, says nothing (DESIGN 4): repeat.
+                    Ok(last) if last.sequence() == expected || last == Last::Nothing => {
+                        StoreError::Undetermined("a conflict with what was expected".to_owned())
+                    }
+                    Ok(last) => return Ok(last),
+                    Err(error) => error,
+                },
+                Err(
+                    error @ (StoreError::Undetermined(_)
+                    | StoreError::Unavailable(_)
+                    | StoreError::Disconnected),
+                ) => error,
+                Err(error) => return Err(error),
+            };
+            let pause = backoff(Duration::from_millis(10), attempt, Duration::from_millis(500));
+            if Instant::now() + pause >= deadline {
+                return Err(trouble);
+            }
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn last(&self, order: Uuid, deadline: Instant) -> Result<Last, StoreError> {
+        let Some(message) = self.store.last(&filter(order), deadline).await? else {
+            return Ok(Last::Nothing);
+        };
+        if message.subject.starts_with("orders.fence.") {
+            return Ok(Last::Tombstone(message.sequence));
+        }
+        let stored: Order = serde_json::from_slice(&message.payload).map_err(|error| {
+            StoreError::Unexpected(format!("the event {} is not an order: {error}", message.sequence))
+        })?;
+        Ok(Last::Order(stored.status(), message.sequence))
+    }
+}
+
+/// Every entry of an order.
+fn filter(order: Uuid) -> String {
+    format!("orders.*.*.{order}")
+}

@@ -1,0 +1,93 @@
+//! How a reservation without an order ends: by a tombstone on ORDERS, whose compare-and-set decides between "order
+//! recorded" and "reservation gone", whatever the clocks say. For expiry and for `release_inventory` alike.
+
+use contract::orders::v1::OrderStatus;
+use contract::{Delivered, Failure, Reason};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::ledger::{Denial, Ledger};
+use crate::orders::{Last, Orders};
+use crate::stock::{Command, Phase, Release};
+
+/// Ends reservations.
+#[derive(Clone)]
+pub struct Releaser {
+    ledger: Ledger,
+    orders: Orders,
+}
+
+/// What became of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It holds nothing any more, or never did.
+    Gone,
+    /// Its order exists, with this status since this event.
+    Living(OrderStatus, u64),
+    /// Its order exists; the ledger knows already.
+    Settled,
+}
+
+/// Tombstones may be older than the reservation that is there now; then the next round writes a newer one.
+const ROUNDS: u32 = 8;
+
+impl Releaser {
+    /// Ends reservations of this ledger.
+    pub fn new(ledger: Ledger, orders: Orders) -> Releaser {
+        Releaser { ledger, orders }
+    }
+
+    /// Releases an order's reservation if no order was recorded for it.
+    pub async fn release(&self, order: Uuid, deadline: Instant) -> Result<Fate, Failure> {
+        for _ in 0..ROUNDS {
+            self.ledger.catch_up(deadline).await?;
+            let reservation = self.ledger.stock().reservation(&order).map(|held| (held.phase, held.fence));
+            let fence = match reservation {
+                None | Some((Phase::Released { by: Release::Tombstone(_) }, _)) => return Ok(Fate::Gone),
+                Some((Phase::Held { .. }, fence)) => fence,
+                Some((Phase::Bound { .. } | Phase::Shipped { .. } | Phase::Released { .. }, _)) => {
+                    return Ok(Fate::Settled);
+                }
+            };
+            let last = self.orders.bury(order, fence, deadline).await;
+            match last.map_err(|error| link::failure::of_store(&error))? {
+                Last::Tombstone(tombstone) => {
+                    self.submit(Command::Expire(order, tombstone), deadline).await?
+                }
+                Last::Order(status, event) => return Ok(Fate::Living(status, event)),
+                Last::Nothing => {}
+            }
+        }
+        Err(Failure::new(Reason::Contention, "the reservation is made anew all the time; repeat")
+            .delivered(Delivered::Yes)
+            .retry_after(link::failure::RETRY))
+    }
+
+    /// Has the ledger say what an existing order says. `Ok(false)`: that is left to the consumer.
+    pub async fn settle(
+        &self,
+        order: Uuid,
+        status: OrderStatus,
+        event: u64,
+        acknowledged: u64,
+        deadline: Instant,
+    ) -> Result<bool, Failure> {
+        let command = match status {
+            OrderStatus::Pending | OrderStatus::Confirmed => Command::Bind(order, event),
+            OrderStatus::Cancelled | OrderStatus::Expired => Command::Cancel(order, event),
+            OrderStatus::Shipped | OrderStatus::Delivered if acknowledged >= event => {
+                Command::Drop(order, event)
+            }
+            OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Unspecified => return Ok(false),
+        };
+        self.submit(command, deadline).await.map(|()| true)
+    }
+
+    async fn submit(&self, command: Command, deadline: Instant) -> Result<(), Failure> {
+        match self.ledger.submit(command, deadline).await {
+            // Refused: the ledger moved on meanwhile; what is there now decides.
+            Ok(_) | Err(Denial::Refused(_)) => Ok(()),
+            Err(Denial::Failed(failure)) => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The stock: products with their levels, reservations, and the ids of changes that were made. Pure: no clock, no
+//! I/O. It changes by facts alone, and every fact that the rules let through keeps 0 ≤ reserved ≤ on_hand.
+
+pub mod draft;
+pub mod fact;
+pub mod reservation;
+pub mod rules;
+pub mod snapshot;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use draft::Draft;
+pub use fact::{Entry, Fact};
+pub use reservation::{Line, Phase, Release, Reservation};
+pub use rules::{Command, Refusal, Shortage};
+
+/// Units of one product.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Level {
+    /// In the warehouse, reserved ones included.
+    pub on_hand: u32,
+    /// Promised to orders.
+    pub reserved: u32,
+}
+
+impl Level {
+    /// What an order can still get.
+    pub fn available(self) -> u32 {
+        self.on_hand.saturating_sub(self.reserved)
+    }
+}
+
+/// How far back finished ids were forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Horizon {
+    /// Fact time, unix ms.
+    pub before: u64,
+    /// A sequence of ORDERS that the consumer has acknowledged everything up to.
+    pub floor: u64,
+}
+
+/// The state after the ledger's entries up to `sequence`.
+#[derive(Debug, Clone, Default)]
+pub struct Stock {
+    sequence: u64,
+    names: Vec<Arc<str>>,
+    index: HashMap<Arc<str>, u32>,
+    sorted: BTreeSet<Arc<str>>,
+    levels: Vec<Level>,
+    reservations: HashMap<Uuid, Reservation>,
+    expiring: BTreeSet<(u64, Uuid)>,
+    adjustments: HashMap<Box<str>, Adjusted>,
+    horizon: Horizon,
+}
+
+/// A change of stock that was made: enough to know it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adjusted {
+    /// Over its content.
+    pub fingerprint: u64,
+    /// Fact time, unix ms.
+    pub at: u64,
+}
+
+/// A fact that contradicts the state: the ledger was written by something else, or is damaged.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the ledger contradicts itself at sequence {sequence}: {why}")]
+pub struct Contradiction {
+    /// The entry.
+    pub sequence: u64,
+    /// What does not fit.
+    pub why: String,
+}
+
+impl Stock {
+    /// The last entry that is in it; 0 for none.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The level of a product; `None` for one that was never counted or adjusted.
+    pub fn level(&self, product: &str) -> Option<Level> {
+        self.index.get(product).and_then(|index| self.levels.get(*index as usize)).copied()
+    }
+
+    /// What an order can still get of a product; 0 for one that nobody knows.
+    pub fn available(&self, product: &str) -> u32 {
+        self.level(product).map_or(0, Level::available)
+    }
+
+    /// The reservation of an order.
+    pub fn reservation(&self, order: &Uuid) -> Option<&Reservation> {
+        self.reservations.get(order)
+    }
+
+    /// What an order's reservation holds: product and units.
+    pub fn items(&self, order: &Uuid) -> impl Iterator<Item = (&str, u32)> {
+        let lines = self.reservations.get(order).map(|reservation| &*reservation.items).unwrap_or_default();
+        lines.iter().map(|line| (self.name(line.product), line.quantity))
+    }
+
+    /// Products with their levels in ascending order, after the given one.
+    pub fn products_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (&'a str, Level)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.sorted
+            .range::<str, _>((from, Unbounded))
+            .map(|name| (&**name, self.level(name).unwrap_or_default()))
+    }
+
+    /// Orders whose reservation ended by `now` (unix ms) without an order, at most `limit`, the oldest first.
+    pub fn expired(&self, now: u64, limit: usize) -> Vec<Uuid> {
+        self.expiring.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, order)| *order).collect()
+    }
+
+    /// How many reservations there are: `(all, those that may expire)`.
+    pub fn reservations(&self) -> (usize, usize) {
+        (self.reservations.len(), self.expiring.len())
+    }
+
+    /// How many products there are.
+    pub fn products(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How far back finished ids were forgotten.
+    pub fn horizon(&self) -> Horizon {
+        self.horizon
+    }
+
+    /// How many ids a `Forgot` of this horizon would drop.
+    pub fn forgettable(&self, horizon: Horizon) -> usize {
+        self.reservations.values().filter(|reservation| reservation.forgettable(horizon)).count()
+            + self.adjustments.values().filter(|adjusted| adjusted.at <= horizon.before).count()
+    }
+
+    /// Takes the entry after the last one.
+    pub fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), Contradiction> {
+        let wrong = |why: String| Contradiction { sequence, why };
+        if sequence != self.sequence + 1 {
+            return Err(wrong(format!("it follows {}", self.sequence)));
+        }
+        for fact in &entry.facts {
+            self.take(fact, entry.at).map_err(wrong)?;
+        }
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    fn take(&mut self, fact: &Fact, at: u64) -> Result<(), String> {
+        match fact {
+            Fact::Reserved { order, items, expires_at, fence } => {
+                let lines = self.lines(items)?;
+                for line in &lines {
+                    self.promise(*line)?;
+                }
+                let phase = Phase::Held { expires_at: *expires_at };
+                let new = Reservation { items: lines.into(), phase, fence: *fence, changed: at };
+                self.expiring.extend(expires_at.map(|expires_at| (expires_at, *order)));
+                self.reservations.insert(*order, new);
+            }
+            Fact::Bound { order, event } => {
+                self.turn(order, Phase::Bound { event: *event }, at)?;
+            }
+            Fact::Released { order, by } => {
+                let lines = self.turn(order, Phase::Released { by: *by }, at)?;
+                lines.iter().try_for_each(|line| self.withdraw(*line, false))?;
+            }
+            Fact::Shipped { order, event } => {
+                let lines = self.turn(order, Phase::Shipped { event: *event }, at)?;
+                lines.iter().try_for_each(|line| self.withdraw(*line, true))?;
+            }
+            Fact::Adjusted { request, lines, reason } => {
+                for (product, delta) in lines {
+                    let on_hand = self.level(product).unwrap_or_default().on_hand;
+                    let on_hand = on_hand.checked_add_signed(*delta).ok_or("on_hand leaves its range")?;
+                    self.set(product, on_hand)?;
+                }
+                let fingerprint = fact::fingerprint(lines, reason);
+                self.adjustments.insert(request.clone(), Adjusted { fingerprint, at });
+            }
+            Fact::Counted { lines } => {
+                lines.iter().try_for_each(|(product, on_hand)| self.set(product, *on_hand))?;
+            }
+            Fact::Forgot(horizon) => {
+                self.reservations.retain(|_, reservation| !reservation.forgettable(*horizon));
+                self.adjustments.retain(|_, adjusted| adjusted.at > horizon.before);
+                self.horizon = *horizon;
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(&self, items: &[(Box<str>, u32)]) -> Result<Vec<Line>, String> {
+        let line = |(product, quantity): &(Box<str>, u32)| match self.index.get(&**product) {
+            Some(index) => Ok(Line { product: *index, quantity: *quantity }),
+            None => Err(format!("product {product} is not known")),
+        };
+        items.iter().map(line).collect()
+    }
+
+    fn set(&mut self, product: &str, on_hand: u32) -> Result<(), String> {
+        let index = self.intern(product);
+        let level = self.level_mut(index)?;
+        level.on_hand = on_hand;
+        if level.reserved > on_hand {
+            Err(format!("more of {product} is reserved than on hand"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn promise(&mut self, line: Line) -> Result<(), String> {
+        let level = self.level_mut(line.product)?;
+        level.reserved = level.reserved.checked_add(line.quantity).ok_or("reserved leaves its range")?;
+        if level.reserved > level.on_hand { Err("more is reserved than on hand".to_owned()) } else { Ok(()) }
+    }
+
+    /// Takes units out of the promised ones, and out of the warehouse where they leave it.
+    fn withdraw(&mut self, line: Line, shipped: bool) -> Result<(), String> {
+        let level = self.level_mut(line.product)?;
+        level.reserved = level.reserved.checked_sub(line.quantity).ok_or("reserved falls below zero")?;
+        if shipped {
+            level.on_hand = level.on_hand.checked_sub(line.quantity).ok_or("on_hand falls below zero")?;
+        }
+        Ok(())
+    }
+
+    /// Moves a living reservation on, and returns what it held. One that is finished holds nothing any more.
+    fn turn(&mut self, order: &Uuid, phase: Phase, at: u64) -> Result<Box<[Line]>, String> {
+        let reservation =
+            self.reservations.get_mut(order).ok_or_else(|| format!("{order} has no reservation"))?;
+        match reservation.phase {
+            Phase::Held { expires_at } => {
+                if let Some(expires_at) = expires_at {
+                    self.expiring.remove(&(expires_at, *order));
+                }
+            }
+            Phase::Bound { .. } if !matches!(phase, Phase::Bound { .. }) => {}
+            _ => return Err(format!("{order} is {:?} already", reservation.phase)),
+        }
+        reservation.phase = phase;
+        reservation.changed = at;
+        Ok(if reservation.finished() { std::mem::take(&mut reservation.items) } else { Box::default() })
+    }
+
+    fn intern(&mut self, product: &str) -> u32 {
+        if let Some(index) = self.index.get(product) {
+            return *index;
+        }
+        let (name, index) = (Arc::<str>::from(product), u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.names.push(name.clone());
+        self.levels.push(Level::default());
+        self.sorted.insert(name.clone());
+        self.index.insert(name, index);
+        index
+    }
+
+    fn level_mut(&mut self, index: u32) -> Result<&mut Level, String> {
+        self.levels.get_mut(index as usize).ok_or_else(|| format!("there is no product number {index}"))
+    }
+
+    fn name(&self, index: u32) -> &str {
+        self.names.get(index as usize).map_or("", |name| name)
+    }
+}
+
+/// Equal when they mean the same, whatever the order in which products were first seen.
+impl PartialEq for Stock {
+    fn eq(&self, other: &Stock) -> bool {
+        let same = |(order, mine): (&Uuid, &Reservation)| {
+            other.reservations.get(order).is_some_and(|theirs| {
+                mine.phase == theirs.phase
+                    && mine.fence == theirs.fence
+                    && mine.changed == theirs.changed
+                    && self.items(order).eq(other.items(order))
+            })
+        };
+        self.sequence == other.sequence
+            && self.horizon == other.horizon
+            && self.expiring == other.expiring
+            && self.adjustments == other.adjustments
+            && self.products_after(None).eq(other.products_after(None))
+            && self.reservations.len() == other.reservations.len()
+            && self.reservations.iter().all(same)
+    }
+}

@@ -1,0 +1,145 @@
+//! A draft: the stock as it would be after facts that are not committed yet. It lies over the stock and leaves it
+//! alone, so that nobody sees what may still be refused.
+
+use std::collections::HashMap;
+
+use contract::Item;
+use uuid::Uuid;
+
+use super::reservation::{Phase, Reservation};
+use super::rules::{Command, Refusal, View};
+use super::{Adjusted, Fact, Horizon, Level, Stock, fact};
+
+/// The stock and the changes of one batch.
+pub struct Draft<'a> {
+    stock: &'a Stock,
+    levels: HashMap<Box<str>, Level>,
+    reservations: HashMap<Uuid, Drafted>,
+    adjustments: HashMap<Box<str>, Adjusted>,
+    horizon: Option<Horizon>,
+    facts: Vec<Fact>,
+    now: u64,
+}
+
+struct Drafted {
+    reservation: Reservation,
+    items: Vec<(Box<str>, u32)>,
+}
+
+impl<'a> Draft<'a> {
+    /// A draft without changes; `now` (unix ms) is when they will have happened.
+    pub fn over(stock: &'a Stock, now: u64) -> Draft<'a> {
+        Draft {
+            stock,
+            levels: HashMap::new(),
+            reservations: HashMap::new(),
+            adjustments: HashMap::new(),
+            horizon: None,
+            facts: Vec::new(),
+            now,
+        }
+    }
+
+    /// Decides a command on what the commands before it left, and keeps its fact. Tells whether there was one.
+    pub fn decide(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let Some(fact) = command.decide(self)? else { return Ok(false) };
+        self.take(&fact);
+        self.facts.push(fact);
+        Ok(true)
+    }
+
+    /// The facts, in the order of their commands.
+    pub fn facts(self) -> Vec<Fact> {
+        self.facts
+    }
+
+    fn take(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Reserved { order, items, expires_at, fence } => {
+                for (product, quantity) in items {
+                    self.change(product, |level| level.reserved = level.reserved.saturating_add(*quantity));
+                }
+                let phase = Phase::Held { expires_at: *expires_at };
+                let reservation =
+                    Reservation { items: Box::default(), phase, fence: *fence, changed: self.now };
+                self.reservations.insert(*order, Drafted { reservation, items: items.clone() });
+            }
+            Fact::Bound { order, event } => self.turn(*order, Phase::Bound { event: *event }),
+            Fact::Released { order, by } => self.turn(*order, Phase::Released { by: *by }),
+            Fact::Shipped { order, event } => self.turn(*order, Phase::Shipped { event: *event }),
+            Fact::Adjusted { request, lines, reason } => {
+                for (product, delta) in lines {
+                    self.change(product, |level| level.on_hand = level.on_hand.saturating_add_signed(*delta));
+                }
+                let adjusted = Adjusted { fingerprint: fact::fingerprint(lines, reason), at: self.now };
+                self.adjustments.insert(request.clone(), adjusted);
+            }
+            Fact::Counted { lines } => {
+                for (product, on_hand) in lines {
+                    self.change(product, |level| level.on_hand = *on_hand);
+                }
+            }
+            // What is forgotten is still here for the rest of the batch: more evidence, never less.
+            Fact::Forgot(horizon) => self.horizon = Some(*horizon),
+        }
+    }
+
+    fn change(&mut self, product: &str, change: impl FnOnce(&mut Level)) {
+        let mut level = View::level(self, product).unwrap_or_default();
+        change(&mut level);
+        self.levels.insert(product.into(), level);
+    }
+
+    fn turn(&mut self, order: Uuid, phase: Phase) {
+        let Some(reservation) = View::reservation(self, &order) else { return };
+        let reservation =
+            Reservation { items: Box::default(), phase, fence: reservation.fence, changed: self.now };
+        let mut items = self.items(&order);
+        if reservation.finished() {
+            let shipped = matches!(phase, Phase::Shipped { .. });
+            for (product, quantity) in std::mem::take(&mut items) {
+                self.change(&product, |level| {
+                    level.reserved = level.reserved.saturating_sub(quantity);
+                    level.on_hand = level.on_hand.saturating_sub(if shipped { quantity } else { 0 });
+                });
+            }
+        }
+        self.reservations.insert(order, Drafted { reservation, items });
+    }
+
+    fn items(&self, order: &Uuid) -> Vec<(Box<str>, u32)> {
+        match self.reservations.get(order) {
+            Some(drafted) => drafted.items.clone(),
+            None => self.stock.items(order).map(|(product, quantity)| (product.into(), quantity)).collect(),
+        }
+    }
+}
+
+impl View for Draft<'_> {
+    fn level(&self, product: &str) -> Option<Level> {
+        self.levels.get(product).copied().or_else(|| self.stock.level(product))
+    }
+
+    fn reservation(&self, order: &Uuid) -> Option<&Reservation> {
+        let drafted = self.reservations.get(order).map(|drafted| &drafted.reservation);
+        drafted.or_else(|| self.stock.reservation(order))
+    }
+
+    fn holds(&self, order: &Uuid, items: &[Item]) -> bool {
+        let wanted = items.iter().map(|item| (&*item.product, item.quantity));
+        match self.reservations.get(order) {
+            Some(drafted) => {
+                drafted.items.iter().map(|(product, quantity)| (&**product, *quantity)).eq(wanted)
+            }
+            None => self.stock.items(order).eq(wanted),
+        }
+    }
+
+    fn adjusted(&self, request: &str) -> Option<Adjusted> {
+        self.adjustments.get(request).or_else(|| self.stock.adjustments.get(request)).copied()
+    }
+
+    fn horizon(&self) -> Horizon {
+        self.horizon.unwrap_or(self.stock.horizon)
+    }
+}

@@ -1,0 +1,91 @@
+//! Facts: what happened to the stock, and their form in the ledger. Replaying them needs neither rules nor a clock.
+//! Entries stay in the ledger across versions: fields may be added, never renamed or given another meaning.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Horizon, Release};
+
+/// One append to the ledger: facts that happened together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The worker that wrote it.
+    pub worker: Uuid,
+    /// The worker's number for it, so that it knows its own entry again.
+    pub batch: u64,
+    /// The worker's clock, unix ms.
+    pub at: u64,
+    /// What happened, in this order.
+    pub facts: Vec<Fact>,
+}
+
+/// Something that happened. Events and tombstones are sequences on ORDERS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Fact {
+    /// Units were promised to an order.
+    Reserved {
+        /// The order.
+        order: Uuid,
+        /// Product and units.
+        items: Vec<(Box<str>, u32)>,
+        /// When it ends without an order, unix ms; `None`: when it is released.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<u64>,
+        /// What the order's record has to expect.
+        #[serde(default)]
+        fence: u64,
+    },
+    /// The order exists.
+    Bound {
+        /// The order.
+        order: Uuid,
+        /// The event that says so.
+        event: u64,
+    },
+    /// The units are free again.
+    Released {
+        /// The order.
+        order: Uuid,
+        /// By what.
+        by: Release,
+    },
+    /// The units have left.
+    Shipped {
+        /// The order.
+        order: Uuid,
+        /// The event that says so.
+        event: u64,
+    },
+    /// Stock on hand was changed.
+    Adjusted {
+        /// The change's id.
+        request: Box<str>,
+        /// Product and change.
+        lines: Vec<(Box<str>, i32)>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        reason: Box<str>,
+    },
+    /// Stock on hand was counted.
+    Counted {
+        /// Product and units.
+        lines: Vec<(Box<str>, u32)>,
+    },
+    /// Ids of what was finished before were dropped.
+    Forgot(Horizon),
+}
+
+/// Tells one content of an adjustment from another.
+pub fn fingerprint(lines: &[(Box<str>, i32)], reason: &str) -> u64 {
+    let mut hash = Sha256::new();
+    for (product, delta) in lines {
+        hash.update((product.len() as u64).to_le_bytes());
+        hash.update(product.as_bytes());
+        hash.update(delta.to_le_bytes());
+    }
+    hash.update(reason.as_bytes());
+    let digest = hash.finalize();
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

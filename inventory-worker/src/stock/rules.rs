@@ -1,0 +1,239 @@
+//! The rules: what a command may do to the stock, and what it must not. Pure; time comes in the command.
+
+use uuid::Uuid;
+
+use super::reservation::{Phase, Release, Reservation};
+use super::{Adjusted, Fact, Horizon, Level, fact};
+use contract::Item;
+use contract::limits::ON_HAND;
+
+/// What the rules look at: the stock, or a draft of its next state.
+pub trait View {
+    /// The level of a product that is known.
+    fn level(&self, product: &str) -> Option<Level>;
+    /// An order's reservation.
+    fn reservation(&self, order: &Uuid) -> Option<&Reservation>;
+    /// Whether an order's reservation holds exactly these items, in this order.
+    fn holds(&self, order: &Uuid, items: &[Item]) -> bool;
+    /// A change of stock that was made.
+    fn adjusted(&self, request: &str) -> Option<Adjusted>;
+    /// How far back ids were forgotten.
+    fn horizon(&self) -> Horizon;
+}
+
+/// Something that somebody wants. Events and tombstones are sequences on ORDERS.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Promise units to an order, all or none.
+    Reserve {
+        /// The order.
+        order: Uuid,
+        /// The units.
+        items: Vec<Item>,
+        /// When it ends without an order, unix ms; `None`: when it is released.
+        expires_at: Option<u64>,
+    },
+    /// The order exists, says this event.
+    Bind(Uuid, u64),
+    /// The order was cancelled, says this event.
+    Cancel(Uuid, u64),
+    /// The order was shipped, says this event.
+    Ship(Uuid, u64),
+    /// No order was recorded, says this tombstone.
+    Expire(Uuid, u64),
+    /// The order was shipped by this event, which the consumer has acknowledged: this is a second hold.
+    Drop(Uuid, u64),
+    /// Change stock on hand, all or none.
+    Adjust {
+        /// The change's id.
+        request: Box<str>,
+        /// Product and change.
+        lines: Vec<(Box<str>, i32)>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Stock on hand as counted, all or none.
+    Count(Vec<(Box<str>, u32)>),
+    /// Drop the ids of what was finished before.
+    Forget(Horizon),
+    /// Nothing; its answer says that the stock includes everything that was committed before.
+    CatchUp,
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Less stock than wanted.
+    Short(Vec<Shortage>),
+    /// The id stands for another content.
+    Reused,
+    /// The order was shipped or cancelled.
+    Finished,
+    /// Stock on hand would fall below what is reserved, for these products.
+    BelowReserved(Vec<Shortage>),
+    /// Stock on hand would exceed the limit, for these products.
+    AboveLimit(Vec<Box<str>>),
+    /// The state has no evidence for the event: it is behind, or the event is not of this system.
+    Behind,
+}
+
+/// A product of which there is less than wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// The product.
+    pub product: Box<str>,
+    /// Units wanted (or reserved, where stock on hand would fall below that).
+    pub wanted: u32,
+    /// Units there are.
+    pub available: u32,
+}
+
+impl Command {
+    /// Decides: a fact to record, nothing to record because it is so already, or a refusal.
+    pub fn decide(&self, view: &impl View) -> Result<Option<Fact>, Refusal> {
+        match self {
+            Command::Reserve { order, items, expires_at } => reserve(view, *order, items, *expires_at),
+            Command::Bind(order, event) => bind(view, *order, *event),
+            Command::Cancel(order, event) => cancel(view, *order, *event),
+            Command::Ship(order, event) => ship(view, *order, *event),
+            Command::Expire(order, tombstone) => Ok(expire(view, *order, *tombstone)),
+            Command::Drop(order, event) => Ok(drop(view, *order, *event)),
+            Command::Adjust { request, lines, reason } => adjust(view, request, lines, reason),
+            Command::Count(lines) => count(view, lines),
+            Command::Forget(horizon) => Ok(Some(Fact::Forgot(*horizon))),
+            Command::CatchUp => Ok(None),
+        }
+    }
+}
+
+fn reserve(
+    view: &impl View,
+    order: Uuid,
+    items: &[Item],
+    expires_at: Option<u64>,
+) -> Result<Option<Fact>, Refusal> {
+    let fence = match view.reservation(&order) {
+        None => 0,
+        Some(reservation) => match reservation.phase {
+            Phase::Held { .. } | Phase::Bound { .. } if view.holds(&order, items) => return Ok(None),
+            Phase::Held { .. } | Phase::Bound { .. } => return Err(Refusal::Reused),
+            Phase::Released { by: Release::Tombstone(tombstone) } => tombstone,
+            Phase::Released { .. } | Phase::Shipped { .. } => return Err(Refusal::Finished),
+        },
+    };
+    let shortages: Vec<Shortage> = items
+        .iter()
+        .filter_map(|item| {
+            let available = view.level(&item.product).map_or(0, Level::available);
+            (available < item.quantity).then(|| Shortage {
+                product: item.product.clone(),
+                wanted: item.quantity,
+                available,
+            })
+        })
+        .collect();
+    if !shortages.is_empty() {
+        return Err(Refusal::Short(shortages));
+    }
+    let items = items.iter().map(|item| (item.product.clone(), item.quantity)).collect();
+    Ok(Some(Fact::Reserved { order, items, expires_at, fence }))
+}
+
+fn bind(view: &impl View, order: Uuid, event: u64) -> Result<Option<Fact>, Refusal> {
+    match view.reservation(&order).map(|reservation| reservation.phase) {
+        Some(Phase::Held { .. }) => Ok(Some(Fact::Bound { order, event })),
+        Some(Phase::Bound { .. } | Phase::Shipped { .. }) => Ok(None),
+        Some(Phase::Released { by: Release::Cancelled(_) | Release::Duplicate(_) }) => Ok(None),
+        Some(Phase::Released { by: Release::Tombstone(_) }) => Err(Refusal::Behind),
+        None => forgotten(view, event),
+    }
+}
+
+fn cancel(view: &impl View, order: Uuid, event: u64) -> Result<Option<Fact>, Refusal> {
+    match view.reservation(&order).map(|reservation| reservation.phase) {
+        Some(Phase::Held { .. } | Phase::Bound { .. }) => {
+            Ok(Some(Fact::Released { order, by: Release::Cancelled(event) }))
+        }
+        Some(Phase::Released { by: Release::Cancelled(_) }) => Ok(None),
+        Some(Phase::Released { .. } | Phase::Shipped { .. }) => Err(Refusal::Behind),
+        None => forgotten(view, event),
+    }
+}
+
+fn ship(view: &impl View, order: Uuid, event: u64) -> Result<Option<Fact>, Refusal> {
+    match view.reservation(&order).map(|reservation| reservation.phase) {
+        Some(Phase::Held { .. } | Phase::Bound { .. }) => Ok(Some(Fact::Shipped { order, event })),
+        Some(Phase::Shipped { .. } | Phase::Released { by: Release::Duplicate(_) }) => Ok(None),
+        Some(Phase::Released { .. }) => Err(Refusal::Behind),
+        None => forgotten(view, event),
+    }
+}
+
+/// An event of an id that nobody knows any more: worked off before it was forgotten, or never seen.
+fn forgotten(view: &impl View, event: u64) -> Result<Option<Fact>, Refusal> {
+    if event <= view.horizon().floor { Ok(None) } else { Err(Refusal::Behind) }
+}
+
+/// Only what is merely held, and by a reservation older than the tombstone (MODEL.md, C1: `>`, not `≥`).
+fn expire(view: &impl View, order: Uuid, tombstone: u64) -> Option<Fact> {
+    let reservation = view.reservation(&order)?;
+    let held = matches!(reservation.phase, Phase::Held { .. });
+    (held && tombstone > reservation.fence)
+        .then_some(Fact::Released { order, by: Release::Tombstone(tombstone) })
+}
+
+fn drop(view: &impl View, order: Uuid, event: u64) -> Option<Fact> {
+    let held = matches!(view.reservation(&order)?.phase, Phase::Held { .. });
+    held.then_some(Fact::Released { order, by: Release::Duplicate(event) })
+}
+
+fn adjust(
+    view: &impl View,
+    request: &str,
+    lines: &[(Box<str>, i32)],
+    reason: &str,
+) -> Result<Option<Fact>, Refusal> {
+    if let Some(before) = view.adjusted(request) {
+        let same = before.fingerprint == fact::fingerprint(lines, reason);
+        return if same { Ok(None) } else { Err(Refusal::Reused) };
+    }
+    let (mut below, mut above) = (Vec::new(), Vec::new());
+    for (product, delta) in lines {
+        let level = view.level(product).unwrap_or_default();
+        let on_hand = i64::from(level.on_hand) + i64::from(*delta);
+        if on_hand < i64::from(level.reserved) {
+            let available = u32::try_from(on_hand.max(0)).unwrap_or(u32::MAX);
+            below.push(Shortage { product: product.clone(), wanted: level.reserved, available });
+        } else if on_hand > i64::from(ON_HAND) {
+            above.push(product.clone());
+        }
+    }
+    match (below.is_empty(), above.is_empty()) {
+        (false, _) => Err(Refusal::BelowReserved(below)),
+        (true, false) => Err(Refusal::AboveLimit(above)),
+        (true, true) => {
+            Ok(Some(Fact::Adjusted { request: request.into(), lines: lines.to_vec(), reason: reason.into() }))
+        }
+    }
+}
+
+fn count(view: &impl View, lines: &[(Box<str>, u32)]) -> Result<Option<Fact>, Refusal> {
+    let below: Vec<Shortage> = lines
+        .iter()
+        .filter_map(|(product, on_hand)| {
+            let reserved = view.level(product).unwrap_or_default().reserved;
+            (*on_hand < reserved).then(|| Shortage {
+                product: product.clone(),
+                wanted: reserved,
+                available: *on_hand,
+            })
+        })
+        .collect();
+    let above: Vec<Box<str>> =
+        lines.iter().filter(|(_, on_hand)| *on_hand > ON_HAND).map(|(product, _)| product.clone()).collect();
+    match (below.is_empty(), above.is_empty()) {
+        (false, _) => Err(Refusal::BelowReserved(below)),
+        (true, false) => Err(Refusal::AboveLimit(above)),
+        (true, true) => Ok(Some(Fact::Counted { lines: lines.to_vec() })),
+    }
+}
