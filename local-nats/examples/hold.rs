@@ -1,17 +1,25 @@
-//! Holds a nats-server until it is ended, in whatever way: `cargo run -p local-nats --example hold [DATA_FOLDER]`.
-//! Prints the address, the process id and the data folder.
+//! Holds a nats-server until it is ended, in whatever way: `cargo run -p local-nats --example hold
+//! [DATA_FOLDER]`. Prints the address and the process id of the server.
 
 use std::env;
-use std::io;
+use std::process::ExitCode;
 use std::thread;
 
 use local_nats::{Options, Server};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
     let data_dir = env::args_os().nth(1).map(Into::into);
-    let server = Server::with(Options { data_dir, ..Options::default() })?;
-    println!("{}\n{}\n{}", server.url(), server.pid(), server.data_dir().display());
-    io::Write::flush(&mut io::stdout())?;
+    match Server::with(Options { data_dir, ..Options::default() }) {
+        Ok(server) => hold(&server),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn hold(server: &Server) -> ExitCode {
+    println!("{}\n{}", server.url(), server.pid());
     loop {
         thread::park();
     }

@@ -1,7 +1,7 @@
 //! The copy of nats-server in the user's cache folder. Must never know how one is fetched.
 //!
-//! Whoever sees the file sees a whole one: it is made in a folder beside it and renamed into place. A lock lets only
-//! one process fetch; the others wait and use what it fetched.
+//! Whoever sees the file sees a whole one: it is made in a folder beside it and renamed into place. A lock
+//! lets only one process fetch; the others wait and use what it fetched.
 
 use std::env;
 use std::error::Error;

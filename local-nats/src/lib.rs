@@ -1,7 +1,7 @@
 //! Finds or installs a nats-server and runs it for development, tests and benchmarks.
 //!
-//! Owns the processes and files of a private nats-server. Must never know what is sent over it: no NATS client, no
-//! subject, no stream.
+//! Owns the processes and files of a private nats-server. Must never know what is sent over it: no NATS
+//! client, no subject, no stream.
 //!
 //! ```no_run
 //! let mut server = local_nats::Server::start()?;
@@ -19,6 +19,8 @@ mod find;
 mod folder;
 mod go;
 mod lock;
+mod paused;
+mod port;
 mod ready;
 mod run;
 mod server;
@@ -30,5 +32,6 @@ pub use binary::{Binary, Origin, Unusable, Version};
 pub use config::{Options, Ready};
 pub use error::Error;
 pub use find::{Attempt, Missing, find};
+pub use port::spare_port;
 pub use run::Failure;
 pub use server::Server;

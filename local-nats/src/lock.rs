@@ -1,8 +1,8 @@
 //! A lock on an open file, between processes, and who holds it. Must never know what the file is for.
 //!
-//! It is `flock`, named as such rather than the standard library's lock, because we rely on what only `flock` does:
-//! the lock belongs to the open file, a child that inherits the file shares it, and the kernel frees it when the last
-//! holder is gone, however that died.
+//! It is `flock`, named as such rather than the standard library's lock, because we rely on what only `flock`
+//! does: the lock belongs to the open file, a child that inherits the file shares it, and the kernel frees it
+//! when the last holder is gone, however that died.
 
 use std::fs::File;
 use std::io;

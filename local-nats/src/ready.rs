@@ -2,27 +2,16 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::{Ports, Ready};
-use crate::error::Error;
-use crate::wait::until;
 
 /// For one question to a server that may hang; asked again until the start's own limit.
 const ANSWER: Duration = Duration::from_secs(1);
-
-/// A port may be held for a moment by whoever had it before.
-const FREE: Duration = Duration::from_secs(2);
-
-/// Waits until a server could listen on the port. nats-server would say so too, but only in its log.
-pub(crate) fn free(port: u16) -> Result<(), Error> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
-    until(FREE, listen).map(drop).ok_or(Error::PortTaken(port))
-}
 
 /// The ports of the server that reports them in this folder, if it is ready.
 pub(crate) fn ports(folder: &Path, ready: Ready) -> Option<Ports> {

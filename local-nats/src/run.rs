@@ -58,7 +58,8 @@ pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<String, F
     }
 }
 
-/// Output goes to files, not to pipes: a full pipe would block the program, and reading two pipes takes threads.
+/// Output goes to files, not to pipes: a full pipe would block the program, and reading two pipes takes
+/// threads.
 fn finish(command: &mut Command, limit: Duration) -> io::Result<Option<(ExitStatus, String, String)>> {
     let (out, err) = (tempfile::tempfile()?, tempfile::tempfile()?);
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);

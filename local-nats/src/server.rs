@@ -10,6 +10,7 @@ use crate::config::{Options, Ports, Ready};
 use crate::error::Error;
 use crate::find::find;
 use crate::folder::Folder;
+use crate::port::{free, spare_port};
 use crate::ready;
 use crate::wait::until;
 use crate::watchdog::Watched;
@@ -17,13 +18,12 @@ use crate::watchdog::Watched;
 /// A start on an empty data folder takes 0.1 s; this leaves room for a busy machine.
 const START: Duration = Duration::from_secs(10);
 
-/// A private nats-server with JetStream on 127.0.0.1. It ends when this is dropped, and when the owner's process
-/// ends, however that may be.
+/// A private nats-server with JetStream on 127.0.0.1. It ends when this is dropped, and when the owner's
+/// process ends, however that may be.
 #[derive(Debug)]
 pub struct Server {
     // Dropped from top to bottom: the process ends before its folder is unlocked or removed.
     process: Watched,
-    pid: u32,
     ports: Ports,
     folder: Folder,
     binary: Binary,
@@ -42,13 +42,15 @@ impl Server {
     /// Starts a server. On a machine without nats-server the first start takes longer, as one is installed.
     ///
     /// # Errors
-    /// When no nats-server can be had, the data folder is in use, a port is taken, or the server is not ready in time.
+    /// When no nats-server can be had, the data folder is in use, a port is taken, or the server is not ready in
+    /// time.
     pub fn with(options: Options) -> Result<Server, Error> {
         let binary = find()?;
         let folder = Folder::open(&options)?;
-        let (process, pid, ports) = launch(&binary, &folder, &options)?;
-        let options = Options { port: Some(ports.client), monitor_port: Some(ports.monitor), ..options };
-        Ok(Server { process, pid, ports, folder, binary, options })
+        let port = |chosen: Option<u16>| chosen.map_or_else(spare_port, Ok);
+        let wanted = Ports { client: port(options.port)?, monitor: port(options.monitor_port)? };
+        let (process, ports) = launch(&binary, &folder, &options, wanted)?;
+        Ok(Server { process, ports, folder, binary, options })
     }
 
     /// Where clients connect: `nats://127.0.0.1:PORT`.
@@ -73,7 +75,7 @@ impl Server {
 
     /// The process id of nats-server itself. Another after each restart.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid()
     }
 
     /// The folder with the streams, the configuration, the log and the lock.
@@ -117,13 +119,13 @@ impl Server {
     /// When a port was taken meanwhile, or the server is not ready in time. It may be tried again.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.stop();
-        (self.process, self.pid, self.ports) = launch(&self.binary, &self.folder, &self.options)?;
+        (self.process, self.ports) = launch(&self.binary, &self.folder, &self.options, self.ports)?;
         Ok(())
     }
 
-    /// Freezes the server (SIGSTOP): connections stay open and nothing answers.
+    /// Freezes the server (SIGSTOP): connections stay open and nothing answers. Returns when that is so.
     pub fn pause(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.pause();
     }
 
     /// Lets a paused server go on (SIGCONT).
@@ -133,20 +135,28 @@ impl Server {
 }
 
 /// Starts a server process in its folder and waits until it is ready.
-fn launch(binary: &Binary, folder: &Folder, options: &Options) -> Result<(Watched, u32, Ports), Error> {
-    for port in [options.port, options.monitor_port].into_iter().flatten() {
-        ready::free(port)?;
+fn launch(
+    binary: &Binary,
+    folder: &Folder,
+    options: &Options,
+    wanted: Ports,
+) -> Result<(Watched, Ports), Error> {
+    for port in [wanted.client, wanted.monitor] {
+        free(port)?;
     }
     let spawn = || {
-        let config = folder.prepare(options)?;
-        Watched::spawn(&binary.path, &config, folder.lock()?, folder.open_log()?)
+        let config = folder.prepare(options, wanted)?;
+        // The folder is a flag, as a flag outdoes whatever the caller's configuration says about JetStream.
+        let arguments =
+            ["--config".as_ref(), config.as_os_str(), "--store_dir".as_ref(), folder.path().as_os_str()];
+        Watched::spawn(&binary.path, arguments, folder.lock(), folder.open_log()?)
     };
     let process = spawn().map_err(Error::system("start nats-server"))?;
     let limit = options.start_limit.unwrap_or(START);
-    let started = until(limit, || match process.pid().zip(ready::ports(&folder.ports(), options.ready)) {
-        Some((pid, ports)) => Some(Ok((pid, ports))),
+    let started = until(limit, || match ready::ports(&folder.ports(), options.ready) {
+        Some(ports) => Some(Ok(ports)),
         None => (!process.is_running()).then(|| Err(Error::Ended { log: folder.log_tail() })),
     });
-    let (pid, ports) = started.unwrap_or_else(|| Err(Error::Late { limit, log: folder.log_tail() }))?;
-    Ok((process, pid, ports))
+    let ports = started.unwrap_or_else(|| Err(Error::Late { limit, log: folder.log_tail() }))?;
+    Ok((process, ports))
 }

@@ -1,10 +1,11 @@
 //! A nats-server process that does not outlive its owner. Must never know ports or data.
 //!
-//! Without unsafe code a process cannot ask the kernel to end its children with it. So a shell runs the server and
-//! reads from a pipe whose other end only the owner has: however the owner ends, the kernel closes the pipe, and the
-//! shell stops the server. Both are in a process group of their own: a terminal's Ctrl-C reaches the owner alone, who
-//! can drain before it stops the server.
+//! Without unsafe code a process cannot ask the kernel to end its children with it. So a shell runs the
+//! server and reads from a pipe whose other end only the owner has: however the owner ends, the kernel closes
+//! the pipe, and the shell stops the server. Both are in a process group of their own: a terminal's Ctrl-C
+//! reaches the owner alone, who can drain before it stops the server.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -15,58 +16,80 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::lock;
+use crate::paused::is_paused;
 use crate::wait::until;
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
-/// How long a server may take to end when told to; then it is killed. It ends within 0.1 s unless it has much to flush.
+/// How long the shell may take to say which process the server is: two forks.
+const SPEAK: Duration = Duration::from_secs(5);
+/// How long a server may take to end when told to; then it is killed. It ends within 0.1 s unless it has much
+/// to flush.
 const STOP: Duration = Duration::from_secs(5);
 /// The kernel needs a moment to end a killed process that is in the middle of a write to the disk.
 const KILL: Duration = Duration::from_secs(5);
+/// A thread that is busy in the kernel freezes when it comes out.
+const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Watched {
     shell: Child,
-    /// The server runs as long as this is open.
+    /// The shell is no longer in the process table, so its id may be another's.
+    reaped: bool,
+    /// The server runs as long as this is open. Not left in `shell`, as waiting for a child would close it.
     _lifeline: Option<ChildStdin>,
-    /// Holds the server's process id.
-    lock: File,
+    server: u32,
 }
 
 impl Watched {
-    /// Starts a server. Its shell writes the server's process id into the locked file, and both keep it open.
-    pub(crate) fn spawn(binary: &Path, config: &Path, lock: File, log: File) -> io::Result<Watched> {
+    /// Runs a server with these arguments. Its shell writes the server's process id into the locked file, and
+    /// both keep that open.
+    pub(crate) fn spawn(
+        server: &Path,
+        arguments: [&OsStr; 4],
+        lock: &File,
+        log: File,
+    ) -> io::Result<Watched> {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SCRIPT, "watchdog"]).arg(binary).arg("--config").arg(config);
+        command.args(["-c", SCRIPT, "watchdog"]).arg(server).args(arguments);
         command.stdin(Stdio::piped()).stdout(lock.try_clone()?).stderr(log).process_group(0);
         let mut shell = command.spawn()?;
-        // `wait` of a child closes its standard input first, so it must not be in there.
         let lifeline = shell.stdin.take();
-        Ok(Watched { shell, _lifeline: lifeline, lock })
+        match until(SPEAK, || lock::holder(lock)) {
+            Some(server) => Ok(Watched { shell, reaped: false, _lifeline: lifeline, server }),
+            // The lifeline is closed here, so the shell ends by itself if it ever goes on.
+            None => Err(io::Error::new(io::ErrorKind::TimedOut, "the shell did not say what it started")),
+        }
     }
 
-    /// The server's process id, as soon as it is known.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        lock::holder(&self.lock)
+    /// The server's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server
     }
 
-    /// Whether the server's process is there. The shell ends with it, and is our child, so its id cannot have gone to
-    /// another process.
+    /// Whether the server's process is there. The shell ends with it, and is our child, so its id cannot have
+    /// gone to another process.
     pub(crate) fn is_running(&self) -> bool {
         // NOWAIT: only look, and leave the shell in the process table.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(waitid(WaitId::Pid(Pid::from_child(&self.shell)), look), Ok(None))
+        !self.reaped && matches!(waitid(WaitId::Pid(Pid::from_child(&self.shell)), look), Ok(None))
     }
 
     /// Sends the server a signal if it runs.
     pub(crate) fn signal(&self, signal: Signal) {
-        let server = self.pid().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        let server = self.server.try_into().ok().and_then(Pid::from_raw);
         if let Some(server) = server
             && self.is_running()
         {
             // It can only fail if the server has ended since: nothing is left to be done.
             let _ = kill_process(server, signal);
         }
+    }
+
+    /// Freezes the server, and waits until it is.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        until(PAUSE, || (is_paused(self.server) || !self.is_running()).then_some(()));
     }
 
     /// Ends the server in order, or by force if that takes too long.
@@ -83,7 +106,7 @@ impl Watched {
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         if !self.ended_within(KILL) {
-            // The shell hangs, or never came to say which process the server is. Their group has the shell's id.
+            // Then the shell hangs. The group has its id.
             let _ = kill_process_group(Pid::from_child(&self.shell), Signal::KILL);
             self.ended_within(KILL);
         }
@@ -91,7 +114,8 @@ impl Watched {
 
     /// Also takes the shell out of the process table when it has ended.
     fn ended_within(&mut self, limit: Duration) -> bool {
-        until(limit, || self.shell.try_wait().transpose()).is_some()
+        self.reaped = self.reaped || until(limit, || self.shell.try_wait().transpose()).is_some();
+        self.reaped
     }
 }
 

@@ -1,5 +1,10 @@
 # Runs "$@" and lives as long as it does. Stops it when standard input ends: its writer, the owner, is gone.
 # Writes the program's process id on standard output.
+
+# A terminal's signals are for the owner. And when an owner dies whose program is paused, the kernel hangs up
+# (HUP) the whole group, as nobody is left to resume it.
+trap '' HUP INT QUIT
+
 exec 3<&0
 "$@" </dev/null 3<&- &
 program=$!

@@ -1,0 +1,111 @@
+//! Workers of a test: each on a thread and a runtime of its own, so that one can be stopped dead, or held still,
+//! while the others go on.
+
+use std::sync::mpsc as blocking;
+use std::thread::JoinHandle;
+
+use inventory_worker::Worker;
+use inventory_worker::config::Serve;
+use tokio::sync::{mpsc, oneshot};
+
+/// A worker on its thread.
+pub struct Hand {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Order {
+    /// Block the runtime until the sender is dropped.
+    Hold(blocking::Receiver<()>),
+    Drain(oneshot::Sender<()>),
+    Sequence(oneshot::Sender<u64>),
+}
+
+/// Lets a held worker go on when dropped.
+pub struct Held(#[expect(dead_code, reason = "its drop is what counts")] blocking::Sender<()>);
+
+impl Hand {
+    /// Starts a worker, and returns when it serves.
+    pub async fn hire(config: Serve) -> Hand {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (ready, started) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(work(config, ready, inbox));
+            // Whatever still runs is dropped where it stands.
+            runtime.shutdown_background();
+        });
+        started.await.expect("the worker's thread ended").expect("the worker did not start");
+        Hand { orders, thread: Some(thread) }
+    }
+
+    /// Ends it where it stands, as kill -9 would: no reply, no acknowledgement, no goodbye.
+    pub fn kill(mut self) {
+        self.stop();
+    }
+
+    /// SIGTERM: it finishes what it has in hand.
+    pub async fn drain(mut self) {
+        let (done, drained) = oneshot::channel();
+        let _ = self.orders.send(Order::Drain(done));
+        let _ = drained.await;
+        self.stop();
+    }
+
+    /// Holds it still, as SIGSTOP would, until the return value is dropped.
+    pub fn hold(&self) -> Held {
+        let (go_on, wait) = blocking::channel();
+        let _ = self.orders.send(Order::Hold(wait));
+        Held(go_on)
+    }
+
+    /// The ledger's last entry that it has applied.
+    pub async fn sequence(&self) -> u64 {
+        let (tell, told) = oneshot::channel();
+        let _ = self.orders.send(Order::Sequence(tell));
+        told.await.unwrap_or(0)
+    }
+
+    fn stop(&mut self) {
+        let (closed, _) = mpsc::unbounded_channel();
+        self.orders = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn work(
+    config: Serve,
+    ready: oneshot::Sender<anyhow::Result<()>>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let mut worker = match Worker::start(config).await {
+        Ok(worker) => Some(worker),
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Hold(wait) => drop(wait.recv()),
+            Order::Sequence(tell) => {
+                let _ = tell.send(worker.as_ref().map_or(0, |worker| worker.ledger().stock().sequence()));
+            }
+            Order::Drain(done) => {
+                if let Some(worker) = worker.take() {
+                    worker.drain().await.expect("the worker drains within its limit");
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+}

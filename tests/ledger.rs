@@ -1,0 +1,141 @@
+//! The ledger under competition, restarts and purges.
+
+use std::time::Duration;
+
+use inventory_worker::config::Nats;
+use inventory_worker::ledger::Ledger;
+use inventory_worker::stock::Command;
+use link::{Link, Store, streams};
+use tokio::time::Instant;
+
+use crate::proxy::Proxy;
+use crate::shop::{PATIENCE, Shop, assert_refused, until};
+
+/// A ledger of the test's own, beside the workers'.
+async fn ledger(shop: &Shop) -> (Link, Ledger) {
+    inventory_worker::open(&shop.worker.nats, 64).await.unwrap()
+}
+
+async fn count(ledger: &Ledger, product: &str, units: u32) {
+    ledger.submit(Command::Count(vec![(product.into(), units)]), Instant::now() + PATIENCE).await.unwrap();
+}
+
+/// First sequence of the ledger that is still there.
+async fn begins(link: &Link) -> u64 {
+    Store::new(link.clone(), streams::INVENTORY).range(Instant::now() + PATIENCE).await.unwrap().first
+}
+
+#[tokio::test]
+async fn a_worker_that_a_purge_overtook_loads_anew_and_decides_on_no_hole() {
+    let mut shop = Shop::open().workers(0).each_worker(|w| w.nats.snapshot_every = 20).ready().await;
+    let proxy = Proxy::to(shop.nats.port()).await;
+    let (link, writer) = ledger(&shop).await;
+    count(&writer, "lamp", 5).await;
+    let direct = std::mem::replace(&mut shop.worker.nats.link, link::Options::at(proxy.url()));
+    shop.hire().await;
+    shop.worker.nats.link = direct;
+    shop.open_gateway().await;
+    assert_eq!(shop.stock("lamp").await, (5, 0));
+    let seen = shop.workers[0].sequence().await;
+
+    proxy.cut();
+    count(&writer, "rug", 7).await;
+    count(&writer, "lamp", 0).await;
+    until("the ledger is purged past the worker", async || {
+        count(&writer, "sofa", 1).await;
+        begins(&link).await > seen + 3
+    })
+    .await;
+    proxy.mend();
+    until("the worker is back", async || shop.workers[0].sequence().await > seen).await;
+    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((0, 0), (7, 0)));
+    assert_refused(shop.order("lamp", 1).await, "INSUFFICIENT_STOCK");
+    assert_eq!(*writer.stock(), *ledger(&shop).await.1.stock());
+}
+
+#[tokio::test]
+async fn a_worker_that_restarts_from_a_snapshot_has_the_same_stock() {
+    let mut shop = Shop::open().stock("lamp", 500).each_worker(|w| w.nats.snapshot_every = 10).ready().await;
+    let (link, witness) = ledger(&shop).await;
+    until("the ledger begins with a snapshot", async || {
+        shop.order("lamp", 1).await.unwrap();
+        begins(&link).await > 1
+    })
+    .await;
+    let before = shop.stock("lamp").await;
+    shop.workers.remove(0).kill();
+    shop.hire().await;
+    assert_eq!(shop.stock("lamp").await, before);
+    witness.catch_up(Instant::now() + PATIENCE).await.unwrap();
+    assert_eq!(*witness.stock(), *ledger(&shop).await.1.stock(), "replay and snapshot");
+}
+
+#[tokio::test]
+async fn a_ledger_that_begins_after_its_snapshot_is_refused() {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let (link, writer) = ledger(&shop).await;
+    for units in 0..5 {
+        count(&writer, "lamp", units).await;
+    }
+    let stream = async_nats::jetstream::new(link.client().clone()).get_stream(streams::INVENTORY).await.unwrap();
+    stream.purge().sequence(4).await.unwrap();
+    let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
+    assert!(error.contains("begins at 4"), "{error}");
+}
+
+#[tokio::test]
+async fn writers_that_compete_commit_every_change_once() {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let mut writers = Vec::new();
+    for _ in 0..4 {
+        writers.push(ledger(&shop).await);
+    }
+    let adjust = |writer: usize, change: usize| Command::Adjust {
+        request: format!("{writer}-{change}").into(),
+        lines: vec![("lamp".into(), 1)],
+        reason: "".into(),
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let changes = writers.iter().enumerate().flat_map(|(index, (_, writer))| {
+        (0..100).map(move |change| writer.submit(adjust(index, change), deadline))
+    });
+    futures_util::future::try_join_all(changes).await.unwrap();
+    for (_, writer) in &writers {
+        writer.catch_up(deadline).await.unwrap();
+        assert_eq!(writer.stock().level("lamp").unwrap().on_hand, 400);
+    }
+}
+
+#[tokio::test]
+async fn streams_that_correctness_cannot_use_are_refused_by_field() {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let js = async_nats::jetstream::new(shop.nats().await);
+    let config = |name: &str, subject: &str| async_nats::jetstream::stream::Config {
+        name: name.to_owned(),
+        subjects: vec![subject.to_owned()],
+        allow_direct: true,
+        ..Default::default()
+    };
+    js.create_stream(config("INVENTORY", "inventory.ledger")).await.unwrap();
+    let open = async |nats: &Nats| inventory_worker::open(nats, 64).await.err().expect("a refusal").to_string();
+    let error = open(&shop.worker.nats).await;
+    assert!(error.contains("INVENTORY") && error.contains("discard"), "{error}");
+    js.delete_stream("INVENTORY").await.unwrap();
+    js.create_stream(config("EVERYTHING", "check_inventory")).await.unwrap();
+    let error = open(&shop.worker.nats).await;
+    assert!(error.contains("EVERYTHING") && error.contains("check_inventory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_told_to_stop_finishes_what_it_took() {
+    let mut shop = Shop::open().stock("lamp", 1_000).workers(2).ready().await;
+    let orders = futures_util::future::join_all((0..100).map(|_| shop.order("lamp", 1)));
+    let leaver = shop.workers.remove(0);
+    let (orders, ()) = tokio::join!(orders, async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        leaver.drain().await;
+    });
+    assert_eq!(orders.iter().filter(|order| order.is_ok()).count(), 100, "{:?}", orders.iter().find(|o| o.is_err()));
+    assert_eq!(shop.stock("lamp").await, (1_000, 100));
+    shop.nats.stop();
+}

@@ -1,0 +1,256 @@
+//! The whole system in one line: a nats-server, gateways and workers of the test's own, and what a client does with
+//! them. Everything ends when the shop is dropped.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
+use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest, Item, Stock};
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use contract::orders::v1::{
+    CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse, Order, OrderStatus,
+    UpdateOrderStatusRequest,
+};
+use gateway::Gateway;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
+
+use crate::crew::Hand;
+
+/// How long a test waits for something that has to come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A shop to be opened.
+pub struct Opening {
+    stock: Vec<(String, i32)>,
+    workers: usize,
+    gateways: usize,
+    worker: inventory_worker::config::Serve,
+}
+
+/// A running system.
+pub struct Shop {
+    pub gateways: Vec<Gateway>,
+    pub workers: Vec<Hand>,
+    pub worker: inventory_worker::config::Serve,
+    pub nats: local_nats::Server,
+    channels: Vec<Channel>,
+    next: AtomicU32,
+}
+
+/// What a customer wants.
+#[derive(Clone)]
+pub struct Wish {
+    pub request: CreateOrderRequest,
+}
+
+/// An order for some units of one product, by "ann", without a request id.
+pub fn wish(product: &str, quantity: u32) -> Wish {
+    Wish {
+        request: CreateOrderRequest {
+            request_id: String::new(),
+            customer_id: "ann".to_owned(),
+            items: vec![Item { product_id: product.to_owned(), quantity }],
+        },
+    }
+}
+
+impl Wish {
+    pub fn and(mut self, product: &str, quantity: u32) -> Wish {
+        self.request.items.push(Item { product_id: product.to_owned(), quantity });
+        self
+    }
+
+    pub fn id(mut self, request_id: &str) -> Wish {
+        self.request.request_id = request_id.to_owned();
+        self
+    }
+
+    pub fn by(mut self, customer: &str) -> Wish {
+        self.request.customer_id = customer.to_owned();
+        self
+    }
+}
+
+impl Shop {
+    /// One gateway and one worker, if nothing else is said.
+    pub fn open() -> Opening {
+        Opening {
+            stock: Vec::new(),
+            workers: 1,
+            gateways: 1,
+            worker: inventory_worker::config::Serve::at(""),
+        }
+    }
+}
+
+impl Opening {
+    /// Units on hand at the beginning.
+    pub fn stock(mut self, product: &str, units: i32) -> Opening {
+        self.stock.push((product.to_owned(), units));
+        self
+    }
+
+    pub fn workers(mut self, count: usize) -> Opening {
+        self.workers = count;
+        self
+    }
+
+    pub fn gateways(mut self, count: usize) -> Opening {
+        self.gateways = count;
+        self
+    }
+
+    /// Changes how workers are set up.
+    pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> Opening {
+        change(&mut self.worker);
+        self
+    }
+
+    /// Opens the shop.
+    pub async fn ready(mut self) -> Shop {
+        let nats =
+            tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().expect("a nats-server");
+        self.worker.nats.link = link::Options::at(nats.url());
+        let mut shop = Shop {
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            worker: self.worker,
+            nats,
+            channels: Vec::new(),
+            next: AtomicU32::new(0),
+        };
+        for _ in 0..self.workers {
+            shop.hire().await;
+        }
+        for _ in 0..self.gateways {
+            shop.open_gateway().await;
+        }
+        for (product, units) in self.stock {
+            shop.adjust(&product, units).await.expect("the first stock");
+        }
+        shop
+    }
+}
+
+impl Shop {
+    /// Starts one more worker.
+    pub async fn hire(&mut self) {
+        self.workers.push(Hand::hire(self.worker.clone()).await);
+    }
+
+    /// Starts one more gateway, and returns when all of it serves.
+    pub async fn open_gateway(&mut self) {
+        let mut config = gateway::config::Serve::at(self.nats.url());
+        config.threads = 1;
+        let gateway = Gateway::start(config).await.expect("a gateway");
+        let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
+        if !self.workers.is_empty() {
+            until("the gateway serves", async || services.iter().all(|name| gateway.up(name) == Some(true)))
+                .await;
+        }
+        let uri = format!("http://{}", gateway.grpc_addr());
+        self.channels.push(Channel::from_shared(uri).unwrap().connect_lazy());
+        self.gateways.push(gateway);
+    }
+
+    /// Drains the oldest gateway.
+    pub async fn close_gateway(&mut self) {
+        self.channels.remove(0);
+        self.gateways.remove(0).drain().await;
+    }
+
+    /// A client of one gateway after the other.
+    pub fn orders(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.channel())
+    }
+
+    pub fn inventory(&self) -> InventoryServiceClient<Channel> {
+        InventoryServiceClient::new(self.channel())
+    }
+
+    fn channel(&self) -> Channel {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) as usize;
+        self.channels[turn % self.channels.len()].clone()
+    }
+
+    /// A plain NATS client.
+    pub async fn nats(&self) -> async_nats::Client {
+        async_nats::connect(self.nats.url()).await.expect("a NATS client")
+    }
+
+    pub async fn place(&self, wish: &Wish) -> Result<Order, Status> {
+        let reply = self.orders().create_order(wish.request.clone()).await?;
+        Ok(reply.into_inner().order.expect("an order in the reply"))
+    }
+
+    pub async fn order(&self, product: &str, quantity: u32) -> Result<Order, Status> {
+        self.place(&wish(product, quantity)).await
+    }
+
+    pub async fn get(&self, order_id: &str) -> Result<Order, Status> {
+        let reply = self.orders().get_order(GetOrderRequest { order_id: order_id.to_owned() }).await?;
+        Ok(reply.into_inner().order.expect("an order in the reply"))
+    }
+
+    pub async fn update(&self, order: &Order, status: OrderStatus, etag: &str) -> Result<Order, Status> {
+        let request = UpdateOrderStatusRequest {
+            order_id: order.order_id.clone(),
+            status: status.into(),
+            etag: etag.to_owned(),
+            reason: String::new(),
+        };
+        let reply = self.orders().update_order_status(request).await?;
+        Ok(reply.into_inner().order.expect("an order in the reply"))
+    }
+
+    pub async fn list(&self, request: ListOrdersRequest) -> Result<ListOrdersResponse, Status> {
+        Ok(self.orders().list_orders(request).await?.into_inner())
+    }
+
+    /// Changes stock on hand.
+    pub async fn adjust(&self, product: &str, delta: i32) -> Result<Stock, Status> {
+        let request = AdjustStockRequest {
+            request_id: uuid::Uuid::new_v4().to_string(),
+            adjustments: vec![Adjustment { product_id: product.to_owned(), delta }],
+            reason: String::new(),
+        };
+        let reply = self.inventory().adjust_stock(request).await?;
+        Ok(reply.into_inner().stock.pop().expect("a stock in the reply"))
+    }
+
+    /// On hand and reserved.
+    pub async fn stock(&self, product: &str) -> (u32, u32) {
+        let request = GetStockRequest { product_id: product.to_owned() };
+        let stock = self.inventory().get_stock(request).await.expect("the stock").into_inner().stock.unwrap();
+        assert_eq!(stock.available, stock.on_hand - stock.reserved);
+        (stock.on_hand, stock.reserved)
+    }
+
+    pub async fn available(&self, product: &str) -> u32 {
+        let (on_hand, reserved) = self.stock(product).await;
+        on_hand - reserved
+    }
+}
+
+/// Waits until something holds, and fails when it takes too long.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < limit, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The reason in a status.
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+#[track_caller]
+pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, expected: &str) {
+    let status = result.expect_err("a refusal");
+    assert_eq!(reason(&status), expected, "{status:?}");
+}
