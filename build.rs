@@ -35,6 +35,9 @@ fn main() -> Result<()> {
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors)?
         .extern_path(".google.protobuf", "::pbjson_types")
+        // Zeros and false are said, for readers without the proto; fields of newer versions are no error.
+        .emit_fields()
+        .ignore_unknown_fields()
         .build(&PACKAGES.map(|package| format!(".{package}")))?;
     Ok(())
 }
@@ -142,7 +145,9 @@ impl Routes {
             }
             (true, body) => (
                 format!("to_json(&self.{body})"),
-                format!("Ok(Self {{ {body}: from_json(bytes)?, ..Default::default() }})"),
+                format!(
+                    "Ok(Self {{ {body}: from_json(bytes).map_err(|error| error.under({body:?}))?, ..Default::default() }})"
+                ),
             ),
         };
         writeln!(

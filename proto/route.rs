@@ -62,11 +62,32 @@ pub trait Routed: Message + Default + Serialize + DeserializeOwned {
 
 /// A payload that does not fit its message.
 #[derive(Debug)]
-pub struct Mismatch(String);
+pub struct Mismatch {
+    /// Where, as in `items[3].quantity`; empty where it is no JSON or protobuf at all.
+    pub path: String,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl Mismatch {
+    fn whole(error: &impl std::fmt::Display) -> Mismatch {
+        Mismatch { path: String::new(), why: error.to_string() }
+    }
+
+    /// The same mismatch inside a field that is the payload. Of the payload as a whole it stays.
+    fn under(self, field: &str) -> Mismatch {
+        let path = match self.path.as_str() {
+            "" => String::new(),
+            path if path.starts_with('[') => format!("{field}{path}"),
+            path => format!("{field}.{path}"),
+        };
+        Mismatch { path, why: self.why }
+    }
+}
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        if self.path.is_empty() { f.write_str(&self.why) } else { write!(f, "{}: {}", self.path, self.why) }
     }
 }
 
@@ -98,11 +119,26 @@ fn recode_reply<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Mismatch> {
-    serde_json::to_vec(value).map_err(|error| Mismatch(error.to_string()))
+    serde_json::to_vec(value).map_err(|error| Mismatch::whole(&error))
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Mismatch> {
-    serde_json::from_slice(bytes).map_err(|error| Mismatch(error.to_string()))
+    serde_json::from_slice(bytes)
+        .map_err(|error| locate::<T>(bytes).unwrap_or_else(|| Mismatch::whole(&error)))
+}
+
+/// Where a payload does not fit. Read a second time, because following the path costs time and few do not fit.
+fn locate<T: DeserializeOwned>(bytes: &[u8]) -> Option<Mismatch> {
+    let error =
+        serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes)).err()?;
+    let (path, error) = (error.path().to_string(), error.inner());
+    if !error.is_data() {
+        return None;
+    }
+    // The generated code tries a number and a text, and says so in the words of its library.
+    let untold = error.to_string().contains("untagged");
+    let why = if untold { "is not of its type, or out of its range".to_owned() } else { error.to_string() };
+    Some(Mismatch { path: if path == "." { String::new() } else { path }, why })
 }
 
 // Both sides of an encoding have the same shape, so that the generated code need not tell them apart.
@@ -112,7 +148,7 @@ fn to_proto<M: Message>(message: &M) -> Result<Vec<u8>, Mismatch> {
 }
 
 fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, Mismatch> {
-    M::decode(bytes).map_err(|error| Mismatch(error.to_string()))
+    M::decode(bytes).map_err(|error| Mismatch::whole(&error))
 }
 
 include!(concat!(env!("OUT_DIR"), "/routes.rs"));

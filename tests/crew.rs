@@ -1,7 +1,6 @@
-//! Workers of a test: each on a thread and a runtime of its own, so that one can be stopped dead, or held still,
+//! Workers of a test: each on a thread and a runtime of its own, so that one can be stopped dead
 //! while the others go on.
 
-use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 
 use inventory_worker::Worker;
@@ -15,14 +14,9 @@ pub struct Hand {
 }
 
 enum Order {
-    /// Block the runtime until the sender is dropped.
-    Hold(blocking::Receiver<()>),
     Drain(oneshot::Sender<()>),
     Sequence(oneshot::Sender<u64>),
 }
-
-/// Lets a held worker go on when dropped.
-pub struct Held(#[expect(dead_code, reason = "its drop is what counts")] blocking::Sender<()>);
 
 impl Hand {
     /// Starts a worker, and returns when it serves.
@@ -50,13 +44,6 @@ impl Hand {
         let _ = self.orders.send(Order::Drain(done));
         let _ = drained.await;
         self.stop();
-    }
-
-    /// Holds it still, as SIGSTOP would, until the return value is dropped.
-    pub fn hold(&self) -> Held {
-        let (go_on, wait) = blocking::channel();
-        let _ = self.orders.send(Order::Hold(wait));
-        Held(go_on)
     }
 
     /// The ledger's last entry that it has applied.
@@ -96,7 +83,6 @@ async fn work(
     let _ = ready.send(Ok(()));
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Hold(wait) => drop(wait.recv()),
             Order::Sequence(tell) => {
                 let _ = tell.send(worker.as_ref().map_or(0, |worker| worker.ledger().stock().sequence()));
             }

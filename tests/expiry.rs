@@ -26,7 +26,8 @@ async fn record(shop: &Shop, order_id: Uuid, fence: u64) -> Result<u64, StoreErr
     let link = Link::connect(&link::Options::at(shop.nats.url()), "a late gateway").await.unwrap();
     let order = Order { order_id: order_id.to_string(), ..Order::default() };
     let payload = serde_json::to_vec(&order).unwrap().into();
-    let (subject, filter) = (format!("orders.event.order_created.{order_id}"), format!("orders.*.*.{order_id}"));
+    let (subject, filter) =
+        (format!("orders.event.order_created.{order_id}"), format!("orders.*.*.{order_id}"));
     let expect = Expect::LastOf { filter: &filter, sequence: fence };
     let deadline = Instant::now() + PATIENCE;
     Store::new(link, streams::ORDERS).append(&subject, HeaderMap::new(), payload, expect, deadline).await
@@ -34,8 +35,9 @@ async fn record(shop: &Shop, order_id: Uuid, fence: u64) -> Result<u64, StoreErr
 
 #[tokio::test]
 async fn a_reservation_without_an_order_ends_and_its_belated_record_fails() {
-    let shop = Shop::open().stock("lamp", 1).workers(2).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
-    let id = gateway::order::id("", "late");
+    let shop =
+        Shop::open().stock("lamp", 1).workers(2).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let id = gateway::order::request::order_id("", "late");
     let reservation = reserve(&shop, id, "lamp", 1).await;
     assert_eq!((reservation.fence, shop.stock("lamp").await), (0, (1, 1)));
     until("the reservation has ended", async || shop.stock("lamp").await == (1, 0)).await;
@@ -75,7 +77,7 @@ async fn a_retry_after_a_lost_answer_gets_the_first_order_although_the_stock_is_
 #[tokio::test]
 async fn a_second_caller_with_other_items_neither_gets_nor_frees_the_first_ones_stock() {
     let shop = Shop::open().stock("lamp", 1).stock("rug", 1).gateways(2).ready().await;
-    let id = gateway::order::id("", "shared");
+    let id = gateway::order::request::order_id("", "shared");
     reserve(&shop, id, "lamp", 0).await;
     assert_refused(shop.place(&wish("rug", 1).id("shared")).await, "REQUEST_ID_REUSED");
     assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((1, 1), (1, 0)));

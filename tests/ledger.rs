@@ -77,7 +77,8 @@ async fn a_ledger_that_begins_after_its_snapshot_is_refused() {
     for units in 0..5 {
         count(&writer, "lamp", units).await;
     }
-    let stream = async_nats::jetstream::new(link.client().clone()).get_stream(streams::INVENTORY).await.unwrap();
+    let stream =
+        async_nats::jetstream::new(link.client().clone()).get_stream(streams::INVENTORY).await.unwrap();
     stream.purge().sequence(4).await.unwrap();
     let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
     assert!(error.contains("begins at 4"), "{error}");
@@ -117,7 +118,8 @@ async fn streams_that_correctness_cannot_use_are_refused_by_field() {
         ..Default::default()
     };
     js.create_stream(config("INVENTORY", "inventory.ledger")).await.unwrap();
-    let open = async |nats: &Nats| inventory_worker::open(nats, 64).await.err().expect("a refusal").to_string();
+    let open =
+        async |nats: &Nats| inventory_worker::open(nats, 64).await.err().expect("a refusal").to_string();
     let error = open(&shop.worker.nats).await;
     assert!(error.contains("INVENTORY") && error.contains("discard"), "{error}");
     js.delete_stream("INVENTORY").await.unwrap();
@@ -129,13 +131,17 @@ async fn streams_that_correctness_cannot_use_are_refused_by_field() {
 #[tokio::test]
 async fn a_worker_told_to_stop_finishes_what_it_took() {
     let mut shop = Shop::open().stock("lamp", 1_000).workers(2).ready().await;
-    let orders = futures_util::future::join_all((0..100).map(|_| shop.order("lamp", 1)));
     let leaver = shop.workers.remove(0);
+    let orders = futures_util::future::join_all((0..100).map(|_| shop.order("lamp", 1)));
     let (orders, ()) = tokio::join!(orders, async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         leaver.drain().await;
     });
-    assert_eq!(orders.iter().filter(|order| order.is_ok()).count(), 100, "{:?}", orders.iter().find(|o| o.is_err()));
+    assert_eq!(
+        orders.iter().filter(|order| order.is_ok()).count(),
+        100,
+        "{:?}",
+        orders.iter().find(|o| o.is_err())
+    );
     assert_eq!(shop.stock("lamp").await, (1_000, 100));
-    shop.nats.stop();
 }

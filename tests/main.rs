@@ -1,10 +1,17 @@
 //! The whole system against a real nats-server: one binary, a server of its own for every test.
 
+// One binary: what is visible to its parts is visible to nobody else.
+#![allow(unreachable_pub)]
+
 mod buyers;
 mod crew;
 mod expiry;
+mod input;
+mod lagging;
 mod ledger;
+mod list;
 mod plain;
 mod proxy;
 mod rules;
 mod shop;
+mod watch;

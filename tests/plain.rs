@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 use crate::shop::{PATIENCE, Shop, wish};
 
-async fn ask(nats: &async_nats::Client, subject: &'static str, payload: impl Into<bytes::Bytes>) -> (u16, Value) {
+async fn ask(
+    nats: &async_nats::Client,
+    subject: &'static str,
+    payload: impl Into<bytes::Bytes>,
+) -> (u16, Value) {
     let reply = nats.request(subject, payload.into()).await.unwrap();
     let code = reply.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error-Code"));
     let code = code.map_or(0, |code| code.as_str().parse().unwrap());
@@ -61,7 +65,8 @@ async fn a_nest_client_is_answered_in_its_envelope() {
     let (_, answer) = ask(&nats, "check_inventory", request).await;
     assert_eq!((&answer["id"], &answer["response"]["available"]), (&json!("55"), &json!(true)));
     assert_eq!(answer["isDisposed"], true);
-    let (code, answer) = ask(&nats, "check_inventory", r#"{"pattern":"check_inventory","data":[],"id":"56"}"#).await;
+    let (code, answer) =
+        ask(&nats, "check_inventory", r#"{"pattern":"check_inventory","data":[],"id":"56"}"#).await;
     assert_eq!((code, &answer["err"]["reason"]), (400, &json!("INVALID_REQUEST")));
 }
 
@@ -84,7 +89,8 @@ async fn workers_are_found_as_micro_services() {
     let inbox = nats.new_inbox();
     let replies = nats.subscribe(inbox.clone()).await.unwrap();
     nats.publish_with_reply("$SRV.PING.inventory", inbox, "".into()).await.unwrap();
-    let found = tokio::time::timeout(PATIENCE, replies.take(2).collect::<Vec<_>>()).await.expect("two workers");
+    let found =
+        tokio::time::timeout(PATIENCE, replies.take(2).collect::<Vec<_>>()).await.expect("two workers");
     assert_ne!(found[0].payload, found[1].payload);
     drop(nats.service_builder());
 }
@@ -106,7 +112,10 @@ async fn a_subscriber_sees_each_recorded_order_and_no_refused_one() {
     assert_eq!(seen["items"], json!([{"productId": "lamp", "quantity": 1}]));
     let event = tokio::time::timeout(PATIENCE, updated.next()).await.unwrap().unwrap();
     let seen: Value = serde_json::from_slice(&event.payload).unwrap();
-    assert_eq!((&seen["orderId"], &seen["status"]), (&json!(confirmed.order_id), &json!("ORDER_STATUS_CONFIRMED")));
+    assert_eq!(
+        (&seen["orderId"], &seen["status"]),
+        (&json!(confirmed.order_id), &json!("ORDER_STATUS_CONFIRMED"))
+    );
     let more = tokio::time::timeout(Duration::from_millis(300), created.next()).await;
     assert!(more.is_err(), "an event of a refused order: {more:?}");
 }

@@ -1,2 +1,55 @@
-//! stub
-fn main() {}
+//! The load tools' command line: reads the arguments, runs a subcommand, ends with its exit code. Must never know how
+//! a subcommand does its work.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bar;
+mod input;
+mod replay;
+mod server;
+mod table;
+mod trouble;
+
+/// Load and comparison tools for the order gateway
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Places the orders of a CSV file through gRPC, and audits what the server has afterwards
+    Replay(replay::Replay),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let end = match Cli::parse().command {
+        Command::Replay(options) => replay::run(options).await,
+    };
+    match end {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            let bad_input = error.downcast_ref::<input::BadInput>().is_some();
+            ExitCode::from(if bad_input { 2 } else { 1 })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

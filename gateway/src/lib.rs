@@ -1,9 +1,17 @@
 //! The gateway: gRPC in front, NATS behind. `edge` speaks gRPC, `order` is the domain, `bridge` passes calls on;
-//! imports run in that direction only.
+//! imports run in that direction only. `serve` puts them together.
 
 pub mod bridge;
 pub mod call;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod edge;
 pub mod feed;
+pub mod log;
 pub mod order;
+pub mod run;
+pub mod serve;
+pub mod stop;
+
+pub use serve::Gateway;

@@ -71,7 +71,7 @@ pub struct Nats {
     #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto)]
     pub provision: Provision,
     /// Replicas of streams that are made: 1 or 3
-    #[arg(long, env = "REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub replicas: u8,
     /// Ledger entries after which a snapshot is made
     #[arg(long, env = "SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]

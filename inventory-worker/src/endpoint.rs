@@ -15,7 +15,7 @@ use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{HeaderMap, Message};
 use contract::failure::Detail;
-use contract::route::Routed;
+use contract::route::{Mismatch, Routed};
 use contract::{Delivered, Failure, Fault, Reason, header};
 use futures_util::StreamExt;
 use link::Link;
@@ -160,7 +160,7 @@ where
     let work = async {
         let deadline = deadline(message)?;
         let payload = nest::payload(&message.payload);
-        let request = R::from_payload(payload).map_err(|error| unreadable(&error.to_string()))?;
+        let request = R::from_payload(payload).map_err(unreadable)?;
         let reply = handler(inventory.clone(), request, deadline).await?;
         R::reply_to_payload(&reply).map_err(|error| {
             tracing::error!(%error, "a reply cannot be written");
@@ -223,9 +223,9 @@ fn deadline(message: &Message) -> Result<Instant, Failure> {
     Ok(instant(unix).ok_or_else(late)?.min(Instant::now() + LONGEST))
 }
 
-fn unreadable(error: &str) -> Failure {
-    let description = format!("does not fit the contract: {error}");
-    Failure::invalid(vec![Fault::new("payload", description)])
+fn unreadable(mismatch: Mismatch) -> Failure {
+    let field = if mismatch.path.is_empty() { "payload".to_owned() } else { mismatch.path };
+    Failure::invalid(vec![Fault::new(field, mismatch.why)])
 }
 
 fn overloaded() -> Failure {

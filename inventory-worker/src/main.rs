@@ -1,5 +1,6 @@
 //! The inventory worker's binary: parse, start logging, do what was asked.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -18,7 +19,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging();
+    let serving = matches!(cli.command, None | Some(Command::Serve(_)));
+    logging(if serving { "info,async_nats=warn" } else { "warn" });
     match work(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,10 +66,14 @@ async fn healthcheck(addr: std::net::SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-fn logging() {
+/// `level` is what is logged where RUST_LOG says nothing.
+fn logging(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,async_nats=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if json { logs.json().init() } else { logs.init() }
 }

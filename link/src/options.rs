@@ -146,6 +146,7 @@ fn log(event: &Event) {
         Event::SlowConsumer(id) => {
             tracing::warn!(subscription = id, "messages from NATS were dropped: too slow")
         }
+        Event::Draining | Event::Closed => tracing::debug!(%event, "NATS"),
         other => tracing::warn!(event = %other, "NATS"),
     }
 }

@@ -66,6 +66,14 @@ pub(crate) fn on_a_new_machine<'a>(command: &'a mut Command, caches: &Path) -> &
     command.env("XDG_CACHE_HOME", caches).env_remove("NATS_SERVER_BIN")
 }
 
+/// Whether this machine has one of the tools that install a server. With a nats-server on the PATH, none is needed.
+pub(crate) fn can_install() -> bool {
+    let works = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    works(Command::new("python3").args(["-m", "pip", "--version"])) || works(Command::new("go").arg("version"))
+}
+
 pub(crate) fn exists(pid: u32) -> bool {
     test_kill_process(id(pid)).is_ok()
 }

@@ -20,7 +20,7 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
             format!("wanted {}, available {}", short.wanted, short.available)
         }),
         Refusal::BelowReserved(shortages) => shortage(Reason::BelowReserved, &shortages, |short| {
-            format!("{} would be left, {} are reserved", short.available, short.wanted)
+            format!("only {} on hand, of which {} are reserved", short.available, short.wanted)
         }),
         Refusal::AboveLimit(products) => {
             let violations =

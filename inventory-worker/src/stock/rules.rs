@@ -77,14 +77,15 @@ pub enum Refusal {
     Behind,
 }
 
-/// A product of which there is less than wanted.
+/// A product of which there is less than wanted. Where stock on hand would fall too low: what is reserved, and what
+/// is on hand (or was counted).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
     /// The product.
     pub product: Box<str>,
-    /// Units wanted (or reserved, where stock on hand would fall below that).
+    /// Units wanted, or reserved.
     pub wanted: u32,
-    /// Units there are.
+    /// Units there are, or on hand.
     pub available: u32,
 }
 
@@ -202,8 +203,11 @@ fn adjust(
         let level = view.level(product).unwrap_or_default();
         let on_hand = i64::from(level.on_hand) + i64::from(*delta);
         if on_hand < i64::from(level.reserved) {
-            let available = u32::try_from(on_hand.max(0)).unwrap_or(u32::MAX);
-            below.push(Shortage { product: product.clone(), wanted: level.reserved, available });
+            below.push(Shortage {
+                product: product.clone(),
+                wanted: level.reserved,
+                available: level.on_hand,
+            });
         } else if on_hand > i64::from(ON_HAND) {
             above.push(product.clone());
         }

@@ -1,0 +1,174 @@
+//! CSV files as input: columns by name, and bad lines with their numbers. Must never know what the columns mean.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+/// How many bad lines are printed; the rest is counted.
+const PRINTED: usize = 100;
+
+/// A file that cannot be used, and why.
+#[derive(Debug)]
+pub(crate) struct BadInput {
+    file: String,
+    lines: Vec<BadLine>,
+}
+
+/// A line that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadLine {
+    /// Its number in the file; the header is 1. 0 stands for the file itself.
+    pub(crate) line: u64,
+    /// What is wrong with it.
+    pub(crate) what: String,
+}
+
+impl BadLine {
+    pub(crate) fn new(line: u64, what: impl Into<String>) -> BadLine {
+        BadLine { line, what: what.into() }
+    }
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used; nothing was sent", self.file)?;
+        for bad in self.lines.iter().take(PRINTED) {
+            match bad.line {
+                0 => write!(f, "\n  {}", bad.what)?,
+                line => write!(f, "\n  line {line}: {}", bad.what)?,
+            }
+        }
+        match self.lines.len().saturating_sub(PRINTED) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more bad lines"),
+        }
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// Opens a file and reads it with `read`; bad lines come back under the file's name.
+pub(crate) fn file<T>(path: &Path, read: impl Fn(File) -> Result<T, Vec<BadLine>>) -> Result<T, BadInput> {
+    File::open(path)
+        .map_err(|error| vec![BadLine::new(0, error.to_string())])
+        .and_then(read)
+        .map_err(|lines| BadInput { file: path.display().to_string(), lines })
+}
+
+/// Reads a CSV with a header. `each` gets the wanted columns of one record, and says what is wrong with it, if
+/// anything is. All bad lines come back together.
+pub(crate) fn rows<const N: usize>(
+    source: impl Read,
+    columns: [&str; N],
+    mut each: impl FnMut([&str; N]) -> Result<(), String>,
+) -> Result<(), Vec<BadLine>> {
+    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::Headers).from_reader(source);
+    let header = reader.headers().map_err(|error| vec![unreadable(1, &error)])?.clone();
+    let places = places(&header, columns)?;
+    let mut bad = Vec::new();
+    let mut record = StringRecord::new();
+    loop {
+        let line = reader.position().line();
+        match reader.read_record(&mut record) {
+            Ok(false) => break,
+            Ok(true) => {
+                let line = record.position().map_or(line, csv::Position::line);
+                let row = fields(&record, header.len(), places);
+                let judged = row.and_then(&mut each);
+                bad.extend(judged.err().map(|what| BadLine::new(line, what)));
+            }
+            Err(error) => {
+                bad.push(unreadable(line, &error));
+                if error.is_io_error() {
+                    break;
+                }
+            }
+        }
+    }
+    if bad.is_empty() { Ok(()) } else { Err(bad) }
+}
+
+fn places<const N: usize>(header: &StringRecord, columns: [&str; N]) -> Result<[usize; N], Vec<BadLine>> {
+    let found = columns.map(|column| header.iter().position(|name| name == column));
+    let missing: Vec<&str> =
+        columns.iter().zip(&found).filter(|(_, place)| place.is_none()).map(|(column, _)| *column).collect();
+    if missing.is_empty() {
+        return Ok(found.map(Option::unwrap_or_default));
+    }
+    Err(vec![BadLine::new(1, format!("the header has no column {}", missing.join(", ")))])
+}
+
+fn fields<const N: usize>(
+    record: &StringRecord,
+    width: usize,
+    places: [usize; N],
+) -> Result<[&str; N], String> {
+    if record.len() != width {
+        return Err(format!("has {} columns, the header has {width}", record.len()));
+    }
+    Ok(places.map(|place| record.get(place).unwrap_or_default()))
+}
+
+fn unreadable(line: u64, error: &csv::Error) -> BadLine {
+    let line = error.position().map_or(line, csv::Position::line);
+    match error.kind() {
+        csv::ErrorKind::Utf8 { err, .. } => BadLine::new(line, format!("is not UTF-8: {err}")),
+        _ => BadLine::new(line, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<String>, Vec<BadLine>> {
+        let mut seen = Vec::new();
+        rows(text.as_bytes(), ["b", "a"], |fields| {
+            seen.push(fields.join("+"));
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn columns_are_found_by_name_wherever_they_stand() {
+        assert_eq!(read("a, b,c\n1,2,3\n\n4,5,6\n").unwrap(), ["2+1", "5+4"]);
+    }
+
+    #[test]
+    fn every_line_of_another_width_is_named() {
+        let bad = read("a,b,c\n1,2\n1,2,3\n1,2,3,4\n").unwrap_err();
+        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(bad[0].what, "has 2 columns, the header has 3");
+    }
+
+    #[test]
+    fn a_missing_column_is_a_fault_of_the_header() {
+        assert_eq!(read("a,c\n1,2\n").unwrap_err(), [BadLine::new(1, "the header has no column b")]);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_columns() {
+        assert_eq!(read("").unwrap_err()[0].line, 1);
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_is_named_and_the_rest_is_read() {
+        let mut seen = 0;
+        let bad = rows(b"a\n1\n\xff\n3\n".as_slice(), ["a"], |_| {
+            seen += 1;
+            Ok(())
+        })
+        .unwrap_err();
+        assert_eq!((seen, bad.len(), bad[0].line), (2, 1, 3));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_bad_input() {
+        let error = file(Path::new("no/such/file.csv"), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().starts_with("no/such/file.csv cannot be used"), "{error}");
+    }
+}

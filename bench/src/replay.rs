@@ -1,0 +1,127 @@
+//! `bench replay`: reads the files, sets the stock, looks at the server, places the orders, looks again, and says what
+//! came of it. Each step has its own file; must never know what a request looks like on the wire.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::input;
+use crate::server::{self, Server};
+
+mod audit;
+mod basket;
+mod discrepancy;
+mod place;
+mod readback;
+mod snapshot;
+mod stock;
+mod tally;
+
+use snapshot::Snapshot;
+
+/// How often the server is looked at while something has to settle.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// What to replay, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// CSV with the columns order, customer, product, quantity, time: a line per product
+    #[arg(long, value_name = "FILE")]
+    orders: PathBuf,
+    /// CSV with the columns product, on_hand: the stock is set to this first
+    #[arg(long, value_name = "FILE")]
+    stock: Option<PathBuf>,
+    /// Orders that are placed at the same time
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// Places only the first orders of the file
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// How long one order is repeated, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    budget: u64,
+    /// How long the audit waits for reservations without an order to expire, in seconds
+    #[arg(long, default_value_t = 150, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    settle: u64,
+    #[command(flatten)]
+    server: server::Reach,
+}
+
+/// Replays the orders. True when the audit found nothing.
+pub(crate) async fn run(options: Replay) -> anyhow::Result<bool> {
+    let mut baskets = input::file(&options.orders, basket::read)?;
+    baskets.truncate(options.limit.unwrap_or(usize::MAX));
+    let wanted = options.stock.as_deref().map(|path| input::file(path, stock::read)).transpose()?;
+    let server = Arc::new(Server::new(&options.server)?);
+    let settle = Duration::from_secs(options.settle);
+
+    if let Some(wanted) = &wanted {
+        stock::set(&server, wanted).await.context("the stock could not be set")?;
+    }
+    let before = settled(&server, settle).await.context("the server could not be read before the run")?;
+
+    let plan = place::Plan { callers: options.concurrency, budget: Duration::from_secs(options.budget) };
+    let placing = place::all(&server, baskets, plan).await?;
+    let tally = tally::Tally::of(&placing, &before.orders);
+    println!("{}", tally.table(&placing, &server.repeats()));
+
+    let run = audit::Run { placing: &placing, wanted: wanted.as_ref() };
+    let report = audit(&server, &run, &before, plan.callers, settle).await;
+    let report = report.context("the server could not be read after the run")?;
+    print!("{report}");
+    Ok(report.clean())
+}
+
+/// The server before the run, once no stock is reserved without an order: what a run that was cut short leaves would
+/// expire during this one, and look like a fault of it.
+async fn settled(server: &Server, patience: Duration) -> anyhow::Result<Snapshot> {
+    let start = Instant::now();
+    let mut told = false;
+    loop {
+        let snapshot = Snapshot::read(server, None).await?;
+        let loose = snapshot.loose();
+        if loose == 0 {
+            return Ok(snapshot);
+        }
+        if start.elapsed() >= patience {
+            eprintln!("{loose} products stay reserved for no order that is listed; going on");
+            return Ok(snapshot);
+        }
+        if !told {
+            eprintln!(
+                "{loose} products are reserved for no order that is listed; waiting for that to expire"
+            );
+            told = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Reads every placed order back, then compares stock and orders before and after, again while a difference may
+/// still go away.
+async fn audit(
+    server: &Server,
+    run: &audit::Run<'_>,
+    before: &Snapshot,
+    callers: u16,
+    patience: Duration,
+) -> anyhow::Result<audit::Report> {
+    let unreadable = readback::all(server, run.placing, callers).await?;
+    let start = Instant::now();
+    let mut waited = Duration::ZERO;
+    loop {
+        let after = Snapshot::read(server, Some(&before.orders)).await?;
+        let mut report = audit::compare(before, &after, run);
+        if !report.may_pass() || start.elapsed() >= patience {
+            report.prepend(unreadable, waited);
+            return Ok(report);
+        }
+        if waited.is_zero() {
+            eprintln!("orders and reservations do not agree yet; reading them again for up to {patience:?}");
+        }
+        tokio::time::sleep(LOOK).await;
+        waited = start.elapsed();
+    }
+}

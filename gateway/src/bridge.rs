@@ -1,0 +1,176 @@
+//! The bridge: any route of the contract to its NATS subject and back, with deadline, attempts, headers and the
+//! meaning of what comes back. It knows routes and payloads; it must never know what a payload is about.
+
+pub(crate) mod budget;
+mod header;
+pub mod lane;
+pub mod pulse;
+mod reply;
+pub mod survey;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::failure::Detail;
+use contract::route::{Mismatch, Route, Routed};
+use contract::{Delivered, Failure, Reason};
+use link::{Link, Trouble};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub use lane::{Lane, Lanes, Limits};
+
+use crate::call::Call;
+
+/// Full jitter below this before the first repeat; doubling.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// The most that a backoff may grow to.
+const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// When to come back after being turned away.
+const SHED: Duration = Duration::from_millis(100);
+
+/// Calls services behind NATS, over one connection. Clones share it.
+#[derive(Clone)]
+pub struct Bridge {
+    link: Link,
+    lanes: Arc<Lanes>,
+    tasks: TaskTracker,
+}
+
+/// One attempt that failed, and whether another may follow.
+struct Setback {
+    failure: Failure,
+    again: bool,
+}
+
+impl Bridge {
+    /// A bridge over this connection. Bridges of one gateway share their lanes.
+    pub fn new(link: Link, lanes: Arc<Lanes>) -> Bridge {
+        Bridge { link, lanes, tasks: TaskTracker::new() }
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What has to end before the process may: calls being answered, and work that outlives its caller.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Runs work to its end even when its caller leaves. A drain waits for it.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
+    /// Calls a route with a message, for its reply.
+    pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
+        let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
+        let reply = self.call(R::ROUTE, payload, call).await?;
+        R::reply_from_payload(&reply).map_err(|mismatch| self.violated(R::ROUTE, &mismatch))
+    }
+
+    /// Calls a route with a request in the protobuf encoding, for its reply in the same.
+    pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
+        let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
+        let reply = self.call(route, payload, call).await?;
+        (route.reply)(&reply).map_err(|mismatch| self.violated(route, &mismatch))
+    }
+
+    /// Calls a route with a payload, for the reply's payload.
+    pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
+        if !self.link.connected() {
+            return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
+        }
+        let lane = self.lanes.of(route)?;
+        let _place = lane.enter().ok_or_else(|| overloaded(route, lane.limit()))?;
+        let payload = Bytes::from(payload);
+        let mut delivered = Delivered::No;
+        for repeat in 0.. {
+            let setback = match self.attempt(route, lane, payload.clone(), call).await {
+                Ok(reply) => return Ok(reply),
+                Err(setback) => setback,
+            };
+            let failure = sum(setback.failure, &mut delivered);
+            let pause = link::inbox::backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let time = Instant::now() + pause < call.deadline;
+            if !(setback.again && time && repeat < route.retries && lane.retry()) {
+                return Err(failure);
+            }
+            tracing::debug!(route = route.path, repeat, %failure, "repeating");
+            tokio::time::sleep(pause).await;
+        }
+        Err(Failure::new(Reason::Internal, "the attempts have no end"))
+    }
+
+    /// One attempt.
+    async fn attempt(
+        &self,
+        route: &'static Route,
+        lane: &Lane,
+        payload: Bytes,
+        call: &Call,
+    ) -> Result<Bytes, Setback> {
+        let now = Instant::now();
+        if now >= call.deadline {
+            return Err(Setback { failure: call.late(Delivered::No), again: false });
+        }
+        let deadline = call.deadline.min(now + route.timeout);
+        let headers = header::of(route, call, deadline - now);
+        let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
+            Ok(message) => {
+                lane.pulse().beat();
+                return reply::read(route, message);
+            }
+            Err(trouble) => trouble,
+        };
+        if matches!(trouble, Trouble::NoResponders) {
+            lane.pulse().miss(Instant::now());
+        }
+        let (failure, again) = match trouble {
+            Trouble::Timeout if call.over() => (call.late(Delivered::Unknown), false),
+            Trouble::Timeout => (link::failure::of_request(&trouble, route.subject), route.repeatable),
+            Trouble::NoResponders => (link::failure::of_request(&trouble, route.subject), true),
+            _ => (link::failure::of_request(&trouble, route.subject), false),
+        };
+        Err(Setback { failure, again })
+    }
+
+    /// A reply that does not fit its message: the service behind breaks the contract.
+    fn violated(&self, route: &Route, mismatch: &Mismatch) -> Failure {
+        let count = self.lanes.of(route).map_or(0, Lane::violation);
+        tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
+        Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
+            .delivered(Delivered::Yes)
+    }
+}
+
+fn unfit(mismatch: &Mismatch) -> Failure {
+    Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
+        .delivered(Delivered::No)
+}
+
+fn overloaded(route: &Route, limit: usize) -> Failure {
+    Failure::new(Reason::Overloaded, format!("too many calls of {} are in flight", route.rpc))
+        .delivered(Delivered::No)
+        .retry_after(SHED)
+        .detail(Detail::Quota {
+            subject: route.path.to_owned(),
+            description: format!("at most {limit} calls in flight"),
+        })
+}
+
+/// The failure of the attempts so far: what one of them may have delivered, a later "not delivered" does not undo.
+fn sum(failure: Failure, so_far: &mut Delivered) -> Failure {
+    match reply::delivered(&failure) {
+        Some("no") => failure.delivered(*so_far),
+        Some("yes") => failure,
+        _ => {
+            *so_far = Delivered::Unknown;
+            failure
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Lanes: what the calls of one route share, over all threads of a gateway: places in flight, the retry budget, the
+//! pulse and the count of violations. Must never know a payload.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use contract::{Failure, Reason, Route};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::budget::Budget;
+use super::pulse::Pulse;
+
+/// Limits of each lane.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls in flight per route.
+    pub in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { in_flight: 1_024 }
+    }
+}
+
+/// One lane per route.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: HashMap<&'static str, Lane>,
+}
+
+/// What the calls of one route share.
+#[derive(Debug)]
+pub struct Lane {
+    places: Semaphore,
+    limit: usize,
+    budget: Budget,
+    pulse: Pulse,
+    violations: AtomicU64,
+}
+
+impl Default for Lanes {
+    fn default() -> Lanes {
+        Lanes::new(contract::route::ALL, Limits::default())
+    }
+}
+
+impl Lanes {
+    /// Lanes for these routes.
+    pub fn new(routes: &[&'static Route], limits: Limits) -> Lanes {
+        let lanes = routes.iter().map(|route| (route.path, Lane::new(limits))).collect();
+        Lanes { lanes }
+    }
+
+    /// The lane of a route.
+    pub fn of(&self, route: &Route) -> Result<&Lane, Failure> {
+        self.lanes.get(route.path).ok_or_else(|| {
+            tracing::error!(route = route.path, "a route without a lane");
+            Failure::new(Reason::Internal, "the gateway does not serve this route")
+        })
+    }
+}
+
+impl Lane {
+    fn new(limits: Limits) -> Lane {
+        Lane {
+            places: Semaphore::new(limits.in_flight),
+            limit: limits.in_flight,
+            budget: Budget::new(),
+            pulse: Pulse::default(),
+            violations: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for a call, held until it is dropped; none if all are taken.
+    pub(super) fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        let place = self.places.try_acquire().ok()?;
+        self.budget.earn();
+        Some(place)
+    }
+
+    /// Whether the budget allows a repeat; it is paid then.
+    pub(super) fn retry(&self) -> bool {
+        self.budget.spend()
+    }
+
+    /// Counts a reply that does not fit, and returns how many there were.
+    pub(super) fn violation(&self) -> u64 {
+        self.violations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How many calls may be in flight.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether somebody answers on this route.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+}

@@ -1,0 +1,146 @@
+//! Flags and environment variables of the gateway. Each is read here, once; nothing else reads the environment.
+
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// `gateway serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Where gRPC is served
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    pub grpc_addr: SocketAddr,
+    /// Where /healthz and /livez are served, over HTTP
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "HOST:PORT")]
+    pub http_addr: SocketAddr,
+    /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
+    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Whether to make streams that are missing
+    #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
+    pub provision: Provision,
+    /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas, value_name = "N")]
+    pub replicas: usize,
+    /// How long calls in flight may take after SIGTERM, in seconds
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
+    pub drain_timeout: u64,
+    /// Bounds on memory.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Where NATS is.
+    #[command(flatten)]
+    pub nats: link::Options,
+}
+
+/// Limits: each is a bound on memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Limits {
+    /// Calls in flight per rpc that goes to NATS; one more is RESOURCE_EXHAUSTED
+    #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1_024, value_name = "N")]
+    pub max_in_flight: u32,
+    /// Calls at a time on one connection; clients wait with more
+    #[arg(long, env = "MAX_STREAMS", default_value_t = 1_024, value_name = "N")]
+    pub max_streams: u32,
+    /// The largest request, in bytes
+    #[arg(long, env = "MAX_REQUEST_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    pub max_request_bytes: usize,
+    /// The largest reply, in bytes
+    #[arg(long, env = "MAX_REPLY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    pub max_reply_bytes: usize,
+}
+
+/// When to make streams that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Provision {
+    /// At start.
+    Auto,
+    /// Never: `gateway provision` does.
+    Never,
+}
+
+/// `gateway provision`.
+#[derive(Debug, Clone, Args)]
+pub struct Streams {
+    /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas, value_name = "N")]
+    pub replicas: usize,
+    /// Where NATS is.
+    #[command(flatten)]
+    pub nats: link::Options,
+}
+
+/// `gateway healthcheck`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Where gRPC is served
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    pub addr: SocketAddr,
+    /// The service to check; empty: the whole gateway
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub service: String,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_in_flight: 1_024,
+            max_streams: 1_024,
+            max_request_bytes: 4 << 20,
+            max_reply_bytes: 4 << 20,
+        }
+    }
+}
+
+impl Serve {
+    /// The defaults, for NATS at this URL, on free ports of this machine.
+    pub fn at(nats_url: impl Into<String>) -> Serve {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Serve {
+            grpc_addr: free,
+            http_addr: free,
+            threads: 0,
+            provision: Provision::Auto,
+            replicas: 1,
+            drain_timeout: 20,
+            limits: Limits::default(),
+            nats: link::Options::at(nats_url),
+        }
+    }
+
+    /// How many threads serve.
+    pub(crate) fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// How long calls in flight may take at the end.
+    pub(crate) fn drain_limit(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout)
+    }
+}
+
+/// Where a server that listens on this address can be reached: one that listens everywhere is reached on this machine.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+/// `host:port`, by name or number.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// JetStream takes no other numbers.
+fn replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}

@@ -1,0 +1,156 @@
+//! `gateway dev`: the whole system on one machine in one process tree, for trying and developing. Must never be
+//! needed by `gateway serve`.
+
+mod catalogue;
+mod crew;
+mod nats;
+mod words;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::time::Instant;
+
+use self::crew::Crew;
+use self::nats::Nats;
+use self::words::say;
+use crate::config::{self, address, reachable};
+use crate::edge::server;
+use crate::log;
+use crate::serve::{Gateway, check_free};
+use crate::stop::Stop;
+
+/// What is logged if nobody says: one replica is no news here.
+pub const LOG: &str = "warn,gateway::serve=error";
+
+/// Until all services are healthy: a large ledger takes a worker seconds to load.
+const HEALTHY: Duration = Duration::from_secs(120);
+
+/// `gateway dev`.
+#[derive(Debug, Clone, Args)]
+pub struct Dev {
+    /// Where orders and stock are kept; the default is order-gateway/dev in the user's data folder
+    #[arg(long, env = "DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where gRPC is served
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    pub grpc_addr: SocketAddr,
+    /// Where /healthz and /livez are served, over HTTP
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "HOST:PORT")]
+    pub http_addr: SocketAddr,
+    /// Inventory workers
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
+    pub workers: u16,
+    /// Port of NATS; the default is 4222 if that is free, and else any
+    #[arg(long, value_name = "PORT")]
+    pub nats_port: Option<u16>,
+}
+
+/// `gateway worker`: a worker that ends with the process that started it.
+#[derive(Debug, Clone, Args)]
+pub struct Worker {
+    /// NATS
+    #[arg(long, value_name = "URL")]
+    nats_url: String,
+}
+
+/// Everything that runs.
+struct System {
+    gateway: Gateway,
+    crew: Crew,
+    nats: Nats,
+}
+
+/// Starts the system, and runs it until Ctrl-C or SIGTERM. A second signal ends it at once.
+pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let mut system = tokio::select! {
+        system = start(&config, log) => system?,
+        () = stop.asked() => return Ok(()),
+    };
+    tokio::select! {
+        () = stop.asked() => {}
+        error = system.nats.keep() => return Err(error),
+    }
+    say("stopping (Ctrl-C again: at once)");
+    tokio::select! {
+        () = system.stop() => say("stopped"),
+        () = stop.asked() => say("stopped at once"),
+    }
+    Ok(())
+}
+
+/// A worker of `dev`: until SIGTERM, or until the process that started it is gone.
+pub async fn worker(config: Worker) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let parent = crew::parent_gone();
+    let shutdown = async {
+        tokio::select! {
+            () = stop.asked() => {}
+            () = parent => {}
+        }
+    };
+    inventory_worker::run(inventory_worker::config::Serve::at(&config.nats_url), shutdown).await
+}
+
+async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
+    check_free(config.grpc_addr, "--grpc-addr")?;
+    check_free(config.http_addr, "--http-addr")?;
+    let folder = folder(config)?;
+    let nats = Nats::start(&folder, config.nats_port).await?;
+    let mut serve = config::Serve::at(nats.url());
+    serve.grpc_addr = config.grpc_addr;
+    serve.http_addr = config.http_addr;
+    let gateway = Gateway::start(serve).await?;
+    say(&format!("gateway       gRPC on {}, HTTP on {}", gateway.grpc_addr(), gateway.http_addr()));
+    let crew = Crew::start(config.workers, nats.url(), log)?;
+    say(&format!("workers       {}", config.workers));
+    healthy(&gateway).await?;
+    let loaded = catalogue::load(&folder, reachable(gateway.grpc_addr())).await?;
+    say(&format!("catalogue     {loaded}"));
+    words::ready(reachable(gateway.grpc_addr()), reachable(gateway.http_addr()), nats.url(), &folder);
+    Ok(System { gateway, crew, nats })
+}
+
+impl System {
+    /// Ends it in order: first what takes calls, last what keeps the state.
+    async fn stop(self) {
+        self.gateway.drain().await;
+        self.crew.stop().await;
+        self.nats.stop().await;
+    }
+}
+
+/// Waits until every service is up.
+async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
+    let limit = Instant::now() + HEALTHY;
+    let mut services = server::services();
+    services.push("");
+    loop {
+        match services.iter().find(|service| gateway.up(service) != Some(true)) {
+            None => return Ok(()),
+            Some(service) if Instant::now() > limit => {
+                bail!("{service} does not serve after {HEALTHY:?}; what the workers log says why")
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Where the state is, so that a second start finds that of the first.
+fn folder(config: &Dev) -> anyhow::Result<PathBuf> {
+    let folder = config.data_dir.clone().or_else(user_folder).context(
+        "no folder for the data, as neither XDG_DATA_HOME nor HOME is an absolute path: say --data-dir",
+    )?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(std::path::absolute(folder)?)
+}
+
+fn user_folder() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("order-gateway/dev"))
+}

@@ -1,0 +1,17 @@
+//! The edge: gRPC. The only place that knows tonic. It turns metadata into a `Call`, a `Failure` into a status, and
+//! paths into routes; it must never decide anything about an order or a reply.
+
+mod accept;
+pub mod board;
+mod count;
+mod health;
+mod incoming;
+pub mod orders;
+mod pass;
+pub mod probe;
+pub mod server;
+mod status;
+
+pub use accept::call_of;
+pub use board::Board;
+pub use status::status;

@@ -1,0 +1,158 @@
+//! What of a request's metadata goes on: the deadline, the request id and the trace context, each checked. Nothing
+//! else crosses. Must never know what the request is.
+
+use std::time::Duration;
+
+use contract::header;
+use tokio::time::Instant;
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+
+use crate::call::{Call, Limit};
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+const REQUEST_ID: &str = "x-request-id";
+/// A call ends after this, whatever its caller wants.
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
+/// W3C asks for at least 512 characters of tracestate to be passed on.
+const TRACESTATE: usize = 512;
+
+/// The call that a request makes, with this budget if its caller sets no deadline.
+pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
+    let metadata = request.metadata();
+    let now = Instant::now();
+    let (budget, limit) = match text(metadata, GRPC_TIMEOUT).and_then(timeout) {
+        Some(timeout) if timeout > LONGEST => (LONGEST, Limit::Budget),
+        Some(timeout) => (shortened(timeout), Limit::Caller),
+        None => (default_budget, Limit::Budget),
+    };
+    Call {
+        deadline: now + budget,
+        limit,
+        request_id: text(metadata, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
+        principal: Box::default(),
+        trace: trace(metadata),
+    }
+}
+
+fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
+    metadata.get(name)?.to_str().ok()
+}
+
+/// The wire format of grpc-timeout: at most eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// A little less, so that our answer is there before the timer of the library says CANCELLED: 5 %, 2 to 50 ms.
+fn shortened(timeout: Duration) -> Duration {
+    let margin = (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
+    timeout.saturating_sub(margin)
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+/// The W3C trace context, if it is one.
+fn trace(metadata: &MetadataMap) -> Vec<(&'static str, Box<str>)> {
+    let Some(parent) = text(metadata, header::TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
+        return Vec::new();
+    };
+    let mut trace = vec![(header::TRACEPARENT, parent.into())];
+    let printable = |state: &&str| {
+        (1..=TRACESTATE).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
+    };
+    if let Some(state) = text(metadata, header::TRACESTATE).filter(printable) {
+        trace.push((header::TRACESTATE, state.into()));
+    }
+    trace
+}
+
+/// `version-trace-parent-flags` in lower-case hex: 2, 32, 16 and 2 digits; version ff and ids of zeros are invalid.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts[..] else { return false };
+    let lengths = [version, trace, parent, flags].map(str::len) == [2, 32, 16, 2];
+    let zero = |id: &str| id.bytes().all(|b| b == b'0');
+    lengths && parts.iter().all(|part| hex(part)) && version != "ff" && !zero(trace) && !zero(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pairs: &[(&'static str, &str)]) -> Request<()> {
+        let mut request = Request::new(());
+        for (name, value) in pairs {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    fn call(pairs: &[(&'static str, &str)]) -> Call {
+        call_of(&request(pairs), Duration::from_secs(20))
+    }
+
+    #[test]
+    fn every_unit_of_grpc_timeout_is_read() {
+        let units =
+            [("2H", 7_200_000), ("3M", 180_000), ("4S", 4_000), ("5m", 5), ("6000u", 6), ("7000000n", 7)];
+        for (text, millis) in units {
+            assert_eq!(timeout(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_grpc_timeout_is_ignored() {
+        for text in ["", "S", "5", "5x", "-5S", "+5S", "123456789S", " 5S", "5é", "0x5S"] {
+            assert_eq!(timeout(text), None, "{text:?}");
+        }
+        assert_eq!(call(&[("grpc-timeout", "soon")]).limit, Limit::Budget);
+    }
+
+    #[test]
+    fn a_callers_deadline_is_shortened_and_never_below_zero() {
+        let millis = |ms| shortened(Duration::from_millis(ms)).as_millis();
+        assert_eq!([1, 10, 100, 1_000, 60_000].map(millis), [0, 8, 95, 950, 59_950]);
+        assert_eq!(call(&[("grpc-timeout", "1S")]).limit, Limit::Caller);
+    }
+
+    #[test]
+    fn the_largest_timeouts_are_capped() {
+        assert_eq!(call(&[("grpc-timeout", "99999999H")]).limit, Limit::Budget);
+    }
+
+    #[test]
+    fn only_what_is_well_formed_crosses() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let good = call(&[
+            ("x-request-id", "a_B-9"),
+            ("traceparent", parent),
+            ("tracestate", "vendor=1"),
+            ("nats-msg-id", "x"),
+        ]);
+        assert_eq!(good.request_id.as_deref(), Some("a_B-9"));
+        assert_eq!(good.trace, [("traceparent", parent.into()), ("tracestate", "vendor=1".into())]);
+        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        for bad in ["", "00-xyz", zeros, &parent.to_uppercase(), &parent.replace("00-", "ff-")] {
+            assert!(call(&[("traceparent", bad), ("tracestate", "vendor=1")]).trace.is_empty(), "{bad:?}");
+        }
+        assert_eq!(call(&[("x-request-id", "a b")]).request_id, None);
+        assert_eq!(call(&[("x-request-id", &"x".repeat(65))]).request_id, None);
+    }
+}

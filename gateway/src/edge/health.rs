@@ -1,0 +1,137 @@
+//! grpc.health.v1 over the board. (tonic-health's own service ends the watch of an unknown service, against its
+//! proto, so only its messages are used.) Must never decide what is healthy.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::board::{Board, Standing};
+use super::status;
+
+/// The health service.
+pub(super) struct Checkup {
+    board: Board,
+}
+
+impl Checkup {
+    pub(super) fn new(board: Board) -> Checkup {
+        Checkup { board }
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Checkup {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = request.into_inner().service;
+        match self.board.up(&service) {
+            Some(up) => Ok(Response::new(response(serving(up)))),
+            None => Err(status(contract::Failure::not_found("service", &service))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (known, standing) = self.board.follow(&request.into_inner().service);
+        let changes = unfold(Watch { known, standing, said: None }, |mut watch| async {
+            let news = watch.next().await?;
+            Some((Ok(response(news)), watch))
+        });
+        Ok(Response::new(Box::pin(changes)))
+    }
+}
+
+struct Watch {
+    known: bool,
+    standing: watch::Receiver<Standing>,
+    said: Option<ServingStatus>,
+}
+
+impl Watch {
+    /// The first status, and then each that differs from the one before; nothing when the process ends.
+    async fn next(&mut self) -> Option<ServingStatus> {
+        loop {
+            let Standing { up, over } = *self.standing.borrow_and_update();
+            let now = if self.known { serving(up) } else { ServingStatus::ServiceUnknown };
+            if self.said != Some(now) {
+                self.said = Some(now);
+                return self.said;
+            }
+            if over {
+                return None;
+            }
+            self.standing.changed().await.ok()?;
+        }
+    }
+}
+
+fn serving(up: bool) -> ServingStatus {
+    if up { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    async fn watch(board: &Board, service: &str) -> impl Stream<Item = i32> + Unpin + use<> {
+        let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+        let stream = Checkup::new(board.clone()).watch(request).await.unwrap().into_inner();
+        stream.map(|response| response.unwrap().status)
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_changes_only_and_ends_with_the_process() {
+        let board = Board::new(&["a"]);
+        let mut news = watch(&board, "a").await;
+        assert_eq!(news.next().await, Some(ServingStatus::NotServing as i32));
+        board.set("a", false);
+        assert_eq!(news.next().now_or_never(), None);
+        board.set("a", true);
+        assert_eq!(news.next().await, Some(ServingStatus::Serving as i32));
+        board.end();
+        assert_eq!(news.next().await, Some(ServingStatus::NotServing as i32));
+        assert_eq!(news.next().await, None);
+        board.set("a", true);
+        assert_eq!(board.up("a"), Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_service_is_not_found_by_check_and_watched_until_the_end() {
+        let board = Board::new(&[]);
+        let request = Request::new(HealthCheckRequest { service: "x".into() });
+        assert_eq!(
+            Checkup::new(board.clone()).check(request).await.unwrap_err().code(),
+            tonic::Code::NotFound
+        );
+        let mut news = watch(&board, "x").await;
+        assert_eq!(news.next().await, Some(ServingStatus::ServiceUnknown as i32));
+        assert_eq!(news.next().now_or_never(), None);
+        board.end();
+        assert_eq!(news.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_process_is_alive_until_it_is_gone() {
+        let board = Board::new(&[]);
+        board.end();
+        assert_eq!(board.up(super::super::board::LIVENESS), Some(true));
+    }
+}

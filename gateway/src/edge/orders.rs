@@ -1,0 +1,76 @@
+//! The order service as gRPC: requests in, replies and statuses out. Must never decide anything about an order.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::orders::v1 as pb;
+use contract::orders::v1::server::order_service_server::OrderService;
+use futures_util::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::{call_of, status};
+use crate::feed::Feed;
+use crate::order::Orders;
+
+/// The time of a call whose caller sets no deadline: four attempts of 5 s.
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// The rpcs of orders that have code.
+#[derive(Clone)]
+pub struct OrderApi {
+    /// The domain.
+    pub orders: Orders,
+    /// What watches live on.
+    pub feed: Arc<Feed>,
+}
+
+#[tonic::async_trait]
+impl OrderService for OrderApi {
+    async fn create_order(
+        &self,
+        request: Request<pb::CreateOrderRequest>,
+    ) -> Result<Response<pb::CreateOrderResponse>, Status> {
+        let call = call_of(&request, BUDGET);
+        let order = self.orders.create(request.into_inner(), call).await.map_err(status)?;
+        Ok(Response::new(pb::CreateOrderResponse { order: Some(order) }))
+    }
+
+    async fn get_order(
+        &self,
+        request: Request<pb::GetOrderRequest>,
+    ) -> Result<Response<pb::GetOrderResponse>, Status> {
+        let call = call_of(&request, BUDGET);
+        let order = self.orders.get(request.into_inner(), call).await.map_err(status)?;
+        Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<pb::ListOrdersRequest>,
+    ) -> Result<Response<pb::ListOrdersResponse>, Status> {
+        let call = call_of(&request, BUDGET);
+        self.orders.list(request.into_inner(), call).await.map(Response::new).map_err(status)
+    }
+
+    async fn update_order_status(
+        &self,
+        request: Request<pb::UpdateOrderStatusRequest>,
+    ) -> Result<Response<pb::UpdateOrderStatusResponse>, Status> {
+        let call = call_of(&request, BUDGET);
+        let order = self.orders.update(request.into_inner(), call).await.map_err(status)?;
+        Ok(Response::new(pb::UpdateOrderStatusResponse { order: Some(order) }))
+    }
+
+    type WatchOrdersStream = Pin<Box<dyn Stream<Item = Result<pb::WatchOrdersResponse, Status>> + Send>>;
+
+    async fn watch_orders(
+        &self,
+        request: Request<pb::WatchOrdersRequest>,
+    ) -> Result<Response<Self::WatchOrdersStream>, Status> {
+        let call = call_of(&request, BUDGET);
+        let (whose, from) = self.orders.follow(request.into_inner(), call).await.map_err(status)?;
+        let changes = self.feed.watch(whose, from).map_err(status)?;
+        Ok(Response::new(Box::pin(changes.map(|change| change.map_err(status)))))
+    }
+}

@@ -1,0 +1,122 @@
+//! The gRPC server of one thread: which services there are, and the limits of HTTP/2. Must never know what they do.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
+use contract::route;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
+
+pub use super::pass::Sizes;
+
+use super::accept::LONGEST;
+use super::board::Board;
+use super::count::Count;
+use super::health::Checkup;
+use super::incoming::connections;
+use super::pass::Pass;
+use crate::bridge::Bridge;
+
+/// Clients that answer no ping are gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a call may take at the very most, sending the request included.
+const CALL: Duration = LONGEST.saturating_add(Duration::from_secs(10));
+/// After the last answer: for bytes that are on their way, and calls that crossed our goodbye.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// What the server answers with.
+pub struct Api<O> {
+    /// For the rpcs that are passed through.
+    pub bridge: Bridge,
+    /// For the rpcs with code.
+    pub orders: O,
+    /// For health checks.
+    pub board: Board,
+}
+
+/// Limits of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls at a time on one connection.
+    pub streams: u32,
+    /// Message sizes.
+    pub sizes: Sizes,
+}
+
+/// The names of the services with orders and stock, that is all but health and reflection.
+pub fn services() -> Vec<&'static str> {
+    let passed = route::ALL.iter().filter(|route| !route.internal).map(|route| route.service);
+    let mut names: Vec<_> = passed.chain([ORDERS]).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether a service has rpcs that are not passed through.
+pub fn has_code(service: &str) -> bool {
+    service == ORDERS
+}
+
+const ORDERS: &str = contract::orders::v1::server::order_service_server::SERVICE_NAME;
+
+/// Serves until `drain`, and then until every call has been answered.
+pub async fn serve(
+    listener: TcpListener,
+    api: Api<impl OrderService>,
+    limits: Limits,
+    drain: CancellationToken,
+) -> anyhow::Result<()> {
+    let tasks = api.bridge.tasks().clone();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let serving = Server::builder()
+        .layer(Count(tasks.clone()))
+        .max_concurrent_streams(limits.streams)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .timeout(CALL)
+        .serve_with_incoming_shutdown(
+            routes(api, limits.sizes)?,
+            connections(listener),
+            drain.clone().cancelled_owned(),
+        );
+    let mut serving = std::pin::pin!(serving);
+    let mut closed = tokio::select! {
+        ended = &mut serving => ended.map(|()| true)?,
+        () = drain.cancelled() => false,
+    };
+    tasks.close();
+    tasks.wait().await;
+    // Connections of clients that say nothing stay open; they do not matter once every call is answered.
+    while !closed {
+        closed = tokio::time::timeout(FLUSH, &mut serving).await.is_ok() || tasks.is_empty();
+        tasks.wait().await;
+    }
+    Ok(())
+}
+
+/// The services. Exact paths come before a service's own, so that a routed rpc needs no code in it.
+fn routes(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Routes> {
+    let orders = OrderServiceServer::new(api.orders)
+        .max_decoding_message_size(sizes.request)
+        .max_encoding_message_size(sizes.reply);
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
+        services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
+    };
+    let mut router = Routes::new(orders)
+        .add_service(HealthServer::new(Checkup::new(api.board)))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .into_axum_router();
+    for route in route::ALL.iter().filter(|route| !route.internal) {
+        router = router.route_service(route.path, Pass::new(api.bridge.clone(), route, sizes));
+    }
+    Ok(Routes::from(router).prepare())
+}

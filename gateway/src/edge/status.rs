@@ -1,0 +1,184 @@
+//! A failure as a gRPC status with google.rpc details. Must never say more than the failure does, nor more than
+//! clients accept: gRPC's C core and Java take 8 KiB of headers, and refuse the whole response beyond.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use contract::Failure;
+use contract::failure::Detail;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Bytes of headers that message and details may take: 8 KiB less what else is in a response.
+const HEADERS: usize = 7_000;
+/// Bytes of a message; ours are far shorter, those of other services may not be.
+const MESSAGE: usize = 1_024;
+/// Bytes of a reason or a domain.
+const NAME: usize = 128;
+
+/// The status of a failure.
+pub fn status(mut failure: Failure) -> Status {
+    cap(&mut failure.message, MESSAGE);
+    failure.reason = short(failure.reason);
+    failure.domain = short(failure.domain);
+    let all = entries(&failure);
+    let whole = build(&failure, all);
+    if size(&whole) <= HEADERS {
+        return whole;
+    }
+    if size(&build(&failure, 0)) > HEADERS {
+        tracing::warn!(%failure, "the metadata of a failure is too large, and was left out");
+        failure.metadata.retain(|key, _| key == "delivered");
+    }
+    let counts: Vec<usize> = (1..=all).collect();
+    let kept = counts.partition_point(|count| size(&build(&failure, *count)) <= HEADERS);
+    build(&failure, kept)
+}
+
+/// The status with so many of the failure's violations, and with a word on those left out.
+fn build(failure: &Failure, kept: usize) -> Status {
+    let mut metadata: HashMap<String, String> =
+        failure.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut message = Cow::Borrowed(failure.message.as_str());
+    let omitted = entries(failure) - kept;
+    if omitted > 0 {
+        message = format!("{message}; {omitted} violations more than fit are left out").into();
+        metadata.insert("omitted".to_owned(), omitted.to_string());
+    }
+    let mut details = ErrorDetails::new();
+    details.set_error_info(failure.reason.as_ref(), failure.domain.as_ref(), metadata);
+    let mut room = kept;
+    for detail in &failure.details {
+        add(&mut details, detail, &mut room);
+    }
+    Status::with_error_details(failure.code, message, details)
+}
+
+fn add(details: &mut ErrorDetails, detail: &Detail, room: &mut usize) {
+    match detail {
+        Detail::BadRequest(faults) => {
+            for fault in faults.iter().take(*room) {
+                details.add_bad_request_violation(fault.field.as_str(), fault.description.as_str());
+            }
+            *room = room.saturating_sub(faults.len());
+        }
+        Detail::Precondition(violations) => {
+            for violation in violations.iter().take(*room) {
+                details.add_precondition_failure_violation(
+                    violation.kind.as_str(),
+                    violation.subject.as_str(),
+                    violation.description.as_str(),
+                );
+            }
+            *room = room.saturating_sub(violations.len());
+        }
+        Detail::Resource { kind, name } => {
+            details.set_resource_info(kind.as_str(), name.as_str(), "", "");
+        }
+        Detail::Retry(delay) => {
+            details.set_retry_info(Some(*delay));
+        }
+        Detail::Quota { subject, description } => {
+            details.add_quota_failure_violation(subject.as_str(), description.as_str());
+        }
+    }
+}
+
+/// How many entries the lists of a failure have.
+fn entries(failure: &Failure) -> usize {
+    let count = |detail: &Detail| match detail {
+        Detail::BadRequest(faults) => faults.len(),
+        Detail::Precondition(violations) => violations.len(),
+        Detail::Resource { .. } | Detail::Retry(_) | Detail::Quota { .. } => 0,
+    };
+    failure.details.iter().map(count).sum()
+}
+
+/// What a status takes in headers: the details in base64, the message percent-encoded at the worst.
+fn size(status: &Status) -> usize {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.,;:()[]/*+='".contains(&b);
+    let message: usize = status.message().bytes().map(|b| if plain(b) { 1 } else { 3 }).sum();
+    message + status.details().len().div_ceil(3) * 4
+}
+
+/// Cuts a text at a character's border.
+fn cap(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let border = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(border);
+    }
+}
+
+fn short(text: Cow<'static, str>) -> Cow<'static, str> {
+    if text.len() <= NAME {
+        return text;
+    }
+    let mut text = text.into_owned();
+    cap(&mut text, NAME);
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use contract::failure::Violation;
+    use contract::{Delivered, Fault, Reason};
+
+    use super::*;
+
+    fn faults(count: usize) -> Vec<Fault> {
+        (0..count).map(|n| Fault::new(format!("items[{n}].quantity"), "must be 1 to 1,000,000")).collect()
+    }
+
+    #[test]
+    fn every_reason_has_its_code_and_its_error_info() {
+        for reason in Reason::ALL {
+            let status = status(Failure::new(*reason, "so").delivered(Delivered::Unknown));
+            let info = status.get_error_details().error_info().cloned().unwrap();
+            assert_eq!(status.code(), reason.code());
+            assert_eq!(
+                (info.reason.as_str(), info.domain.as_str()),
+                (reason.name(), contract::failure::DOMAIN)
+            );
+            assert_eq!(info.metadata["delivered"], "unknown");
+        }
+    }
+
+    #[test]
+    fn every_detail_arrives() {
+        let violation =
+            Violation { kind: "STOCK".into(), subject: "product/lamp".into(), description: "2".into() };
+        let failure = Failure::invalid(faults(3))
+            .detail(Detail::Precondition(vec![violation]))
+            .detail(Detail::Resource { kind: "orders.v1.Order".into(), name: "x".into() })
+            .detail(Detail::Retry(Duration::from_millis(500)))
+            .detail(Detail::Quota { subject: "s".into(), description: "d".into() });
+        let details = status(failure).get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations[2].field, "items[2].quantity");
+        assert_eq!(details.precondition_failure().unwrap().violations[0].subject, "product/lamp");
+        assert_eq!(details.resource_info().unwrap().resource_name, "x");
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(500)));
+        assert_eq!(details.quota_failure().unwrap().violations[0].subject, "s");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_counted() {
+        let status = status(Failure::invalid(faults(500)));
+        let details = status.get_error_details();
+        let kept = details.bad_request().unwrap().field_violations.len();
+        assert!(size(&status) <= HEADERS && kept > 50, "{kept} kept in {} bytes", size(&status));
+        assert_eq!(details.error_info().unwrap().metadata["omitted"], (500 - kept).to_string());
+        assert!(status.message().contains(&format!("{} violations", 500 - kept)), "{}", status.message());
+    }
+
+    #[test]
+    fn what_another_service_wrote_cannot_break_the_response() {
+        let mut failure =
+            Failure::new(Reason::Internal, "ü".repeat(100_000)).with("dump", "x".repeat(100_000));
+        failure.reason = Cow::Owned("R".repeat(100_000));
+        let status = status(failure.delivered(Delivered::Yes));
+        assert!(size(&status) <= HEADERS);
+        assert_eq!(status.get_error_details().error_info().unwrap().metadata.len(), 1);
+    }
+}

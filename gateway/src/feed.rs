@@ -1,0 +1,203 @@
+//! What listing and watching live on: one reader of the record per gateway for its recent entries, and one more until
+//! the index of its history is built, however many clients there are. Owns the tasks; must never write, and never
+//! decide what an order may do.
+
+mod credit;
+pub mod index;
+mod live;
+mod replay;
+mod ring;
+mod tail;
+#[cfg(test)]
+mod tests;
+pub mod token;
+mod watcher;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::orders::v1 as pb;
+use contract::{Delivered, Failure, Reason};
+use futures_util::Stream;
+use link::streams::ORDERS;
+use link::{Link, Store, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Call;
+use crate::order::request::Whose;
+use index::{Filter, Index, Page};
+use ring::Ring;
+use token::Tokens;
+use watcher::Watcher;
+
+/// How long the start may take.
+const START: Duration = Duration::from_secs(10);
+/// When to come back while the index is built, or a place is missing.
+const LATER: Duration = Duration::from_secs(1);
+
+/// Limits of a feed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Recent entries that are kept for watchers: a watcher that is further behind is too slow.
+    pub entries: usize,
+    /// Bytes that they may take.
+    pub bytes: usize,
+    /// Entries before the start that are kept too, so that clients which come back after a restart go on at once.
+    pub preload: usize,
+    /// Watches at once.
+    pub watches: usize,
+    /// Watches at once that read the history, because they resume behind the recent entries.
+    pub replays: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { entries: 32_768, bytes: 32 << 20, preload: 4_096, watches: 16_384, replays: 16 }
+    }
+}
+
+/// The feed of one gateway. Its tasks end when it is dropped.
+pub struct Feed {
+    shared: Arc<Shared>,
+    /// Where its own tasks run, and with them the connection.
+    _tasks: JoinSet<()>,
+}
+
+/// What the tasks, the watchers and the lists share.
+struct Shared {
+    link: Link,
+    runtime: Handle,
+    ring: Ring,
+    index: RwLock<Index>,
+    /// The last sequence that the index includes.
+    applied: watch::Sender<u64>,
+    /// The record's last sequence at the start.
+    begin: u64,
+    tokens: Tokens,
+    watches: Arc<Semaphore>,
+    replays: Arc<Semaphore>,
+    end: CancellationToken,
+}
+
+impl Feed {
+    /// Starts to read the record: on this runtime, over this connection of the same runtime. `identity` is the
+    /// stream's.
+    pub async fn start(link: Link, identity: String, limits: Limits) -> Result<Arc<Feed>, StoreError> {
+        let store = Store::new(link.clone(), ORDERS);
+        let range = store.range(Instant::now() + START).await?;
+        let before = range.first.max(1) - 1;
+        let preload = limits.preload.min(limits.entries) as u64;
+        let oldest = range.last.saturating_sub(preload).max(before);
+        let shared = Arc::new(Shared {
+            link,
+            runtime: Handle::current(),
+            ring: Ring::after(oldest, limits.entries, limits.bytes),
+            index: RwLock::new(Index::after(before)),
+            applied: watch::Sender::new(before),
+            begin: range.last,
+            tokens: Tokens::new(identity),
+            watches: Arc::new(Semaphore::new(limits.watches)),
+            replays: Arc::new(Semaphore::new(limits.replays)),
+            end: CancellationToken::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(live::fill_ring(Arc::clone(&shared), oldest + 1));
+        tasks.spawn(live::fill_index(Arc::clone(&shared), before));
+        Ok(Arc::new(Feed { shared, _tasks: tasks }))
+    }
+
+    /// Whether the index has all that was on the record when the feed was started.
+    pub fn ready(&self) -> bool {
+        *self.shared.applied.borrow() >= self.shared.begin
+    }
+
+    /// Waits until it is ready.
+    pub async fn caught_up(&self) {
+        // The sender lives in `self`.
+        let _ = self.shared.applied.subscribe().wait_for(|applied| *applied >= self.shared.begin).await;
+    }
+
+    /// The stream's tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// A page of a list that includes everything up to the sequence `reached`.
+    pub async fn page(
+        &self,
+        filter: &Filter<'_>,
+        before: Option<u64>,
+        size: usize,
+        reached: u64,
+        call: &Call,
+    ) -> Result<Page, Failure> {
+        let mut applied = self.shared.applied.subscribe();
+        timeout_at(call.deadline, applied.wait_for(|applied| *applied >= reached))
+            .await
+            .map_err(|_| call.late(Delivered::No))?
+            .map_err(|_| Failure::new(Reason::Draining, "the gateway ends").delivered(Delivered::No))?;
+        Ok(self.shared.index().page(filter, before, size))
+    }
+
+    /// A list cannot be had yet.
+    pub fn building() -> Failure {
+        Failure::new(Reason::IndexBuilding, "the gateway has just started, and still reads the history")
+            .delivered(Delivered::No)
+            .retry_after(LATER)
+    }
+
+    /// Follows orders: a bookmark first, then every change after the sequence `from`.
+    pub fn watch(
+        &self,
+        whose: Whose,
+        from: u64,
+    ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
+        let shared = &self.shared;
+        if shared.end.is_cancelled() {
+            return Err(shared.draining(from));
+        }
+        let Ok(place) = Arc::clone(&shared.watches).try_acquire_owned() else {
+            return Err(overloaded("too many watches are open"));
+        };
+        let watcher = Watcher::new(Arc::clone(shared), whose, from, place);
+        Ok(futures_util::stream::unfold(watcher, Watcher::step))
+    }
+
+    /// The process ends: every watch ends with a resume token.
+    pub fn end(&self) {
+        self.shared.end.cancel();
+    }
+}
+
+impl Shared {
+    fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        // Nothing panics while it is held for writing.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draining(&self, cursor: u64) -> Failure {
+        self.ended(Reason::Draining, "the gateway ends; go on with the resume_token", cursor)
+    }
+
+    /// A watch that ends and can go on.
+    fn ended(&self, reason: Reason, message: &str, cursor: u64) -> Failure {
+        Failure::new(reason, message)
+            .delivered(Delivered::No)
+            .retry_after(link::failure::RETRY)
+            .with("resume_token", self.tokens.resume(cursor))
+    }
+}
+
+fn overloaded(message: &str) -> Failure {
+    Failure::new(Reason::Overloaded, message).delivered(Delivered::No).retry_after(LATER).detail(
+        Detail::Quota {
+            subject: "/orders.v1.OrderService/WatchOrders".to_owned(),
+            description: message.to_owned(),
+        },
+    )
+}

@@ -1,0 +1,93 @@
+//! The two tasks of a feed: the ring is filled from the end of the record, and the index from its history, and then
+//! from the ring.
+
+use std::sync::{Arc, PoisonError};
+
+use async_nats::header::{HeaderName, HeaderValue};
+
+use super::Shared;
+use super::credit::Entry;
+use super::index::Hole;
+use super::ring::Event;
+use super::tail::{Shape, Tail};
+use crate::order::event::{Mark, Stored};
+
+/// Entries of the ring that the index takes at once.
+const BATCH: u64 = 1_024;
+
+/// Fills the ring for ever.
+pub(super) async fn fill_ring(shared: Arc<Shared>, from: u64) {
+    let mut tail = Tail::new(shared.link.clone(), Shape::Whole, from);
+    let mut entries = Vec::new();
+    loop {
+        tail.fill(&mut entries).await;
+        shared.ring.push(entries.drain(..).map(|entry| event(&entry)));
+    }
+}
+
+/// Fills the index for ever: from the history until the ring goes on from there, then from the ring. Where the ring
+/// has been faster, from the history again.
+pub(super) async fn fill_index(shared: Arc<Shared>, mut applied: u64) {
+    let mut head = shared.ring.head();
+    loop {
+        head.borrow_and_update();
+        match shared.ring.behind(applied, BATCH) {
+            None => applied = read_history(&shared, applied).await,
+            Some(events) if events.is_empty() => {
+                // An error says that the feed is gone, and this task with it.
+                let _ = head.changed().await;
+            }
+            Some(events) => {
+                let marks = events.iter().map(|event| event.as_ref().map(|event| &event.mark));
+                applied = shared.apply((applied + 1..).zip(marks));
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+async fn read_history(shared: &Shared, mut applied: u64) -> u64 {
+    let mut tail = Tail::new(shared.link.clone(), Shape::Headers, applied + 1);
+    let mut entries = Vec::new();
+    while !shared.ring.follows(applied) {
+        tail.fill(&mut entries).await;
+        let marks: Vec<_> = entries.drain(..).map(|entry| (entry.sequence, mark(&entry))).collect();
+        applied = shared.apply(marks.iter().map(|(sequence, mark)| (*sequence, mark.as_ref())));
+    }
+    tail.close().await;
+    tracing::info!(applied, "the history of orders is read");
+    applied
+}
+
+impl Shared {
+    /// Takes entries into the index, and returns the last sequence that it has.
+    fn apply<'a>(&self, marks: impl Iterator<Item = (u64, Option<&'a Mark>)>) -> u64 {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (sequence, mark) in marks {
+            if let Err(Hole) = index.apply(sequence, mark) {
+                // The reader goes on from what is applied, so nothing is left out.
+                tracing::error!(sequence, applied = index.applied(), "an entry does not follow the last");
+                break;
+            }
+        }
+        let applied = index.applied();
+        drop(index);
+        self.applied.send_replace(applied);
+        applied
+    }
+}
+
+/// The change that an entry is; none for a tombstone, and for what nobody can read.
+pub(super) fn event(entry: &Entry) -> Option<Event> {
+    mark(entry).map(|mark| Event::new(entry.sequence, mark, &entry.message.payload))
+}
+
+fn mark(entry: &Entry) -> Option<Mark> {
+    let headers = entry.message.headers.as_ref();
+    let header = |name| headers?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
+    let stored = Stored { subject: &entry.message.subject, sequence: entry.sequence, header };
+    stored.mark().unwrap_or_else(|error| {
+        tracing::error!(%error, "an entry was left out of lists and watches");
+        None
+    })
+}

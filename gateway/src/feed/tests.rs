@@ -1,0 +1,419 @@
+//! Lists and watches of a record on a real nats-server.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use contract::orders::v1 as pb;
+use contract::{Failure, Reason};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::{Feed, Limits};
+use crate::order::Orders;
+use crate::order::stage::{Stage, soon};
+
+const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1 };
+
+type Watch = Pin<Box<dyn Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send>>;
+
+async fn watch((feed, orders): (&Feed, &Orders), request: pb::WatchOrdersRequest) -> Result<Watch, Failure> {
+    let (whose, from) = orders.follow(request, soon()).await?;
+    Ok(Box::pin(feed.watch(whose, from)?))
+}
+
+fn resume(token: &str) -> pb::WatchOrdersRequest {
+    pb::WatchOrdersRequest { resume_token: token.into(), ..Default::default() }
+}
+
+async fn next(watch: &mut Watch) -> Result<pb::WatchOrdersResponse, Failure> {
+    timeout(Duration::from_secs(20), watch.next()).await.expect("nothing came").expect("the watch ended")
+}
+
+/// The next bookmark's token.
+async fn bookmark(watch: &mut Watch) -> String {
+    let message = next(watch).await.unwrap();
+    assert_eq!((message.event(), message.order), (pb::OrderEvent::Bookmark, None));
+    message.resume_token
+}
+
+/// The customers of the next changes.
+async fn customers(watch: &mut Watch, count: usize) -> Vec<String> {
+    let mut customers = Vec::new();
+    while customers.len() < count {
+        customers.push(next(watch).await.unwrap().order.unwrap().customer_id);
+    }
+    customers
+}
+
+async fn place(stage: &Stage, numbers: std::ops::Range<u32>) -> Vec<String> {
+    let mut customers = Vec::new();
+    for number in numbers {
+        customers.push(stage.create("", &format!("c{number}")).await.unwrap().customer_id);
+    }
+    customers
+}
+
+async fn list(orders: &Orders, request: pb::ListOrdersRequest) -> Result<pb::ListOrdersResponse, Failure> {
+    orders.list(request, soon()).await
+}
+
+#[tokio::test]
+async fn a_list_includes_every_change_acknowledged_before_it() {
+    let stage = Stage::open().await;
+    for number in 0..50 {
+        let order = stage.create("", "Ann").await.unwrap();
+        let newest = pb::ListOrdersRequest { page_size: 1, ..Default::default() };
+        assert_eq!(list(&stage.orders, newest).await.unwrap().orders, [order.clone()]);
+        if number % 2 == 0 {
+            let moved = stage.update(&order, pb::OrderStatus::Confirmed).await.unwrap();
+            let confirmed = pb::ListOrdersRequest {
+                statuses: vec![pb::OrderStatus::Confirmed.into()],
+                page_size: 1,
+                ..Default::default()
+            };
+            assert_eq!(list(&stage.orders, confirmed).await.unwrap().orders, [moved]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_customer_are_whole_and_their_tokens_are_theirs_alone() {
+    let stage = Stage::open().await;
+    let mut placed = Vec::new();
+    for number in 0..25 {
+        let order = stage.create("", ["Ann", "Bob"][number % 2]).await.unwrap();
+        placed.extend((number % 2 == 0).then_some(order.order_id));
+    }
+    placed.reverse();
+    // Another gateway reads the history first.
+    let (feed, orders) = stage.gateway(SMALL).await;
+    feed.caught_up().await;
+    assert!(feed.ready());
+    let mut request = pb::ListOrdersRequest { customer_id: "Ann".into(), page_size: 5, ..Default::default() };
+    let mut listed = Vec::new();
+    loop {
+        // Any gateway takes the token of any other.
+        let on = [&stage.orders, &orders][listed.len() / 5 % 2];
+        let page = list(on, request.clone()).await.unwrap();
+        listed.extend(page.orders.into_iter().map(|order| order.order_id));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+        let other = pb::ListOrdersRequest { customer_id: "Bob".into(), ..request.clone() };
+        assert!(list(&orders, other).await.unwrap_err().is(Reason::InvalidRequest));
+        let tampered =
+            pb::ListOrdersRequest { page_token: format!("{}A", request.page_token), ..request.clone() };
+        assert!(list(&orders, tampered).await.unwrap_err().is(Reason::InvalidRequest));
+    }
+    assert_eq!(listed, placed);
+}
+
+#[tokio::test]
+async fn a_watch_says_each_change_of_its_orders_once() {
+    let stage = Stage::open().await;
+    let early = stage.create("", "Ann").await.unwrap();
+    let on = (&*stage.feed, &stage.orders);
+    let mut all = watch(on, pb::WatchOrdersRequest::default()).await.unwrap();
+    let of_ann = pb::WatchOrdersRequest { customer_id: "Ann".into(), ..Default::default() };
+    let mut ann = watch(on, of_ann).await.unwrap();
+    let of_one = pb::WatchOrdersRequest { order_id: early.order_id.clone(), ..Default::default() };
+    let mut one = watch(on, of_one).await.unwrap();
+    for watch in [&mut all, &mut ann, &mut one] {
+        bookmark(watch).await;
+    }
+    let bob = stage.create("", "Bob").await.unwrap();
+    stage.entomb("6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51").await;
+    let moved = stage.update(&early, pb::OrderStatus::Confirmed).await.unwrap();
+    let late = stage.create("", "Ann").await.unwrap();
+    let created = |order: &pb::Order| (pb::OrderEvent::Created, order.clone());
+    let updated = (pb::OrderEvent::StatusUpdated, moved);
+    let expected = [
+        (&mut all, vec![created(&bob), updated.clone(), created(&late)]),
+        (&mut ann, vec![updated.clone(), created(&late)]),
+        (&mut one, vec![updated]),
+    ];
+    for (watch, changes) in expected {
+        for change in changes {
+            let message = next(watch).await.unwrap();
+            assert_eq!((message.event(), message.order.unwrap()), change);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_token_is_served_from_the_history_without_gap_or_duplicate() {
+    let stage = Stage::with(SMALL).await;
+    let on = (&*stage.feed, &stage.orders);
+    let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
+    let mut placed = place(&stage, 0..40).await;
+    let mut old = watch(on, resume(&begin)).await.unwrap();
+    bookmark(&mut old).await;
+    let (seen, more) = tokio::join!(customers(&mut old, 60), place(&stage, 40..60));
+    placed.extend(more);
+    assert_eq!(seen, placed);
+    // After a restart of the gateway, from anywhere.
+    let (feed, orders) = stage.gateway(SMALL).await;
+    for skip in [0, 17, 59, 60] {
+        let mut token = begin.clone();
+        let mut first = watch((&feed, &orders), resume(&begin)).await.unwrap();
+        bookmark(&mut first).await;
+        for _ in 0..skip {
+            token = next(&mut first).await.unwrap().resume_token;
+        }
+        drop(first);
+        // The one place in the pool is free again when the replay has noticed.
+        sleep(Duration::from_millis(100)).await;
+        let mut rest = watch((&feed, &orders), resume(&token)).await.unwrap();
+        bookmark(&mut rest).await;
+        assert_eq!(customers(&mut rest, 60 - skip).await, placed[skip..]);
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_elsewhere_and_places_that_are_taken_are_refused() {
+    let stage = Stage::with(SMALL).await;
+    let on = (&*stage.feed, &stage.orders);
+    let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
+    let ahead = stage.feed.tokens().resume(7);
+    let foreign = super::Tokens::new("another").resume(0);
+    for token in ["nonsense", &ahead, &foreign, &begin[1..]] {
+        assert!(watch(on, resume(token)).await.err().unwrap().is(Reason::InvalidRequest), "{token}");
+    }
+    place(&stage, 0..40).await;
+    let (feed, orders) = stage.gateway(Limits { replays: 0, ..SMALL }).await;
+    let mut refused = watch((&feed, &orders), resume(&begin)).await.unwrap();
+    bookmark(&mut refused).await;
+    assert!(next(&mut refused).await.unwrap_err().is(Reason::Overloaded));
+    drop(refused);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(watch((&feed, &orders), resume("")).await.unwrap());
+    }
+    assert!(watch((&feed, &orders), resume("")).await.err().unwrap().is(Reason::Overloaded));
+}
+
+#[tokio::test]
+async fn a_slow_watcher_ends_with_a_token_and_the_others_do_not_notice() {
+    let stage = Stage::with(SMALL).await;
+    let on = (&*stage.feed, &stage.orders);
+    let (mut slow, mut fast) = (watch(on, resume("")).await.unwrap(), watch(on, resume("")).await.unwrap());
+    bookmark(&mut slow).await;
+    bookmark(&mut fast).await;
+    place(&stage, 0..1).await;
+    assert_eq!(customers(&mut slow, 1).await, ["c0"]);
+    let (seen, placed) = tokio::join!(customers(&mut fast, 31), place(&stage, 1..31));
+    assert_eq!(seen[1..], placed);
+    let ended = next(&mut slow).await.unwrap_err();
+    assert!(ended.is(Reason::SlowWatcher), "{ended}");
+    assert!(slow.next().await.is_none());
+    let mut again = watch(on, resume(&ended.metadata["resume_token"])).await.unwrap();
+    bookmark(&mut again).await;
+    assert_eq!(customers(&mut again, 30).await, placed);
+}
+
+#[tokio::test]
+async fn a_drain_ends_every_watch_with_a_token() {
+    let stage = Stage::open().await;
+    let on = (&*stage.feed, &stage.orders);
+    let mut open = watch(on, resume("")).await.unwrap();
+    bookmark(&mut open).await;
+    stage.feed.end();
+    let ended = next(&mut open).await.unwrap_err();
+    assert!(ended.is(Reason::Draining));
+    place(&stage, 0..3).await;
+    assert!(watch(on, resume("")).await.err().unwrap().is(Reason::Draining));
+    let (feed, orders) = stage.gateway(Limits::default()).await;
+    let mut again = watch((&feed, &orders), resume(&ended.metadata["resume_token"])).await.unwrap();
+    bookmark(&mut again).await;
+    assert_eq!(customers(&mut again, 3).await, ["c0", "c1", "c2"]);
+}
+
+#[tokio::test]
+async fn watches_and_lists_go_on_after_nats_was_away() {
+    let mut stage = Stage::open().await;
+    let mut open = watch((&stage.feed, &stage.orders), resume("")).await.unwrap();
+    bookmark(&mut open).await;
+    let mut placed = place(&stage, 0..5).await;
+    assert_eq!(customers(&mut open, 5).await, placed);
+    for round in 1..3 {
+        if round == 1 {
+            stage.server.stop()
+        } else {
+            stage.server.kill()
+        }
+        sleep(Duration::from_millis(300)).await;
+        assert!(timeout(Duration::from_millis(100), open.next()).await.is_err(), "the watch ended");
+        stage.server.restart().unwrap();
+        while !stage.link.connected() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // The stand-in's subscriptions come back a moment later.
+        sleep(Duration::from_millis(100)).await;
+        let more = place(&stage, round * 5..round * 5 + 5).await;
+        assert_eq!(customers(&mut open, 5).await, more);
+        placed.extend(more);
+    }
+    let page = list(&stage.orders, pb::ListOrdersRequest::default()).await.unwrap();
+    let listed: Vec<_> = page.orders.into_iter().rev().map(|order| order.customer_id).collect();
+    assert_eq!(listed, placed);
+}
+
+#[tokio::test]
+async fn entries_that_nobody_can_read_are_left_out_and_keep_nothing_from_the_rest() {
+    let stage = Stage::open().await;
+    let mut open = watch((&stage.feed, &stage.orders), resume("")).await.unwrap();
+    bookmark(&mut open).await;
+    let subject = "orders.event.order_created.6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51";
+    let headers = async_nats::HeaderMap::new();
+    stage.store().append(subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap();
+    place(&stage, 0..1).await;
+    assert_eq!(customers(&mut open, 1).await, ["c0"]);
+    assert_eq!(list(&stage.orders, pb::ListOrdersRequest::default()).await.unwrap().orders.len(), 1);
+}
+
+/// A client that breaks off now and then, is slow at times, and comes back with its last token.
+async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> {
+    let (mut seen, mut token) = (Vec::new(), begin.to_owned());
+    while seen.len() < count {
+        let mut open = match watch(on, resume(&token)).await {
+            Ok(open) => open,
+            Err(failure) => panic!("{failure}"),
+        };
+        for _ in 0..link::inbox::jitter(40) {
+            let message = match timeout(Duration::from_millis(300), open.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(failure))) => {
+                    assert!(failure.is(Reason::SlowWatcher) || failure.is(Reason::Overloaded), "{failure}");
+                    token.clone_from(&failure.metadata["resume_token"]);
+                    break;
+                }
+                Ok(None) => panic!("a watch ended without a word"),
+                Err(_) => break,
+            };
+            token = message.resume_token;
+            seen.extend(message.order.map(|order| order.customer_id));
+            if link::inbox::jitter(9) == 0 {
+                sleep(Duration::from_millis(link::inbox::jitter(20))).await;
+            }
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_get_each_change_once_between_them() {
+    let stage = Stage::with(Limits { watches: 64, replays: 3, ..SMALL }).await;
+    let on = (&*stage.feed, &stage.orders);
+    let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
+    let clients = futures_util::future::join_all((0..8).map(|_| follow(on, &begin, 300)));
+    let (placed, seen) = tokio::join!(place(&stage, 0..300), clients);
+    for seen in seen {
+        assert_eq!(seen, placed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tmp() {
+    let stage = Stage::open().await;
+    let n: u64 = std::env::var("N").map(|n| n.parse().unwrap()).unwrap_or(100_000);
+    let body_of = |i: u64| {
+        let order = crate::order::request::NewOrder::parse(
+            crate::order::stage::request(&format!("r{i}"), &format!("c{}", i % (n / 2)), 1),
+            "",
+        )
+        .unwrap();
+        crate::order::record::Body::place(&order, crate::order::record::Moment::now())
+    };
+    let client = stage.link.client();
+    let ctx = async_nats::jetstream::new(client.clone());
+    let t = std::time::Instant::now();
+    let mut last = None;
+    for i in 0..n {
+        let body = body_of(i);
+        let event = crate::order::event::Event::created(&body, &soon()).unwrap();
+        let mut h = async_nats::HeaderMap::new();
+        for (k, v) in &event.headers {
+            h.insert(*k, v.as_str());
+        }
+        last = Some(
+            ctx.publish_with_headers(event.subject.clone(), h, event.payload.clone().into()).await.unwrap(),
+        );
+        if i % 500 == 0 {
+            last.take().unwrap().await.unwrap();
+        }
+    }
+    if let Some(l) = last {
+        l.await.unwrap();
+    }
+    for i in 0..2 * n {
+        let body = body_of(i % n);
+        let body = body.step(
+            if i < n {
+                crate::order::status::Status::Confirmed
+            } else {
+                crate::order::status::Status::Shipped
+            },
+            "",
+            crate::order::record::Moment::now(),
+        );
+        let event = crate::order::event::Event::updated(&body, i % n + 1, &soon()).unwrap();
+        let mut h = async_nats::HeaderMap::new();
+        for (k, v) in &event.headers {
+            h.insert(*k, v.as_str());
+        }
+        let ack =
+            ctx.publish_with_headers(event.subject.clone(), h, event.payload.clone().into()).await.unwrap();
+        if i % 500 == 0 || i == 2 * n - 1 {
+            ack.await.unwrap();
+        }
+    }
+    eprintln!(
+        "stored {} in {:?}; range {:?}",
+        3 * n,
+        t.elapsed(),
+        stage.store().range(soon().deadline).await.unwrap()
+    );
+    let rss = || {
+        std::fs::read_to_string("/proc/self/statm")
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 4096
+            / 1024
+    };
+    stage.feed.caught_up().await;
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        let before = rss();
+        let t = std::time::Instant::now();
+        let link2 = link::Link::connect(&link::Options::at(stage.server.url()), "two").await.unwrap();
+        let feed = Feed::start(link2, stage.identity.clone(), Limits::default()).await.unwrap();
+        feed.caught_up().await;
+        eprintln!("index of {} events in {:?}; rss {} -> {} KiB", 3 * n, t.elapsed(), before, rss());
+        std::mem::forget(feed);
+    }
+    for (customer, statuses) in [("c1", vec![]), ("", vec![]), ("", vec![pb::OrderStatus::Pending.into()])] {
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let t = std::time::Instant::now();
+            let r = list(
+                &stage.orders,
+                pb::ListOrdersRequest {
+                    customer_id: customer.into(),
+                    statuses: statuses.clone(),
+                    page_size: 10,
+                    ..Default::default()
+                },
+            )
+            .await
+            .unwrap();
+            times.push((t.elapsed(), r.orders.len()));
+        }
+        times.sort();
+        eprintln!("list {customer:?} {statuses:?}: p50 {:?} p99 {:?}", times[100], times[197]);
+    }
+}

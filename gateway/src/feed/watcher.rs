@@ -1,0 +1,171 @@
+//! One watch: a cursor into the record, moved through the history by a replay and then through the ring, that every
+//! change of its orders passes once. Knows no connection and no rpc.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::orders::v1 as pb;
+use contract::{Failure, Reason};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::timeout;
+
+use super::replay::{self, News};
+use super::ring::{Event, Found};
+use super::{Shared, overloaded};
+use crate::order::request::Whose;
+
+/// After so long without a message comes a bookmark, so that the client's token stays close to the end.
+const BOOKMARK: Duration = Duration::from_secs(30);
+
+/// A watch.
+pub(super) struct Watcher {
+    shared: Arc<Shared>,
+    whose: Whose,
+    /// All changes up to here have been said.
+    cursor: u64,
+    head: watch::Receiver<u64>,
+    source: Source,
+    /// Whether the first bookmark was said.
+    begun: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Where the next change comes from.
+enum Source {
+    /// The ring; or, if it has gone on already, a replay first.
+    Start,
+    /// The history.
+    Replay(mpsc::Receiver<News>),
+    /// The ring, which has to hold what is behind the cursor.
+    Ring,
+    /// Nowhere: the watch has ended.
+    Over,
+}
+
+type Message = Result<pb::WatchOrdersResponse, Failure>;
+
+impl Watcher {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        whose: Whose,
+        cursor: u64,
+        place: OwnedSemaphorePermit,
+    ) -> Watcher {
+        let head = shared.ring.head();
+        Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, _place: place }
+    }
+
+    /// The next message; none after an error.
+    pub(super) async fn step(mut self) -> Option<(Message, Watcher)> {
+        if matches!(self.source, Source::Over) {
+            return None;
+        }
+        let message =
+            if std::mem::replace(&mut self.begun, true) { self.next().await } else { Ok(self.bookmark()) };
+        if message.is_err() {
+            self.source = Source::Over;
+        }
+        Some((message, self))
+    }
+
+    async fn next(&mut self) -> Message {
+        // `advance` loses nothing where it is dropped: the cursor says what was done.
+        match timeout(BOOKMARK, self.advance()).await {
+            Ok(message) => message,
+            Err(_) => Ok(self.bookmark()),
+        }
+    }
+
+    fn bookmark(&self) -> pb::WatchOrdersResponse {
+        pb::WatchOrdersResponse {
+            order: None,
+            event: pb::OrderEvent::Bookmark.into(),
+            resume_token: self.shared.tokens.resume(self.cursor),
+        }
+    }
+
+    /// Waits for the next change.
+    async fn advance(&mut self) -> Message {
+        loop {
+            if self.shared.end.is_cancelled() {
+                return Err(self.shared.draining(self.cursor));
+            }
+            let event = match &mut self.source {
+                Source::Replay(news) => {
+                    let end = self.shared.end.cancelled();
+                    let said = tokio::select! { said = news.recv() => said, () = end => continue };
+                    self.hear(said)?
+                }
+                Source::Start | Source::Ring | Source::Over => self.look().await?,
+            };
+            if let Some(event) = event {
+                self.cursor = event.sequence;
+                if let Some(order) = event.order() {
+                    return Ok(pb::WatchOrdersResponse {
+                        order: Some(order.clone()),
+                        event: event.kind().into(),
+                        resume_token: self.shared.tokens.resume(event.sequence),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes what a replay says.
+    fn hear(&mut self, said: Option<News>) -> Result<Option<Arc<Event>>, Failure> {
+        match said {
+            Some(News::Event(event)) => Ok(Some(event)),
+            Some(News::Passed(sequence)) => {
+                self.cursor = sequence;
+                Ok(None)
+            }
+            Some(News::Done) => {
+                // The ring may have gone on while the client took its time: then there is another replay.
+                self.source = Source::Start;
+                Ok(None)
+            }
+            None => Err(self.slow()),
+        }
+    }
+
+    /// Looks into the ring, and waits where there is nothing new.
+    async fn look(&mut self) -> Result<Option<Arc<Event>>, Failure> {
+        let head = *self.head.borrow_and_update();
+        match self.shared.ring.find(self.cursor, &self.whose) {
+            Found::Event(event) => {
+                self.source = Source::Ring;
+                return Ok(Some(event));
+            }
+            Found::Nothing(upto) => {
+                self.source = Source::Ring;
+                self.cursor = upto;
+            }
+            Found::Gone if matches!(self.source, Source::Ring) => return Err(self.slow()),
+            Found::Gone => {
+                let Ok(place) = Arc::clone(&self.shared.replays).try_acquire_owned() else {
+                    return Err(overloaded("too many watches read the history")
+                        .with("resume_token", self.shared.tokens.resume(self.cursor)));
+                };
+                let news = replay::start(Arc::clone(&self.shared), self.whose.clone(), self.cursor, place);
+                self.source = Source::Replay(news);
+                return Ok(None);
+            }
+        }
+        if self.cursor < head {
+            tokio::task::yield_now().await;
+            return Ok(None);
+        }
+        let end = self.shared.end.cancelled();
+        tokio::select! {
+            // An error says that the ring is gone, and with it the feed.
+            gone = self.head.changed() => gone.map_err(|_| self.shared.draining(self.cursor))?,
+            () = end => {}
+        }
+        Ok(None)
+    }
+
+    fn slow(&self) -> Failure {
+        let message = "the client takes changes more slowly than they come; go on with the resume_token";
+        self.shared.ended(Reason::SlowWatcher, message, self.cursor)
+    }
+}

@@ -1,0 +1,76 @@
+//! Where log lines go: standard error, as text or JSON. Must never hold what a caller sent.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+// By its name alone clap would take it for `link::Options`.
+#[group(skip)]
+pub struct Options {
+    /// How log lines are written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Text, global = true, value_name = "FORMAT")]
+    pub log_format: Format,
+    /// What is logged, as in `info` or `gateway=debug`
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: an object per line.
+    Json,
+}
+
+impl Options {
+    /// Starts logging, once per process. `default` is what is logged if nobody says.
+    pub fn start(&self, default: &str) -> anyhow::Result<()> {
+        let filter = self.log.as_deref().unwrap_or(default);
+        let filter = EnvFilter::try_new(filter)
+            .with_context(|| format!("{filter:?} does not say what to log (RUST_LOG)"))?;
+        let colours = std::io::stderr().is_terminal();
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+        let started = match self.log_format {
+            Format::Text => subscriber.try_init(),
+            Format::Json => subscriber.json().try_init(),
+        };
+        started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+    }
+
+    /// The arguments that say the same to a child process.
+    pub fn arguments(&self) -> Vec<String> {
+        let format = match self.log_format {
+            Format::Text => "--log-format=text",
+            Format::Json => "--log-format=json",
+        };
+        let filter = self.log.iter().map(|filter| format!("--log={filter}"));
+        [format.to_owned()].into_iter().chain(filter).collect()
+    }
+}
+
+/// An error with its causes, less those that its own words include already.
+pub fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
+        said if said.is_empty() => cause,
+        said if said.contains(&cause) => said,
+        said => format!("{said}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("disk full").context("cannot write: disk full").context("no start");
+        assert_eq!(chain(&error), "no start: cannot write: disk full");
+    }
+}

@@ -1,0 +1,205 @@
+//! Placing an order: check, reserve, record. Decides what each answer on the way means; how the calls travel and how
+//! the record is kept is not known here.
+
+use std::time::Duration;
+
+use contract::failure::{Detail, Violation};
+use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, ReserveInventoryRequest};
+use contract::orders::v1::CheckInventoryRequest;
+use contract::{Delivered, Failure, Reason};
+use link::failure::RETRY;
+use link::inbox::backoff;
+use tokio::time::{Instant, sleep};
+
+use super::event::{Event, Last};
+use super::record::{Body, Moment, Order};
+use super::request::NewOrder;
+use super::store::{GiveUp, Outcome, Records};
+use crate::bridge::Bridge;
+use crate::call::Call;
+
+/// How often a reservation is made anew when it was given up in between: more says that something is wrong.
+const ROUNDS: u32 = 4;
+/// Full jitter below this between rounds; doubling.
+const BACKOFF: Duration = Duration::from_millis(20);
+/// How long a reservation that is of no more use is offered back. After that the workers' expiry frees it.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// One order on its way.
+pub(super) struct Flow {
+    pub(super) bridge: Bridge,
+    pub(super) records: Records,
+    pub(super) order: NewOrder,
+    pub(super) call: Call,
+}
+
+/// An order that was not placed.
+pub(super) struct Stopped {
+    /// Why not.
+    pub(super) failure: Failure,
+    /// Whether a reservation is left that certainly no record will follow.
+    pub(super) holds: bool,
+}
+
+impl Flow {
+    /// Refuses a hopeless order before anything is written. Only for a new request id is that final: under the
+    /// caller's own, the order may exist, or a twin of this call may be about to record it with that very stock.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let request = CheckInventoryRequest { items: self.items() };
+        let reply = self.bridge.ask(&request, &self.call).await?;
+        if reply.available || !self.order.made {
+            return Ok(());
+        }
+        Err(insufficient(&reply.items))
+    }
+
+    /// Reserves and records. To be run to its end, whatever happens to the caller.
+    pub(super) async fn place(&self) -> Result<Order, Stopped> {
+        for round in 0..ROUNDS {
+            let fence = match self.reserve().await {
+                Ok(fence) => fence,
+                Err(refusal) if refusal.is(Reason::Contention) && round + 1 < ROUNDS => {
+                    self.pause(round).await;
+                    continue;
+                }
+                Err(refusal) => return self.refused(refusal).await.map_err(Stopped::empty),
+            };
+            let recorded = self.record(fence).await?;
+            if let Some(order) = recorded {
+                return self.replay(order).map_err(Stopped::empty);
+            }
+            // The reservation was given up before the record came: its tombstone is newer than the fence.
+            if let Err(failure) = self.ask_release(&self.call).await {
+                tracing::debug!(order = %self.order.id, %failure, "a tombstoned reservation was not released");
+            }
+            if self.call.over() {
+                break;
+            }
+            self.pause(round).await;
+        }
+        let message = "the reservation ended before the order was recorded; repeat with the same request_id";
+        let failure = Failure::new(Reason::ReservationExpired, message).delivered(Delivered::No);
+        Err(Stopped { failure: failure.retry_after(RETRY), holds: true })
+    }
+
+    /// The sequence that the record has to expect.
+    async fn reserve(&self) -> Result<u64, Failure> {
+        let request = ReserveInventoryRequest {
+            order_id: self.order.id.to_string(),
+            items: self.items(),
+            ttl_seconds: None,
+        };
+        let reply = self.bridge.ask(&request, &self.call).await?;
+        match u64::try_from(reply.fence) {
+            Ok(fence) if reply.reserved && reply.order_id == request.order_id => Ok(fence),
+            _ => Err(violation("a reservation was answered with nonsense")),
+        }
+    }
+
+    /// A refusal may be about our own order: recorded long ago, its reservation long shipped.
+    async fn refused(&self, refusal: Failure) -> Result<Order, Failure> {
+        let finished = refusal.is(Reason::OrderFinished);
+        if !finished && !refusal.is(Reason::InsufficientStock) {
+            return Err(refusal);
+        }
+        match self.records.read(self.order.id, &self.call).await? {
+            Some(Last::Order(order)) => self.replay(order),
+            Some(Last::Tombstone(_)) | None if finished => {
+                Err(violation("the stock knows the order as finished, the record does not know it"))
+            }
+            Some(Last::Tombstone(_)) | None => Err(refusal),
+        }
+    }
+
+    /// The order on the record under this id, ours or a twin's; none where a tombstone was before it.
+    async fn record(&self, fence: u64) -> Result<Option<Order>, Stopped> {
+        let body = Body::place(&self.order, Moment::now());
+        let event = Event::created(&body, &self.call).map_err(|error| {
+            tracing::error!(%error, "an order cannot be written");
+            Stopped { failure: Failure::new(Reason::Internal, "the order cannot be written"), holds: true }
+        })?;
+        match self.records.append(body.id, event, fence, &self.call).await {
+            Ok(Outcome::Stored(sequence)) => Ok(Some(Order { body, first: sequence, last: sequence })),
+            Ok(Outcome::Overtaken) => match self.records.read(body.id, &self.call).await {
+                Ok(Some(Last::Order(order))) => Ok(Some(order)),
+                Ok(Some(Last::Tombstone(_)) | None) => Ok(None),
+                Err(failure) => Err(Stopped::empty(failure)),
+            },
+            Err(GiveUp::Never(failure)) => Err(Stopped { failure, holds: true }),
+            Err(GiveUp::Open(failure)) => Err(Stopped::empty(failure)),
+        }
+    }
+
+    /// The order as it is now, if it is the one that was asked for. Its stock stays where it is: it is the order's.
+    fn replay(&self, order: Order) -> Result<Order, Failure> {
+        if order.body.answers(&self.order) {
+            return Ok(order);
+        }
+        let message = "the request_id stands for an order of another customer or with other items";
+        Err(Failure::new(Reason::RequestIdReused, message).delivered(Delivered::Yes))
+    }
+
+    /// Gives back a reservation that no record will follow.
+    pub(super) async fn release(&self) {
+        let call = Call { deadline: Instant::now() + RELEASE, ..self.call.clone() };
+        for repeat in 0.. {
+            match self.ask_release(&call).await {
+                Ok(()) => return,
+                Err(failure) if failure.is(Reason::NatsDisconnected) && !call.over() => {
+                    sleep(backoff(10 * BACKOFF, repeat, RELEASE / 10)).await;
+                }
+                Err(failure) => {
+                    tracing::info!(order = %self.order.id, %failure, "a reservation is left to its expiry");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn ask_release(&self, call: &Call) -> Result<(), Failure> {
+        let request = ReleaseInventoryRequest {
+            order_id: self.order.id.to_string(),
+            reason: "the order was not recorded".to_owned(),
+        };
+        self.bridge.ask(&request, call).await.map(|_| ())
+    }
+
+    async fn pause(&self, round: u32) {
+        sleep(backoff(BACKOFF, round, 10 * BACKOFF)).await;
+    }
+
+    fn items(&self) -> Vec<Item> {
+        self.order.items.iter().map(Into::into).collect()
+    }
+}
+
+impl Stopped {
+    fn empty(failure: Failure) -> Stopped {
+        Stopped { failure, holds: false }
+    }
+}
+
+fn violation(what: &str) -> Failure {
+    tracing::error!(what, "the services behind contradict each other");
+    Failure::new(Reason::ContractViolation, what).delivered(Delivered::Yes)
+}
+
+/// In the words of the workers' own refusal, so that a caller need not know who refused.
+fn insufficient(items: &[ItemAvailability]) -> Failure {
+    let short: Vec<_> = items.iter().filter(|item| item.available < item.requested).collect();
+    let describe =
+        |item: &ItemAvailability| format!("wanted {}, available {}", item.requested, item.available);
+    let message = match short.as_slice() {
+        [] => "the items cannot be had together".to_owned(),
+        [item] => format!("{}: {}", item.product_id, describe(item)),
+        [item, more @ ..] => format!("{}: {} (and {} more)", item.product_id, describe(item), more.len()),
+    };
+    let violation = |item: &&ItemAvailability| Violation {
+        kind: "STOCK".to_owned(),
+        subject: format!("products/{}", item.product_id),
+        description: describe(item),
+    };
+    Failure::new(Reason::InsufficientStock, message)
+        .delivered(Delivered::Yes)
+        .detail(Detail::Precondition(short.iter().map(violation).collect()))
+}

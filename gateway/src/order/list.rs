@@ -1,0 +1,81 @@
+//! A page of a list: the index says which orders, the record says what they are.
+
+use contract::orders::v1 as pb;
+use contract::{Delivered, Failure, Fault, Reason};
+use futures_util::{StreamExt, stream};
+use prost::Message;
+
+use super::event::Last;
+use super::record::Order;
+use super::request::Query;
+use super::status::Status;
+use super::store::Records;
+use crate::call::Call;
+use crate::feed::index::Filter;
+use crate::feed::{Feed, token};
+
+/// Orders of a page that are read at the same time.
+const READS: usize = 64;
+/// Bytes of a page: clients take messages of 4 MiB unless they say otherwise. A larger page ends early.
+const BYTES: usize = 3 << 20;
+
+/// A page that includes every change that was acknowledged before the call.
+pub(super) async fn list(
+    records: &Records,
+    feed: &Feed,
+    query: &Query,
+    call: &Call,
+) -> Result<pb::ListOrdersResponse, Failure> {
+    let stamp = stamp(query);
+    let before =
+        query.token.as_deref().map(|token| feed.tokens().read_page(token, stamp)).transpose().map_err(
+            |_| Failure::invalid(vec![Fault::new("page_token", "must be of a page with the same filters")]),
+        )?;
+    if !feed.ready() {
+        return Err(Feed::building());
+    }
+    let reached = records.range(call).await?.last;
+    let filter = Filter { customer: query.customer.as_deref(), statuses: &query.statuses };
+    let page = feed.page(&filter, before, query.size, reached, call).await?;
+    let mut reads = stream::iter(page.orders)
+        .map(|(created, last)| async move { (created, read(records, last, call).await) })
+        .buffered(READS);
+    let (mut orders, mut bytes, mut next) = (Vec::new(), 0, page.next);
+    let mut position = before;
+    while let Some((created, order)) = reads.next().await {
+        let order = order?;
+        // The index finds customers by hash.
+        if filter.customer.is_none_or(|customer| customer == &*order.body.customer) {
+            let order = pb::Order::from(&order);
+            bytes += order.encoded_len();
+            if bytes > BYTES && !orders.is_empty() {
+                next = position;
+                break;
+            }
+            orders.push(order);
+        }
+        position = Some(created);
+    }
+    let next_page_token = next.map(|position| feed.tokens().page(stamp, position)).unwrap_or_default();
+    Ok(pb::ListOrdersResponse { orders, next_page_token })
+}
+
+async fn read(records: &Records, sequence: u64, call: &Call) -> Result<Order, Failure> {
+    match records.at(sequence, call).await? {
+        Some(Last::Order(order)) => Ok(order),
+        // The index was built from this very entry.
+        Some(Last::Tombstone(_)) | None => {
+            tracing::error!(sequence, "an entry of the record is gone");
+            Err(Failure::new(Reason::StorageUnavailable, "the record is not complete now")
+                .delivered(Delivered::No)
+                .retry_after(link::failure::RETRY))
+        }
+    }
+}
+
+/// A number for the filter that a page token belongs to. The order of the statuses does not matter.
+fn stamp(query: &Query) -> u64 {
+    let statuses = Status::ALL.into_iter().filter(|status| query.statuses.contains(status));
+    let names = statuses.map(|status| -> &str { status.name() });
+    token::filter(query.customer.as_deref().into_iter().chain(["\n"]).chain(names))
+}

@@ -1,0 +1,193 @@
+//! A stage for tests: a real nats-server, the streams, and a stand-in for the inventory that answers as it is told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message};
+use contract::inventory::v1 as inventory;
+use contract::orders::v1 as pb;
+use contract::{Failure, header};
+use futures_util::StreamExt;
+use link::{Link, Options, Store, Streams, streams};
+use local_nats::Server;
+use serde::Serialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Orders;
+use super::event::filter;
+use super::store::Records;
+use crate::bridge::{Bridge, Lanes};
+use crate::call::Call;
+use crate::feed::{Feed, Limits};
+
+pub(crate) struct Stage {
+    pub(crate) server: Server,
+    pub(crate) link: Link,
+    pub(crate) identity: String,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) orders: Orders,
+    pub(crate) stand_in: Arc<StandIn>,
+}
+
+/// The inventory's stand-in.
+#[derive(Default)]
+pub(crate) struct StandIn {
+    /// Answers to reserve requests; once they are used up, the fence is the order's tombstone, or 0.
+    pub(crate) reserve: Mutex<VecDeque<Result<i64, Failure>>>,
+    /// What `check_inventory` says is missing.
+    pub(crate) missing: Mutex<bool>,
+    /// How long a reservation takes.
+    pub(crate) slow: Mutex<Duration>,
+    /// The orders whose release was asked for.
+    pub(crate) released: Mutex<Vec<String>>,
+}
+
+impl Stage {
+    pub(crate) async fn open() -> Stage {
+        Stage::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Stage {
+        let server = Server::start().unwrap();
+        let link = Link::connect(&Options::at(server.url()), "test").await.unwrap();
+        let identity = Streams::open(&link, 1, true).await.unwrap().orders;
+        let stand_in = Arc::new(StandIn::default());
+        for subject in ["check_inventory", "reserve_inventory", "release_inventory"] {
+            let mut requests = link.client().subscribe(subject).await.unwrap();
+            let (stand_in, link) = (Arc::clone(&stand_in), link.clone());
+            tokio::spawn(async move {
+                while let Some(request) = requests.next().await {
+                    tokio::spawn(Arc::clone(&stand_in).answer(link.clone(), request));
+                }
+            });
+        }
+        link.client().flush().await.unwrap();
+        let (feed, orders) = gateway(&link, &identity, limits).await;
+        Stage { server, link, identity, feed, orders, stand_in }
+    }
+
+    /// Another gateway on the same streams.
+    pub(crate) async fn gateway(&self, limits: Limits) -> (Arc<Feed>, Orders) {
+        gateway(&self.link, &self.identity, limits).await
+    }
+
+    pub(crate) async fn create(&self, request_id: &str, customer: &str) -> Result<pb::Order, Failure> {
+        self.orders.create(request(request_id, customer, 1), soon()).await
+    }
+
+    pub(crate) async fn update(&self, order: &pb::Order, to: pb::OrderStatus) -> Result<pb::Order, Failure> {
+        let request = pb::UpdateOrderStatusRequest {
+            order_id: order.order_id.clone(),
+            status: to.into(),
+            etag: order.etag.clone(),
+            reason: "why not".into(),
+        };
+        self.orders.update(request, soon()).await
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(self.link.clone(), streams::ORDERS)
+    }
+
+    pub(super) fn records(&self) -> Records {
+        Records::new(self.store())
+    }
+
+    /// What a worker writes before it frees a reservation.
+    pub(crate) async fn entomb(&self, order_id: &str) -> u64 {
+        let subject = format!("orders.fence.expired.{order_id}");
+        let (store, headers) = (self.store(), HeaderMap::new());
+        store.append(&subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap()
+    }
+
+    pub(crate) fn released(&self) -> usize {
+        self.stand_in.released.lock().unwrap().len()
+    }
+}
+
+async fn gateway(link: &Link, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
+    let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
+    let bridge = Bridge::new(link.clone(), Arc::new(Lanes::default()));
+    let orders = Orders::new(bridge, Store::new(link.clone(), streams::ORDERS), Arc::clone(&feed));
+    (feed, orders)
+}
+
+pub(crate) fn soon() -> Call {
+    Call::until(Instant::now() + Duration::from_secs(10))
+}
+
+pub(crate) fn request(request_id: &str, customer: &str, quantity: u32) -> pb::CreateOrderRequest {
+    pb::CreateOrderRequest {
+        request_id: request_id.into(),
+        customer_id: customer.into(),
+        items: vec![inventory::Item { product_id: "lamp".into(), quantity }],
+    }
+}
+
+impl StandIn {
+    async fn answer(self: Arc<StandIn>, link: Link, request: Message) {
+        let client = link.client();
+        match request.subject.as_str() {
+            "check_inventory" => {
+                let items: Vec<inventory::Item> = serde_json::from_slice(&request.payload).unwrap();
+                let missing = *self.missing.lock().unwrap();
+                let items = items.into_iter().map(|item| inventory::ItemAvailability {
+                    available: if missing { item.quantity - 1 } else { item.quantity },
+                    product_id: item.product_id,
+                    requested: item.quantity,
+                });
+                let reply = pb::CheckInventoryResponse { available: !missing, items: items.collect() };
+                say(client, &request, Ok(reply)).await;
+            }
+            "reserve_inventory" => {
+                let asked: inventory::ReserveInventoryRequest =
+                    serde_json::from_slice(&request.payload).unwrap();
+                let slow = *self.slow.lock().unwrap();
+                tokio::time::sleep(slow).await;
+                let told = self.reserve.lock().unwrap().pop_front();
+                let fence = match told {
+                    Some(told) => told,
+                    None => Ok(fence(&link, &asked.order_id).await),
+                };
+                let reply = fence.map(|fence| inventory::ReserveInventoryResponse {
+                    order_id: asked.order_id,
+                    reserved: true,
+                    expires_at: None,
+                    fence,
+                });
+                say(client, &request, reply).await;
+            }
+            _ => {
+                let asked: inventory::ReleaseInventoryRequest =
+                    serde_json::from_slice(&request.payload).unwrap();
+                self.released.lock().unwrap().push(asked.order_id.clone());
+                let reply = inventory::ReleaseInventoryResponse { order_id: asked.order_id, released: true };
+                say(client, &request, Ok(reply)).await;
+            }
+        }
+    }
+}
+
+/// The sequence of an order's tombstone, if that is its last entry.
+async fn fence(link: &Link, order_id: &str) -> i64 {
+    let store = Store::new(link.clone(), streams::ORDERS);
+    let filter = filter(Uuid::parse_str(order_id).unwrap());
+    let last = store.last(&filter, soon().deadline).await.unwrap();
+    last.filter(|last| last.subject.starts_with("orders.fence")).map_or(0, |last| last.sequence.cast_signed())
+}
+
+async fn say<T: Serialize>(client: &Client, request: &Message, reply: Result<T, Failure>) {
+    let to = request.reply.clone().unwrap();
+    let sent = match reply {
+        Ok(reply) => client.publish(to, serde_json::to_vec(&reply).unwrap().into()).await,
+        Err(failure) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SERVICE_ERROR, "refused");
+            headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
+            client.publish_with_headers(to, headers, failure.to_json().into()).await
+        }
+    };
+    sent.unwrap();
+}

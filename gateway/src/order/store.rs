@@ -1,0 +1,240 @@
+//! Orders on the stream ORDERS: reads that the leader answers, and appends under the order's lock. What an unclear
+//! answer of the store means is decided here, so that nobody else ever sees "maybe stored" as "not stored".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::jetstream::message::StreamMessage;
+use bytes::Bytes;
+use contract::{Delivered, Failure, Reason, header};
+use link::failure::{RETRY, of_store};
+use link::inbox::backoff;
+use link::store::Range;
+use link::{Expect, Store, StoreError};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::event::{Event, Last, Stored, Unreadable, filter};
+use crate::bridge::budget::Budget;
+use crate::call::Call;
+
+/// The time of one attempt: longer than any answer of a healthy store, shorter than most deadlines.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Full jitter below this before the first repeat; doubling.
+const BACKOFF: Duration = Duration::from_millis(20);
+/// The most that a backoff may grow to: an election takes 4 to 9 s, so nothing is gained by asking more often.
+const BACKOFF_MOST: Duration = Duration::from_millis(500);
+
+/// The record of orders. Clones share it.
+#[derive(Clone)]
+pub(super) struct Records {
+    store: Store,
+    budget: Arc<Budget>,
+}
+
+/// How an append ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is stored, with this sequence.
+    Stored(u64),
+    /// It is not stored and never will be: another entry came first after the expected one.
+    Overtaken,
+}
+
+/// Why an append has no outcome.
+#[derive(Debug)]
+pub(super) enum GiveUp {
+    /// It is not stored, and never will be.
+    Never(Failure),
+    /// It may be stored, or may be stored yet.
+    Open(Failure),
+}
+
+impl Records {
+    /// The record in this store.
+    pub(super) fn new(store: Store) -> Records {
+        Records { store, budget: Arc::new(Budget::new()) }
+    }
+
+    /// An order's last entry.
+    pub(super) async fn read(&self, id: Uuid, call: &Call) -> Result<Option<Last>, Failure> {
+        let filter = filter(id);
+        let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
+        message.map(|message| read(&message).map_err(|error| violation(&error))).transpose()
+    }
+
+    /// The entry with this sequence.
+    pub(super) async fn at(&self, sequence: u64, call: &Call) -> Result<Option<Last>, Failure> {
+        let message = self.ask(call, |until| self.store.get(sequence, until)).await?;
+        message.map(|message| read(&message).map_err(|error| violation(&error))).transpose()
+    }
+
+    /// First and last sequence of the record.
+    pub(super) async fn range(&self, call: &Call) -> Result<Range, Failure> {
+        self.ask(call, |until| self.store.range(until)).await
+    }
+
+    /// Reads, again while the store has no leader and time and the budget of repeats allow.
+    async fn ask<T, F>(&self, call: &Call, attempt: impl Fn(Instant) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.budget.earn();
+        let mut repeat = 0;
+        loop {
+            let until = until(call)?;
+            let error = match attempt(until).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if call.over() {
+                return Err(call.late(Delivered::Unknown));
+            }
+            let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let passing = matches!(error, StoreError::Unavailable(_)) && in_time(pause, call);
+            if !(passing && self.budget.spend()) {
+                return Err(of_store(&error));
+            }
+            tokio::time::sleep(pause).await;
+            repeat += 1;
+        }
+    }
+
+    /// Appends an event of an order whose last sequence is `expected`. Unclear answers are resolved by repeating the
+    /// same compare-and-set until the deadline: it can succeed once only.
+    pub(super) async fn append(
+        &self,
+        id: Uuid,
+        event: Event,
+        expected: u64,
+        call: &Call,
+    ) -> Result<Outcome, GiveUp> {
+        let write = Write::new(id, event, expected);
+        self.budget.earn();
+        let mut open = false;
+        let mut repeat = 0;
+        loop {
+            let error = match self.attempt(&write, call).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            open |= matches!(error, StoreError::Undetermined(_) | StoreError::Unexpected(_));
+            let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let again = match error {
+                StoreError::Unexpected(_) => false,
+                StoreError::Unavailable(_) => open || self.budget.spend(),
+                StoreError::Conflict
+                | StoreError::Undetermined(_)
+                | StoreError::Disconnected
+                | StoreError::Full(_)
+                | StoreError::TooLarge { .. } => open,
+            };
+            if !(again && in_time(pause, call)) {
+                return Err(give_up(open, &error, call));
+            }
+            tokio::time::sleep(pause).await;
+            repeat += 1;
+        }
+    }
+
+    /// One attempt. After a conflict, the first entry behind the expected one says whose it was: an earlier attempt of
+    /// ours may have been stored, and others may have gone on from it already.
+    async fn attempt(&self, write: &Write, call: &Call) -> Result<Outcome, StoreError> {
+        let late = |_: Failure| StoreError::Unavailable("no time is left".to_owned());
+        let expect = Expect::LastOf { filter: &write.filter, sequence: write.expected };
+        let (headers, payload) = (write.headers.clone(), write.payload.clone());
+        let limit = until(call).map_err(late)?;
+        match self.store.append(&write.subject, headers, payload, expect, limit).await {
+            Ok(sequence) => return Ok(Outcome::Stored(sequence)),
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error),
+        }
+        let unclear = |why: String| StoreError::Undetermined(why);
+        let limit = until(call).map_err(|_| unclear("a conflict, and no time to look at it".to_owned()))?;
+        match self.store.next(&write.filter, write.expected + 1, limit).await {
+            Ok(Some(first)) if text(&first.headers, header::OPERATION_ID) == Some(&write.operation) => {
+                Ok(Outcome::Stored(first.sequence))
+            }
+            Ok(Some(_)) => Ok(Outcome::Overtaken),
+            Ok(None) => Err(unclear("a conflict with nothing".to_owned())),
+            Err(error) => Err(unclear(format!("a conflict, and then: {error}"))),
+        }
+    }
+}
+
+/// An append as every attempt sends it.
+struct Write {
+    subject: String,
+    headers: HeaderMap,
+    payload: Bytes,
+    operation: String,
+    filter: String,
+    expected: u64,
+}
+
+impl Write {
+    fn new(id: Uuid, event: Event, expected: u64) -> Write {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &event.headers {
+            match value.parse::<HeaderValue>() {
+                Ok(value) => headers.insert(HeaderName::from_static(name), value),
+                Err(_) => tracing::warn!(name, "a value that cannot be a header was left out"),
+            }
+        }
+        Write {
+            operation: event.operation().to_owned(),
+            subject: event.subject,
+            headers,
+            payload: event.payload.into(),
+            filter: filter(id),
+            expected,
+        }
+    }
+}
+
+fn give_up(open: bool, error: &StoreError, call: &Call) -> GiveUp {
+    match error {
+        StoreError::Unexpected(_) => GiveUp::Open(of_store(error)),
+        _ if open => {
+            tracing::warn!(%error, "whether an event was stored is not known");
+            GiveUp::Open(
+                Failure::new(Reason::OutcomeUnknown, "it may or may not be recorded; repeat the same call")
+                    .delivered(Delivered::Unknown)
+                    .retry_after(RETRY),
+            )
+        }
+        _ if call.over() => GiveUp::Never(call.late(Delivered::No)),
+        _ => GiveUp::Never(of_store(error)),
+    }
+}
+
+/// When the next attempt has to end.
+fn until(call: &Call) -> Result<Instant, Failure> {
+    let now = Instant::now();
+    if now >= call.deadline {
+        return Err(call.late(Delivered::No));
+    }
+    Ok(call.deadline.min(now + ATTEMPT))
+}
+
+fn in_time(pause: Duration, call: &Call) -> bool {
+    Instant::now() + pause < call.deadline
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    headers.get(HeaderName::from_static(name)).map(HeaderValue::as_str)
+}
+
+fn read(message: &StreamMessage) -> Result<Last, Unreadable> {
+    let header = |name| text(&message.headers, name);
+    Stored { subject: &message.subject, sequence: message.sequence, header }.read(&message.payload)
+}
+
+/// An entry that is no order: somebody else wrote to our stream.
+fn violation(error: &Unreadable) -> Failure {
+    tracing::error!(%error, "the record breaks the contract");
+    Failure::new(Reason::ContractViolation, "the record of this order cannot be read")
+        .delivered(Delivered::Yes)
+}

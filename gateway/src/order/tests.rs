@@ -1,0 +1,224 @@
+//! The calls of the domain against a real nats-server.
+
+use std::time::Duration;
+
+use contract::orders::v1 as pb;
+use contract::{Failure, Reason};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::event::{Event, Last};
+use super::record::{Body, Moment};
+use super::request::NewOrder;
+use super::stage::{Stage, request, soon};
+use super::store::{GiveUp, Outcome};
+use crate::call::Call;
+
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: Reason) -> Failure {
+    let failure = result.unwrap_err();
+    assert!(failure.is(reason), "{failure} is not {reason}");
+    failure
+}
+
+/// An order that was parsed, and its first event.
+fn fresh(request_id: &str) -> (NewOrder, Body, Event) {
+    let order = NewOrder::parse(request(request_id, "Ann", 1), "").unwrap();
+    let body = Body::place(&order, Moment::now());
+    let event = Event::created(&body, &soon()).unwrap();
+    (order, body, event)
+}
+
+#[tokio::test]
+async fn the_same_request_id_gives_one_order_however_often_it_is_used() {
+    let stage = Stage::open().await;
+    let orders = join_all((0..32).map(|_| stage.create("r-1", "Ann"))).await;
+    let first = orders[0].clone().unwrap();
+    assert!(orders.into_iter().all(|order| order.unwrap() == first));
+    assert_eq!(stage.store().range(soon().deadline).await.unwrap().last, 1);
+    stage.update(&first, pb::OrderStatus::Confirmed).await.unwrap();
+    let later = stage.create("r-1", "Ann").await.unwrap();
+    assert_eq!((later.status(), later.order_id), (pb::OrderStatus::Confirmed, first.order_id));
+    assert_eq!(stage.released(), 0);
+}
+
+#[tokio::test]
+async fn other_content_under_a_request_id_is_refused_and_frees_nothing() {
+    let stage = Stage::open().await;
+    let first = stage.create("r-1", "Ann").await.unwrap();
+    for other in [request("r-1", "Bob", 1), request("r-1", "Ann", 2)] {
+        let failure = assert_refused(stage.orders.create(other, soon()).await, Reason::RequestIdReused);
+        assert_eq!(failure.metadata["order_id"], first.order_id);
+        assert_eq!(failure.metadata["request_id"], "r-1");
+    }
+    assert_eq!(stage.released(), 0);
+}
+
+#[tokio::test]
+async fn a_tombstone_before_the_record_costs_another_reservation() {
+    let stage = Stage::open().await;
+    let (order, ..) = fresh("r-1");
+    let tombstone = stage.entomb(&order.id.to_string()).await;
+    // The ledger has not heard of the tombstone yet.
+    stage.stand_in.reserve.lock().unwrap().push_back(Ok(0));
+    let placed = stage.create("r-1", "Ann").await.unwrap();
+    assert_eq!(placed.etag, (tombstone + 1).to_string());
+    assert_eq!(stage.released(), 1);
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_always_given_up_ends_as_expired() {
+    let stage = Stage::open().await;
+    let (order, ..) = fresh("r-1");
+    stage.entomb(&order.id.to_string()).await;
+    stage.stand_in.reserve.lock().unwrap().extend((0..4).map(|_| Ok(0)));
+    assert_refused(stage.create("r-1", "Ann").await, Reason::ReservationExpired);
+    stage.create("r-1", "Ann").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
+    let stage = Stage::open().await;
+    let first = stage.create("r-1", "Ann").await.unwrap();
+    for reason in [Reason::InsufficientStock, Reason::OrderFinished] {
+        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+        assert_eq!(stage.create("r-1", "Ann").await.unwrap(), first);
+        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+        assert_refused(stage.create("r-1", "Bob").await, Reason::RequestIdReused);
+    }
+    for (reason, expected) in [
+        (Reason::InsufficientStock, Reason::InsufficientStock),
+        (Reason::OrderFinished, Reason::ContractViolation),
+    ] {
+        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+        assert_refused(stage.create("r-2", "Ann").await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
+    let stage = Stage::open().await;
+    *stage.stand_in.missing.lock().unwrap() = true;
+    let failure = assert_refused(stage.create("", "Ann").await, Reason::InsufficientStock);
+    let made = failure.metadata["request_id"].clone();
+    assert_eq!(failure.details.len(), 1);
+    assert_eq!(stage.store().range(soon().deadline).await.unwrap().last, 0);
+    let named = stage.create(&made, "Ann").await.unwrap();
+    assert_eq!(named.order_id, failure.metadata["order_id"]);
+}
+
+#[tokio::test]
+async fn an_order_is_placed_to_the_end_when_its_caller_leaves() {
+    let stage = Stage::open().await;
+    *stage.stand_in.slow.lock().unwrap() = Duration::from_millis(300);
+    let left = tokio::time::timeout(Duration::from_millis(100), stage.create("r-1", "Ann")).await;
+    assert!(left.is_err());
+    sleep(Duration::from_millis(500)).await;
+    let (order, ..) = fresh("r-1");
+    let found = stage.orders.get(pb::GetOrderRequest { order_id: order.id.to_string() }, soon()).await;
+    assert_eq!(found.unwrap().customer_id, "Ann");
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
+    let stage = Stage::open().await;
+    let (order, body, event) = fresh("r-1");
+    let records = stage.records();
+    let append = |event: &Event| {
+        let (event, records) = (event.clone(), records.clone());
+        async move { records.append(order.id, event, 0, &soon()).await }
+    };
+    assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
+    let next =
+        Event::updated(&body.step(super::status::Status::Confirmed, "", Moment::now()), 1, &soon()).unwrap();
+    assert!(matches!(records.append(order.id, next, 1, &soon()).await, Ok(Outcome::Stored(2))));
+    // Ours, although another one follows it already.
+    assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
+    let (_, _, other) = fresh("r-1");
+    assert!(matches!(append(&other).await, Ok(Outcome::Overtaken)));
+}
+
+#[tokio::test]
+async fn an_append_that_nobody_answers_has_an_open_outcome_and_ends_in_time() {
+    let stage = Stage::open().await;
+    let (order, _, event) = fresh("r-1");
+    stage.server.pause();
+    let begun = Instant::now();
+    let call = Call::until(begun + Duration::from_millis(400));
+    let given_up = stage.records().append(order.id, event, 0, &call).await;
+    assert!(matches!(given_up, Err(GiveUp::Open(failure)) if failure.is(Reason::OutcomeUnknown)));
+    assert!(begun.elapsed() < Duration::from_millis(600));
+    stage.server.resume();
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_was_sent() {
+    let mut stage = Stage::open().await;
+    stage.server.stop();
+    while stage.link.connected() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let (order, _, event) = fresh("r-1");
+    let given_up = stage.records().append(order.id, event, 0, &soon()).await;
+    assert!(matches!(given_up, Err(GiveUp::Never(failure)) if failure.is(Reason::NatsDisconnected)));
+    assert_refused(stage.create("r-1", "Ann").await, Reason::NatsDisconnected);
+}
+
+#[tokio::test]
+async fn a_status_moves_under_its_etag() {
+    let stage = Stage::open().await;
+    let placed = stage.create("r-1", "Ann").await.unwrap();
+    let confirmed = stage.update(&placed, pb::OrderStatus::Confirmed).await.unwrap();
+    assert_ne!(confirmed.etag, placed.etag);
+    assert_eq!(confirmed.status_reason, "why not");
+    // The same step again, with the etag of before: its answer was lost.
+    assert_eq!(stage.update(&placed, pb::OrderStatus::Confirmed).await.unwrap(), confirmed);
+    let stale = assert_refused(stage.update(&placed, pb::OrderStatus::Shipped).await, Reason::EtagMismatch);
+    assert_eq!(stale.metadata["etag"], confirmed.etag);
+    let nonsense = pb::Order { etag: "nonsense".into(), ..placed.clone() };
+    assert_refused(stage.update(&nonsense, pb::OrderStatus::Shipped).await, Reason::EtagMismatch);
+    let illegal =
+        assert_refused(stage.update(&confirmed, pb::OrderStatus::Pending).await, Reason::IllegalTransition);
+    assert_eq!(illegal.metadata["from"], "ORDER_STATUS_CONFIRMED");
+    assert_eq!(illegal.metadata["to"], "ORDER_STATUS_PENDING");
+    let any = pb::Order { etag: String::new(), ..placed };
+    assert_eq!(
+        stage.update(&any, pb::OrderStatus::Cancelled).await.unwrap().status(),
+        pb::OrderStatus::Cancelled
+    );
+}
+
+#[tokio::test]
+async fn of_many_steps_at_once_without_an_etag_each_is_taken_or_illegal() {
+    let stage = Stage::open().await;
+    let placed = pb::Order { etag: String::new(), ..stage.create("r-1", "Ann").await.unwrap() };
+    let to = [pb::OrderStatus::Confirmed, pb::OrderStatus::Cancelled];
+    let steps = join_all((0..16).map(|number| stage.update(&placed, to[number % 2]))).await;
+    let refused =
+        |step: &Result<_, Failure>| step.as_ref().is_err_and(|failure| failure.is(Reason::IllegalTransition));
+    assert!(steps.iter().all(|step| step.is_ok() || refused(step)), "{steps:?}");
+    let filter = super::event::filter(placed.order_id.parse().unwrap());
+    let last = stage.store().last(&filter, soon().deadline).await.unwrap().unwrap();
+    assert!(last.sequence <= 3);
+}
+
+#[tokio::test]
+async fn a_tombstone_is_no_order() {
+    let stage = Stage::open().await;
+    let (order, ..) = fresh("r-1");
+    stage.entomb(&order.id.to_string()).await;
+    let find = pb::GetOrderRequest { order_id: order.id.to_string() };
+    assert_refused(stage.orders.get(find, soon()).await, Reason::NotFound);
+    assert!(matches!(stage.records().read(order.id, &soon()).await, Ok(Some(Last::Tombstone(1)))));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_order_is_a_violation() {
+    let stage = Stage::open().await;
+    let (order, ..) = fresh("r-1");
+    let subject = format!("orders.event.order_created.{}", order.id);
+    let headers = async_nats::HeaderMap::new();
+    stage.store().append(&subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap();
+    let find = pb::GetOrderRequest { order_id: order.id.to_string() };
+    assert_refused(stage.orders.get(find, soon()).await, Reason::ContractViolation);
+    assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
+}

@@ -1,0 +1,75 @@
+//! Moving an order along its statuses, under its etag.
+
+use contract::{Delivered, Failure, Reason};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use link::failure::RETRY;
+use link::inbox::backoff;
+
+use super::event::{Event, Last};
+use super::record::{Moment, Order};
+use super::request::Change;
+use super::status::{IllegalTransition, Step, step};
+use super::store::{GiveUp, Outcome, Records};
+use crate::call::Call;
+
+/// How often an order that others change at the same time is read again.
+const ROUNDS: u32 = 8;
+/// Full jitter below this between rounds; doubling.
+const BACKOFF: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// The order's current state; none where nothing but a tombstone is on the record.
+pub(super) async fn get(records: &Records, id: Uuid, call: &Call) -> Result<Order, Failure> {
+    match records.read(id, call).await? {
+        Some(Last::Order(order)) => Ok(order),
+        Some(Last::Tombstone(_)) | None => Err(Failure::not_found("orders.v1.Order", &id.to_string())),
+    }
+}
+
+/// Takes a step. A status that the order has already succeeds whatever the etag says: it is how a repeat looks whose
+/// first answer was lost. Past that, a stale etag is told before an illegal step, as the caller looks at an old order.
+pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> Result<Order, Failure> {
+    for round in 0..ROUNDS {
+        let order = get(records, change.id, call).await?;
+        let allowed = step(order.body.status, change.to);
+        if allowed == Ok(Step::Nothing) {
+            return Ok(order);
+        }
+        let etag = order.etag();
+        if change.etag.as_deref().is_some_and(|expected| expected != etag) {
+            return Err(stale(&etag));
+        }
+        allowed.map_err(illegal)?;
+        let body = order.body.step(change.to, &change.reason, Moment::now());
+        let event = Event::updated(&body, order.first, call).map_err(|error| {
+            tracing::error!(%error, "an order cannot be written");
+            Failure::new(Reason::Internal, "the order cannot be written").delivered(Delivered::No)
+        })?;
+        match records.append(change.id, event, order.last, call).await {
+            Ok(Outcome::Stored(last)) => return Ok(Order { body, first: order.first, last }),
+            Ok(Outcome::Overtaken) => sleep(backoff(BACKOFF, round, 20 * BACKOFF)).await,
+            Err(GiveUp::Never(failure) | GiveUp::Open(failure)) => return Err(failure),
+        }
+    }
+    Err(Failure::new(Reason::Contention, "others changed the order all the time; repeat")
+        .delivered(Delivered::No)
+        .retry_after(RETRY))
+}
+
+fn stale(etag: &str) -> Failure {
+    Failure::new(Reason::EtagMismatch, "the order changed since its etag was read; read it again")
+        .delivered(Delivered::No)
+        .with("etag", etag)
+}
+
+fn illegal(step: IllegalTransition) -> Failure {
+    let (from, to) = (step.from, step.to);
+    Failure::new(
+        Reason::IllegalTransition,
+        format!("an order cannot go from {} to {}", from.word(), to.word()),
+    )
+    .delivered(Delivered::No)
+    .with("from", from.name())
+    .with("to", to.name())
+}

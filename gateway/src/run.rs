@@ -1,0 +1,44 @@
+//! The commands but `dev`. Must never know more of a gateway than how it is started and ended.
+
+use anyhow::bail;
+use link::{Link, Streams};
+
+use crate::config::{self, reachable};
+use crate::edge::probe::Probe;
+use crate::serve::Gateway;
+use crate::stop::Stop;
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let gateway = tokio::select! {
+        gateway = Gateway::start(config) => gateway?,
+        () = stop.asked() => return Ok(()),
+    };
+    stop.asked().await;
+    tokio::select! {
+        () = gateway.drain() => Ok(()),
+        () = stop.asked() => bail!("stopped before calls in flight were answered"),
+    }
+}
+
+/// Asks a gateway for its health.
+pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
+    let address = reachable(config.addr);
+    let health = Probe::connect(address).await?.health(&config.service).await?;
+    match health {
+        "SERVING" => Ok(()),
+        other => bail!("the gateway at {address} answers {other}"),
+    }
+}
+
+/// Makes the streams that are missing, checks all, and says what there is.
+pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
+    let link = Link::connect(&config.nats, "gateway provision").await?;
+    let streams = Streams::open(&link, config.replicas, true).await?;
+    for name in link::streams::ALL {
+        println!("{name}: {}", if streams.made.contains(&name) { "made" } else { "found, and fit" });
+    }
+    println!("ORDERS has the identity {}, and {} replica(s)", streams.orders, streams.replicas);
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! A running gateway: its threads, listeners and connections, from start to drain. Must never know what a call does.
+
+mod core;
+mod http;
+mod listen;
+mod monitor;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use futures_util::future::join_all;
+use link::{Link, Streams};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use self::core::Core;
+use self::monitor::Monitor;
+use crate::bridge::{self, Lanes};
+use crate::config::{Provision, Serve};
+use crate::edge::Board;
+use crate::edge::server;
+use crate::feed::{self, Feed};
+
+/// Starting takes this long at the most, after NATS has answered.
+const START: Duration = Duration::from_secs(60);
+
+/// A gateway that serves. Dropped, it stops at once, as a crash would; `drain` ends it in order.
+pub struct Gateway {
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    drain_limit: Duration,
+    shared: Arc<Shared>,
+    threads: Vec<Thread>,
+}
+
+/// What the threads share.
+struct Shared {
+    config: Serve,
+    lanes: Arc<Lanes>,
+    board: Board,
+    /// Calls in flight finish, and no new ones come.
+    drain: CancellationToken,
+    /// Everything ends.
+    abort: CancellationToken,
+}
+
+/// A thread, and the channel that closes when its calls are answered.
+struct Thread {
+    handle: Option<JoinHandle<()>>,
+    served: oneshot::Receiver<()>,
+}
+
+impl Gateway {
+    /// Starts a gateway: binds its addresses, connects to NATS, finds or makes the streams, and serves.
+    pub async fn start(config: Serve) -> anyhow::Result<Gateway> {
+        let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
+        let http = listen::one(config.http_addr, "--http-addr")?;
+        let limits = bridge::Limits { in_flight: config.limits.max_in_flight as usize };
+        let shared = Arc::new(Shared {
+            lanes: Arc::new(Lanes::new(contract::route::ALL, limits)),
+            board: Board::new(&server::services()),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            config,
+        });
+        let mut gateway = Gateway {
+            grpc_addr: listeners.first().context("no thread to serve")?.local_addr()?,
+            http_addr: http.local_addr()?,
+            drain_limit: shared.config.drain_limit(),
+            shared: shared.clone(),
+            threads: Vec::new(),
+        };
+        let feed = gateway.background(http).await?;
+        gateway.serve(listeners, &feed).await?;
+        gateway.announce();
+        Ok(gateway)
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Whether a service is up; nothing if there is no such service.
+    pub fn up(&self, service: &str) -> Option<bool> {
+        self.shared.board.up(service)
+    }
+
+    /// Ends the gateway in order: it is no longer healthy, watches end, calls in flight are answered, within the
+    /// drain timeout.
+    pub async fn drain(mut self) {
+        tracing::info!("draining");
+        self.shared.board.end();
+        self.shared.drain.cancel();
+        let served = join_all(self.threads.iter_mut().map(|thread| &mut thread.served));
+        if tokio::time::timeout(self.drain_limit, served).await.is_err() {
+            tracing::warn!(limit = ?self.drain_limit, "calls in flight were cut off");
+        }
+        drop(self);
+        tracing::info!("drained");
+    }
+
+    /// Starts the thread that serves no calls.
+    async fn background(&mut self, http: std::net::TcpListener) -> anyhow::Result<Arc<Feed>> {
+        let shared = self.shared.clone();
+        let (up, started) = oneshot::channel();
+        self.threads.push(spawn("background", self.shared.abort.clone(), async move {
+            background(shared, http, up).await
+        })?);
+        started.await.map_err(|_| anyhow!("the background thread ended"))?
+    }
+
+    /// Starts the threads that serve calls, one per listener.
+    async fn serve(&mut self, listeners: Vec<std::net::TcpListener>, feed: &Arc<Feed>) -> anyhow::Result<()> {
+        let mut waits = Vec::new();
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let core = Core { number, shared: self.shared.clone(), feed: feed.clone(), listener };
+            let (up, started) = oneshot::channel();
+            let name = format!("grpc-{number}");
+            self.threads.push(spawn(&name, self.shared.abort.clone(), core.run(up))?);
+            waits.push(started);
+        }
+        for started in waits {
+            started.await.map_err(|_| anyhow!("a serving thread ended"))??;
+        }
+        Ok(())
+    }
+
+    fn announce(&self) {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            grpc = %self.grpc_addr,
+            http = %self.http_addr,
+            nats = redacted(&self.shared.config.nats.url),
+            threads = self.threads.len() - 1,
+            "serving"
+        );
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.shared.abort.cancel();
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take()
+                && handle.join().is_err()
+            {
+                tracing::error!("a thread of the gateway panicked");
+            }
+        }
+    }
+}
+
+/// Runs work on a thread with a runtime of its own, until it ends or all has to.
+fn spawn(
+    name: &str,
+    abort: CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<Thread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (served, wait) = oneshot::channel::<()>();
+    let run = move || {
+        runtime.block_on(async {
+            let all = async {
+                work.await;
+                drop(served);
+                // What else runs here goes on until the end.
+                std::future::pending::<()>().await;
+            };
+            abort.run_until_cancelled(all).await
+        });
+    };
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(Thread { handle: Some(handle), served: wait })
+}
+
+/// What a gateway does once, whatever its threads: streams, feed, health, HTTP.
+async fn background(
+    shared: Arc<Shared>,
+    http: std::net::TcpListener,
+    up: oneshot::Sender<anyhow::Result<Arc<Feed>>>,
+) {
+    let started = tokio::time::timeout(START, open(&shared)).await;
+    let (link, feed) = match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}")))
+    {
+        Ok(parts) => parts,
+        Err(error) => {
+            // The receiver is gone if the start was given up.
+            let _ = up.send(Err(error));
+            return;
+        }
+    };
+    tokio::spawn(http::serve(http, shared.board.clone()));
+    tokio::spawn(Monitor::new(link, shared.lanes.clone(), feed.clone(), shared.board.clone()).run());
+    let _ = up.send(Ok(feed.clone()));
+    shared.drain.cancelled().await;
+    feed.end();
+}
+
+async fn open(shared: &Shared) -> anyhow::Result<(Link, Arc<Feed>)> {
+    let link = Link::connect(&shared.config.nats, "gateway background").await?;
+    let make = shared.config.provision == Provision::Auto;
+    let streams = Streams::open(&link, shared.config.replicas, make).await?;
+    tracing::info!(replicas = streams.replicas, made = streams.made.join(" "), "streams");
+    if streams.replicas < 2 {
+        tracing::warn!("ORDERS has one replica: acknowledged orders do not outlive the loss of its node");
+    }
+    let feed = Feed::start(link.clone(), streams.orders, feed::Limits::default()).await?;
+    Ok((link, feed))
+}
+
+/// Whether a gateway could listen on this address; the error names the flag to change.
+pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
+    listen::one(address, flag).map(drop)
+}
+
+/// A list of URLs without the names and passwords in them.
+fn redacted(urls: &str) -> String {
+    let one = |url: &str| {
+        let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+    };
+    urls.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        let shown = redacted("nats://me:p@ss@a:4222, b:4222,tls://token@c");
+        assert_eq!(shown, "nats://a:4222,b:4222,tls://c");
+    }
+}

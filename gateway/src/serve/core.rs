@@ -1,0 +1,57 @@
+//! One serving thread: a connection to NATS, a bridge over it, and a gRPC server. Must never share a socket with
+//! another thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use link::{Link, Store, streams};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use crate::bridge::Bridge;
+use crate::edge::orders::OrderApi;
+use crate::edge::server::{self, Api, Limits, Sizes};
+use crate::feed::Feed;
+use crate::order::Orders;
+
+/// What a serving thread starts with.
+pub(super) struct Core {
+    pub(super) number: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) listener: TcpListener,
+}
+
+impl Core {
+    /// Serves until the gateway drains and every call is answered. Says on `up` whether it came up.
+    pub(super) async fn run(self, up: oneshot::Sender<anyhow::Result<()>>) {
+        let name = format!("gateway {}", self.number);
+        let link = match Link::connect(&self.shared.config.nats, &name).await {
+            Ok(link) => link,
+            Err(error) => {
+                // The receiver is gone if the start was given up.
+                let _ = up.send(Err(error.into()));
+                return;
+            }
+        };
+        let _ = up.send(Ok(()));
+        let drain = self.shared.drain.clone();
+        let limits = self.limits();
+        let bridge = Bridge::new(link.clone(), self.shared.lanes.clone());
+        let store = Store::new(link, streams::ORDERS);
+        let orders = Orders::new(bridge.clone(), store, self.feed.clone());
+        let api =
+            Api { bridge, orders: OrderApi { orders, feed: self.feed }, board: self.shared.board.clone() };
+        if let Err(error) = server::serve(self.listener, api, limits, drain).await {
+            tracing::error!(%error, thread = self.number, "a thread serves no more");
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = &self.shared.config.limits;
+        Limits {
+            streams: limits.max_streams,
+            sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The wish to stop: SIGTERM or SIGINT. Must never know what is stopped.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Hears the signals that ask this process to stop.
+pub struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// From now on signals are heard here, and no longer end the process.
+    pub fn listen() -> std::io::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
