@@ -7,9 +7,9 @@ COPY . .
 # The caches keep dependencies from one build to the next; the binaries are copied out of the mount.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked -p inventory-worker --bin inventory-worker && \
-    cargo build --release --locked -p gateway --no-default-features --bin gateway && \
-    mkdir /out && cp target/release/gateway target/release/inventory-worker /out/
+    cargo build --profile dist --locked -p inventory-worker --bin inventory-worker && \
+    cargo build --profile dist --locked -p gateway --no-default-features --bin gateway && \
+    mkdir /out && cp target/dist/gateway target/dist/inventory-worker /out/
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gateway
 COPY --from=build /out/gateway /usr/local/bin/gateway

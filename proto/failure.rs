@@ -80,6 +80,8 @@ reasons! {
     Timeout = "TIMEOUT" => DeadlineExceeded;
     /// The caller's own deadline passed.
     Deadline = "DEADLINE" => DeadlineExceeded;
+    /// No service here has such an rpc.
+    UnknownRpc = "UNKNOWN_RPC" => Unimplemented;
     /// A request or reply over the limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE" => ResourceExhausted;
     /// Too many calls in flight.

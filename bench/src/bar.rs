@@ -1,4 +1,4 @@
-//! The progress bar. Nothing is drawn where stderr is no terminal.
+//! The progress bar. Nothing is drawn where stderr is no terminal. Must never know what is counted.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

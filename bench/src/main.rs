@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bar;
 mod input;
 mod replay;
+mod restart;
 mod server;
 mod table;
 mod trouble;
@@ -24,12 +25,22 @@ struct Cli {
 enum Command {
     /// Places the orders of a CSV file through gRPC, and audits what the server has afterwards
     Replay(replay::Replay),
+    /// Measures how long a worker with a large stock takes to start, and its memory
+    Restart(restart::Restart),
+    /// The worker that `restart` measures
+    #[command(hide = true)]
+    Started(restart::Started),
 }
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Replay(options) => replay::run(options).await,
+        Command::Restart(options) => restart::run(options).await,
+        Command::Started(options) => restart::started(options).await,
     };
     match end {
         Ok(true) => ExitCode::SUCCESS,

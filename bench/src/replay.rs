@@ -86,7 +86,7 @@ async fn settled(server: &Server, patience: Duration) -> anyhow::Result<Snapshot
             return Ok(snapshot);
         }
         if start.elapsed() >= patience {
-            eprintln!("{loose} products stay reserved for no order that is listed; going on");
+            eprintln!("products reserved for no order that is listed: still {loose}; going on");
             return Ok(snapshot);
         }
         if !told {
@@ -95,7 +95,7 @@ async fn settled(server: &Server, patience: Duration) -> anyhow::Result<Snapshot
             );
             told = true;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK.min(patience.saturating_sub(start.elapsed()))).await;
     }
 }
 
@@ -121,7 +121,7 @@ async fn audit(
         if waited.is_zero() {
             eprintln!("orders and reservations do not agree yet; reading them again for up to {patience:?}");
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK.min(patience.saturating_sub(start.elapsed()))).await;
         waited = start.elapsed();
     }
 }

@@ -7,6 +7,8 @@ pub mod lane;
 pub mod pulse;
 mod reply;
 pub mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ pub use lane::{Lane, Lanes, Limits};
 use crate::call::Call;
 
 /// Full jitter below this before the first repeat; doubling.
-const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF: Duration = Duration::from_millis(100);
 /// The most that a backoff may grow to.
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
 /// When to come back after being turned away.
@@ -102,6 +104,9 @@ impl Bridge {
             }
             tracing::debug!(route = route.path, repeat, %failure, "repeating");
             tokio::time::sleep(pause).await;
+            if call.over() {
+                return Err(failure);
+            }
         }
         Err(Failure::new(Reason::Internal, "the attempts have no end"))
     }

@@ -3,7 +3,8 @@
 
 mod accept;
 pub mod board;
-mod count;
+mod envelope;
+mod explain;
 mod health;
 mod incoming;
 pub mod orders;
@@ -11,6 +12,8 @@ mod pass;
 pub mod probe;
 pub mod server;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use accept::call_of;
 pub use board::Board;

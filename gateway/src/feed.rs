@@ -7,6 +7,8 @@ pub mod index;
 mod live;
 mod replay;
 mod ring;
+#[cfg(test)]
+pub(crate) mod stage;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,6 @@ mod flow;
 mod list;
 pub mod record;
 pub mod request;
-#[cfg(test)]
-pub(crate) mod stage;
 pub mod status;
 mod store;
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub(crate) fn can_install() -> bool {
     let works = |command: &mut Command| {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     };
-    works(Command::new("python3").args(["-m", "pip", "--version"])) || works(Command::new("go").arg("version"))
+    works(Command::new("python3").args(["-m", "pip", "--version"]))
+        || works(Command::new("go").arg("version"))
 }
 
 pub(crate) fn exists(pid: u32) -> bool {

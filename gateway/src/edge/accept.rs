@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use contract::header;
+use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::Request;
-use tonic::metadata::MetadataMap;
 
 use crate::call::{Call, Limit};
 
@@ -14,29 +14,59 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 const REQUEST_ID: &str = "x-request-id";
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
+/// What is added to that for a request that is still being sent.
+const GRACE: Duration = Duration::from_secs(10);
 /// W3C asks for at least 512 characters of tracestate to be passed on.
 const TRACESTATE: usize = 512;
 
 /// The call that a request makes, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
-    let metadata = request.metadata();
-    let now = Instant::now();
-    let (budget, limit) = match text(metadata, GRPC_TIMEOUT).and_then(timeout) {
-        Some(timeout) if timeout > LONGEST => (LONGEST, Limit::Budget),
-        Some(timeout) => (shortened(timeout), Limit::Caller),
-        None => (default_budget, Limit::Budget),
-    };
+    let headers = request.metadata().as_ref();
     Call {
-        deadline: now + budget,
-        limit,
-        request_id: text(metadata, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
-        principal: Box::default(),
-        trace: trace(metadata),
+        request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
+        trace: trace(headers),
+        ..within(own(asked(headers), default_budget))
     }
 }
 
-fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
-    metadata.get(name)?.to_str().ok()
+/// The moment by which a call has to be answered in any case: after its own deadline, and before the library's timer,
+/// which would say CANCELLED.
+pub(super) fn last_moment(headers: &HeaderMap) -> Call {
+    within(last(asked(headers)))
+}
+
+/// The time that a caller gives a call.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    text(headers, GRPC_TIMEOUT).and_then(timeout)
+}
+
+/// The time that a call takes for itself.
+fn own(asked: Option<Duration>, default: Duration) -> (Duration, Limit) {
+    match asked {
+        Some(time) if time <= LONGEST => (time.saturating_sub(margin(time)), Limit::Caller),
+        Some(_) => (LONGEST, Limit::Budget),
+        None => (default, Limit::Budget),
+    }
+}
+
+fn last(asked: Option<Duration>) -> (Duration, Limit) {
+    match asked {
+        Some(time) if time <= LONGEST => (time.saturating_sub(margin(time) / 2), Limit::Caller),
+        _ => (LONGEST + GRACE, Limit::Budget),
+    }
+}
+
+fn within((time, limit): (Duration, Limit)) -> Call {
+    Call { limit, ..Call::until(Instant::now() + time) }
+}
+
+/// By how much a call's own deadline comes before its caller's: 5 %, 2 to 50 ms.
+fn margin(timeout: Duration) -> Duration {
+    (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(50))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// The wire format of grpc-timeout: at most eight digits and a unit.
@@ -57,26 +87,20 @@ fn timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// A little less, so that our answer is there before the timer of the library says CANCELLED: 5 %, 2 to 50 ms.
-fn shortened(timeout: Duration) -> Duration {
-    let margin = (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
-    timeout.saturating_sub(margin)
-}
-
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
 /// The W3C trace context, if it is one.
-fn trace(metadata: &MetadataMap) -> Vec<(&'static str, Box<str>)> {
-    let Some(parent) = text(metadata, header::TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
+fn trace(headers: &HeaderMap) -> Vec<(&'static str, Box<str>)> {
+    let Some(parent) = text(headers, header::TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
         return Vec::new();
     };
     let mut trace = vec![(header::TRACEPARENT, parent.into())];
     let printable = |state: &&str| {
         (1..=TRACESTATE).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
     };
-    if let Some(state) = text(metadata, header::TRACESTATE).filter(printable) {
+    if let Some(state) = text(headers, header::TRACESTATE).filter(printable) {
         trace.push((header::TRACESTATE, state.into()));
     }
     trace
@@ -126,15 +150,22 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_deadline_is_shortened_and_never_below_zero() {
-        let millis = |ms| shortened(Duration::from_millis(ms)).as_millis();
-        assert_eq!([1, 10, 100, 1_000, 60_000].map(millis), [0, 8, 95, 950, 59_950]);
-        assert_eq!(call(&[("grpc-timeout", "1S")]).limit, Limit::Caller);
+    fn our_deadline_comes_first_then_the_last_moment_then_the_callers() {
+        for (asked, ours, latest) in
+            [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_950, 59_975)]
+        {
+            let asked = Some(Duration::from_millis(asked));
+            let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
+            assert_eq!(millis(own(asked, Duration::from_secs(20))), (ours, Limit::Caller));
+            assert_eq!(millis(last(asked)), (latest, Limit::Caller));
+        }
     }
 
     #[test]
     fn the_largest_timeouts_are_capped() {
-        assert_eq!(call(&[("grpc-timeout", "99999999H")]).limit, Limit::Budget);
+        let asked = timeout("99999999H");
+        assert_eq!(own(asked, Duration::ZERO), (LONGEST, Limit::Budget));
+        assert_eq!(last(asked), (LONGEST + GRACE, Limit::Budget));
     }
 
     #[test]

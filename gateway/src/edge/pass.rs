@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::Request as HttpRequest;
 use bytes::{Buf, BufMut, Bytes};
-use contract::Route;
+use contract::{Delivered, Failure, Reason, Route};
 use http::Response as HttpResponse;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -68,18 +68,28 @@ impl UnaryService<Bytes> for Pass {
     type Future = Boxed<Result<Response<Bytes>, Status>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let Pass { bridge, route, .. } = self.clone();
+        let Pass { bridge, route, sizes } = self.clone();
         let call = call_of(&request, route.budget());
         Box::pin(async move {
             let reply = bridge.pass(route, request.get_ref(), &call).await.map_err(status)?;
+            if reply.len() > sizes.reply {
+                return Err(status(too_large(reply.len(), sizes.reply)));
+            }
             Ok(Response::new(Bytes::from(reply)))
         })
     }
 }
 
+fn too_large(size: usize, limit: usize) -> Failure {
+    Failure::new(Reason::PayloadTooLarge, format!("the reply has {size} bytes, over the limit of {limit}"))
+        .delivered(Delivered::Yes)
+        .with("size", size.to_string())
+        .with("limit", limit.to_string())
+}
+
 /// A codec that leaves messages as they are.
 #[derive(Clone, Copy, Default)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

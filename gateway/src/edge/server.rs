@@ -12,9 +12,8 @@ use tonic_health::pb::health_server::HealthServer;
 
 pub use super::pass::Sizes;
 
-use super::accept::LONGEST;
 use super::board::Board;
-use super::count::Count;
+use super::envelope::Envelope;
 use super::health::Checkup;
 use super::incoming::connections;
 use super::pass::Pass;
@@ -23,8 +22,6 @@ use crate::bridge::Bridge;
 /// Clients that answer no ping are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a call may take at the very most, sending the request included.
-const CALL: Duration = LONGEST.saturating_add(Duration::from_secs(10));
 /// After the last answer: for bytes that are on their way, and calls that crossed our goodbye.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -73,11 +70,10 @@ pub async fn serve(
     let tasks = api.bridge.tasks().clone();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let serving = Server::builder()
-        .layer(Count(tasks.clone()))
+        .layer(Envelope(tasks.clone()))
         .max_concurrent_streams(limits.streams)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .timeout(CALL)
         .serve_with_incoming_shutdown(
             routes(api, limits.sizes)?,
             connections(listener),

@@ -20,6 +20,8 @@ pub(super) enum Broken {
     Silent,
     #[error("an entry is missing: {expected} was expected, {found} came")]
     Hole { expected: u64, found: u64 },
+    #[error("the stream has {first} to {last}, and {next} comes next: it is not the one that was read")]
+    Elsewhere { first: u64, last: u64, next: u64 },
     #[error("the server answered: {0}")]
     Server(String),
 }

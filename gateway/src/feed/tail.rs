@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use link::Link;
 use link::inbox::backoff;
+use link::store::Range;
 use link::streams::ORDERS;
+use link::{Link, Store};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
@@ -102,7 +103,13 @@ impl Tail {
     }
 
     async fn pause(&mut self, broken: &Broken) {
-        tracing::info!(next = self.next, shape = ?self.shape, %broken, "reading the record anew");
+        match (broken, self.failures) {
+            (Broken::Elsewhere { .. }, _) => tracing::error!(%broken, "the record was replaced or cut"),
+            (_, 0) => {
+                tracing::info!(next = self.next, shape = ?self.shape, %broken, "reading the record anew")
+            }
+            _ => tracing::debug!(next = self.next, shape = ?self.shape, %broken, "reading the record anew"),
+        }
         sleep(backoff(BACKOFF, self.failures, BACKOFF_MOST)).await;
         self.failures = self.failures.saturating_add(1);
     }
@@ -137,6 +144,11 @@ impl Consumer {
             return Err(Broken::Disconnected);
         }
         let deadline = Instant::now() + ATTEMPT;
+        // The server would begin wherever it can, and say nothing.
+        let Range { first, last } = Store::new(link.clone(), ORDERS).range(deadline).await.map_err(server)?;
+        if next < first || next > last + 1 {
+            return Err(Broken::Elsewhere { first, last, next });
+        }
         let (name, inbox) = (Uuid::new_v4().simple().to_string(), link.client().new_inbox());
         let connects = connects(link);
         let replies = timeout_at(deadline, link.client().subscribe(inbox.clone()))

@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_stored_order_that_breaks_a_rule_is_none() {
-        let breaks: [(&str, fn(&mut pb::Order)); 9] = [
+        type Break = (&'static str, fn(&mut pb::Order));
+        let breaks: [Break; 9] = [
             ("order_id", |order| order.order_id = "7".into()),
             ("customer_id", |order| order.customer_id.clear()),
             ("items", |order| order.items.clear()),

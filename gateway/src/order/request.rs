@@ -159,7 +159,6 @@ impl Follow {
 }
 
 /// A customer to filter by; `Some(None)` for no filter.
-#[allow(clippy::option_option)]
 fn customer(reader: &mut Reader, text: &str) -> Option<Option<Box<str>>> {
     match text {
         "" => Some(None),

@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 use super::event::{Event, Last};
 use super::record::{Body, Moment};
 use super::request::NewOrder;
-use super::stage::{Stage, request, soon};
-use super::store::{GiveUp, Outcome};
+use super::store::{GiveUp, Outcome, Records};
 use crate::call::Call;
+use crate::feed::stage::{Stage, request, soon};
 
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: Reason) -> Failure {
     let failure = result.unwrap_err();
@@ -122,7 +122,7 @@ async fn an_order_is_placed_to_the_end_when_its_caller_leaves() {
 async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
     let stage = Stage::open().await;
     let (order, body, event) = fresh("r-1");
-    let records = stage.records();
+    let records = Records::new(stage.store());
     let append = |event: &Event| {
         let (event, records) = (event.clone(), records.clone());
         async move { records.append(order.id, event, 0, &soon()).await }
@@ -144,7 +144,7 @@ async fn an_append_that_nobody_answers_has_an_open_outcome_and_ends_in_time() {
     stage.server.pause();
     let begun = Instant::now();
     let call = Call::until(begun + Duration::from_millis(400));
-    let given_up = stage.records().append(order.id, event, 0, &call).await;
+    let given_up = Records::new(stage.store()).append(order.id, event, 0, &call).await;
     assert!(matches!(given_up, Err(GiveUp::Open(failure)) if failure.is(Reason::OutcomeUnknown)));
     assert!(begun.elapsed() < Duration::from_millis(600));
     stage.server.resume();
@@ -158,7 +158,7 @@ async fn without_a_connection_nothing_was_sent() {
         sleep(Duration::from_millis(10)).await;
     }
     let (order, _, event) = fresh("r-1");
-    let given_up = stage.records().append(order.id, event, 0, &soon()).await;
+    let given_up = Records::new(stage.store()).append(order.id, event, 0, &soon()).await;
     assert!(matches!(given_up, Err(GiveUp::Never(failure)) if failure.is(Reason::NatsDisconnected)));
     assert_refused(stage.create("r-1", "Ann").await, Reason::NatsDisconnected);
 }
@@ -208,7 +208,10 @@ async fn a_tombstone_is_no_order() {
     stage.entomb(&order.id.to_string()).await;
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
     assert_refused(stage.orders.get(find, soon()).await, Reason::NotFound);
-    assert!(matches!(stage.records().read(order.id, &soon()).await, Ok(Some(Last::Tombstone(1)))));
+    assert!(matches!(
+        Records::new(stage.store()).read(order.id, &soon()).await,
+        Ok(Some(Last::Tombstone(1)))
+    ));
 }
 
 #[tokio::test]
@@ -216,8 +219,7 @@ async fn an_entry_that_is_no_order_is_a_violation() {
     let stage = Stage::open().await;
     let (order, ..) = fresh("r-1");
     let subject = format!("orders.event.order_created.{}", order.id);
-    let headers = async_nats::HeaderMap::new();
-    stage.store().append(&subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap();
+    stage.scribble(&subject).await;
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
     assert_refused(stage.orders.get(find, soon()).await, Reason::ContractViolation);
     assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);

@@ -15,12 +15,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Orders;
-use super::event::filter;
-use super::store::Records;
+use super::{Feed, Limits};
 use crate::bridge::{Bridge, Lanes};
 use crate::call::Call;
-use crate::feed::{Feed, Limits};
+use crate::order::Orders;
+use crate::order::event::filter;
 
 pub(crate) struct Stage {
     pub(crate) server: Server,
@@ -91,15 +90,15 @@ impl Stage {
         Store::new(self.link.clone(), streams::ORDERS)
     }
 
-    pub(super) fn records(&self) -> Records {
-        Records::new(self.store())
-    }
-
     /// What a worker writes before it frees a reservation.
     pub(crate) async fn entomb(&self, order_id: &str) -> u64 {
-        let subject = format!("orders.fence.expired.{order_id}");
+        self.scribble(&format!("orders.fence.expired.{order_id}")).await
+    }
+
+    /// Writes an entry past the gateway.
+    pub(crate) async fn scribble(&self, subject: &str) -> u64 {
         let (store, headers) = (self.store(), HeaderMap::new());
-        store.append(&subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap()
+        store.append(subject, headers, "{}".into(), link::Expect::Any, soon().deadline).await.unwrap()
     }
 
     pub(crate) fn released(&self) -> usize {

@@ -1,0 +1,130 @@
+//! How long a worker takes from its start until it serves, with a large stock in a snapshot, and how much memory it
+//! has then: `bench restart`. Starts everything itself.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use contract::Item;
+use futures_util::{StreamExt as _, stream};
+use inventory_worker::config::Serve;
+use inventory_worker::ledger::Ledger;
+use inventory_worker::stock::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use uuid::Uuid;
+
+use crate::bar;
+
+/// Entries between snapshots while the ledger is filled: the last one is near its end.
+const SNAPSHOT_EVERY: u64 = 50;
+const CHUNK: usize = 5_000;
+const LIMIT: Duration = Duration::from_secs(60);
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Options of `bench restart`
+#[derive(clap::Args)]
+pub(crate) struct Restart {
+    /// Products in stock
+    #[arg(long, default_value_t = 100_000)]
+    products: usize,
+    /// Open reservations, of three products each
+    #[arg(long, default_value_t = 200_000)]
+    reservations: usize,
+    /// Starts to measure
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+/// Options of the worker that is measured
+#[derive(clap::Args)]
+pub(crate) struct Started {
+    nats_url: String,
+}
+
+/// Fills a ledger and starts workers on it, one after the other.
+pub(crate) async fn run(options: Restart) -> anyhow::Result<bool> {
+    let server = tokio::task::spawn_blocking(local_nats::Server::start).await??;
+    let mut config = Serve::at(&server.url());
+    config.nats.snapshot_every = SNAPSHOT_EVERY;
+    let (_link, ledger) = inventory_worker::open(&config.nats, 512).await?;
+    fill(&ledger, &options).await?;
+    let entries = ledger.stock().sequence();
+    println!(
+        "{} products, {} open reservations, {entries} ledger entries",
+        options.products, options.reservations
+    );
+    let mut times = Vec::new();
+    for _ in 0..options.rounds.max(1) {
+        let (took, memory) = start(&server.url()).await?;
+        println!("ready after {:.2} s, {memory} MiB", took.as_secs_f64());
+        times.push(took);
+    }
+    times.sort_unstable();
+    println!("median {:.2} s", times[times.len() / 2].as_secs_f64());
+    Ok(true)
+}
+
+/// What a started worker does: says that it is ready, and waits to be ended.
+pub(crate) async fn started(options: Started) -> anyhow::Result<bool> {
+    let _worker = inventory_worker::Worker::start(Serve::at(&options.nats_url)).await?;
+    println!("ready");
+    std::future::pending().await
+}
+
+async fn fill(ledger: &Ledger, options: &Restart) -> anyhow::Result<()> {
+    let bar = bar::bar(options.reservations, "reserve");
+    let names: Vec<Box<str>> =
+        (0..options.products).map(|number| format!("product-{number:06}").into()).collect();
+    for chunk in names.chunks(CHUNK) {
+        let counted = chunk.iter().map(|name| (name.clone(), 1_000_000)).collect();
+        submit(ledger, Command::Count(counted)).await?;
+    }
+    let expires_at = Some(u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())? + DAY_MS);
+    let reserve = |number: usize| {
+        let item = |step: usize| Item {
+            product: names[(number * 7 + step * 31) % names.len()].clone(),
+            quantity: 1,
+        };
+        let items = (0..3).map(item).collect();
+        submit(ledger, Command::Reserve { order: Uuid::new_v4(), items, expires_at })
+    };
+    let mut reserved = stream::iter(0..options.reservations).map(reserve).buffer_unordered(2_048);
+    while let Some(result) = reserved.next().await {
+        result?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn submit(ledger: &Ledger, command: Command) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    ledger.submit(command, deadline).await.map(drop).map_err(|denial| anyhow!("{denial:?}"))
+}
+
+/// Starts a worker in a process of its own; how long until it serves, and its resident memory in MiB.
+async fn start(nats_url: &str) -> anyhow::Result<(Duration, u64)> {
+    let begun = Instant::now();
+    let mut child = tokio::process::Command::new(std::env::current_exe()?)
+        .args(["started", nats_url])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    match tokio::time::timeout(LIMIT, lines.next_line()).await.context("not ready in time")?? {
+        Some(line) if line == "ready" => {}
+        other => bail!("the worker said {other:?}"),
+    }
+    let took = begun.elapsed();
+    let memory = resident(child.id().context("it has ended")?)?;
+    child.kill().await?;
+    Ok((took, memory))
+}
+
+/// Resident memory of a process in MiB; Linux only, 0 elsewhere.
+fn resident(pid: u32) -> anyhow::Result<u64> {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Ok(0) };
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kib / 1_024)
+}

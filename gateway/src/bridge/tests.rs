@@ -1,0 +1,235 @@
+//! The bridge against a real nats-server, with services that behave badly in every way.
+
+use std::future::ready;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_nats::{Client, HeaderMap, Message};
+use contract::{header, route};
+use futures_util::StreamExt;
+
+use super::*;
+use crate::call::Limit;
+
+/// A bridge with one route, and a server to go with it.
+struct Bench {
+    server: local_nats::Server,
+    service: Client,
+    bridge: Bridge,
+    route: &'static Route,
+}
+
+impl Bench {
+    async fn start(change: impl FnOnce(&mut Route)) -> Bench {
+        let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+        let mut route = Route { subject: "service.test", path: "/test.v1.Test/Test", ..*route::ALL[0] };
+        route.timeout = Duration::from_millis(200);
+        change(&mut route);
+        let route: &'static Route = Box::leak(Box::new(route));
+        let link = Link::connect(&link::Options::at(server.url()), "test").await.unwrap();
+        let service = async_nats::connect(server.url()).await.unwrap();
+        let lanes = Lanes::new(&[route], Limits { in_flight: 4 });
+        Bench { server, service, bridge: Bridge::new(link, Arc::new(lanes)), route }
+    }
+
+    /// Serves the route: each request gets what `answer` makes of its number and itself, if anything.
+    async fn serve<F: Future<Output = Option<(HeaderMap, Vec<u8>)>> + Send + 'static>(
+        &self,
+        mut answer: impl FnMut(usize, Message) -> F + Send + 'static,
+    ) -> Arc<AtomicUsize> {
+        let mut requests = self.service.subscribe(self.route.subject).await.unwrap();
+        // The server has the subscription when it has answered what came after it.
+        let mut echo = self.service.subscribe("echo").await.unwrap();
+        self.service.publish("echo", Bytes::new()).await.unwrap();
+        echo.next().await.unwrap();
+        let (client, count) = (self.service.clone(), Arc::new(AtomicUsize::new(0)));
+        let counter = count.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let number = counter.fetch_add(1, Ordering::Relaxed);
+                let reply = request.reply.clone().unwrap();
+                if let Some((headers, payload)) = answer(number, request).await {
+                    client.publish_with_headers(reply, headers, payload.into()).await.unwrap();
+                }
+            }
+        });
+        count
+    }
+
+    async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
+        self.bridge.call(self.route, b"hello".to_vec(), call).await
+    }
+}
+
+fn within(millis: u64, limit: Limit) -> Call {
+    Call { limit, ..Call::until(Instant::now() + Duration::from_millis(millis)) }
+}
+
+fn delivered(failure: &Failure) -> &str {
+    failure.metadata.get("delivered").map_or("", String::as_str)
+}
+
+fn refusal(reason: Reason) -> (HeaderMap, Vec<u8>) {
+    let failure = Failure::new(reason, "no");
+    let mut headers = HeaderMap::new();
+    headers.insert(header::SERVICE_ERROR, "no");
+    headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
+    (headers, failure.to_json())
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_and_headers_went_along() {
+    let bench = Bench::start(|_| ()).await;
+    let (seen, mut headers) = tokio::sync::mpsc::channel(1);
+    bench
+        .serve(move |_, request| {
+            seen.try_send(request.headers.unwrap()).unwrap();
+            ready(Some((HeaderMap::new(), request.payload.to_vec())))
+        })
+        .await;
+    let mut call = within(1_000, Limit::Caller);
+    call.request_id = Some("r-1".into());
+    call.principal = "ann".into();
+    call.trace = vec![(header::TRACEPARENT, "00-a-b-01".into())];
+    assert_eq!(bench.call(&call).await.unwrap(), "hello");
+    let headers = headers.recv().await.unwrap();
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    assert_eq!([text(header::REQUEST_ID), text(header::PRINCIPAL)], ["r-1", "ann"]);
+    assert_eq!([text(header::TRACEPARENT), text(header::CONTENT_TYPE)], ["00-a-b-01", "application/json"]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let left = text(header::REQUEST_DEADLINE).parse::<u128>().unwrap().saturating_sub(now);
+    assert!((1..=200).contains(&left), "the attempt's time, not the call's: {left}");
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_as_such_after_every_attempt() {
+    let bench = Bench::start(|route| route.retries = 2).await;
+    let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
+    assert!(failure.is(Reason::NoResponders), "{failure}");
+    assert_eq!(delivered(&failure), "no");
+}
+
+#[tokio::test]
+async fn a_service_that_comes_back_is_found_by_a_repeat() {
+    let bench = Bench::start(|route| (route.retries, route.repeatable) = (9, false)).await;
+    let (bridge, route) = (bench.bridge.clone(), bench.route);
+    let call =
+        tokio::spawn(async move { bridge.call(route, Vec::new(), &within(9_000, Limit::Budget)).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    bench.serve(|_, _| ready(Some((HeaderMap::new(), b"back".to_vec())))).await;
+    assert_eq!(call.await.unwrap().unwrap(), "back");
+}
+
+#[tokio::test]
+async fn silence_is_repeated_only_where_a_repeat_does_no_harm() {
+    for (repeatable, attempts) in [(true, 3), (false, 1)] {
+        let bench = Bench::start(|route| (route.retries, route.repeatable) = (2, repeatable)).await;
+        let count = bench.serve(|_, _| ready(None)).await;
+        let failure = bench.call(&within(10_000, Limit::Budget)).await.unwrap_err();
+        assert!(failure.is(Reason::Timeout), "{failure}");
+        assert_eq!((delivered(&failure), count.load(Ordering::Relaxed)), ("unknown", attempts));
+    }
+}
+
+#[tokio::test]
+async fn whose_time_was_up_is_told_apart() {
+    let bench = Bench::start(|_| ()).await;
+    bench.serve(|_, _| ready(None)).await;
+    for (limit, reason) in [(Limit::Caller, Reason::Deadline), (Limit::Budget, Reason::Timeout)] {
+        let start = Instant::now();
+        let failure = bench.call(&within(100, limit)).await.unwrap_err();
+        assert!(failure.is(reason) && start.elapsed() < Duration::from_millis(180), "{failure}");
+        assert_eq!(delivered(&failure), "unknown");
+        let over = bench.call(&within(0, limit)).await.unwrap_err();
+        assert_eq!((over.is(reason), delivered(&over)), (true, "no"));
+    }
+    assert_eq!(bench.bridge.link().waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_may_have_been_delivered_once_stays_so() {
+    let bench = Bench::start(|route| route.retries = 1).await;
+    let count = bench
+        .serve(|number, _| {
+            let mut away = refusal(Reason::Draining);
+            away.1 = Failure::new(Reason::Draining, "bye").delivered(Delivered::No).to_json();
+            ready((number > 0).then_some(away))
+        })
+        .await;
+    let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    assert!(failure.is(Reason::Draining), "{failure}");
+    assert_eq!(delivered(&failure), "unknown");
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_unless_the_service_is_away() {
+    for (reason, attempts) in
+        [(Reason::NotFound, 1), (Reason::Overloaded, 1), (Reason::StorageUnavailable, 4)]
+    {
+        let bench = Bench::start(|_| ()).await;
+        let count = bench.serve(move |_, _| ready(Some(refusal(reason)))).await;
+        let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
+        assert!(failure.is(reason), "{failure}");
+        assert_eq!(count.load(Ordering::Relaxed), attempts, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn one_call_too_many_is_turned_away_at_once() {
+    let bench = Bench::start(|route| route.timeout = Duration::from_secs(5)).await;
+    bench.serve(|_, _| ready(None)).await;
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let (bridge, route) = (bench.bridge.clone(), bench.route);
+            tokio::spawn(async move { bridge.call(route, Vec::new(), &within(5_000, Limit::Budget)).await })
+        })
+        .collect();
+    while bench.bridge.link().waiting() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let start = Instant::now();
+    let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
+    assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_millis(100), "{failure}");
+    assert!(failure.details.iter().any(|detail| matches!(detail, Detail::Retry(_))));
+    // Callers that leave give their places back.
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    for call in calls {
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(bench.bridge.link().waiting(), 0);
+    assert!(!bench.call(&within(20, Limit::Budget)).await.unwrap_err().is(Reason::Overloaded));
+}
+
+#[tokio::test]
+async fn a_reply_that_does_not_fit_is_a_violation() {
+    let bench = Bench::start(|_| ()).await;
+    bench.serve(|_, _| ready(Some((HeaderMap::new(), b"[nonsense".to_vec())))).await;
+    let failure = bench.bridge.pass(bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
+    assert!(failure.is(Reason::ContractViolation), "{failure}");
+    let failure = bench.bridge.pass(bench.route, &[0xff], &within(1_000, Limit::Budget)).await.unwrap_err();
+    assert!(failure.is(Reason::InvalidRequest), "{failure}");
+}
+
+#[tokio::test]
+async fn a_payload_over_the_limit_is_not_sent() {
+    let bench = Bench::start(|_| ()).await;
+    let call = within(1_000, Limit::Budget);
+    let failure = bench.bridge.call(bench.route, vec![b'x'; 2 << 20], &call).await.unwrap_err();
+    assert!(failure.is(Reason::PayloadTooLarge), "{failure}");
+    assert_eq!(failure.metadata["limit"], (1 << 20).to_string());
+}
+
+#[tokio::test]
+async fn without_a_connection_calls_end_at_once() {
+    let mut bench = Bench::start(|_| ()).await;
+    bench.server.kill();
+    while bench.bridge.link().connected() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
+        assert!(failure.is(Reason::NatsDisconnected), "{failure}");
+    }
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+}
