@@ -8,6 +8,7 @@ pub mod failure;
 pub mod header;
 pub mod item;
 pub mod limits;
+pub mod nest;
 pub mod route;
 pub mod status;
 

@@ -1,11 +1,14 @@
 //! The whole system against a real nats-server: one binary, a server of its own for every test.
 
 // One binary: what is visible to its parts is visible to nobody else.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod buyers;
+mod clients;
 mod crew;
+mod events;
 mod expiry;
+mod files;
 mod input;
 mod lagging;
 mod ledger;

@@ -8,8 +8,8 @@ use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest, Item, Stock};
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{
-    CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse, Order, OrderStatus,
-    UpdateOrderStatusRequest,
+    CheckInventoryRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse, Order,
+    OrderStatus, UpdateOrderStatusRequest,
 };
 use gateway::Gateway;
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ pub struct Opening {
     workers: usize,
     gateways: usize,
     worker: inventory_worker::config::Serve,
+    nest: Vec<String>,
 }
 
 /// A running system.
@@ -38,6 +39,7 @@ pub struct Shop {
     pub nats: local_nats::Server,
     channels: Vec<Channel>,
     next: AtomicU32,
+    nest: Vec<String>,
 }
 
 /// What a customer wants.
@@ -82,6 +84,7 @@ impl Shop {
             workers: 1,
             gateways: 1,
             worker: inventory_worker::config::Serve::at(""),
+            nest: Vec::new(),
         }
     }
 }
@@ -103,6 +106,12 @@ impl Opening {
         self
     }
 
+    /// The service on this subject is NestJS.
+    pub fn nest(mut self, subject: &str) -> Opening {
+        self.nest.push(subject.to_owned());
+        self
+    }
+
     /// Changes how workers are set up.
     pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> Opening {
         change(&mut self.worker);
@@ -121,6 +130,7 @@ impl Opening {
             nats,
             channels: Vec::new(),
             next: AtomicU32::new(0),
+            nest: self.nest,
         };
         for _ in 0..self.workers {
             shop.hire().await;
@@ -145,6 +155,7 @@ impl Shop {
     pub async fn open_gateway(&mut self) {
         let mut config = gateway::config::Serve::at(self.nats.url());
         config.threads = 1;
+        config.nest_subjects.clone_from(&self.nest);
         let gateway = Gateway::start(config).await.expect("a gateway");
         let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
         if !self.workers.is_empty() {
@@ -171,7 +182,7 @@ impl Shop {
         InventoryServiceClient::new(self.channel())
     }
 
-    fn channel(&self) -> Channel {
+    pub fn channel(&self) -> Channel {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) as usize;
         self.channels[turn % self.channels.len()].clone()
     }
@@ -227,6 +238,13 @@ impl Shop {
         let stock = self.inventory().get_stock(request).await.expect("the stock").into_inner().stock.unwrap();
         assert_eq!(stock.available, stock.on_hand - stock.reserved);
         (stock.on_hand, stock.reserved)
+    }
+
+    /// Whether a unit of a product could be had.
+    pub async fn check(&self, product: &str) -> Result<bool, Status> {
+        let items = vec![Item { product_id: product.to_owned(), quantity: 1 }];
+        let reply = self.orders().check_inventory(CheckInventoryRequest { items }).await?;
+        Ok(reply.into_inner().available)
     }
 
     pub async fn available(&self, product: &str) -> u32 {

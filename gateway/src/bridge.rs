@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::failure::Detail;
 use contract::route::{Mismatch, Route, Routed};
-use contract::{Delivered, Failure, Reason};
+use contract::{Delivered, Failure, Reason, nest};
 use link::{Link, Trouble};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -89,7 +89,8 @@ impl Bridge {
         }
         let lane = self.lanes.of(route)?;
         let _place = lane.enter().ok_or_else(|| overloaded(route, lane.limit()))?;
-        let payload = Bytes::from(payload);
+        let enveloped = if lane.nest() { nest::call(route.subject, &payload) } else { None };
+        let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
         for repeat in 0.. {
             let setback = match self.attempt(route, lane, payload.clone(), call).await {
@@ -128,7 +129,8 @@ impl Bridge {
         let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
             Ok(message) => {
                 lane.pulse().beat();
-                return reply::read(route, message);
+                let answer = reply::read(route, message)?;
+                return if lane.nest() { self.open(route, &answer) } else { Ok(answer) };
             }
             Err(trouble) => trouble,
         };
@@ -144,8 +146,15 @@ impl Bridge {
         Err(Setback { failure, again })
     }
 
+    /// The payload of a NestJS service's reply. Its exceptions are its word, and are not repeated.
+    fn open(&self, route: &Route, answer: &[u8]) -> Result<Bytes, Setback> {
+        let nonsense = || Setback { failure: self.violated(route, &"no envelope of NestJS"), again: false };
+        let answer = nest::answer(answer).ok_or_else(nonsense)?;
+        answer.map(Bytes::from).map_err(|failure| Setback { failure, again: false })
+    }
+
     /// A reply that does not fit its message: the service behind breaks the contract.
-    fn violated(&self, route: &Route, mismatch: &Mismatch) -> Failure {
+    fn violated(&self, route: &Route, mismatch: &dyn std::fmt::Display) -> Failure {
         let count = self.lanes.of(route).map_or(0, Lane::violation);
         tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
         Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))

@@ -26,6 +26,9 @@ pub struct Serve {
     /// How long calls in flight may take after SIGTERM, in seconds
     #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
     pub drain_timeout: u64,
+    /// Subjects whose services are NestJS, separated by commas: requests to them go in its envelope
+    #[arg(long, env = "NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
+    pub nest_subjects: Vec<String>,
     /// Bounds on memory.
     #[command(flatten)]
     pub limits: Limits,
@@ -104,6 +107,7 @@ impl Serve {
             provision: Provision::Auto,
             replicas: 1,
             drain_timeout: 20,
+            nest_subjects: Vec::new(),
             limits: Limits::default(),
             nats: link::Options::at(nats_url),
         }

@@ -58,9 +58,12 @@ impl Gateway {
     pub async fn start(config: Serve) -> anyhow::Result<Gateway> {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
-        let limits = bridge::Limits { in_flight: config.limits.max_in_flight as usize };
+        let limits = bridge::Limits {
+            in_flight: config.limits.max_in_flight as usize,
+            nest: config.nest_subjects.clone(),
+        };
         let shared = Arc::new(Shared {
-            lanes: Arc::new(Lanes::new(contract::route::ALL, limits)),
+            lanes: Arc::new(Lanes::new(contract::route::ALL, &limits)),
             board: Board::new(&server::services()),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),

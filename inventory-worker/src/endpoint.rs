@@ -1,7 +1,6 @@
 //! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
 //! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
 
-pub mod nest;
 pub mod page;
 pub mod refusal;
 pub mod reserve;
@@ -16,7 +15,7 @@ use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{HeaderMap, Message};
 use contract::failure::Detail;
 use contract::route::{Mismatch, Routed};
-use contract::{Delivered, Failure, Fault, Reason, header};
+use contract::{Delivered, Failure, Fault, Reason, header, nest};
 use futures_util::StreamExt;
 use link::Link;
 use tokio::sync::{RwLock, Semaphore};

@@ -10,16 +10,18 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::budget::Budget;
 use super::pulse::Pulse;
 
-/// Limits of each lane.
-#[derive(Debug, Clone, Copy)]
+/// How lanes are run.
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Calls in flight per route.
     pub in_flight: usize,
+    /// Subjects whose services are NestJS: they are spoken to in its envelope.
+    pub nest: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { in_flight: 1_024 }
+        Limits { in_flight: 1_024, nest: Vec::new() }
     }
 }
 
@@ -34,6 +36,7 @@ pub struct Lanes {
 pub struct Lane {
     places: Semaphore,
     limit: usize,
+    nest: bool,
     budget: Budget,
     pulse: Pulse,
     violations: AtomicU64,
@@ -41,14 +44,14 @@ pub struct Lane {
 
 impl Default for Lanes {
     fn default() -> Lanes {
-        Lanes::new(contract::route::ALL, Limits::default())
+        Lanes::new(contract::route::ALL, &Limits::default())
     }
 }
 
 impl Lanes {
     /// Lanes for these routes.
-    pub fn new(routes: &[&'static Route], limits: Limits) -> Lanes {
-        let lanes = routes.iter().map(|route| (route.path, Lane::new(limits))).collect();
+    pub fn new(routes: &[&'static Route], limits: &Limits) -> Lanes {
+        let lanes = routes.iter().map(|route| (route.path, Lane::new(route, limits))).collect();
         Lanes { lanes }
     }
 
@@ -62,10 +65,11 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(limits: Limits) -> Lane {
+    fn new(route: &Route, limits: &Limits) -> Lane {
         Lane {
             places: Semaphore::new(limits.in_flight),
             limit: limits.in_flight,
+            nest: route.json && limits.nest.iter().any(|subject| subject == route.subject),
             budget: Budget::new(),
             pulse: Pulse::default(),
             violations: AtomicU64::new(0),
@@ -87,6 +91,11 @@ impl Lane {
     /// Counts a reply that does not fit, and returns how many there were.
     pub(super) fn violation(&self) -> u64 {
         self.violations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether the service behind is NestJS.
+    pub(super) fn nest(&self) -> bool {
+        self.nest
     }
 
     /// How many calls may be in flight.

@@ -27,7 +27,7 @@ impl Bench {
         let route: &'static Route = Box::leak(Box::new(route));
         let link = Link::connect(&link::Options::at(server.url()), "test").await.unwrap();
         let service = async_nats::connect(server.url()).await.unwrap();
-        let lanes = Lanes::new(&[route], Limits { in_flight: 4 });
+        let lanes = Lanes::new(&[route], &Limits { in_flight: 4, ..Limits::default() });
         Bench { server, service, bridge: Bridge::new(link, Arc::new(lanes)), route }
     }
 

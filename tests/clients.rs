@@ -1,0 +1,112 @@
+//! Clients that know only the address, probes, and services of the original system behind the gateway.
+
+use contract::orders::v1::CheckInventoryRequest;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tonic::Code;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+use crate::shop::{PATIENCE, Shop, assert_refused, until};
+
+fn health(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn health_follows_the_workers_and_knows_no_other_service() {
+    let mut shop = Shop::open().ready().await;
+    let mut client = HealthClient::new(shop.channel());
+    for service in ["", "liveness", "orders.v1.OrderService", "inventory.v1.InventoryService"] {
+        let status = client.check(health(service)).await.unwrap().into_inner().status;
+        assert_eq!(status, ServingStatus::Serving as i32, "{service}");
+    }
+    assert_eq!(client.check(health("nobody")).await.unwrap_err().code(), Code::NotFound);
+    let mut watch = client.watch(health("inventory.v1.InventoryService")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
+    shop.workers.remove(0).kill();
+    let change = tokio::time::timeout(PATIENCE, watch.message()).await.expect("a change in time");
+    assert_eq!(change.unwrap().unwrap().status, ServingStatus::NotServing as i32);
+    let alive = client.check(health("liveness")).await.unwrap().into_inner().status;
+    assert_eq!(alive, ServingStatus::Serving as i32, "it has nothing to do with workers");
+    let mut unknown = client.watch(health("nobody")).await.unwrap().into_inner();
+    assert_eq!(unknown.message().await.unwrap().unwrap().status, 3, "SERVICE_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_client_learns_the_services_by_reflection() {
+    let shop = Shop::open().ready().await;
+    let mut client = ServerReflectionClient::new(shop.channel());
+    let ask = |question| ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+    let questions = [
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("inventory.v1.InventoryService".to_owned())),
+    ];
+    let answers = client.server_reflection_info(futures_util::stream::iter(questions)).await.unwrap();
+    let answers: Vec<ServerReflectionResponse> = answers.into_inner().map(Result::unwrap).collect().await;
+    let Some(MessageResponse::ListServicesResponse(list)) = &answers[0].message_response else { panic!() };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"orders.v1.OrderService") && names.contains(&"inventory.v1.InventoryService"));
+    assert!(!names.contains(&"inventory.v1.ReservationService"), "it is not served over gRPC");
+    assert!(matches!(answers[1].message_response, Some(MessageResponse::FileDescriptorResponse(_))));
+}
+
+#[tokio::test]
+async fn reservations_are_not_served_over_grpc() {
+    use contract::inventory::v1::ReserveInventoryRequest;
+    use contract::inventory::v1::reservation_service_client::ReservationServiceClient;
+    let shop = Shop::open().ready().await;
+    let mut client = ReservationServiceClient::new(shop.channel());
+    let status = client.reserve_inventory(ReserveInventoryRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn without_workers_calls_are_unavailable_and_nothing_was_delivered() {
+    let mut shop = Shop::open().stock("lamp", 1).ready().await;
+    shop.workers.remove(0).drain().await;
+    let status = shop.check("lamp").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
+    assert_eq!((info.reason.as_str(), info.metadata["delivered"].as_str()), ("NO_RESPONDERS", "no"));
+    assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
+    shop.hire().await;
+    until("the new worker is found", async || shop.check("lamp").await.is_ok()).await;
+}
+
+/// A service of the original system: answers in the envelope, and refuses an empty shelf with an RpcException.
+async fn nest_service(nats: async_nats::Client) {
+    let mut requests = nats.queue_subscribe("check_inventory", "inventory-check".to_owned()).await.unwrap();
+    nats.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let envelope: Value = serde_json::from_slice(&request.payload).unwrap();
+            assert_eq!(envelope["pattern"], "check_inventory");
+            let item = &envelope["data"][0];
+            let reply = if item["productId"] == "lamp" {
+                let items = json!([{"productId": "lamp", "requested": 1, "available": 4}]);
+                json!({"id": envelope["id"], "response": {"available": true, "items": items}, "isDisposed": true})
+            } else {
+                let err = json!({"status": "error", "message": "no such shelf"});
+                json!({"id": envelope["id"], "err": err, "isDisposed": true})
+            };
+            nats.publish(request.reply.unwrap(), reply.to_string().into()).await.unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_nest_service_is_spoken_to_in_its_envelope() {
+    let shop = Shop::open().workers(0).nest("check_inventory").ready().await;
+    nest_service(shop.nats().await).await;
+    assert!(shop.check("lamp").await.unwrap());
+    let status = shop.check("rug").await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unknown, "no such shelf"));
+    let empty = shop.orders().check_inventory(CheckInventoryRequest::default()).await;
+    assert_refused(empty, "NEST_EXCEPTION");
+}

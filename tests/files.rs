@@ -1,0 +1,50 @@
+//! Stock on hand as a file.
+
+use std::path::PathBuf;
+
+use inventory_worker::file::{export, import};
+
+use crate::shop::{Shop, until};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[tokio::test]
+async fn an_import_is_absolute_and_seen_by_workers_that_run() {
+    let shop = Shop::open().stock("lamp", 5).stock("rug", 1).ready().await;
+    let folder = Folder::new();
+    let file = folder.file("stock.csv", "product,on_hand\nlamp,7\nsofa,0\n");
+    for _ in 0..2 {
+        import(&file, false, &shop.worker.nats).await.unwrap();
+        assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((7, 0), (1, 0)));
+    }
+    let exported = folder.file("exported.csv", "");
+    export(&exported, &shop.worker.nats).await.unwrap();
+    assert_eq!(std::fs::read_to_string(exported).unwrap(), "product,on_hand\nlamp,7\nrug,1\nsofa,0\n");
+}
+
+#[tokio::test]
+async fn a_file_with_bad_lines_imports_nothing_unless_they_may_be_skipped() {
+    let shop = Shop::open().stock("lamp", 5).ready().await;
+    shop.order("lamp", 3).await.unwrap();
+    let folder = Folder::new();
+    // The third line is below what is reserved.
+    let file = folder.file("stock.csv", "product,on_hand\nrug,many\nlamp,2\nsofa,4\n");
+    let error = import(&file, false, &shop.worker.nats).await.unwrap_err().to_string();
+    assert!(error.starts_with("2 bad lines; nothing was imported"), "{error}");
+    assert!(!shop.check("sofa").await.unwrap());
+    import(&file, true, &shop.worker.nats).await.unwrap();
+    until("the good line is there", async || shop.check("sofa").await.unwrap()).await;
+    assert_eq!(shop.stock("lamp").await, (5, 3));
+}
