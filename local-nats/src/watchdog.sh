@@ -25,4 +25,5 @@ guard=$!
 wait "$program"
 status=$?
 kill -KILL "$guard" 2>/dev/null
+wait "$guard" 2>/dev/null
 exit "$status"
