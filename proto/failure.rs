@@ -208,6 +208,40 @@ impl Failure {
             .detail(Detail::Resource { kind: kind.to_owned(), name: name.to_owned() })
     }
 
+    /// Turned away at once: something has as much in hand as it takes.
+    pub fn overloaded(subject: &str, limit: &str, retry_after: Duration) -> Failure {
+        Failure::new(Reason::Overloaded, format!("{subject} has as much in hand as it takes: {limit}"))
+            .delivered(Delivered::No)
+            .retry_after(retry_after)
+            .detail(Detail::Quota { subject: subject.to_owned(), description: limit.to_owned() })
+    }
+
+    /// A message over a limit, in bytes.
+    pub fn too_large(what: &str, size: usize, limit: usize) -> Failure {
+        Failure::new(Reason::PayloadTooLarge, format!("{what} has {size} bytes, over the limit of {limit}"))
+            .with("size", size.to_string())
+            .with("limit", limit.to_string())
+    }
+
+    /// Too little or too much stock: products, and what is wrong with each.
+    pub fn stock(reason: Reason, products: impl IntoIterator<Item = (String, String)>) -> Failure {
+        let violation = |(product, description): (String, String)| Violation {
+            kind: "STOCK".to_owned(),
+            subject: format!("products/{product}"),
+            description,
+        };
+        let violations: Vec<Violation> = products.into_iter().map(violation).collect();
+        let first = violations.first().map_or_else(
+            || "the items cannot be had together".to_owned(),
+            |first| format!("{}: {}", first.subject.trim_start_matches("products/"), first.description),
+        );
+        let message = match violations.len() {
+            0 | 1 => first,
+            more => format!("{first} (and {} more)", more - 1),
+        };
+        Failure::new(reason, message).detail(Detail::Precondition(violations))
+    }
+
     /// Says whether the work may have been done.
     #[must_use]
     pub fn delivered(self, delivered: Delivered) -> Failure {

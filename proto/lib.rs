@@ -11,6 +11,7 @@ pub mod limits;
 pub mod nest;
 pub mod route;
 pub mod status;
+pub mod subject;
 
 pub use failure::{Delivered, Failure, Reason};
 pub use item::Item;

@@ -27,6 +27,9 @@ pub const DEFAULT_PAGE_SIZE: usize = 50;
 /// The longest a reservation holds by its caller's wish, in seconds; 0 is for ever.
 pub const TTL_SECONDS: u32 = 86_400;
 
+/// Faults that are kept of one request: more help nobody.
+const FAULTS: usize = 1_000;
+
 /// A field that breaks a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -52,7 +55,9 @@ pub struct Reader {
 impl Reader {
     /// Reports a fault.
     pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.faults.push(Fault::new(field, description));
+        if self.faults.len() < FAULTS {
+            self.faults.push(Fault::new(field, description));
+        }
     }
 
     /// The value, if every field was read without a fault.

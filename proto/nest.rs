@@ -54,6 +54,9 @@ struct Answer<'a> {
     response: Option<&'a RawValue>,
     #[serde(borrow)]
     err: Option<&'a RawValue>,
+    /// Every envelope has it, and hardly anything else does.
+    #[serde(rename = "isDisposed")]
+    _is_disposed: bool,
 }
 
 /// A refusal as a client reads it, where it is not a text.
@@ -173,12 +176,15 @@ mod tests {
         let refused = reply(&request, &Err(Failure::new(Reason::NotFound, "no such thing"))).unwrap();
         assert!(answer(&refused).unwrap().unwrap_err().is(Reason::NotFound));
         assert_eq!(answer(br#"{"id":"1","isDisposed":true}"#).unwrap().unwrap(), b"{}");
-        assert!(answer(b"nonsense").is_none() && call("x", b"nonsense").is_none());
+        assert!(answer(br#"{"available":true}"#).is_none() && answer(b"nonsense").is_none());
+        assert!(call("x", b"nonsense").is_none());
     }
 
     #[test]
     fn exceptions_keep_their_text() {
-        let of = |err: &str| answer(format!(r#"{{"id":"1","err":{err}}}"#).as_bytes()).unwrap().unwrap_err();
+        let of = |err: &str| {
+            answer(format!(r#"{{"id":"1","err":{err},"isDisposed":true}}"#).as_bytes()).unwrap().unwrap_err()
+        };
         let text = of(r#""sold out""#);
         assert_eq!((text.code, text.message.as_str()), (Code::Unknown, "sold out"));
         let object = of(r#"{"status":"error","message":"sold out"}"#);

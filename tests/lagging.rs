@@ -57,7 +57,7 @@ impl Crew {
             }
             let facts = draft.facts();
             if !facts.is_empty() {
-                self.ledger.push(Entry { worker: Uuid::nil(), batch: 0, at: 0, facts });
+                self.ledger.push(Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts });
                 self.read(worker, 1);
             }
             return match decided {

@@ -111,6 +111,57 @@ async fn writers_that_compete_commit_every_change_once() {
 }
 
 #[tokio::test]
+async fn reads_and_refusals_are_answered_while_another_writer_never_rests() {
+    let shop = Shop::open().stock("lamp", 1).ready().await;
+    let (_link, busy) = ledger(&shop).await;
+    let writer = tokio::spawn(async move {
+        loop {
+            count(&busy, "rug", 1).await;
+        }
+    });
+    for _ in 0..50 {
+        assert_eq!(shop.stock("lamp").await, (1, 0));
+        assert_refused(shop.order("lamp", 2).await, "INSUFFICIENT_STOCK");
+    }
+    shop.order("lamp", 1).await.expect("a commit among the others");
+    writer.abort();
+}
+
+#[tokio::test]
+async fn two_snapshots_are_kept_and_the_others_leave_nothing() {
+    let shop = Shop::open().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
+    let (link, writer) = ledger(&shop).await;
+    until("several snapshots were made and removed", async || {
+        count(&writer, "lamp", 1).await;
+        begins(&link).await > 30
+    })
+    .await;
+    let js = async_nats::jetstream::new(link.client().clone());
+    until("what is left are two, each a name and its contents", async || {
+        let stream = js.get_stream(streams::SNAPSHOTS).await.unwrap();
+        stream.cached_info().state.subjects_count == 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_lost_its_end_is_refused() {
+    let shop = Shop::open().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
+    let (link, writer) = ledger(&shop).await;
+    until("there is a snapshot", async || {
+        count(&writer, "lamp", 1).await;
+        begins(&link).await > 1
+    })
+    .await;
+    let js = async_nats::jetstream::new(link.client().clone());
+    let config = js.get_stream(streams::INVENTORY).await.unwrap().cached_info().config.clone();
+    js.delete_stream(streams::INVENTORY).await.unwrap();
+    js.create_stream(config).await.unwrap();
+    let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
+    assert!(error.contains("its end was lost, or it was made anew"), "{error}");
+}
+
+#[tokio::test]
 async fn streams_that_correctness_cannot_use_are_refused_by_field() {
     let shop = Shop::open().workers(0).gateways(0).ready().await;
     let js = async_nats::jetstream::new(shop.nats().await);

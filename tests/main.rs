@@ -6,6 +6,7 @@
 mod buyers;
 mod clients;
 mod crew;
+mod drain;
 mod events;
 mod expiry;
 mod files;

@@ -49,7 +49,7 @@ fn run(batches: &[Vec<Command>]) -> (Stock, Vec<Entry>) {
         if facts.is_empty() {
             continue;
         }
-        let entry = Entry { worker: Uuid::nil(), batch: at as u64, at: at as u64, facts };
+        let entry = Entry { worker: Uuid::nil(), batch: at as u64, previous: None, at: at as u64, facts };
         stock.apply(stock.sequence() + 1, &entry).expect("what the rules let through is no contradiction");
         ledger.push(entry);
     }
@@ -157,7 +157,7 @@ fn decide(stock: &mut Stock, command: &Command) {
     draft.decide(command).unwrap();
     let facts = draft.facts();
     if !facts.is_empty() {
-        let entry = Entry { worker: Uuid::nil(), batch: 0, at: 0, facts };
+        let entry = Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts };
         stock.apply(stock.sequence() + 1, &entry).unwrap();
     }
 }
@@ -188,9 +188,22 @@ fn a_stale_tombstone_releases_nothing() {
 fn a_damaged_ledger_is_refused() {
     let id = Uuid::from_u128(1);
     let mut stock = reserved(id);
-    let entry = |fact| Entry { worker: Uuid::nil(), batch: 0, at: 0, facts: vec![fact] };
+    let entry = |fact| Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts: vec![fact] };
     let next = stock.sequence() + 1;
     let bound = inventory_worker::stock::Fact::Bound { order: Uuid::from_u128(2), event: 1 };
     assert!(stock.clone().apply(next, &entry(bound.clone())).is_err());
     assert!(stock.apply(next + 1, &entry(bound)).unwrap_err().to_string().contains("it follows"));
+}
+
+#[test]
+fn an_entry_whose_writer_knew_another_ledger_is_refused() {
+    let mut stock = reserved(Uuid::from_u128(1));
+    let last = stock.last_entry().unwrap();
+    let next = |previous| {
+        let facts = vec![inventory_worker::stock::Fact::Counted { lines: vec![("rug".into(), 1)] }];
+        Entry { worker: Uuid::nil(), batch: 9, previous, at: 0, facts }
+    };
+    let sequence = stock.sequence() + 1;
+    assert!(stock.clone().apply(sequence, &next(Some((Uuid::from_u128(7), 3)))).is_err());
+    stock.apply(sequence, &next(Some(last))).unwrap();
 }

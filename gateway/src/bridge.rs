@@ -2,7 +2,7 @@
 //! meaning of what comes back. It knows routes and payloads; it must never know what a payload is about.
 
 pub(crate) mod budget;
-mod header;
+pub(crate) mod header;
 pub mod lane;
 pub mod pulse;
 mod reply;
@@ -14,15 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::failure::Detail;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
 use link::{Link, Trouble};
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use lane::{Lane, Lanes, Limits};
+use reply::Reply;
 
 use crate::call::Call;
 
@@ -70,25 +71,46 @@ impl Bridge {
 
     /// Calls a route with a message, for its reply.
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
+        let (lane, _place) = self.enter(R::ROUTE)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let reply = self.call(R::ROUTE, payload, call).await?;
-        R::reply_from_payload(&reply).map_err(|mismatch| self.violated(R::ROUTE, &mismatch))
+        let reply = self.send(R::ROUTE, lane, payload, call).await?;
+        R::reply_from_payload(&reply).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))
     }
 
     /// Calls a route with a request in the protobuf encoding, for its reply in the same.
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
+        let (lane, _place) = self.enter(route)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let reply = self.call(route, payload, call).await?;
-        (route.reply)(&reply).map_err(|mismatch| self.violated(route, &mismatch))
+        let reply = self.send(route, lane, payload, call).await?;
+        (route.reply)(&reply).map_err(|mismatch| violated(route, lane, &mismatch))
     }
 
     /// Calls a route with a payload, for the reply's payload.
     pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
+        let (lane, _place) = self.enter(route)?;
+        self.send(route, lane, payload, call).await
+    }
+
+    /// A place on the route's lane. It is taken before anything is done for a call, so that an overload costs nothing.
+    fn enter(&self, route: &Route) -> Result<(&Lane, SemaphorePermit<'_>), Failure> {
         if !self.link.connected() {
             return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
         }
         let lane = self.lanes.of(route)?;
-        let _place = lane.enter().ok_or_else(|| overloaded(route, lane.limit()))?;
+        let place = lane.enter().ok_or_else(|| {
+            Failure::overloaded(route.path, &format!("at most {} calls in flight", lane.limit()), SHED)
+        })?;
+        Ok((lane, place))
+    }
+
+    /// All attempts.
+    async fn send(
+        &self,
+        route: &'static Route,
+        lane: &Lane,
+        payload: Vec<u8>,
+        call: &Call,
+    ) -> Result<Bytes, Failure> {
         let enveloped = if lane.nest() { nest::call(route.subject, &payload) } else { None };
         let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
@@ -129,8 +151,14 @@ impl Bridge {
         let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
             Ok(message) => {
                 lane.pulse().beat();
-                let answer = reply::read(route, message)?;
-                return if lane.nest() { self.open(route, &answer) } else { Ok(answer) };
+                return match reply::read(route, lane.nest(), message) {
+                    Reply::Answer(payload) => Ok(payload),
+                    Reply::Refusal(setback) => Err(setback),
+                    Reply::Nonsense => {
+                        let failure = violated(route, lane, &"no envelope of NestJS");
+                        Err(Setback { failure, again: false })
+                    }
+                };
             }
             Err(trouble) => trouble,
         };
@@ -145,36 +173,19 @@ impl Bridge {
         };
         Err(Setback { failure, again })
     }
+}
 
-    /// The payload of a NestJS service's reply. Its exceptions are its word, and are not repeated.
-    fn open(&self, route: &Route, answer: &[u8]) -> Result<Bytes, Setback> {
-        let nonsense = || Setback { failure: self.violated(route, &"no envelope of NestJS"), again: false };
-        let answer = nest::answer(answer).ok_or_else(nonsense)?;
-        answer.map(Bytes::from).map_err(|failure| Setback { failure, again: false })
-    }
-
-    /// A reply that does not fit its message: the service behind breaks the contract.
-    fn violated(&self, route: &Route, mismatch: &dyn std::fmt::Display) -> Failure {
-        let count = self.lanes.of(route).map_or(0, Lane::violation);
-        tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
-        Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
-            .delivered(Delivered::Yes)
-    }
+/// A reply that does not fit its message: the service behind breaks the contract.
+fn violated(route: &Route, lane: &Lane, mismatch: &dyn std::fmt::Display) -> Failure {
+    let count = lane.violation();
+    tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
+    Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
+        .delivered(Delivered::Yes)
 }
 
 fn unfit(mismatch: &Mismatch) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
         .delivered(Delivered::No)
-}
-
-fn overloaded(route: &Route, limit: usize) -> Failure {
-    Failure::new(Reason::Overloaded, format!("too many calls of {} are in flight", route.rpc))
-        .delivered(Delivered::No)
-        .retry_after(SHED)
-        .detail(Detail::Quota {
-            subject: route.path.to_owned(),
-            description: format!("at most {limit} calls in flight"),
-        })
 }
 
 /// The failure of the attempts so far: what one of them may have delivered, a later "not delivered" does not undo.

@@ -5,14 +5,29 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+/// Where gRPC is served, if nobody says.
+pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";
+/// Where HTTP is served, if nobody says.
+pub(crate) const HTTP_ADDR: &str = "127.0.0.1:8080";
+/// One node is enough to start with.
+const REPLICAS: usize = 1;
+/// Seconds.
+const DRAIN_TIMEOUT: u64 = 20;
+const MAX_IN_FLIGHT: u32 = 1_024;
+const MAX_STREAMS: u32 = 1_024;
+/// As much as NATS takes in a message unless it is told otherwise.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// As much as gRPC clients take unless they are told otherwise.
+const MAX_REPLY_BYTES: usize = 4 << 20;
+
 /// `gateway serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
     /// Where /healthz and /livez are served, over HTTP
-    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
     #[arg(long, env = "GATEWAY_THREADS", default_value_t = 0, value_name = "N")]
@@ -21,10 +36,10 @@ pub struct Serve {
     #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
     pub provision: Provision,
     /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas, value_name = "N")]
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
     pub replicas: usize,
     /// How long calls in flight may take after SIGTERM, in seconds
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = DRAIN_TIMEOUT, value_name = "SECONDS")]
     pub drain_timeout: u64,
     /// Subjects whose services are NestJS, separated by commas: requests to them go in its envelope
     #[arg(long, env = "NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
@@ -41,16 +56,16 @@ pub struct Serve {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Limits {
     /// Calls in flight per rpc that goes to NATS; one more is RESOURCE_EXHAUSTED
-    #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1_024, value_name = "N")]
+    #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = MAX_IN_FLIGHT, value_name = "N")]
     pub max_in_flight: u32,
     /// Calls at a time on one connection; clients wait with more
-    #[arg(long, env = "MAX_STREAMS", default_value_t = 1_024, value_name = "N")]
+    #[arg(long, env = "MAX_STREAMS", default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
     /// The largest request, in bytes
-    #[arg(long, env = "MAX_REQUEST_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(long, env = "MAX_REQUEST_BYTES", default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
     /// The largest reply, in bytes
-    #[arg(long, env = "MAX_REPLY_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(long, env = "MAX_REPLY_BYTES", default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
     pub max_reply_bytes: usize,
 }
 
@@ -67,7 +82,7 @@ pub enum Provision {
 #[derive(Debug, Clone, Args)]
 pub struct Streams {
     /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas, value_name = "N")]
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
     pub replicas: usize,
     /// Where NATS is.
     #[command(flatten)]
@@ -78,7 +93,7 @@ pub struct Streams {
 #[derive(Debug, Clone, Args)]
 pub struct Check {
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub addr: SocketAddr,
     /// The service to check; empty: the whole gateway
     #[arg(long, default_value = "", value_name = "NAME")]
@@ -88,10 +103,10 @@ pub struct Check {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            max_in_flight: 1_024,
-            max_streams: 1_024,
-            max_request_bytes: 4 << 20,
-            max_reply_bytes: 4 << 20,
+            max_in_flight: MAX_IN_FLIGHT,
+            max_streams: MAX_STREAMS,
+            max_request_bytes: MAX_REQUEST_BYTES,
+            max_reply_bytes: MAX_REPLY_BYTES,
         }
     }
 }
@@ -105,8 +120,8 @@ impl Serve {
             http_addr: free,
             threads: 0,
             provision: Provision::Auto,
-            replicas: 1,
-            drain_timeout: 20,
+            replicas: REPLICAS,
+            drain_timeout: DRAIN_TIMEOUT,
             nest_subjects: Vec::new(),
             limits: Limits::default(),
             nats: link::Options::at(nats_url),

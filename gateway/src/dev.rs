@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::crew::Crew;
 use self::nats::Nats;
 use self::words::say;
-use crate::config::{self, address, reachable};
+use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
 use crate::edge::server;
 use crate::log;
 use crate::serve::{Gateway, check_free};
@@ -36,10 +36,10 @@ pub struct Dev {
     #[arg(long, env = "DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
     /// Where /healthz and /livez are served, over HTTP
-    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Inventory workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]

@@ -3,11 +3,13 @@
 
 mod accept;
 pub mod board;
+mod body;
 mod envelope;
 mod explain;
 mod health;
 mod incoming;
 pub mod orders;
+mod parting;
 mod pass;
 pub mod probe;
 pub mod server;

@@ -25,7 +25,7 @@ use futures_util::Stream;
 use link::streams::ORDERS;
 use link::{Link, Store, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ const LATER: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Recent entries that are kept for watchers: a watcher that is further behind is too slow.
     pub entries: usize,
-    /// Bytes that they may take.
+    /// Bytes that they may take, with the orders that are read from them.
     pub bytes: usize,
     /// Entries before the start that are kept too, so that clients which come back after a restart go on at once.
     pub preload: usize,
@@ -55,11 +55,17 @@ pub struct Limits {
     pub watches: usize,
     /// Watches at once that read the history, because they resume behind the recent entries.
     pub replays: usize,
+    /// Reads of the record at once, for lists and for watches that begin. The server queues 10,000 requests of all its
+    /// clients at the most, and drops all of them beyond.
+    pub reads: usize,
 }
+
+/// A place of a watch.
+pub struct Place(OwnedSemaphorePermit);
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { entries: 32_768, bytes: 32 << 20, preload: 4_096, watches: 16_384, replays: 16 }
+        Limits { entries: 32_768, bytes: 32 << 20, preload: 4_096, watches: 16_384, replays: 16, reads: 256 }
     }
 }
 
@@ -83,6 +89,7 @@ struct Shared {
     tokens: Tokens,
     watches: Arc<Semaphore>,
     replays: Arc<Semaphore>,
+    reads: Semaphore,
     end: CancellationToken,
 }
 
@@ -105,6 +112,7 @@ impl Feed {
             tokens: Tokens::new(identity),
             watches: Arc::new(Semaphore::new(limits.watches)),
             replays: Arc::new(Semaphore::new(limits.replays)),
+            reads: Semaphore::new(limits.reads),
             end: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
@@ -146,6 +154,14 @@ impl Feed {
         Ok(self.shared.index().page(filter, before, size))
     }
 
+    /// Waits for one's turn to read the record, which lasts until it is dropped. All threads share the turns.
+    pub async fn turn(&self, call: &Call) -> Result<SemaphorePermit<'_>, Failure> {
+        timeout_at(call.deadline, self.shared.reads.acquire())
+            .await
+            .map_err(|_| call.late(Delivered::No))?
+            .map_err(|_| Failure::new(Reason::Draining, "the gateway ends").delivered(Delivered::No))
+    }
+
     /// A list cannot be had yet.
     pub fn building() -> Failure {
         Failure::new(Reason::IndexBuilding, "the gateway has just started, and still reads the history")
@@ -153,19 +169,23 @@ impl Feed {
             .retry_after(LATER)
     }
 
+    /// A place for a watch: to be taken before anything is read for it.
+    pub fn enter(&self) -> Result<Place, Failure> {
+        let place = Arc::clone(&self.shared.watches).try_acquire_owned();
+        place.map(Place).map_err(|_| overloaded("too many watches are open"))
+    }
+
     /// Follows orders: a bookmark first, then every change after the sequence `from`.
     pub fn watch(
         &self,
         whose: Whose,
         from: u64,
+        Place(place): Place,
     ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
         let shared = &self.shared;
         if shared.end.is_cancelled() {
             return Err(shared.draining(from));
         }
-        let Ok(place) = Arc::clone(&shared.watches).try_acquire_owned() else {
-            return Err(overloaded("too many watches are open"));
-        };
         let watcher = Watcher::new(Arc::clone(shared), whose, from, place);
         Ok(futures_util::stream::unfold(watcher, Watcher::step))
     }

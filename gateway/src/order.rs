@@ -22,12 +22,13 @@ use contract::failure::Detail;
 use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Fault, Reason};
 use link::Store;
+use link::store::Range;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
 use crate::call::Call;
-use crate::feed::Feed;
+use crate::feed::{Feed, Place};
 use flow::Flow;
 use record::Order;
 use request::{Change, Follow, NewOrder, Query, Whose};
@@ -35,7 +36,7 @@ use store::Records;
 
 /// Calls of one rpc in flight, per core.
 const IN_FLIGHT: usize = 1_024;
-/// Lists in flight, per core: each has up to 64 reads under way.
+/// Lists in flight, per core: each takes up to 3 MiB. Their reads share a bound in the feed.
 const LISTS: usize = 64;
 /// When to come back after being turned away.
 const SHED: Duration = Duration::from_millis(100);
@@ -74,17 +75,15 @@ impl Orders {
     }
 
     /// Places an order. From the reservation on it runs to its end also when the caller leaves; the bridge's tasks say
-    /// when all such work is done. Every error names the request id and the order id.
+    /// when all such work is done. Every error of a valid request that had a place names the request id and the order
+    /// id.
     pub async fn create(&self, request: pb::CreateOrderRequest, call: Call) -> Result<pb::Order, Failure> {
+        let place = enter(&self.places.create, "CreateOrder")?;
         let order = NewOrder::parse(request, &call.principal).map_err(Failure::invalid)?;
         let (request_id, order_id) = (order.request_id.clone(), order.id.to_string());
         let call = Call { request_id: Some(request_id.clone()), ..call };
         let flow = Flow { bridge: self.bridge.clone(), records: self.records.clone(), order, call };
-        let placed = match enter(&self.places.create, "CreateOrder") {
-            Ok(place) => self.place(flow, place).await,
-            Err(failure) => Err(failure),
-        };
-        match placed {
+        match self.place(flow, place).await {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("request_id", request_id).with("order_id", order_id)),
         }
@@ -115,8 +114,8 @@ impl Orders {
 
     /// Reads an order.
     pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
-        let id = request::find(&request).map_err(Failure::invalid)?;
         let _place = enter(&self.places.get, "GetOrder")?;
+        let id = request::find(&request).map_err(Failure::invalid)?;
         update::get(&self.records, id, &call).await.map(|order| (&order).into())
     }
 
@@ -126,8 +125,8 @@ impl Orders {
         request: pb::UpdateOrderStatusRequest,
         call: Call,
     ) -> Result<pb::Order, Failure> {
-        let change = Change::parse(&request).map_err(Failure::invalid)?;
         let _place = enter(&self.places.update, "UpdateOrderStatus")?;
+        let change = Change::parse(&request).map_err(Failure::invalid)?;
         match update::update(&self.records, &change, &call).await {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("order_id", change.id.to_string())),
@@ -140,27 +139,33 @@ impl Orders {
         request: pb::ListOrdersRequest,
         call: Call,
     ) -> Result<pb::ListOrdersResponse, Failure> {
-        let query = Query::parse(&request).map_err(Failure::invalid)?;
         let _place = enter(&self.places.list, "ListOrders")?;
+        let query = Query::parse(&request).map_err(Failure::invalid)?;
         list::list(&self.records, &self.feed, &query, &call).await
     }
 
-    /// What a watch is about, and the sequence after which it begins: that of its token, or the record's last.
-    pub async fn follow(&self, request: pb::WatchOrdersRequest, call: Call) -> Result<(Whose, u64), Failure> {
+    /// What a watch is about, the sequence after which it begins (that of its token, or the record's last), and its
+    /// place.
+    pub async fn follow(
+        &self,
+        request: pb::WatchOrdersRequest,
+        call: Call,
+    ) -> Result<(Whose, u64, Place), Failure> {
+        let place = self.feed.enter()?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
         let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
         let token = token
             .map(|token| self.feed.tokens().read_resume(&token))
             .transpose()
             .map_err(|_| invalid("must be a resume_token of this service, unchanged"))?;
-        let mut range = self.records.range(&call).await?;
-        let Some(from) = token else { return Ok((whose, range.last)) };
+        let mut range = self.range(&call).await?;
+        let Some(from) = token else { return Ok((whose, range.last, place)) };
         for _ in 0..AHEAD.0 {
             if from <= range.last {
                 break;
             }
             sleep(AHEAD.1).await;
-            range = self.records.range(&call).await?;
+            range = self.range(&call).await?;
         }
         if from > range.last {
             return Err(invalid("is ahead of the record"));
@@ -168,8 +173,20 @@ impl Orders {
         if from + 1 < range.first {
             return Err(invalid("is older than the record"));
         }
-        Ok((whose, from))
+        Ok((whose, from, place))
     }
+
+    /// First and last sequence of the record, in turn.
+    async fn range(&self, call: &Call) -> Result<Range, Failure> {
+        let _turn = self.feed.turn(call).await?;
+        self.records.range(call).await
+    }
+}
+
+/// What a service or the record says breaks the contract. `what` is logged, the message is for the caller.
+fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
+    tracing::error!(%what, "the contract is broken");
+    Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes)
 }
 
 fn enter(places: &Arc<Semaphore>, rpc: &str) -> Result<OwnedSemaphorePermit, Failure> {

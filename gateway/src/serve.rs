@@ -107,8 +107,16 @@ impl Gateway {
         if tokio::time::timeout(self.drain_limit, served).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "calls in flight were cut off");
         }
-        drop(self);
+        let threads = self.abort();
+        // A blocking call, so that whoever waits can still be told to wait no longer. An error is logged there.
+        let _ = tokio::task::spawn_blocking(move || join(threads)).await;
         tracing::info!("drained");
+    }
+
+    /// Ends what still runs; what is left is to wait for these threads.
+    fn abort(&mut self) -> Vec<JoinHandle<()>> {
+        self.shared.abort.cancel();
+        self.threads.iter_mut().filter_map(|thread| thread.handle.take()).collect()
     }
 
     /// Starts the thread that serves no calls.
@@ -142,7 +150,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             grpc = %self.grpc_addr,
             http = %self.http_addr,
-            nats = redacted(&self.shared.config.nats.url),
+            nats = self.shared.config.nats.shown(),
             threads = self.threads.len() - 1,
             "serving"
         );
@@ -151,13 +159,14 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.shared.abort.cancel();
-        for thread in &mut self.threads {
-            if let Some(handle) = thread.handle.take()
-                && handle.join().is_err()
-            {
-                tracing::error!("a thread of the gateway panicked");
-            }
+        join(self.abort());
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the gateway panicked");
         }
     }
 }
@@ -180,6 +189,8 @@ fn spawn(
             };
             abort.run_until_cancelled(all).await
         });
+        // A blocking call that was given up, such as a look-up of a name, must not hold the end up.
+        runtime.shutdown_background();
     };
     let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
     Ok(Thread { handle: Some(handle), served: wait })
@@ -225,23 +236,26 @@ pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
     listen::one(address, flag).map(drop)
 }
 
-/// A list of URLs without the names and passwords in them.
-fn redacted(urls: &str) -> String {
-    let one = |url: &str| {
-        let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-    };
-    urls.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        let shown = redacted("nats://me:p@ss@a:4222, b:4222,tls://token@c");
-        assert_eq!(shown, "nats://a:4222,b:4222,tls://c");
+    fn a_blocking_call_that_hangs_does_not_hold_a_thread() {
+        let (abort, (began, begins)) = (CancellationToken::new(), std::sync::mpsc::channel());
+        let work = async move {
+            tokio::task::spawn_blocking(move || {
+                began.send(()).unwrap();
+                std::thread::sleep(Duration::from_secs(60));
+            });
+        };
+        let mut thread = spawn("test", abort.clone(), work).unwrap();
+        begins.recv().unwrap();
+        let start = Instant::now();
+        abort.cancel();
+        join(thread.handle.take().into_iter().collect());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
 use async_nats::{HeaderMap, Message};
-use contract::failure::Detail;
 use contract::route::{Mismatch, Routed};
 use contract::{Delivered, Failure, Fault, Reason, header, nest};
 use futures_util::StreamExt;
@@ -33,7 +32,9 @@ const AT_ONCE: usize = 8_192;
 /// How long a request without a deadline may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long any request may take.
-const LONGEST: Duration = Duration::from_secs(3_600);
+const LONGEST: Duration = Duration::from_secs(120);
+/// Characters of a refusal's text: a caller's own words may be in it.
+const WORDS: usize = 512;
 
 /// What the handlers work with.
 pub struct Inventory {
@@ -114,11 +115,11 @@ impl Endpoints {
     /// Stops taking requests, and returns when those that were taken are answered.
     pub async fn close(self) -> Result<(), async_nats::Error> {
         *self.desk.closing.write().await = true;
-        // Unlike the service's own stop, this hands over what the server had sent already.
+        // Unlike the service's own stop, this hands over what has come in already. What is on its way while the server
+        // hears of it is lost, and repeated by callers that repeat.
         self.front.client().drain().await?;
         self.tasks.close();
         self.tasks.wait().await;
-        self.desk.back.client().flush().await?;
         Ok(())
     }
 }
@@ -175,7 +176,7 @@ impl Answer {
         if let Err(failure) = &result {
             tracing::debug!(subject = %message.subject, %failure, "refused");
             headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
-            headers.insert(header::SERVICE_ERROR, failure.message.replace(['\r', '\n'], " "));
+            headers.insert(header::SERVICE_ERROR, words(&failure.message).replace(['\r', '\n'], " "));
         }
         let failed = result.is_err();
         let enveloped = nest::reply(&message.payload, &result);
@@ -224,15 +225,13 @@ fn deadline(message: &Message) -> Result<Instant, Failure> {
 
 fn unreadable(mismatch: Mismatch) -> Failure {
     let field = if mismatch.path.is_empty() { "payload".to_owned() } else { mismatch.path };
-    Failure::invalid(vec![Fault::new(field, mismatch.why)])
+    Failure::invalid(vec![Fault::new(words(&field), words(&mismatch.why))])
+}
+
+fn words(text: &str) -> String {
+    text.chars().take(WORDS).collect()
 }
 
 fn overloaded() -> Failure {
-    Failure::new(Reason::Overloaded, "this worker has too many requests in hand")
-        .delivered(Delivered::No)
-        .retry_after(link::failure::RETRY)
-        .detail(Detail::Quota {
-            subject: "worker".to_owned(),
-            description: format!("{AT_ONCE} requests at once"),
-        })
+    Failure::overloaded("this worker", &format!("{AT_ONCE} requests at once"), link::failure::RETRY)
 }

@@ -2,7 +2,8 @@
 //! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
 //! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, AckKind, Message};
 use contract::orders::v1::{Order, OrderStatus};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, streams};
 use tokio::sync::{Mutex, Semaphore};
@@ -30,12 +31,20 @@ const AT_ONCE: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries count also
+/// what was no fault of the event's.
+const REFUSALS: i64 = 3;
+/// Events that are remembered as refused.
+const REMEMBERED: usize = 100_000;
+
 /// Works events off.
 #[derive(Clone)]
 pub struct Events {
+    link: Link,
     ledger: Ledger,
     dead_letters: Store,
     max_deliver: i64,
+    refused: Arc<std::sync::Mutex<HashMap<u64, i64>>>,
 }
 
 /// How far the consumer has acknowledged everything, as the server says.
@@ -53,51 +62,34 @@ enum Asked {
 struct Poison(String);
 
 impl Floor {
-    /// A sequence on ORDERS; 0 where it cannot be had.
-    pub async fn read(&self) -> u64 {
+    /// A sequence on ORDERS; `None` where it cannot be had.
+    pub async fn read(&self) -> Option<u64> {
         let mut consumer = self.consumer.lock().await;
-        match tokio::time::timeout(LIMIT, consumer.info()).await {
-            Ok(Ok(info)) => info.ack_floor.stream_sequence,
-            _ => 0,
-        }
+        let info = tokio::time::timeout(LIMIT, consumer.info()).await.ok()?.ok()?;
+        Some(info.ack_floor.stream_sequence)
     }
 }
 
 impl Events {
     /// Finds or makes the consumer.
-    pub async fn open(
-        link: &Link,
-        ledger: Ledger,
-        max_deliver: i64,
-    ) -> anyhow::Result<(Events, PullConsumer, Arc<Floor>)> {
-        let config = pull::Config {
-            durable_name: Some(CONSUMER.to_owned()),
-            description: Some("Order events for the stock".to_owned()),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            // The worker counts deliveries itself: the server would only stop delivering.
-            max_deliver: -1,
-            max_ack_pending: 8 * AT_ONCE as i64,
-            filter_subject: "orders.event.*.*".to_owned(),
-            ..pull::Config::default()
-        };
-        let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
-        let made = tokio::time::timeout(LIMIT, stream.get_or_create_consumer(CONSUMER, config));
-        let consumer = made.await.context("the consumer of ORDERS was not made in time")?;
-        let consumer = consumer.context("the consumer of ORDERS")?;
+    pub async fn open(link: &Link, ledger: Ledger, max_deliver: i64) -> anyhow::Result<(Events, Arc<Floor>)> {
+        let consumer = consumer(link).await?;
         let dead_letters = Store::new(link.clone(), streams::DEAD_LETTERS);
-        let floor = Arc::new(Floor { consumer: Mutex::new(consumer.clone()) });
-        Ok((Events { ledger, dead_letters, max_deliver }, consumer, floor))
+        let refused = Arc::default();
+        let events = Events { link: link.clone(), ledger, dead_letters, max_deliver, refused };
+        Ok((events, Arc::new(Floor { consumer: Mutex::new(consumer) })))
     }
 
     /// Works until told to stop; what was taken by then is finished.
-    pub async fn run(self, consumer: PullConsumer, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(AT_ONCE)));
         while !stop.is_cancelled() {
-            if let Err(error) = self.pull(&consumer, &stop, &tasks, &places).await {
+            if let Err(error) = self.pull(&stop, &tasks, &places).await {
                 tracing::warn!(%error, "the consumer of ORDERS broke off; it is taken up again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    () = stop.cancelled() => {}
+                }
             }
         }
         tasks.close();
@@ -106,11 +98,12 @@ impl Events {
 
     async fn pull(
         &self,
-        consumer: &PullConsumer,
         stop: &CancellationToken,
         tasks: &TaskTracker,
         places: &Arc<Semaphore>,
-    ) -> Result<(), async_nats::Error> {
+    ) -> anyhow::Result<()> {
+        // Looked up each time: somebody may have removed it.
+        let consumer = consumer(&self.link).await?;
         let mut messages = consumer
             .stream()
             .max_messages_per_batch(AT_ONCE)
@@ -119,16 +112,13 @@ impl Events {
             .messages()
             .await?;
         loop {
-            let place = places.clone().acquire_owned().await?;
-            let message = tokio::select! {
-                message = messages.next() => message,
-                () = stop.cancelled() => {
-                    // What was fetched and not begun goes to another worker at once.
-                    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-                        message.ack_with(AckKind::Nak(None)).await?;
-                    }
-                    return Ok(());
-                }
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, messages.next().await)
+            };
+            let (place, message) = tokio::select! {
+                (place, message) = next => (place?, message),
+                () = stop.cancelled() => break,
             };
             let Some(message) = message.transpose()? else { return Ok(()) };
             let events = self.clone();
@@ -137,6 +127,15 @@ impl Events {
                 drop(place);
             });
         }
+        // What was fetched and not begun goes to another worker at once.
+        let fetched = async {
+            while let Some(Ok(message)) = messages.next().await {
+                // An error leaves it to the server's wait.
+                let _ = message.ack_with(AckKind::Nak(None)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(50), fetched).await;
+        Ok(())
     }
 
     async fn work(&self, message: Message) {
@@ -150,8 +149,11 @@ impl Events {
         let problem = match asked(&message, sequence) {
             Ok(Asked::Nothing) => None,
             Ok(Asked::Command(command)) => match self.ledger.submit(command, Instant::now() + LIMIT).await {
-                Ok(_) => None,
-                Err(Denial::Refused(refusal)) => Some((reason(&refusal), delivered >= self.max_deliver)),
+                Ok(_) => {
+                    self.refused().remove(&sequence);
+                    None
+                }
+                Err(Denial::Refused(refusal)) => Some((reason(&refusal), self.last_try(sequence, delivered))),
                 // The ledger's trouble is not the event's: it never counts against it.
                 Err(Denial::Failed(failure)) => Some((failure.to_string(), false)),
             },
@@ -168,6 +170,25 @@ impl Events {
         if let Err(error) = message.ack_with(ack).await {
             tracing::debug!(sequence, %error, "an acknowledgement was not sent; the event comes again");
         }
+    }
+
+    /// Counts a refusal, and tells whether it was the last one.
+    fn last_try(&self, sequence: u64, delivered: i64) -> bool {
+        let mut refused = self.refused();
+        if refused.len() >= REMEMBERED {
+            refused.clear();
+        }
+        let count = refused.entry(sequence).or_default();
+        *count += 1;
+        let last = delivered >= self.max_deliver && *count >= REFUSALS.min(self.max_deliver);
+        if last {
+            refused.remove(&sequence);
+        }
+        last
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<u64, i64>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores the event with its error. What cannot be stored is not given up.
@@ -193,6 +214,39 @@ impl Events {
                 later(i64::from(u8::MAX))
             }
         }
+    }
+}
+
+/// Finds or makes the consumer. One that would lose events is refused.
+async fn consumer(link: &Link) -> anyhow::Result<PullConsumer> {
+    let config = pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        description: Some("Order events for the stock".to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        // The worker counts deliveries itself: the server would only stop delivering.
+        max_deliver: -1,
+        max_ack_pending: 8 * AT_ONCE as i64,
+        filter_subject: contract::subject::EVENTS.to_owned(),
+        ..pull::Config::default()
+    };
+    let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
+    let made = tokio::time::timeout(LIMIT, stream.get_or_create_consumer(CONSUMER, config));
+    let consumer = made.await.context("the consumer of ORDERS was not made in time")?;
+    let consumer = consumer.context("the consumer of ORDERS")?;
+    let found = &consumer.cached_info().config;
+    let wrong = [
+        ("ack_policy", found.ack_policy != AckPolicy::Explicit),
+        ("max_deliver", found.max_deliver > 0),
+        ("filter_subject", found.filter_subject != contract::subject::EVENTS),
+        ("deliver_policy", found.deliver_policy != DeliverPolicy::All),
+    ];
+    match wrong.iter().find(|(_, wrong)| *wrong) {
+        None => Ok(consumer),
+        Some((field, _)) => anyhow::bail!(
+            "the consumer {CONSUMER} of ORDERS has another {field} than it needs; remove it, and it is made anew"
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reservations that ended without an order are released, in the background, a few at a time, by every worker: the
 //! tombstone's compare-and-set makes that safe.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ const SWEEP: usize = 1_000;
 /// Releases at the same time.
 const AT_ONCE: usize = 16;
 const LIMIT: Duration = Duration::from_secs(10);
+/// A reservation that cannot be settled now is looked at again after this, so that it is in nobody's way.
+const LATER: Duration = Duration::from_secs(30);
+/// Reservations that are remembered as such.
+const POSTPONED: usize = 100_000;
 
 /// Sweeps until it is dropped.
 pub struct Expiry {
@@ -29,36 +34,50 @@ pub struct Expiry {
     dead_letters: Store,
     floor: Arc<Floor>,
     pause: Duration,
+    postponed: HashMap<Uuid, Instant>,
 }
 
 impl Expiry {
     /// Sweeps a ledger every `pause`.
     pub fn new(link: Link, ledger: Ledger, releaser: Releaser, floor: Arc<Floor>, pause: Duration) -> Expiry {
-        Expiry { ledger, releaser, dead_letters: Store::new(link, streams::DEAD_LETTERS), floor, pause }
+        let dead_letters = Store::new(link, streams::DEAD_LETTERS);
+        Expiry { ledger, releaser, dead_letters, floor, pause, postponed: HashMap::new() }
     }
 
     /// Sweeps for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         loop {
             // Workers that sweep at the same time only get in each other's way.
             let spread = u64::try_from(self.pause.as_millis()).unwrap_or(1_000);
             tokio::time::sleep(self.pause / 2 + Duration::from_millis(jitter(spread))).await;
-            let due = self.ledger.stock().expired(unix_ms(), SWEEP);
-            if due.is_empty() {
-                continue;
-            }
-            let released = stream::iter(due)
-                .map(|order| self.expire(order))
-                .buffer_unordered(AT_ONCE)
-                .filter(|released| std::future::ready(*released))
-                .count()
-                .await;
-            tracing::debug!(released, "reservations expired");
+            self.sweep().await;
         }
     }
 
-    /// Whether the reservation was dealt with; if not, the next sweep finds it again.
-    async fn expire(&self, order: Uuid) -> bool {
+    async fn sweep(&mut self) {
+        let now = Instant::now();
+        self.postponed.retain(|_, until| *until > now);
+        let waits = |order: &Uuid| self.postponed.contains_key(order);
+        let due: Vec<Uuid> =
+            self.ledger.stock().expired(unix_ms()).filter(|order| !waits(order)).take(SWEEP).collect();
+        if due.is_empty() {
+            return;
+        }
+        // Read before the dead letters are: what was given up as one of those is stored before the floor passes it.
+        let floor = self.floor.read().await.unwrap_or(0);
+        let this = &*self;
+        let settled: Vec<(Uuid, bool)> = stream::iter(due)
+            .map(|order| async move { (order, this.expire(order, floor).await) })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        tracing::debug!(released = settled.iter().filter(|(_, done)| *done).count(), "reservations expired");
+        let left = settled.into_iter().filter(|(_, done)| !done).map(|(order, _)| (order, now + LATER));
+        self.postponed.extend(left.take(POSTPONED.saturating_sub(self.postponed.len())));
+    }
+
+    /// Whether the reservation was dealt with; if not, a later sweep finds it again.
+    async fn expire(&self, order: Uuid, floor: u64) -> bool {
         let deadline = Instant::now() + LIMIT;
         // An event of the order that could not be worked off is an operator's (MODEL.md, C5).
         match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
@@ -75,7 +94,7 @@ impl Expiry {
         let settled = match self.releaser.release(order, deadline).await {
             Ok(Fate::Gone | Fate::Settled) => Ok(true),
             Ok(Fate::Living(status, event)) => {
-                self.releaser.settle(order, status, event, self.floor.read().await, deadline).await
+                self.releaser.settle(order, status, event, floor, deadline).await
             }
             Err(failure) => Err(failure),
         };

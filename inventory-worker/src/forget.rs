@@ -20,7 +20,8 @@ pub(crate) async fn run(ledger: Ledger, floor: Arc<Floor>, horizon: Duration) {
     loop {
         tokio::time::sleep(PAUSE).await;
         let horizon = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
-        let horizon = Horizon { before: unix_ms().saturating_sub(horizon), floor: floor.read().await };
+        let Some(floor) = floor.read().await else { continue };
+        let horizon = Horizon { before: unix_ms().saturating_sub(horizon), floor };
         let count = ledger.stock().forgettable(horizon);
         if count < WORTH {
             continue;

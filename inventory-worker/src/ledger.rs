@@ -3,21 +3,26 @@
 
 mod answer;
 mod feed;
+mod keeper;
+mod replica;
 mod snapshots;
 mod writer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use contract::failure::Detail;
 use contract::{Delivered, Failure, Reason};
 use link::{Link, Store, StoreError, streams};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::stock::{Command, Contradiction, Refusal, Stock};
 pub use answer::Answer;
 use feed::Feed;
+use keeper::Keeper;
+use replica::Replica;
 use snapshots::Snapshots;
 use writer::Writer;
 
@@ -40,6 +45,7 @@ pub struct Settings {
 pub struct Ledger {
     commands: mpsc::Sender<Request>,
     stock: Arc<RwLock<Stock>>,
+    loading: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Arc<Broken>>>,
 }
 
@@ -78,6 +84,19 @@ pub enum Broken {
     /// The snapshots.
     #[error("the snapshots cannot be read: {0}")]
     Snapshots(String),
+    /// The ledger ends before what is known of it: its end was lost, or it was made anew.
+    #[error(
+        "the ledger ends at {last}, before the {known} that is known: its end was lost, or it was made anew"
+    )]
+    Behind {
+        /// Its last entry.
+        last: u64,
+        /// The last entry that is known.
+        known: u64,
+    },
+    /// A fault of ours.
+    #[error("the writer panicked: {0}")]
+    Panicked(String),
     /// An entry is not ours, or from a newer version.
     #[error("the ledger's entry {sequence} cannot be read: {why}")]
     Unreadable {
@@ -90,7 +109,7 @@ pub enum Broken {
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     /// It took too long.
-    #[error("the ledger could not be read within {} s", OPEN_LIMIT.as_secs())]
+    #[error("the ledger could not be read in time")]
     Slow,
 }
 
@@ -101,18 +120,32 @@ impl Ledger {
         let opening = async {
             let store = Store::new(link.clone(), streams::INVENTORY);
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
-            let stock = Arc::new(RwLock::new(Stock::default()));
+            let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
+            let loading = Arc::new(AtomicBool::new(true));
+            let keeper = Keeper::new(snapshots.clone(), stock.clone(), settings.snapshot_every);
+            let mut replica = Replica::new(store, snapshots, stock.clone(), worker, loading.clone());
+            replica.load().await?;
             let (commands, inbox) = mpsc::channel(QUEUE);
-            let mut writer = Writer::new(store, snapshots, stock.clone(), inbox, settings);
-            writer.load().await?;
+            let writer = Writer {
+                replica,
+                keeper,
+                stock: stock.clone(),
+                inbox,
+                together: settings.batch,
+                worker,
+                batch: 0,
+            };
             let (end, ended) = watch::channel(None);
             tokio::spawn(async move {
-                if let Err(broken) = writer.run().await {
-                    tracing::error!(error = %broken, "the ledger cannot go on");
-                    let _ = end.send(Some(Arc::new(broken)));
-                }
+                let broken = match tokio::spawn(writer.run()).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(broken)) => broken,
+                    Err(error) => Broken::Panicked(error.to_string()),
+                };
+                tracing::error!(error = %broken, "the ledger cannot go on");
+                let _ = end.send(Some(Arc::new(broken)));
             });
-            Ok(Ledger { commands, stock, ended })
+            Ok(Ledger { commands, stock, loading, ended })
         };
         tokio::time::timeout(OPEN_LIMIT, opening).await.unwrap_or(Err(Broken::Slow))
     }
@@ -157,25 +190,19 @@ impl Ledger {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(broken) => broken.clone().unwrap_or_else(|| Arc::new(Broken::Slow)),
-            // The writer ended because every handle is gone; nobody waits here then.
+            // The writer ends without a reason only when every handle is gone; nobody waits here then.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether it can be written to.
-    pub fn alive(&self) -> bool {
-        !self.commands.is_closed()
+    /// Whether it takes commands: the writer runs, and has loaded what it needs.
+    pub fn ready(&self) -> bool {
+        !self.commands.is_closed() && !self.loading.load(Ordering::Acquire)
     }
 }
 
 fn overloaded() -> Failure {
-    Failure::new(Reason::Overloaded, "too many commands wait for the ledger")
-        .delivered(Delivered::No)
-        .retry_after(link::failure::RETRY)
-        .detail(Detail::Quota {
-            subject: "ledger".to_owned(),
-            description: format!("{QUEUE} waiting commands"),
-        })
+    Failure::overloaded("the ledger", &format!("{QUEUE} waiting commands"), link::failure::RETRY)
 }
 
 fn closed() -> Failure {

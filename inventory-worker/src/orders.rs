@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use contract::header;
 use contract::orders::v1::{Order, OrderStatus};
+use contract::{header, subject};
 use link::inbox::backoff;
 use link::{Expect, Link, Store, StoreError, streams};
 use tokio::time::Instant;
@@ -49,9 +49,9 @@ impl Orders {
     /// Puts a tombstone where the order's last entry is still `expected`, and returns the last entry then: the
     /// tombstone, or what was there first. A tombstone of somebody else does as well as an own one.
     pub async fn bury(&self, order: Uuid, expected: u64, deadline: Instant) -> Result<Last, StoreError> {
-        let (subject, filter) = (format!("orders.fence.expired.{order}"), filter(order));
+        let (subject, filter) = (subject::fence(order), subject::entries(order));
         let payload = Bytes::from(format!(r#"{{"orderId":"{order}"}}"#));
-        let mut attempt = 0;
+        let (mut open, mut attempt) = (false, 0);
         loop {
             let mut headers = HeaderMap::new();
             headers.insert(header::OPERATION_ID, Uuid::new_v4().to_string());
@@ -75,8 +75,9 @@ impl Orders {
                 Err(error) => return Err(error),
             };
             let pause = backoff(Duration::from_millis(10), attempt, Duration::from_millis(500));
+            open |= matches!(trouble, StoreError::Undetermined(_));
             if Instant::now() + pause >= deadline {
-                return Err(trouble);
+                return Err(if open { StoreError::Undetermined(trouble.to_string()) } else { trouble });
             }
             tokio::time::sleep(pause).await;
             attempt += 1;
@@ -84,10 +85,10 @@ impl Orders {
     }
 
     async fn last(&self, order: Uuid, deadline: Instant) -> Result<Last, StoreError> {
-        let Some(message) = self.store.last(&filter(order), deadline).await? else {
+        let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
             return Ok(Last::Nothing);
         };
-        if message.subject.starts_with("orders.fence.") {
+        if subject::is_fence(&message.subject) {
             return Ok(Last::Tombstone(message.sequence));
         }
         let stored: Order = serde_json::from_slice(&message.payload).map_err(|error| {
@@ -95,9 +96,4 @@ impl Orders {
         })?;
         Ok(Last::Order(stored.status(), message.sequence))
     }
-}
-
-/// Every entry of an order.
-fn filter(order: Uuid) -> String {
-    format!("orders.*.*.{order}")
 }

@@ -42,6 +42,14 @@ pub struct Horizon {
     pub floor: u64,
 }
 
+impl Horizon {
+    /// The further of two: it never comes back.
+    #[must_use]
+    pub fn later(self, other: Horizon) -> Horizon {
+        Horizon { before: self.before.max(other.before), floor: self.floor.max(other.floor) }
+    }
+}
+
 /// The state after the ledger's entries up to `sequence`.
 #[derive(Debug, Clone, Default)]
 pub struct Stock {
@@ -54,6 +62,7 @@ pub struct Stock {
     expiring: BTreeSet<(u64, Uuid)>,
     adjustments: HashMap<Box<str>, Adjusted>,
     horizon: Horizon,
+    last: Option<(Uuid, u64)>,
 }
 
 /// A change of stock that was made: enough to know it again.
@@ -79,6 +88,11 @@ impl Stock {
     /// The last entry that is in it; 0 for none.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The worker and batch of the last entry, where known.
+    pub fn last_entry(&self) -> Option<(Uuid, u64)> {
+        self.last
     }
 
     /// The level of a product; `None` for one that was never counted or adjusted.
@@ -111,9 +125,9 @@ impl Stock {
             .map(|name| (&**name, self.level(name).unwrap_or_default()))
     }
 
-    /// Orders whose reservation ended by `now` (unix ms) without an order, at most `limit`, the oldest first.
-    pub fn expired(&self, now: u64, limit: usize) -> Vec<Uuid> {
-        self.expiring.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, order)| *order).collect()
+    /// Orders whose reservation ended by `now` (unix ms) without an order, the oldest first.
+    pub fn expired(&self, now: u64) -> impl Iterator<Item = Uuid> {
+        self.expiring.iter().take_while(move |(at, _)| *at <= now).map(|(_, order)| *order)
     }
 
     /// How many reservations there are: `(all, those that may expire)`.
@@ -143,10 +157,16 @@ impl Stock {
         if sequence != self.sequence + 1 {
             return Err(wrong(format!("it follows {}", self.sequence)));
         }
+        if let (Some(known), Some(expected)) = (self.last, entry.previous)
+            && known != expected
+        {
+            return Err(wrong("its writer knew another entry before it".to_owned()));
+        }
         for fact in &entry.facts {
             self.take(fact, entry.at).map_err(wrong)?;
         }
         self.sequence = sequence;
+        self.last = Some((entry.worker, entry.batch));
         Ok(())
     }
 
@@ -188,7 +208,7 @@ impl Stock {
             Fact::Forgot(horizon) => {
                 self.reservations.retain(|_, reservation| !reservation.forgettable(*horizon));
                 self.adjustments.retain(|_, adjusted| adjusted.at > horizon.before);
-                self.horizon = *horizon;
+                self.horizon = self.horizon.later(*horizon);
             }
         }
         Ok(())
@@ -280,6 +300,7 @@ impl PartialEq for Stock {
             })
         };
         self.sequence == other.sequence
+            && self.last == other.last
             && self.horizon == other.horizon
             && self.expiring == other.expiring
             && self.adjustments == other.adjustments

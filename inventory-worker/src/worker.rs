@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use link::{Link, Streams};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,60 +26,70 @@ use crate::release::Releaser;
 /// The service that the health protocol knows besides the empty one.
 const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
 
+/// How often the worker looks how it is.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// A running worker.
 pub struct Worker {
     endpoints: Endpoints,
     ledger: Ledger,
+    link: Link,
     events: AbortOnDropHandle<()>,
     stop: CancellationToken,
+    /// Cancelled when a part of the worker ended that must not.
+    ended: CancellationToken,
     health: HealthReporter,
     health_addr: SocketAddr,
     drain_timeout: Duration,
-    _background: [AbortOnDropHandle<()>; 3],
+    _background: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Worker {
     /// Starts a worker; it answers requests when this returns.
     pub async fn start(config: Serve) -> anyhow::Result<Worker> {
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let watched = |work: BoxFuture<'static, ()>| watched(work, ended.clone());
         let (listener, health_addr) = bind(config.health_addr).await?;
         let (health, service) = tonic_health::server::health_reporter();
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        say(&health, false).await;
         let server = tonic::transport::Server::builder()
             .add_service(service)
             .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        let server = background(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the health port failed");
-            }
-        });
+        let server =
+            watched(server.map(|end| tracing::error!(?end, "the health port serves no more")).boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Link::connect(&config.nats.link, "inventory-worker requests").await?;
-        let (events, consumer, floor) = Events::open(&link, ledger.clone(), config.max_deliver).await?;
+        let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver).await?;
         let releaser = Releaser::new(ledger.clone(), Orders::new(link.clone()));
         let inventory = Inventory { ledger: ledger.clone(), releaser: releaser.clone(), ttl: config.ttl() };
-        let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory)).await;
+        let endpoints = Endpoints::serve(front.clone(), link.clone(), Arc::new(inventory)).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
 
-        let stop = CancellationToken::new();
-        let events = background(events.run(consumer, stop.clone()));
+        let events = watched(events.run(stop.clone()).boxed());
         let pause = Duration::from_millis(config.expiry_interval_ms);
-        let expiry = background(Expiry::new(link, ledger.clone(), releaser, floor.clone(), pause).run());
+        let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
-        let forget = background(forget::run(ledger.clone(), floor, horizon));
-        for service in ["", HEALTH_SERVICE] {
-            health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-        }
+        say(&health, true).await;
+        let look = look(health.clone(), [link.clone(), front], ledger.clone(), stop.clone());
+        let background = vec![
+            server,
+            watched(expiry.run().boxed()),
+            watched(forget::run(ledger.clone(), floor, horizon).boxed()),
+            AbortOnDropHandle::new(tokio::spawn(look)),
+        ];
         Ok(Worker {
             endpoints,
             ledger,
+            link,
             events,
             stop,
+            ended,
             health,
             health_addr,
             drain_timeout: Duration::from_secs(config.drain_timeout),
-            _background: [server, expiry, forget],
+            _background: background,
         })
     }
 
@@ -93,16 +105,14 @@ impl Worker {
 
     /// Stops taking work, finishes what was taken, within the limit.
     pub async fn drain(self) -> anyhow::Result<()> {
-        for service in ["", HEALTH_SERVICE] {
-            self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
-        }
         self.stop.cancel();
+        say(&self.health, false).await;
         let finish = async {
-            self.endpoints
-                .close()
-                .await
-                .map_err(|error| anyhow::anyhow!("the endpoints did not close: {error}"))?;
-            self.events.await.context("the consumer of ORDERS failed")
+            let (endpoints, events) = tokio::join!(self.endpoints.close(), self.events);
+            endpoints.map_err(|error| anyhow::anyhow!("the endpoints did not close: {error}"))?;
+            events.context("the consumer of ORDERS failed")?;
+            // The last replies and acknowledgements.
+            self.link.client().flush().await.context("the last replies were not sent")
         };
         tokio::time::timeout(self.drain_timeout, finish)
             .await
@@ -120,7 +130,11 @@ pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Link, Ledger)> {
 
 /// Serves until `shutdown`, or until the ledger cannot go on.
 pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let worker = Worker::start(config).await?;
+    tokio::pin!(shutdown);
+    let worker = tokio::select! {
+        worker = Worker::start(config) => worker?,
+        () = &mut shutdown => return Ok(()),
+    };
     let stock = {
         let stock = worker.ledger.stock();
         (stock.sequence(), stock.products(), stock.reservations().0)
@@ -133,15 +147,39 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
         reservations = stock.2,
         "ready"
     );
-    let ledger = worker.ledger.clone();
     tokio::select! {
         () = shutdown => {}
-        broken = ledger.broken() => anyhow::bail!("the ledger cannot go on: {broken}"),
+        broken = worker.ledger.broken() => anyhow::bail!("the ledger cannot go on: {broken}"),
+        () = worker.ended.cancelled() => anyhow::bail!("a part of the worker ended; the log says which"),
     }
     tracing::info!("draining");
     worker.drain().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says by the health protocol how the worker is: connected both ways, and its ledger ready.
+async fn look(health: HealthReporter, links: [Link; 2], ledger: Ledger, stop: CancellationToken) {
+    let mut said = true;
+    while !stop.is_cancelled() {
+        let serves = links.iter().all(Link::connected) && ledger.ready();
+        if serves != said {
+            tracing::info!(serves, "health");
+            say(&health, serves).await;
+            said = serves;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn say(health: &HealthReporter, serves: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    for service in ["", HEALTH_SERVICE] {
+        health.set_service_status(service, if serves { Serving } else { NotServing }).await;
+    }
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -152,6 +190,10 @@ async fn bind(addr: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-fn background(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(work))
+/// Work that goes on as long as the worker does: whoever waits on `ended` hears when it stops, also by a panic.
+fn watched(work: BoxFuture<'static, ()>, ended: CancellationToken) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let _guard = ended.drop_guard();
+        work.await;
+    }))
 }

@@ -23,7 +23,9 @@ pub fn of_request(trouble: &Trouble, subject: &str) -> Failure {
             .retry_after(RETRY),
         Trouble::Timeout => Failure::new(Reason::Timeout, format!("no answer from {subject} in time"))
             .delivered(Delivered::Unknown),
-        Trouble::TooLarge { size, limit } => too_large(*size, *limit),
+        Trouble::TooLarge { size, limit } => {
+            Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
+        }
         Trouble::Unsendable(error) => {
             tracing::error!(subject, %error, "a message could not be sent");
             Failure::new(Reason::Internal, "the message could not be sent").delivered(Delivered::No)
@@ -66,18 +68,13 @@ pub fn of_store(error: &StoreError) -> Failure {
                 },
             )
         }
-        StoreError::TooLarge { size, limit } => too_large(*size, *limit),
+        StoreError::TooLarge { size, limit } => {
+            Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
+        }
         StoreError::Unexpected(why) => {
             tracing::error!(why, "storage answered something unexpected");
             Failure::new(Reason::Internal, "the storage answered something unexpected")
                 .delivered(Delivered::Unknown)
         }
     }
-}
-
-fn too_large(size: usize, limit: usize) -> Failure {
-    Failure::new(Reason::PayloadTooLarge, format!("{size} bytes are over the limit of {limit}"))
-        .delivered(Delivered::No)
-        .with("size", size.to_string())
-        .with("limit", limit.to_string())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event};
 
 /// Where NATS is, and who we are there.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Options {
     /// NATS servers, separated by commas
     #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
@@ -38,6 +38,12 @@ pub struct Options {
     /// How long the first connection may take, in milliseconds
     #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
     pub nats_connect_timeout_ms: u64,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("url", &self.shown()).finish_non_exhaustive()
+    }
 }
 
 /// A text that is never printed.
@@ -99,6 +105,16 @@ impl Options {
         }
     }
 
+    /// The servers without the secrets that a URL may carry.
+    pub fn shown(&self) -> String {
+        let one = |url: &str| {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{host}")
+        };
+        self.url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+    }
+
     /// Connects; `name` is what the server shows for the connection.
     pub(crate) async fn connect(&self, name: &str) -> Result<Client, ConnectError> {
         let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
@@ -129,7 +145,7 @@ impl Options {
         options
             .connect(servers)
             .await
-            .map_err(|source| ConnectError::Unreachable { url: self.url.clone(), source })
+            .map_err(|source| ConnectError::Unreachable { url: self.shown(), source })
     }
 }
 
@@ -148,5 +164,17 @@ fn log(event: &Event) {
         }
         Event::Draining | Event::Closed => tracing::debug!(%event, "NATS"),
         other => tracing::warn!(event = %other, "NATS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_their_secrets() {
+        let options = Options::at("nats://ann:secret@one:4222, tls://token@two,three");
+        assert_eq!(options.shown(), "nats://one:4222,tls://two,nats://three");
+        assert!(!format!("{options:?}").contains("secret"));
     }
 }

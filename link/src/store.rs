@@ -19,7 +19,8 @@ const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// With replicas: another append under the same lock is in flight. Whether that one or any other was stored is open.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
 const NO_MESSAGE: u64 = 10037;
-const FULL: [u64; 5] = [10002, 10023, 10028, 10047, 10077];
+const STORE_FAILED: u64 = 10077;
+const FULL: [u64; 5] = [10002, 10023, 10028, 10047, STORE_FAILED];
 const TOO_LARGE: u64 = 10054;
 
 /// A stream.
@@ -148,7 +149,7 @@ impl Store {
             }
         }
         let ack = match self.link.request(subject, headers, payload, deadline).await {
-            Ok(reply) => answer::<Ack>(&reply.payload),
+            Ok(reply) => answer::<Ack>(&reply.payload)?.map_err(StoreError::from),
             Err(Trouble::Timeout) => Err(StoreError::Undetermined("no acknowledgement in time".to_owned())),
             Err(trouble) => Err(trouble.into()),
         };
@@ -179,7 +180,7 @@ impl Store {
     pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
         let reply = self.link.request(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
-        answer::<Info>(&reply.payload).map(|info| info.state)
+        answer::<Info>(&reply.payload)?.map(|info| info.state).map_err(of_read)
     }
 
     async fn message(
@@ -189,21 +190,17 @@ impl Store {
     ) -> Result<Option<StreamMessage>, StoreError> {
         let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream);
         let reply = self.link.request(subject, HeaderMap::new(), query.to_string().into(), deadline).await?;
-        match answer_or::<Found>(&reply.payload)? {
+        match answer::<Found>(&reply.payload)? {
             Ok(found) => StreamMessage::try_from(found.message)
                 .map(Some)
                 .map_err(|error| StoreError::Unexpected(error.to_string())),
             Err(error) if error.err_code == NO_MESSAGE => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(of_read(error)),
         }
     }
 }
 
-fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, StoreError> {
-    answer_or(payload)?.map_err(StoreError::from)
-}
-
-fn answer_or<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
+fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
     let reply: Reply<T> =
         serde_json::from_slice(payload).map_err(|error| StoreError::Unexpected(error.to_string()))?;
     match (reply.error, reply.value) {
@@ -213,17 +210,27 @@ fn answer_or<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>,
     }
 }
 
+/// A read has no outcome that could be open.
+fn of_read(error: ApiError) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Undetermined(why) => StoreError::Unavailable(why),
+        other => other,
+    }
+}
+
 impl From<ApiError> for StoreError {
     fn from(error: ApiError) -> StoreError {
+        let why = format!("{} ({})", error.description, error.err_code);
         match (error.err_code, error.code) {
             (WRONG_LAST_SEQUENCE, _) => StoreError::Conflict,
-            (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(error.description),
+            (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(why),
             (TOO_LARGE, _) => StoreError::TooLarge { size: 0, limit: 0 },
-            (code, _) if FULL.contains(&code) => StoreError::Full(error.description),
-            (_, 503 | 500 | 404) => {
-                StoreError::Unavailable(format!("{} ({})", error.description, error.err_code))
-            }
-            (code, _) => StoreError::Unexpected(format!("{} ({code})", error.description)),
+            // Also a leader that could not store what its followers have: only a limit says that nobody did.
+            (STORE_FAILED, _) if !error.description.contains("maximum") => StoreError::Undetermined(why),
+            (code, _) if FULL.contains(&code) => StoreError::Full(why),
+            (_, 503 | 404) => StoreError::Unavailable(why),
+            (_, 500) => StoreError::Undetermined(why),
+            _ => StoreError::Unexpected(why),
         }
     }
 }
@@ -238,5 +245,34 @@ impl From<Trouble> for StoreError {
             Trouble::TooLarge { size, limit } => StoreError::TooLarge { size, limit },
             Trouble::Unsendable(error) => StoreError::Unexpected(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_append(code: u64, err_code: u64, description: &str) -> StoreError {
+        let text = format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{description}"}}}}"#);
+        let reply = answer::<Ack>(text.as_bytes()).unwrap();
+        reply.map_err(StoreError::from).unwrap_err()
+    }
+
+    #[test]
+    fn an_answer_means_what_its_code_says() {
+        assert!(matches!(of_append(400, 10071, "wrong last sequence: 7"), StoreError::Conflict));
+        assert!(matches!(of_append(400, 10164, "wrong last sequence"), StoreError::Undetermined(_)));
+        assert!(matches!(of_append(503, 10008, "temporarily unavailable"), StoreError::Unavailable(_)));
+        assert!(matches!(of_append(503, 10077, "maximum bytes exceeded"), StoreError::Full(_)));
+        assert!(matches!(of_append(503, 10077, "raft: failed"), StoreError::Undetermined(_)));
+        assert!(matches!(of_append(500, 10047, "insufficient storage"), StoreError::Full(_)));
+        assert!(matches!(of_append(400, 10054, "message size exceeds maximum"), StoreError::TooLarge { .. }));
+        assert!(matches!(of_append(400, 10999, "something new"), StoreError::Unexpected(_)));
+    }
+
+    #[test]
+    fn an_acknowledgement_has_a_sequence() {
+        assert_eq!(answer::<Ack>(br#"{"stream":"ORDERS","seq":7}"#).unwrap().unwrap().seq, 7);
+        assert!(answer::<Ack>(b"{}").is_err() && answer::<Ack>(b"nonsense").is_err());
     }
 }

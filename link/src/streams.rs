@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
+use contract::subject;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
@@ -125,13 +126,13 @@ fn configs(replicas: usize) -> [Config; 4] {
         Config {
             description: Some("Orders: one event per change, the whole order in each".to_owned()),
             republish: Some(Republish {
-                source: "orders.event.*.*".to_owned(),
+                source: subject::EVENTS.to_owned(),
                 destination: "{{wildcard(1)}}".to_owned(),
                 headers_only: false,
             }),
             deny_delete: true,
             deny_purge: true,
-            ..base(ORDERS, &["orders.event.*.*", "orders.fence.expired.*"])
+            ..base(ORDERS, &[subject::EVENTS, subject::FENCES])
         },
         Config {
             description: Some("Stock: the ledger of facts".to_owned()),
@@ -189,35 +190,56 @@ fn known(name: &str) -> &'static str {
 
 /// Compares what correctness needs. Replicas, size limits on the server and descriptions are the operator's.
 fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
-    let republish = |config: &Config| {
-        config.republish.as_ref().map(|to| format!("{} to {}", to.source, to.destination)).unwrap_or_default()
-    };
-    let fields: [(&'static str, String, String); 13] = [
-        ("subjects", found.subjects.join(" "), needed.subjects.join(" ")),
-        ("retention", format!("{:?}", found.retention), format!("{:?}", needed.retention)),
-        ("discard", format!("{:?}", found.discard), format!("{:?}", needed.discard)),
-        ("storage", format!("{:?}", found.storage), format!("{:?}", needed.storage)),
-        ("max_age", format!("{:?}", found.max_age), format!("{:?}", needed.max_age)),
-        ("no_ack", found.no_ack.to_string(), needed.no_ack.to_string()),
-        ("sealed", found.sealed.to_string(), needed.sealed.to_string()),
-        ("deny_delete", found.deny_delete.to_string(), needed.deny_delete.to_string()),
-        ("deny_purge", found.deny_purge.to_string(), needed.deny_purge.to_string()),
-        ("allow_direct", found.allow_direct.to_string(), needed.allow_direct.to_string()),
-        ("allow_rollup_hdrs", found.allow_rollup.to_string(), needed.allow_rollup.to_string()),
-        ("republish", republish(found), republish(needed)),
-        (
-            "max_msgs_per_subject",
-            limit(found.max_messages_per_subject),
-            limit(needed.max_messages_per_subject),
-        ),
-    ];
-    match fields.into_iter().find(|(_, found, needed)| found != needed) {
+    let same = |(_, show): &Field| show(found) == show(needed);
+    match NEEDED.iter().find(|field| !same(field)) {
+        Some((field, show)) => Err(Unfit::Differs {
+            stream: needed.name.clone(),
+            field,
+            found: show(found),
+            needed: show(needed),
+        }),
+        None if found.metadata.get(IDENTITY).is_none_or(String::is_empty) => Err(Unfit::Differs {
+            stream: needed.name.clone(),
+            field: "metadata",
+            found: format!("no {IDENTITY}"),
+            needed: format!("{IDENTITY} with a value of its own, by which tokens know the stream"),
+        }),
         None => Ok(()),
-        Some((field, is, must)) => {
-            Err(Unfit::Differs { stream: needed.name.clone(), field, found: is, needed: must })
-        }
     }
 }
+
+/// A field's name, and how to show its value.
+type Field = (&'static str, fn(&Config) -> String);
+
+/// What correctness needs, by the field's name on the server.
+const NEEDED: &[Field] = &[
+    ("subjects", |config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort_unstable();
+        subjects.join(" ")
+    }),
+    ("retention", |config| format!("{:?}", config.retention)),
+    ("discard", |config| format!("{:?}", config.discard)),
+    ("storage", |config| format!("{:?}", config.storage)),
+    ("max_age", |config| format!("{:?}", config.max_age)),
+    ("max_msgs", |config| limit(config.max_messages)),
+    ("max_msgs_per_subject", |config| limit(config.max_messages_per_subject)),
+    ("no_ack", |config| config.no_ack.to_string()),
+    ("sealed", |config| config.sealed.to_string()),
+    ("deny_delete", |config| config.deny_delete.to_string()),
+    ("deny_purge", |config| config.deny_purge.to_string()),
+    ("allow_direct", |config| config.allow_direct.to_string()),
+    ("allow_rollup_hdrs", |config| config.allow_rollup.to_string()),
+    ("republish", |config| {
+        let to = config.republish.as_ref();
+        to.map(|to| format!("{} to {}, headers only: {}", to.source, to.destination, to.headers_only))
+            .unwrap_or_default()
+    }),
+    ("mirror", |config| config.mirror.as_ref().map(|mirror| mirror.name.clone()).unwrap_or_default()),
+    ("sources", |config| config.sources.as_ref().map_or(0, Vec::len).to_string()),
+    ("subject_transform", |config| config.subject_transform.is_some().to_string()),
+    ("allow_msg_ttl", |config| config.allow_message_ttl.to_string()),
+];
 
 /// The server writes "no limit" as -1, the library as 0.
 fn limit(messages: i64) -> String {

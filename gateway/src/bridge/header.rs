@@ -24,7 +24,8 @@ pub(super) fn of(route: &Route, call: &Call, left: Duration) -> HeaderMap {
     headers
 }
 
-fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+/// Adds a header, unless the value cannot be one.
+pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     match value.parse::<HeaderValue>() {
         Ok(value) => headers.insert(HeaderName::from_static(name), value),
         Err(_) => tracing::warn!(name, "a value that cannot be a header was left out"),

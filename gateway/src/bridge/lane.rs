@@ -66,12 +66,18 @@ impl Lanes {
 
 impl Lane {
     fn new(route: &Route, limits: &Limits) -> Lane {
+        let nest = route.json && limits.nest.iter().any(|subject| subject == route.subject);
+        let pulse = Pulse::default();
+        if nest {
+            // No survey finds it, so it is taken to be there until calls say otherwise.
+            pulse.beat();
+        }
         Lane {
             places: Semaphore::new(limits.in_flight),
             limit: limits.in_flight,
-            nest: route.json && limits.nest.iter().any(|subject| subject == route.subject),
+            nest,
             budget: Budget::new(),
-            pulse: Pulse::default(),
+            pulse,
             violations: AtomicU64::new(0),
         }
     }
@@ -93,8 +99,8 @@ impl Lane {
         self.violations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether the service behind is NestJS.
-    pub(super) fn nest(&self) -> bool {
+    /// Whether the service behind is NestJS: it answers no survey.
+    pub fn nest(&self) -> bool {
         self.nest
     }
 

@@ -50,6 +50,14 @@ impl Pulse {
         self.calm.store(false, Ordering::Relaxed);
     }
 
+    /// Forgets misses that are older than this, where only calls find out: as long as it is dead, none may come.
+    pub fn forgive(&self, now: Instant, after: Duration) {
+        let last = self.state().last_miss;
+        if last.is_some_and(|last| now.saturating_duration_since(last) >= after) {
+            self.beat();
+        }
+    }
+
     /// Whether somebody answers.
     pub fn alive(&self) -> bool {
         self.state().alive
@@ -95,6 +103,18 @@ mod tests {
         let (pulse, start) = (Pulse::default(), Instant::now());
         pulse.beat();
         (0..1_000).for_each(|micros| pulse.miss(start + Duration::from_micros(micros)));
+        assert!(pulse.alive());
+    }
+
+    #[test]
+    fn old_misses_can_be_forgiven() {
+        let (pulse, start) = (Pulse::default(), Instant::now());
+        pulse.beat();
+        pulse.miss(start);
+        pulse.miss(start + APART);
+        pulse.forgive(start + APART * 2, APART * 4);
+        assert!(!pulse.alive());
+        pulse.forgive(start + APART * 5, APART * 4);
         assert!(pulse.alive());
     }
 }

@@ -4,21 +4,44 @@ use async_nats::Message;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
 use contract::failure::Code;
-use contract::{Delivered, Failure, Route, header};
+use contract::{Delivered, Failure, Route, header, nest};
 
 use super::Setback;
 
-/// The reply's payload, or the refusal of the service behind.
-pub(super) fn read(route: &Route, message: Message) -> Result<Bytes, Setback> {
+/// What came back.
+pub(super) enum Reply {
+    /// The reply's payload.
+    Answer(Bytes),
+    /// The word of the service behind against it.
+    Refusal(Setback),
+    /// Nothing that a service of this kind says.
+    Nonsense,
+}
+
+/// Reads a reply; that of a NestJS service is in its envelope, with or without the headers of a refusal.
+pub(super) fn read(route: &Route, nest: bool, message: Message) -> Reply {
+    let opened = if nest { nest::answer(&message.payload) } else { None };
+    match opened {
+        Some(Ok(payload)) => return Reply::Answer(payload.into()),
+        Some(Err(failure)) => return refused(route, failure),
+        None => {}
+    }
     let text = |name| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
-    let Some(number) = text(header::SERVICE_ERROR_CODE) else {
-        return Ok(message.payload);
-    };
-    let words = text(header::SERVICE_ERROR).unwrap_or_default();
-    // A number that is none is still a refusal: 500.
-    let failure = Failure::from_service(number.parse().unwrap_or(500), words, &message.payload);
+    match text(header::SERVICE_ERROR_CODE) {
+        Some(number) => {
+            let words = text(header::SERVICE_ERROR).unwrap_or_default();
+            // A number that is none is still a refusal: 500.
+            refused(route, Failure::from_service(number.parse().unwrap_or(500), words, &message.payload))
+        }
+        None if nest => Reply::Nonsense,
+        None => Reply::Answer(message.payload),
+    }
+}
+
+/// A refusal is final, unless the service is away and a repeat does no harm.
+fn refused(route: &Route, failure: Failure) -> Reply {
     let harmless = route.repeatable || delivered(&failure) == Some(Delivered::No.name());
-    Err(Setback { again: failure.code == Code::Unavailable && harmless, failure })
+    Reply::Refusal(Setback { again: failure.code == Code::Unavailable && harmless, failure })
 }
 
 /// What the failure says about `delivered`.
@@ -34,20 +57,34 @@ mod tests {
 
     use super::*;
 
-    fn refused(number: &str, body: Vec<u8>, repeatable: bool) -> Setback {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::SERVICE_ERROR_CODE, number);
-        headers.insert(header::SERVICE_ERROR, "no");
-        let message = Message {
+    fn message(headers: Option<HeaderMap>, body: Vec<u8>) -> Message {
+        Message {
             subject: "reply".into(),
             reply: None,
             payload: body.into(),
-            headers: Some(headers),
+            headers,
             status: None,
             description: None,
             length: 0,
-        };
-        read(&Route { repeatable, ..*ALL[0] }, message).err().unwrap()
+        }
+    }
+
+    fn refusal(number: &str) -> Option<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SERVICE_ERROR_CODE, number);
+        headers.insert(header::SERVICE_ERROR, "no");
+        Some(headers)
+    }
+
+    fn setback(nest: bool, repeatable: bool, message: Message) -> Setback {
+        match read(&Route { repeatable, ..*ALL[0] }, nest, message) {
+            Reply::Refusal(setback) => setback,
+            Reply::Answer(_) | Reply::Nonsense => panic!("no refusal"),
+        }
+    }
+
+    fn refused(number: &str, body: Vec<u8>, repeatable: bool) -> Setback {
+        setback(false, repeatable, message(refusal(number), body))
     }
 
     #[test]
@@ -68,5 +105,24 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_a_refusal_all_the_same() {
         assert_eq!(refused("soon", Vec::new(), true).failure.code, Code::Internal);
+    }
+
+    #[test]
+    fn of_a_nest_service_the_envelope_is_opened_first() {
+        let request = nest::call("x", b"{}").unwrap();
+        let away = Failure::new(Reason::StorageUnavailable, "away");
+        let enveloped = nest::reply(&request, &Err(away)).unwrap();
+        let away = setback(true, true, message(refusal("503"), enveloped));
+        assert!(away.failure.is(Reason::StorageUnavailable) && away.again, "{}", away.failure);
+        let plain = setback(true, true, message(refusal("404"), Vec::new()));
+        assert_eq!(plain.failure.code, Code::NotFound);
+        let exception = br#"{"id":"1","err":"sold out","isDisposed":true}"#;
+        let exception = setback(true, true, message(None, exception.to_vec()));
+        assert!(exception.failure.message == "sold out" && !exception.again);
+        assert!(matches!(read(ALL[0], true, message(None, b"[]".to_vec())), Reply::Nonsense));
+        let answer = nest::reply(&request, &Ok(b"[1]".to_vec())).unwrap();
+        assert!(
+            matches!(read(ALL[0], true, message(None, answer)), Reply::Answer(payload) if payload == "[1]")
+        );
     }
 }

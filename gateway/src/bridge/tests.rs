@@ -4,6 +4,7 @@ use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::{Client, HeaderMap, Message};
+use contract::failure::Detail;
 use contract::{header, route};
 use futures_util::StreamExt;
 
@@ -188,6 +189,9 @@ async fn one_call_too_many_is_turned_away_at_once() {
         tokio::task::yield_now().await;
     }
     let start = Instant::now();
+    // Nothing is decoded for it, either.
+    let garbage = bench.bridge.pass(bench.route, &[0xff], &within(5_000, Limit::Budget)).await.unwrap_err();
+    assert!(garbage.is(Reason::Overloaded), "{garbage}");
     let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_millis(100), "{failure}");
     assert!(failure.details.iter().any(|detail| matches!(detail, Detail::Retry(_))));

@@ -2,43 +2,44 @@
 //! library get a reason. Must never look into a message.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use contract::Delivered;
-use http_body::{Frame, SizeHint};
+use contract::{Delivered, Failure};
 use tokio::time::timeout_at;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::accept::last_moment;
+use super::body::{Counted, Heard, Whole};
 use super::explain::explained;
+use super::parting::Parting;
 use super::status;
 
-/// Puts calls of a service in an envelope, and counts them in a tracker.
+/// Its streams are open for as long as a client likes, and hold nothing that anybody could lose.
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// Puts calls of a service in an envelope, and counts them for the end.
 #[derive(Clone)]
-pub(super) struct Envelope(pub(super) TaskTracker);
+pub(super) struct Envelope(pub(super) Arc<Parting>);
 
 impl<S> Layer<S> for Envelope {
     type Service = Enveloped<S>;
 
     fn layer(&self, service: S) -> Enveloped<S> {
-        Enveloped { service, tracker: self.0.clone() }
+        Enveloped { service, parting: self.0.clone() }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Enveloped<S> {
     service: S,
-    tracker: TaskTracker,
+    parting: Arc<Parting>,
 }
 
 impl<S, Q> Service<http::Request<Q>> for Enveloped<S>
 where
-    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+    S: Service<http::Request<Heard<Q>>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Counted>;
@@ -50,82 +51,99 @@ where
     }
 
     fn call(&mut self, request: http::Request<Q>) -> Self::Future {
-        let token = self.tracker.token();
+        let parting = self.parting.clone();
+        let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
         let last = last_moment(request.headers());
-        let answer = self.service.call(request);
+        let whole = Whole::default();
+        let heard = |body| Heard { body, whole: whole.clone() };
+        let answer = self.service.call(request.map(heard));
         Box::pin(async move {
-            // Handlers keep their own, shorter time. This one is for those that wait for the rest of a request.
-            let response = match timeout_at(last.deadline, answer).await {
-                Ok(answer) => explained(answer?),
-                Err(_) => status(last.late(Delivered::Unknown)).into_http(),
+            let response = tokio::select! {
+                biased;
+                // Handlers keep their own, shorter time. This one is for those that wait for the rest of a request.
+                answer = timeout_at(last.deadline, answer) => match answer {
+                    Ok(answer) => explained(answer?),
+                    Err(_) => status(last.late(Delivered::Unknown)).into_http(),
+                },
+                refusal = cut_short(&parting, &whole) => status(refusal).into_http(),
             };
+            let token = place.as_ref().map(|_| parting.answer());
             Ok(response.map(|body| Counted { body, _token: token }))
         })
     }
 }
 
-/// A body that is counted until it is dropped.
-pub(super) struct Counted {
-    body: Body,
-    _token: TaskTrackerToken,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+/// Ends a request that does not come whole in time. One that has is left to its handler.
+async fn cut_short(parting: &Parting, whole: &Whole) -> Failure {
+    let refusal = parting.hurried().await;
+    if whole.get() {
+        std::future::pending().await
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    refusal
 }
 
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
-    use tonic::Code;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+    use tonic::{Code, Status};
 
     use super::*;
 
-    /// Never answers.
+    /// Never answers, and keeps the request.
     struct Silence;
 
-    impl Service<http::Request<()>> for Silence {
+    impl<B: Send + 'static> Service<http::Request<B>> for Silence {
         type Response = http::Response<Body>;
         type Error = Infallible;
-        type Future = std::future::Pending<Result<http::Response<Body>, Infallible>>;
+        type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
-        fn call(&mut self, _: http::Request<()>) -> Self::Future {
-            std::future::pending()
+        fn call(&mut self, request: http::Request<B>) -> Self::Future {
+            Box::pin(async move {
+                let _request = request;
+                std::future::pending().await
+            })
         }
+    }
+
+    fn code(response: &http::Response<Counted>) -> Code {
+        Status::from_header_map(response.headers()).unwrap().code()
     }
 
     #[tokio::test]
     async fn a_deadline_that_passed_is_said_to_have_passed_however_short_it_was() {
         let tracker = TaskTracker::new();
-        let mut service = Envelope(tracker.clone()).layer(Silence);
+        let mut service = Envelope(Arc::new(Parting::new(tracker.clone()))).layer(Silence);
         for timeout in ["1n", "1u", "1m", "3m", "20m"] {
             let request = http::Request::builder().header("grpc-timeout", timeout).body(()).unwrap();
-            let response = service.call(request).await.unwrap();
-            let status = Status::from_header_map(response.headers()).unwrap();
-            assert_eq!(status.code(), Code::DeadlineExceeded, "{timeout}");
+            let answer = service.call(request);
             assert_eq!(tracker.len(), 1);
+            assert_eq!(code(&answer.await.unwrap()), Code::DeadlineExceeded, "{timeout}");
         }
         assert!(tracker.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_come_whole_is_turned_away_at_the_end_and_reflection_is_not_counted() {
+        let (tracker, drain) = (TaskTracker::new(), CancellationToken::new());
+        let parting = Arc::new(Parting::new(tracker.clone()));
+        let mut service = Envelope(parting.clone()).layer(Silence);
+        let path = format!("{REFLECTION}v1.ServerReflection/ServerReflectionInfo");
+        let _reflection = service.call(http::Request::builder().uri(path).body(()).unwrap());
+        assert!(tracker.is_empty());
+        let half = service.call(http::Request::new(()));
+        drain.cancel();
+        let over = parting.over(&drain);
+        let (answer, ()) =
+            tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(half, over) }).await.unwrap();
+        assert_eq!(code(&answer.unwrap()), Code::Unavailable);
     }
 }

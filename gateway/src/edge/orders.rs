@@ -69,8 +69,8 @@ impl OrderService for OrderApi {
         request: Request<pb::WatchOrdersRequest>,
     ) -> Result<Response<Self::WatchOrdersStream>, Status> {
         let call = call_of(&request, BUDGET);
-        let (whose, from) = self.orders.follow(request.into_inner(), call).await.map_err(status)?;
-        let changes = self.feed.watch(whose, from).map_err(status)?;
+        let (whose, from, place) = self.orders.follow(request.into_inner(), call).await.map_err(status)?;
+        let changes = self.feed.watch(whose, from, place).map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map_err(status)))))
     }
 }

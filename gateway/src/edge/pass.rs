@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::Request as HttpRequest;
 use bytes::{Buf, BufMut, Bytes};
-use contract::{Delivered, Failure, Reason, Route};
+use contract::{Delivered, Failure, Route};
 use http::Response as HttpResponse;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -73,18 +73,12 @@ impl UnaryService<Bytes> for Pass {
         Box::pin(async move {
             let reply = bridge.pass(route, request.get_ref(), &call).await.map_err(status)?;
             if reply.len() > sizes.reply {
-                return Err(status(too_large(reply.len(), sizes.reply)));
+                let failure = Failure::too_large("the reply", reply.len(), sizes.reply);
+                return Err(status(failure.delivered(Delivered::Yes)));
             }
             Ok(Response::new(Bytes::from(reply)))
         })
     }
-}
-
-fn too_large(size: usize, limit: usize) -> Failure {
-    Failure::new(Reason::PayloadTooLarge, format!("the reply has {size} bytes, over the limit of {limit}"))
-        .delivered(Delivered::Yes)
-        .with("size", size.to_string())
-        .with("limit", limit.to_string())
 }
 
 /// A codec that leaves messages as they are.

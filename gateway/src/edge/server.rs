@@ -1,6 +1,7 @@
 //! The gRPC server of one thread: which services there are, and the limits of HTTP/2. Must never know what they do.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
@@ -16,14 +17,13 @@ use super::board::Board;
 use super::envelope::Envelope;
 use super::health::Checkup;
 use super::incoming::connections;
+use super::parting::Parting;
 use super::pass::Pass;
 use crate::bridge::Bridge;
 
 /// Clients that answer no ping are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After the last answer: for bytes that are on their way, and calls that crossed our goodbye.
-const FLUSH: Duration = Duration::from_secs(1);
 
 /// What the server answers with.
 pub struct Api<O> {
@@ -67,10 +67,10 @@ pub async fn serve(
     limits: Limits,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
-    let tasks = api.bridge.tasks().clone();
+    let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let serving = Server::builder()
-        .layer(Envelope(tasks.clone()))
+        .layer(Envelope(parting.clone()))
         .max_concurrent_streams(limits.streams)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -79,18 +79,14 @@ pub async fn serve(
             connections(listener),
             drain.clone().cancelled_owned(),
         );
-    let mut serving = std::pin::pin!(serving);
-    let mut closed = tokio::select! {
-        ended = &mut serving => ended.map(|()| true)?,
-        () = drain.cancelled() => false,
-    };
-    tasks.close();
-    tasks.wait().await;
-    // Connections of clients that say nothing stay open; they do not matter once every call is answered.
-    while !closed {
-        closed = tokio::time::timeout(FLUSH, &mut serving).await.is_ok() || tasks.is_empty();
-        tasks.wait().await;
+    // It has to go on while calls are finished: it is what says goodbye to clients, and lets no new ones in.
+    tokio::select! {
+        ended = serving => ended?,
+        // Connections of clients that say nothing stay open; they do not matter once every call is answered.
+        () = parting.over(&drain) => {}
     }
+    // A caller may have left its call behind.
+    parting.worked().await;
     Ok(())
 }
 

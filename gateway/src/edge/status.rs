@@ -13,24 +13,34 @@ use tonic_types::{ErrorDetails, StatusExt};
 const HEADERS: usize = 7_000;
 /// Bytes of a message; ours are far shorter, those of other services may not be.
 const MESSAGE: usize = 1_024;
+/// Bytes of a message when little else fits.
+const MESSAGE_LEAST: usize = 256;
 /// Bytes of a reason or a domain.
 const NAME: usize = 128;
+/// Bytes of any other text.
+const TEXT: usize = 256;
+/// Entries of a list; of the usual ones hardly so many fit.
+const ENTRIES: usize = 256;
+/// Metadata that clients go on with, whatever else has to be left out.
+const KEPT: [&str; 4] = ["delivered", "order_id", "request_id", "resume_token"];
 
 /// The status of a failure.
 pub fn status(mut failure: Failure) -> Status {
     cap(&mut failure.message, MESSAGE);
     failure.reason = short(failure.reason);
     failure.domain = short(failure.domain);
-    let all = entries(&failure);
-    let whole = build(&failure, all);
+    failure.metadata.values_mut().for_each(|value| cap(value, TEXT));
+    let most = entries(&failure).min(ENTRIES);
+    let whole = build(&failure, most);
     if size(&whole) <= HEADERS {
         return whole;
     }
     if size(&build(&failure, 0)) > HEADERS {
         tracing::warn!(%failure, "the metadata of a failure is too large, and was left out");
-        failure.metadata.retain(|key, _| key == "delivered");
+        failure.metadata.retain(|key, _| KEPT.contains(&key.as_str()));
+        cap(&mut failure.message, MESSAGE_LEAST);
     }
-    let counts: Vec<usize> = (1..=all).collect();
+    let counts: Vec<usize> = (1..=most).collect();
     let kept = counts.partition_point(|count| size(&build(&failure, *count)) <= HEADERS);
     build(&failure, kept)
 }
@@ -58,28 +68,31 @@ fn add(details: &mut ErrorDetails, detail: &Detail, room: &mut usize) {
     match detail {
         Detail::BadRequest(faults) => {
             for fault in faults.iter().take(*room) {
-                details.add_bad_request_violation(fault.field.as_str(), fault.description.as_str());
+                details.add_bad_request_violation(clip(&fault.field), clip(&fault.description));
             }
             *room = room.saturating_sub(faults.len());
         }
         Detail::Precondition(violations) => {
             for violation in violations.iter().take(*room) {
                 details.add_precondition_failure_violation(
-                    violation.kind.as_str(),
-                    violation.subject.as_str(),
-                    violation.description.as_str(),
+                    clip(&violation.kind),
+                    clip(&violation.subject),
+                    clip(&violation.description),
                 );
             }
             *room = room.saturating_sub(violations.len());
         }
         Detail::Resource { kind, name } => {
-            details.set_resource_info(kind.as_str(), name.as_str(), "", "");
+            details.set_resource_info(clip(kind), clip(name), "", "");
         }
         Detail::Retry(delay) => {
             details.set_retry_info(Some(*delay));
         }
         Detail::Quota { subject, description } => {
-            details.add_quota_failure_violation(subject.as_str(), description.as_str());
+            if *room > 0 {
+                details.add_quota_failure_violation(clip(subject), clip(description));
+            }
+            *room = room.saturating_sub(1);
         }
     }
 }
@@ -89,7 +102,8 @@ fn entries(failure: &Failure) -> usize {
     let count = |detail: &Detail| match detail {
         Detail::BadRequest(faults) => faults.len(),
         Detail::Precondition(violations) => violations.len(),
-        Detail::Resource { .. } | Detail::Retry(_) | Detail::Quota { .. } => 0,
+        Detail::Quota { .. } => 1,
+        Detail::Resource { .. } | Detail::Retry(_) => 0,
     };
     failure.details.iter().map(count).sum()
 }
@@ -101,12 +115,18 @@ fn size(status: &Status) -> usize {
     message + status.details().len().div_ceil(3) * 4
 }
 
-/// Cuts a text at a character's border.
+/// The beginning of a text, cut at a character's border.
+fn begin(text: &str, limit: usize) -> &str {
+    let border = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..border.unwrap_or(0)]
+}
+
 fn cap(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let border = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(border);
-    }
+    text.truncate(begin(text, limit).len());
+}
+
+fn clip(text: &str) -> &str {
+    begin(text, TEXT)
 }
 
 fn short(text: Cow<'static, str>) -> Cow<'static, str> {
@@ -179,6 +199,36 @@ mod tests {
         failure.reason = Cow::Owned("R".repeat(100_000));
         let status = status(failure.delivered(Delivered::Yes));
         assert!(size(&status) <= HEADERS);
-        assert_eq!(status.get_error_details().error_info().unwrap().metadata.len(), 1);
+        assert_eq!(status.get_error_details().error_info().unwrap().metadata["dump"].len(), TEXT);
+    }
+
+    #[test]
+    fn every_text_is_cut_and_what_clients_go_on_with_stays() {
+        let long = "ü".repeat(500_000);
+        let named = |name: &str| Detail::Resource { kind: "service".into(), name: name.into() };
+        let quota = Detail::Quota { subject: long.clone(), description: long.clone() };
+        let mut failure = Failure::not_found("service", &long).detail(named(&long)).with("dump", &long);
+        failure.details.extend(std::iter::repeat_n(quota, 50));
+        failure.metadata.extend((0..50).map(|n| (format!("more-{n}"), long.clone())));
+        for key in ["order_id", "request_id", "resume_token"] {
+            failure = failure.with(key, key);
+        }
+        let status = status(failure);
+        let details = status.get_error_details();
+        assert!(size(&status) <= HEADERS, "{} bytes", size(&status));
+        assert_eq!(details.resource_info().unwrap().resource_name.len(), TEXT);
+        let metadata = &details.error_info().unwrap().metadata;
+        for key in ["order_id", "request_id", "resume_token"] {
+            assert_eq!(metadata[key], key);
+        }
+        assert_eq!(metadata["delivered"], "yes");
+    }
+
+    #[test]
+    fn of_very_many_violations_a_bounded_number_is_looked_at() {
+        let faults = std::iter::repeat_n(Fault::new("a", "b"), 1_000_000).collect();
+        let details = status(Failure::invalid(faults)).get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations.len(), ENTRIES);
+        assert_eq!(details.error_info().unwrap().metadata["omitted"], (1_000_000 - ENTRIES).to_string());
     }
 }

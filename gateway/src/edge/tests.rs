@@ -4,6 +4,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::ready;
+use futures_util::stream::{once, pending};
 use link::Link;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
@@ -15,7 +18,7 @@ use tonic_types::StatusExt;
 
 use super::pass::Raw;
 use crate::Gateway;
-use crate::config::Serve;
+use crate::config::{Limits, Serve};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
@@ -48,7 +51,7 @@ async fn whatever_a_client_sends_the_error_says_what_was_wrong() {
     let nats = nats().await;
     let (_gateway, channel) = gateway(&nats).await;
     let garbage = Bytes::from_static(&[0xff; 9]);
-    let large = Bytes::from(vec![0; (4 << 20) + 1]);
+    let large = Bytes::from(vec![0; Limits::default().max_request_bytes + 1]);
     let cases = [
         ("/orders.v1.OrderService/Nothing", Bytes::new(), Code::Unimplemented, "UNKNOWN_RPC"),
         ("/nothing.v1.Nothing/Nothing", Bytes::new(), Code::Unimplemented, "UNKNOWN_RPC"),
@@ -109,6 +112,33 @@ async fn a_drain_is_over_although_a_silent_peer_stays() {
     assert_eq!(watches[1].message().await.unwrap().unwrap().status, ServingStatus::ServiceUnknown as i32);
     assert!(watches[1].message().await.unwrap().is_none());
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_the_rest_of_a_request() {
+    let nats = nats().await;
+    let (gateway, channel) = gateway(&nats).await;
+    let mut calls = Vec::new();
+    for path in [CREATE, CHECK] {
+        // Whole, but for the end.
+        let start = Request::new(once(ready(Bytes::new())).chain(pending()));
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let call = tokio::spawn(async move {
+            let answer: Result<tonic::Response<Bytes>, _> = grpc.client_streaming(start, path, Raw).await;
+            answer.unwrap_err()
+        });
+        calls.push(call);
+    }
+    // An answered call on the same connection says that the server has what was sent before.
+    call(&channel, CHECK, Request::new(Bytes::new())).await.unwrap_err();
+    let start = Instant::now();
+    gateway.drain().await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    for call in calls {
+        assert_eq!(said(&call.await.unwrap()), (Code::Unavailable, "DRAINING".to_owned()));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use async_nats::{Message, StatusCode};
 /// An entry of the stream.
 pub(super) struct Entry {
     pub(super) sequence: u64,
-    pub(super) message: Message,
+    /// None where the record has lost it.
+    pub(super) message: Option<Message>,
 }
 
 /// Why a consumer is of no more use. What is lost with it is read again by the next one.
@@ -67,7 +68,7 @@ impl Credit {
                 // A smaller one was read before: the server may begin early.
                 if sequence == *next {
                     *next += 1;
-                    entries.push(Entry { sequence, message });
+                    entries.push(Entry { sequence, message: Some(message) });
                 }
                 Ok(())
             }

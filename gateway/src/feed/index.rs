@@ -116,9 +116,7 @@ impl Index {
     /// The slots of a customer, or all, from newest to oldest.
     fn walk(&self, customer: Option<&str>, before: Option<u64>) -> impl Iterator<Item = &Slot> {
         let begin = match (customer, before) {
-            (Some(customer), None) => {
-                self.newest.get(&self.hasher.hash_one(customer)).copied().unwrap_or(END)
-            }
+            (Some(customer), None) => self.newest(customer),
             (Some(customer), Some(before)) => self.behind(customer, before),
             (None, None) => below(self.slots.len()),
             (None, Some(before)) => below(self.slots.partition_point(|slot| slot.created < before)),
@@ -126,22 +124,31 @@ impl Index {
         let chained = customer.is_some();
         let mut place = begin;
         std::iter::from_fn(move || {
-            let slot = self.slots.get(usize::try_from(place).ok()?)?;
+            let slot = self.slot(place)?;
             place = if chained { slot.older } else { place.checked_sub(1).unwrap_or(END) };
             Some(slot)
         })
     }
 
+    fn slot(&self, place: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(place).ok()?)
+    }
+
+    fn newest(&self, customer: &str) -> u32 {
+        self.newest.get(&self.hasher.hash_one(customer)).copied().unwrap_or(END)
+    }
+
     /// The customer's next order behind a position, which is one of the same customer's.
     fn behind(&self, customer: &str, position: u64) -> u32 {
-        match self.slots.binary_search_by_key(&position, |slot| slot.created) {
-            Ok(place) => self.slots[place].older,
-            // No token of ours says so; nothing is behind it.
-            Err(_) => {
-                tracing::warn!(customer, position, "a position between orders");
-                END
-            }
+        if let Ok(place) = self.slots.binary_search_by_key(&position, |slot| slot.created) {
+            return self.slots[place].older;
         }
+        // The record has lost that order since the token was made: the long way.
+        let mut place = self.newest(customer);
+        while let Some(slot) = self.slot(place).filter(|slot| slot.created > position) {
+            place = slot.older;
+        }
+        place
     }
 }
 
@@ -264,6 +271,18 @@ mod tests {
         assert_eq!(index.apply(7, None), Err(Hole));
         assert_eq!(index.apply(8, None), Ok(()));
         assert_eq!(index.applied(), 8);
+    }
+
+    #[test]
+    fn a_page_goes_on_from_an_order_that_the_record_has_lost_since() {
+        let (index, _) = play(&[Act::Place(1), Act::Place(2), Act::Other, Act::Place(1)]);
+        for customer in [None, Some("c1")] {
+            let filter = Filter { customer, statuses: &[] };
+            assert_eq!(
+                index.page(&filter, Some(3), 1).orders[..],
+                [(2, 2), (1, 1)][usize::from(customer.is_some())..][..1]
+            );
+        }
     }
 
     #[test]

@@ -77,15 +77,17 @@ impl Shared {
     }
 }
 
-/// The change that an entry is; none for a tombstone, and for what nobody can read.
+/// The change that an entry is; none for a tombstone, and for what is lost or nobody can read.
 pub(super) fn event(entry: &Entry) -> Option<Event> {
-    mark(entry).map(|mark| Event::new(entry.sequence, mark, &entry.message.payload))
+    let payload = &entry.message.as_ref()?.payload;
+    mark(entry).map(|mark| Event::new(entry.sequence, mark, payload))
 }
 
 fn mark(entry: &Entry) -> Option<Mark> {
-    let headers = entry.message.headers.as_ref();
+    let message = entry.message.as_ref()?;
+    let headers = message.headers.as_ref();
     let header = |name| headers?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
-    let stored = Stored { subject: &entry.message.subject, sequence: entry.sequence, header };
+    let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
     stored.mark().unwrap_or_else(|error| {
         tracing::error!(%error, "an entry was left out of lists and watches");
         None

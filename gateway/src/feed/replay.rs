@@ -40,8 +40,8 @@ pub(super) fn start(
     runtime.spawn(async move {
         let mut tail = Tail::new(shared.link.clone(), Shape::Whole, cursor + 1);
         read(&shared, &whose, cursor, &mut tail, &sender).await;
-        tail.close().await;
         drop(place);
+        tail.close().await;
     });
     news
 }

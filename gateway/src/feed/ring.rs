@@ -13,8 +13,11 @@ use crate::order::request::Whose;
 
 /// Entries that one look goes through, at the most: some microseconds.
 const SCAN: u64 = 1_024;
-/// Bytes that an event takes besides its payload and customer, roughly.
-const OVERHEAD: usize = 200;
+/// Bytes that an event takes besides itself and its texts, roughly.
+const OVERHEAD: usize = 64;
+/// Bytes that an order takes once it is read, per byte of its payload, at the most: the texts of the payload's JSON
+/// in allocations of their own, without its names.
+const READ: usize = 3;
 
 /// A change of an order.
 #[derive(Debug)]
@@ -88,7 +91,8 @@ impl Event {
     }
 
     fn bytes(&self) -> usize {
-        OVERHEAD + self.mark.customer.len() + self.payload.len()
+        // Counted with the order from the beginning, as nobody counts again when it is read.
+        OVERHEAD + size_of::<Event>() + self.mark.customer.len() + (1 + READ) * self.payload.len()
     }
 }
 
@@ -106,16 +110,20 @@ impl Ring {
 
     /// Adds the next entries, and wakes the readers once.
     pub(super) fn push(&self, events: impl IntoIterator<Item = Option<Event>>) {
+        // Made before, and freed after, the time in which no reader of any thread gets on.
+        let events: Vec<_> = events.into_iter().map(|event| event.map(Arc::new)).collect();
+        let mut old = Vec::new();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
-            entries.bytes += event.as_ref().map_or(0, Event::bytes);
-            entries.slots.push_back(event.map(Arc::new));
+            entries.bytes += event.as_ref().map_or(0, |event| event.bytes());
+            entries.slots.push_back(event);
             // The newest stays, whatever its size.
             while entries.slots.len() > self.most
                 || (entries.bytes > self.most_bytes && entries.slots.len() > 1)
             {
                 let oldest = entries.slots.pop_front().flatten();
-                entries.bytes -= oldest.map_or(0, |event| event.bytes());
+                entries.bytes -= oldest.as_ref().map_or(0, |event| event.bytes());
+                old.push(oldest);
                 entries.start += 1;
             }
         }
@@ -174,7 +182,11 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
+    use contract::Item;
+
     use super::*;
+    use crate::order::record::{Body, Moment};
+    use crate::order::request::NewOrder;
     use crate::order::status::Status;
 
     fn event(sequence: u64, customer: u8) -> Event {
@@ -276,6 +288,40 @@ mod tests {
         let tiny = Ring::after(0, 1_000, 1);
         tiny.push((1..=3).map(|sequence| Some(event(sequence, 0))));
         assert!(tiny.follows(2) && !tiny.follows(1));
+    }
+
+    #[test]
+    fn readers_go_on_while_entries_are_made() {
+        let ring = Ring::after(0, 10, usize::MAX);
+        ring.push((1..=20).map(|sequence| {
+            assert!(ring.entries.try_read().is_ok());
+            Some(event(sequence, 0))
+        }));
+        assert_eq!(*ring.head().borrow(), 20);
+    }
+
+    #[test]
+    fn the_bytes_of_an_event_include_its_order_once_read() {
+        for items in [1_u32, 500] {
+            let item = |number| Item { product: format!("product-{number:03}").into(), quantity: 1_000 };
+            let placed = NewOrder {
+                id: Uuid::from_u128(1),
+                request_id: "r".into(),
+                made: true,
+                customer: "Ann".into(),
+                items: (0..items).map(item).collect(),
+            };
+            let body = Body::place(&placed, Moment::now());
+            let payload = serde_json::to_vec(&body.to_pb()).unwrap();
+            let read = Event::new(1, event(1, 0).mark, &payload);
+            let order = read.order().unwrap();
+            let texts = [&order.order_id, &order.customer_id, &order.status_reason, &order.etag];
+            let heap: usize = texts.iter().map(|text| text.capacity()).sum::<usize>()
+                + order.items.capacity() * size_of_val(&order.items[0])
+                + order.items.iter().map(|item| item.product_id.capacity()).sum::<usize>();
+            let whole = size_of::<Event>() + payload.len() + heap;
+            assert!((whole..4 * whole).contains(&read.bytes()), "{} for {whole}", read.bytes());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream::{self, stream::Config};
 use async_nats::{Client, HeaderMap, Message};
 use contract::inventory::v1 as inventory;
 use contract::orders::v1 as pb;
@@ -37,6 +38,12 @@ pub(crate) struct StandIn {
     pub(crate) reserve: Mutex<VecDeque<Result<i64, Failure>>>,
     /// What `check_inventory` says is missing.
     pub(crate) missing: Mutex<bool>,
+    /// Whether its answer leaves an item out.
+    pub(crate) forgetful: Mutex<bool>,
+    /// Whether every reservation is given up before its record comes.
+    pub(crate) haunted: Mutex<bool>,
+    /// Whether reservations are made and the answers get lost.
+    pub(crate) mute: Mutex<bool>,
     /// How long a reservation takes.
     pub(crate) slow: Mutex<Duration>,
     /// The orders whose release was asked for.
@@ -49,9 +56,31 @@ impl Stage {
     }
 
     pub(crate) async fn with(limits: Limits) -> Stage {
-        let server = Server::start().unwrap();
-        let link = Link::connect(&Options::at(server.url()), "test").await.unwrap();
+        let (server, link) = nats().await;
         let identity = Streams::open(&link, 1, true).await.unwrap().orders;
+        Stage::on(server, link, identity, limits).await
+    }
+
+    /// On a record that entries can be taken out of, as a loss of power may.
+    pub(crate) async fn frail() -> Stage {
+        let (server, link) = nats().await;
+        let config = Config {
+            name: streams::ORDERS.to_owned(),
+            subjects: vec!["orders.event.*.*".to_owned(), "orders.fence.expired.*".to_owned()],
+            ..Config::default()
+        };
+        jetstream::new(link.client().clone()).create_stream(config).await.unwrap();
+        Stage::on(server, link, "frail".to_owned(), Limits::default()).await
+    }
+
+    /// Takes an entry out of a frail record.
+    pub(crate) async fn lose(&self, sequence: u64) {
+        let context = jetstream::new(self.link.client().clone());
+        let stream = context.get_stream_no_info(streams::ORDERS).await.unwrap();
+        assert!(stream.delete_message(sequence).await.unwrap());
+    }
+
+    async fn on(server: Server, link: Link, identity: String, limits: Limits) -> Stage {
         let stand_in = Arc::new(StandIn::default());
         for subject in ["check_inventory", "reserve_inventory", "release_inventory"] {
             let mut requests = link.client().subscribe(subject).await.unwrap();
@@ -106,6 +135,12 @@ impl Stage {
     }
 }
 
+async fn nats() -> (Server, Link) {
+    let server = Server::start().unwrap();
+    let link = Link::connect(&Options::at(server.url()), "test").await.unwrap();
+    (server, link)
+}
+
 async fn gateway(link: &Link, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
     let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
     let bridge = Bridge::new(link.clone(), Arc::new(Lanes::default()));
@@ -137,7 +172,9 @@ impl StandIn {
                     product_id: item.product_id,
                     requested: item.quantity,
                 });
-                let reply = pb::CheckInventoryResponse { available: !missing, items: items.collect() };
+                let forgotten = usize::from(*self.forgetful.lock().unwrap());
+                let items = items.skip(forgotten).collect();
+                let reply = pb::CheckInventoryResponse { available: !missing, items };
                 say(client, &request, Ok(reply)).await;
             }
             "reserve_inventory" => {
@@ -145,11 +182,18 @@ impl StandIn {
                     serde_json::from_slice(&request.payload).unwrap();
                 let slow = *self.slow.lock().unwrap();
                 tokio::time::sleep(slow).await;
+                if *self.mute.lock().unwrap() {
+                    return;
+                }
                 let told = self.reserve.lock().unwrap().pop_front();
                 let fence = match told {
                     Some(told) => told,
                     None => Ok(fence(&link, &asked.order_id).await),
                 };
+                if *self.haunted.lock().unwrap() {
+                    let subject = format!("orders.fence.expired.{}", asked.order_id);
+                    client.request(subject, "{}".into()).await.unwrap();
+                }
                 let reply = fence.map(|fence| inventory::ReserveInventoryResponse {
                     order_id: asked.order_id,
                     reserved: true,

@@ -1,6 +1,6 @@
 //! Reads ORDERS from a sequence on, every entry once and in order, for as long as somebody asks for more: over lost
-//! connections, restarted servers and lost consumers. Owns the consumer protocol; must never skip an entry, and never
-//! know what one says.
+//! connections, restarted servers and lost consumers. Owns the consumer protocol; must never skip an entry that is on
+//! the record, and never know what one says.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub(super) struct Tail {
     link: Link,
     shape: Shape,
     next: u64,
+    /// Where the record goes on behind entries that it has lost.
+    resumes: u64,
     consumer: Option<Consumer>,
     failures: u32,
 }
@@ -70,13 +72,16 @@ pub(super) struct Tail {
 impl Tail {
     /// A reader from a sequence on; that of an entry, or the one after the last.
     pub(super) fn new(link: Link, shape: Shape, from: u64) -> Tail {
-        Tail { link, shape, next: from.max(1), consumer: None, failures: 0 }
+        Tail { link, shape, next: from.max(1), resumes: 0, consumer: None, failures: 0 }
     }
 
     /// Waits for entries, and adds those that are there. May be dropped at any time: what it added stays, and nothing
     /// else is lost.
     pub(super) async fn fill(&mut self, entries: &mut Vec<Entry>) {
         loop {
+            if self.next < self.resumes {
+                return self.pass(entries);
+            }
             let broken = match &mut self.consumer {
                 Some(consumer) => match consumer.fill(&self.link, &mut self.next, entries).await {
                     Ok(()) if entries.is_empty() => continue,
@@ -94,12 +99,43 @@ impl Tail {
                     Err(broken) => broken,
                 },
             };
-            self.consumer = None;
+            let fresh = self.consumer.take().is_some_and(|consumer| consumer.begin == self.next);
             if !entries.is_empty() {
                 return;
             }
-            self.pause(&broken).await;
+            if !(fresh && matches!(broken, Broken::Hole { .. }) && self.lost().await) {
+                self.pause(&broken).await;
+            }
         }
+    }
+
+    /// Whether the record has lost the next entry. A consumer that was made for this very entry and begins behind it
+    /// says so, but may have lost it on the way: the leader has the last word.
+    async fn lost(&mut self) -> bool {
+        let store = Store::new(self.link.clone(), ORDERS);
+        let deadline = Instant::now() + ATTEMPT;
+        // In this order: where nothing is there from the next on, that goes for all up to the last.
+        let Ok(range) = store.range(deadline).await else { return false };
+        let resumes = match store.next(">", self.next, deadline).await {
+            Ok(Some(entry)) => entry.sequence,
+            Ok(None) => range.last + 1,
+            Err(_) => return false,
+        };
+        if resumes <= self.next {
+            return false;
+        }
+        self.resumes = resumes;
+        let (first, last) = (self.next, resumes - 1);
+        tracing::error!(first, last, "the record has lost entries; lists and watches go on without them");
+        true
+    }
+
+    /// Adds the places of lost entries.
+    fn pass(&mut self, entries: &mut Vec<Entry>) {
+        let upto = self.resumes.min(self.next + FILL as u64);
+        entries.extend((self.next..upto).map(|sequence| Entry { sequence, message: None }));
+        self.next = upto;
+        self.failures = 0;
     }
 
     async fn pause(&mut self, broken: &Broken) {
@@ -130,6 +166,8 @@ impl Tail {
 /// A consumer of the server and what it still owes us.
 struct Consumer {
     name: String,
+    /// The entry that it was made for.
+    begin: u64,
     inbox: String,
     replies: Subscriber,
     credit: Credit,
@@ -177,7 +215,7 @@ impl Consumer {
         accepted(&reply.payload)?;
         let heard = Instant::now();
         let credit = Credit::new(shape.pull());
-        let mut consumer = Consumer { name, inbox, replies, credit, connects, heard };
+        let mut consumer = Consumer { name, begin: next, inbox, replies, credit, connects, heard };
         consumer.pull(link).await?;
         Ok(consumer)
     }

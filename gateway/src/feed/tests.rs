@@ -1,24 +1,27 @@
 //! Lists and watches of a record on a real nats-server.
 
+mod lost;
+
 use std::pin::Pin;
 use std::time::Duration;
 
 use contract::orders::v1 as pb;
 use contract::{Failure, Reason};
 use futures_util::{Stream, StreamExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::stage::{Stage, soon};
 use super::{Feed, Limits};
+use crate::call::Call;
 use crate::order::Orders;
 
-const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1 };
+const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1, reads: 2 };
 
 type Watch = Pin<Box<dyn Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send>>;
 
 async fn watch((feed, orders): (&Feed, &Orders), request: pb::WatchOrdersRequest) -> Result<Watch, Failure> {
-    let (whose, from) = orders.follow(request, soon()).await?;
-    Ok(Box::pin(feed.watch(whose, from)?))
+    let (whose, from, place) = orders.follow(request, soon()).await?;
+    Ok(Box::pin(feed.watch(whose, from, place)?))
 }
 
 fn resume(token: &str) -> pb::WatchOrdersRequest {
@@ -191,6 +194,39 @@ async fn tokens_of_elsewhere_and_places_that_are_taken_are_refused() {
         open.push(watch((&feed, &orders), resume("")).await.unwrap());
     }
     assert!(watch((&feed, &orders), resume("")).await.err().unwrap().is(Reason::Overloaded));
+}
+
+#[tokio::test]
+async fn without_a_place_nothing_is_read_for_a_watch() {
+    let stage = Stage::with(SMALL).await;
+    let on = (&*stage.feed, &stage.orders);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(watch(on, resume("")).await.unwrap());
+    }
+    stage.server.pause();
+    for token in ["", "nonsense"] {
+        let refused = timeout(Duration::from_millis(500), watch(on, resume(token))).await;
+        assert!(refused.expect("it was read").err().unwrap().is(Reason::Overloaded));
+    }
+    stage.server.resume();
+}
+
+#[tokio::test]
+async fn the_reads_of_all_lists_take_turns_and_end_in_time() {
+    let stage = Stage::with(SMALL).await;
+    let placed = place(&stage, 0..30).await;
+    let turns = [stage.feed.turn(&soon()).await.unwrap(), stage.feed.turn(&soon()).await.unwrap()];
+    let call = || Call::until(Instant::now() + Duration::from_millis(200));
+    let late = stage.orders.list(pb::ListOrdersRequest::default(), call()).await.unwrap_err();
+    assert!(late.is(Reason::Timeout), "{late}");
+    let late = stage.orders.follow(resume(""), call()).await.err().unwrap();
+    assert!(late.is(Reason::Timeout), "{late}");
+    drop(turns);
+    let lists = (0..16).map(|_| list(&stage.orders, pb::ListOrdersRequest::default()));
+    for page in futures_util::future::join_all(lists).await {
+        assert_eq!(page.unwrap().orders.len(), placed.len());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Placing an order: check, reserve, record. Decides what each answer on the way means; how the calls travel and how
 //! the record is kept is not known here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use contract::failure::{Detail, Violation};
@@ -15,15 +16,20 @@ use super::event::{Event, Last};
 use super::record::{Body, Moment, Order};
 use super::request::NewOrder;
 use super::store::{GiveUp, Outcome, Records};
+use super::violation;
 use crate::bridge::Bridge;
 use crate::call::Call;
 
-/// How often a reservation is made anew when it was given up in between: more says that something is wrong.
-const ROUNDS: u32 = 4;
+/// How often a reservation is asked for when it was given up in between, each time at a cost of up to two rounds: more
+/// says that something is wrong.
+const ROUNDS: u32 = 6;
 /// Full jitter below this between rounds; doubling.
 const BACKOFF: Duration = Duration::from_millis(20);
 /// How long a reservation that is of no more use is offered back. After that the workers' expiry frees it.
 const RELEASE: Duration = Duration::from_secs(10);
+
+/// What a caller is told of a contradiction; what it is, is logged.
+const CONTRADICTION: &str = "the services behind contradict each other";
 
 /// One order on its way.
 pub(super) struct Flow {
@@ -37,8 +43,16 @@ pub(super) struct Flow {
 pub(super) struct Stopped {
     /// Why not.
     pub(super) failure: Failure,
-    /// Whether a reservation is left that certainly no record will follow.
+    /// Whether a reservation may be left that certainly no record of this call will follow.
     pub(super) holds: bool,
+}
+
+/// What is on the record after an append.
+enum Recorded {
+    /// The order, ours or a twin's.
+    Order(Order),
+    /// No order: a tombstone came first. Its sequence.
+    Buried(u64),
 }
 
 impl Flow {
@@ -47,6 +61,11 @@ impl Flow {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let request = CheckInventoryRequest { items: self.items() };
         let reply = self.bridge.ask(&request, &self.call).await?;
+        let told: HashSet<&str> = reply.items.iter().map(|item| item.product_id.as_str()).collect();
+        let whole = request.items.iter().all(|item| told.contains(item.product_id.as_str()));
+        if !whole || reply.items.len() != request.items.len() {
+            return Err(violation("a check was answered for other items", CONTRADICTION));
+        }
         if reply.available || !self.order.made {
             return Ok(());
         }
@@ -55,31 +74,38 @@ impl Flow {
 
     /// Reserves and records. To be run to its end, whatever happens to the caller.
     pub(super) async fn place(&self) -> Result<Order, Stopped> {
+        // The newest tombstone that was found behind a reservation.
+        let mut buried = 0;
         for round in 0..ROUNDS {
+            if round > 0 {
+                self.pause(round - 1).await;
+            }
             let fence = match self.reserve().await {
                 Ok(fence) => fence,
-                Err(refusal) if refusal.is(Reason::Contention) && round + 1 < ROUNDS => {
-                    self.pause(round).await;
-                    continue;
+                Err(refusal) if refusal.is(Reason::Contention) && round + 1 < ROUNDS => continue,
+                Err(refusal) => {
+                    let holds = may_hold(&refusal);
+                    return self.refused(refusal).await.map_err(|failure| Stopped { failure, holds });
                 }
-                Err(refusal) => return self.refused(refusal).await.map_err(Stopped::empty),
             };
-            let recorded = self.record(fence).await?;
-            if let Some(order) = recorded {
-                return self.replay(order).map_err(Stopped::empty);
-            }
-            // The reservation was given up before the record came: its tombstone is newer than the fence.
-            if let Err(failure) = self.ask_release(&self.call).await {
+            if fence >= buried {
+                match self.record(fence).await? {
+                    Recorded::Order(order) => return self.replay(order).map_err(Stopped::empty),
+                    // Another reservation may be behind the tombstone already, ours or a twin's: look first.
+                    Recorded::Buried(tombstone) => buried = tombstone,
+                }
+            } else if let Err(failure) = self.ask_release(&self.call).await {
+                // The ledger has not heard of the tombstone; a release names it.
                 tracing::debug!(order = %self.order.id, %failure, "a tombstoned reservation was not released");
             }
             if self.call.over() {
                 break;
             }
-            self.pause(round).await;
         }
         let message = "the reservation ended before the order was recorded; repeat with the same request_id";
         let failure = Failure::new(Reason::ReservationExpired, message).delivered(Delivered::No);
-        Err(Stopped { failure: failure.retry_after(RETRY), holds: true })
+        // What is reserved under this id by now, if anything is, is a twin's.
+        Err(Stopped::empty(failure.retry_after(RETRY)))
     }
 
     /// The sequence that the record has to expect.
@@ -92,7 +118,7 @@ impl Flow {
         let reply = self.bridge.ask(&request, &self.call).await?;
         match u64::try_from(reply.fence) {
             Ok(fence) if reply.reserved && reply.order_id == request.order_id => Ok(fence),
-            _ => Err(violation("a reservation was answered with nonsense")),
+            _ => Err(violation("a reservation was answered with nonsense", CONTRADICTION)),
         }
     }
 
@@ -104,25 +130,30 @@ impl Flow {
         }
         match self.records.read(self.order.id, &self.call).await? {
             Some(Last::Order(order)) => self.replay(order),
-            Some(Last::Tombstone(_)) | None if finished => {
-                Err(violation("the stock knows the order as finished, the record does not know it"))
-            }
+            Some(Last::Tombstone(_)) | None if finished => Err(violation(
+                "the stock knows the order as finished, the record does not know it",
+                CONTRADICTION,
+            )),
             Some(Last::Tombstone(_)) | None => Err(refusal),
         }
     }
 
-    /// The order on the record under this id, ours or a twin's; none where a tombstone was before it.
-    async fn record(&self, fence: u64) -> Result<Option<Order>, Stopped> {
+    /// Records the order behind this sequence, unless something else is there already.
+    async fn record(&self, fence: u64) -> Result<Recorded, Stopped> {
         let body = Body::place(&self.order, Moment::now());
         let event = Event::created(&body, &self.call).map_err(|error| {
             tracing::error!(%error, "an order cannot be written");
             Stopped { failure: Failure::new(Reason::Internal, "the order cannot be written"), holds: true }
         })?;
         match self.records.append(body.id, event, fence, &self.call).await {
-            Ok(Outcome::Stored(sequence)) => Ok(Some(Order { body, first: sequence, last: sequence })),
+            Ok(Outcome::Stored(sequence)) => {
+                Ok(Recorded::Order(Order { body, first: sequence, last: sequence }))
+            }
             Ok(Outcome::Overtaken) => match self.records.read(body.id, &self.call).await {
-                Ok(Some(Last::Order(order))) => Ok(Some(order)),
-                Ok(Some(Last::Tombstone(_)) | None) => Ok(None),
+                Ok(Some(Last::Order(order))) => Ok(Recorded::Order(order)),
+                Ok(Some(Last::Tombstone(tombstone))) => Ok(Recorded::Buried(tombstone)),
+                // A new leader that is a moment behind: nothing newer is known.
+                Ok(None) => Ok(Recorded::Buried(fence)),
                 Err(failure) => Err(Stopped::empty(failure)),
             },
             Err(GiveUp::Never(failure)) => Err(Stopped { failure, holds: true }),
@@ -145,6 +176,8 @@ impl Flow {
         for repeat in 0.. {
             match self.ask_release(&call).await {
                 Ok(()) => return,
+                // A twin recorded it meanwhile: the stock is the order's.
+                Err(failure) if failure.is(Reason::OrderExists) => return,
                 Err(failure) if failure.is(Reason::NatsDisconnected) && !call.over() => {
                     sleep(backoff(10 * BACKOFF, repeat, RELEASE / 10)).await;
                 }
@@ -179,9 +212,12 @@ impl Stopped {
     }
 }
 
-fn violation(what: &str) -> Failure {
-    tracing::error!(what, "the services behind contradict each other");
-    Failure::new(Reason::ContractViolation, what).delivered(Delivered::Yes)
+/// Whether a reservation may have been made all the same: its answer was lost, or made no sense. Giving back one that
+/// was not costs nothing.
+fn may_hold(refusal: &Failure) -> bool {
+    let delivered = refusal.metadata.get("delivered").map(String::as_str);
+    let certain = [Delivered::No, Delivered::Yes].map(|delivered| Some(delivered.name()));
+    refusal.is(Reason::ContractViolation) || !certain.contains(&delivered)
 }
 
 /// In the words of the workers' own refusal, so that a caller need not know who refused.

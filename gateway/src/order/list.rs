@@ -14,8 +14,8 @@ use crate::call::Call;
 use crate::feed::index::Filter;
 use crate::feed::{Feed, token};
 
-/// Orders of a page that are read at the same time.
-const READS: usize = 64;
+/// Orders of a page that are read at the same time, if it is their turn.
+const READS: usize = 16;
 /// Bytes of a page: clients take messages of 4 MiB unless they say otherwise. A larger page ends early.
 const BYTES: usize = 3 << 20;
 
@@ -34,18 +34,24 @@ pub(super) async fn list(
     if !feed.ready() {
         return Err(Feed::building());
     }
+    let turn = feed.turn(call).await?;
     let reached = records.range(call).await?.last;
+    drop(turn);
     let filter = Filter { customer: query.customer.as_deref(), statuses: &query.statuses };
     let page = feed.page(&filter, before, query.size, reached, call).await?;
     let mut reads = stream::iter(page.orders)
-        .map(|(created, last)| async move { (created, read(records, last, call).await) })
+        .map(|(created, last)| async move {
+            let read = async {
+                let _turn = feed.turn(call).await?;
+                read(records, created, last, call).await
+            };
+            (created, read.await)
+        })
         .buffered(READS);
     let (mut orders, mut bytes, mut next) = (Vec::new(), 0, page.next);
     let mut position = before;
     while let Some((created, order)) = reads.next().await {
-        let order = order?;
-        // The index finds customers by hash.
-        if filter.customer.is_none_or(|customer| customer == &*order.body.customer) {
+        if let Some(order) = order?.filter(|order| wanted(query, order)) {
             let order = pb::Order::from(&order);
             bytes += order.encoded_len();
             if bytes > BYTES && !orders.is_empty() {
@@ -60,16 +66,31 @@ pub(super) async fn list(
     Ok(pb::ListOrdersResponse { orders, next_page_token })
 }
 
-async fn read(records: &Records, sequence: u64, call: &Call) -> Result<Order, Failure> {
-    match records.at(sequence, call).await? {
-        Some(Last::Order(order)) => Ok(order),
-        // The index was built from this very entry.
-        Some(Last::Tombstone(_)) | None => {
-            tracing::error!(sequence, "an entry of the record is gone");
-            Err(Failure::new(Reason::StorageUnavailable, "the record is not complete now")
-                .delivered(Delivered::No)
-                .retry_after(link::failure::RETRY))
-        }
+/// The index finds customers by hash, and statuses by an entry that may be lost by now.
+fn wanted(query: &Query, order: &Order) -> bool {
+    query.customer.as_ref().is_none_or(|customer| *customer == order.body.customer)
+        && (query.statuses.is_empty() || query.statuses.contains(&order.body.status))
+}
+
+/// The order with this first and last entry.
+async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result<Option<Order>, Failure> {
+    if let Some(Last::Order(order)) = records.at(last, call).await? {
+        return Ok(Some(order));
+    }
+    // The index was built from this very entry.
+    if last > records.range(call).await?.last {
+        let behind = Failure::new(Reason::StorageUnavailable, "the record is not complete now");
+        return Err(behind.delivered(Delivered::No).retry_after(link::failure::RETRY));
+    }
+    tracing::error!(
+        sequence = last,
+        created,
+        "an entry of the record is lost; its order is as the rest says"
+    );
+    let Some(Last::Order(order)) = records.at(created, call).await? else { return Ok(None) };
+    match records.read(order.body.id, call).await? {
+        Some(Last::Order(order)) => Ok(Some(order)),
+        Some(Last::Tombstone(_)) | None => Ok(None),
     }
 }
 

@@ -124,7 +124,11 @@ impl Query {
         let mut reader = Reader::default();
         let customer = customer(&mut reader, &request.customer_id);
         let mut statuses = Vec::new();
-        for (index, number) in request.statuses.iter().enumerate() {
+        let many = request.statuses.len() > Status::ALL.len();
+        if many {
+            reader.fault("statuses", format!("must be at most {}", Status::ALL.len()));
+        }
+        for (index, number) in request.statuses.iter().enumerate().filter(|_| !many) {
             match Status::from_wire(*number) {
                 Some(status) if statuses.contains(&status) => {}
                 Some(status) => statuses.push(status),
@@ -254,6 +258,8 @@ mod tests {
             Query::parse(&pb::ListOrdersRequest { statuses: vec![1, 1, 6], ..Default::default() }).unwrap();
         assert_eq!((fine.customer, fine.size), (None, 50));
         assert_eq!(fine.statuses, [Status::Pending, Status::Expired]);
+        let many = pb::ListOrdersRequest { statuses: vec![77; 1 << 20], ..Default::default() };
+        assert_eq!(fields(Query::parse(&many).unwrap_err()), ["statuses"]);
         let both = pb::WatchOrdersRequest {
             order_id: Uuid::nil().to_string(),
             customer_id: "c".into(),

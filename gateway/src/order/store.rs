@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::event::{Event, Last, Stored, Unreadable, filter};
+use super::violation;
 use crate::bridge::budget::Budget;
+use crate::bridge::header::put;
 use crate::call::Call;
 
 /// The time of one attempt: longer than any answer of a healthy store, shorter than most deadlines.
@@ -62,13 +64,13 @@ impl Records {
     pub(super) async fn read(&self, id: Uuid, call: &Call) -> Result<Option<Last>, Failure> {
         let filter = filter(id);
         let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
-        message.map(|message| read(&message).map_err(|error| violation(&error))).transpose()
+        message.map(|message| read(&message).map_err(|error| strange(&error))).transpose()
     }
 
     /// The entry with this sequence.
     pub(super) async fn at(&self, sequence: u64, call: &Call) -> Result<Option<Last>, Failure> {
         let message = self.ask(call, |until| self.store.get(sequence, until)).await?;
-        message.map(|message| read(&message).map_err(|error| violation(&error))).transpose()
+        message.map(|message| read(&message).map_err(|error| strange(&error))).transpose()
     }
 
     /// First and last sequence of the record.
@@ -178,10 +180,7 @@ impl Write {
     fn new(id: Uuid, event: Event, expected: u64) -> Write {
         let mut headers = HeaderMap::new();
         for (name, value) in &event.headers {
-            match value.parse::<HeaderValue>() {
-                Ok(value) => headers.insert(HeaderName::from_static(name), value),
-                Err(_) => tracing::warn!(name, "a value that cannot be a header was left out"),
-            }
+            put(&mut headers, name, value);
         }
         Write {
             operation: event.operation().to_owned(),
@@ -233,8 +232,6 @@ fn read(message: &StreamMessage) -> Result<Last, Unreadable> {
 }
 
 /// An entry that is no order: somebody else wrote to our stream.
-fn violation(error: &Unreadable) -> Failure {
-    tracing::error!(%error, "the record breaks the contract");
-    Failure::new(Reason::ContractViolation, "the record of this order cannot be read")
-        .delivered(Delivered::Yes)
+fn strange(error: &Unreadable) -> Failure {
+    violation(error, "the record of this order cannot be read")
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::orders::v1 as pb;
-use contract::{Failure, Reason};
+use contract::{Delivered, Failure, Reason};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -54,25 +54,92 @@ async fn other_content_under_a_request_id_is_refused_and_frees_nothing() {
 }
 
 #[tokio::test]
-async fn a_tombstone_before_the_record_costs_another_reservation() {
+async fn a_tombstone_that_the_ledger_has_not_heard_of_costs_a_release() {
     let stage = Stage::open().await;
     let (order, ..) = fresh("r-1");
     let tombstone = stage.entomb(&order.id.to_string()).await;
-    // The ledger has not heard of the tombstone yet.
-    stage.stand_in.reserve.lock().unwrap().push_back(Ok(0));
+    stage.stand_in.reserve.lock().unwrap().extend([Ok(0), Ok(0)]);
     let placed = stage.create("r-1", "Ann").await.unwrap();
     assert_eq!(placed.etag, (tombstone + 1).to_string());
     assert_eq!(stage.released(), 1);
 }
 
 #[tokio::test]
-async fn a_reservation_that_is_always_given_up_ends_as_expired() {
+async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
     let stage = Stage::open().await;
     let (order, ..) = fresh("r-1");
-    stage.entomb(&order.id.to_string()).await;
-    stage.stand_in.reserve.lock().unwrap().extend((0..4).map(|_| Ok(0)));
+    let tombstone = stage.entomb(&order.id.to_string()).await;
+    // Ours was made before the tombstone; by now the ledger has one behind it, which a twin asked for.
+    stage.stand_in.reserve.lock().unwrap().push_back(Ok(0));
+    let placed = stage.create("r-1", "Ann").await.unwrap();
+    assert_eq!(placed.etag, (tombstone + 1).to_string());
+    assert_eq!(stage.released(), 0);
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_always_given_up_ends_as_expired_with_nothing_to_give_back() {
+    let stage = Stage::open().await;
+    *stage.stand_in.haunted.lock().unwrap() = true;
     assert_refused(stage.create("r-1", "Ann").await, Reason::ReservationExpired);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(stage.released(), 0);
+    *stage.stand_in.haunted.lock().unwrap() = false;
     stage.create("r-1", "Ann").await.unwrap();
+}
+
+/// Waits for the only release.
+async fn assert_given_back(stage: &Stage) {
+    let begun = Instant::now();
+    while stage.released() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the reservation was not given back");
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.released(), 1);
+}
+
+#[tokio::test]
+async fn a_reservation_whose_answer_is_lost_is_given_back() {
+    let stage = Stage::open().await;
+    *stage.stand_in.mute.lock().unwrap() = true;
+    let call = Call::until(Instant::now() + Duration::from_millis(300));
+    let failure = assert_refused(stage.orders.create(request("r-1", "Ann", 1), call).await, Reason::Timeout);
+    assert_eq!(failure.metadata["delivered"], "unknown");
+    assert_given_back(&stage).await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_answered_with_nonsense_is_given_back() {
+    let stage = Stage::open().await;
+    stage.stand_in.reserve.lock().unwrap().push_back(Ok(-1));
+    assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
+    assert_given_back(&stage).await;
+}
+
+#[tokio::test]
+async fn what_was_refused_or_never_delivered_is_not_given_back() {
+    let stage = Stage::open().await;
+    let refusals = [
+        Failure::new(Reason::InsufficientStock, "no"),
+        Failure::new(Reason::RequestIdReused, "no"),
+        Failure::new(Reason::Overloaded, "no").delivered(Delivered::No),
+    ];
+    for refusal in refusals {
+        stage.stand_in.reserve.lock().unwrap().push_back(Err(refusal));
+        stage.create("r-1", "Ann").await.unwrap_err();
+    }
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(stage.released(), 0);
+}
+
+#[tokio::test]
+async fn a_check_that_leaves_an_item_out_breaks_the_contract() {
+    let stage = Stage::open().await;
+    *stage.stand_in.forgetful.lock().unwrap() = true;
+    for missing in [false, true] {
+        *stage.stand_in.missing.lock().unwrap() = missing;
+        assert_refused(stage.create("", "Ann").await, Reason::ContractViolation);
+    }
 }
 
 #[tokio::test]
@@ -223,4 +290,19 @@ async fn an_entry_that_is_no_order_is_a_violation() {
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
     assert_refused(stage.orders.get(find, soon()).await, Reason::ContractViolation);
     assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
+}
+
+#[tokio::test]
+async fn a_request_without_a_place_is_not_even_parsed() {
+    let stage = Stage::open().await;
+    let places = &stage.orders.places;
+    for places in [&places.create, &places.get, &places.update, &places.list] {
+        places.forget_permits(places.available_permits());
+    }
+    let orders = &stage.orders;
+    assert_refused(orders.create(Default::default(), soon()).await, Reason::Overloaded);
+    assert_refused(orders.get(Default::default(), soon()).await, Reason::Overloaded);
+    assert_refused(orders.update(Default::default(), soon()).await, Reason::Overloaded);
+    let bad = pb::ListOrdersRequest { page_size: -1, ..Default::default() };
+    assert_refused(orders.list(bad, soon()).await, Reason::Overloaded);
 }

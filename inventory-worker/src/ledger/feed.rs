@@ -19,23 +19,35 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The entries from a sequence on, unread.
 pub(super) struct Feed {
     entries: mpsc::Receiver<(u64, Bytes)>,
-    _task: AbortOnDropHandle<()>,
+    _task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Feed {
+    /// No entries.
+    pub(super) fn nothing() -> Feed {
+        Feed { entries: mpsc::channel(1).1, _task: None }
+    }
+
     /// Entries after this sequence.
     pub(super) fn after(link: Link, sequence: u64) -> Feed {
         let (sender, entries) = mpsc::channel(AHEAD);
-        Feed { entries, _task: AbortOnDropHandle::new(tokio::spawn(follow(link, sequence, sender))) }
+        Feed { entries, _task: Some(AbortOnDropHandle::new(tokio::spawn(follow(link, sequence, sender)))) }
     }
 
     /// The next entry. May be dropped while it waits without losing one.
     pub(super) async fn next(&mut self) -> (u64, Bytes) {
         match self.entries.recv().await {
             Some(entry) => entry,
-            // The task ends only when its receiver is gone.
+            // There is no task, or it ends only when its receiver is gone.
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Feed {
+    /// The next entry, if it is there already.
+    pub(super) fn ready(&mut self) -> Option<(u64, Bytes)> {
+        self.entries.try_recv().ok()
     }
 }
 
@@ -70,6 +82,10 @@ async fn read(
     while let Some(message) = messages.next().await {
         let message = message?;
         let sequence = message.info()?.stream_sequence;
+        if sequence <= *last {
+            // The library makes a consumer that has delivered nothing anew from the ledger's beginning.
+            return Err(format!("it went back to {sequence}").into());
+        }
         if entries.send((sequence, message.message.payload)).await.is_err() {
             return Ok(());
         }

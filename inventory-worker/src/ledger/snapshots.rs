@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::object_store::ObjectStore;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
 use link::{Link, streams};
 use tokio::io::AsyncReadExt;
@@ -57,7 +59,21 @@ impl Snapshots {
             limited(async { ledger.purge().sequence(older + 1).await }).await?;
         }
         for gone in kept.iter().skip(KEPT) {
-            limited(self.objects.delete(format!("{PREFIX}{gone}"))).await?;
+            self.remove(&format!("{PREFIX}{gone}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a snapshot and what says that it was there: the library's delete leaves a note for ever.
+    async fn remove(&self, name: &str) -> Result<(), String> {
+        let object = limited(self.objects.info(name)).await?;
+        let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
+        let bucket = streams::SNAPSHOT_BUCKET;
+        // First what says that it is there, so that nobody finds a snapshot without its contents.
+        for subject in
+            [format!("$O.{bucket}.M.{}", URL_SAFE.encode(name)), format!("$O.{bucket}.C.{}", object.nuid)]
+        {
+            limited(async { stream.purge().filter(subject).await }).await?;
         }
         Ok(())
     }

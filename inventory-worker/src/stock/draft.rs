@@ -80,7 +80,7 @@ impl<'a> Draft<'a> {
                 }
             }
             // What is forgotten is still here for the rest of the batch: more evidence, never less.
-            Fact::Forgot(horizon) => self.horizon = Some(*horizon),
+            Fact::Forgot(horizon) => self.horizon = Some(self.stock.horizon.later(*horizon)),
         }
     }
 

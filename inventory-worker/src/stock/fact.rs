@@ -14,6 +14,9 @@ pub struct Entry {
     pub worker: Uuid,
     /// The worker's number for it, so that it knows its own entry again.
     pub batch: u64,
+    /// The entry before it, as its writer knew it: the number alone does not prove the contents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<(Uuid, u64)>,
     /// The worker's clock, unix ms.
     pub at: u64,
     /// What happened, in this order.

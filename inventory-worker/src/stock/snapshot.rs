@@ -15,6 +15,9 @@ const FORMAT: u32 = 1;
 struct Snapshot<'a> {
     format: u32,
     sequence: u64,
+    /// Worker and batch of the last entry.
+    #[serde(default)]
+    last: Option<(Uuid, u64)>,
     horizon: Horizon,
     /// Name, on hand; a product's number is its place.
     #[serde(borrow)]
@@ -48,6 +51,7 @@ impl Stock {
         let snapshot = Snapshot {
             format: FORMAT,
             sequence: self.sequence,
+            last: self.last,
             horizon: self.horizon,
             products: self
                 .names
@@ -75,7 +79,12 @@ impl Stock {
         if snapshot.format > FORMAT {
             return Err(Unreadable::Format(snapshot.format));
         }
-        let mut stock = Stock { sequence: snapshot.sequence, horizon: snapshot.horizon, ..Stock::default() };
+        let mut stock = Stock {
+            sequence: snapshot.sequence,
+            last: snapshot.last,
+            horizon: snapshot.horizon,
+            ..Stock::default()
+        };
         for (name, on_hand) in &snapshot.products {
             let index = stock.intern(name);
             *stock.level_mut(index).map_err(Unreadable::Contradiction)? =

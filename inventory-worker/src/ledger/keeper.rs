@@ -1,0 +1,65 @@
+//! When a snapshot is made, and how: off the runtime's threads, one at a time, and by one worker of several that reach
+//! the same count together.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use link::inbox::jitter;
+
+use super::Snapshots;
+use crate::stock::Stock;
+
+/// Workers wait for up to so long before they look whether another was first.
+const SPREAD_MS: u64 = 2_000;
+
+pub(super) struct Keeper {
+    snapshots: Snapshots,
+    stock: Arc<RwLock<Stock>>,
+    every: u64,
+    /// Where the last one was begun.
+    last: u64,
+    busy: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    /// Makes snapshots of a stock every so many entries.
+    pub(super) fn new(snapshots: Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> Keeper {
+        Keeper { snapshots, stock, every, last: 0, busy: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Begins one if it is due at this sequence.
+    pub(super) fn look(&mut self, sequence: u64) {
+        if sequence < self.last + self.every || self.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.last = sequence;
+        let (snapshots, stock, every, busy) =
+            (self.snapshots.clone(), self.stock.clone(), self.every, self.busy.clone());
+        tokio::spawn(async move {
+            if let Err(why) = make(&snapshots, stock, every).await {
+                tracing::error!(why, "the snapshot was not made");
+            }
+            busy.store(false, Ordering::Release);
+        });
+    }
+}
+
+async fn make(snapshots: &Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> Result<(), String> {
+    // Fewer entries than this between two come only in tests, which should not wait.
+    tokio::time::sleep(Duration::from_millis(jitter(SPREAD_MS.min(every)))).await;
+    let newest = snapshots.list().await?.first().copied().unwrap_or(0);
+    let written = tokio::task::spawn_blocking(move || {
+        // The writer waits for the copy, not for the JSON.
+        let copy = stock.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if copy.sequence() < newest + every.div_ceil(2) {
+            return Ok(None);
+        }
+        copy.to_snapshot().map(|bytes| Some((copy.sequence(), bytes)))
+    });
+    let written = written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let Some((sequence, bytes)) = written else { return Ok(()) };
+    snapshots.write(sequence, &bytes).await?;
+    tracing::info!(sequence, bytes = bytes.len(), "a snapshot was made");
+    Ok(())
+}

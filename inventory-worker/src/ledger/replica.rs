@@ -1,0 +1,173 @@
+//! This worker's copy of the stock: loaded from the newest snapshot, kept up with the ledger's entries, and loaded
+//! anew when one is missing. It never decides anything.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use link::Store;
+use link::inbox::backoff;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Broken, Feed, Snapshots};
+use crate::stock::{Entry, Stock};
+
+/// How long the storage may take to say how far the ledger goes.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long the feed may take to bring an entry that is known to exist, before it is asked again what exists.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// How long the feed may bring nothing while the ledger is loaded.
+const STALL: Duration = Duration::from_secs(10);
+/// How often entries may be found missing when loading before they are given up for lost: a purge may be under way.
+const TRIES: u32 = 5;
+
+pub(super) struct Replica {
+    store: Store,
+    snapshots: Snapshots,
+    stock: Arc<RwLock<Stock>>,
+    feed: Feed,
+    worker: Uuid,
+    /// The last entry from the feed that this worker wrote: its sequence and batch.
+    mine: Option<(u64, u64)>,
+    loads: u64,
+    loading: Arc<AtomicBool>,
+}
+
+impl Replica {
+    /// A copy that has nothing yet. `worker` is who writes beside it; `loading` is set while it is no use.
+    pub(super) fn new(
+        store: Store,
+        snapshots: Snapshots,
+        stock: Arc<RwLock<Stock>>,
+        worker: Uuid,
+        loading: Arc<AtomicBool>,
+    ) -> Replica {
+        Replica { store, snapshots, stock, feed: Feed::nothing(), worker, mine: None, loads: 0, loading }
+    }
+
+    /// The last entry that is in it.
+    pub(super) fn sequence(&self) -> u64 {
+        self.stock.read().unwrap_or_else(PoisonError::into_inner).sequence()
+    }
+
+    /// How often it was loaded: what was seen of the ledger before is not known after.
+    pub(super) fn loads(&self) -> u64 {
+        self.loads
+    }
+
+    /// The storage of the ledger.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether this worker wrote the entry, as its given batch. Of entries that the feed brought.
+    pub(super) fn wrote(&self, sequence: u64, batch: u64) -> bool {
+        self.mine == Some((sequence, batch))
+    }
+
+    /// The next entry of the feed. May be dropped while it waits without losing one.
+    pub(super) async fn next(&mut self) -> (u64, bytes::Bytes) {
+        self.feed.next().await
+    }
+
+    /// Takes what the feed has ready, without waiting: who decides on less than it could know loses the race.
+    pub(super) async fn take_ready(&mut self) -> Result<(), Broken> {
+        while let Some((sequence, bytes)) = self.feed.ready() {
+            self.take(sequence, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes entries up to a sequence. `false` if they do not come: it may never exist.
+    pub(super) async fn catch_up(&mut self, sequence: u64) -> Result<bool, Broken> {
+        let until = Instant::now() + CATCH_UP;
+        while self.sequence() < sequence {
+            let Ok((next, bytes)) = tokio::time::timeout_at(until, self.feed.next()).await else {
+                return Ok(false);
+            };
+            self.take(next, &bytes).await?;
+        }
+        Ok(true)
+    }
+
+    /// Takes an entry that the feed brought. On a hole, everything is loaded anew: what is missing cannot be known.
+    pub(super) async fn take(&mut self, sequence: u64, bytes: &[u8]) -> Result<(), Broken> {
+        let applied = self.sequence();
+        if sequence <= applied {
+            return Ok(());
+        }
+        if sequence > applied + 1 {
+            tracing::warn!(applied, sequence, "entries are missing: a purge was faster; loading anew");
+            return self.load().await;
+        }
+        let entry = read(sequence, bytes)?;
+        if entry.worker == self.worker {
+            self.mine = Some((sequence, entry.batch));
+        }
+        self.apply(sequence, &entry)
+    }
+
+    /// Takes an entry, read or just written. One that contradicts the stock leaves nothing that could be used.
+    pub(super) fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), Broken> {
+        let mut stock = self.stock.write().unwrap_or_else(PoisonError::into_inner);
+        stock.apply(sequence, entry).map_err(|contradiction| {
+            *stock = Stock::default();
+            Broken::from(contradiction)
+        })
+    }
+
+    /// Loads until it succeeds: nothing may be decided on a hole, and storage that is away comes back.
+    pub(super) async fn load(&mut self) -> Result<(), Broken> {
+        self.loading.store(true, Ordering::Release);
+        self.loads += 1;
+        let mut missing = 0;
+        loop {
+            match self.try_load().await {
+                Ok(()) => break,
+                Err(error @ (Broken::Unreadable { .. } | Broken::Contradiction(_))) => return Err(error),
+                Err(error @ (Broken::Hole { .. } | Broken::Behind { .. })) if missing + 1 == TRIES => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    missing += u32::from(matches!(error, Broken::Hole { .. } | Broken::Behind { .. }));
+                    tracing::warn!(%error, "the ledger could not be loaded; it is tried again");
+                }
+            }
+            tokio::time::sleep(backoff(Duration::from_millis(100), 2, LOOK)).await;
+        }
+        self.loading.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Loads the newest snapshot and replays the entries after it, up to the last there is now. Only then is the old
+    /// stock replaced: nobody sees it go back.
+    async fn try_load(&mut self) -> Result<(), Broken> {
+        let mut stock = self.snapshots.newest().await.map_err(Broken::Snapshots)?.unwrap_or_default();
+        let snapshot = stock.sequence();
+        let range = self.store.range(Instant::now() + LOOK).await?;
+        if range.first > snapshot + 1 {
+            return Err(Broken::Hole { first: range.first, snapshot });
+        }
+        if range.last < snapshot {
+            return Err(Broken::Behind { last: range.last, known: snapshot });
+        }
+        let mut feed = Feed::after(self.store.link().clone(), snapshot);
+        while stock.sequence() < range.last {
+            let next = tokio::time::timeout(STALL, feed.next()).await;
+            let (sequence, bytes) = next.map_err(|_| Broken::Slow)?;
+            if sequence > stock.sequence() + 1 {
+                return Err(Broken::Hole { first: sequence, snapshot: stock.sequence() });
+            }
+            stock.apply(sequence, &read(sequence, &bytes)?)?;
+        }
+        tracing::info!(snapshot, sequence = stock.sequence(), "the ledger is loaded");
+        *self.stock.write().unwrap_or_else(PoisonError::into_inner) = stock;
+        self.feed = feed;
+        Ok(())
+    }
+}
+
+fn read(sequence: u64, bytes: &[u8]) -> Result<Entry, Broken> {
+    serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable { sequence, why: error.to_string() })
+}
