@@ -3,27 +3,19 @@
 
 use uuid::Uuid;
 
-/// Subjects of events: type, order id.
+/// All events: type, order id.
 pub const EVENTS: &str = "orders.event.*.*";
-/// Subjects of tombstones: order id.
-pub const FENCES: &str = "orders.fence.expired.*";
+/// All tombstones: order id.
+pub const TOMBSTONES: &str = "orders.fence.expired.*";
 
-/// Where an event of this type (`order_created`, `order_status_updated`) is stored.
-pub fn event(kind: &str, order: Uuid) -> String {
-    format!("orders.event.{kind}.{order}")
-}
+/// An event that records an order; its id follows.
+pub const CREATED: &str = "orders.event.order_created.";
+/// An event that changes an order; its id follows.
+pub const UPDATED: &str = "orders.event.order_status_updated.";
+/// A tombstone: no order was recorded before it; the id follows.
+pub const TOMBSTONE: &str = "orders.fence.expired.";
 
-/// Where a tombstone is stored: no order was recorded before it.
-pub fn fence(order: Uuid) -> String {
-    format!("orders.fence.expired.{order}")
-}
-
-/// Every entry of an order: its events and tombstones.
+/// Every entry of an order, tombstones included: what its lock and its reads are about.
 pub fn entries(order: Uuid) -> String {
     format!("orders.*.*.{order}")
-}
-
-/// Whether an entry on this subject is a tombstone.
-pub fn is_fence(subject: &str) -> bool {
-    subject.starts_with("orders.fence.")
 }

@@ -18,7 +18,6 @@ mod watcher;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use contract::failure::Detail;
 use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Reason};
 use futures_util::Stream;
@@ -215,11 +214,6 @@ impl Shared {
     }
 }
 
-fn overloaded(message: &str) -> Failure {
-    Failure::new(Reason::Overloaded, message).delivered(Delivered::No).retry_after(LATER).detail(
-        Detail::Quota {
-            subject: "/orders.v1.OrderService/WatchOrders".to_owned(),
-            description: message.to_owned(),
-        },
-    )
+fn overloaded(limit: &str) -> Failure {
+    Failure::overloaded("/orders.v1.OrderService/WatchOrders", limit, LATER)
 }

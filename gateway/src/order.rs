@@ -18,7 +18,6 @@ mod update;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::failure::Detail;
 use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Fault, Reason};
 use link::Store;
@@ -191,12 +190,6 @@ fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
 
 fn enter(places: &Arc<Semaphore>, rpc: &str) -> Result<OwnedSemaphorePermit, Failure> {
     Arc::clone(places).try_acquire_owned().map_err(|_| {
-        Failure::new(Reason::Overloaded, format!("too many calls of {rpc} are in flight"))
-            .delivered(Delivered::No)
-            .retry_after(SHED)
-            .detail(Detail::Quota {
-                subject: format!("/orders.v1.OrderService/{rpc}"),
-                description: "too many calls in flight".to_owned(),
-            })
+        Failure::overloaded(&format!("/orders.v1.OrderService/{rpc}"), "too many calls in flight", SHED)
     })
 }

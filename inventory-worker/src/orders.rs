@@ -49,7 +49,7 @@ impl Orders {
     /// Puts a tombstone where the order's last entry is still `expected`, and returns the last entry then: the
     /// tombstone, or what was there first. A tombstone of somebody else does as well as an own one.
     pub async fn bury(&self, order: Uuid, expected: u64, deadline: Instant) -> Result<Last, StoreError> {
-        let (subject, filter) = (subject::fence(order), subject::entries(order));
+        let (subject, filter) = (format!("{}{order}", subject::TOMBSTONE), subject::entries(order));
         let payload = Bytes::from(format!(r#"{{"orderId":"{order}"}}"#));
         let (mut open, mut attempt) = (false, 0);
         loop {
@@ -88,7 +88,7 @@ impl Orders {
         let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
             return Ok(Last::Nothing);
         };
-        if subject::is_fence(&message.subject) {
+        if message.subject.starts_with(subject::TOMBSTONE) {
             return Ok(Last::Tombstone(message.sequence));
         }
         let stored: Order = serde_json::from_slice(&message.payload).map_err(|error| {

@@ -88,14 +88,14 @@ pub struct Range {
     pub last: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Reply<T> {
     error: Option<ApiError>,
     #[serde(flatten)]
     value: Option<T>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct ApiError {
     #[serde(default)]
     code: u64,
@@ -105,17 +105,17 @@ struct ApiError {
     description: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Ack {
     seq: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Info {
     state: Range,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Found {
     message: RawMessage,
 }
@@ -253,7 +253,8 @@ mod tests {
     use super::*;
 
     fn of_append(code: u64, err_code: u64, description: &str) -> StoreError {
-        let text = format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{description}"}}}}"#);
+        let text =
+            format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{description}"}}}}"#);
         let reply = answer::<Ack>(text.as_bytes()).unwrap();
         reply.map_err(StoreError::from).unwrap_err()
     }

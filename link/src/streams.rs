@@ -132,7 +132,7 @@ fn configs(replicas: usize) -> [Config; 4] {
             }),
             deny_delete: true,
             deny_purge: true,
-            ..base(ORDERS, &[subject::EVENTS, subject::FENCES])
+            ..base(ORDERS, &[subject::EVENTS, subject::TOMBSTONES])
         },
         Config {
             description: Some("Stock: the ledger of facts".to_owned()),

@@ -20,7 +20,7 @@ use super::{Feed, Limits};
 use crate::bridge::{Bridge, Lanes};
 use crate::call::Call;
 use crate::order::Orders;
-use crate::order::event::filter;
+use contract::subject::entries;
 
 pub(crate) struct Stage {
     pub(crate) server: Server,
@@ -216,7 +216,7 @@ impl StandIn {
 /// The sequence of an order's tombstone, if that is its last entry.
 async fn fence(link: &Link, order_id: &str) -> i64 {
     let store = Store::new(link.clone(), streams::ORDERS);
-    let filter = filter(Uuid::parse_str(order_id).unwrap());
+    let filter = entries(Uuid::parse_str(order_id).unwrap());
     let last = store.last(&filter, soon().deadline).await.unwrap();
     last.filter(|last| last.subject.starts_with("orders.fence")).map_or(0, |last| last.sequence.cast_signed())
 }

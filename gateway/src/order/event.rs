@@ -5,6 +5,7 @@ use contract::header::{
     CONTENT_TYPE, OPERATION_ID, ORDER_CREATED_SEQUENCE, ORDER_CUSTOMER, ORDER_STATUS, REQUEST_ID,
 };
 use contract::orders::v1 as pb;
+use contract::subject::{CREATED, TOMBSTONE, UPDATED};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -12,9 +13,6 @@ use super::record::{Body, Order};
 use super::status::Status;
 use crate::call::Call;
 
-const CREATED: &str = "orders.event.order_created.";
-const UPDATED: &str = "orders.event.order_status_updated.";
-const TOMBSTONE: &str = "orders.fence.expired.";
 /// What a customer id need not encode in a header.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -82,11 +80,6 @@ pub struct Unreadable {
     pub subject: String,
     /// What is wrong.
     pub what: String,
-}
-
-/// The subjects of an order, tombstones included: what its lock and its reads are about.
-pub fn filter(id: Uuid) -> String {
-    format!("orders.*.*.{id}")
 }
 
 /// The order in an event's payload, which has to be this one.

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use contract::failure::{Detail, Violation};
 use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, ReserveInventoryRequest};
 use contract::orders::v1::CheckInventoryRequest;
 use contract::{Delivered, Failure, Reason};
@@ -20,8 +19,8 @@ use super::violation;
 use crate::bridge::Bridge;
 use crate::call::Call;
 
-/// How often a reservation is asked for when it was given up in between, each time at a cost of up to two rounds: more
-/// says that something is wrong.
+/// How often a reservation is asked for. One that was given up before its record costs two rounds at the most: one that
+/// finds the tombstone, and one in which the ledger hears of it. More than that says that something is wrong.
 const ROUNDS: u32 = 6;
 /// Full jitter below this between rounds; doubling.
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -69,7 +68,7 @@ impl Flow {
         if reply.available || !self.order.made {
             return Ok(());
         }
-        Err(insufficient(&reply.items))
+        Err(insufficient(reply.items))
     }
 
     /// Reserves and records. To be run to its end, whatever happens to the caller.
@@ -221,21 +220,10 @@ fn may_hold(refusal: &Failure) -> bool {
 }
 
 /// In the words of the workers' own refusal, so that a caller need not know who refused.
-fn insufficient(items: &[ItemAvailability]) -> Failure {
-    let short: Vec<_> = items.iter().filter(|item| item.available < item.requested).collect();
-    let describe =
-        |item: &ItemAvailability| format!("wanted {}, available {}", item.requested, item.available);
-    let message = match short.as_slice() {
-        [] => "the items cannot be had together".to_owned(),
-        [item] => format!("{}: {}", item.product_id, describe(item)),
-        [item, more @ ..] => format!("{}: {} (and {} more)", item.product_id, describe(item), more.len()),
-    };
-    let violation = |item: &&ItemAvailability| Violation {
-        kind: "STOCK".to_owned(),
-        subject: format!("products/{}", item.product_id),
-        description: describe(item),
-    };
-    Failure::new(Reason::InsufficientStock, message)
-        .delivered(Delivered::Yes)
-        .detail(Detail::Precondition(short.iter().map(violation).collect()))
+fn insufficient(items: Vec<ItemAvailability>) -> Failure {
+    let short = items
+        .into_iter()
+        .filter(|item| item.available < item.requested)
+        .map(|item| (item.product_id, format!("wanted {}, available {}", item.requested, item.available)));
+    Failure::stock(Reason::InsufficientStock, short).delivered(Delivered::Yes)
 }

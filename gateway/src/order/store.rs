@@ -8,7 +8,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
-use contract::{Delivered, Failure, Reason, header};
+use contract::{Delivered, Failure, Reason, header, subject};
 use link::failure::{RETRY, of_store};
 use link::inbox::backoff;
 use link::store::Range;
@@ -16,7 +16,7 @@ use link::{Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::event::{Event, Last, Stored, Unreadable, filter};
+use super::event::{Event, Last, Stored, Unreadable};
 use super::violation;
 use crate::bridge::budget::Budget;
 use crate::bridge::header::put;
@@ -62,7 +62,7 @@ impl Records {
 
     /// An order's last entry.
     pub(super) async fn read(&self, id: Uuid, call: &Call) -> Result<Option<Last>, Failure> {
-        let filter = filter(id);
+        let filter = subject::entries(id);
         let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
         message.map(|message| read(&message).map_err(|error| strange(&error))).transpose()
     }
@@ -187,7 +187,7 @@ impl Write {
             subject: event.subject,
             headers,
             payload: event.payload.into(),
-            filter: filter(id),
+            filter: subject::entries(id),
             expected,
         }
     }

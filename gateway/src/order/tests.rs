@@ -263,7 +263,7 @@ async fn of_many_steps_at_once_without_an_etag_each_is_taken_or_illegal() {
     let refused =
         |step: &Result<_, Failure>| step.as_ref().is_err_and(|failure| failure.is(Reason::IllegalTransition));
     assert!(steps.iter().all(|step| step.is_ok() || refused(step)), "{steps:?}");
-    let filter = super::event::filter(placed.order_id.parse().unwrap());
+    let filter = contract::subject::entries(placed.order_id.parse().unwrap());
     let last = stage.store().last(&filter, soon().deadline).await.unwrap().unwrap();
     assert!(last.sequence <= 3);
 }
