@@ -79,8 +79,8 @@ impl Reader {
 
     /// A customer id: 1 to 128 printable characters.
     pub fn customer_id(&mut self, field: &str, text: &str) -> Option<Box<str>> {
-        if text.is_empty() || !printable(text, CUSTOMER_ID) {
-            self.fault(field, "must be 1 to 128 printable characters");
+        if text.trim().is_empty() || !printable(text, CUSTOMER_ID) {
+            self.fault(field, "must be 1 to 128 printable characters, not blanks alone");
             return None;
         }
         Some(text.into())

@@ -30,8 +30,8 @@ pub struct Serve {
     #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
-    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 0, value_name = "N")]
-    pub threads: usize,
+    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256), value_name = "N")]
+    pub threads: u16,
     /// Whether to make streams that are missing
     #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
     pub provision: Provision,
@@ -56,16 +56,16 @@ pub struct Serve {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Limits {
     /// Calls in flight per rpc that goes to NATS; one more is RESOURCE_EXHAUSTED
-    #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = MAX_IN_FLIGHT, value_name = "N")]
+    #[arg(long, env = "MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_IN_FLIGHT, value_name = "N")]
     pub max_in_flight: u32,
     /// Calls at a time on one connection; clients wait with more
-    #[arg(long, env = "MAX_STREAMS", default_value_t = MAX_STREAMS, value_name = "N")]
+    #[arg(long, env = "MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
     /// The largest request, in bytes
-    #[arg(long, env = "MAX_REQUEST_BYTES", default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
     /// The largest reply, in bytes
-    #[arg(long, env = "MAX_REPLY_BYTES", default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "MAX_REPLY_BYTES", value_parser = bytes, default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
     pub max_reply_bytes: usize,
 }
 
@@ -132,7 +132,7 @@ impl Serve {
     pub(crate) fn thread_count(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
+            threads => threads.into(),
         }
     }
 
@@ -148,6 +148,14 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     address
+}
+
+/// A limit on messages that leaves room for any.
+fn bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if bytes >= 1_024 => Ok(bytes),
+        _ => Err("must be a number of bytes, at least 1024".to_owned()),
+    }
 }
 
 /// `host:port`, by name or number.

@@ -16,6 +16,29 @@ pub struct Cli {
     /// Flags of `serve`
     #[command(flatten)]
     pub serve: Serve,
+    /// What is logged
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Args)]
+pub struct Log {
+    /// How log lines are written
+    #[arg(long = "log-format", env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub format: LogFormat,
+    /// What is logged, as in `info,inventory_worker=debug`
+    #[arg(long = "log", env = "RUST_LOG", global = true, value_name = "FILTER")]
+    pub filter: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// For programs: an object per line
+    Json,
 }
 
 /// What to do.
@@ -70,12 +93,20 @@ pub struct Nats {
     /// Whether missing streams are made at start
     #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto)]
     pub provision: Provision,
-    /// Replicas of streams that are made: 1 or 3
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    /// Replicas of streams that are made: 1, 3 or 5
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub replicas: u8,
     /// Ledger entries after which a snapshot is made
     #[arg(long, env = "SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
+}
+
+/// An odd number, so that there is a majority.
+fn replicas(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
 }
 
 /// Whether missing streams are made.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use inventory_worker::config::{Cli, Command, Stock};
+use inventory_worker::config::{Cli, Command, Log, LogFormat, Stock};
 use inventory_worker::{file, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -19,8 +19,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let serving = matches!(cli.command, None | Some(Command::Serve(_)));
-    logging(if serving { "info,async_nats=warn" } else { "warn" });
     match work(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,6 +29,8 @@ async fn main() -> ExitCode {
 }
 
 async fn work(cli: Cli) -> anyhow::Result<()> {
+    let serving = matches!(cli.command, None | Some(Command::Serve(_)));
+    logging(&cli.log, if serving { "info,async_nats=warn" } else { "warn" })?;
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(config) => run(config, told_to_stop()?).await,
         Command::Stock { action: Stock::Import { file, skip_bad, nats } } => {
@@ -66,14 +66,18 @@ async fn healthcheck(addr: std::net::SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// `level` is what is logged where RUST_LOG says nothing.
-fn logging(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
+/// `default` is what is logged where nobody says.
+fn logging(log: &Log, default: &str) -> anyhow::Result<()> {
+    let filter = log.filter.as_deref().unwrap_or(default);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("cannot read the log filter {filter:?} (--log, RUST_LOG)"))?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    if json { logs.json().init() } else { logs.init() }
+    match log.format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
 }

@@ -76,9 +76,7 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// No server answered.
-    #[error(
-        "cannot connect to NATS at {url}: {source}; is a nats-server running there? (NATS_URL says where)"
-    )]
+    #[error("cannot connect to NATS at {url}; is a nats-server running there? (NATS_URL says where)")]
     Unreachable {
         /// Where.
         url: String,

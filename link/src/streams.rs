@@ -57,6 +57,14 @@ pub enum Unfit {
     /// The server has no JetStream, or did not answer.
     #[error("JetStream does not answer: {0}; is it enabled (nats-server -js)?")]
     JetStream(String),
+    /// JetStream will not make a stream.
+    #[error("JetStream does not make the stream {stream}: {why}")]
+    Refused {
+        /// The stream.
+        stream: &'static str,
+        /// Its words.
+        why: String,
+    },
     /// A stream is missing, and was not to be made.
     #[error("the stream {0} does not exist; make it with `gateway provision`, or allow --provision auto")]
     Missing(&'static str),
@@ -163,7 +171,14 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
                 Err(error) if exists(error.kind()) => {
                     context.get_stream(&name).await.map_err(|error| lost(&error))?
                 }
-                Err(error) => return Err(lost(&error)),
+                Err(error) => {
+                    return Err(match error.kind() {
+                        CreateStreamErrorKind::JetStream(no) => {
+                            Unfit::Refused { stream: known(&name), why: no.to_string() }
+                        }
+                        _ => lost(&error),
+                    });
+                }
             }
         }
         Err(error) if missing(error.kind()) => {

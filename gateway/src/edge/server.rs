@@ -99,6 +99,8 @@ fn routes(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Routes> {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that clients can read the details of errors.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
     };

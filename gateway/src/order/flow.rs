@@ -123,6 +123,9 @@ impl Flow {
 
     /// A refusal may be about our own order: recorded long ago, its reservation long shipped.
     async fn refused(&self, refusal: Failure) -> Result<Order, Failure> {
+        if refusal.is(Reason::RequestIdReused) {
+            return Err(reused());
+        }
         let finished = refusal.is(Reason::OrderFinished);
         if !finished && !refusal.is(Reason::InsufficientStock) {
             return Err(refusal);
@@ -165,8 +168,7 @@ impl Flow {
         if order.body.answers(&self.order) {
             return Ok(order);
         }
-        let message = "the request_id stands for an order of another customer or with other items";
-        Err(Failure::new(Reason::RequestIdReused, message).delivered(Delivered::Yes))
+        Err(reused())
     }
 
     /// Gives back a reservation that no record will follow.
@@ -217,6 +219,11 @@ fn may_hold(refusal: &Failure) -> bool {
     let delivered = refusal.metadata.get("delivered").map(String::as_str);
     let certain = [Delivered::No, Delivered::Yes].map(|delivered| Some(delivered.name()));
     refusal.is(Reason::ContractViolation) || !certain.contains(&delivered)
+}
+
+fn reused() -> Failure {
+    let message = "the request_id stands for an order of another customer or with other items";
+    Failure::new(Reason::RequestIdReused, message).delivered(Delivered::Yes)
 }
 
 /// In the words of the workers' own refusal, so that a caller need not know who refused.

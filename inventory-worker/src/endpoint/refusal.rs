@@ -33,7 +33,7 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
             Failure::stock(Reason::AboveLimit, products.into_iter().map(over))
         }
         Refusal::Reused => {
-            Failure::new(Reason::RequestIdReused, format!("{id} stands for another content already"))
+            Failure::new(Reason::RequestIdReused, format!("the id {id} stands for another content already"))
                 .with("id", id)
         }
         Refusal::Finished => {
