@@ -94,11 +94,6 @@ impl std::fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl Route {
-    /// The route that serves this HTTP/2 path to clients.
-    pub fn exposed(path: &str) -> Option<&'static Route> {
-        ALL.iter().copied().find(|route| route.path == path && !route.internal)
-    }
-
     /// The payloads' media type.
     pub fn content_type(&self) -> &'static str {
         if self.json { "application/json" } else { "application/protobuf" }
