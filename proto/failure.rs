@@ -281,3 +281,25 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const README: &str = include_str!("../README.md");
+
+    #[test]
+    fn the_readme_has_every_reason_with_its_status() {
+        let rows = || README.lines().filter(|line| line.starts_with("| `"));
+        for reason in Reason::ALL {
+            let name = format!("`{}`", reason.name());
+            let row = rows().find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&name)));
+            let code = row.and_then(|row| row.split('|').nth(2)).map(str::trim);
+            assert_eq!(
+                code.map(|code| code.replace('_', "").to_lowercase()),
+                Some(format!("{:?}", reason.code()).to_lowercase()),
+                "{reason}"
+            );
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod crew;
 mod drain;
 mod events;
 mod expiry;
+mod failures;
 mod files;
 mod input;
 mod lagging;

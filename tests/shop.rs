@@ -28,7 +28,9 @@ pub struct Opening {
     workers: usize,
     gateways: usize,
     worker: inventory_worker::config::Serve,
-    nest: Vec<String>,
+    gateway: gateway::config::Serve,
+    user: Option<(String, String)>,
+    nats: local_nats::Options,
 }
 
 /// A running system.
@@ -36,10 +38,10 @@ pub struct Shop {
     pub gateways: Vec<Gateway>,
     pub workers: Vec<Hand>,
     pub worker: inventory_worker::config::Serve,
+    pub gateway: gateway::config::Serve,
     pub nats: local_nats::Server,
     channels: Vec<Channel>,
     next: AtomicU32,
-    nest: Vec<String>,
 }
 
 /// What a customer wants.
@@ -84,7 +86,9 @@ impl Shop {
             workers: 1,
             gateways: 1,
             worker: inventory_worker::config::Serve::at(""),
-            nest: Vec::new(),
+            gateway: gateway::config::Serve { threads: 1, ..gateway::config::Serve::at("") },
+            user: None,
+            nats: local_nats::Options::default(),
         }
     }
 }
@@ -108,7 +112,25 @@ impl Opening {
 
     /// The service on this subject is NestJS.
     pub fn nest(mut self, subject: &str) -> Opening {
-        self.nest.push(subject.to_owned());
+        self.gateway.nest_subjects.push(subject.to_owned());
+        self
+    }
+
+    /// Changes how gateways are set up.
+    pub fn each_gateway(mut self, change: impl FnOnce(&mut gateway::config::Serve)) -> Opening {
+        change(&mut self.gateway);
+        self
+    }
+
+    /// Lines of configuration for the nats-server.
+    pub fn nats_config(mut self, lines: &str) -> Opening {
+        self.nats.config = Some(lines.to_owned());
+        self
+    }
+
+    /// Who all are at the nats-server.
+    pub fn user(mut self, name: &str, password: &str) -> Opening {
+        self.user = Some((name.to_owned(), password.to_owned()));
         self
     }
 
@@ -120,17 +142,22 @@ impl Opening {
 
     /// Opens the shop.
     pub async fn ready(mut self) -> Shop {
-        let nats =
-            tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().expect("a nats-server");
-        self.worker.nats.link = link::Options::at(nats.url());
+        let options = self.nats;
+        let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options));
+        let nats = nats.await.unwrap().expect("a nats-server");
+        self.worker.nats.link = match &self.user {
+            Some((name, password)) => link::Options::at(nats.url()).by(name, password),
+            None => link::Options::at(nats.url()),
+        };
+        self.gateway.nats = self.worker.nats.link.clone();
         let mut shop = Shop {
             gateways: Vec::new(),
             workers: Vec::new(),
             worker: self.worker,
+            gateway: self.gateway,
             nats,
             channels: Vec::new(),
             next: AtomicU32::new(0),
-            nest: self.nest,
         };
         for _ in 0..self.workers {
             shop.hire().await;
@@ -153,10 +180,7 @@ impl Shop {
 
     /// Starts one more gateway, and returns when all of it serves.
     pub async fn open_gateway(&mut self) {
-        let mut config = gateway::config::Serve::at(self.nats.url());
-        config.threads = 1;
-        config.nest_subjects.clone_from(&self.nest);
-        let gateway = Gateway::start(config).await.expect("a gateway");
+        let gateway = Gateway::start(self.gateway.clone()).await.expect("a gateway");
         let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
         if !self.workers.is_empty() {
             until("the gateway serves", async || services.iter().all(|name| gateway.up(name) == Some(true)))

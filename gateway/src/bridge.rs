@@ -167,7 +167,9 @@ impl Bridge {
         }
         let (failure, again) = match trouble {
             Trouble::Timeout if call.over() => (call.late(Delivered::Unknown), false),
-            Trouble::Timeout => (link::failure::of_request(&trouble, route.subject), route.repeatable),
+            Trouble::Timeout | Trouble::Lost => {
+                (link::failure::of_request(&trouble, route.subject), route.repeatable)
+            }
             Trouble::NoResponders => (link::failure::of_request(&trouble, route.subject), true),
             _ => (link::failure::of_request(&trouble, route.subject), false),
         };

@@ -23,6 +23,13 @@ pub fn of_request(trouble: &Trouble, subject: &str) -> Failure {
             .retry_after(RETRY),
         Trouble::Timeout => Failure::new(Reason::Timeout, format!("no answer from {subject} in time"))
             .delivered(Delivered::Unknown),
+        Trouble::Lost => {
+            Failure::new(Reason::NatsDisconnected, "the connection to NATS was lost before the answer")
+                .delivered(Delivered::Unknown)
+                .retry_after(RETRY)
+        }
+        // The subject is in the log of the connection.
+        Trouble::NotPermitted => not_permitted(),
         Trouble::TooLarge { size, limit } => {
             Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
         }
@@ -68,6 +75,7 @@ pub fn of_store(error: &StoreError) -> Failure {
                 },
             )
         }
+        StoreError::NotPermitted => not_permitted(),
         StoreError::TooLarge { size, limit } => {
             Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
         }
@@ -77,4 +85,9 @@ pub fn of_store(error: &StoreError) -> Failure {
                 .delivered(Delivered::Unknown)
         }
     }
+}
+
+fn not_permitted() -> Failure {
+    let message = "NATS does not permit the gateway to do this; its operator has to allow it";
+    Failure::new(Reason::GatewayNotPermitted, message).delivered(Delivered::No)
 }

@@ -1,10 +1,9 @@
 //! One connection with a reply inbox of its own: requests that end at their deadline, leave nothing behind, and fail
 //! at once while there is no connection. (The client library's own requests do none of the three.)
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -15,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::options::{ConnectError, Options};
+use crate::waiting::{End, Waiting};
 
 /// A connection. Clones share it. To be used on the runtime that made it.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ struct Shared {
     client: Client,
     inbox: String,
     next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
+    waiting: Arc<Waiting>,
 }
 
 /// Why a request has no reply.
@@ -41,6 +41,12 @@ pub enum Trouble {
     /// No reply by the deadline; it may have been delivered.
     #[error("no reply by the deadline")]
     Timeout,
+    /// The connection was lost while the reply was awaited; it may have been delivered.
+    #[error("the connection to NATS was lost before the reply")]
+    Lost,
+    /// The server does not let us publish to the subject; nothing was delivered.
+    #[error("NATS does not permit us to publish to the subject")]
+    NotPermitted,
     /// Over the server's max_payload; nothing was sent.
     #[error("{size} bytes are over the limit of {limit}")]
     TooLarge {
@@ -57,11 +63,12 @@ pub enum Trouble {
 impl Link {
     /// Connects, and subscribes to the inbox.
     pub async fn connect(options: &Options, name: &str) -> Result<Link, ConnectError> {
-        let client = options.connect(name).await?;
+        let waiting = Arc::new(Waiting::default());
+        let hears = waiting.clone();
+        let client = options.connect(name, move |event| hears.hear(event)).await?;
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let shared =
-            Arc::new(Shared { client, inbox, next: AtomicU64::new(0), waiting: Mutex::new(HashMap::new()) });
+        let shared = Arc::new(Shared { client, inbox, next: AtomicU64::new(0), waiting });
         tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
         Ok(Link { shared })
     }
@@ -78,7 +85,7 @@ impl Link {
 
     /// How many requests wait for a reply.
     pub fn waiting(&self) -> usize {
-        self.shared.waiting().len()
+        self.shared.waiting.count()
     }
 
     /// Sends a request and waits for its reply until the deadline.
@@ -95,7 +102,7 @@ impl Link {
         let (size, limit) = (payload.len(), self.shared.client.max_payload());
         let subject = subject.into();
         let exchange = async {
-            let mut ticket = Ticket::take(&self.shared);
+            let mut ticket = Ticket::take(&self.shared, subject.clone());
             let reply = Subject::from(format!("{}.{}", self.shared.inbox, ticket.number));
             let client = &self.shared.client;
             let sent = if headers.is_empty() {
@@ -109,7 +116,7 @@ impl Link {
                 PublishErrorKind::InvalidSubject => Trouble::Unsendable(error),
             })?;
             // The sender lives in the map until the reply comes, or the ticket is dropped.
-            (&mut ticket.reply).await.map_err(|_| Trouble::Timeout)
+            (&mut ticket.end).await.unwrap_or(Err(Trouble::Timeout))
         };
         let message = tokio::time::timeout_at(deadline, exchange).await.map_err(|_| Trouble::Timeout)??;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
@@ -119,32 +126,23 @@ impl Link {
     }
 }
 
-impl Shared {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Message>>> {
-        // Nothing panics while it is held, so the map is whole whatever happened elsewhere.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A place in the map of waiting requests, given back on drop.
 struct Ticket<'a> {
     shared: &'a Shared,
     number: u64,
-    reply: oneshot::Receiver<Message>,
+    end: oneshot::Receiver<End>,
 }
 
 impl Ticket<'_> {
-    fn take(shared: &Shared) -> Ticket<'_> {
+    fn take(shared: &Shared, subject: Subject) -> Ticket<'_> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, reply) = oneshot::channel();
-        shared.waiting().insert(number, sender);
-        Ticket { shared, number, reply }
+        Ticket { shared, number, end: shared.waiting.hold(number, subject) }
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.waiting().remove(&self.number);
+        self.shared.waiting.forget(self.number);
     }
 }
 
@@ -153,10 +151,8 @@ async fn deliver(mut replies: async_nats::Subscriber, shared: std::sync::Weak<Sh
     while let Some(message) = replies.next().await {
         let Some(shared) = shared.upgrade() else { return };
         let number = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok());
-        let sender = number.and_then(|number| shared.waiting().remove(&number));
-        if let Some(sender) = sender {
-            // An error says that the request ended meanwhile.
-            let _ = sender.send(message);
+        if let Some(number) = number {
+            shared.waiting.answer(number, message);
         }
     }
 }

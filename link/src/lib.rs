@@ -6,6 +6,7 @@ pub mod inbox;
 pub mod options;
 pub mod store;
 pub mod streams;
+mod waiting;
 
 pub use inbox::{Link, Trouble};
 pub use options::Options;

@@ -103,6 +103,12 @@ impl Options {
         }
     }
 
+    /// The same, as this user.
+    #[must_use]
+    pub fn by(self, user: &str, password: &str) -> Options {
+        Options { user: Some(user.to_owned()), password: Some(Secret(password.to_owned())), ..self }
+    }
+
     /// The servers without the secrets that a URL may carry.
     pub fn shown(&self) -> String {
         let one = |url: &str| {
@@ -113,8 +119,12 @@ impl Options {
         self.url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
     }
 
-    /// Connects; `name` is what the server shows for the connection.
-    pub(crate) async fn connect(&self, name: &str) -> Result<Client, ConnectError> {
+    /// Connects; `name` is what the server shows for the connection, `hear` is told its events.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        hear: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Result<Client, ConnectError> {
         let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
         let mut options = ConnectOptions::new()
             .name(name)
@@ -123,7 +133,11 @@ impl Options {
             .ping_interval(Duration::from_secs(5))
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
-            .event_callback(|event| async move { log(&event) });
+            .event_callback(move |event| {
+                log(&event);
+                hear(&event);
+                std::future::ready(())
+            });
         if let Some(path) = &self.creds {
             options = options
                 .credentials_file(path)

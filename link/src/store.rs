@@ -61,6 +61,9 @@ pub enum StoreError {
     /// Nothing was stored or read: JetStream is missing, or has no leader.
     #[error("JetStream is not available: {0}")]
     Unavailable(String),
+    /// Nothing was stored or read: our NATS user may not.
+    #[error("NATS does not permit it")]
+    NotPermitted,
     /// Nothing was stored: no room.
     #[error("JetStream is full: {0}")]
     Full(String),
@@ -150,7 +153,7 @@ impl Store {
         }
         let ack = match self.link.request(subject, headers, payload, deadline).await {
             Ok(reply) => answer::<Ack>(&reply.payload)?.map_err(StoreError::from),
-            Err(Trouble::Timeout) => Err(StoreError::Undetermined("no acknowledgement in time".to_owned())),
+            Err(open @ (Trouble::Timeout | Trouble::Lost)) => Err(StoreError::Undetermined(open.to_string())),
             Err(trouble) => Err(trouble.into()),
         };
         ack.map(|ack| ack.seq)
@@ -241,7 +244,8 @@ impl From<Trouble> for StoreError {
             Trouble::Disconnected => StoreError::Disconnected,
             // Nobody answers for the stream: it is missing, just being made, or electing a leader.
             Trouble::NoResponders => StoreError::Unavailable("nobody answers for the stream".to_owned()),
-            Trouble::Timeout => StoreError::Unavailable("no answer in time".to_owned()),
+            Trouble::Timeout | Trouble::Lost => StoreError::Unavailable(trouble.to_string()),
+            Trouble::NotPermitted => StoreError::NotPermitted,
             Trouble::TooLarge { size, limit } => StoreError::TooLarge { size, limit },
             Trouble::Unsendable(error) => StoreError::Unexpected(error.to_string()),
         }

@@ -130,6 +130,7 @@ impl Records {
                 StoreError::Conflict
                 | StoreError::Undetermined(_)
                 | StoreError::Disconnected
+                | StoreError::NotPermitted
                 | StoreError::Full(_)
                 | StoreError::TooLarge { .. } => open,
             };

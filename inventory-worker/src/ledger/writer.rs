@@ -179,7 +179,10 @@ impl Writer {
             open |= matches!(trouble, StoreError::Undetermined(_));
             let hopeless = matches!(
                 trouble,
-                StoreError::Full(_) | StoreError::TooLarge { .. } | StoreError::Unexpected(_)
+                StoreError::Full(_)
+                    | StoreError::NotPermitted
+                    | StoreError::TooLarge { .. }
+                    | StoreError::Unexpected(_)
             );
             if hopeless || Instant::now() >= until {
                 // If it was stored after all, the feed brings it, and the next batch expects more than `at`.
