@@ -39,6 +39,28 @@ async fn an_event_that_is_no_order_becomes_a_dead_letter_and_the_next_one_is_wor
 }
 
 #[tokio::test]
+async fn without_a_place_for_dead_letters_nothing_is_dropped_and_others_go_on() {
+    let shop = Shop::open().stock("lamp", 5).each_worker(|w| w.max_deliver = 2).ready().await;
+    let nats = shop.nats().await;
+    let context = async_nats::jetstream::new(nats);
+    let config = context.get_stream(streams::DEAD_LETTERS).await.unwrap().cached_info().config.clone();
+    context.delete_stream(streams::DEAD_LETTERS).await.unwrap();
+    let id = Uuid::new_v4();
+    forge(&shop, id, b"{nonsense").await;
+    let order = shop.order("lamp", 2).await.unwrap();
+    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    until("the order after it is worked off", async || shop.stock("lamp").await == (5, 0)).await;
+    let consumer = async || {
+        let orders = context.get_stream(streams::ORDERS).await.unwrap();
+        orders.consumer_info("inventory-worker").await.unwrap()
+    };
+    until("only the bad one is left", async || consumer().await.num_ack_pending == 1).await;
+    context.create_stream(config).await.unwrap();
+    until("it is stored when it can be", async || dead_letter(&shop, id).await.is_some()).await;
+    until("the consumer is through", async || consumer().await.num_ack_pending == 0).await;
+}
+
+#[tokio::test]
 async fn an_order_without_a_reservation_is_a_dead_letter_after_its_last_delivery() {
     let shop = Shop::open().each_worker(|w| w.max_deliver = 3).ready().await;
     let id = Uuid::new_v4();

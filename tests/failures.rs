@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 4;
 
 /// Asserts what a call was told, and returns the details for more.
 #[track_caller]
-fn told<T: std::fmt::Debug>(
+pub fn told<T: std::fmt::Debug>(
     result: Result<T, Status>,
     code: Code,
     reason: &str,
@@ -38,7 +38,7 @@ fn told<T: std::fmt::Debug>(
 }
 
 #[track_caller]
-fn comes_back(details: &ErrorDetails) {
+pub fn comes_back(details: &ErrorDetails) {
     assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
 }
 
@@ -151,7 +151,7 @@ async fn a_request_id_with_other_content_is_refused() {
 async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
     let shop = Shop::open().workers(0).ready().await;
     // A ledger that has never heard of the tombstone there is.
-    let id = contract_id("one");
+    let id = order_id("one");
     let nats = shop.nats().await;
     let context = async_nats::jetstream::new(nats.clone());
     context.publish(format!("orders.fence.expired.{id}"), "{}".into()).await.unwrap().await.unwrap();
@@ -178,7 +178,7 @@ async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
 }
 
 /// The order id that an anonymous caller's request id stands for.
-fn contract_id(request_id: &str) -> String {
+pub fn order_id(request_id: &str) -> String {
     gateway::order::request::order_id("", request_id).to_string()
 }
 

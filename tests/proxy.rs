@@ -1,17 +1,39 @@
-//! A TCP proxy in front of a server, to break the connection of one peer and leave the others alone.
+//! A TCP proxy in front of a server, to break the connection of one peer and leave the others alone: cut it, hold what
+//! goes over it, or swallow what comes back after a certain message went out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+/// What becomes of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// They pass.
+    Open,
+    /// They wait, both ways.
+    Held,
+    /// Those to the server pass, those from it are lost.
+    Mute,
+    /// There is no connection, and no new one.
+    Cut,
+}
+
 /// A proxy to one address.
 pub struct Proxy {
     addr: SocketAddr,
-    open: Arc<watch::Sender<bool>>,
+    state: Arc<State>,
     _task: AbortOnDropHandle<()>,
+}
+
+struct State {
+    mode: watch::Sender<Mode>,
+    /// When this goes out, the proxy becomes mute.
+    trigger: Mutex<Option<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -19,9 +41,9 @@ impl Proxy {
     pub async fn to(port: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let open = Arc::new(watch::Sender::new(true));
-        let task = tokio::spawn(accept(listener, port, open.clone()));
-        Proxy { addr, open, _task: AbortOnDropHandle::new(task) }
+        let state = Arc::new(State { mode: watch::Sender::new(Mode::Open), trigger: Mutex::new(None) });
+        let task = tokio::spawn(accept(listener, port, state.clone()));
+        Proxy { addr, state, _task: AbortOnDropHandle::new(task) }
     }
 
     pub fn url(&self) -> String {
@@ -30,27 +52,86 @@ impl Proxy {
 
     /// Breaks every connection, and lets no new one through.
     pub fn cut(&self) {
-        self.open.send_replace(false);
+        self.state.mode.send_replace(Mode::Cut);
     }
 
-    /// Lets connections through again.
+    /// Lets connections and bytes through again.
     pub fn mend(&self) {
-        self.open.send_replace(true);
+        *self.state.trigger.lock().unwrap() = None;
+        self.state.mode.send_replace(Mode::Open);
+    }
+
+    /// Keeps what goes either way until it is mended.
+    pub fn hold(&self) {
+        self.state.mode.send_replace(Mode::Held);
+    }
+
+    /// Loses everything that comes back, from the moment when these bytes go out.
+    pub fn mute_after(&self, bytes: &str) {
+        *self.state.trigger.lock().unwrap() = Some(bytes.as_bytes().to_vec());
+    }
+
+    /// Waits until they went out.
+    pub async fn muted(&self) {
+        let mut mode = self.state.mode.subscribe();
+        mode.wait_for(|mode| *mode == Mode::Mute).await.unwrap();
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, open: Arc<watch::Sender<bool>>) {
-    while let Ok((mut near, _)) = listener.accept().await {
-        let mut state = open.subscribe();
-        if !*state.borrow_and_update() {
+async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
+    while let Ok((near, _)) = listener.accept().await {
+        let state = state.clone();
+        if *state.mode.borrow() == Mode::Cut {
             continue;
         }
         tokio::spawn(async move {
-            let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let mut mode = state.mode.subscribe();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
             tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                _ = state.wait_for(|open| !open) => {}
+                _ = up(near_in, far_out, &state) => {}
+                _ = down(far_in, near_out, &state) => {}
+                _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
             }
         });
+    }
+}
+
+async fn up(mut near: OwnedReadHalf, mut far: OwnedWriteHalf, state: &State) -> Option<()> {
+    let (mut chunk, mut seen) = (vec![0; 1 << 16], Vec::new());
+    loop {
+        let count = near.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+        passes(state).await;
+        seen.extend_from_slice(&chunk[..count]);
+        state.look(&seen);
+        seen.drain(..seen.len().saturating_sub(256));
+        far.write_all(&chunk[..count]).await.ok()?;
+    }
+}
+
+async fn down(mut far: OwnedReadHalf, mut near: OwnedWriteHalf, state: &State) -> Option<()> {
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        let count = far.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+        passes(state).await;
+        if *state.mode.borrow() != Mode::Mute {
+            near.write_all(&chunk[..count]).await.ok()?;
+        }
+    }
+}
+
+/// Waits as long as everything is held.
+async fn passes(state: &State) {
+    let _ = state.mode.subscribe().wait_for(|mode| *mode != Mode::Held).await;
+}
+
+impl State {
+    fn look(&self, sent: &[u8]) {
+        let mut trigger = self.trigger.lock().unwrap();
+        let found = |bytes: &Vec<u8>| sent.windows(bytes.len()).any(|window| window == bytes);
+        if trigger.as_ref().is_some_and(found) {
+            *trigger = None;
+            self.mode.send_replace(Mode::Mute);
+        }
     }
 }

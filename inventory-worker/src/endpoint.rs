@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::instant;
+use crate::front::Front;
 use crate::ledger::Ledger;
 use crate::release::Releaser;
 
@@ -49,8 +50,8 @@ pub struct Inventory {
 /// The endpoints, while they serve.
 pub struct Endpoints {
     service: Service,
-    /// Requests come in over this connection, and nothing else: it can be drained by itself.
-    front: Link,
+    /// Requests come in over this connection, and nothing else: it can be left by itself.
+    front: Front,
     desk: Arc<Desk>,
     tasks: TaskTracker,
 }
@@ -68,13 +69,14 @@ struct Desk {
 impl Endpoints {
     /// Starts to serve. `front` is the connection that requests come in over, `back` any other.
     pub async fn serve(
-        front: Link,
+        front: Front,
         back: Link,
         inventory: Arc<Inventory>,
     ) -> Result<Endpoints, async_nats::Error> {
         let failures = Arc::new(AtomicU64::new(0));
         let counted = failures.clone();
         let service = front
+            .link()
             .client()
             .service_builder()
             .description("Stock: check, reserve, release, read, adjust")
@@ -92,7 +94,7 @@ impl Endpoints {
         endpoints.open(reserve::reserve).await?;
         endpoints.open(reserve::release).await?;
         // Nothing is announced as ready before the server knows the subscriptions.
-        endpoints.front.client().flush().await?;
+        endpoints.front.link().client().flush().await?;
         Ok(endpoints)
     }
 
@@ -113,14 +115,11 @@ impl Endpoints {
     }
 
     /// Stops taking requests, and returns when those that were taken are answered.
-    pub async fn close(self) -> Result<(), async_nats::Error> {
+    pub async fn close(self) {
         *self.desk.closing.write().await = true;
-        // Unlike the service's own stop, this hands over what has come in already. What is on its way while the server
-        // hears of it is lost, and repeated by callers that repeat.
-        self.front.client().drain().await?;
+        self.front.leave().await;
         self.tasks.close();
         self.tasks.wait().await;
-        Ok(())
     }
 }
 

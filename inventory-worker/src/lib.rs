@@ -8,6 +8,7 @@ pub mod events;
 pub mod expiry;
 pub mod file;
 mod forget;
+pub mod front;
 pub mod ledger;
 pub mod orders;
 pub mod release;

@@ -19,6 +19,7 @@ use crate::endpoint::{Endpoints, Inventory};
 use crate::events::Events;
 use crate::expiry::Expiry;
 use crate::forget;
+use crate::front::Front;
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
 use crate::release::Releaser;
@@ -59,11 +60,12 @@ impl Worker {
             watched(server.map(|end| tracing::error!(?end, "the health port serves no more")).boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
-        let front = Link::connect(&config.nats.link, "inventory-worker requests").await?;
+        let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
+        let links = [link.clone(), front.link().clone()];
         let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver).await?;
         let releaser = Releaser::new(ledger.clone(), Orders::new(link.clone()));
         let inventory = Inventory { ledger: ledger.clone(), releaser: releaser.clone(), ttl: config.ttl() };
-        let endpoints = Endpoints::serve(front.clone(), link.clone(), Arc::new(inventory)).await;
+        let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory)).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
 
@@ -72,7 +74,7 @@ impl Worker {
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
         say(&health, true).await;
-        let look = look(health.clone(), [link.clone(), front], ledger.clone(), stop.clone());
+        let look = look(health.clone(), links, ledger.clone(), stop.clone());
         let background = vec![
             server,
             watched(expiry.run().boxed()),
@@ -108,8 +110,7 @@ impl Worker {
         self.stop.cancel();
         say(&self.health, false).await;
         let finish = async {
-            let (endpoints, events) = tokio::join!(self.endpoints.close(), self.events);
-            endpoints.map_err(|error| anyhow::anyhow!("the endpoints did not close: {error}"))?;
+            let ((), events) = tokio::join!(self.endpoints.close(), self.events);
             events.context("the consumer of ORDERS failed")?;
             // The last replies and acknowledgements.
             self.link.client().flush().await.context("the last replies were not sent")

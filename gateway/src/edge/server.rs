@@ -72,6 +72,9 @@ pub async fn serve(
     let serving = Server::builder()
         .layer(Envelope(parting.clone()))
         .max_concurrent_streams(limits.streams)
+        // Callers that give up early are no attackers: the library's 20 would close their connection, with all that is
+        // in flight on it, whenever this thread is busy.
+        .http2_max_pending_accept_reset_streams(usize::try_from(limits.streams).ok())
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(

@@ -1,0 +1,98 @@
+//! The front: a connection that requests come in over, on a thread of its own, so that it can be left without losing
+//! one. The client library forgets a subscription that drains as soon as it is polled again, whether the server has
+//! heard of it or not, and drops what was on its way. So between the two its thread stands still, until the server has
+//! answered: then everything that was sent is read at once. Must never know what the requests are.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use link::options::ConnectError;
+use link::{Link, Options};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+/// Longer than a round trip to the server. Requests that come in meanwhile wait so long.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// How long the library may take to read what has come in, and to close.
+const CLOSE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A connection for requests. Dropped, it ends where it stands.
+pub struct Front {
+    link: Link,
+    leave: oneshot::Sender<()>,
+    left: oneshot::Receiver<()>,
+}
+
+impl Front {
+    /// Connects; `name` is what the server shows for the connection.
+    pub async fn connect(options: &Options, name: &'static str) -> anyhow::Result<Front> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (leave, asked) = oneshot::channel();
+        let (gone, left) = oneshot::channel();
+        let (up, connected) = oneshot::channel();
+        let options = options.clone();
+        std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
+            run(&runtime, &options, name, up, asked);
+            // A look-up of a name that hangs must not hold the end up.
+            runtime.shutdown_background();
+            drop(gone);
+        })?;
+        Ok(Front { link: connected.await??, leave, left })
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Leaves the queue groups. When this returns, every request that the server sent is in its subscription, and the
+    /// subscriptions end after it.
+    pub async fn leave(self) {
+        let _ = self.leave.send(());
+        // The sender is dropped when the thread has done so.
+        let _ = self.left.await;
+    }
+}
+
+fn run(
+    runtime: &Runtime,
+    options: &Options,
+    name: &str,
+    up: oneshot::Sender<Result<Link, ConnectError>>,
+    asked: oneshot::Receiver<()>,
+) {
+    let connected = runtime.block_on(Link::connect(options, name));
+    let Ok(link) = connected else {
+        let _ = up.send(connected);
+        return;
+    };
+    let client = link.client().clone();
+    if up.send(Ok(link)).is_err() || runtime.block_on(asked).is_err() {
+        return;
+    }
+    // Without a connection there is nothing to leave, and nothing comes.
+    if let Ok(Ok(())) = runtime.block_on(async { timeout(CLOSE, tell(&client)).await }) {
+        std::thread::sleep(ROUND_TRIP);
+    }
+    if runtime.block_on(async { timeout(CLOSE, closed(&client)).await }).is_err() {
+        tracing::debug!("the connection for requests was left without an answer of the server");
+    }
+}
+
+/// Tells the server. The two commands are taken up together: when this returns, both are on their way.
+async fn tell(client: &Client) -> Result<(), async_nats::Error> {
+    client.drain().await?;
+    client.flush().await?;
+    Ok(())
+}
+
+/// Waits until all is read: then the library closes, and its commands fail. It has to be woken first by what has come
+/// in: a command would wake it before the runtime knows that there is anything to read.
+async fn closed(client: &Client) {
+    sleep(LOOK).await;
+    while client.flush().await.is_ok() {
+        sleep(LOOK).await;
+    }
+}

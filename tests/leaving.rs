@@ -1,0 +1,119 @@
+//! Callers that leave in the middle, by thousands: whatever they cancel, and whenever, an order is whole or absent, and
+//! the stock adds up.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use contract::orders::v1::{Order, OrderStatus};
+use futures_util::{StreamExt, stream};
+use tonic::{Code, Request, Status, TimeoutExpired};
+
+use crate::failures::order_id;
+use crate::shop::{Shop, until, wish};
+
+const CALLS: u64 = 5_000;
+const AT_ONCE: usize = 96;
+
+async fn shop() -> Shop {
+    // A reservation that no order follows ends soon.
+    let hasty = |worker: &mut inventory_worker::config::Serve| {
+        worker.reservation_ttl = 2;
+        worker.expiry_interval_ms = 100;
+    };
+    Shop::open().stock("lamp", 100_000).stock("rug", 100_000).each_worker(hasty).ready().await
+}
+
+fn request(number: u64) -> contract::orders::v1::CreateOrderRequest {
+    wish("lamp", 1).and("rug", 2).id(&format!("call-{number}")).request
+}
+
+/// Spread evenly below `most`, and the same in every run.
+fn spread(number: u64, most: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % most
+}
+
+/// Every order is whole or absent, and what is reserved is what the orders have.
+async fn adds_up(shop: &Shop) -> u64 {
+    let get = |number| async move { shop.get(&order_id(&format!("call-{number}"))).await };
+    let mut orders = 0;
+    let mut found = stream::iter(0..CALLS).map(get).buffer_unordered(AT_ONCE);
+    while let Some(found) = found.next().await {
+        match found {
+            Ok(order) => {
+                assert!(whole(&order), "{order:?}");
+                orders += 1;
+            }
+            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status:?}"),
+        }
+    }
+    let held = u32::try_from(orders).unwrap();
+    until("what has no order is released", async || shop.stock("lamp").await.1 == held).await;
+    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((100_000, held), (100_000, 2 * held)));
+    orders
+}
+
+/// What the gateway said, or would have: the client's own timer may be the first, and says CANCELLED.
+fn told(status: &Status) -> Code {
+    let own = status
+        .source()
+        .and_then(|transport| transport.source())
+        .is_some_and(|end| end.is::<TimeoutExpired>());
+    if own { Code::DeadlineExceeded } else { status.code() }
+}
+
+fn whole(order: &Order) -> bool {
+    let items: Vec<_> = order.items.iter().map(|item| (item.product_id.as_str(), item.quantity)).collect();
+    items == [("lamp", 1), ("rug", 2)] && order.status() == OrderStatus::Pending && order.customer_id == "ann"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_hang_up_leave_whole_orders_or_none() {
+    let mut shop = shop().await;
+    let leave = |number| {
+        let mut client = shop.orders();
+        async move {
+            let patience = Duration::from_micros(spread(number, 60_000));
+            // Dropped when the time is over, which resets the stream.
+            tokio::time::timeout(patience, client.create_order(request(number)))
+                .await
+                .is_ok_and(|answer| answer.is_ok())
+        }
+    };
+    let mut stayed = stream::iter(0..CALLS).map(leave).buffer_unordered(AT_ONCE);
+    let mut answered = 0;
+    while let Some(answer) = stayed.next().await {
+        answered += u64::from(answer);
+    }
+    drop(stayed);
+    let orders = adds_up(&shop).await;
+    assert!(answered < CALLS && orders >= answered, "{answered} answered, {orders} orders");
+    // Nothing is left in hand.
+    shop.close_gateway().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlines_of_any_length_leave_whole_orders_or_none() {
+    let shop = shop().await;
+    let call = |number| {
+        let mut client = shop.orders();
+        async move {
+            let mut request = Request::new(request(number));
+            let limit = format!("{}m", 1 + spread(number, 200));
+            request.metadata_mut().insert("grpc-timeout", limit.parse().unwrap());
+            client.create_order(request).await.map_or_else(|status| told(&status), |_| Code::Ok)
+        }
+    };
+    let mut calls = stream::iter(0..CALLS).map(call).buffer_unordered(AT_ONCE);
+    let mut codes: HashMap<Code, u64> = HashMap::new();
+    while let Some(code) = calls.next().await {
+        *codes.entry(code).or_default() += 1;
+    }
+    drop(calls);
+    let orders = adds_up(&shop).await;
+    let of = |code| codes.get(&code).copied().unwrap_or(0);
+    // An outcome that is open when the time is over is UNAVAILABLE: OUTCOME_UNKNOWN.
+    let known = of(Code::Ok) + of(Code::DeadlineExceeded) + of(Code::Unavailable);
+    assert_eq!((known, of(Code::DeadlineExceeded) > 0), (CALLS, true), "{codes:?}");
+    assert!(orders >= of(Code::Ok), "{orders} orders, {codes:?}");
+}
