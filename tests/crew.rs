@@ -1,6 +1,7 @@
 //! Workers of a test: each on a thread and a runtime of its own, so that one can be stopped dead
 //! while the others go on.
 
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use inventory_worker::Worker;
@@ -16,6 +17,7 @@ pub struct Hand {
 enum Order {
     Drain(oneshot::Sender<()>),
     Sequence(oneshot::Sender<u64>),
+    Health(oneshot::Sender<SocketAddr>),
 }
 
 impl Hand {
@@ -53,6 +55,13 @@ impl Hand {
         told.await.unwrap_or(0)
     }
 
+    /// Where it says how it is.
+    pub async fn health(&self) -> SocketAddr {
+        let (tell, told) = oneshot::channel();
+        let _ = self.orders.send(Order::Health(tell));
+        told.await.expect("a running worker")
+    }
+
     fn stop(&mut self) {
         let (closed, _) = mpsc::unbounded_channel();
         self.orders = closed;
@@ -85,6 +94,9 @@ async fn work(
         match order {
             Order::Sequence(tell) => {
                 let _ = tell.send(worker.as_ref().map_or(0, |worker| worker.ledger().stock().sequence()));
+            }
+            Order::Health(tell) => {
+                let _ = worker.as_ref().map(|worker| tell.send(worker.health_addr()));
             }
             Order::Drain(done) => {
                 if let Some(worker) = worker.take() {

@@ -1,5 +1,6 @@
 //! A gateway that ends: callers that go on elsewhere lose nothing, and nobody holds it up.
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{WatchOrdersRequest, WatchOrdersResponse};
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -14,6 +16,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_types::StatusExt as _;
 
+use crate::proxy::Proxy;
 use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
 /// Far below the limit of a drain, which is 20 s.
@@ -99,10 +102,112 @@ async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
     assert_eq!((orders.len(), reserved as usize), (all, all));
 }
 
-async fn watch(shop: &Shop) -> Streaming<WatchOrdersResponse> {
-    let mut watch = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
+async fn watch(mut client: OrderServiceClient<Channel>) -> Streaming<WatchOrdersResponse> {
+    let mut watch = client.watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap().expect("a bookmark");
     watch
+}
+
+/// A peer that says no more than that it speaks HTTP/2.
+fn preface(gateway: &gateway::Gateway) -> TcpStream {
+    let mut peer = TcpStream::connect(gateway.grpc_addr()).unwrap();
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    peer
+}
+
+/// Waits until so many requests have been sent on a subject.
+async fn sent(spy: &mut async_nats::Subscriber, count: usize) {
+    let all = async {
+        for _ in 0..count {
+            spy.next().await.expect("a request");
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("all are in flight");
+}
+
+#[tokio::test]
+async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
+    let mut shop = Shop::open().workers(0).gateways(2).ready().await;
+    let proxy = Proxy::to(shop.nats.port()).await;
+    shop.worker.nats.link = link::Options::at(proxy.url());
+    shop.hire().await;
+    until("they are found", async || {
+        shop.gateways.iter().all(|one| one.up("orders.v1.OrderService") == Some(true))
+    })
+    .await;
+    shop.adjust("lamp", 1_000).await.unwrap();
+    let doors = Doors::of(&shop);
+    let client = || OrderServiceClient::new(doors.0[0].clone());
+    let mut watches = Vec::new();
+    for _ in 0..50 {
+        watches.push(watch(client()).await);
+    }
+    let gateway = shop.gateways.remove(0);
+    let _peers = [TcpStream::connect(gateway.grpc_addr()).unwrap(), preface(&gateway)];
+    let mut spy = shop.nats().await.subscribe("check_inventory").await.unwrap();
+    proxy.hold();
+    let place = |_| {
+        let mut client = client();
+        tokio::spawn(async move { client.create_order(wish("lamp", 1).request).await })
+    };
+    let calls: Vec<_> = (0..200).map(place).collect();
+    sent(&mut spy, 200).await;
+
+    let start = Instant::now();
+    let drain = tokio::spawn(gateway.drain());
+    let mut tokens = Vec::new();
+    for mut watch in watches {
+        let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time").unwrap_err();
+        let info = end.get_details_error_info().expect("details");
+        assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "DRAINING"));
+        tokens.push(info.metadata["resume_token"].clone());
+    }
+    proxy.mend();
+    let mut placed: Vec<String> = Vec::new();
+    for call in calls {
+        placed
+            .push(call.await.unwrap().expect("every call is answered").into_inner().order.unwrap().order_id);
+    }
+    drain.await.expect("the gateway drained");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+
+    let resumed = WatchOrdersRequest { resume_token: tokens.remove(7), ..WatchOrdersRequest::default() };
+    let mut elsewhere = OrderServiceClient::new(doors.0[1].clone());
+    let mut watch = elsewhere.watch_orders(resumed).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while seen.len() < placed.len() {
+        let next = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an event in time").unwrap();
+        seen.extend(next.unwrap().order.map(|order| order.order_id));
+    }
+    placed.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, placed);
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_hold_it() {
+    let mut shop = Shop::open().stock("lamp", 1_000).ready().await;
+    let nats = shop.nats().await;
+    let reserve = |_| {
+        let nats = nats.clone();
+        let items = serde_json::json!({"orderId": uuid::Uuid::new_v4(), "items": [{"productId": "lamp", "quantity": 1}]});
+        tokio::spawn(async move { nats.request("reserve_inventory", items.to_string().into()).await })
+    };
+    let mut spy = nats.subscribe("reserve_inventory").await.unwrap();
+    let first = shop.workers.remove(0);
+    let _silent = TcpStream::connect(first.health().await).unwrap();
+    let calls: Vec<_> = (0..200).map(reserve).collect();
+    sent(&mut spy, 200).await;
+    let start = Instant::now();
+    first.drain().await;
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    for call in calls {
+        let reply = call.await.unwrap().expect("every request is answered");
+        assert!(reply.headers.is_none_or(|headers| headers.get("Nats-Service-Error").is_none()));
+    }
+    shop.hire().await;
+    until("the next one serves", async || shop.check("lamp").await.is_ok()).await;
+    assert_eq!(shop.stock("lamp").await, (1_000, 200));
 }
 
 #[tokio::test]
@@ -110,7 +215,7 @@ async fn a_drain_is_not_held_up_by_watches_silent_peers_and_reflection() {
     let mut shop = Shop::open().ready().await;
     let mut watches = Vec::new();
     for _ in 0..50 {
-        watches.push(watch(&shop).await);
+        watches.push(watch(shop.orders()).await);
     }
     let _silent = TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap();
     let questions = futures_util::stream::pending::<ServerReflectionRequest>();
