@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand};
 
 mod bar;
 mod input;
+mod outage;
+mod process;
 mod replay;
 mod restart;
 mod server;
 mod table;
 mod trouble;
+mod unanswered;
 
 /// Load and comparison tools for the order gateway
 #[derive(Parser)]
@@ -27,6 +30,16 @@ enum Command {
     Replay(replay::Replay),
     /// Measures how long a worker with a large stock takes to start, and its memory
     Restart(restart::Restart),
+    /// Takes NATS away, and measures how soon calls are told so
+    Outage(outage::Outage),
+    /// Measures what requests leave behind that nobody answers
+    Unanswered(unanswered::Unanswered),
+    /// A gateway of another subcommand
+    #[command(hide = true)]
+    Gateway(Box<gateway::config::Serve>),
+    /// A worker of another subcommand
+    #[command(hide = true)]
+    Worker(Box<inventory_worker::config::Serve>),
     /// The worker that `restart` measures
     #[command(hide = true)]
     Started(restart::Started),
@@ -40,6 +53,10 @@ async fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Replay(options) => replay::run(options).await,
         Command::Restart(options) => restart::run(options).await,
+        Command::Outage(options) => outage::run(options).await,
+        Command::Unanswered(options) => unanswered::run(options).await,
+        Command::Gateway(config) => process::gateway(*config).await,
+        Command::Worker(config) => process::worker(*config).await,
         Command::Started(options) => restart::started(options).await,
     };
     match end {

@@ -1,0 +1,96 @@
+//! What requests leave behind in a gateway that nobody answers: `bench unanswered`. Starts everything itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::inventory::v1::Item;
+use contract::orders::v1::CheckInventoryRequest;
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use futures_util::{StreamExt as _, stream};
+use link::{Link, Options};
+use local_nats::spare_port;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+use crate::bar;
+use crate::process::{Process, serves};
+
+/// What the gateway may grow by.
+const GROWTH: u64 = 10 << 20;
+/// Calls before the first measure: buffers and pools have their size then.
+const WARM_UP: usize = 20_000;
+const CONNECTIONS: usize = 4;
+const ROUTE: &str = "check_inventory";
+
+/// Options of `bench unanswered`
+#[derive(clap::Args)]
+pub(crate) struct Unanswered {
+    /// Requests that nobody answers
+    #[arg(long, default_value_t = 200_000)]
+    calls: usize,
+    /// Deadline of each, in milliseconds
+    #[arg(long, default_value_t = 100)]
+    deadline: u64,
+    /// Calls at a time; below the gateway's MAX_IN_FLIGHT
+    #[arg(long, default_value_t = 800)]
+    concurrency: usize,
+}
+
+/// Starts a gateway and a service that swallows, and calls.
+pub(crate) async fn run(options: Unanswered) -> anyhow::Result<bool> {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await??;
+    let logs = tempfile::tempdir()?;
+    let [grpc, http] = [spare_port()?, spare_port()?];
+    let gateway = Process::gateway(&nats.url(), grpc, http, &[], &logs.path().join("gateway"))?;
+    serves(grpc, "").await?;
+    let hole = Link::connect(&Options::at(nats.url()), "swallows").await?;
+    let mut requests = hole.client().subscribe(ROUTE).await?;
+    hole.client().flush().await?;
+    let swallow = tokio::spawn(async move {
+        let mut count: usize = 0;
+        while requests.next().await.is_some() {
+            count += 1;
+        }
+        count
+    });
+
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{grpc}"))?;
+    let channels: Vec<Channel> = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
+    call(&channels, WARM_UP, &options).await;
+    let before = gateway.resident()?;
+    let codes = call(&channels, options.calls, &options).await;
+    let after = gateway.resident()?;
+    drop(hole);
+    swallow.abort();
+    for (code, count) in codes {
+        println!("{count:>8}  {code}");
+    }
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{:.1} MiB before, {:.1} MiB after {} requests without an answer",
+        mib(before),
+        mib(after),
+        options.calls
+    );
+    Ok(after.saturating_sub(before) < GROWTH)
+}
+
+/// Calls, for how they ended.
+async fn call(channels: &[Channel], calls: usize, options: &Unanswered) -> BTreeMap<String, usize> {
+    let bar = bar::bar(calls, "unanswered");
+    let one = |number: usize| {
+        let mut client = OrderServiceClient::new(channels[number % channels.len()].clone());
+        let items = vec![Item { product_id: "lamp".to_owned(), quantity: 1 }];
+        let mut request = Request::new(CheckInventoryRequest { items });
+        request.set_timeout(Duration::from_millis(options.deadline));
+        async move { client.check_inventory(request).await.map_or_else(|status| status.code(), |_| Code::Ok) }
+    };
+    let mut ends = stream::iter(0..calls).map(one).buffer_unordered(options.concurrency);
+    let mut codes = BTreeMap::new();
+    while let Some(code) = ends.next().await {
+        *codes.entry(format!("{code:?}")).or_default() += 1;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    codes
+}
