@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use inventory_worker::config::Nats;
 use inventory_worker::ledger::Ledger;
 use inventory_worker::stock::Command;
@@ -198,4 +199,20 @@ async fn a_worker_told_to_stop_finishes_what_it_took() {
         orders.iter().find(|o| o.is_err())
     );
     assert_eq!(shop.stock("lamp").await, (1_000, 100));
+}
+
+/// As when the server that had the consumer is gone: the library notices after ten seconds.
+#[tokio::test]
+async fn workers_whose_consumers_are_gone_read_from_the_leader() {
+    let shop = Shop::open().workers(2).stock("lamp", 1_000).ready().await;
+    let js = async_nats::jetstream::new(shop.nats().await);
+    let ledger = js.get_stream("INVENTORY").await.unwrap();
+    let names: Vec<String> = ledger.consumer_names().try_collect().await.unwrap();
+    assert_eq!(names.len(), 2, "{names:?}");
+    for name in names {
+        ledger.delete_consumer(&name).await.unwrap();
+    }
+    let orders = futures_util::future::join_all((0..40).map(|_| shop.order("lamp", 1))).await;
+    assert!(orders.iter().all(Result::is_ok), "{:?}", orders.iter().find(|order| order.is_err()));
+    assert_eq!(shop.stock("lamp").await, (1_000, 40));
 }

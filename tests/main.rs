@@ -5,6 +5,7 @@
 
 mod buyers;
 mod clients;
+mod cluster;
 mod crew;
 mod drain;
 mod events;
@@ -18,6 +19,7 @@ mod ledger;
 mod list;
 mod lost;
 mod plain;
+mod plant;
 mod proxy;
 mod rolling;
 mod rules;

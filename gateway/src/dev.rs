@@ -24,7 +24,7 @@ use crate::serve::{Gateway, check_free};
 use crate::stop::Stop;
 
 /// What is logged if nobody says: one replica is no news here.
-pub const LOG: &str = "warn,gateway::serve=error";
+pub const LOG: &str = "warn,gateway::serve=error,durability=error";
 
 /// Until all services are healthy: a large ledger takes a worker seconds to load.
 const HEALTHY: Duration = Duration::from_secs(120);
@@ -74,6 +74,7 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.asked() => {}
         error = system.nats.keep() => return Err(error),
+        () = system.gateway.lost() => bail!("ORDERS was made anew, or lost its end: start again"),
     }
     say("stopping (Ctrl-C again: at once)");
     tokio::select! {

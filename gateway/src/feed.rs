@@ -125,6 +125,11 @@ impl Feed {
         *self.shared.applied.borrow() >= self.shared.begin
     }
 
+    /// The last sequence that is known.
+    pub fn known(&self) -> u64 {
+        *self.shared.applied.borrow()
+    }
+
     /// Waits until it is ready.
     pub async fn caught_up(&self) {
         // The sender lives in `self`.

@@ -15,7 +15,10 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
         gateway = Gateway::start(config) => gateway?,
         () = stop.asked() => return Ok(()),
     };
-    stop.asked().await;
+    tokio::select! {
+        () = stop.asked() => {}
+        () = gateway.lost() => bail!("ORDERS was made anew, or lost its end: the next start reads it from its beginning"),
+    }
     tokio::select! {
         () = gateway.drain() => Ok(()),
         () = stop.asked() => bail!("stopped before calls in flight were answered"),
@@ -38,6 +41,11 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     let streams = Streams::open(&link, config.replicas, true).await?;
     for name in link::streams::ALL {
         println!("{name}: {}", if streams.made.contains(&name) { "made" } else { "found, and fit" });
+    }
+    for warning in
+        streams.warnings.iter().chain(&link::monitor::warnings(config.nats.nats_monitor_url.as_deref()).await)
+    {
+        println!("warning: {warning}");
     }
     println!("ORDERS has the identity {}, and {} replica(s)", streams.orders, streams.replicas);
     Ok(())

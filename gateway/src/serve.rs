@@ -4,6 +4,7 @@ mod core;
 mod http;
 mod listen;
 mod monitor;
+mod record;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
 use self::monitor::Monitor;
+use self::record::Record;
 use crate::bridge::{self, Lanes};
 use crate::config::{Provision, Serve};
 use crate::edge::Board;
@@ -45,6 +47,8 @@ struct Shared {
     drain: CancellationToken,
     /// Everything ends.
     abort: CancellationToken,
+    /// The record is not the one that this gateway began with.
+    lost: CancellationToken,
 }
 
 /// A thread, and the channel that closes when its calls are answered.
@@ -67,6 +71,7 @@ impl Gateway {
             board: Board::new(&server::services()),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
+            lost: CancellationToken::new(),
             config,
         });
         let mut gateway = Gateway {
@@ -95,6 +100,12 @@ impl Gateway {
     /// Whether a service is up; nothing if there is no such service.
     pub fn up(&self, service: &str) -> Option<bool> {
         self.shared.board.up(service)
+    }
+
+    /// Returns when the record is no longer the one that this gateway began with: what it knows of orders is worth
+    /// nothing then, and only a start can mend that.
+    pub async fn lost(&self) {
+        self.shared.lost.cancelled().await;
     }
 
     /// Ends the gateway in order: it is no longer healthy, watches end, calls in flight are answered, within the
@@ -203,32 +214,37 @@ async fn background(
     up: oneshot::Sender<anyhow::Result<Arc<Feed>>>,
 ) {
     let started = tokio::time::timeout(START, open(&shared)).await;
-    let (link, feed) = match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}")))
-    {
-        Ok(parts) => parts,
-        Err(error) => {
-            // The receiver is gone if the start was given up.
-            let _ = up.send(Err(error));
-            return;
-        }
-    };
+    let (link, record, feed) =
+        match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}"))) {
+            Ok(parts) => parts,
+            Err(error) => {
+                // The receiver is gone if the start was given up.
+                let _ = up.send(Err(error));
+                return;
+            }
+        };
     tokio::spawn(http::serve(http, shared.board.clone()));
     tokio::spawn(Monitor::new(link, shared.lanes.clone(), feed.clone(), shared.board.clone()).run());
+    tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
     feed.end();
 }
 
-async fn open(shared: &Shared) -> anyhow::Result<(Link, Arc<Feed>)> {
-    let link = Link::connect(&shared.config.nats, "gateway background").await?;
+async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
+    let config = &shared.config.nats;
+    let link = Link::connect(config, "gateway background").await?;
     let make = shared.config.provision == Provision::Auto;
     let streams = Streams::open(&link, shared.config.replicas, make).await?;
     tracing::info!(replicas = streams.replicas, made = streams.made.join(" "), "streams");
-    if streams.replicas < 2 {
-        tracing::warn!("ORDERS has one replica: acknowledged orders do not outlive the loss of its node");
+    for warning in
+        streams.warnings.iter().chain(&link::monitor::warnings(config.nats_monitor_url.as_deref()).await)
+    {
+        tracing::warn!(target: "durability", "{warning}");
     }
+    let record = Record::new(link.clone(), streams.orders.clone());
     let feed = Feed::start(link.clone(), streams.orders, feed::Limits::default()).await?;
-    Ok((link, feed))
+    Ok((link, record, feed))
 }
 
 /// Whether a gateway could listen on this address; the error names the flag to change.

@@ -124,7 +124,12 @@ impl Worker {
 /// Connects, finds or makes the streams, and opens the ledger.
 pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Link, Ledger)> {
     let link = Link::connect(&nats.link, "inventory-worker").await?;
-    Streams::open(&link, usize::from(nats.replicas), nats.provision == Provision::Auto).await?;
+    let make = nats.provision == Provision::Auto;
+    let streams = Streams::open(&link, usize::from(nats.replicas), make).await?;
+    let syncs = link::monitor::warnings(nats.link.nats_monitor_url.as_deref()).await;
+    for warning in streams.warnings.iter().chain(&syncs) {
+        tracing::warn!(target: "durability", "{warning}");
+    }
     let ledger = Ledger::open(link.clone(), Settings { snapshot_every: nats.snapshot_every, batch }).await?;
     Ok((link, ledger))
 }

@@ -2,7 +2,9 @@
 //! compare-and-set appends and leader reads on JetStream, and the streams themselves. Knows no order and no stock.
 
 pub mod failure;
+mod fit;
 pub mod inbox;
+pub mod monitor;
 pub mod options;
 pub mod store;
 pub mod streams;

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event};
 
+/// What a connection may take; a server that is frozen accepts one and says nothing.
+const CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// A half-open connection is noticed after three of these.
+const PING: Duration = Duration::from_secs(2);
+
 /// Where NATS is, and who we are there.
 #[derive(Clone, clap::Args)]
 pub struct Options {
@@ -35,8 +40,11 @@ pub struct Options {
     /// The client certificate's key, PEM
     #[arg(id = "key", long = "nats-key", env = "NATS_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// How long the first connection may take, in milliseconds
-    #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
+    /// Where the servers are monitored over HTTP, separated by commas: asked at start whether they sync each write
+    #[arg(long, env = "NATS_MONITOR_URL", value_name = "URL")]
+    pub nats_monitor_url: Option<String>,
+    /// How long a connection may take to be made, the first as well as another after it was lost, in milliseconds
+    #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = CONNECT_TIMEOUT_MS, value_name = "MS")]
     pub nats_connect_timeout_ms: u64,
 }
 
@@ -99,7 +107,8 @@ impl Options {
             ca: None,
             cert: None,
             key: None,
-            nats_connect_timeout_ms: 5_000,
+            nats_monitor_url: None,
+            nats_connect_timeout_ms: CONNECT_TIMEOUT_MS,
         }
     }
 
@@ -129,8 +138,7 @@ impl Options {
         let mut options = ConnectOptions::new()
             .name(name)
             .connection_timeout(timeout)
-            // A half-open connection is noticed within two of these.
-            .ping_interval(Duration::from_secs(5))
+            .ping_interval(PING)
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {

@@ -1,6 +1,8 @@
 //! One stream as a store: appends under an expected sequence, and reads that the leader answers. What an answer of
 //! JetStream means is decided here, by its error code, and nowhere else.
 
+use std::collections::HashMap;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
@@ -10,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::inbox::{Link, Trouble};
+use crate::streams::IDENTITY;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
 const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -116,6 +119,14 @@ struct Ack {
 #[derive(Debug, Deserialize)]
 struct Info {
     state: Range,
+    #[serde(default)]
+    config: Configured,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Configured {
+    #[serde(default)]
+    metadata: HashMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,9 +192,19 @@ impl Store {
 
     /// First and last sequence, as the leader has them.
     pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
+        self.info(deadline).await.map(|info| info.state)
+    }
+
+    /// The stream's identity, which another of the same name does not have, with its first and last sequence.
+    pub async fn identity(&self, deadline: Instant) -> Result<(String, Range), StoreError> {
+        let mut info = self.info(deadline).await?;
+        Ok((info.config.metadata.remove(IDENTITY).unwrap_or_default(), info.state))
+    }
+
+    async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
         let reply = self.link.request(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
-        answer::<Info>(&reply.payload)?.map(|info| info.state).map_err(of_read)
+        answer::<Info>(&reply.payload)?.map_err(of_read)
     }
 
     async fn message(
@@ -217,6 +238,8 @@ fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, St
 fn of_read(error: ApiError) -> StoreError {
     match StoreError::from(error) {
         StoreError::Undetermined(why) => StoreError::Unavailable(why),
+        // "Insufficient resources" is said to a read when too many are in flight.
+        StoreError::Full(why) => StoreError::Unavailable(why),
         other => other,
     }
 }
@@ -273,6 +296,27 @@ mod tests {
         assert!(matches!(of_append(500, 10047, "insufficient storage"), StoreError::Full(_)));
         assert!(matches!(of_append(400, 10054, "message size exceeds maximum"), StoreError::TooLarge { .. }));
         assert!(matches!(of_append(400, 10999, "something new"), StoreError::Unexpected(_)));
+    }
+
+    #[test]
+    fn a_leader_that_changes_has_stored_nothing_or_nobody_knows() {
+        // A proposal that raft did not take has no code of JetStream's own.
+        assert!(matches!(of_append(503, 0, "raft: not leader"), StoreError::Unavailable(_)));
+        assert!(matches!(of_append(503, 10039, "not enabled for account"), StoreError::Unavailable(_)));
+        assert!(matches!(of_append(404, 10059, "stream not found"), StoreError::Unavailable(_)));
+        assert!(matches!(of_append(503, 10023, "insufficient resources"), StoreError::Full(_)));
+        for code in [10009, 10041, 10118] {
+            assert!(matches!(of_append(500, code, "raft"), StoreError::Undetermined(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_read_is_never_open_and_never_full() {
+        let read =
+            |code: u64, err_code: u64| of_read(ApiError { code, err_code, description: "raft".to_owned() });
+        for (code, err_code) in [(500, 10009), (503, 10023), (503, 10008), (503, 10077), (404, 10059)] {
+            assert!(matches!(read(code, err_code), StoreError::Unavailable(_)), "{err_code}");
+        }
     }
 
     #[test]

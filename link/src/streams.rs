@@ -1,4 +1,4 @@
-//! The streams: how each is made, and what of it correctness needs. One that exists and differs there is refused.
+//! The streams: how each is made, and found again. What of one that exists may differ is not decided here.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use contract::subject;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
+use crate::fit;
 use crate::inbox::Link;
 
 /// The record of orders and their events.
@@ -31,7 +32,7 @@ pub const LEDGER_SUBJECT: &str = "inventory.ledger";
 /// The subjects of dead letters begin with this.
 pub const DEAD_LETTER_PREFIX: &str = "dead_letters.orders";
 
-const IDENTITY: &str = "order-gateway-identity";
+pub(crate) const IDENTITY: &str = "order-gateway-identity";
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The streams as found or made.
@@ -43,6 +44,8 @@ pub struct Streams {
     pub replicas: usize,
     /// Those that were made just now.
     pub made: Vec<&'static str>,
+    /// What makes acknowledged writes less durable than they could be, and what to do about it: to be shown.
+    pub warnings: Vec<String>,
 }
 
 /// Why the streams cannot be used.
@@ -112,13 +115,14 @@ impl Streams {
             captured(link, route.subject).await?;
         }
         let orders = found.first().map(|config| config.metadata.get(IDENTITY).cloned().unwrap_or_default());
+        let warnings = fit::warnings(&found, replicas);
         let replicas = found.first().map_or(1, |config| config.num_replicas);
-        Ok(Streams { orders: orders.unwrap_or_default(), replicas, made })
+        Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
     }
 }
 
 /// ORDERS comes first.
-fn configs(replicas: usize) -> [Config; 4] {
+pub(crate) fn configs(replicas: usize) -> [Config; 4] {
     let base = |name: &str, subjects: &[&str]| Config {
         name: name.to_owned(),
         subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
@@ -187,7 +191,7 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
         Err(error) => return Err(lost(&error)),
     };
     let info = stream.info().await.map_err(|error| lost(&error))?;
-    check(&config, &info.config)?;
+    fit::check(&config, &info.config)?;
     Ok(info.config.clone())
 }
 
@@ -201,64 +205,6 @@ fn exists(kind: CreateStreamErrorKind) -> bool {
 
 fn known(name: &str) -> &'static str {
     ALL.into_iter().find(|known| *known == name).unwrap_or(ORDERS)
-}
-
-/// Compares what correctness needs. Replicas, size limits on the server and descriptions are the operator's.
-fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
-    let same = |(_, show): &Field| show(found) == show(needed);
-    match NEEDED.iter().find(|field| !same(field)) {
-        Some((field, show)) => Err(Unfit::Differs {
-            stream: needed.name.clone(),
-            field,
-            found: show(found),
-            needed: show(needed),
-        }),
-        None if found.metadata.get(IDENTITY).is_none_or(String::is_empty) => Err(Unfit::Differs {
-            stream: needed.name.clone(),
-            field: "metadata",
-            found: format!("no {IDENTITY}"),
-            needed: format!("{IDENTITY} with a value of its own, by which tokens know the stream"),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// A field's name, and how to show its value.
-type Field = (&'static str, fn(&Config) -> String);
-
-/// What correctness needs, by the field's name on the server.
-const NEEDED: &[Field] = &[
-    ("subjects", |config| {
-        let mut subjects = config.subjects.clone();
-        subjects.sort_unstable();
-        subjects.join(" ")
-    }),
-    ("retention", |config| format!("{:?}", config.retention)),
-    ("discard", |config| format!("{:?}", config.discard)),
-    ("storage", |config| format!("{:?}", config.storage)),
-    ("max_age", |config| format!("{:?}", config.max_age)),
-    ("max_msgs", |config| limit(config.max_messages)),
-    ("max_msgs_per_subject", |config| limit(config.max_messages_per_subject)),
-    ("no_ack", |config| config.no_ack.to_string()),
-    ("sealed", |config| config.sealed.to_string()),
-    ("deny_delete", |config| config.deny_delete.to_string()),
-    ("deny_purge", |config| config.deny_purge.to_string()),
-    ("allow_direct", |config| config.allow_direct.to_string()),
-    ("allow_rollup_hdrs", |config| config.allow_rollup.to_string()),
-    ("republish", |config| {
-        let to = config.republish.as_ref();
-        to.map(|to| format!("{} to {}, headers only: {}", to.source, to.destination, to.headers_only))
-            .unwrap_or_default()
-    }),
-    ("mirror", |config| config.mirror.as_ref().map(|mirror| mirror.name.clone()).unwrap_or_default()),
-    ("sources", |config| config.sources.as_ref().map_or(0, Vec::len).to_string()),
-    ("subject_transform", |config| config.subject_transform.is_some().to_string()),
-    ("allow_msg_ttl", |config| config.allow_message_ttl.to_string()),
-];
-
-/// The server writes "no limit" as -1, the library as 0.
-fn limit(messages: i64) -> String {
-    if messages <= 0 { "no limit".to_owned() } else { messages.to_string() }
 }
 
 fn version(link: &Link) -> Result<(), Unfit> {

@@ -13,6 +13,7 @@
 
 mod binary;
 mod cache;
+mod cluster;
 mod config;
 mod error;
 mod find;
@@ -29,6 +30,7 @@ mod watchdog;
 mod wheel;
 
 pub use binary::{Binary, Origin, Unusable, Version};
+pub use cluster::{Cluster, Routes};
 pub use config::{Options, Ready};
 pub use error::Error;
 pub use find::{Attempt, Missing, find};

@@ -32,12 +32,38 @@ pub(crate) fn healthy(monitor: u16, ready: Ready) -> bool {
     ok(monitor, question).unwrap_or(false)
 }
 
-/// Whether the answer to an HTTP GET is 200.
-fn ok(port: u16, path: &str) -> io::Result<bool> {
+/// Whether the server with this monitoring port leads a cluster of this size, and all others follow.
+pub(crate) fn leads(monitor: u16, size: usize) -> bool {
+    let follows = |peer: &Value| peer["current"] == true && peer["offline"] != true;
+    let leads = |report: Value| {
+        let meta = &report["meta_cluster"];
+        let followers =
+            meta["replicas"].as_array().map_or(0, |peers| peers.iter().filter(|p| follows(p)).count());
+        meta["cluster_size"] == size && followers + 1 == size
+    };
+    // Only the leader reports followers.
+    json(monitor, "/jsz").is_ok_and(leads)
+}
+
+/// The answer to an HTTP GET.
+fn json(port: u16, path: &str) -> io::Result<Value> {
+    let mut answer = Vec::new();
+    get(port, path)?.read_to_end(&mut answer)?;
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+    Ok(serde_json::from_slice(&answer[body..])?)
+}
+
+fn get(port: u16, path: &str) -> io::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    Ok(stream)
+}
+
+/// Whether the answer to an HTTP GET is 200.
+fn ok(port: u16, path: &str) -> io::Result<bool> {
+    let mut stream = get(port, path)?;
     let mut status = [0; "HTTP/1.0 200".len()];
     stream.read_exact(&mut status)?;
     Ok(status.ends_with(b" 200"))

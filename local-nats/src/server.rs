@@ -88,6 +88,11 @@ impl Server {
         self.folder.log()
     }
 
+    /// The last lines of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        self.folder.log_tail()
+    }
+
     /// The program that runs, and where it was found.
     pub fn binary(&self) -> &Binary {
         &self.binary

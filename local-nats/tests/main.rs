@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client::Client;
-use local_nats::{Error, Options, Ready, Server, spare_port};
+use local_nats::{Cluster, Error, Options, Server};
 use owner::{Owner, hold, until};
 
 /// For what takes milliseconds on an idle machine.
@@ -176,19 +176,23 @@ fn added_lines_may_change_jetstream_but_not_move_its_folder() {
 
 #[test]
 fn three_servers_make_a_cluster_that_outlives_one() {
-    let ports = [0; 3].map(|_| spare_port().unwrap());
-    let routes = ports.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
-    let mut servers = ports.map(|port| {
-        let cluster = format!("cluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
-        let config = Some(format!("server_name: s{port}\n{cluster}"));
-        Server::with(Options { config, ready: Ready::Listening, ..Options::default() }).unwrap()
-    });
-    let [first, rest @ ..] = &mut servers;
-    assert!(until(SOON * 3, || first.is_healthy() && rest.iter().all(Server::is_healthy)));
-    first.kill();
-    assert!(until(SOON * 3, || rest.iter().all(Server::is_healthy)));
-    first.restart().unwrap();
-    assert!(until(SOON * 3, || first.is_healthy()));
+    let mut cluster = Cluster::start(3).unwrap();
+    assert_eq!(cluster.urls().split(',').count(), 3);
+    assert!((0..3).all(|node| cluster.named(&format!("node{node}")) == Some(node)));
+    cluster.node_mut(0).kill();
+    assert!(until(SOON * 3, || cluster.nodes()[1..].iter().all(Server::is_healthy)));
+    assert!(!cluster.is_healthy());
+    cluster.node_mut(0).restart().unwrap();
+    assert!(until(SOON * 3, || cluster.is_healthy()));
+}
+
+#[test]
+fn clients_of_a_cluster_know_only_the_servers_that_they_were_told_of() {
+    let cluster = Cluster::start(3).unwrap();
+    for node in cluster.nodes() {
+        let greeting = Client::connect(node.port()).unwrap().greeting;
+        assert!(!greeting.contains("connect_urls"), "{greeting}");
+    }
 }
 
 /// Needs what the readme asks of a machine without nats-server: a Python with pip, or Go, and their packages.

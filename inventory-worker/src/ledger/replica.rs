@@ -17,6 +17,8 @@ use crate::stock::{Entry, Stock};
 const LOOK: Duration = Duration::from_secs(2);
 /// How long the feed may take to bring an entry that is known to exist, before it is asked again what exists.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// How long the feed may bring nothing that is waited for, before the leader is asked for it.
+const QUIET: Duration = Duration::from_millis(200);
 /// How long the feed may bring nothing while the ledger is loaded.
 const STALL: Duration = Duration::from_secs(10);
 /// How often entries may be found missing when loading before they are given up for lost: a purge may be under way.
@@ -83,12 +85,26 @@ impl Replica {
     pub(super) async fn catch_up(&mut self, sequence: u64) -> Result<bool, Broken> {
         let until = Instant::now() + CATCH_UP;
         while self.sequence() < sequence {
-            let Ok((next, bytes)) = tokio::time::timeout_at(until, self.feed.next()).await else {
-                return Ok(false);
+            let next = match tokio::time::timeout(QUIET, self.feed.next()).await {
+                Ok((next, bytes)) => Some((next, bytes)),
+                Err(_) => self.read_next(until).await,
             };
-            self.take(next, &bytes).await?;
+            match next {
+                Some((next, bytes)) => self.take(next, &bytes).await?,
+                None if Instant::now() < until => {}
+                None => return Ok(false),
+            }
         }
         Ok(true)
+    }
+
+    /// The next entry as the leader has it. The feed notices only after ten seconds that its consumer was lost with
+    /// the server that had it; it brings the entry once more then, which does no harm.
+    async fn read_next(&self, until: Instant) -> Option<(u64, bytes::Bytes)> {
+        let next = self.sequence() + 1;
+        // What cannot be read is waited for as before.
+        let message = self.store.get(next, until).await.ok().flatten()?;
+        Some((next, message.payload))
     }
 
     /// Takes an entry that the feed brought. On a hole, everything is loaded anew: what is missing cannot be known.

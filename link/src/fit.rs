@@ -1,0 +1,183 @@
+//! What of a stream that exists correctness needs, and what only makes it less durable: the first is refused, with the
+//! field's name; the second is said. Must never know how streams are found or made.
+
+use async_nats::jetstream::stream::{Config, PersistenceMode};
+
+use crate::streams::{IDENTITY, Unfit};
+
+/// As many outlive the loss of a node, and writes go on.
+const REPLICAS: usize = 3;
+
+/// Compares what correctness needs. Replicas, size limits on the server and descriptions are the operator's.
+pub(crate) fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
+    let same = |(_, show): &Field| show(found) == show(needed);
+    match NEEDED.iter().find(|field| !same(field)) {
+        Some((field, show)) => Err(Unfit::Differs {
+            stream: needed.name.clone(),
+            field,
+            found: show(found),
+            needed: show(needed),
+        }),
+        None if found.metadata.get(IDENTITY).is_none_or(String::is_empty) => Err(Unfit::Differs {
+            stream: needed.name.clone(),
+            field: "metadata",
+            found: format!("no {IDENTITY}"),
+            needed: format!("{IDENTITY} with a value of its own, by which tokens know the stream"),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What makes acknowledged writes less durable than they could be, and what to do about it.
+pub(crate) fn warnings(found: &[Config], wanted: usize) -> Vec<String> {
+    let names = |wrong: &dyn Fn(usize) -> bool| {
+        let wrong = found.iter().filter(|config| wrong(config.num_replicas));
+        wrong.map(|config| config.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let few = names(&|replicas| replicas < REPLICAS);
+    let others = names(&|replicas| replicas != wanted);
+    let mut warnings = Vec::new();
+    if !few.is_empty() {
+        warnings.push(format!(
+            "fewer than {REPLICAS} replicas: what was acknowledged may not outlive the loss of a node, or nothing can be \
+             written until it is back ({few}); on a cluster: `nats stream edit NAME --replicas {REPLICAS}`"
+        ));
+    }
+    if !others.is_empty() {
+        warnings.push(format!(
+            "STREAM_REPLICAS is {wanted}, but streams that exist have another number and keep it ({others}): \
+             `nats stream edit NAME --replicas {wanted}`"
+        ));
+    }
+    warnings
+}
+
+/// A field's name, and how to show its value.
+type Field = (&'static str, fn(&Config) -> String);
+
+/// What correctness needs, by the field's name on the server.
+const NEEDED: &[Field] = &[
+    ("subjects", |config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort_unstable();
+        subjects.join(" ")
+    }),
+    ("retention", |config| format!("{:?}", config.retention)),
+    ("discard", |config| format!("{:?}", config.discard)),
+    ("storage", |config| format!("{:?}", config.storage)),
+    // Acknowledged before it is written: no kind of server keeps such a promise.
+    ("persist_mode", |config| format!("{:?}", config.persist_mode.unwrap_or(PersistenceMode::Default))),
+    ("max_age", |config| format!("{:?}", config.max_age)),
+    ("max_msgs", |config| limit(config.max_messages)),
+    ("max_msgs_per_subject", |config| limit(config.max_messages_per_subject)),
+    ("no_ack", |config| config.no_ack.to_string()),
+    ("sealed", |config| config.sealed.to_string()),
+    ("deny_delete", |config| config.deny_delete.to_string()),
+    ("deny_purge", |config| config.deny_purge.to_string()),
+    ("allow_direct", |config| config.allow_direct.to_string()),
+    ("mirror_direct", |config| config.mirror_direct.to_string()),
+    ("allow_rollup_hdrs", |config| config.allow_rollup.to_string()),
+    ("republish", |config| {
+        let to = config.republish.as_ref();
+        to.map(|to| format!("{} to {}, headers only: {}", to.source, to.destination, to.headers_only))
+            .unwrap_or_default()
+    }),
+    ("mirror", |config| config.mirror.as_ref().map(|mirror| mirror.name.clone()).unwrap_or_default()),
+    ("sources", |config| config.sources.as_ref().map_or(0, Vec::len).to_string()),
+    ("subject_transform", |config| config.subject_transform.is_some().to_string()),
+    ("allow_msg_ttl", |config| config.allow_message_ttl.to_string()),
+    ("allow_msg_counter", |config| config.allow_message_counter.to_string()),
+];
+
+/// The server writes "no limit" as -1, the library as 0.
+fn limit(messages: i64) -> String {
+    if messages <= 0 { "no limit".to_owned() } else { messages.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_nats::jetstream::stream::{
+        DiscardPolicy, RetentionPolicy, Source, StorageType, SubjectTransform,
+    };
+
+    use super::*;
+    use crate::streams::configs;
+
+    type Change = fn(&mut Config);
+
+    /// One way to break each thing that is needed.
+    const BROKEN: &[(&str, Change)] = &[
+        ("subjects", |config| config.subjects.push("more".to_owned())),
+        ("retention", |config| config.retention = RetentionPolicy::WorkQueue),
+        ("discard", |config| config.discard = DiscardPolicy::Old),
+        ("storage", |config| config.storage = StorageType::Memory),
+        ("persist_mode", |config| config.persist_mode = Some(PersistenceMode::Async)),
+        ("max_age", |config| config.max_age = Duration::from_secs(1)),
+        ("max_msgs", |config| config.max_messages = 1),
+        ("max_msgs_per_subject", |config| config.max_messages_per_subject = 1),
+        ("no_ack", |config| config.no_ack = true),
+        ("sealed", |config| config.sealed = true),
+        ("deny_delete", |config| config.deny_delete ^= true),
+        ("deny_purge", |config| config.deny_purge ^= true),
+        ("allow_direct", |config| config.allow_direct = true),
+        ("mirror_direct", |config| config.mirror_direct = true),
+        ("allow_rollup_hdrs", |config| config.allow_rollup ^= true),
+        ("republish", |config| {
+            config.republish = match config.republish.take() {
+                Some(_) => None,
+                None => configs(1)[0].republish.clone(),
+            }
+        }),
+        ("mirror", |config| config.mirror = Some(Source { name: "other".to_owned(), ..Source::default() })),
+        ("sources", |config| config.sources = Some(vec![Source::default()])),
+        ("subject_transform", |config| {
+            config.subject_transform =
+                Some(SubjectTransform { source: "a".to_owned(), destination: "b".to_owned() })
+        }),
+        ("allow_msg_ttl", |config| config.allow_message_ttl = true),
+        ("allow_msg_counter", |config| config.allow_message_counter = true),
+        ("metadata", |config| config.metadata.clear()),
+    ];
+
+    #[test]
+    fn whatever_correctness_needs_is_refused_by_its_name_when_it_differs() {
+        let needed: Vec<_> = NEEDED.iter().map(|(name, _)| *name).chain(["metadata"]).collect();
+        assert_eq!(BROKEN.iter().map(|(name, _)| *name).collect::<Vec<_>>(), needed);
+        for config in configs(3) {
+            assert!(check(&config, &config).is_ok());
+            for (name, change) in BROKEN {
+                let mut found = config.clone();
+                change(&mut found);
+                let refused = check(&config, &found);
+                assert!(
+                    matches!(&refused, Err(Unfit::Differs { field, .. }) if field == name),
+                    "{refused:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_the_operators_is_not_refused() {
+        let [needed, ..] = configs(3);
+        let mut found =
+            Config { num_replicas: 1, max_bytes: 1 << 30, max_message_size: 1 << 20, ..needed.clone() };
+        (found.max_messages, found.max_messages_per_subject) = (-1, -1);
+        found.description = None;
+        assert!(check(&needed, &found).is_ok());
+    }
+
+    #[test]
+    fn few_replicas_and_another_number_than_wanted_are_said() {
+        assert_eq!(warnings(&configs(3), 3), Vec::<String>::new());
+        let one = warnings(&configs(1), 1);
+        assert!(one.len() == 1 && one[0].contains("ORDERS, INVENTORY"), "{one:?}");
+        assert_eq!(warnings(&configs(1), 3).len(), 2);
+        let mut mixed = configs(3);
+        mixed[1].num_replicas = 1;
+        let mixed = warnings(&mixed, 3);
+        assert!(mixed.len() == 2 && mixed.iter().all(|text| text.contains("(INVENTORY)")), "{mixed:?}");
+    }
+}

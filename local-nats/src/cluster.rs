@@ -1,0 +1,119 @@
+//! Several private nats-servers that are one cluster. Must never know what is sent over it, nor which of them leads
+//! what.
+
+use std::time::Duration;
+
+use crate::config::{Options, Ready};
+use crate::error::Error;
+use crate::port::spare_port;
+use crate::ready;
+use crate::server::Server;
+use crate::wait::until;
+
+/// Three servers on an idle machine are one cluster after 1 to 3 s, an election that has to be repeated takes 9 s more;
+/// this leaves room for a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// Which ports the nodes of a cluster listen on for each other, and which they dial to get there.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// Where each node listens.
+    pub listen: Vec<u16>,
+    /// `dial[a][b]` is the port that node `a` dials to reach node `b`: where `b` listens, or a proxy in front of it.
+    pub dial: Vec<Vec<u16>>,
+}
+
+impl Routes {
+    /// Between this many nodes, on free ports, with nothing in between.
+    ///
+    /// # Errors
+    /// When there are no free ports.
+    pub fn direct(count: usize) -> Result<Routes, Error> {
+        let listen = (0..count).map(|_| spare_port()).collect::<Result<Vec<_>, _>>()?;
+        let dial = vec![listen.clone(); count];
+        Ok(Routes { listen, dial })
+    }
+}
+
+/// Several nats-servers on 127.0.0.1 as one JetStream cluster: `node0`, `node1` and so on, with `sync_interval: always`.
+/// Clients know only the servers that they were told of.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    /// Starts this many servers, and returns when they are one cluster with a leader that all of them follow.
+    ///
+    /// # Errors
+    /// See [`Cluster::with`].
+    pub fn start(count: usize) -> Result<Cluster, Error> {
+        Cluster::with(&Routes::direct(count)?, "")
+    }
+
+    /// Starts servers with these routes, and returns when they are one cluster. Further lines of configuration go to each.
+    ///
+    /// # Errors
+    /// When a server does not start, or they do not find a leader in time.
+    pub fn with(routes: &Routes, config: &str) -> Result<Cluster, Error> {
+        // Nobody listens there: a node that hears of another from a third must not go round its proxy.
+        let nowhere = spare_port()?;
+        let start = |node: usize| {
+            let config = Some(format!("{}\n{config}", text(routes, node, nowhere)));
+            Server::with(Options { config, ready: Ready::Listening, ..Options::default() })
+        };
+        let nodes = (0..routes.listen.len()).map(start).collect::<Result<Vec<_>, _>>()?;
+        let cluster = Cluster { nodes };
+        if until(START, || cluster.is_healthy().then_some(())).is_none() {
+            let log = cluster.nodes.iter().map(Server::log_tail).collect::<Vec<_>>().join("\n");
+            return Err(Error::Late { limit: START, log });
+        }
+        Ok(cluster)
+    }
+
+    /// The servers. Where something is to be done to one: [`Cluster::node_mut`].
+    pub fn nodes(&self) -> &[Server] {
+        &self.nodes
+    }
+
+    /// A server, to kill, stop or restart. A restart returns when the server listens; whether it has caught up is what
+    /// [`Cluster::is_healthy`] says.
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    pub fn node_mut(&mut self, node: usize) -> &mut Server {
+        &mut self.nodes[node]
+    }
+
+    /// Which node has this server name: `node0` is the first.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        (0..self.nodes.len()).find(|node| name == server_name(*node))
+    }
+
+    /// Where clients connect: every server's URL, separated by commas.
+    pub fn urls(&self) -> String {
+        self.nodes.iter().map(Server::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether all servers run, their streams are recovered and caught up, and all follow one leader, who sees them all.
+    pub fn is_healthy(&self) -> bool {
+        self.nodes.iter().all(Server::is_healthy)
+            && self.nodes.iter().any(|node| ready::leads(node.monitor_port(), self.nodes.len()))
+    }
+}
+
+fn server_name(node: usize) -> String {
+    format!("node{node}")
+}
+
+/// A node's configuration.
+fn text(routes: &Routes, node: usize, nowhere: u16) -> String {
+    let others = routes.dial[node].iter().enumerate().filter(|(other, _)| *other != node);
+    let urls = others.map(|(_, port)| format!("\"nats://127.0.0.1:{port}\"")).collect::<Vec<_>>().join(", ");
+    let (name, port) = (server_name(node), routes.listen[node]);
+    let cluster = format!(
+        "cluster {{ name: local, listen: \"127.0.0.1:{port}\", advertise: \"127.0.0.1:{nowhere}\", \
+         no_advertise: true, pool_size: -1, routes: [{urls}] }}"
+    );
+    format!("server_name: {name}\njetstream {{ sync_interval: always }}\n{cluster}")
+}
