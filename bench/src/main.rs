@@ -12,6 +12,7 @@ mod process;
 mod replay;
 mod restart;
 mod server;
+mod soak;
 mod table;
 mod trouble;
 mod unanswered;
@@ -34,6 +35,8 @@ enum Command {
     Outage(outage::Outage),
     /// Measures what requests leave behind that nobody answers
     Unanswered(unanswered::Unanswered),
+    /// Runs a cluster under load and faults, and checks that nothing was lost, doubled or misreported
+    Soak(soak::Soak),
     /// A gateway of another subcommand
     #[command(hide = true)]
     Gateway(Box<gateway::config::Serve>),
@@ -55,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Restart(options) => restart::run(options).await,
         Command::Outage(options) => outage::run(options).await,
         Command::Unanswered(options) => unanswered::run(options).await,
+        Command::Soak(options) => soak::run(options).await,
         Command::Gateway(config) => process::gateway(*config).await,
         Command::Worker(config) => process::worker(*config).await,
         Command::Started(options) => restart::started(options).await,

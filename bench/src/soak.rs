@@ -1,0 +1,292 @@
+//! A system under faults: `bench soak`. Starts a cluster, gateways, workers and proxies on every link, runs mixed load,
+//! makes faults from a seed, and compares what callers were told with what is stored. Starts everything itself.
+
+mod check;
+mod history;
+mod leader;
+mod load;
+mod plan;
+mod proxy;
+mod record;
+mod site;
+mod watch;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
+use contract::inventory::v1::{AdjustStockRequest, Adjustment};
+use link::streams;
+use serde_json::Value;
+use tokio::sync::watch::Sender;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use check::{Check, Evidence};
+use history::History;
+use load::Client;
+use plan::{Fault, Kind, Plan, Size, Target};
+use record::Row;
+use site::Site;
+use watch::Seen;
+
+const SIZE: Size = Size { nodes: 3, gateways: 2, workers: 3 };
+const CLIENTS: u64 = 12;
+const WATCHES: usize = 3;
+/// How long everything may take to come to rest.
+const REST: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(250);
+/// Writes come back so soon after a leader was killed.
+const LEADER: Duration = Duration::from_secs(15);
+/// What a process may have more at the end than at the beginning: bytes, and open files.
+const GROWTH: (u64, usize) = (96 << 20, 24);
+
+/// Options of `bench soak`
+#[derive(clap::Args)]
+pub(crate) struct Soak {
+    /// Minutes of load
+    #[arg(long, default_value_t = 3.0, conflicts_with = "seconds")]
+    minutes: f64,
+    /// Seconds of load, instead of minutes
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// What the faults are made from: the same seed, the same plan
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the logs in this folder
+    #[arg(long, value_name = "FOLDER")]
+    logs: Option<std::path::PathBuf>,
+}
+
+/// Runs a soak; whether all checks passed.
+pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
+    let length = options.seconds.map_or(Duration::from_secs_f64(options.minutes * 60.0), Duration::from_secs);
+    let plan = Plan::new(options.seed, length, SIZE);
+    println!(
+        "seed {}, {} s, {} faults of {} kinds",
+        options.seed,
+        length.as_secs(),
+        plan.faults.len(),
+        plan.kinds()
+    );
+    let temporary = tempfile::tempdir()?;
+    let logs = options.logs.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(logs)?;
+    let passed = tokio::select! {
+        passed = soak(&plan, length, options.seed, logs) => passed,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if !matches!(passed, Ok(true)) {
+        let kept = if options.logs.is_some() { logs.to_owned() } else { temporary.keep() };
+        println!("the logs are in {}", kept.display());
+        println!("again: bench soak --seconds {} --seed {}", length.as_secs(), options.seed);
+    }
+    passed
+}
+
+async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::Result<bool> {
+    let mut site = Site::open(SIZE, logs).await?;
+    let doors = site.doors();
+    let channels = || load::channels(&doors);
+    prepare(channels()?).await?;
+    let weights = site.weights()?;
+    let tap = Sender::new(Vec::<Row>::new());
+    let _tap = spawn(record::tap(site.link().clone(), streams::INVENTORY, tap.clone()));
+    let watches: Vec<Sender<Vec<Seen>>> = (0..WATCHES).map(|_| Sender::default()).collect();
+    let mut followers = Vec::new();
+    for (number, seen) in watches.iter().enumerate() {
+        followers.push(spawn(watch::follow(channels()?, number, seen.clone())));
+    }
+    sleep(LOOK * 4).await;
+
+    let (history, stop) = (Arc::new(History::new()), CancellationToken::new());
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client =
+            Client::new(format!("c{seed}-{number}"), channels()?, history.clone(), seed ^ (number << 32));
+        clients.spawn(client.run(stop.clone()));
+    }
+    let mut findings = suffer(plan, length, &mut site).await;
+    stop.cancel();
+    while let Some(ended) = clients.join_next().await {
+        ended.context("a client of the soak failed")?;
+    }
+    if let Err(error) = site.heal().await {
+        findings.push(format!("{error:#}"));
+    }
+    rest(&site, &watches).await.unwrap_or_else(|error| findings.push(format!("{error:#}")));
+    report(plan, &history);
+    findings.extend(heavier(&weights, &site.weights()?));
+    let checks = audit(&site, &history, &tap, &watches).await?;
+    drop(followers);
+    site.close().await.unwrap_or_else(|error| findings.push(format!("at the end: {error:#}")));
+    findings.extend(panics(logs)?);
+    Ok(verdict(&checks, &findings, plan, &history))
+}
+
+/// The first stock.
+async fn prepare(channels: Vec<tonic::transport::Channel>) -> anyhow::Result<()> {
+    let line =
+        |(product, units): &(&str, i32)| Adjustment { product_id: (*product).to_owned(), delta: *units };
+    let adjustments = load::PRODUCTS.iter().map(line).collect();
+    let request = AdjustStockRequest { request_id: "first".to_owned(), adjustments, reason: String::new() };
+    let mut client = InventoryServiceClient::new(channels.first().context("no gateway")?.clone());
+    client.adjust_stock(request).await.context("the first stock")?;
+    Ok(())
+}
+
+/// Makes the faults at their times, and waits for the end of the load. What did not end or come back is returned.
+async fn suffer(plan: &Plan, length: Duration, site: &mut Site) -> Vec<String> {
+    let begun = Instant::now();
+    let mut findings = Vec::new();
+    for fault in &plan.faults {
+        sleep_until(begun + fault.at).await;
+        if let Err(error) = site.suffer(*fault).await {
+            findings.push(format!("{fault}: {error:#}"));
+        }
+    }
+    sleep_until(begun + length).await;
+    findings
+}
+
+/// Waits until every event is worked off, every reservation without an order has ended, and every watch is at the end.
+async fn rest(site: &Site, watches: &[Sender<Vec<Seen>>]) -> anyhow::Result<()> {
+    let limit = Instant::now() + REST;
+    let mut what = String::new();
+    while Instant::now() < limit {
+        match resting(site, watches).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(waits)) => what = waits,
+            Err(error) => what = format!("{error:#}"),
+        }
+        sleep(LOOK).await;
+    }
+    anyhow::bail!("not at rest after {REST:?}: {what}")
+}
+
+/// What is waited for, if anything.
+async fn resting(site: &Site, watches: &[Sender<Vec<Seen>>]) -> anyhow::Result<Option<String>> {
+    let consumer =
+        leader::ask(site.link(), "$JS.API.CONSUMER.INFO.ORDERS.inventory-worker", Value::Null).await?;
+    let number = |name: &str| consumer[name].as_u64().with_context(|| format!("no {name}: {consumer}"));
+    let (pending, unacknowledged) = (number("num_pending")?, number("num_ack_pending")?);
+    if pending + unacknowledged > 0 {
+        return Ok(Some(format!("the consumer has {pending} to come and {unacknowledged} in hand")));
+    }
+    let rows = record::read(site.link(), streams::ORDERS, 1).await?;
+    let last =
+        rows.iter().rev().find(|row| row.subject.starts_with("orders.event.")).map_or(0, |row| row.sequence);
+    for (number, watch) in watches.iter().enumerate() {
+        let at = watch.borrow().last().map_or(0, |seen| seen.sequence);
+        if at < last {
+            return Ok(Some(format!("watch {number} is at {at} of {last}")));
+        }
+    }
+    // Expiry has had its time: the longest reservation, and a look.
+    let stock = leader::ask(site.link(), "get_stock", serde_json::json!({ "productId": "vase" })).await?;
+    ensure!(stock["stock"].is_object(), "no stock: {stock}");
+    Ok(None)
+}
+
+async fn audit(
+    site: &Site,
+    history: &History,
+    tap: &Sender<Vec<Row>>,
+    watches: &[Sender<Vec<Seen>>],
+) -> anyhow::Result<Vec<Check>> {
+    // Reservations without an order last five seconds.
+    sleep(Duration::from_secs(8)).await;
+    let orders = record::replicas(site.link(), streams::ORDERS, site.nodes()).await?;
+    let ledger = record::replicas(site.link(), streams::INVENTORY, site.nodes()).await?;
+    let kept = ledger.first().map(Vec::as_slice).unwrap_or_default();
+    let first = kept.first().map_or(u64::MAX, |row| row.sequence);
+    // What is still there counts; the tap has only what was purged.
+    let mut whole: Vec<Row> = tap.borrow().iter().filter(|row| row.sequence < first).cloned().collect();
+    whole.extend_from_slice(kept);
+    let watched: Vec<Vec<Seen>> = watches.iter().map(|seen| seen.borrow().clone()).collect();
+    let book = history.book();
+    Ok(check::all(&Evidence {
+        book: &book,
+        orders: &orders,
+        ledger: &ledger,
+        whole: &whole,
+        watched: &watched,
+    }))
+}
+
+/// Prints what was seen at each fault, and how calls ended.
+fn report(plan: &Plan, history: &History) {
+    let book = history.book();
+    println!("\n   fault, and the longest time without a write until the next");
+    for (fault, gap) in gaps(plan, &book, history.age()) {
+        println!("{fault:<60} {:>6.2} s", gap.as_secs_f64());
+    }
+    println!("\n   answers");
+    for (kind, count) in &book.kinds {
+        println!("{count:>8}  {kind}");
+    }
+}
+
+fn gaps(plan: &Plan, book: &history::Book, age: Duration) -> Vec<(String, Duration)> {
+    let ends = plan.faults.iter().skip(1).map(|fault| fault.at).chain([age]);
+    let gap = |(fault, end): (&Fault, Duration)| (fault.to_string(), book.gap(fault.at, end));
+    plan.faults.iter().zip(ends).map(gap).collect()
+}
+
+/// Processes that have more than they began with.
+fn heavier(before: &[(String, u64, usize)], after: &[(String, u64, usize)]) -> Vec<String> {
+    let mut findings = Vec::new();
+    println!("\n   memory and open files, at the beginning and at the end");
+    for ((name, memory, files), (_, memory_now, files_now)) in before.iter().zip(after) {
+        let mib = |bytes: &u64| bytes >> 20;
+        println!("{name:<10} {:>4} MiB {files:>4}   {:>4} MiB {files_now:>4}", mib(memory), mib(memory_now));
+        if *memory_now > memory + GROWTH.0 || *files_now > files + GROWTH.1 {
+            findings.push(format!("{name} has more at the end than at the beginning"));
+        }
+    }
+    findings
+}
+
+/// Panics in the logs.
+fn panics(logs: &Path) -> anyhow::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for file in std::fs::read_dir(logs)? {
+        let path = file?.path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        findings.extend(
+            text.lines()
+                .filter(|line| line.contains("panicked at"))
+                .map(|line| format!("{}: {line}", path.display())),
+        );
+    }
+    Ok(findings)
+}
+
+fn verdict(checks: &[Check], findings: &[String], plan: &Plan, history: &History) -> bool {
+    println!("\n   checks");
+    for check in checks {
+        let word = if check.wrong.is_empty() { "ok" } else { "FAILED" };
+        println!("{word:<8} {} ({})", check.name, check.count);
+        check.wrong.iter().take(10).for_each(|wrong| println!("         {wrong}"));
+    }
+    let mut late = Vec::new();
+    let book = history.book();
+    for (fault, (name, gap)) in plan.faults.iter().zip(gaps(plan, &book, history.age())) {
+        let leader = matches!(fault.target, Target::OrdersLeader | Target::StockLeader);
+        if leader && fault.kind == Kind::Kill && gap > LEADER {
+            late.push(format!("{name}: no write for {:.1} s", gap.as_secs_f64()));
+        }
+    }
+    findings.iter().chain(&late).for_each(|finding| println!("FAILED   {finding}"));
+    let passed = checks.iter().all(|check| check.wrong.is_empty()) && findings.is_empty() && late.is_empty();
+    println!("{}", if passed { "pass" } else { "FAILED" });
+    passed
+}
+
+fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}

@@ -1,0 +1,277 @@
+//! The system of a soak: a cluster, gateways, workers, and a proxy on every link between them. Makes faults and heals
+//! them. Must never know what is asked of the system.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use link::{Link, Options};
+use local_nats::{Cluster, Routes, Server, spare_port};
+use rustix::process::Signal;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::leader;
+use super::plan::{Fault, Kind, Size, Target};
+use super::proxy::{Mode, Proxy};
+use crate::process::{Process, serves};
+
+/// How long a stop in order may take: the drain's limit, and something for a busy machine.
+const END: Duration = Duration::from_secs(30);
+const HEALTHY: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(200);
+/// What a delayed link adds each way.
+const DELAY: Duration = Duration::from_millis(120);
+/// Reservations end so soon without an order, in seconds.
+const TTL: &str = "5";
+
+/// A process with the proxies that it reaches the nodes through.
+struct Part {
+    process: Process,
+    links: Vec<Proxy>,
+    /// Where it is reached.
+    port: u16,
+}
+
+/// The system.
+pub(crate) struct Site {
+    cluster: Arc<Mutex<Cluster>>,
+    /// `routes[a][b]`: from node a to node b.
+    routes: Vec<Vec<Option<Proxy>>>,
+    gateways: Vec<Part>,
+    workers: Vec<Part>,
+    /// In front of each gateway.
+    doors: Vec<Proxy>,
+    logs: PathBuf,
+    /// For what the soak itself asks NATS, past all proxies.
+    link: Link,
+}
+
+impl Site {
+    /// Starts everything, and returns when it serves.
+    pub(crate) async fn open(size: Size, logs: &Path) -> anyhow::Result<Site> {
+        let mut ports = Routes::direct(size.nodes)?;
+        let mut routes = Vec::new();
+        for from in 0..size.nodes {
+            let mut row = Vec::new();
+            for to in 0..size.nodes {
+                let proxy = if from == to { None } else { Some(Proxy::to(ports.listen[to]).await?) };
+                ports.dial[from][to] = proxy.as_ref().map_or(ports.listen[to], Proxy::port);
+                row.push(proxy);
+            }
+            routes.push(row);
+        }
+        let cluster = tokio::task::spawn_blocking(move || Cluster::with(&ports, "")).await??;
+        let link = Link::connect(&Options::at(cluster.urls()), "soak").await?;
+        let nodes: Vec<u16> = cluster.nodes().iter().map(Server::port).collect();
+        let mut site = Site {
+            cluster: Arc::new(Mutex::new(cluster)),
+            routes,
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            doors: Vec::new(),
+            logs: logs.to_owned(),
+            link,
+        };
+        for _ in 0..size.workers {
+            site.hire(&nodes).await?;
+        }
+        for _ in 0..size.gateways {
+            site.open_gateway(&nodes).await?;
+        }
+        for gateway in &site.gateways {
+            serves(gateway.port, "orders.v1.OrderService").await?;
+        }
+        Ok(site)
+    }
+
+    async fn hire(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
+        let (links, url) = links(nodes).await?;
+        let (port, log) = (spare_port()?, self.logs.join(format!("worker{}", self.workers.len())));
+        let more = ["--stream-replicas", "3", "--reservation-ttl", TTL];
+        let process = Process::worker(&url, port, &more, &log)?;
+        serves(port, "").await.with_context(|| format!("see {}", log.display()))?;
+        self.workers.push(Part { process, links, port });
+        Ok(())
+    }
+
+    async fn open_gateway(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
+        let (links, url) = links(nodes).await?;
+        let log = self.logs.join(format!("gateway{}", self.gateways.len()));
+        let (port, http) = (spare_port()?, spare_port()?);
+        let process = Process::gateway(&url, port, http, &["--stream-replicas", "3"], &log)?;
+        self.doors.push(Proxy::to(port).await?);
+        self.gateways.push(Part { process, links, port });
+        Ok(())
+    }
+
+    /// Where clients reach the gateways.
+    pub(crate) fn doors(&self) -> Vec<String> {
+        self.doors.iter().map(|door| format!("http://127.0.0.1:{}", door.port())).collect()
+    }
+
+    /// A connection past all proxies.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Resident memory and open files of every gateway and worker.
+    pub(crate) fn weights(&self) -> anyhow::Result<Vec<(String, u64, usize)>> {
+        let gateways =
+            self.gateways.iter().enumerate().map(|(number, part)| (format!("gateway{number}"), part));
+        let workers = self.workers.iter().enumerate().map(|(number, part)| (format!("worker{number}"), part));
+        gateways
+            .chain(workers)
+            .map(|(name, part)| Ok((name, part.process.resident()?, part.process.files()?)))
+            .collect()
+    }
+
+    /// Makes a fault, waits, and heals it. An error is a finding: something did not end or did not come back.
+    pub(crate) async fn suffer(&mut self, fault: Fault) -> anyhow::Result<()> {
+        match fault.target {
+            Target::OrdersLeader | Target::StockLeader => {
+                let stream = if fault.target == Target::OrdersLeader {
+                    link::streams::ORDERS
+                } else {
+                    link::streams::INVENTORY
+                };
+                if fault.kind == Kind::StepDown {
+                    return leader::step_down(&self.link, stream, None).await;
+                }
+                let name = leader::of(&self.link, stream).await?;
+                let node = self
+                    .cluster
+                    .lock()
+                    .await
+                    .named(&name)
+                    .ok_or_else(|| anyhow!("an unknown leader {name}"))?;
+                self.node(node, fault).await
+            }
+            Target::Node(node) => self.node(node, fault).await,
+            Target::Gateway(number) => suffer(&mut self.gateways[number], fault).await,
+            Target::Worker(number) => suffer(&mut self.workers[number], fault).await,
+        }
+    }
+
+    async fn node(&self, node: usize, fault: Fault) -> anyhow::Result<()> {
+        match fault.kind {
+            Kind::Kill => self.server(node, Server::kill).await,
+            Kind::Terminate => self.server(node, Server::stop).await,
+            Kind::Freeze => self.server(node, |server| server.pause()).await,
+            Kind::Cut => self.isolate(node, Mode::Cut),
+            Kind::HalfOpen => self.isolate(node, Mode::Swallow),
+            Kind::Delay => self.isolate(node, Mode::Delay(DELAY)),
+            Kind::StepDown => {}
+        }
+        sleep(fault.lasts).await;
+        match fault.kind {
+            Kind::Kill | Kind::Terminate => {
+                let cluster = self.cluster.clone();
+                let again = move || cluster.blocking_lock().node_mut(node).restart();
+                tokio::task::spawn_blocking(again).await??;
+            }
+            Kind::Freeze => self.server(node, |server| server.resume()).await,
+            Kind::Cut | Kind::HalfOpen | Kind::Delay | Kind::StepDown => {
+                // Connections that lost bytes are of no more use.
+                self.isolate(node, Mode::Cut);
+                self.isolate(node, Mode::Pass);
+            }
+        }
+        Ok(())
+    }
+
+    async fn server(&self, node: usize, act: impl FnOnce(&mut Server) + Send + 'static) {
+        let cluster = self.cluster.clone();
+        // It fails only where the work panicked, which ends the soak anyway.
+        let _ = tokio::task::spawn_blocking(move || act(cluster.blocking_lock().node_mut(node))).await;
+    }
+
+    /// Sets the links between a node and the others.
+    fn isolate(&self, node: usize, mode: Mode) {
+        for (from, row) in self.routes.iter().enumerate() {
+            for (to, proxy) in row.iter().enumerate() {
+                if let Some(proxy) = proxy.as_ref().filter(|_| from == node || to == node) {
+                    proxy.set(mode);
+                }
+            }
+        }
+    }
+
+    /// Waits until everything is up again.
+    pub(crate) async fn heal(&mut self) -> anyhow::Result<()> {
+        let limit = Instant::now() + HEALTHY;
+        loop {
+            let cluster = self.cluster.clone();
+            if tokio::task::spawn_blocking(move || cluster.blocking_lock().is_healthy()).await? {
+                break;
+            }
+            ensure!(Instant::now() < limit, "the cluster is not healthy {HEALTHY:?} after the last fault");
+            sleep(LOOK).await;
+        }
+        for part in self.gateways.iter().chain(&self.workers) {
+            serves(part.port, "").await?;
+        }
+        for gateway in &self.gateways {
+            serves(gateway.port, "orders.v1.OrderService").await?;
+        }
+        Ok(())
+    }
+
+    /// Ends every gateway and worker in order; each has to end well.
+    pub(crate) async fn close(&mut self) -> anyhow::Result<()> {
+        for part in self.gateways.iter_mut().chain(&mut self.workers) {
+            terminate(part).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn links(nodes: &[u16]) -> anyhow::Result<(Vec<Proxy>, String)> {
+    let mut links = Vec::new();
+    for node in nodes {
+        links.push(Proxy::to(*node).await?);
+    }
+    let urls: Vec<String> = links.iter().map(|link| format!("nats://127.0.0.1:{}", link.port())).collect();
+    Ok((links, urls.join(",")))
+}
+
+async fn suffer(part: &mut Part, fault: Fault) -> anyhow::Result<()> {
+    let set = |mode| part.links.iter().for_each(|link| link.set(mode));
+    match fault.kind {
+        Kind::Kill => {
+            part.process.signal(Signal::KILL)?;
+            part.process.ended(END).await?;
+        }
+        Kind::Terminate => terminate(part).await?,
+        Kind::Freeze => part.process.signal(Signal::STOP)?,
+        Kind::Cut => set(Mode::Cut),
+        Kind::HalfOpen => set(Mode::Swallow),
+        Kind::Delay => set(Mode::Delay(DELAY)),
+        Kind::StepDown => {}
+    }
+    sleep(fault.lasts).await;
+    match fault.kind {
+        Kind::Kill | Kind::Terminate => part.process.restart()?,
+        Kind::Freeze => part.process.signal(Signal::CONT)?,
+        Kind::Cut | Kind::HalfOpen | Kind::Delay | Kind::StepDown => {
+            let set = |mode| part.links.iter().for_each(|link| link.set(mode));
+            // Connections that lost bytes are of no more use.
+            set(Mode::Cut);
+            set(Mode::Pass);
+        }
+    }
+    Ok(())
+}
+
+async fn terminate(part: &mut Part) -> anyhow::Result<()> {
+    part.process.signal(Signal::TERM)?;
+    let status = part.process.ended(END).await.context("after SIGTERM")?;
+    ensure!(status.success(), "after SIGTERM it ended with {status}");
+    Ok(())
+}
