@@ -18,6 +18,7 @@ mod leaving;
 mod ledger;
 mod list;
 mod lost;
+mod overload;
 mod plain;
 mod plant;
 mod proxy;

@@ -17,7 +17,6 @@ use bytes::Bytes;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
 use link::{Link, Trouble};
-use tokio::sync::SemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -26,6 +25,7 @@ pub use lane::{Lane, Lanes, Limits};
 use reply::Reply;
 
 use crate::call::Call;
+use crate::gate::Place;
 
 /// Full jitter below this before the first repeat; doubling.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -71,35 +71,38 @@ impl Bridge {
 
     /// Calls a route with a message, for its reply.
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
-        let (lane, _place) = self.enter(R::ROUTE)?;
+        let (lane, place) = self.enter(R::ROUTE, Lane::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let reply = self.send(R::ROUTE, lane, payload, call).await?;
+        let reply = place.judge(self.send(R::ROUTE, lane, payload, call).await)?;
         R::reply_from_payload(&reply).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))
     }
 
     /// Calls a route with a request in the protobuf encoding, for its reply in the same.
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
-        let (lane, _place) = self.enter(route)?;
+        let (lane, place) = self.enter(route, Lane::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let reply = self.send(route, lane, payload, call).await?;
+        let reply = place.judge(self.send(route, lane, payload, call).await)?;
         (route.reply)(&reply).map_err(|mismatch| violated(route, lane, &mismatch))
     }
 
     /// Calls a route with a payload, for the reply's payload.
     pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
-        let (lane, _place) = self.enter(route)?;
-        self.send(route, lane, payload, call).await
+        let (lane, place) = self.enter(route, Lane::enter)?;
+        place.judge(self.send(route, lane, payload, call).await)
     }
 
     /// A place on the route's lane. It is taken before anything is done for a call, so that an overload costs nothing.
-    fn enter(&self, route: &Route) -> Result<(&Lane, SemaphorePermit<'_>), Failure> {
+    fn enter(
+        &self,
+        route: &Route,
+        gate: impl FnOnce(&Lane) -> Option<Place>,
+    ) -> Result<(&Lane, Place), Failure> {
         if !self.link.connected() {
             return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
         }
         let lane = self.lanes.of(route)?;
-        let place = lane.enter().ok_or_else(|| {
-            Failure::overloaded(route.path, &format!("at most {} calls in flight", lane.limit()), SHED)
-        })?;
+        let place = gate(lane)
+            .ok_or_else(|| Failure::overloaded(route.path, "as many calls in flight as end in time", SHED))?;
         Ok((lane, place))
     }
 

@@ -15,6 +15,8 @@ const REPLICAS: usize = 1;
 const DRAIN_TIMEOUT: u64 = 20;
 const MAX_IN_FLIGHT: u32 = 1_024;
 const MAX_STREAMS: u32 = 1_024;
+const MAX_CONNECTIONS: u32 = 10_000;
+const MAX_WATCHES: u32 = 16_384;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// As much as gRPC clients take unless they are told otherwise.
@@ -55,12 +57,18 @@ pub struct Serve {
 /// Limits: each is a bound on memory.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Limits {
-    /// Calls in flight per rpc that goes to NATS; one more is RESOURCE_EXHAUSTED
+    /// Calls in flight per rpc; one more is RESOURCE_EXHAUSTED. While calls end late, fewer are let in
     #[arg(long, env = "MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_IN_FLIGHT, value_name = "N")]
     pub max_in_flight: u32,
     /// Calls at a time on one connection; clients wait with more
     #[arg(long, env = "MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
+    /// Connections; one more is closed at once
+    #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_CONNECTIONS, value_name = "N")]
+    pub max_connections: u32,
+    /// Watches at a time; one more is RESOURCE_EXHAUSTED
+    #[arg(long, env = "MAX_WATCHES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_WATCHES, value_name = "N")]
+    pub max_watches: u32,
     /// The largest request, in bytes
     #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
@@ -105,6 +113,8 @@ impl Default for Limits {
         Limits {
             max_in_flight: MAX_IN_FLIGHT,
             max_streams: MAX_STREAMS,
+            max_connections: MAX_CONNECTIONS,
+            max_watches: MAX_WATCHES,
             max_request_bytes: MAX_REQUEST_BYTES,
             max_reply_bytes: MAX_REPLY_BYTES,
         }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dev;
 pub mod edge;
 pub mod feed;
+pub mod gate;
 pub mod log;
 pub mod order;
 pub mod run;

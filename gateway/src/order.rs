@@ -22,21 +22,20 @@ use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Fault, Reason};
 use link::Store;
 use link::store::Range;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
 use crate::call::Call;
-use crate::feed::{Feed, Place};
+use crate::feed::{self, Feed};
+use crate::gate::{Gate, Place};
 use flow::Flow;
 use record::Order;
 use request::{Change, Follow, NewOrder, Query, Whose};
 use store::Records;
 
-/// Calls of one rpc in flight, per core.
-const IN_FLIGHT: usize = 1_024;
-/// Lists in flight, per core: each takes up to 3 MiB. Their reads share a bound in the feed.
-const LISTS: usize = 64;
+/// Lists in flight: each takes up to 3 MiB. Their reads share a bound in the feed.
+const LISTS: usize = 128;
 /// When to come back after being turned away.
 const SHED: Duration = Duration::from_millis(100);
 /// How often, and how long apart, the end of the record is read again for a token ahead of it: a new leader may be a
@@ -52,25 +51,27 @@ pub struct Orders {
     places: Arc<Places>,
 }
 
-/// Places in flight.
-struct Places {
-    create: Arc<Semaphore>,
-    get: Arc<Semaphore>,
-    update: Arc<Semaphore>,
-    list: Arc<Semaphore>,
+/// Calls in flight, of a whole gateway.
+#[derive(Debug)]
+pub struct Places {
+    create: Arc<Gate>,
+    get: Arc<Gate>,
+    update: Arc<Gate>,
+    list: Arc<Gate>,
+}
+
+impl Places {
+    /// So many for each rpc; fewer for lists.
+    pub fn new(in_flight: usize) -> Places {
+        let gate = || Gate::new(in_flight);
+        Places { create: gate(), get: gate(), update: gate(), list: Gate::new(in_flight.min(LISTS)) }
+    }
 }
 
 impl Orders {
-    /// The service over this bridge, with its record in this store.
-    pub fn new(bridge: Bridge, store: Store, feed: Arc<Feed>) -> Orders {
-        let places = |most| Arc::new(Semaphore::new(most));
-        let places = Places {
-            create: places(IN_FLIGHT),
-            get: places(IN_FLIGHT),
-            update: places(IN_FLIGHT),
-            list: places(LISTS),
-        };
-        Orders { bridge, records: Records::new(store), feed, places: Arc::new(places) }
+    /// The service over this bridge, with its record in this store. Those of one gateway share their places.
+    pub fn new(bridge: Bridge, store: Store, feed: Arc<Feed>, places: Arc<Places>) -> Orders {
+        Orders { bridge, records: Records::new(store), feed, places }
     }
 
     /// Places an order. From the reservation on it runs to its end also when the caller leaves; the bridge's tasks say
@@ -88,23 +89,21 @@ impl Orders {
         }
     }
 
-    async fn place(&self, flow: Flow, place: OwnedSemaphorePermit) -> Result<Order, Failure> {
-        flow.check().await?;
+    async fn place(&self, flow: Flow, place: Place) -> Result<Order, Failure> {
+        if let Err(failure) = flow.check().await {
+            return place.judge(Err(failure));
+        }
         let (answer, placed) = oneshot::channel();
         self.bridge.spawn(async move {
-            let stopped = match flow.place().await {
-                Ok(order) => {
-                    // An error says that the caller has left.
-                    let _ = answer.send(Ok(order));
-                    return;
-                }
-                Err(stopped) => stopped,
+            let (placed, holds) = match flow.place().await {
+                Ok(order) => (Ok(order), false),
+                Err(stopped) => (Err(stopped.failure), stopped.holds),
             };
-            let _ = answer.send(Err(stopped.failure));
-            if stopped.holds {
+            // An error says that the caller has left.
+            let _ = answer.send(place.judge(placed));
+            if holds {
                 flow.release().await;
             }
-            drop(place);
         });
         // The task ends without an answer only if it panics, which is logged where it happens.
         let lost = |_| Failure::new(Reason::Internal, "the call broke off").delivered(Delivered::Unknown);
@@ -113,9 +112,9 @@ impl Orders {
 
     /// Reads an order.
     pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
-        let _place = enter(&self.places.get, "GetOrder")?;
+        let place = enter(&self.places.get, "GetOrder")?;
         let id = request::find(&request).map_err(Failure::invalid)?;
-        update::get(&self.records, id, &call).await.map(|order| (&order).into())
+        place.judge(update::get(&self.records, id, &call).await).map(|order| (&order).into())
     }
 
     /// Moves an order along.
@@ -124,9 +123,9 @@ impl Orders {
         request: pb::UpdateOrderStatusRequest,
         call: Call,
     ) -> Result<pb::Order, Failure> {
-        let _place = enter(&self.places.update, "UpdateOrderStatus")?;
+        let place = enter(&self.places.update, "UpdateOrderStatus")?;
         let change = Change::parse(&request).map_err(Failure::invalid)?;
-        match update::update(&self.records, &change, &call).await {
+        match place.judge(update::update(&self.records, &change, &call).await) {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("order_id", change.id.to_string())),
         }
@@ -138,9 +137,9 @@ impl Orders {
         request: pb::ListOrdersRequest,
         call: Call,
     ) -> Result<pb::ListOrdersResponse, Failure> {
-        let _place = enter(&self.places.list, "ListOrders")?;
+        let place = enter(&self.places.list, "ListOrders")?;
         let query = Query::parse(&request).map_err(Failure::invalid)?;
-        list::list(&self.records, &self.feed, &query, &call).await
+        place.judge(list::list(&self.records, &self.feed, &query, &call).await)
     }
 
     /// What a watch is about, the sequence after which it begins (that of its token, or the record's last), and its
@@ -149,7 +148,7 @@ impl Orders {
         &self,
         request: pb::WatchOrdersRequest,
         call: Call,
-    ) -> Result<(Whose, u64, Place), Failure> {
+    ) -> Result<(Whose, u64, feed::Place), Failure> {
         let place = self.feed.enter()?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
         let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
@@ -188,8 +187,9 @@ fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
     Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes)
 }
 
-fn enter(places: &Arc<Semaphore>, rpc: &str) -> Result<OwnedSemaphorePermit, Failure> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| {
-        Failure::overloaded(&format!("/orders.v1.OrderService/{rpc}"), "too many calls in flight", SHED)
+fn enter(gate: &Arc<Gate>, rpc: &str) -> Result<Place, Failure> {
+    gate.enter().ok_or_else(|| {
+        let limit = "as many calls in flight as end in time";
+        Failure::overloaded(&format!("/orders.v1.OrderService/{rpc}"), limit, SHED)
     })
 }

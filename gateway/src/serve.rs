@@ -23,8 +23,9 @@ use self::record::Record;
 use crate::bridge::{self, Lanes};
 use crate::config::{Provision, Serve};
 use crate::edge::Board;
-use crate::edge::server;
+use crate::edge::server::{self, Seats};
 use crate::feed::{self, Feed};
+use crate::order::Places;
 
 /// Starting takes this long at the most, after NATS has answered.
 const START: Duration = Duration::from_secs(60);
@@ -42,6 +43,9 @@ pub struct Gateway {
 struct Shared {
     config: Serve,
     lanes: Arc<Lanes>,
+    places: Arc<Places>,
+    /// Connections of clients.
+    seats: Seats,
     board: Board,
     /// Calls in flight finish, and no new ones come.
     drain: CancellationToken,
@@ -67,6 +71,8 @@ impl Gateway {
             nest: config.nest_subjects.clone(),
         };
         let shared = Arc::new(Shared {
+            places: Arc::new(Places::new(limits.in_flight)),
+            seats: Seats::new(config.limits.max_connections),
             lanes: Arc::new(Lanes::new(contract::route::ALL, &limits)),
             board: Board::new(&server::services()),
             drain: CancellationToken::new(),
@@ -243,7 +249,12 @@ async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
         tracing::warn!(target: "durability", "{warning}");
     }
     let record = Record::new(link.clone(), streams.orders.clone());
-    let feed = Feed::start(link.clone(), streams.orders, feed::Limits::default()).await?;
+    let feed = Feed::start(
+        link.clone(),
+        streams.orders,
+        feed::Limits { watches: shared.config.limits.max_watches as usize, ..feed::Limits::default() },
+    )
+    .await?;
     Ok((link, record, feed))
 }
 

@@ -68,7 +68,9 @@ pub(crate) async fn tap(link: Link, name: &'static str, rows: tokio::sync::watch
     loop {
         let next = rows.borrow().last().map_or(1, |row| row.sequence + 1);
         if let Ok(more) = read(&link, name, next).await {
-            rows.send_modify(|rows| rows.extend(more));
+            // A new leader may be a moment behind, and have nothing where something is.
+            let contiguous = more.into_iter().zip(next..).take_while(|(row, wanted)| row.sequence == *wanted);
+            rows.send_modify(|rows| rows.extend(contiguous.map(|(row, _)| row)));
         }
         sleep(PAUSE).await;
     }

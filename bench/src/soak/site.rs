@@ -89,7 +89,7 @@ impl Site {
     async fn hire(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
         let (links, url) = links(nodes).await?;
         let (port, log) = (spare_port()?, self.logs.join(format!("worker{}", self.workers.len())));
-        let more = ["--stream-replicas", "3", "--reservation-ttl", TTL];
+        let more = ["--replicas", "3", "--reservation-ttl", TTL];
         let process = Process::worker(&url, port, &more, &log)?;
         serves(port, "").await.with_context(|| format!("see {}", log.display()))?;
         self.workers.push(Part { process, links, port });
@@ -100,7 +100,7 @@ impl Site {
         let (links, url) = links(nodes).await?;
         let log = self.logs.join(format!("gateway{}", self.gateways.len()));
         let (port, http) = (spare_port()?, spare_port()?);
-        let process = Process::gateway(&url, port, http, &["--stream-replicas", "3"], &log)?;
+        let process = Process::gateway(&url, port, http, &["--replicas", "3"], &log)?;
         self.doors.push(Proxy::to(port).await?);
         self.gateways.push(Part { process, links, port });
         Ok(())

@@ -2,13 +2,14 @@
 //! pulse and the count of violations. Must never know a payload.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use contract::{Failure, Reason, Route};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::budget::Budget;
 use super::pulse::Pulse;
+use crate::gate::{Gate, Place};
 
 /// How lanes are run.
 #[derive(Debug, Clone)]
@@ -34,8 +35,10 @@ pub struct Lanes {
 /// What the calls of one route share.
 #[derive(Debug)]
 pub struct Lane {
-    places: Semaphore,
-    limit: usize,
+    /// For calls that are passed on.
+    outer: Arc<Gate>,
+    /// For calls of the gateway itself: a flood of the others leaves them alone.
+    inner: Arc<Gate>,
     nest: bool,
     budget: Budget,
     pulse: Pulse,
@@ -73,8 +76,8 @@ impl Lane {
             pulse.beat();
         }
         Lane {
-            places: Semaphore::new(limits.in_flight),
-            limit: limits.in_flight,
+            outer: Gate::new(limits.in_flight),
+            inner: Gate::new(limits.in_flight),
             nest,
             budget: Budget::new(),
             pulse,
@@ -82,9 +85,18 @@ impl Lane {
         }
     }
 
-    /// A place for a call, held until it is dropped; none if all are taken.
-    pub(super) fn enter(&self) -> Option<SemaphorePermit<'_>> {
-        let place = self.places.try_acquire().ok()?;
+    /// A place for a call that is passed on; none if all are taken.
+    pub(super) fn enter(&self) -> Option<Place> {
+        self.place(&self.outer)
+    }
+
+    /// A place for a call of the gateway itself; none if all are taken.
+    pub(super) fn enter_inside(&self) -> Option<Place> {
+        self.place(&self.inner)
+    }
+
+    fn place(&self, gate: &Arc<Gate>) -> Option<Place> {
+        let place = gate.enter()?;
         self.budget.earn();
         Some(place)
     }
@@ -102,11 +114,6 @@ impl Lane {
     /// Whether the service behind is NestJS: it answers no survey.
     pub fn nest(&self) -> bool {
         self.nest
-    }
-
-    /// How many calls may be in flight.
-    pub fn limit(&self) -> usize {
-        self.limit
     }
 
     /// Whether somebody answers on this route.

@@ -11,6 +11,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 
+pub use super::incoming::Seats;
 pub use super::pass::Sizes;
 
 use super::board::Board;
@@ -36,10 +37,12 @@ pub struct Api<O> {
 }
 
 /// Limits of the server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Calls at a time on one connection.
     pub streams: u32,
+    /// Connections.
+    pub seats: Seats,
     /// Message sizes.
     pub sizes: Sizes,
 }
@@ -79,7 +82,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(
             routes(api, limits.sizes)?,
-            connections(listener),
+            connections(listener, limits.seats),
             drain.clone().cancelled_owned(),
         );
     // It has to go on while calls are finished: it is what says goodbye to clients, and lets no new ones in.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Feed, Limits};
 use crate::bridge::{Bridge, Lanes};
 use crate::call::Call;
-use crate::order::Orders;
+use crate::order::{Orders, Places};
 use contract::subject::entries;
 
 pub(crate) struct Stage {
@@ -144,7 +144,12 @@ async fn nats() -> (Server, Link) {
 async fn gateway(link: &Link, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
     let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
     let bridge = Bridge::new(link.clone(), Arc::new(Lanes::default()));
-    let orders = Orders::new(bridge, Store::new(link.clone(), streams::ORDERS), Arc::clone(&feed));
+    let orders = Orders::new(
+        bridge,
+        Store::new(link.clone(), streams::ORDERS),
+        Arc::clone(&feed),
+        Arc::new(Places::new(1_024)),
+    );
     (feed, orders)
 }
 

@@ -39,7 +39,7 @@ impl Core {
         let limits = self.limits();
         let bridge = Bridge::new(link.clone(), self.shared.lanes.clone());
         let store = Store::new(link, streams::ORDERS);
-        let orders = Orders::new(bridge.clone(), store, self.feed.clone());
+        let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
         let api =
             Api { bridge, orders: OrderApi { orders, feed: self.feed }, board: self.shared.board.clone() };
         if let Err(error) = server::serve(self.listener, api, limits, drain).await {
@@ -51,6 +51,7 @@ impl Core {
         let limits = &self.shared.config.limits;
         Limits {
             streams: limits.max_streams,
+            seats: self.shared.seats.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
         }
     }

@@ -1,0 +1,180 @@
+//! Gates: how many calls of one kind may be in hand. A gate closes further while calls end late: what is more than can
+//! be done in time is turned away at once, instead of making everything late. Must never know what a call does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::failure::Code;
+use contract::{Failure, Reason};
+use tokio::time::Instant;
+
+/// No gate closes further than this by itself.
+const LEAST: f64 = 16.0;
+/// A call with less time than this says nothing when it is late: its caller may just be impatient.
+const PATIENT: Duration = Duration::from_millis(250);
+/// Late calls closer together than this are one sign.
+const APART: Duration = Duration::from_millis(200);
+/// What a sign leaves.
+const CUT: f64 = 0.8;
+/// What so many calls in time bring back, beyond the size that was too large last.
+const STEP: f64 = 8.0;
+
+/// A gate. Its size is between 16 and its limit.
+#[derive(Debug)]
+pub struct Gate {
+    most: f64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    size: f64,
+    /// Below this it opens quickly.
+    careful: f64,
+    inside: usize,
+    last_cut: Option<Instant>,
+}
+
+/// A place behind a gate. Given back on drop.
+#[derive(Debug)]
+pub struct Place {
+    gate: Arc<Gate>,
+    since: Instant,
+}
+
+impl Gate {
+    /// A gate for at most so many.
+    pub fn new(most: usize) -> Arc<Gate> {
+        let most = most as f64;
+        let state = State { size: most, careful: most, inside: 0, last_cut: None };
+        Arc::new(Gate { most, state: Mutex::new(state) })
+    }
+
+    /// A place, if there is one.
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        let mut state = self.state();
+        if (state.inside as f64) >= state.size.floor() {
+            return None;
+        }
+        state.inside += 1;
+        Some(Place { gate: self.clone(), since: Instant::now() })
+    }
+
+    /// How many may be inside now.
+    pub fn size(&self) -> usize {
+        self.state().size as usize
+    }
+
+    fn open(&self) {
+        let mut state = self.state();
+        // A gate that nobody stands before needs no more room.
+        if state.size < self.most && (state.inside as f64) * 2.0 >= state.size {
+            let more = if state.size < state.careful { 1.0 } else { STEP / state.size };
+            state.size = (state.size + more).min(self.most);
+        }
+    }
+
+    fn cut(&self, now: Instant) {
+        let mut state = self.state();
+        if state.last_cut.is_some_and(|last| now.saturating_duration_since(last) < APART) {
+            return;
+        }
+        state.last_cut = Some(now);
+        // What is inside was too much, whatever would have been allowed.
+        let used = state.size.min(state.inside as f64);
+        state.size = (used * CUT).max(LEAST.min(self.most));
+        state.careful = state.size;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Learns from how the call ended, and returns that.
+    pub fn judge<T>(&self, end: Result<T, Failure>) -> Result<T, Failure> {
+        match &end {
+            Err(failure) if failure.code == Code::DeadlineExceeded || failure.is(Reason::OutcomeUnknown) => {
+                self.late();
+            }
+            // Nobody was there.
+            Err(failure) if failure.code == Code::Unavailable => {}
+            Ok(_) | Err(_) => self.gate.open(),
+        }
+        end
+    }
+
+    fn late(&self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= PATIENT {
+            self.gate.cut(now);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.state().inside -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(gate: &Arc<Gate>) -> Vec<Place> {
+        std::iter::from_fn(|| gate.enter()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_lets_in_as_many_as_fit_and_one_for_each_that_leaves() {
+        let gate = Gate::new(3);
+        let mut inside = fill(&gate);
+        assert_eq!(inside.len(), 3);
+        inside.pop();
+        assert!(gate.enter().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_calls_close_it_and_calls_in_time_open_it_again() {
+        let gate = Gate::new(1_000);
+        let inside = fill(&gate);
+        tokio::time::advance(PATIENT).await;
+        inside[0].late();
+        assert_eq!(gate.size(), 800);
+        drop(inside);
+        for _ in 0..50_000 {
+            let inside = fill(&gate);
+            gate.open();
+            drop(inside);
+            if gate.size() == 1_000 {
+                return;
+            }
+        }
+        panic!("it stays at {}", gate.size());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_impatient_caller_and_a_burst_close_nothing_more() {
+        let gate = Gate::new(100);
+        let inside = fill(&gate);
+        inside[0].late();
+        assert_eq!(gate.size(), 100);
+        tokio::time::advance(PATIENT).await;
+        inside.iter().for_each(Place::late);
+        assert_eq!(gate.size(), 80);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_never_closes_altogether() {
+        let gate = Gate::new(100);
+        for _ in 0..100 {
+            let inside = fill(&gate);
+            tokio::time::advance(PATIENT).await;
+            inside[0].late();
+        }
+        assert_eq!(gate.size(), 16);
+    }
+}

@@ -1,0 +1,185 @@
+//! More than there is room for: connections, peers that say nothing, calls, watches that are not read. What is too much
+//! is turned away at once, and the rest does not notice.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::inventory::v1::{AdjustStockRequest, Adjustment};
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use contract::orders::v1::{CheckInventoryRequest, OrderEvent, WatchOrdersRequest};
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use tonic::transport::Endpoint;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+
+use crate::failures::{comes_back, told};
+use crate::shop::{PATIENCE, Shop, reason, until, wish};
+
+fn door(shop: &Shop) -> Endpoint {
+    Endpoint::from_shared(format!("http://{}", shop.gateways[0].grpc_addr())).unwrap()
+}
+
+/// Whether the peer closes within some time; it says nothing itself.
+async fn closed(peer: TcpStream) -> bool {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut peer = peer;
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).is_ok()
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_closed_and_another_fits_when_one_has_left() {
+    let shop = Shop::open().each_gateway(|config| config.limits.max_connections = 3).ready().await;
+    // The harness has one.
+    let (first, second) = (door(&shop).connect().await.unwrap(), door(&shop).connect().await.unwrap());
+    for door in [&first, &second] {
+        OrderServiceClient::new(door.clone()).list_orders(Request::new(Default::default())).await.unwrap();
+    }
+    assert!(closed(TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap()).await);
+    assert!(shop.check("lamp").await.is_ok());
+    drop(first);
+    until("there is room again", async || {
+        let Ok(next) = door(&shop).connect().await else { return false };
+        OrderServiceClient::new(next).list_orders(Request::new(Default::default())).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_closed() {
+    let shop = Shop::open().workers(0).ready().await;
+    assert!(closed(TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap()).await);
+}
+
+#[tokio::test]
+async fn a_flood_of_checks_is_shed_at_once_and_leaves_orders_alone() {
+    let shop =
+        Shop::open().stock("lamp", 100).each_gateway(|config| config.limits.max_in_flight = 8).ready().await;
+    let items = wish("lamp", 1).request.items;
+    let check = || {
+        let (mut client, items) = (shop.orders(), items.clone());
+        async move { client.check_inventory(CheckInventoryRequest { items }).await }
+    };
+    let flood = join_all((0..400).map(|_| check()));
+    let orders = join_all((0..8).map(|_| shop.order("lamp", 1)));
+    let (flood, orders) = tokio::join!(flood, orders);
+    assert!(orders.iter().all(Result::is_ok), "{orders:?}");
+    let shed: Vec<_> = flood.into_iter().filter(Result::is_err).collect();
+    assert!(!shed.is_empty());
+    for shed in shed {
+        comes_back(&told(shed, Code::ResourceExhausted, "OVERLOADED", "no"));
+    }
+}
+
+/// A service that answers so many requests at a time, each after the same while.
+async fn slow_service(shop: &Shop, at_once: usize, takes: Duration) -> Arc<AtomicUsize> {
+    let client = shop.nats().await;
+    let requests = client.subscribe("check_inventory").await.unwrap();
+    client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    tokio::spawn(requests.for_each_concurrent(at_once, move |request| {
+        let (client, count) = (client.clone(), count.clone());
+        async move {
+            tokio::time::sleep(takes).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = r#"{"available":true,"items":[{"productId":"lamp","requested":1,"available":1}]}"#;
+            let _ = client.publish(request.reply.unwrap(), answer.into()).await;
+        }
+    }));
+    served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
+    let shop = Shop::open().workers(0).ready().await;
+    // 400 a second can be had.
+    let served = slow_service(&shop, 8, Duration::from_millis(20)).await;
+    let items = wish("lamp", 1).request.items;
+    let (ok, stop) = (Arc::new(AtomicUsize::new(0)), tokio_util::sync::CancellationToken::new());
+    let callers = (0..1_000).map(|_| {
+        let (mut client, items, ok, stop) = (shop.orders(), items.clone(), ok.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let mut request = Request::new(CheckInventoryRequest { items: items.clone() });
+                request.metadata_mut().insert("grpc-timeout", "800m".parse().unwrap());
+                match client.check_inventory(request).await {
+                    Ok(_) => drop(ok.fetch_add(1, Ordering::Relaxed)),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
+                }
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let reaches = async |goal: usize| {
+        until("it is served", async || served.load(Ordering::Relaxed) >= goal).await;
+        (served.load(Ordering::Relaxed), ok.load(Ordering::Relaxed))
+    };
+    // Without a limit that adapts, 1,000 wait for 2.5 s each, and nothing that is served is of use any more.
+    let before = reaches(2_400).await;
+    let after = reaches(before.0 + 1_000).await;
+    let (served, used) = (after.0 - before.0, after.1 - before.1);
+    assert!(used * 2 > served, "{used} of {served} answers came in time");
+    stop.cancel();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_is_ended_with_a_token_and_the_others_miss_nothing() {
+    let shop = Shop::open().ready().await;
+    let mut slow =
+        OrderServiceClient::new(door(&shop).initial_stream_window_size(70_000).connect().await.unwrap());
+    let mut slow = slow.watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
+    let mut quick = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
+    slow.message().await.unwrap().expect("a bookmark");
+    // More than is kept for those who are behind, 32 MiB: orders of 500 items with long names.
+    let product = |n| format!("a-product-with-a-name-as-long-as-it-may-be-just-to-fill-it-{n:04}");
+    let lines = (0..500).map(|n| Adjustment { product_id: product(n), delta: 1_000_000 }).collect();
+    let request_id = "first".to_owned();
+    let stock = AdjustStockRequest { request_id, adjustments: lines, reason: String::new() };
+    shop.inventory().adjust_stock(stock).await.unwrap();
+    let many = (1..500).fold(wish(&product(0), 1), |wish, n| wish.and(&product(n), 1));
+    let count = 850;
+    let placing = futures_util::stream::iter(0..count).map(|_| shop.place(&many)).buffer_unordered(64);
+    let placed = placing.filter(|placed| std::future::ready(placed.is_ok())).count();
+    let reading = async {
+        let mut seen = 0;
+        while seen < count {
+            let message =
+                tokio::time::timeout(PATIENCE, quick.message()).await.expect("in time").unwrap().unwrap();
+            seen +=
+                usize::from(message.event() == OrderEvent::Created && message.order.unwrap().items.len() > 1);
+        }
+        seen
+    };
+    let (placed, seen) = tokio::join!(placed, reading);
+    assert_eq!((placed, seen), (count, count));
+    let mut last = None;
+    let end = loop {
+        match tokio::time::timeout(PATIENCE, slow.message()).await.expect("an end in time") {
+            Ok(message) => last = message,
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "SLOW_WATCHER"));
+    let token = end.get_details_error_info().unwrap().metadata["resume_token"].clone();
+    assert_eq!(token, last.expect("a message").resume_token);
+    let resumed = WatchOrdersRequest { resume_token: token, ..WatchOrdersRequest::default() };
+    let mut resumed = shop.orders().watch_orders(resumed).await.unwrap().into_inner();
+    let mut rest = 0;
+    while rest == 0 {
+        let message =
+            tokio::time::timeout(PATIENCE, resumed.message()).await.expect("in time").unwrap().unwrap();
+        rest += usize::from(message.order.is_some());
+    }
+}
