@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bar;
 mod input;
 mod outage;
+mod overload;
 mod process;
 mod replay;
 mod restart;
@@ -33,6 +34,8 @@ enum Command {
     Restart(restart::Restart),
     /// Takes NATS away, and measures how soon calls are told so
     Outage(outage::Outage),
+    /// Offers five times what a service can do, and measures what it still does
+    Overload(overload::Overload),
     /// Measures what requests leave behind that nobody answers
     Unanswered(unanswered::Unanswered),
     /// Runs a cluster under load and faults, and checks that nothing was lost, doubled or misreported
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         Command::Replay(options) => replay::run(options).await,
         Command::Restart(options) => restart::run(options).await,
         Command::Outage(options) => outage::run(options).await,
+        Command::Overload(options) => overload::run(options).await,
         Command::Unanswered(options) => unanswered::run(options).await,
         Command::Soak(options) => soak::run(options).await,
         Command::Gateway(config) => process::gateway(*config).await,
