@@ -73,7 +73,7 @@ impl Bridge {
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
         let (lane, place) = self.enter(R::ROUTE, Lane::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let reply = place.judge(self.send(R::ROUTE, lane, payload, call).await)?;
+        let reply = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call).await)?;
         R::reply_from_payload(&reply).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))
     }
 
@@ -81,14 +81,14 @@ impl Bridge {
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
         let (lane, place) = self.enter(route, Lane::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let reply = place.judge(self.send(route, lane, payload, call).await)?;
+        let reply = place.judge(call.deadline, self.send(route, lane, payload, call).await)?;
         (route.reply)(&reply).map_err(|mismatch| violated(route, lane, &mismatch))
     }
 
     /// Calls a route with a payload, for the reply's payload.
     pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
         let (lane, place) = self.enter(route, Lane::enter)?;
-        place.judge(self.send(route, lane, payload, call).await)
+        place.judge(call.deadline, self.send(route, lane, payload, call).await)
     }
 
     /// A place on the route's lane. It is taken before anything is done for a call, so that an overload costs nothing.

@@ -8,9 +8,11 @@ use contract::failure::Code;
 use contract::{Failure, Reason};
 use tokio::time::Instant;
 
+/// A gate begins with this size, and doubles while calls end in time.
+const FIRST: f64 = 256.0;
 /// No gate closes further than this by itself.
 const LEAST: f64 = 16.0;
-/// A call with less time than this says nothing when it is late: its caller may just be impatient.
+/// A call that took less than this says nothing when it is late: its caller may just be impatient.
 const PATIENT: Duration = Duration::from_millis(250);
 /// Late calls closer together than this are one sign.
 const APART: Duration = Duration::from_millis(200);
@@ -46,7 +48,7 @@ impl Gate {
     /// A gate for at most so many.
     pub fn new(most: usize) -> Arc<Gate> {
         let most = most as f64;
-        let state = State { size: most, careful: most, inside: 0, last_cut: None };
+        let state = State { size: most.min(FIRST), careful: most, inside: 0, last_cut: None };
         Arc::new(Gate { most, state: Mutex::new(state) })
     }
 
@@ -93,14 +95,17 @@ impl Gate {
 }
 
 impl Place {
-    /// Learns from how the call ended, and returns that.
-    pub fn judge<T>(&self, end: Result<T, Failure>) -> Result<T, Failure> {
+    /// Learns from how the call ended that had to by this deadline, and returns that end. One that took more than half
+    /// of its time is as good as late: behind it, a queue grows.
+    pub fn judge<T>(&self, deadline: Instant, end: Result<T, Failure>) -> Result<T, Failure> {
+        let (took, rest) = (self.since.elapsed(), deadline.saturating_duration_since(Instant::now()));
         match &end {
             Err(failure) if failure.code == Code::DeadlineExceeded || failure.is(Reason::OutcomeUnknown) => {
                 self.late();
             }
             // Nobody was there.
             Err(failure) if failure.code == Code::Unavailable => {}
+            Ok(_) | Err(_) if took > rest => self.late(),
             Ok(_) | Err(_) => self.gate.open(),
         }
         end
@@ -138,18 +143,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn late_calls_close_it_and_calls_in_time_open_it_again() {
+    async fn an_answer_that_took_most_of_its_time_closes_it_and_a_quick_one_opens_it() {
         let gate = Gate::new(1_000);
+        let inside = fill(&gate);
+        assert_eq!(inside.len(), 256);
+        let deadline = Instant::now() + PATIENT * 4;
+        inside[0].judge(deadline, Ok(())).unwrap();
+        assert_eq!(gate.size(), 257);
+        tokio::time::advance(PATIENT * 3).await;
+        inside[0].judge(deadline, Ok(())).unwrap();
+        assert!(gate.size() < 256);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_calls_close_it_and_calls_in_time_open_it_again() {
+        let gate = Gate::new(300);
         let inside = fill(&gate);
         tokio::time::advance(PATIENT).await;
         inside[0].late();
-        assert_eq!(gate.size(), 800);
+        assert_eq!(gate.size(), 204);
         drop(inside);
-        for _ in 0..50_000 {
+        for _ in 0..10_000 {
             let inside = fill(&gate);
             gate.open();
             drop(inside);
-            if gate.size() == 1_000 {
+            if gate.size() == 300 {
                 return;
             }
         }

@@ -91,7 +91,7 @@ impl Orders {
 
     async fn place(&self, flow: Flow, place: Place) -> Result<Order, Failure> {
         if let Err(failure) = flow.check().await {
-            return place.judge(Err(failure));
+            return place.judge(flow.call.deadline, Err(failure));
         }
         let (answer, placed) = oneshot::channel();
         self.bridge.spawn(async move {
@@ -100,7 +100,7 @@ impl Orders {
                 Err(stopped) => (Err(stopped.failure), stopped.holds),
             };
             // An error says that the caller has left.
-            let _ = answer.send(place.judge(placed));
+            let _ = answer.send(place.judge(flow.call.deadline, placed));
             if holds {
                 flow.release().await;
             }
@@ -114,7 +114,7 @@ impl Orders {
     pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.get, "GetOrder")?;
         let id = request::find(&request).map_err(Failure::invalid)?;
-        place.judge(update::get(&self.records, id, &call).await).map(|order| (&order).into())
+        place.judge(call.deadline, update::get(&self.records, id, &call).await).map(|order| (&order).into())
     }
 
     /// Moves an order along.
@@ -125,7 +125,7 @@ impl Orders {
     ) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.update, "UpdateOrderStatus")?;
         let change = Change::parse(&request).map_err(Failure::invalid)?;
-        match place.judge(update::update(&self.records, &change, &call).await) {
+        match place.judge(call.deadline, update::update(&self.records, &change, &call).await) {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("order_id", change.id.to_string())),
         }
@@ -139,7 +139,7 @@ impl Orders {
     ) -> Result<pb::ListOrdersResponse, Failure> {
         let place = enter(&self.places.list, "ListOrders")?;
         let query = Query::parse(&request).map_err(Failure::invalid)?;
-        place.judge(list::list(&self.records, &self.feed, &query, &call).await)
+        place.judge(call.deadline, list::list(&self.records, &self.feed, &query, &call).await)
     }
 
     /// What a watch is about, the sequence after which it begins (that of its token, or the record's last), and its
