@@ -73,6 +73,7 @@ pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
         plan.faults.len(),
         plan.kinds()
     );
+    plan.faults.iter().for_each(|fault| println!("{fault}"));
     let temporary = tempfile::tempdir()?;
     let logs = options.logs.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(logs)?;

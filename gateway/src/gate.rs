@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// A gate begins with this size, and doubles while calls end in time.
 const FIRST: f64 = 256.0;
 /// No gate closes further than this by itself.
-const LEAST: f64 = 16.0;
+const LEAST: f64 = 64.0;
 /// A call that took less than this says nothing when it is late: its caller may just be impatient.
 const PATIENT: Duration = Duration::from_millis(250);
 /// Late calls closer together than this are one sign.
@@ -21,7 +21,7 @@ const CUT: f64 = 0.8;
 /// What so many calls in time bring back, beyond the size that was too large last.
 const STEP: f64 = 8.0;
 
-/// A gate. Its size is between 16 and its limit.
+/// A gate. Its size is between 64 and its limit.
 #[derive(Debug)]
 pub struct Gate {
     most: f64,
@@ -193,6 +193,6 @@ mod tests {
             tokio::time::advance(PATIENT).await;
             inside[0].late();
         }
-        assert_eq!(gate.size(), 16);
+        assert_eq!(gate.size(), 64);
     }
 }

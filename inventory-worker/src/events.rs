@@ -30,6 +30,8 @@ const AT_ONCE: usize = 256;
 /// How long the server waits for an acknowledgement before it sends an event to the next worker.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(10);
+/// A dead letter that could not be stored is tried again as after so many deliveries: within 3.2 s.
+const UNSTORED: i64 = 5;
 
 /// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries count also
 /// what was no fault of the event's.
@@ -102,15 +104,9 @@ impl Events {
         tasks: &TaskTracker,
         places: &Arc<Semaphore>,
     ) -> anyhow::Result<()> {
-        // Looked up each time: somebody may have removed it.
-        let consumer = consumer(&self.link).await?;
-        let mut messages = consumer
-            .stream()
-            .max_messages_per_batch(AT_ONCE)
-            .heartbeat(Duration::from_secs(5))
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await?;
+        // Nothing was taken yet: without NATS this would hold the end up.
+        let Some(messages) = stop.run_until_cancelled(self.messages()).await else { return Ok(()) };
+        let mut messages = messages?;
         loop {
             let next = async {
                 let place = places.clone().acquire_owned().await;
@@ -136,6 +132,17 @@ impl Events {
         };
         let _ = tokio::time::timeout(Duration::from_millis(50), fetched).await;
         Ok(())
+    }
+
+    async fn messages(&self) -> anyhow::Result<pull::Stream> {
+        // Looked up each time: somebody may have removed it.
+        let consumer = consumer(&self.link).await?;
+        let stream = consumer
+            .stream()
+            .max_messages_per_batch(AT_ONCE)
+            .heartbeat(Duration::from_secs(5))
+            .expires(Duration::from_secs(30));
+        Ok(stream.messages().await?)
     }
 
     async fn work(&self, message: Message) {
@@ -211,7 +218,7 @@ impl Events {
             }
             Err(error) => {
                 tracing::error!(sequence, %error, why, "a dead letter could not be stored; the event stays");
-                later(i64::from(u8::MAX))
+                later(UNSTORED)
             }
         }
     }

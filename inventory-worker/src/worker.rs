@@ -30,6 +30,9 @@ const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
 /// How often the worker looks how it is.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// At the end, what a connection that is lost has to come back.
+const RECONNECT: Duration = Duration::from_secs(2);
+
 /// A running worker.
 pub struct Worker {
     endpoints: Endpoints,
@@ -112,12 +115,30 @@ impl Worker {
         let finish = async {
             let ((), events) = tokio::join!(self.endpoints.close(), self.events);
             events.context("the consumer of ORDERS failed")?;
-            // The last replies and acknowledgements.
-            self.link.client().flush().await.context("the last replies were not sent")
+            flushed(&self.link).await
         };
         tokio::time::timeout(self.drain_timeout, finish)
             .await
             .context("the work in hand took longer than the limit")?
+    }
+}
+
+/// Sends the last replies and acknowledgements. Without a connection they are given up: what they say is on record, and
+/// whoever does not hear it asks again.
+async fn flushed(link: &Link) -> anyhow::Result<()> {
+    let given_up = async {
+        tokio::time::sleep(RECONNECT).await;
+        while link.connected() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        sent = link.client().flush() => sent.context("the last replies were not sent"),
+        () = given_up => {
+            tracing::warn!("NATS is not connected: the last replies, if there were any, were not sent");
+            Ok(())
+        }
     }
 }
 

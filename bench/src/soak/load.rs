@@ -124,12 +124,14 @@ impl Client {
             for answer in answers {
                 let (order, end) = self.history.judge("create", answer, etag);
                 again &= matches!(end, End::Not | End::Open);
-                let mut book = self.history.book();
-                book.creates.entry(id.clone()).or_default().ends.push(end);
-                drop(book);
+                self.history.book().creates.entry(id.clone()).or_default().ends.push(end);
                 if let Some(order) = order {
                     self.history.wrote();
-                    self.learn(order);
+                    self.learn(order.clone());
+                    // At once, and elsewhere: what was acknowledged is there.
+                    if self.dice.u8(0..4) == 0 {
+                        self.look(&order).await;
+                    }
                 }
             }
             if !again {
