@@ -150,18 +150,7 @@ impl Plant {
     pub async fn audit(&self, told: Customers, nodes: &[usize]) {
         let told = told.home().await;
         assert_eq!(told.wrong.first(), None);
-        let mut orders = Vec::new();
-        for stream in [streams::ORDERS, streams::INVENTORY] {
-            let mut replicas = Vec::new();
-            for node in nodes {
-                self.make_leader(stream, *node).await;
-                replicas.push(self.read(stream).await);
-            }
-            assert!(replicas.windows(2).all(|two| two[0] == two[1]), "replicas of {stream} differ");
-            if stream == streams::ORDERS {
-                orders = replicas.swap_remove(0);
-            }
-        }
+        let orders = self.read(streams::ORDERS).await;
         let recorded = recorded(&orders);
         for (customer, order) in &told.placed {
             assert_eq!(recorded.get(customer), Some(order), "{customer} was told of an order");
@@ -178,6 +167,15 @@ impl Plant {
             stock["reserved"] == recorded.len()
         };
         until("the reserved stock is that of the recorded orders", equal).await;
+        // Now that everything has come to rest.
+        for stream in [streams::ORDERS, streams::INVENTORY] {
+            let mut replicas = Vec::new();
+            for node in nodes {
+                self.make_leader(stream, *node).await;
+                replicas.push(self.read(stream).await);
+            }
+            assert!(replicas.windows(2).all(|two| two[0] == two[1]), "replicas of {stream} differ");
+        }
         println!("{} orders, told to {}; {:?}", recorded.len(), told.placed.len(), told.troubles);
     }
 

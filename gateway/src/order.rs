@@ -58,13 +58,21 @@ pub struct Places {
     get: Arc<Gate>,
     update: Arc<Gate>,
     list: Arc<Gate>,
+    /// Reservations that are being given back: they go on after their call, and keep no other out.
+    release: Arc<Gate>,
 }
 
 impl Places {
     /// So many for each rpc; fewer for lists.
     pub fn new(in_flight: usize) -> Places {
         let gate = || Gate::new(in_flight);
-        Places { create: gate(), get: gate(), update: gate(), list: Gate::new(in_flight.min(LISTS)) }
+        Places {
+            create: gate(),
+            get: gate(),
+            update: gate(),
+            list: Gate::new(in_flight.min(LISTS)),
+            release: gate(),
+        }
     }
 }
 
@@ -94,6 +102,7 @@ impl Orders {
             return place.judge(flow.call.deadline, Err(failure));
         }
         let (answer, placed) = oneshot::channel();
+        let releases = self.places.release.clone();
         self.bridge.spawn(async move {
             let (placed, holds) = match flow.place().await {
                 Ok(order) => (Ok(order), false),
@@ -101,8 +110,13 @@ impl Orders {
             };
             // An error says that the caller has left.
             let _ = answer.send(place.judge(flow.call.deadline, placed));
-            if holds {
-                flow.release().await;
+            drop(place);
+            if !holds {
+                return;
+            }
+            match releases.enter() {
+                Some(_place) => flow.release().await,
+                None => tracing::info!(order = %flow.order.id, "a reservation is left to its expiry"),
             }
         });
         // The task ends without an answer only if it panics, which is logged where it happens.
