@@ -120,13 +120,16 @@ async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::
         findings.push(format!("{error:#}"));
     }
     rest(&site, &watches).await.unwrap_or_else(|error| findings.push(format!("{error:#}")));
-    report(plan, &history);
-    findings.extend(heavier(&weights, &site.weights()?));
+    report(plan, length, &history);
+    match site.weights() {
+        Ok(now) => findings.extend(heavier(&weights, &now)),
+        Err(error) => findings.push(format!("a process has ended by itself: {error:#}")),
+    }
     let checks = audit(&site, &history, &tap, &watches).await?;
     drop(followers);
     site.close().await.unwrap_or_else(|error| findings.push(format!("at the end: {error:#}")));
     findings.extend(panics(logs)?);
-    Ok(verdict(&checks, &findings, plan, &history))
+    Ok(verdict(&checks, &findings, plan, length, &history))
 }
 
 /// The first stock.
@@ -220,10 +223,10 @@ async fn audit(
 }
 
 /// Prints what was seen at each fault, and how calls ended.
-fn report(plan: &Plan, history: &History) {
+fn report(plan: &Plan, length: Duration, history: &History) {
     let book = history.book();
     println!("\n   fault, and the longest time without a write until the next");
-    for (fault, gap) in gaps(plan, &book, history.age()) {
+    for (fault, gap) in gaps(plan, &book, length) {
         println!("{fault:<60} {:>6.2} s", gap.as_secs_f64());
     }
     println!("\n   answers");
@@ -232,8 +235,8 @@ fn report(plan: &Plan, history: &History) {
     }
 }
 
-fn gaps(plan: &Plan, book: &history::Book, age: Duration) -> Vec<(String, Duration)> {
-    let ends = plan.faults.iter().skip(1).map(|fault| fault.at).chain([age]);
+fn gaps(plan: &Plan, book: &history::Book, length: Duration) -> Vec<(String, Duration)> {
+    let ends = plan.faults.iter().skip(1).map(|fault| fault.at).chain([length]);
     let gap = |(fault, end): (&Fault, Duration)| (fault.to_string(), book.gap(fault.at, end));
     plan.faults.iter().zip(ends).map(gap).collect()
 }
@@ -267,7 +270,7 @@ fn panics(logs: &Path) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-fn verdict(checks: &[Check], findings: &[String], plan: &Plan, history: &History) -> bool {
+fn verdict(checks: &[Check], findings: &[String], plan: &Plan, length: Duration, history: &History) -> bool {
     println!("\n   checks");
     for check in checks {
         let word = if check.wrong.is_empty() { "ok" } else { "FAILED" };
@@ -276,7 +279,7 @@ fn verdict(checks: &[Check], findings: &[String], plan: &Plan, history: &History
     }
     let mut late = Vec::new();
     let book = history.book();
-    for (fault, (name, gap)) in plan.faults.iter().zip(gaps(plan, &book, history.age())) {
+    for (fault, (name, gap)) in plan.faults.iter().zip(gaps(plan, &book, length)) {
         let leader = matches!(fault.target, Target::OrdersLeader | Target::StockLeader);
         if leader && fault.kind == Kind::Kill && gap > LEADER {
             late.push(format!("{name}: no write for {:.1} s", gap.as_secs_f64()));

@@ -78,11 +78,6 @@ impl History {
         History { book: Mutex::default(), begun: Instant::now() }
     }
 
-    /// How long it has been written.
-    pub(crate) fn age(&self) -> Duration {
-        self.begun.elapsed()
-    }
-
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -128,7 +128,10 @@ impl Site {
         let workers = self.workers.iter().enumerate().map(|(number, part)| (format!("worker{number}"), part));
         gateways
             .chain(workers)
-            .map(|(name, part)| Ok((name, part.process.resident()?, part.process.files()?)))
+            .map(|(name, part)| {
+                let resident = part.process.resident().with_context(|| name.clone())?;
+                Ok((name, resident, part.process.files()?))
+            })
             .collect()
     }
 
