@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::plant::{Plant, until};
 
-/// Writes have to be back in this time after a leader was killed; an election takes 4 to 9 s of it.
-const BACK: Duration = Duration::from_secs(15);
+/// Writes are back after one election, of 4 to 9 s, or two. `bench soak` holds it to 15 s; a test on a busy machine does not.
+const BACK: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_orders_outlive_the_kill_of_each_leader() {
