@@ -70,7 +70,7 @@ async fn record(shop: &Shop) -> Vec<String> {
 async fn place_in(shop: &Shop, id: &str, limit: &str) -> Result<Order, Status> {
     let mut request = Request::new(wish("lamp", 1).id(id).request);
     request.metadata_mut().insert("grpc-timeout", limit.parse().unwrap());
-    Ok(shop.orders().create_order(request).await?.into_inner().order.unwrap())
+    Ok(shop.patient().create_order(request).await?.into_inner().order.unwrap())
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_records_lost_acknowledgement_is_found_by_the_call_itself() {
 async fn an_outcome_that_is_not_known_in_time_is_said_to_be_so_and_a_repeat_finds_it() {
     let (shop, proxy) = proxied_gateway().await;
     proxy.mute_after(CREATED);
-    let details = told(place_in(&shop, "one", "1S").await, Code::Unavailable, "OUTCOME_UNKNOWN", "unknown");
+    let details = told(place_in(&shop, "one", "4S").await, Code::Unavailable, "OUTCOME_UNKNOWN", "unknown");
     comes_back(&details);
     let named = details.error_info().unwrap().metadata.clone();
     assert_eq!(named["request_id"], "one");

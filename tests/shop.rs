@@ -12,8 +12,12 @@ use contract::orders::v1::{
     OrderStatus, UpdateOrderStatusRequest,
 };
 use gateway::Gateway;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
 use tonic::Status;
+use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
@@ -200,6 +204,14 @@ impl Shop {
     /// A client of one gateway after the other.
     pub fn orders(&self) -> OrderServiceClient<Channel> {
         OrderServiceClient::new(self.channel())
+    }
+
+    /// A client that leaves deadlines to the gateway. tonic's own keeps a timer besides, which may be the first on a busy
+    /// machine and says CANCELLED.
+    pub fn patient(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
+        let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let origin = format!("http://{}", self.gateways[0].grpc_addr()).parse().unwrap();
+        OrderServiceClient::with_origin(http, origin)
     }
 
     pub fn inventory(&self) -> InventoryServiceClient<Channel> {

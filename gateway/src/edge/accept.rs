@@ -19,20 +19,26 @@ const GRACE: Duration = Duration::from_secs(10);
 /// W3C asks for at least 512 characters of tracestate to be passed on.
 const TRACESTATE: usize = 512;
 
+/// When a request's headers came: a caller's deadline counts from there, also if the message comes later.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived(pub Instant);
+
 /// The call that a request makes, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
     let headers = request.metadata().as_ref();
+    let asked = asked(headers);
+    let arrived = request.extensions().get().filter(|_| asked.is_some()).map(|Arrived(at)| *at);
     Call {
         request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         trace: trace(headers),
-        ..within(own(asked(headers), default_budget))
+        ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))
     }
 }
 
 /// The moment by which a call has to be answered in any case: after its own deadline, and before the library's timer,
 /// which would say CANCELLED.
-pub(super) fn last_moment(headers: &HeaderMap) -> Call {
-    within(last(asked(headers)))
+pub(super) fn last_moment(headers: &HeaderMap, Arrived(at): Arrived) -> Call {
+    within(at, last(asked(headers)))
 }
 
 /// The time that a caller gives a call.
@@ -56,13 +62,13 @@ fn last(asked: Option<Duration>) -> (Duration, Limit) {
     }
 }
 
-fn within((time, limit): (Duration, Limit)) -> Call {
-    Call { limit, ..Call::until(Instant::now() + time) }
+fn within(from: Instant, (time, limit): (Duration, Limit)) -> Call {
+    Call { limit, ..Call::until(from + time) }
 }
 
-/// By how much a call's own deadline comes before its caller's: 5 %, 2 to 50 ms.
+/// By how much a call's own deadline comes before its caller's: 5 %, 2 to 250 ms.
 fn margin(timeout: Duration) -> Duration {
-    (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(50))
+    (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(250))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -152,12 +158,22 @@ mod tests {
     #[test]
     fn our_deadline_comes_first_then_the_last_moment_then_the_callers() {
         for (asked, ours, latest) in
-            [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_950, 59_975)]
+            [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_750, 59_875)]
         {
             let asked = Some(Duration::from_millis(asked));
             let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
             assert_eq!(millis(own(asked, Duration::from_secs(20))), (ours, Limit::Caller));
             assert_eq!(millis(last(asked)), (latest, Limit::Caller));
+        }
+    }
+
+    #[test]
+    fn a_callers_deadline_counts_from_the_headers_and_a_budget_from_the_message() {
+        let arrived = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        for (pairs, late) in [(&[("grpc-timeout", "1S")][..], true), (&[], false)] {
+            let mut request = request(pairs);
+            request.extensions_mut().insert(Arrived(arrived));
+            assert_eq!(call_of(&request, Duration::from_secs(1)).over(), late, "{pairs:?}");
         }
     }
 

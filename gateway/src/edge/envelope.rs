@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use contract::{Delivered, Failure};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::accept::last_moment;
+use super::accept::{Arrived, last_moment};
 use super::body::{Counted, Heard, Whole};
 use super::explain::explained;
 use super::parting::Parting;
@@ -50,10 +50,12 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Q>) -> Self::Future {
         let parting = self.parting.clone();
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
-        let last = last_moment(request.headers());
+        let arrived = Arrived(Instant::now());
+        let last = last_moment(request.headers(), arrived);
+        request.extensions_mut().insert(arrived);
         let whole = Whole::default();
         let heard = |body| Heard { body, whole: whole.clone() };
         let answer = self.service.call(request.map(heard));
