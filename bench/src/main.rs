@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bar;
+mod compare;
+mod echo;
+mod grow;
 mod input;
+mod load;
 mod outage;
 mod overload;
 mod process;
@@ -14,9 +18,11 @@ mod replay;
 mod restart;
 mod server;
 mod soak;
+mod stage;
 mod table;
 mod trouble;
 mod unanswered;
+mod usage;
 
 /// Load and comparison tools for the order gateway
 #[derive(Parser)]
@@ -40,6 +46,16 @@ enum Command {
     Unanswered(unanswered::Unanswered),
     /// Runs a cluster under load and faults, and checks that nothing was lost, doubled or misreported
     Soak(soak::Soak),
+    /// Measures the gateway beside a bare gRPC server and plain NATS, in turns
+    Compare(compare::Compare),
+    /// Measures how cost grows with orders, products, watches, connections, workers and items
+    Grow(grow::Grow),
+    /// The bare server that `compare` measures
+    #[command(hide = true)]
+    Echo(echo::Echo),
+    /// The load of another subcommand
+    #[command(hide = true)]
+    Load(load::Load),
     /// A gateway of another subcommand
     #[command(hide = true)]
     Gateway(Box<gateway::config::Serve>),
@@ -54,18 +70,16 @@ enum Command {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let end = match Cli::parse().command {
-        Command::Replay(options) => replay::run(options).await,
-        Command::Restart(options) => restart::run(options).await,
-        Command::Outage(options) => outage::run(options).await,
-        Command::Overload(options) => overload::run(options).await,
-        Command::Unanswered(options) => unanswered::run(options).await,
-        Command::Soak(options) => soak::run(options).await,
-        Command::Gateway(config) => process::gateway(*config).await,
-        Command::Worker(config) => process::worker(*config).await,
-        Command::Started(options) => restart::started(options).await,
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // A gateway has threads of its own, as in its own program.
+    let runtime = match command {
+        Command::Gateway(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+    };
+    let end = match runtime {
+        Ok(runtime) => runtime.block_on(run(command)),
+        Err(error) => Err(error.into()),
     };
     match end {
         Ok(true) => ExitCode::SUCCESS,
@@ -75,6 +89,24 @@ async fn main() -> ExitCode {
             let bad_input = error.downcast_ref::<input::BadInput>().is_some();
             ExitCode::from(if bad_input { 2 } else { 1 })
         }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Replay(options) => replay::run(options).await,
+        Command::Restart(options) => restart::run(options).await,
+        Command::Outage(options) => outage::run(options).await,
+        Command::Overload(options) => overload::run(options).await,
+        Command::Unanswered(options) => unanswered::run(options).await,
+        Command::Soak(options) => soak::run(options).await,
+        Command::Compare(options) => compare::run(options).await,
+        Command::Grow(options) => grow::run(options).await,
+        Command::Echo(options) => echo::run(options).await,
+        Command::Load(options) => load::run(options).await,
+        Command::Gateway(config) => process::gateway(*config).await,
+        Command::Worker(config) => process::worker(*config).await,
+        Command::Started(options) => restart::started(options).await,
     }
 }
 

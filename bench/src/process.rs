@@ -9,8 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use gateway::edge::probe::Probe;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::usage;
 
 /// How long a process may take until it serves.
 const START: Duration = Duration::from_secs(30);
@@ -44,6 +47,11 @@ impl Process {
         Process::start(&[&own, more].concat(), log)
     }
 
+    /// Starts the server that a gateway is compared with.
+    pub(crate) fn echo(port: u16, log: &Path) -> anyhow::Result<Process> {
+        Process::start(&["echo", "--port", &port.to_string()], log)
+    }
+
     fn start(arguments: &[&str], log: &Path) -> anyhow::Result<Process> {
         let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         let child = spawn(&arguments, log)?;
@@ -74,12 +82,7 @@ impl Process {
 
     /// Resident memory in bytes; Linux only, 0 elsewhere.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)) else {
-            return Ok(0);
-        };
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-        Ok(kib * 1_024)
+        usage::resident(self.pid()?)
     }
 
     /// Open files, connections among them; Linux only, 0 elsewhere.
@@ -113,6 +116,18 @@ pub(crate) async fn serves(port: u16, service: &str) -> anyhow::Result<()> {
         sleep(LOOK).await;
     }
     bail!("{service:?} on port {port} is not up after {START:?}")
+}
+
+/// Waits until somebody listens on this port.
+pub(crate) async fn listens(port: u16) -> anyhow::Result<()> {
+    let limit = Instant::now() + START;
+    while Instant::now() < limit {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+    bail!("nobody listens on port {port} after {START:?}")
 }
 
 /// What such a process does: it lives no longer than the one that started it.

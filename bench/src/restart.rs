@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use contract::Item;
 use futures_util::{StreamExt as _, stream};
 use inventory_worker::config::Serve;
@@ -13,7 +13,8 @@ use inventory_worker::stock::Command;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
 
-use crate::bar;
+use crate::stage::submit;
+use crate::{bar, usage};
 
 /// Entries between snapshots while the ledger is filled: the last one is near its end.
 const SNAPSHOT_EVERY: u64 = 50;
@@ -97,11 +98,6 @@ async fn fill(ledger: &Ledger, options: &Restart) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn submit(ledger: &Ledger, command: Command) -> anyhow::Result<()> {
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    ledger.submit(command, deadline).await.map(drop).map_err(|denial| anyhow!("{denial:?}"))
-}
-
 /// Starts a worker in a process of its own; how long until it serves, and its resident memory in MiB.
 async fn start(nats_url: &str) -> anyhow::Result<(Duration, u64)> {
     let begun = Instant::now();
@@ -116,15 +112,7 @@ async fn start(nats_url: &str) -> anyhow::Result<(Duration, u64)> {
         other => bail!("the worker said {other:?}"),
     }
     let took = begun.elapsed();
-    let memory = resident(child.id().context("it has ended")?)?;
+    let memory = usage::resident(child.id().context("it has ended")?)? >> 20;
     child.kill().await?;
     Ok((took, memory))
-}
-
-/// Resident memory of a process in MiB; Linux only, 0 elsewhere.
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Ok(0) };
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-    Ok(kib / 1_024)
 }

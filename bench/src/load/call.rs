@@ -1,0 +1,161 @@
+//! The kinds of calls that a load is made of. Must never know how often they are made.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use contract::inventory::v1::Item;
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use contract::orders::v1::{
+    CheckInventoryRequest, CreateOrderRequest, CreateOrderResponse, GetOrderRequest, ListOrdersRequest,
+};
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use super::Load;
+
+/// Pages of an order list have this many.
+const PAGE: i32 = 10;
+
+/// A kind of call.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// CheckInventory
+    Check,
+    /// CreateOrder
+    Create,
+    /// GetOrder
+    Get,
+    /// ListOrders, the first page of one customer
+    List,
+    /// A request to the subject behind CheckInventory, by the NATS client's own means
+    Nats,
+}
+
+/// Everything that callers share.
+pub(crate) struct Calls {
+    load: Load,
+    channels: Vec<Channel>,
+    clients: Vec<async_nats::Client>,
+    known: Arc<[(String, String)]>,
+}
+
+/// One caller.
+pub(crate) struct Caller {
+    kind: Kind,
+    orders: Option<OrderServiceClient<Channel>>,
+    nats: Option<async_nats::Client>,
+    known: Arc<[(String, String)]>,
+    items: usize,
+    products: usize,
+    dice: fastrand::Rng,
+}
+
+impl Calls {
+    /// Opens the connections.
+    pub(crate) async fn open(load: &Load) -> anyhow::Result<Calls> {
+        let (mut channels, mut clients) = (Vec::new(), Vec::new());
+        for _ in 0..load.connections {
+            if load.kind == Kind::Nats {
+                clients.push(async_nats::connect(&load.url).await?);
+            } else {
+                channels.push(Endpoint::from_shared(load.url.clone())?.connect().await?);
+            }
+        }
+        let known = match &load.orders {
+            Some(file) => std::fs::read_to_string(file)?.lines().map(known).collect::<anyhow::Result<_>>()?,
+            None if matches!(load.kind, Kind::Get | Kind::List) => bail!("reading needs --orders"),
+            None => Arc::default(),
+        };
+        Ok(Calls { load: load.clone(), channels, clients, known })
+    }
+
+    /// Caller `number`; callers share the connections evenly.
+    pub(crate) fn caller(&self, number: usize) -> Caller {
+        let turn = number % self.load.connections;
+        Caller {
+            kind: self.load.kind,
+            orders: self.channels.get(turn).cloned().map(OrderServiceClient::new),
+            nats: self.clients.get(turn).cloned(),
+            known: self.known.clone(),
+            items: self.load.items,
+            products: self.load.products,
+            dice: fastrand::Rng::with_seed(number as u64),
+        }
+    }
+}
+
+fn known(line: &str) -> anyhow::Result<(String, String)> {
+    let (id, customer) =
+        line.split_once(',').context("a line is an order's id, a comma, and its customer")?;
+    Ok((id.to_owned(), customer.to_owned()))
+}
+
+/// The name of product `number`.
+pub(crate) fn product(number: usize) -> String {
+    format!("product-{number:06}")
+}
+
+impl Caller {
+    /// Makes one call; an error says what was wrong with the answer.
+    pub(crate) async fn call(&mut self) -> Result<(), String> {
+        let told = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
+        if let Some(nats) = self.nats.clone() {
+            return self.ask(&nats).await.map_err(|error| format!("{error:#}"));
+        }
+        let items = self.items();
+        let (id, customer) = self.pick();
+        let Some(orders) = &mut self.orders else { return Err("no connection".to_owned()) };
+        match self.kind {
+            Kind::Create => {
+                let request_id = Uuid::new_v4().to_string();
+                let request = CreateOrderRequest { request_id, customer_id: "ann".to_owned(), items };
+                let CreateOrderResponse { order } =
+                    orders.create_order(request).await.map_err(told)?.into_inner();
+                order.map(drop).ok_or_else(|| "no order".to_owned())
+            }
+            Kind::Get => {
+                let request = GetOrderRequest { order_id: id.clone() };
+                let order = orders.get_order(request).await.map_err(told)?.into_inner().order;
+                order.filter(|order| order.order_id == id).map(drop).ok_or_else(|| "another order".to_owned())
+            }
+            Kind::List => {
+                let request = ListOrdersRequest {
+                    customer_id: customer,
+                    page_size: PAGE,
+                    ..ListOrdersRequest::default()
+                };
+                let page = orders.list_orders(request).await.map_err(told)?.into_inner().orders;
+                if page.is_empty() { Err("an empty page".to_owned()) } else { Ok(()) }
+            }
+            Kind::Check | Kind::Nats => {
+                let asked = items.len();
+                let request = CheckInventoryRequest { items };
+                let answer = orders.check_inventory(request).await.map_err(told)?.into_inner();
+                if answer.items.len() == asked { Ok(()) } else { Err("other items".to_owned()) }
+            }
+        }
+    }
+
+    async fn ask(&mut self, nats: &async_nats::Client) -> anyhow::Result<()> {
+        let items = serde_json::to_vec(&self.items())?;
+        let reply = nats.request("check_inventory", Bytes::from(items)).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&reply.payload)?;
+        answer["items"].as_array().context("no items").map(drop)
+    }
+
+    /// Items next to each other in the catalogue, each product once.
+    fn items(&mut self) -> Vec<Item> {
+        let first = self.dice.usize(0..self.products);
+        let item = |step| Item { product_id: product((first + step) % self.products), quantity: 1 };
+        (0..self.items.min(self.products)).map(item).collect()
+    }
+
+    fn pick(&mut self) -> (String, String) {
+        if self.known.is_empty() {
+            Default::default()
+        } else {
+            self.known[self.dice.usize(0..self.known.len())].clone()
+        }
+    }
+}

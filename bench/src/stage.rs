@@ -1,0 +1,120 @@
+//! A system to measure: nats-server, workers and a gateway in processes of their own, with a catalogue. Must never know
+//! what is measured.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use inventory_worker::config::Serve;
+use inventory_worker::ledger::Ledger;
+use inventory_worker::stock::Command;
+use local_nats::{Options, Server, spare_port};
+use tempfile::TempDir;
+use tokio::time::{Duration, Instant};
+
+use crate::load::{Load, product};
+use crate::process::{Process, serves};
+
+/// So much of every product is there that no order ever finds too little.
+const STOCK: u32 = 1_000_000_000;
+const CHUNK: usize = 5_000;
+const LIMIT: Duration = Duration::from_secs(60);
+/// What has to be up before anything is measured.
+const ORDERS: &str = "orders.v1.OrderService";
+
+/// A running system. It ends when it is dropped.
+pub(crate) struct Stage {
+    pub(crate) nats: Server,
+    pub(crate) workers: Vec<Process>,
+    pub(crate) gateway: Process,
+    pub(crate) grpc: u16,
+    logs: TempDir,
+}
+
+impl Stage {
+    /// Starts a system with one worker and so many products. `config` goes to nats-server.
+    pub(crate) async fn open(products: usize, config: &str) -> anyhow::Result<Stage> {
+        let nats = nats(config).await?;
+        let (link, ledger) = inventory_worker::open(&Serve::at(&nats.url()).nats, 512).await?;
+        fill(&ledger, products).await?;
+        drop((link, ledger));
+        Stage::on(nats).await
+    }
+
+    /// Starts a worker and a gateway on this server.
+    pub(crate) async fn on(nats: Server) -> anyhow::Result<Stage> {
+        let logs = tempfile::tempdir()?;
+        let worker = worker(&nats, logs.path().join("worker-0")).await?;
+        let (gateway, grpc) = gateway(&nats, logs.path().join("gateway")).await?;
+        Ok(Stage { nats, workers: vec![worker], gateway, grpc, logs })
+    }
+
+    /// Starts another worker.
+    pub(crate) async fn hire(&mut self) -> anyhow::Result<()> {
+        let log = self.logs.path().join(format!("worker-{}", self.workers.len()));
+        self.workers.push(worker(&self.nats, log).await?);
+        Ok(())
+    }
+
+    /// Ends the first worker, and starts another in its place.
+    pub(crate) async fn rehire(&mut self) -> anyhow::Result<()> {
+        self.workers.clear();
+        self.hire().await
+    }
+
+    /// Where gRPC is served.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc)
+    }
+
+    /// The load, with the processes of the stage watched.
+    pub(crate) fn watched(&self, load: Load) -> anyhow::Result<Load> {
+        let mut watch =
+            vec![("gateway".to_owned(), self.gateway.pid()?), ("nats-server".to_owned(), self.nats.pid())];
+        for (number, worker) in self.workers.iter().enumerate() {
+            watch.push((format!("worker {number}"), worker.pid()?));
+        }
+        Ok(Load { watch, ..load })
+    }
+
+    /// A file for the time of the run.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.logs.path().join(name)
+    }
+}
+
+/// A nats-server with JetStream.
+pub(crate) async fn nats(config: &str) -> anyhow::Result<Server> {
+    let options = Options { config: Some(config.to_owned()), ..Options::default() };
+    Ok(tokio::task::spawn_blocking(move || Server::with(options)).await??)
+}
+
+/// Starts a worker.
+pub(crate) async fn worker(nats: &Server, log: PathBuf) -> anyhow::Result<Process> {
+    let health = spare_port()?;
+    let worker = Process::worker(&nats.url(), health, &[], &log)?;
+    serves(health, "").await?;
+    Ok(worker)
+}
+
+/// Starts a gateway; where it serves.
+pub(crate) async fn gateway(nats: &Server, log: PathBuf) -> anyhow::Result<(Process, u16)> {
+    let [grpc, http] = [spare_port()?, spare_port()?];
+    let gateway = Process::gateway(&nats.url(), grpc, http, &[], &log)?;
+    serves(grpc, ORDERS).await?;
+    Ok((gateway, grpc))
+}
+
+/// Counts so many products into the ledger.
+pub(crate) async fn fill(ledger: &Ledger, products: usize) -> anyhow::Result<()> {
+    let names: Vec<usize> = (0..products).collect();
+    for chunk in names.chunks(CHUNK) {
+        let counted = chunk.iter().map(|number| (product(*number).into(), STOCK)).collect();
+        submit(ledger, Command::Count(counted)).await?;
+    }
+    Ok(())
+}
+
+/// Has the ledger do this.
+pub(crate) async fn submit(ledger: &Ledger, command: Command) -> anyhow::Result<()> {
+    ledger.submit(command, Instant::now() + LIMIT).await.map(drop).map_err(|denial| anyhow!("{denial:?}"))
+}
