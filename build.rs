@@ -39,6 +39,17 @@ fn main() -> Result<()> {
         .emit_fields()
         .ignore_unknown_fields()
         .build(&PACKAGES.map(|package| format!(".{package}")))?;
+    PACKAGES.iter().try_for_each(|package| numbers(&out.join(format!("{package}.serde.rs"))))
+}
+
+/// Has generated code read numbers as `proto/number.rs` does: the library's way costs half of what reading a reply does.
+fn numbers(generated: &Path) -> Result<()> {
+    let (theirs, ours) = ("::pbjson::private::NumberDeserialize<_>", "crate::number::Number<_>");
+    let source = fs::read_to_string(generated)?;
+    if !source.contains(theirs) {
+        return Err(format!("{} reads numbers in another way than {theirs}", generated.display()).into());
+    }
+    fs::write(generated, source.replace(theirs, ours))?;
     Ok(())
 }
 

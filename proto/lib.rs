@@ -9,6 +9,7 @@ pub mod header;
 pub mod item;
 pub mod limits;
 pub mod nest;
+mod number;
 pub mod route;
 pub mod status;
 pub mod subject;

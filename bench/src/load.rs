@@ -157,7 +157,8 @@ fn watched(text: &str) -> Result<(String, u32), String> {
 }
 
 /// Generates the load, and prints what it measured.
-pub(crate) async fn run(load: Load) -> anyhow::Result<bool> {
+pub(crate) async fn run(mut load: Load) -> anyhow::Result<bool> {
+    load.watch.push(("load".to_owned(), std::process::id()));
     let calls = Arc::new(Calls::open(&load).await?);
     let run = Arc::new(Run::default());
     let pace = load.rate.map(|rate| Pace::start(rate, &run));

@@ -72,9 +72,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    // A gateway has threads of its own, as in its own program.
+    // These have threads of their own, as in their own programs.
     let runtime = match command {
-        Command::Gateway(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Command::Gateway(_) | Command::Worker(_) => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()
+        }
         _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
     };
     let end = match runtime {

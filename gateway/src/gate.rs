@@ -1,6 +1,7 @@
 //! Gates: how many calls of one kind may be in hand. A gate closes further while calls end late: what is more than can
 //! be done in time is turned away at once, instead of making everything late. Must never know what a call does.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const STEP: f64 = 8.0;
 #[derive(Debug)]
 pub struct Gate {
     most: f64,
+    inside: AtomicUsize,
+    /// The state's size in whole places: what nearly every call needs to know of it.
+    room: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -33,7 +37,6 @@ struct State {
     size: f64,
     /// Below this it opens quickly.
     careful: f64,
-    inside: usize,
     last_cut: Option<Instant>,
 }
 
@@ -48,31 +51,39 @@ impl Gate {
     /// A gate for at most so many.
     pub fn new(most: usize) -> Arc<Gate> {
         let most = most as f64;
-        let state = State { size: most.min(FIRST), careful: most, inside: 0, last_cut: None };
-        Arc::new(Gate { most, state: Mutex::new(state) })
+        let state = State { size: most.min(FIRST), careful: most, last_cut: None };
+        let room = AtomicUsize::new(state.size as usize);
+        Arc::new(Gate { most, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
     }
 
     /// A place, if there is one.
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        let mut state = self.state();
-        if (state.inside as f64) >= state.size.floor() {
-            return None;
-        }
-        state.inside += 1;
+        let room = self.size();
+        let one_more = |inside: usize| (inside < room).then_some(inside + 1);
+        self.inside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Place { gate: self.clone(), since: Instant::now() })
     }
 
     /// How many may be inside now.
     pub fn size(&self) -> usize {
-        self.state().size as usize
+        self.room.load(Ordering::Relaxed)
+    }
+
+    fn inside(&self) -> f64 {
+        self.inside.load(Ordering::Relaxed) as f64
     }
 
     fn open(&self) {
-        let mut state = self.state();
         // A gate that nobody stands before needs no more room.
-        if state.size < self.most && (state.inside as f64) * 2.0 >= state.size {
+        let full = |size: f64| size < self.most && self.inside() * 2.0 >= size;
+        if !full(self.size() as f64) {
+            return;
+        }
+        let mut state = self.state();
+        if full(state.size) {
             let more = if state.size < state.careful { 1.0 } else { STEP / state.size };
             state.size = (state.size + more).min(self.most);
+            self.room.store(state.size as usize, Ordering::Relaxed);
         }
     }
 
@@ -83,9 +94,10 @@ impl Gate {
         }
         state.last_cut = Some(now);
         // What is inside was too much, whatever would have been allowed.
-        let used = state.size.min(state.inside as f64);
+        let used = state.size.min(self.inside());
         state.size = (used * CUT).max(LEAST.min(self.most));
         state.careful = state.size;
+        self.room.store(state.size as usize, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,21 +110,21 @@ impl Place {
     /// Learns from how the call ended that had to by this deadline, and returns that end. One that took more than half
     /// of its time is as good as late: behind it, a queue grows.
     pub fn judge<T>(&self, deadline: Instant, end: Result<T, Failure>) -> Result<T, Failure> {
-        let (took, rest) = (self.since.elapsed(), deadline.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let (took, rest) = (now - self.since, deadline.saturating_duration_since(now));
         match &end {
             Err(failure) if failure.code == Code::DeadlineExceeded || failure.is(Reason::OutcomeUnknown) => {
-                self.late();
+                self.late(now);
             }
             // Nobody was there.
             Err(failure) if failure.code == Code::Unavailable => {}
-            Ok(_) | Err(_) if took > rest => self.late(),
+            Ok(_) | Err(_) if took > rest => self.late(now),
             Ok(_) | Err(_) => self.gate.open(),
         }
         end
     }
 
-    fn late(&self) {
-        let now = Instant::now();
+    fn late(&self, now: Instant) {
         if now.saturating_duration_since(self.since) >= PATIENT {
             self.gate.cut(now);
         }
@@ -121,7 +133,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.state().inside -= 1;
+        self.gate.inside.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -160,7 +172,7 @@ mod tests {
         let gate = Gate::new(300);
         let inside = fill(&gate);
         tokio::time::advance(PATIENT).await;
-        inside[0].late();
+        inside[0].late(Instant::now());
         assert_eq!(gate.size(), 204);
         drop(inside);
         for _ in 0..10_000 {
@@ -178,10 +190,10 @@ mod tests {
     async fn an_impatient_caller_and_a_burst_close_nothing_more() {
         let gate = Gate::new(100);
         let inside = fill(&gate);
-        inside[0].late();
+        inside[0].late(Instant::now());
         assert_eq!(gate.size(), 100);
         tokio::time::advance(PATIENT).await;
-        inside.iter().for_each(Place::late);
+        inside.iter().for_each(|place| place.late(Instant::now()));
         assert_eq!(gate.size(), 80);
     }
 
@@ -191,7 +203,7 @@ mod tests {
         for _ in 0..100 {
             let inside = fill(&gate);
             tokio::time::advance(PATIENT).await;
-            inside[0].late();
+            inside[0].late(Instant::now());
         }
         assert_eq!(gate.size(), 64);
     }

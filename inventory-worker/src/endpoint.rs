@@ -110,14 +110,14 @@ impl Endpoints {
             self.service.endpoint_builder().name(R::ROUTE.subject).queue_group(R::ROUTE.queue_group);
         let endpoint = builder.add(R::ROUTE.subject).await?;
         let (desk, tasks) = (self.desk.clone(), self.tasks.clone());
-        self.tasks.spawn(take(endpoint, desk, tasks, handler));
+        self.tasks.spawn_on(take(endpoint, desk, tasks, handler), self.front.thread());
         Ok(())
     }
 
     /// Stops taking requests, and returns when those that were taken are answered.
     pub async fn close(self) {
         *self.desk.closing.write().await = true;
-        self.front.leave().await;
+        let _thread = self.front.leave().await;
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -1,5 +1,5 @@
-//! The front: a connection that requests come in over, on a thread of its own, so that it can be left without losing
-//! one. The client library forgets a subscription that drains as soon as it is polled again, whether the server has
+//! The front: a connection that requests come in over, and the thread that they are worked on, so that a request that
+//! changes nothing costs no change of threads. The connection can be left without losing a request. The client library forgets a subscription that drains as soon as it is polled again, whether the server has
 //! heard of it or not, and drops what was on its way. So between the two its thread stands still, until the server has
 //! answered: then everything that was sent is read at once. Must never know what the requests are.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::Client;
 use link::options::ConnectError;
 use link::{Link, Options};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
@@ -18,28 +18,39 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 const CLOSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A connection for requests. Dropped, it ends where it stands.
+/// A connection for requests, and its thread. Dropped, both end where they stand.
 pub struct Front {
     link: Link,
+    thread: Handle,
     leave: oneshot::Sender<()>,
-    left: oneshot::Receiver<()>,
+    left: oneshot::Receiver<Left>,
+}
+
+/// The thread without the connection. It goes on with what was spawned there until this is dropped.
+pub struct Left {
+    _end: oneshot::Sender<()>,
 }
 
 impl Front {
     /// Connects; `name` is what the server shows for the connection.
     pub async fn connect(options: &Options, name: &'static str) -> anyhow::Result<Front> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = runtime.handle().clone();
         let (leave, asked) = oneshot::channel();
         let (gone, left) = oneshot::channel();
         let (up, connected) = oneshot::channel();
         let options = options.clone();
         std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
-            run(&runtime, &options, name, up, asked);
+            if run(&runtime, &options, name, up, asked) {
+                let (end, ended) = oneshot::channel();
+                // An error says that nobody waits for it; either way this ends with the other side.
+                let _ = gone.send(Left { _end: end });
+                let _ = runtime.block_on(ended);
+            }
             // A look-up of a name that hangs must not hold the end up.
             runtime.shutdown_background();
-            drop(gone);
         })?;
-        Ok(Front { link: connected.await??, leave, left })
+        Ok(Front { link: connected.await??, thread, leave, left })
     }
 
     /// The connection.
@@ -47,30 +58,35 @@ impl Front {
         &self.link
     }
 
+    /// Where requests are worked on.
+    pub fn thread(&self) -> &Handle {
+        &self.thread
+    }
+
     /// Leaves the queue groups. When this returns, every request that the server sent is in its subscription, and the
-    /// subscriptions end after it.
-    pub async fn leave(self) {
+    /// subscriptions end after it. `None` if the thread has ended.
+    pub async fn leave(self) -> Option<Left> {
         let _ = self.leave.send(());
-        // The sender is dropped when the thread has done so.
-        let _ = self.left.await;
+        self.left.await.ok()
     }
 }
 
+/// Connects, stays, and leaves when asked to; whether it came to that.
 fn run(
     runtime: &Runtime,
     options: &Options,
     name: &str,
     up: oneshot::Sender<Result<Link, ConnectError>>,
     asked: oneshot::Receiver<()>,
-) {
+) -> bool {
     let connected = runtime.block_on(Link::connect(options, name));
     let Ok(link) = connected else {
         let _ = up.send(connected);
-        return;
+        return false;
     };
     let client = link.client().clone();
     if up.send(Ok(link)).is_err() || runtime.block_on(asked).is_err() {
-        return;
+        return false;
     }
     // Without a connection there is nothing to leave, and nothing comes.
     if let Ok(Ok(())) = runtime.block_on(async { timeout(CLOSE, tell(&client)).await }) {
@@ -79,6 +95,7 @@ fn run(
     if runtime.block_on(async { timeout(CLOSE, closed(&client)).await }).is_err() {
         tracing::debug!("the connection for requests was left without an answer of the server");
     }
+    true
 }
 
 /// Tells the server. The two commands are taken up together: when this returns, both are on their way.

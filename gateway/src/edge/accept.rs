@@ -27,7 +27,7 @@ pub(super) struct Arrived(pub Instant);
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
     let headers = request.metadata().as_ref();
     let asked = asked(headers);
-    let arrived = request.extensions().get().filter(|_| asked.is_some()).map(|Arrived(at)| *at);
+    let arrived = asked.and_then(|_| request.extensions().get().map(|Arrived(at)| *at));
     Call {
         request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         trace: trace(headers),

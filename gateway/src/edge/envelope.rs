@@ -1,4 +1,4 @@
-//! What is round every call: it is counted up to the last byte of its body, it ends in its time, and errors of the
+//! What is round every call: it is counted up to the last byte of its body, one that does not come whole ends in time, and errors of the
 //! library get a reason. Must never look into a message.
 
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use contract::{Delivered, Failure};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -15,6 +15,7 @@ use super::body::{Counted, Heard, Whole};
 use super::explain::explained;
 use super::parting::Parting;
 use super::status;
+use crate::call::{Call, Limit};
 
 /// Its streams are open for as long as a client likes, and hold nothing that anybody could lose.
 const REFLECTION: &str = "/grpc.reflection.";
@@ -55,19 +56,17 @@ where
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
         let arrived = Arrived(Instant::now());
         let last = last_moment(request.headers(), arrived);
-        request.extensions_mut().insert(arrived);
+        if matches!(last.limit, Limit::Caller) {
+            request.extensions_mut().insert(arrived);
+        }
         let whole = Whole::default();
         let heard = |body| Heard { body, whole: whole.clone() };
         let answer = self.service.call(request.map(heard));
         Box::pin(async move {
             let response = tokio::select! {
                 biased;
-                // Handlers keep their own, shorter time. This one is for those that wait for the rest of a request.
-                answer = timeout_at(last.deadline, answer) => match answer {
-                    Ok(answer) => explained(answer?),
-                    Err(_) => status(last.late(Delivered::Unknown)).into_http(),
-                },
-                refusal = cut_short(&parting, &whole) => status(refusal).into_http(),
+                answer = answer => explained(answer?),
+                failure = unfinished(&parting, &whole, &last) => status(failure).into_http(),
             };
             let token = place.as_ref().map(|_| parting.answer());
             Ok(response.map(|body| Counted { body, _token: token }))
@@ -75,13 +74,18 @@ where
     }
 }
 
-/// Ends a request that does not come whole in time. One that has is left to its handler.
-async fn cut_short(parting: &Parting, whole: &Whole) -> Failure {
-    let refusal = parting.hurried().await;
-    if whole.get() {
-        std::future::pending().await
+/// Ends a request that does not come whole in time. One that has is left to its handler, which keeps its own time.
+async fn unfinished(parting: &Parting, whole: &Whole, last: &Call) -> Failure {
+    if !whole.get() {
+        let failure = tokio::select! {
+            failure = parting.hurried() => failure,
+            () = sleep_until(last.deadline) => last.late(Delivered::No),
+        };
+        if !whole.get() {
+            return failure;
+        }
     }
-    refusal
+    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::extract::Request as HttpRequest;
 use bytes::{Buf, BufMut, Bytes};
 use contract::{Delivered, Failure, Route};
 use http::Response as HttpResponse;
@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::{call_of, status};
 use crate::bridge::Bridge;
@@ -22,7 +22,9 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Serves one route.
 #[derive(Clone)]
-pub(super) struct Pass {
+pub(super) struct Pass(Arc<Way>);
+
+struct Way {
     bridge: Bridge,
     route: &'static Route,
     sizes: Sizes,
@@ -39,11 +41,14 @@ pub struct Sizes {
 
 impl Pass {
     pub(super) fn new(bridge: Bridge, route: &'static Route, sizes: Sizes) -> Pass {
-        Pass { bridge, route, sizes }
+        Pass(Arc::new(Way { bridge, route, sizes }))
     }
 }
 
-impl Service<HttpRequest> for Pass {
+impl<B> Service<http::Request<B>> for Pass
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError> + Send> + Send + 'static,
+{
     type Response = HttpResponse<Body>;
     type Error = Infallible;
     type Future = Boxed<Result<HttpResponse<Body>, Infallible>>;
@@ -52,10 +57,10 @@ impl Service<HttpRequest> for Pass {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: HttpRequest) -> Self::Future {
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let pass = self.clone();
         Box::pin(async move {
-            let sizes = pass.sizes;
+            let sizes = pass.0.sizes;
             let mut grpc =
                 Grpc::new(Raw).apply_max_message_size_config(Some(sizes.request), Some(sizes.reply));
             Ok(grpc.unary(pass, request).await)
@@ -68,9 +73,10 @@ impl UnaryService<Bytes> for Pass {
     type Future = Boxed<Result<Response<Bytes>, Status>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let Pass { bridge, route, sizes } = self.clone();
-        let call = call_of(&request, route.budget());
+        let way = self.0.clone();
         Box::pin(async move {
+            let Way { bridge, route, sizes } = &*way;
+            let call = call_of(&request, route.budget());
             let reply = bridge.pass(route, request.get_ref(), &call).await.map_err(status)?;
             if reply.len() > sizes.reply {
                 let failure = Failure::too_large("the reply", reply.len(), sizes.reply);

@@ -1,15 +1,22 @@
 //! The gRPC server of one thread: which services there are, and the limits of HTTP/2. Must never know what they do.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
-use contract::route;
+use contract::route::{self, Route};
+use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
+use tower::{BoxError, Service};
 
 pub use super::incoming::Seats;
 pub use super::pass::Sizes;
@@ -81,7 +88,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .serve_with_incoming_shutdown(
-            routes(api, limits.sizes)?,
+            rpcs(api, limits.sizes)?,
             connections(listener, limits.seats),
             drain.clone().cancelled_owned(),
         );
@@ -96,8 +103,36 @@ pub async fn serve(
     Ok(())
 }
 
-/// The services. Exact paths come before a service's own, so that a routed rpc needs no code in it.
-fn routes(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Routes> {
+/// Every rpc by its path: a routed one needs no code, and goes past the router.
+#[derive(Clone)]
+struct Rpcs {
+    passed: Arc<HashMap<&'static str, Pass>>,
+    others: Routes,
+}
+
+impl<B> Service<http::Request<B>> for Rpcs
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future =
+        Either<<Pass as Service<http::Request<B>>>::Future, <Routes as Service<http::Request<B>>>::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both always are.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        match self.passed.get(request.uri().path()) {
+            Some(pass) => Either::Left(pass.clone().call(request)),
+            None => Either::Right(self.others.call(request)),
+        }
+    }
+}
+
+fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
     let orders = OrderServiceServer::new(api.orders)
         .max_decoding_message_size(sizes.request)
         .max_encoding_message_size(sizes.reply);
@@ -110,13 +145,12 @@ fn routes(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Routes> {
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
     };
-    let mut router = Routes::new(orders)
+    let others = Routes::new(orders)
         .add_service(HealthServer::new(Checkup::new(api.board)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .into_axum_router();
-    for route in route::ALL.iter().filter(|route| !route.internal) {
-        router = router.route_service(route.path, Pass::new(api.bridge.clone(), route, sizes));
-    }
-    Ok(Routes::from(router).prepare())
+        .prepare();
+    let routes = route::ALL.iter().filter(|route| !route.internal);
+    let pass = |route: &&'static Route| (route.path, Pass::new(api.bridge.clone(), route, sizes));
+    Ok(Rpcs { passed: Arc::new(routes.map(pass).collect()), others })
 }
