@@ -133,11 +133,11 @@ impl Bench {
         for kind in [Kind::Get, Kind::List, Kind::Create] {
             let load = |(size, stage): &(usize, Stage)| -> anyhow::Result<(String, Load)> {
                 let orders = stage.file("known").to_str().context("a path that is no text")?.to_owned();
-                let load = Load { callers: CALLERS, orders: Some(orders), ..Load::of(kind, &stage.url()) };
+                let load = Load { orders: Some(orders), ..Load::of(kind, &stage.url()).alone() };
                 Ok((format!("{size} orders"), stage.watched(load)?))
             };
             let series = self.turns(stages.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
-            report.section(&format!("{kind:?}, {CALLERS} at a time, by orders stored"), &series);
+            report.section(&format!("{kind:?}, one at a time, by orders stored"), &series);
             if let [first, .., last] = &series[..] {
                 report.ratio("p50, most orders / fewest", last.p50().over(first.p50()), "");
             }

@@ -120,17 +120,12 @@ impl Feed {
         Ok(Arc::new(Feed { shared, _tasks: tasks }))
     }
 
-    /// Whether the index has all that was on the record when the feed was started.
-    pub fn ready(&self) -> bool {
-        *self.shared.applied.borrow() >= self.shared.begin
-    }
-
     /// The last sequence that is known.
     pub fn known(&self) -> u64 {
         *self.shared.applied.borrow()
     }
 
-    /// Waits until it is ready.
+    /// Waits until the index has all that was on the record when the feed was started.
     pub async fn caught_up(&self) {
         // The sender lives in `self`.
         let _ = self.shared.applied.subscribe().wait_for(|applied| *applied >= self.shared.begin).await;

@@ -230,7 +230,7 @@ async fn background(
             }
         };
     tokio::spawn(http::serve(http, shared.board.clone()));
-    tokio::spawn(Monitor::new(link, shared.lanes.clone(), feed.clone(), shared.board.clone()).run());
+    tokio::spawn(Monitor::new(link, shared.lanes.clone(), shared.board.clone()).run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;

@@ -52,7 +52,7 @@ impl Shape {
     /// memory.
     fn pull(self) -> usize {
         match self {
-            Shape::Headers => 8_192,
+            Shape::Headers => 16_384,
             Shape::Whole => 512,
         }
     }

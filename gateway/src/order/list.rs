@@ -1,9 +1,12 @@
 //! A page of a list: the index says which orders, the record says what they are.
 
+use std::time::Duration;
+
 use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Fault, Reason};
 use futures_util::{StreamExt, stream};
 use prost::Message;
+use tokio::time::timeout;
 
 use super::event::Last;
 use super::record::Order;
@@ -18,6 +21,8 @@ use crate::feed::{Feed, token};
 const READS: usize = 16;
 /// Bytes of a page: clients take messages of 4 MiB unless they say otherwise. A larger page ends early.
 const BYTES: usize = 3 << 20;
+/// How long a list waits for the index of a gateway that has just started.
+const SOON: Duration = Duration::from_millis(500);
 
 /// A page that includes every change that was acknowledged before the call.
 pub(super) async fn list(
@@ -31,9 +36,8 @@ pub(super) async fn list(
         query.token.as_deref().map(|token| feed.tokens().read_page(token, stamp)).transpose().map_err(
             |_| Failure::invalid(vec![Fault::new("page_token", "must be of a page with the same filters")]),
         )?;
-    if !feed.ready() {
-        return Err(Feed::building());
-    }
+    // A short history is read by then.
+    timeout(SOON, feed.caught_up()).await.map_err(|_| Feed::building())?;
     let turn = feed.turn(call).await?;
     let reached = records.range(call).await?.last;
     drop(turn);

@@ -15,7 +15,6 @@ use crate::bridge::{Lanes, survey};
 use crate::edge::Board;
 use crate::edge::board::GATEWAY;
 use crate::edge::server;
-use crate::feed::Feed;
 
 /// How often the board is written.
 const TICK: Duration = Duration::from_millis(100);
@@ -35,15 +34,14 @@ pub(super) struct Monitor {
     /// Whether the record can be read. It was found at the start.
     record: Pulse,
     lanes: Arc<Lanes>,
-    feed: Arc<Feed>,
     board: Board,
 }
 
 impl Monitor {
-    pub(super) fn new(link: Link, lanes: Arc<Lanes>, feed: Arc<Feed>, board: Board) -> Monitor {
+    pub(super) fn new(link: Link, lanes: Arc<Lanes>, board: Board) -> Monitor {
         let record = Pulse::default();
         record.beat();
-        Monitor { store: Store::new(link.clone(), ORDERS), link, record, lanes, feed, board }
+        Monitor { store: Store::new(link.clone(), ORDERS), link, record, lanes, board }
     }
 
     /// Runs until it is dropped.
@@ -106,7 +104,7 @@ impl Monitor {
                 let own = server::has_code(service);
                 let answered =
                     route::ALL.iter().filter(|route| needs(service, own, route)).all(|r| self.alive(r));
-                self.board.set(service, up && answered && (!own || self.feed.ready()));
+                self.board.set(service, up && answered);
             }
             tokio::time::sleep(TICK).await;
         }
