@@ -211,6 +211,16 @@ async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_
 }
 
 #[tokio::test]
+async fn a_worker_whose_nats_is_gone_still_ends_soon_and_in_order() {
+    let mut shop = Shop::open().ready().await;
+    let worker = shop.workers.remove(0);
+    shop.nats.kill();
+    let start = Instant::now();
+    worker.drain().await;
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_drain_is_not_held_up_by_watches_silent_peers_and_reflection() {
     let mut shop = Shop::open().ready().await;
     let mut watches = Vec::new();

@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use link::Link;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::clock::instant;
 use crate::front::Front;
@@ -53,6 +53,7 @@ pub struct Endpoints {
     /// Requests come in over this connection, and nothing else: it can be left by itself.
     front: Front,
     desk: Arc<Desk>,
+    takers: Vec<AbortOnDropHandle<()>>,
     tasks: TaskTracker,
 }
 
@@ -86,7 +87,8 @@ impl Endpoints {
             .await?;
         let places = Semaphore::new(AT_ONCE);
         let desk = Arc::new(Desk { inventory, places, failures, back, closing: RwLock::new(false) });
-        let endpoints = Endpoints { service, front, desk, tasks: TaskTracker::new() };
+        let (takers, tasks) = (Vec::new(), TaskTracker::new());
+        let mut endpoints = Endpoints { service, front, desk, takers, tasks };
         endpoints.open(stock::check).await?;
         endpoints.open(stock::get).await?;
         endpoints.open(stock::list).await?;
@@ -99,7 +101,7 @@ impl Endpoints {
     }
 
     /// Opens the endpoint of a route for its handler.
-    async fn open<R, H, F>(&self, handler: H) -> Result<(), async_nats::Error>
+    async fn open<R, H, F>(&mut self, handler: H) -> Result<(), async_nats::Error>
     where
         R: Routed + Send + 'static,
         R::Reply: Send,
@@ -110,14 +112,21 @@ impl Endpoints {
             self.service.endpoint_builder().name(R::ROUTE.subject).queue_group(R::ROUTE.queue_group);
         let endpoint = builder.add(R::ROUTE.subject).await?;
         let (desk, tasks) = (self.desk.clone(), self.tasks.clone());
-        self.tasks.spawn_on(take(endpoint, desk, tasks, handler), self.front.thread());
+        let taker = self.front.thread().spawn(take(endpoint, desk, tasks, handler));
+        self.takers.push(AbortOnDropHandle::new(taker));
         Ok(())
     }
 
     /// Stops taking requests, and returns when those that were taken are answered.
     pub async fn close(self) {
         *self.desk.closing.write().await = true;
-        let _thread = self.front.leave().await;
+        let left = self.front.leave().await;
+        if left.as_ref().is_some_and(|left| left.drained) {
+            // A panic has been reported, and the end is what it was to come to.
+            futures_util::future::join_all(self.takers).await;
+        } else {
+            drop(self.takers);
+        }
         self.tasks.close();
         self.tasks.wait().await;
     }

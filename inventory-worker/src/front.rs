@@ -1,7 +1,8 @@
 //! The front: a connection that requests come in over, and the thread that they are worked on, so that a request that
-//! changes nothing costs no change of threads. The connection can be left without losing a request. The client library forgets a subscription that drains as soon as it is polled again, whether the server has
-//! heard of it or not, and drops what was on its way. So between the two its thread stands still, until the server has
-//! answered: then everything that was sent is read at once. Must never know what the requests are.
+//! changes nothing costs no change of threads. The connection can be left without losing a request. The client library
+//! forgets a subscription that drains as soon as it is polled again, whether the server has heard of it or not, and
+//! drops what was on its way. So between the two its thread stands still, until the server has answered: then
+//! everything that was sent is read at once. Must never know what the requests are.
 
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub struct Front {
 
 /// The thread without the connection. It goes on with what was spawned there until this is dropped.
 pub struct Left {
+    /// Whether the subscriptions end after what was sent. Without an answer of the server they never do, and nothing
+    /// comes either.
+    pub drained: bool,
     _end: oneshot::Sender<()>,
 }
 
@@ -41,10 +45,10 @@ impl Front {
         let (up, connected) = oneshot::channel();
         let options = options.clone();
         std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
-            if run(&runtime, &options, name, up, asked) {
+            if let Some(drained) = run(&runtime, &options, name, up, asked) {
                 let (end, ended) = oneshot::channel();
                 // An error says that nobody waits for it; either way this ends with the other side.
-                let _ = gone.send(Left { _end: end });
+                let _ = gone.send(Left { drained, _end: end });
                 let _ = runtime.block_on(ended);
             }
             // A look-up of a name that hangs must not hold the end up.
@@ -63,39 +67,40 @@ impl Front {
         &self.thread
     }
 
-    /// Leaves the queue groups. When this returns, every request that the server sent is in its subscription, and the
-    /// subscriptions end after it. `None` if the thread has ended.
+    /// Leaves the queue groups. When this returns, every request that the server sent is in its subscription. `None` if
+    /// the thread has ended.
     pub async fn leave(self) -> Option<Left> {
         let _ = self.leave.send(());
         self.left.await.ok()
     }
 }
 
-/// Connects, stays, and leaves when asked to; whether it came to that.
+/// Connects, stays, and leaves when asked to: then whether the subscriptions end.
 fn run(
     runtime: &Runtime,
     options: &Options,
     name: &str,
     up: oneshot::Sender<Result<Link, ConnectError>>,
     asked: oneshot::Receiver<()>,
-) -> bool {
+) -> Option<bool> {
     let connected = runtime.block_on(Link::connect(options, name));
     let Ok(link) = connected else {
         let _ = up.send(connected);
-        return false;
+        return None;
     };
     let client = link.client().clone();
     if up.send(Ok(link)).is_err() || runtime.block_on(asked).is_err() {
-        return false;
+        return None;
     }
     // Without a connection there is nothing to leave, and nothing comes.
     if let Ok(Ok(())) = runtime.block_on(async { timeout(CLOSE, tell(&client)).await }) {
         std::thread::sleep(ROUND_TRIP);
     }
-    if runtime.block_on(async { timeout(CLOSE, closed(&client)).await }).is_err() {
+    let drained = runtime.block_on(async { timeout(CLOSE, closed(&client)).await }).is_ok();
+    if !drained {
         tracing::debug!("the connection for requests was left without an answer of the server");
     }
-    true
+    Some(drained)
 }
 
 /// Tells the server. The two commands are taken up together: when this returns, both are on their way.
