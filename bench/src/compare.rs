@@ -147,9 +147,10 @@ impl Bench {
             ("gateway: CheckInventory", stage.watched(Load::of(Kind::Check, &url))?),
             ("NATS: check_inventory", stage.watched(Load::of(Kind::Nats, &stage.nats.url()))?),
             ("gateway: CreateOrder", stage.watched(Load::of(Kind::Create, &url))?),
+            ("  with a request_id", stage.watched(Load::of(Kind::Named, &url))?),
         ];
-        let [echo, check, nats, create] = self.turns(loads).await?;
-        report.section("64 calls at a time, 4 connections, 3 items", [&echo, &check, &nats, &create]);
+        let [echo, check, nats, create, named] = self.turns(loads).await?;
+        report.section("64 calls at a time, 4 connections, 3 items", [&echo, &check, &nats, &create, &named]);
         report.ratio(
             "CPU per call, gateway's / echo's",
             check.cpu("gateway").over(echo.cpu("echo")),
@@ -157,6 +158,7 @@ impl Bench {
         );
         report.ratio("rate, gateway's / echo's", check.rate().over(echo.rate()), "");
         report.ratio("rate, CreateOrder / CheckInventory", create.rate().over(check.rate()), "at least 0.3");
+        report.ratio("  with a request_id", named.rate().over(check.rate()), "");
         Ok(Peak { echo: echo.rate().median(), check: check.rate().median(), create: create.rate().median() })
     }
 

@@ -16,6 +16,7 @@ pub mod server;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unary;
 
 pub use accept::call_of;
 pub use board::Board;

@@ -115,8 +115,7 @@ impl Link {
                 PublishErrorKind::Send => Trouble::Disconnected,
                 PublishErrorKind::InvalidSubject => Trouble::Unsendable(error),
             })?;
-            // The sender lives in the map until the reply comes, or the ticket is dropped.
-            (&mut ticket.end).await.unwrap_or(Err(Trouble::Timeout))
+            ticket.wait().await
         };
         let message = tokio::time::timeout_at(deadline, exchange).await.map_err(|_| Trouble::Timeout)??;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
@@ -131,18 +130,28 @@ struct Ticket<'a> {
     shared: &'a Shared,
     number: u64,
     end: oneshot::Receiver<End>,
+    ended: bool,
 }
 
 impl Ticket<'_> {
     fn take(shared: &Shared, subject: Subject) -> Ticket<'_> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        Ticket { shared, number, end: shared.waiting.hold(number, subject) }
+        Ticket { shared, number, end: shared.waiting.hold(number, subject), ended: false }
+    }
+
+    async fn wait(&mut self) -> End {
+        // The sender lives in the map until the reply comes, or the ticket is dropped.
+        let end = (&mut self.end).await.unwrap_or(Err(Trouble::Timeout));
+        self.ended = true;
+        end
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.waiting.forget(self.number);
+        if !self.ended {
+            self.shared.waiting.forget(self.number);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Event, Message, ServerError, Subject};
+use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
 use crate::inbox::Trouble;
@@ -16,7 +17,7 @@ pub(crate) type End = Result<Message, Trouble>;
 
 /// The requests of one connection that wait.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<u64, Held>>);
+pub(crate) struct Waiting(Mutex<HashMap<u64, Held, RandomState>>);
 
 struct Held {
     subject: Subject,
@@ -71,7 +72,7 @@ impl Waiting {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<u64, Held, RandomState>> {
         // Nothing panics while it is held, so the map is whole whatever happened elsewhere.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,8 +22,10 @@ const PAGE: i32 = 10;
 pub(crate) enum Kind {
     /// CheckInventory
     Check,
-    /// CreateOrder
+    /// CreateOrder, for the gateway to name
     Create,
+    /// CreateOrder, under a request_id of the caller's own
+    Named,
     /// GetOrder
     Get,
     /// ListOrders, the first page of one customer
@@ -107,8 +109,9 @@ impl Caller {
         let (id, customer) = self.pick();
         let Some(orders) = &mut self.orders else { return Err("no connection".to_owned()) };
         match self.kind {
-            Kind::Create => {
-                let request_id = Uuid::new_v4().to_string();
+            Kind::Create | Kind::Named => {
+                let named = self.kind == Kind::Named;
+                let request_id = if named { Uuid::new_v4().to_string() } else { String::new() };
                 let request = CreateOrderRequest { request_id, customer_id: "ann".to_owned(), items };
                 let CreateOrderResponse { order } =
                     orders.create_order(request).await.map_err(told)?.into_inner();

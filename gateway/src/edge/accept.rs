@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contract::header;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tonic::Request;
 
@@ -25,9 +25,13 @@ pub(super) struct Arrived(pub Instant);
 
 /// The call that a request makes, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
-    let headers = request.metadata().as_ref();
+    call(request.metadata().as_ref(), request.extensions(), default_budget)
+}
+
+/// The same, of a request's parts.
+pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget: Duration) -> Call {
     let asked = asked(headers);
-    let arrived = asked.and_then(|_| request.extensions().get().map(|Arrived(at)| *at));
+    let arrived = asked.and_then(|_| extensions.get().map(|Arrived(at)| *at));
     Call {
         request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         trace: trace(headers),

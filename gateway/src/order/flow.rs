@@ -55,9 +55,12 @@ enum Recorded {
 }
 
 impl Flow {
-    /// Refuses a hopeless order before anything is written. Only for a new request id is that final: under the
-    /// caller's own, the order may exist, or a twin of this call may be about to record it with that very stock.
+    /// Refuses a hopeless order before anything is written. Only for a new request id is that final, and asked for: under
+    /// the caller's own, the order may exist, or a twin of this call may be about to record it with that very stock.
     pub(super) async fn check(&self) -> Result<(), Failure> {
+        if !self.order.made {
+            return Ok(());
+        }
         let request = CheckInventoryRequest { items: self.items() };
         let reply = self.bridge.ask(&request, &self.call).await?;
         let told: HashSet<&str> = reply.items.iter().map(|item| item.product_id.as_str()).collect();
@@ -65,10 +68,7 @@ impl Flow {
         if !whole || reply.items.len() != request.items.len() {
             return Err(violation("a check was answered for other items", CONTRADICTION));
         }
-        if reply.available || !self.order.made {
-            return Ok(());
-        }
-        Err(insufficient(reply.items))
+        if reply.available { Ok(()) } else { Err(insufficient(reply.items)) }
     }
 
     /// Reserves and records. To be run to its end, whatever happens to the caller.
