@@ -27,7 +27,7 @@ fn main() -> Result<()> {
 
     let pool = DescriptorPool::decode(descriptors.as_slice())?;
     let routes = Routes::read(&pool)?;
-    fs::write(out.join("routes.rs"), routes.source()?)?;
+    fs::write(out.join("routes.rs"), routes.source()? + &routes.rpcs(&pool)?)?;
 
     let files = FileDescriptorSet::decode(descriptors.as_slice())?;
     messages_and_clients(files.clone())?;
@@ -95,6 +95,26 @@ impl Routes {
         Ok(Routes { methods, option })
     }
 
+    /// What clients may call.
+    fn rpcs(&self, pool: &DescriptorPool) -> Result<String> {
+        let mut source = "/// Every rpc that clients may call.\npub const RPCS: &[Rpc] = &[".to_owned();
+        for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
+            for method in service.methods().filter(|method| !self.internal(method)) {
+                let (name, streams) =
+                    (format!("{}/{}", service.full_name(), method.name()), method.is_server_streaming());
+                write!(source, "Rpc {{ name: {name:?}, path: \"/{name}\", streams: {streams} }}, ")?;
+            }
+        }
+        Ok(source + "];\n")
+    }
+
+    fn internal(&self, method: &MethodDescriptor) -> bool {
+        let options = method.options();
+        let route = options.get_extension(&self.option);
+        let route = route.as_message();
+        route.is_some_and(|route| flag(route, "internal"))
+    }
+
     fn strip(&self, mut files: FileDescriptorSet) -> FileDescriptorSet {
         for file in &mut files.file {
             let package = file.package().to_owned();
@@ -146,7 +166,7 @@ impl Routes {
             millis(route)?,
             number(route, "retries")?,
             repeatable(&options),
-            route.get_field_by_name("internal").and_then(|value| value.as_bool()).unwrap_or(false),
+            flag(route, "internal"),
         )?;
         let (to, from) = match (json, text(route, "body")?.as_str()) {
             (false, _) => ("to_proto(self)".to_owned(), "from_proto(bytes)".to_owned()),
@@ -204,6 +224,10 @@ fn repeatable(options: &DynamicMessage) -> bool {
 
 fn rust_type(name: &str) -> String {
     format!("crate::{}", name.replace('.', "::"))
+}
+
+fn flag(route: &DynamicMessage, field: &str) -> bool {
+    route.get_field_by_name(field).and_then(|value| value.as_bool()).unwrap_or(false)
 }
 
 fn text(route: &DynamicMessage, field: &str) -> Result<String> {

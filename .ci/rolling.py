@@ -219,7 +219,7 @@ def gateway():
 
 def worker():
     port = free_port()
-    return Process("inventory-worker", port, "", HEALTH_ADDR=f"127.0.0.1:{port}")
+    return Process("inventory-worker", port, "", HEALTH_ADDR=f"127.0.0.1:{port}", HTTP_ADDR="127.0.0.1:0")
 
 
 def rolling(workers, gateways):

@@ -12,6 +12,10 @@ pub const CONTENT_TYPE: &str = "Content-Type";
 pub const TRACEPARENT: &str = "traceparent";
 /// W3C trace state.
 pub const TRACESTATE: &str = "tracestate";
+/// W3C baggage, as far as it is let on.
+pub const BAGGAGE: &str = "baggage";
+/// On a request that is traced: when it was sent, in unix microseconds.
+pub const REQUEST_SENT: &str = "Request-Sent";
 
 /// ADR-32: the error's text.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
@@ -26,3 +30,10 @@ pub const ORDER_CUSTOMER: &str = "Order-Customer";
 pub const ORDER_STATUS: &str = "Order-Status";
 /// On an order event but the first: the sequence of the order's first.
 pub const ORDER_CREATED_SEQUENCE: &str = "Order-Created-Sequence";
+
+/// On a dead letter: why the event could not be worked off.
+pub const DEAD_LETTER_ERROR: &str = "Dead-Letter-Error";
+/// On a dead letter: the event's subject.
+pub const DEAD_LETTER_SUBJECT: &str = "Dead-Letter-Subject";
+/// On a dead letter: the event's sequence on the stream ORDERS.
+pub const DEAD_LETTER_SEQUENCE: &str = "Dead-Letter-Sequence";

@@ -36,6 +36,17 @@ pub struct Route {
     pub reply: fn(&[u8]) -> Result<Vec<u8>, Mismatch>,
 }
 
+/// An rpc that clients may call.
+#[derive(Debug, Clone, Copy)]
+pub struct Rpc {
+    /// Its full name: `service/rpc`.
+    pub name: &'static str,
+    /// Its path in HTTP/2.
+    pub path: &'static str,
+    /// Whether its answer is a stream.
+    pub streams: bool,
+}
+
 /// A request message that has a route, with the reply that belongs to it.
 pub trait Routed: Message + Default + Serialize + DeserializeOwned {
     /// The reply's message.

@@ -19,3 +19,6 @@ pub const TOMBSTONE: &str = "orders.fence.expired.";
 pub fn entries(order: Uuid) -> String {
     format!("orders.*.*.{order}")
 }
+
+/// The durable consumer of ORDERS that all workers share.
+pub const CONSUMER: &str = "inventory-worker";

@@ -18,6 +18,7 @@ enum Order {
     Drain(oneshot::Sender<()>),
     Sequence(oneshot::Sender<u64>),
     Health(oneshot::Sender<SocketAddr>),
+    Http(oneshot::Sender<SocketAddr>),
 }
 
 impl Hand {
@@ -62,6 +63,13 @@ impl Hand {
         told.await.expect("a running worker")
     }
 
+    /// Where it has its figures.
+    pub async fn http(&self) -> SocketAddr {
+        let (tell, told) = oneshot::channel();
+        let _ = self.orders.send(Order::Http(tell));
+        told.await.expect("a running worker")
+    }
+
     fn stop(&mut self) {
         let (closed, _) = mpsc::unbounded_channel();
         self.orders = closed;
@@ -97,6 +105,9 @@ async fn work(
             }
             Order::Health(tell) => {
                 let _ = worker.as_ref().map(|worker| tell.send(worker.health_addr()));
+            }
+            Order::Http(tell) => {
+                let _ = worker.as_ref().map(|worker| tell.send(worker.http_addr()));
             }
             Order::Drain(done) => {
                 if let Some(worker) = worker.take() {

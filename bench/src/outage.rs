@@ -42,7 +42,7 @@ pub(crate) async fn run(options: Outage) -> anyhow::Result<bool> {
     let mut nats = tokio::task::spawn_blocking(local_nats::Server::start).await??;
     let logs = tempfile::tempdir()?;
     let [grpc, http, health] = [spare_port()?, spare_port()?, spare_port()?];
-    let _worker = Process::worker(&nats.url(), health, &[], &logs.path().join("worker"))?;
+    let _worker = Process::worker(&nats.url(), health, 0, &[], &logs.path().join("worker"))?;
     let _gateway = Process::gateway(&nats.url(), grpc, http, &[], &logs.path().join("gateway"))?;
     serves(grpc, "orders.v1.OrderService").await?;
     let clients = connect(grpc, options.connections).await?;

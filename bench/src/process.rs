@@ -40,10 +40,16 @@ impl Process {
         Process::start(&[&own, more].concat(), log)
     }
 
-    /// Starts a worker with its health port.
-    pub(crate) fn worker(nats: &str, health: u16, more: &[&str], log: &Path) -> anyhow::Result<Process> {
-        let health = format!("127.0.0.1:{health}");
-        let own = ["worker", "--nats-url", nats, "--health-addr", &health];
+    /// Starts a worker on these ports; port 0 is any.
+    pub(crate) fn worker(
+        nats: &str,
+        health: u16,
+        http: u16,
+        more: &[&str],
+        log: &Path,
+    ) -> anyhow::Result<Process> {
+        let (health, http) = (format!("127.0.0.1:{health}"), format!("127.0.0.1:{http}"));
+        let own = ["worker", "--nats-url", nats, "--health-addr", &health, "--http-addr", &http];
         Process::start(&[&own, more].concat(), log)
     }
 
@@ -145,6 +151,6 @@ pub(crate) async fn worker(config: inventory_worker::config::Serve) -> anyhow::R
 
 fn follow() -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let log = gateway::log::Options { log_format: gateway::log::Format::Text, log: None };
+    let log = telemetry::log::Options { log_format: telemetry::log::Format::Text, log: None };
     log.start("info,async_nats=warn")
 }

@@ -31,7 +31,7 @@ use history::History;
 use load::Client;
 use plan::{Fault, Kind, Plan, Size, Target};
 use record::Row;
-use site::Site;
+use site::{Site, Weight};
 use watch::Seen;
 
 const SIZE: Size = Size { nodes: 3, gateways: 2, workers: 3 };
@@ -42,8 +42,8 @@ const REST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
 /// Writes come back so soon after a leader was killed.
 const LEADER: Duration = Duration::from_secs(15);
-/// What a process may have more at the end than at the beginning: bytes, and open files.
-const GROWTH: (u64, usize) = (96 << 20, 24);
+/// What a process may have more at the end than at the beginning: bytes, open files, and tasks.
+const GROWTH: (u64, usize, usize) = (96 << 20, 24, 32);
 
 /// Options of `bench soak`
 #[derive(clap::Args)]
@@ -94,7 +94,7 @@ async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::
     let doors = site.doors();
     let channels = || load::channels(&doors);
     prepare(channels()?).await?;
-    let weights = site.weights()?;
+    let weights = site.weights().await?;
     let tap = Sender::new(Vec::<Row>::new());
     let _tap = spawn(record::tap(site.link().clone(), streams::INVENTORY, tap.clone()));
     let watches: Vec<Sender<Vec<Seen>>> = (0..WATCHES).map(|_| Sender::default()).collect();
@@ -121,7 +121,7 @@ async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::
     }
     rest(&site, &watches).await.unwrap_or_else(|error| findings.push(format!("{error:#}")));
     report(plan, length, &history);
-    match site.weights() {
+    match site.weights().await {
         Ok(now) => findings.extend(heavier(&weights, &now)),
         Err(error) => findings.push(format!("a process has ended by itself: {error:#}")),
     }
@@ -242,13 +242,17 @@ fn gaps(plan: &Plan, book: &history::Book, length: Duration) -> Vec<(String, Dur
 }
 
 /// Processes that have more than they began with.
-fn heavier(before: &[(String, u64, usize)], after: &[(String, u64, usize)]) -> Vec<String> {
+fn heavier(before: &[Weight], after: &[Weight]) -> Vec<String> {
     let mut findings = Vec::new();
-    println!("\n   memory and open files, at the beginning and at the end");
-    for ((name, memory, files), (_, memory_now, files_now)) in before.iter().zip(after) {
+    println!("\n   memory, open files and tasks, at the beginning and at the end");
+    for ((name, memory, files, tasks), (_, memory_now, files_now, tasks_now)) in before.iter().zip(after) {
         let mib = |bytes: &u64| bytes >> 20;
-        println!("{name:<10} {:>4} MiB {files:>4}   {:>4} MiB {files_now:>4}", mib(memory), mib(memory_now));
-        if *memory_now > memory + GROWTH.0 || *files_now > files + GROWTH.1 {
+        println!(
+            "{name:<10} {:>4} MiB {files:>4} {tasks:>4}   {:>4} MiB {files_now:>4} {tasks_now:>4}",
+            mib(memory),
+            mib(memory_now)
+        );
+        if *memory_now > memory + GROWTH.0 || *files_now > files + GROWTH.1 || *tasks_now > tasks + GROWTH.2 {
             findings.push(format!("{name} has more at the end than at the beginning"));
         }
     }

@@ -91,7 +91,7 @@ pub(crate) async fn nats(config: &str) -> anyhow::Result<Server> {
 /// Starts a worker.
 pub(crate) async fn worker(nats: &Server, log: PathBuf) -> anyhow::Result<Process> {
     let health = spare_port()?;
-    let worker = Process::worker(&nats.url(), health, &[], &log)?;
+    let worker = Process::worker(&nats.url(), health, 0, &[], &log)?;
     serves(health, "").await?;
     Ok(worker)
 }

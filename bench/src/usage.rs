@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// CPU time that a process has used, all threads, in user and kernel. Counted in steps of 10 ms.
 pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
@@ -21,6 +26,20 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kib * 1_024)
+}
+
+/// A figure without labels, as a process tells it over HTTP on this port.
+pub(crate) async fn figure(port: u16, name: &str) -> anyhow::Result<f64> {
+    let page = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        anyhow::Ok(page)
+    };
+    let page = timeout(LIMIT, page).await.context("no figures in time")??;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no figure {name}"))?.parse()?)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod lane;
 pub mod pulse;
 mod reply;
 pub mod survey;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +18,15 @@ use bytes::Bytes;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
 use link::{Link, Trouble};
+use telemetry::{Kind, Span};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use lane::{Lane, Lanes, Limits};
 use reply::Reply;
+pub use tally::Tallies;
+use tally::Tally;
 
 use crate::call::Call;
 use crate::gate::Place;
@@ -39,6 +43,7 @@ const SHED: Duration = Duration::from_millis(100);
 pub struct Bridge {
     link: Link,
     lanes: Arc<Lanes>,
+    tallies: Tallies,
     tasks: TaskTracker,
 }
 
@@ -51,12 +56,17 @@ struct Setback {
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share their lanes.
     pub fn new(link: Link, lanes: Arc<Lanes>) -> Bridge {
-        Bridge { link, lanes, tasks: TaskTracker::new() }
+        Bridge { link, lanes, tallies: Tallies::new(contract::route::ALL), tasks: TaskTracker::new() }
     }
 
     /// The connection.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What its attempts came to.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// What has to end before the process may: calls being answered, and work that outlives its caller.
@@ -101,9 +111,17 @@ impl Bridge {
             return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
         }
         let lane = self.lanes.of(route)?;
-        let place = gate(lane)
-            .ok_or_else(|| Failure::overloaded(route.path, "as many calls in flight as end in time", SHED))?;
+        let place = gate(lane).ok_or_else(|| {
+            self.tally(route, |tally| tally.shed.one());
+            Failure::overloaded(route.path, "as many calls in flight as end in time", SHED)
+        })?;
         Ok((lane, place))
+    }
+
+    fn tally(&self, route: &Route, note: impl FnOnce(&Tally)) {
+        if let Some(tally) = self.tallies.of(route) {
+            note(tally);
+        }
     }
 
     /// All attempts.
@@ -118,7 +136,7 @@ impl Bridge {
         let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
         for repeat in 0.. {
-            let setback = match self.attempt(route, lane, payload.clone(), call).await {
+            let setback = match self.attempt(route, lane, payload.clone(), call, repeat).await {
                 Ok(reply) => return Ok(reply),
                 Err(setback) => setback,
             };
@@ -129,6 +147,7 @@ impl Bridge {
                 return Err(failure);
             }
             tracing::debug!(route = route.path, repeat, %failure, "repeating");
+            self.tally(route, |tally| tally.retries.one());
             tokio::time::sleep(pause).await;
             if call.over() {
                 return Err(failure);
@@ -144,19 +163,26 @@ impl Bridge {
         lane: &Lane,
         payload: Bytes,
         call: &Call,
+        repeat: u32,
     ) -> Result<Bytes, Setback> {
         let now = Instant::now();
         if now >= call.deadline {
             return Err(Setback { failure: call.late(Delivered::No), again: false });
         }
         let deadline = call.deadline.min(now + route.timeout);
-        let headers = header::of(route, call, deadline - now);
+        let span = trace(route, call, repeat);
+        let headers = header::of(route, call, &span, deadline - now);
+        self.tally(route, |tally| tally.attempts.one());
         let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
             Ok(message) => {
+                self.tally(route, |tally| tally.times.took(now.elapsed()));
                 lane.pulse().beat();
                 return match reply::read(route, lane.nest(), message) {
                     Reply::Answer(payload) => Ok(payload),
-                    Reply::Refusal(setback) => Err(setback),
+                    Reply::Refusal(setback) => {
+                        span.fail(setback.failure.reason.to_string());
+                        Err(setback)
+                    }
                     Reply::Nonsense => {
                         let failure = violated(route, lane, &"no envelope of NestJS");
                         Err(Setback { failure, again: false })
@@ -165,19 +191,46 @@ impl Bridge {
             }
             Err(trouble) => trouble,
         };
+        if span.traced() {
+            span.fail(trouble.to_string());
+        }
+        Err(self.missed(route, lane, call, &trouble))
+    }
+
+    /// What an attempt without a reply comes to.
+    fn missed(&self, route: &Route, lane: &Lane, call: &Call, trouble: &Trouble) -> Setback {
         if matches!(trouble, Trouble::NoResponders) {
             lane.pulse().miss(Instant::now());
+            self.tally(route, |tally| tally.absent.one());
+        }
+        if matches!(trouble, Trouble::Timeout) {
+            self.tally(route, |tally| tally.timeouts.one());
         }
         let (failure, again) = match trouble {
             Trouble::Timeout if call.over() => (call.late(Delivered::Unknown), false),
             Trouble::Timeout | Trouble::Lost => {
-                (link::failure::of_request(&trouble, route.subject), route.repeatable)
+                (link::failure::of_request(trouble, route.subject), route.repeatable)
             }
-            Trouble::NoResponders => (link::failure::of_request(&trouble, route.subject), true),
-            _ => (link::failure::of_request(&trouble, route.subject), false),
+            Trouble::NoResponders => (link::failure::of_request(trouble, route.subject), true),
+            _ => (link::failure::of_request(trouble, route.subject), false),
         };
-        Err(Setback { failure, again })
+        Setback { failure, again }
     }
+}
+
+/// The span of one attempt.
+fn trace(route: &Route, call: &Call, repeat: u32) -> Span {
+    if !call.span.traced() {
+        return Span::default();
+    }
+    let span = call.span.child(format!("send {}", route.subject), Kind::Client);
+    span.say("messaging.system", "nats");
+    span.say("messaging.operation.type", "send");
+    span.say("messaging.destination.name", route.subject);
+    if repeat > 0 {
+        span.say("messaging.nats.retry", i64::from(repeat));
+    }
+    span
 }
 
 /// A reply that does not fit its message: the service behind breaks the contract.

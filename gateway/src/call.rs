@@ -1,11 +1,14 @@
 //! One caller's call, as everything behind the edge sees it: until when, under which id, by whom. Knows neither gRPC
 //! nor NATS.
 
-use contract::{Delivered, Failure, Reason};
+use std::borrow::Cow;
+
+use contract::{Delivered, Failure, Reason, header};
+use telemetry::{Kind, Span};
 use tokio::time::Instant;
 
 /// What travels along with a call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// When the answer stops being of use: the caller's deadline, less what it takes to say so.
     pub deadline: Instant,
@@ -15,8 +18,10 @@ pub struct Call {
     pub request_id: Option<Box<str>>,
     /// Who calls; empty without authentication.
     pub principal: Box<str>,
-    /// W3C `traceparent` and `tracestate` as received, for the services behind.
+    /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services behind.
     pub trace: Vec<(&'static str, Box<str>)>,
+    /// What is done for the call goes under this span; it is empty where the call is not traced.
+    pub span: Span,
 }
 
 /// Who set a call's deadline.
@@ -37,7 +42,24 @@ impl Call {
             request_id: None,
             principal: Box::default(),
             trace: Vec::new(),
+            span: Span::default(),
         }
+    }
+
+    /// The call as a part of it sees it: what that does goes under a span of its own.
+    #[must_use]
+    pub fn under(&self, name: &'static str, kind: Kind) -> Call {
+        Call { span: self.span.child(name, kind), ..self.clone() }
+    }
+
+    /// The trace context for whoever works for this call under `span`, which is that of the caller where nothing is
+    /// traced here.
+    pub fn context<'a>(&'a self, span: &Span) -> impl Iterator<Item = (&'static str, Cow<'a, str>)> {
+        let own = span.parent();
+        let parent = own.is_none();
+        let theirs = self.trace.iter().filter(move |(name, _)| parent || *name != header::TRACEPARENT);
+        let theirs = theirs.map(|(name, value)| (*name, Cow::Borrowed(&**value)));
+        own.map(|own| (header::TRACEPARENT, Cow::Owned(own))).into_iter().chain(theirs)
     }
 
     /// Whether the deadline has passed.

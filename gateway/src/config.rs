@@ -28,7 +28,7 @@ pub struct Serve {
     /// Where gRPC is served
     #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
-    /// Where /healthz and /livez are served, over HTTP
+    /// Where /metrics, /healthz, /livez and the console are served, over HTTP
     #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
@@ -46,6 +46,15 @@ pub struct Serve {
     /// Subjects whose services are NestJS, separated by commas: requests to them go in its envelope
     #[arg(long, env = "NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
     pub nest_subjects: Vec<String>,
+    /// Keys of W3C baggage that travel on to the services behind, separated by commas
+    #[arg(long, env = "BAGGAGE_KEYS", value_delimiter = ',', value_name = "KEY")]
+    pub baggage: Vec<String>,
+    /// Whether a picture of what runs is served at / over HTTP
+    #[arg(long, env = "CONSOLE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub console: bool,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: telemetry::trace::Options,
     /// Bounds on memory.
     #[command(flatten)]
     pub limits: Limits,
@@ -133,6 +142,9 @@ impl Serve {
             replicas: REPLICAS,
             drain_timeout: DRAIN_TIMEOUT,
             nest_subjects: Vec::new(),
+            baggage: Vec::new(),
+            console: true,
+            traces: telemetry::trace::Options::default(),
             limits: Limits::default(),
             nats: link::Options::at(nats_url),
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use telemetry::log;
 use tokio::time::Instant;
 
 use self::crew::Crew;
@@ -19,7 +20,6 @@ use self::nats::Nats;
 use self::words::say;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
 use crate::edge::server;
-use crate::log;
 use crate::serve::{Gateway, check_free};
 use crate::stop::Stop;
 
@@ -38,7 +38,7 @@ pub struct Dev {
     /// Where gRPC is served
     #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
-    /// Where /healthz and /livez are served, over HTTP
+    /// Where /metrics, /healthz, /livez and the console are served, over HTTP
     #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Inventory workers

@@ -2,6 +2,8 @@
 //! paths into routes; it must never decide anything about an order or a reply.
 
 mod accept;
+pub mod account;
+mod baggage;
 pub mod board;
 mod body;
 mod envelope;
@@ -19,5 +21,7 @@ mod tests;
 mod unary;
 
 pub use accept::call_of;
+pub use account::Books;
+pub use baggage::Baggage;
 pub use board::Board;
 pub use status::status;

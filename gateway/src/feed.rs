@@ -23,6 +23,7 @@ use contract::{Delivered, Failure, Reason};
 use futures_util::Stream;
 use link::streams::ORDERS;
 use link::{Link, Store, StoreError};
+use telemetry::{Count, Page, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
 use crate::order::request::Whose;
-use index::{Filter, Index, Page};
+use index::{Filter, Index};
 use ring::Ring;
 use token::Tokens;
 use watcher::Watcher;
@@ -86,10 +87,44 @@ struct Shared {
     /// The record's last sequence at the start.
     begin: u64,
     tokens: Tokens,
+    limits: Limits,
     watches: Arc<Semaphore>,
+    /// Watches that were ended for being too slow.
+    slow: Count,
     replays: Arc<Semaphore>,
     reads: Semaphore,
     end: CancellationToken,
+}
+
+/// A change of an order, for people.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The event's sequence.
+    pub sequence: u64,
+    /// What happened.
+    pub kind: pb::OrderEvent,
+    /// The order after it; none if it cannot be read.
+    pub order: Option<pb::Order>,
+}
+
+impl Change {
+    fn of(event: &ring::Event) -> Change {
+        Change { sequence: event.sequence, kind: event.kind(), order: event.order().cloned() }
+    }
+}
+
+impl Source for Feed {
+    fn tell(&self, page: &mut Page) {
+        let Shared { watches, limits, slow, ring, .. } = &*self.shared;
+        let open = limits.watches.saturating_sub(watches.available_permits()) as f64;
+        page.level("gateway_watches", "Watches that are open.", &[], open);
+        let help = "Watches that ended because their client was too slow.";
+        page.count("gateway_watches_slow_total", help, &[], slow.get());
+        let orders = self.shared.index().orders() as f64;
+        page.level("gateway_index_orders", "Orders in the index that lists are read from.", &[], orders);
+        let lag = ring.head().borrow().saturating_sub(self.known()) as f64;
+        page.level("gateway_index_lag", "Entries of the record that the index has not yet.", &[], lag);
+    }
 }
 
 impl Feed {
@@ -109,7 +144,9 @@ impl Feed {
             applied: watch::Sender::new(before),
             begin: range.last,
             tokens: Tokens::new(identity),
+            limits,
             watches: Arc::new(Semaphore::new(limits.watches)),
+            slow: Count::default(),
             replays: Arc::new(Semaphore::new(limits.replays)),
             reads: Semaphore::new(limits.reads),
             end: CancellationToken::new(),
@@ -131,6 +168,13 @@ impl Feed {
         let _ = self.shared.applied.subscribe().wait_for(|applied| *applied >= self.shared.begin).await;
     }
 
+    /// The last changes of orders, the newest first, at most so many.
+    pub fn latest(&self, most: u64) -> Vec<Change> {
+        let head = *self.shared.ring.head().borrow();
+        let events = self.shared.ring.behind(head.saturating_sub(most), most).unwrap_or_default();
+        events.iter().rev().flatten().map(|event| Change::of(event)).collect()
+    }
+
     /// The stream's tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.shared.tokens
@@ -144,7 +188,7 @@ impl Feed {
         size: usize,
         reached: u64,
         call: &Call,
-    ) -> Result<Page, Failure> {
+    ) -> Result<index::Page, Failure> {
         let mut applied = self.shared.applied.subscribe();
         timeout_at(call.deadline, applied.wait_for(|applied| *applied >= reached))
             .await

@@ -69,13 +69,14 @@ impl Gate {
         self.room.load(Ordering::Relaxed)
     }
 
-    fn inside(&self) -> f64 {
-        self.inside.load(Ordering::Relaxed) as f64
+    /// How many are inside now.
+    pub fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
     }
 
     fn open(&self) {
         // A gate that nobody stands before needs no more room.
-        let full = |size: f64| size < self.most && self.inside() * 2.0 >= size;
+        let full = |size: f64| size < self.most && self.inside() as f64 * 2.0 >= size;
         if !full(self.size() as f64) {
             return;
         }
@@ -94,7 +95,7 @@ impl Gate {
         }
         state.last_cut = Some(now);
         // What is inside was too much, whatever would have been allowed.
-        let used = state.size.min(self.inside());
+        let used = state.size.min(self.inside() as f64);
         state.size = (used * CUT).max(LEAST.min(self.most));
         state.careful = state.size;
         self.room.store(state.size as usize, Ordering::Relaxed);

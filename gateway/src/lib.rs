@@ -9,7 +9,6 @@ pub mod dev;
 pub mod edge;
 pub mod feed;
 pub mod gate;
-pub mod log;
 pub mod order;
 pub mod run;
 pub mod serve;

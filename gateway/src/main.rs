@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{config, log, run};
+use gateway::{config, run};
+use telemetry::log;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,5 +1,7 @@
 //! A running gateway: its threads, listeners and connections, from start to drain. Must never know what a call does.
 
+mod census;
+mod console;
 mod core;
 mod http;
 mod listen;
@@ -14,9 +16,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use link::{Link, Streams};
+use telemetry::page::Tasks;
+use telemetry::{Book, Tracer};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::census::Around;
+use self::console::Console;
 use self::core::Core;
 use self::monitor::Monitor;
 use self::record::Record;
@@ -47,6 +55,9 @@ struct Shared {
     /// Connections of clients.
     seats: Seats,
     board: Board,
+    /// The figures of all threads.
+    book: Arc<Book>,
+    tracer: Tracer,
     /// Calls in flight finish, and no new ones come.
     drain: CancellationToken,
     /// Everything ends.
@@ -75,6 +86,8 @@ impl Gateway {
             seats: Seats::new(config.limits.max_connections),
             lanes: Arc::new(Lanes::new(contract::route::ALL, &limits)),
             board: Board::new(&server::services()),
+            book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
+            tracer: Tracer::start(&config.traces, "gateway")?,
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -124,9 +137,13 @@ impl Gateway {
         if tokio::time::timeout(self.drain_limit, served).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "calls in flight were cut off");
         }
-        let threads = self.abort();
+        let (threads, tracer) = (self.abort(), self.shared.tracer.clone());
         // A blocking call, so that whoever waits can still be told to wait no longer. An error is logged there.
-        let _ = tokio::task::spawn_blocking(move || join(threads)).await;
+        let ended = move || {
+            join(threads);
+            tracer.stop();
+        };
+        let _ = tokio::task::spawn_blocking(ended).await;
         tracing::info!("drained");
     }
 
@@ -229,7 +246,26 @@ async fn background(
                 return;
             }
         };
-    tokio::spawn(http::serve(http, shared.board.clone()));
+    let around = Around::default();
+    let book = &shared.book;
+    book.add(Tasks(Handle::current()));
+    book.add(shared.board.clone());
+    book.add(shared.seats.clone());
+    book.add(shared.lanes.clone());
+    book.add(link.clone());
+    book.add(around.clone());
+    book.add(Arc::downgrade(&feed));
+    let console = shared.config.console.then(|| Console {
+        book: book.clone(),
+        board: shared.board.clone(),
+        around: around.clone(),
+        feed: feed.clone(),
+        link: link.clone(),
+        url: shared.config.nats.shown().into(),
+        since: Instant::now(),
+    });
+    tokio::spawn(http::serve(http, shared.board.clone(), book.clone(), console));
+    tokio::spawn(around.run(link.clone()));
     tokio::spawn(Monitor::new(link, shared.lanes.clone(), shared.board.clone()).run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
@@ -265,8 +301,6 @@ pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]

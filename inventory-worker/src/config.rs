@@ -18,27 +18,7 @@ pub struct Cli {
     pub serve: Serve,
     /// What is logged
     #[command(flatten)]
-    pub log: Log,
-}
-
-/// What is logged, and how.
-#[derive(Debug, Args)]
-pub struct Log {
-    /// How log lines are written
-    #[arg(long = "log-format", env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    pub format: LogFormat,
-    /// What is logged, as in `info,inventory_worker=debug`
-    #[arg(long = "log", env = "RUST_LOG", global = true, value_name = "FILTER")]
-    pub filter: Option<String>,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people
-    Text,
-    /// For programs: an object per line
-    Json,
+    pub log: telemetry::log::Options,
 }
 
 /// What to do.
@@ -127,6 +107,12 @@ pub struct Serve {
     /// Where grpc.health.v1 is served; port 0 takes a free one
     #[arg(long, env = "HEALTH_ADDR", default_value = "127.0.0.1:50052")]
     pub health_addr: SocketAddr,
+    /// Where /metrics, /healthz and /livez are served, over HTTP; port 0 takes a free one
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
+    pub http_addr: SocketAddr,
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: telemetry::trace::Options,
     /// Seconds that a reservation holds without an order; 0: until it is released
     #[arg(long, env = "RESERVATION_TTL", default_value_t = 120, value_name = "SECONDS")]
     pub reservation_ttl: u64,
@@ -158,6 +144,8 @@ impl Serve {
                 snapshot_every: 20_000,
             },
             health_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            traces: telemetry::trace::Options::default(),
             reservation_ttl: 120,
             expiry_interval_ms: 1_000,
             id_horizon: 24,

@@ -5,18 +5,20 @@ pub mod page;
 pub mod refusal;
 pub mod reserve;
 pub mod stock;
+mod tally;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderValue, Message};
 use contract::route::{Mismatch, Routed};
 use contract::{Delivered, Failure, Fault, Reason, header, nest};
 use futures_util::StreamExt;
 use link::Link;
+use tally::Tallies;
+use telemetry::{Kind, Source, Span, Tracer};
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -61,7 +63,8 @@ pub struct Endpoints {
 struct Desk {
     inventory: Arc<Inventory>,
     places: Semaphore,
-    failures: Arc<AtomicU64>,
+    tallies: Arc<Tallies>,
+    tracer: Tracer,
     /// Set when `front` closes: replies then leave over the other connection.
     back: Link,
     closing: RwLock<bool>,
@@ -73,20 +76,22 @@ impl Endpoints {
         front: Front,
         back: Link,
         inventory: Arc<Inventory>,
+        tracer: Tracer,
     ) -> Result<Endpoints, async_nats::Error> {
-        let failures = Arc::new(AtomicU64::new(0));
-        let counted = failures.clone();
+        let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
+        let tallies = Arc::new(Tallies::new(&subjects));
+        let counted = tallies.clone();
         let service = front
             .link()
             .client()
             .service_builder()
             .description("Stock: check, reserve, release, read, adjust")
             // The library counts only failures without a body.
-            .stats_handler(move |_, _| serde_json::json!({ "failures": counted.load(Ordering::Relaxed) }))
+            .stats_handler(move |_, _| serde_json::json!({ "failures": counted.failures() }))
             .start(SERVICE, env!("CARGO_PKG_VERSION"))
             .await?;
         let places = Semaphore::new(AT_ONCE);
-        let desk = Arc::new(Desk { inventory, places, failures, back, closing: RwLock::new(false) });
+        let desk = Arc::new(Desk { inventory, places, tallies, tracer, back, closing: RwLock::new(false) });
         let (takers, tasks) = (Vec::new(), TaskTracker::new());
         let mut endpoints = Endpoints { service, front, desk, takers, tasks };
         endpoints.open(stock::check).await?;
@@ -117,6 +122,11 @@ impl Endpoints {
         Ok(())
     }
 
+    /// What requests came to.
+    pub fn figures(&self) -> impl Source + use<> {
+        self.desk.tallies.clone()
+    }
+
     /// Stops taking requests, and returns when those that were taken are answered.
     pub async fn close(self) {
         *self.desk.closing.write().await = true;
@@ -143,10 +153,16 @@ where
     while let Some(request) = endpoint.next().await {
         let desk = desk.clone();
         tasks.spawn(async move {
+            let (begun, span) = (Instant::now(), desk.span::<R>(&request.message));
+            desk.tallies.begin();
             let answer = match desk.places.try_acquire() {
-                Ok(_place) => answer(&desk.inventory, &request.message, handler).await,
+                Ok(_place) => answer(&desk.inventory.under(&span), &request.message, handler).await,
                 Err(_) => Answer::to(&request.message, Err(overloaded())),
             };
+            if let Some(failure) = &answer.failure {
+                span.fail(failure.reason.to_string());
+            }
+            desk.tallies.end(R::ROUTE.subject, answer.failure.as_ref(), begun.elapsed(), &request.message);
             desk.reply(request, answer).await;
         });
     }
@@ -156,7 +172,7 @@ where
 struct Answer {
     headers: HeaderMap,
     payload: Vec<u8>,
-    failed: bool,
+    failure: Option<Failure>,
 }
 
 async fn answer<R, H, F>(inventory: &Arc<Inventory>, message: &Message, handler: H) -> Answer
@@ -182,18 +198,58 @@ impl Answer {
     fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> Answer {
         let mut headers = HeaderMap::new();
         if let Err(failure) = &result {
-            tracing::debug!(subject = %message.subject, %failure, "refused");
             headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
             headers.insert(header::SERVICE_ERROR, words(&failure.message).replace(['\r', '\n'], " "));
         }
-        let failed = result.is_err();
         let enveloped = nest::reply(&message.payload, &result);
-        let payload = enveloped.unwrap_or_else(|| result.unwrap_or_else(|failure| failure.to_json()));
-        Answer { headers, payload, failed }
+        let (payload, failure) = match result {
+            Ok(payload) => (payload, None),
+            Err(failure) => (failure.to_json(), Some(failure)),
+        };
+        Answer { headers, payload: enveloped.unwrap_or(payload), failure }
+    }
+}
+
+impl Inventory {
+    /// The same, for work under this span.
+    fn under(self: &Arc<Self>, span: &Span) -> Arc<Inventory> {
+        if !span.traced() {
+            return self.clone();
+        }
+        Arc::new(Inventory {
+            ledger: self.ledger.under(span),
+            releaser: self.releaser.under(span),
+            ttl: self.ttl,
+        })
     }
 }
 
 impl Desk {
+    /// The span of a request that is traced, with the time that it lay between its sender and here.
+    fn span<R: Routed>(&self, message: &Message) -> Span {
+        let header = |name| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
+        let subject = R::ROUTE.subject;
+        if !self.tracer.on() {
+            return Span::default();
+        }
+        let span =
+            self.tracer.follow(format!("process {subject}"), Kind::Server, header(header::TRACEPARENT));
+        if !span.traced() {
+            return span;
+        }
+        span.say("messaging.system", "nats");
+        span.say("messaging.operation.type", "process");
+        span.say("messaging.destination.name", subject);
+        span.say("messaging.consumer.group.name", R::ROUTE.queue_group);
+        if let Some(sent) = header(header::REQUEST_SENT).and_then(|micros| micros.parse().ok()) {
+            let sent = SystemTime::UNIX_EPOCH + Duration::from_micros(sent);
+            let now = SystemTime::now();
+            // Where the clocks differ, it may seem to come before it was sent.
+            span.past("queue", sent.min(now), now, Vec::new());
+        }
+        span
+    }
+
     async fn reply(&self, request: Request, mut answer: Answer) {
         let Some(inbox) = request.message.reply.clone() else { return };
         let limit = self.back.client().max_payload();
@@ -205,7 +261,6 @@ impl Desk {
             );
             answer = Answer::to(&request.message, Err(failure.delivered(Delivered::Yes)));
         }
-        self.failures.fetch_add(u64::from(answer.failed), Ordering::Relaxed);
         let closing = self.closing.read().await;
         let sent = if *closing {
             self.back.client().publish_with_headers(inbox, answer.headers, answer.payload.into()).await

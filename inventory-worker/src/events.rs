@@ -7,13 +7,16 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::{HeaderMap, HeaderValue};
+use contract::header;
 use contract::orders::v1::{Order, OrderStatus};
+use contract::subject::CONSUMER;
 use futures_util::StreamExt;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, streams};
+use telemetry::{Count, Kind, Page, Source, Span, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +26,6 @@ use uuid::Uuid;
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Refusal};
 
-/// The durable consumer that all workers share.
-pub const CONSUMER: &str = "inventory-worker";
 /// Events worked on at the same time.
 const AT_ONCE: usize = 256;
 /// How long the server waits for an acknowledgement before it sends an event to the next worker.
@@ -47,6 +48,25 @@ pub struct Events {
     dead_letters: Store,
     max_deliver: i64,
     refused: Arc<std::sync::Mutex<HashMap<u64, i64>>>,
+    tracer: Tracer,
+    ends: Arc<Ends>,
+}
+
+/// How deliveries ended.
+#[derive(Debug, Default)]
+struct Ends {
+    done: Count,
+    later: Count,
+    dead: Count,
+}
+
+impl Source for Ends {
+    fn tell(&self, page: &mut Page) {
+        let help = "Deliveries of order events: worked off, to come again, or buried as dead letters.";
+        for (result, count) in [("done", &self.done), ("later", &self.later), ("dead", &self.dead)] {
+            page.count("worker_events_total", help, &[("result", result)], count.get());
+        }
+    }
 }
 
 /// How far the consumer has acknowledged everything, as the server says.
@@ -74,12 +94,22 @@ impl Floor {
 
 impl Events {
     /// Finds or makes the consumer.
-    pub async fn open(link: &Link, ledger: Ledger, max_deliver: i64) -> anyhow::Result<(Events, Arc<Floor>)> {
+    pub async fn open(
+        link: &Link,
+        ledger: Ledger,
+        max_deliver: i64,
+        tracer: Tracer,
+    ) -> anyhow::Result<(Events, Arc<Floor>)> {
         let consumer = consumer(link).await?;
         let dead_letters = Store::new(link.clone(), streams::DEAD_LETTERS);
-        let refused = Arc::default();
-        let events = Events { link: link.clone(), ledger, dead_letters, max_deliver, refused };
+        let (refused, ends) = Default::default();
+        let events = Events { link: link.clone(), ledger, dead_letters, max_deliver, refused, tracer, ends };
         Ok((events, Arc::new(Floor { consumer: Mutex::new(consumer) })))
+    }
+
+    /// How deliveries ended.
+    pub fn figures(&self) -> impl Source + use<> {
+        self.ends.clone()
     }
 
     /// Works until told to stop; what was taken by then is finished.
@@ -153,9 +183,11 @@ impl Events {
                 return;
             }
         };
+        let span = self.span(&message, sequence);
+        let ledger = self.ledger.under(&span);
         let problem = match asked(&message, sequence) {
             Ok(Asked::Nothing) => None,
-            Ok(Asked::Command(command)) => match self.ledger.submit(command, Instant::now() + LIMIT).await {
+            Ok(Asked::Command(command)) => match ledger.submit(command, Instant::now() + LIMIT).await {
                 Ok(_) => {
                     self.refused().remove(&sequence);
                     None
@@ -166,6 +198,11 @@ impl Events {
             },
             Err(Poison(why)) => Some((why, true)),
         };
+        if let Some((why, _)) = &problem
+            && span.traced()
+        {
+            span.fail(why.clone());
+        }
         let ack = match problem {
             None => AckKind::Ack,
             Some((why, true)) => self.bury(&message, sequence, &why).await,
@@ -174,9 +211,31 @@ impl Events {
                 later(delivered)
             }
         };
+        match &ack {
+            AckKind::Ack => self.ends.done.one(),
+            AckKind::Term => self.ends.dead.one(),
+            _ => self.ends.later.one(),
+        }
         if let Err(error) = message.ack_with(ack).await {
             tracing::debug!(sequence, %error, "an acknowledgement was not sent; the event comes again");
         }
+    }
+
+    /// Whoever caused the event does not wait for this: a trace of its own, with a link.
+    fn span(&self, message: &Message, sequence: u64) -> Span {
+        if !self.tracer.on() {
+            return Span::default();
+        }
+        let cause = message.headers.as_ref().and_then(|headers| headers.get(header::TRACEPARENT));
+        let span = self.tracer.linked("process ORDERS", Kind::Consumer, cause.map(HeaderValue::as_str));
+        if span.traced() {
+            span.say("messaging.system", "nats");
+            span.say("messaging.operation.type", "process");
+            span.say("messaging.destination.name", message.subject.to_string());
+            span.say("messaging.consumer.group.name", CONSUMER);
+            span.say("messaging.message.id", sequence.to_string());
+        }
+        span
     }
 
     /// Counts a refusal, and tells whether it was the last one.
@@ -203,9 +262,9 @@ impl Events {
         let order = message.subject.rsplit('.').next().unwrap_or("unknown");
         let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
         let mut headers = HeaderMap::new();
-        headers.insert("Dead-Letter-Error", why.replace(['\r', '\n'], " "));
-        headers.insert("Dead-Letter-Subject", message.subject.as_str());
-        headers.insert("Dead-Letter-Sequence", sequence.to_string());
+        headers.insert(header::DEAD_LETTER_ERROR, why.replace(['\r', '\n'], " "));
+        headers.insert(header::DEAD_LETTER_SUBJECT, message.subject.as_str());
+        headers.insert(header::DEAD_LETTER_SEQUENCE, sequence.to_string());
         let deadline = Instant::now() + LIMIT;
         match self
             .dead_letters

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use link::inbox::jitter;
 use link::{Link, Store, streams};
+use telemetry::{Count, Page, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -35,13 +37,45 @@ pub struct Expiry {
     floor: Arc<Floor>,
     pause: Duration,
     postponed: HashMap<Uuid, Instant>,
+    ends: Arc<Ends>,
+}
+
+/// What expiry came to.
+#[derive(Debug, Default)]
+pub struct Ends {
+    expired: Count,
+    /// Due, and not to be settled now.
+    stuck: AtomicUsize,
+}
+
+impl Source for Ends {
+    fn tell(&self, page: &mut Page) {
+        let help = "Reservations that this worker's expiry has settled.";
+        page.count("inventory_reservations_expired_total", help, &[], self.expired.get());
+        let help = "Reservations that are due and cannot be settled now.";
+        let stuck = self.stuck.load(Ordering::Relaxed) as f64;
+        page.level("inventory_reservations_stuck", help, &[], stuck);
+    }
 }
 
 impl Expiry {
     /// Sweeps a ledger every `pause`.
     pub fn new(link: Link, ledger: Ledger, releaser: Releaser, floor: Arc<Floor>, pause: Duration) -> Expiry {
         let dead_letters = Store::new(link, streams::DEAD_LETTERS);
-        Expiry { ledger, releaser, dead_letters, floor, pause, postponed: HashMap::new() }
+        Expiry {
+            ledger,
+            releaser,
+            dead_letters,
+            floor,
+            pause,
+            postponed: HashMap::new(),
+            ends: Arc::default(),
+        }
+    }
+
+    /// What it came to.
+    pub fn figures(&self) -> Arc<Ends> {
+        self.ends.clone()
     }
 
     /// Sweeps for ever.
@@ -57,6 +91,7 @@ impl Expiry {
     async fn sweep(&mut self) {
         let now = Instant::now();
         self.postponed.retain(|_, until| *until > now);
+        self.ends.stuck.store(self.postponed.len(), Ordering::Relaxed);
         let waits = |order: &Uuid| self.postponed.contains_key(order);
         let due: Vec<Uuid> =
             self.ledger.stock().expired(unix_ms()).filter(|order| !waits(order)).take(SWEEP).collect();
@@ -71,7 +106,9 @@ impl Expiry {
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        tracing::debug!(released = settled.iter().filter(|(_, done)| *done).count(), "reservations expired");
+        let released = settled.iter().filter(|(_, done)| *done).count();
+        self.ends.expired.add(released as u64);
+        tracing::debug!(released, "reservations expired");
         let left = settled.into_iter().filter(|(_, done)| !done).map(|(order, _)| (order, now + LATER));
         self.postponed.extend(left.take(POSTPONED.saturating_sub(self.postponed.len())));
     }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod feed;
+mod figures;
 mod keeper;
 mod replica;
 mod snapshots;
@@ -10,10 +11,11 @@ mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contract::{Delivered, Failure, Reason};
 use link::{Link, Store, StoreError, streams};
+use telemetry::Span;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,6 +23,7 @@ use uuid::Uuid;
 use crate::stock::{Command, Contradiction, Refusal, Stock};
 pub use answer::Answer;
 use feed::Feed;
+use figures::Figures;
 use keeper::Keeper;
 use replica::Replica;
 use snapshots::Snapshots;
@@ -47,6 +50,9 @@ pub struct Ledger {
     stock: Arc<RwLock<Stock>>,
     loading: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Arc<Broken>>>,
+    figures: Arc<Figures>,
+    /// What is submitted over this handle is done for the call with this span.
+    span: Span,
 }
 
 /// A command on its way to the writer.
@@ -54,6 +60,8 @@ struct Request {
     command: Command,
     deadline: Instant,
     answer: oneshot::Sender<Result<Answer, Denial>>,
+    /// The call's span, and when the command was submitted; none where the call is not traced.
+    trace: Option<(Span, SystemTime)>,
 }
 
 /// Why a command has no answer.
@@ -121,9 +129,11 @@ impl Ledger {
             let store = Store::new(link.clone(), streams::INVENTORY);
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
-            let loading = Arc::new(AtomicBool::new(true));
-            let keeper = Keeper::new(snapshots.clone(), stock.clone(), settings.snapshot_every);
-            let mut replica = Replica::new(store, snapshots, stock.clone(), worker, loading.clone());
+            let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(Figures::new()));
+            let keeper =
+                Keeper::new(snapshots.clone(), stock.clone(), settings.snapshot_every, figures.clone());
+            let mut replica =
+                Replica::new(store, snapshots, stock.clone(), worker, loading.clone(), figures.clone());
             replica.load().await?;
             let (commands, inbox) = mpsc::channel(QUEUE);
             let writer = Writer {
@@ -134,6 +144,7 @@ impl Ledger {
                 together: settings.batch,
                 worker,
                 batch: 0,
+                figures: figures.clone(),
             };
             let (end, ended) = watch::channel(None);
             tokio::spawn(async move {
@@ -145,7 +156,7 @@ impl Ledger {
                 tracing::error!(error = %broken, "the ledger cannot go on");
                 let _ = end.send(Some(Arc::new(broken)));
             });
-            Ok(Ledger { commands, stock, loading, ended })
+            Ok(Ledger { commands, stock, loading, ended, figures, span: Span::default() })
         };
         tokio::time::timeout(OPEN_LIMIT, opening).await.unwrap_or(Err(Broken::Slow))
     }
@@ -156,13 +167,22 @@ impl Ledger {
         self.stock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same ledger, for work under this span.
+    #[must_use]
+    pub fn under(&self, span: &Span) -> Ledger {
+        Ledger { span: span.clone(), ..self.clone() }
+    }
+
     /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
     pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
         let (answer, answered) = oneshot::channel();
-        self.commands.try_send(Request { command, deadline, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
-            mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
-        })?;
+        let trace = self.span.traced().then(|| (self.span.clone(), SystemTime::now()));
+        self.commands.try_send(Request { command, deadline, answer, trace }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
+                mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
+            },
+        )?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Denial::Failed(closed())),

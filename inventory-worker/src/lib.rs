@@ -9,6 +9,7 @@ pub mod expiry;
 pub mod file;
 mod forget;
 pub mod front;
+mod http;
 pub mod ledger;
 pub mod orders;
 pub mod release;

@@ -1,11 +1,10 @@
 //! The inventory worker's binary: parse, start logging, do what was asked.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use inventory_worker::config::{Cli, Command, Log, LogFormat, Stock};
+use inventory_worker::config::{Cli, Command, Stock};
 use inventory_worker::{file, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -30,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn work(cli: Cli) -> anyhow::Result<()> {
     let serving = matches!(cli.command, None | Some(Command::Serve(_)));
-    logging(&cli.log, if serving { "info,async_nats=warn" } else { "warn" })?;
+    cli.log.start(if serving { "info,async_nats=warn" } else { "warn" })?;
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(config) => run(config, told_to_stop()?).await,
         Command::Stock { action: Stock::Import { file, skip_bad, nats } } => {
@@ -64,20 +63,4 @@ async fn healthcheck(addr: std::net::SocketAddr) -> anyhow::Result<()> {
         ServingStatus::Serving => Ok(()),
         status => anyhow::bail!("{}", status.as_str_name()),
     }
-}
-
-/// `default` is what is logged where nobody says.
-fn logging(log: &Log, default: &str) -> anyhow::Result<()> {
-    let filter = log.filter.as_deref().unwrap_or(default);
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .with_context(|| format!("cannot read the log filter {filter:?} (--log, RUST_LOG)"))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use contract::orders::v1::OrderStatus;
 use contract::{Delivered, Failure, Reason};
+use telemetry::Span;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -35,6 +36,12 @@ impl Releaser {
     /// Ends reservations of this ledger.
     pub fn new(ledger: Ledger, orders: Orders) -> Releaser {
         Releaser { ledger, orders }
+    }
+
+    /// The same, for work under this span.
+    #[must_use]
+    pub fn under(&self, span: &Span) -> Releaser {
+        Releaser { ledger: self.ledger.under(span), orders: self.orders.clone() }
     }
 
     /// Releases an order's reservation if no order was recorded for it.

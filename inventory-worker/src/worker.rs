@@ -9,7 +9,10 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use link::{Link, Streams};
+use telemetry::page::Tasks;
+use telemetry::{Book, Tracer};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic_health::server::HealthReporter;
@@ -20,6 +23,7 @@ use crate::events::Events;
 use crate::expiry::Expiry;
 use crate::forget;
 use crate::front::Front;
+use crate::http::{self, Condition};
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
 use crate::release::Releaser;
@@ -44,6 +48,8 @@ pub struct Worker {
     ended: CancellationToken,
     health: HealthReporter,
     health_addr: SocketAddr,
+    http_addr: SocketAddr,
+    tracer: Tracer,
     drain_timeout: Duration,
     _background: Vec<AbortOnDropHandle<()>>,
 }
@@ -53,7 +59,9 @@ impl Worker {
     pub async fn start(config: Serve) -> anyhow::Result<Worker> {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let watched = |work: BoxFuture<'static, ()>| watched(work, ended.clone());
-        let (listener, health_addr) = bind(config.health_addr).await?;
+        let (listener, health_addr) = bind(config.health_addr, "--health-addr").await?;
+        let (http, http_addr) = bind(config.http_addr, "--http-addr").await?;
+        let tracer = Tracer::start(&config.traces, "inventory-worker")?;
         let (health, service) = tonic_health::server::health_reporter();
         say(&health, false).await;
         let server = tonic::transport::Server::builder()
@@ -65,21 +73,32 @@ impl Worker {
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
         let links = [link.clone(), front.link().clone()];
-        let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver).await?;
+        let requests = Tasks(front.thread().clone());
+        let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone()).await?;
         let releaser = Releaser::new(ledger.clone(), Orders::new(link.clone()));
         let inventory = Inventory { ledger: ledger.clone(), releaser: releaser.clone(), ttl: config.ttl() };
-        let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory)).await;
+        let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
 
+        let book = Arc::new(Book::new("worker_build_info", env!("CARGO_PKG_VERSION")));
+        book.add(Tasks(Handle::current()));
+        book.add(requests);
+        links.iter().cloned().for_each(|link| book.add(link));
+        book.add(ledger.clone());
+        book.add(endpoints.figures());
+        book.add(events.figures());
         let events = watched(events.run(stop.clone()).boxed());
         let pause = Duration::from_millis(config.expiry_interval_ms);
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
+        book.add(expiry.figures());
+        let condition = Condition { links, ledger: ledger.clone() };
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
         say(&health, true).await;
-        let look = look(health.clone(), links, ledger.clone(), stop.clone());
+        let look = look(health.clone(), condition.clone(), stop.clone());
         let background = vec![
             server,
+            watched(http::serve(http, condition, book).boxed()),
             watched(expiry.run().boxed()),
             watched(forget::run(ledger.clone(), floor, horizon).boxed()),
             AbortOnDropHandle::new(tokio::spawn(look)),
@@ -93,6 +112,8 @@ impl Worker {
             ended,
             health,
             health_addr,
+            http_addr,
+            tracer,
             drain_timeout: Duration::from_secs(config.drain_timeout),
             _background: background,
         })
@@ -101,6 +122,11 @@ impl Worker {
     /// Where grpc.health.v1 is served.
     pub fn health_addr(&self) -> SocketAddr {
         self.health_addr
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
     }
 
     /// The ledger, to look at.
@@ -117,9 +143,12 @@ impl Worker {
             events.context("the consumer of ORDERS failed")?;
             flushed(&self.link).await
         };
-        tokio::time::timeout(self.drain_timeout, finish)
+        let finished = tokio::time::timeout(self.drain_timeout, finish)
             .await
-            .context("the work in hand took longer than the limit")?
+            .context("the work in hand took longer than the limit")?;
+        // A blocking call; an error is logged there.
+        let _ = tokio::task::spawn_blocking(move || self.tracer.stop()).await;
+        finished
     }
 }
 
@@ -169,6 +198,7 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         health = %worker.health_addr,
+        http = %worker.http_addr,
         sequence = stock.0,
         products = stock.1,
         reservations = stock.2,
@@ -186,10 +216,10 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
 }
 
 /// Says by the health protocol how the worker is: connected both ways, and its ledger ready.
-async fn look(health: HealthReporter, links: [Link; 2], ledger: Ledger, stop: CancellationToken) {
+async fn look(health: HealthReporter, condition: Condition, stop: CancellationToken) {
     let mut said = true;
     while !stop.is_cancelled() {
-        let serves = links.iter().all(Link::connected) && ledger.ready();
+        let serves = condition.serves();
         if serves != said {
             tracing::info!(serves, "health");
             say(&health, serves).await;
@@ -209,8 +239,8 @@ async fn say(health: &HealthReporter, serves: bool) {
     }
 }
 
-async fn bind(addr: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let hint = "is another worker using it? --health-addr gives this one its own, with port 0 a free one";
+async fn bind(addr: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let hint = format!("is another worker using it? {flag} gives this one its own, with port 0 a free one");
     let listener =
         TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}; {hint}"))?;
     let addr = listener.local_addr()?;

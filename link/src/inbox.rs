@@ -10,6 +10,7 @@ use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use telemetry::{Page, Source};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ pub struct Link {
 }
 
 struct Shared {
+    name: String,
     client: Client,
     inbox: String,
     next: AtomicU64,
@@ -68,7 +70,8 @@ impl Link {
         let client = options.connect(name, move |event| hears.hear(event)).await?;
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let shared = Arc::new(Shared { client, inbox, next: AtomicU64::new(0), waiting });
+        let shared =
+            Arc::new(Shared { name: name.to_owned(), client, inbox, next: AtomicU64::new(0), waiting });
         tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
         Ok(Link { shared })
     }
@@ -122,6 +125,25 @@ impl Link {
             return Err(Trouble::NoResponders);
         }
         Ok(message)
+    }
+}
+
+impl Source for Link {
+    fn tell(&self, page: &mut Page) {
+        let Shared { name, waiting, .. } = &*self.shared;
+        let connection = [("connection", name.as_str())];
+        page.flag("nats_connected", "Whether there is a connection to NATS.", &connection, self.connected());
+        let reconnects = waiting.connects.get().saturating_sub(1);
+        page.count(
+            "nats_reconnects_total",
+            "How often the connection was made again.",
+            &connection,
+            reconnects,
+        );
+        let help = "How often messages from NATS were dropped because we were too slow.";
+        page.count("nats_slow_consumers_total", help, &connection, waiting.slow.get());
+        let waits = waiting.count() as f64;
+        page.level("nats_requests_waiting", "Requests that wait for their reply.", &connection, waits);
     }
 }
 

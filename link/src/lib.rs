@@ -1,16 +1,20 @@
 //! The NATS side that the gateway and the inventory workers share: one connection with an inbox of its own,
 //! compare-and-set appends and leader reads on JetStream, and the streams themselves. Knows no order and no stock.
 
+pub mod census;
 pub mod failure;
 mod fit;
 pub mod inbox;
+pub mod letters;
 pub mod monitor;
 pub mod options;
 pub mod store;
 pub mod streams;
 mod waiting;
 
+pub use census::Census;
 pub use inbox::{Link, Trouble};
+pub use letters::{Letter, Letters};
 pub use options::Options;
 pub use store::{Expect, Store, StoreError};
 pub use streams::Streams;

@@ -203,8 +203,7 @@ impl Store {
 
     async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
-        let reply = self.link.request(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
-        answer::<Info>(&reply.payload)?.map_err(of_read)
+        ask(&self.link, subject, deadline).await
     }
 
     async fn message(
@@ -222,6 +221,16 @@ impl Store {
             Err(error) => Err(of_read(error)),
         }
     }
+}
+
+/// Asks JetStream something that changes nothing.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    link: &Link,
+    subject: String,
+    deadline: Instant,
+) -> Result<T, StoreError> {
+    let reply = link.request(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
+    answer::<T>(&reply.payload)?.map_err(of_read)
 }
 
 fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {

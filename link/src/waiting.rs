@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Event, Message, ServerError, Subject};
 use foldhash::fast::RandomState;
+use telemetry::Count;
 use tokio::sync::oneshot;
 
 use crate::inbox::Trouble;
@@ -17,7 +18,11 @@ pub(crate) type End = Result<Message, Trouble>;
 
 /// The requests of one connection that wait.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<u64, Held, RandomState>>);
+pub(crate) struct Waiting {
+    held: Mutex<HashMap<u64, Held, RandomState>>,
+    pub(crate) connects: Count,
+    pub(crate) slow: Count,
+}
 
 struct Held {
     subject: Subject,
@@ -48,6 +53,8 @@ impl Waiting {
     /// Ends the waits that an event of the connection makes vain.
     pub(crate) fn hear(&self, event: &Event) {
         match event {
+            Event::Connected => self.connects.one(),
+            Event::SlowConsumer(_) => self.slow.one(),
             // What was sent may have arrived. The reply does not: the server forgets what it could not deliver.
             Event::Disconnected => self.end(|_| true, || Trouble::Lost),
             Event::ServerError(ServerError::Other(text)) => {
@@ -74,7 +81,7 @@ impl Waiting {
 
     fn held(&self) -> MutexGuard<'_, HashMap<u64, Held, RandomState>> {
         // Nothing panics while it is held, so the map is whole whatever happened elsewhere.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

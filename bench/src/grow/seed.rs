@@ -128,8 +128,7 @@ impl Event {
 
 /// Has the workers' consumer go on behind what was written: the stock has heard of none of it.
 async fn worked_off(link: &Link, last: u64) -> anyhow::Result<()> {
-    let subject =
-        format!("$JS.API.CONSUMER.RESET.{}.{}", streams::ORDERS, inventory_worker::events::CONSUMER);
+    let subject = format!("$JS.API.CONSUMER.RESET.{}.{}", streams::ORDERS, contract::subject::CONSUMER);
     let body = serde_json::json!({ "seq": last + 1 }).to_string();
     let reply = link.request(subject, HeaderMap::new(), body.into(), Instant::now() + LIMIT).await?;
     let answer: serde_json::Value = serde_json::from_slice(&reply.payload)?;

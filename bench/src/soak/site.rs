@@ -16,6 +16,7 @@ use super::leader;
 use super::plan::{Fault, Kind, Size, Target};
 use super::proxy::{Mode, Proxy};
 use crate::process::{Process, serves};
+use crate::usage::figure;
 
 /// How long a stop in order may take: the drain's limit, and something for a busy machine.
 const END: Duration = Duration::from_secs(30);
@@ -32,7 +33,12 @@ struct Part {
     links: Vec<Proxy>,
     /// Where it is reached.
     port: u16,
+    /// Where it has its figures.
+    http: u16,
 }
+
+/// What a process has: its name, resident memory in bytes, open files, and tasks.
+pub(crate) type Weight = (String, u64, usize, usize);
 
 /// The system.
 pub(crate) struct Site {
@@ -88,11 +94,12 @@ impl Site {
 
     async fn hire(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
         let (links, url) = links(nodes).await?;
-        let (port, log) = (spare_port()?, self.logs.join(format!("worker{}", self.workers.len())));
+        let (port, http) = (spare_port()?, spare_port()?);
+        let log = self.logs.join(format!("worker{}", self.workers.len()));
         let more = ["--replicas", "3", "--reservation-ttl", TTL];
-        let process = Process::worker(&url, port, &more, &log)?;
+        let process = Process::worker(&url, port, http, &more, &log)?;
         serves(port, "").await.with_context(|| format!("see {}", log.display()))?;
-        self.workers.push(Part { process, links, port });
+        self.workers.push(Part { process, links, port, http });
         Ok(())
     }
 
@@ -102,7 +109,7 @@ impl Site {
         let (port, http) = (spare_port()?, spare_port()?);
         let process = Process::gateway(&url, port, http, &["--replicas", "3"], &log)?;
         self.doors.push(Proxy::to(port).await?);
-        self.gateways.push(Part { process, links, port });
+        self.gateways.push(Part { process, links, port, http });
         Ok(())
     }
 
@@ -121,18 +128,18 @@ impl Site {
         self.routes.len()
     }
 
-    /// Resident memory and open files of every gateway and worker.
-    pub(crate) fn weights(&self) -> anyhow::Result<Vec<(String, u64, usize)>> {
+    /// What every gateway and worker has.
+    pub(crate) async fn weights(&self) -> anyhow::Result<Vec<Weight>> {
         let gateways =
             self.gateways.iter().enumerate().map(|(number, part)| (format!("gateway{number}"), part));
         let workers = self.workers.iter().enumerate().map(|(number, part)| (format!("worker{number}"), part));
-        gateways
-            .chain(workers)
-            .map(|(name, part)| {
-                let resident = part.process.resident().with_context(|| name.clone())?;
-                Ok((name, resident, part.process.files()?))
-            })
-            .collect()
+        let mut weights = Vec::new();
+        for (name, part) in gateways.chain(workers) {
+            let resident = part.process.resident().with_context(|| name.clone())?;
+            let tasks = figure(part.http, "runtime_tasks").await.with_context(|| name.clone())?;
+            weights.push((name, resident, part.process.files()?, tasks as usize));
+        }
+        Ok(weights)
     }
 
     /// Makes a fault, waits, and heals it. An error is a finding: something did not end or did not come back.

@@ -4,13 +4,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use contract::{Route, header};
+use telemetry::Span;
 
 use crate::call::Call;
 
-/// The headers of an attempt whose answer is of use for `left`.
-pub(super) fn of(route: &Route, call: &Call, left: Duration) -> HeaderMap {
+/// The headers of an attempt under this span, whose answer is of use for `left`.
+pub(super) fn of(route: &Route, call: &Call, span: &Span, left: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static(header::REQUEST_DEADLINE), HeaderValue::from(unix_ms(left)));
+    if span.traced() {
+        headers.insert(HeaderName::from_static(header::REQUEST_SENT), HeaderValue::from(unix_us()));
+    }
     put(&mut headers, header::CONTENT_TYPE, route.content_type());
     if let Some(id) = &call.request_id {
         put(&mut headers, header::REQUEST_ID, id);
@@ -18,8 +22,8 @@ pub(super) fn of(route: &Route, call: &Call, left: Duration) -> HeaderMap {
     if !call.principal.is_empty() {
         put(&mut headers, header::PRINCIPAL, &call.principal);
     }
-    for (name, value) in &call.trace {
-        put(&mut headers, name, value);
+    for (name, value) in call.context(span) {
+        put(&mut headers, name, &value);
     }
     headers
 }
@@ -38,6 +42,11 @@ fn unix_ms(left: Duration) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use contract::route::ALL;
@@ -50,7 +59,7 @@ mod tests {
         let mut call = Call::until(Instant::now());
         call.principal = "eve\r\nNats-Expected-Stream: X".into();
         call.request_id = Some("fine".into());
-        let headers = of(ALL[0], &call, Duration::from_secs(1));
+        let headers = of(ALL[0], &call, &Span::default(), Duration::from_secs(1));
         assert!(headers.get(header::PRINCIPAL).is_none());
         assert_eq!(headers.get(header::REQUEST_ID).map(HeaderValue::as_str), Some("fine"));
     }

@@ -29,7 +29,7 @@ impl Default for Limits {
 /// One lane per route.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: HashMap<&'static str, Lane>,
+    lanes: HashMap<&'static str, (&'static str, Lane)>,
 }
 
 /// What the calls of one route share.
@@ -54,16 +54,24 @@ impl Default for Lanes {
 impl Lanes {
     /// Lanes for these routes.
     pub fn new(routes: &[&'static Route], limits: &Limits) -> Lanes {
-        let lanes = routes.iter().map(|route| (route.path, Lane::new(route, limits))).collect();
+        let lanes =
+            routes.iter().map(|route| (route.path, (route.subject, Lane::new(route, limits)))).collect();
         Lanes { lanes }
     }
 
     /// The lane of a route.
     pub fn of(&self, route: &Route) -> Result<&Lane, Failure> {
-        self.lanes.get(route.path).ok_or_else(|| {
+        self.lanes.get(route.path).map(|(_, lane)| lane).ok_or_else(|| {
             tracing::error!(route = route.path, "a route without a lane");
             Failure::new(Reason::Internal, "the gateway does not serve this route")
         })
+    }
+}
+
+impl Lanes {
+    /// Every lane with its subject.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Lane)> {
+        self.lanes.values().map(|(subject, lane)| (*subject, lane))
     }
 }
 
@@ -109,6 +117,16 @@ impl Lane {
     /// Counts a reply that does not fit, and returns how many there were.
     pub(super) fn violation(&self) -> u64 {
         self.violations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How many replies did not fit.
+    pub(super) fn violations(&self) -> u64 {
+        self.violations.load(Ordering::Relaxed)
+    }
+
+    /// How many calls are in flight, and how many may be.
+    pub fn level(&self) -> [usize; 2] {
+        [self.outer.inside() + self.inner.inside(), self.outer.size()]
     }
 
     /// Whether the service behind is NestJS: it answers no survey.

@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::Take;
 use link::Link;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -26,6 +28,75 @@ struct Endpoint {
     subject: String,
 }
 
+/// An instance of a service, as it tells itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: String,
+    /// The service's name.
+    pub name: String,
+    /// The service's version.
+    pub version: String,
+    /// Requests that it had, of all subjects.
+    pub requests: u64,
+    /// Those that it refused, as far as it tells.
+    pub failures: u64,
+    /// The subjects that it serves.
+    pub subjects: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    id: String,
+    name: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    endpoints: Vec<EndpointStats>,
+}
+
+#[derive(Deserialize)]
+struct EndpointStats {
+    subject: String,
+    #[serde(default)]
+    num_requests: u64,
+    #[serde(default)]
+    num_errors: u64,
+    #[serde(default)]
+    data: serde_json::Value,
+}
+
+/// The instances of all services that answer now (`$SRV.STATS`), by id.
+pub async fn instances(link: &Link) -> Vec<Instance> {
+    let mut found = Vec::new();
+    let collect = async {
+        let Some(mut replies) = ask(link, "$SRV.STATS").await else { return };
+        while let Some(message) = replies.next().await {
+            let Ok(stats) = serde_json::from_slice::<Stats>(&message.payload) else { continue };
+            found.push(Instance::from(stats));
+        }
+    };
+    let _ = timeout(WINDOW, collect).await;
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    found
+}
+
+impl From<Stats> for Instance {
+    fn from(stats: Stats) -> Instance {
+        // A service that counts its refusals by itself says one number for all of its endpoints.
+        let told = stats.endpoints.iter().filter_map(|endpoint| endpoint.data["failures"].as_u64()).max();
+        let counted = stats.endpoints.iter().map(|endpoint| endpoint.num_errors).sum();
+        Instance {
+            requests: stats.endpoints.iter().map(|endpoint| endpoint.num_requests).sum(),
+            failures: told.unwrap_or(counted),
+            subjects: stats.endpoints.into_iter().map(|endpoint| endpoint.subject).collect(),
+            id: stats.id,
+            name: stats.name,
+            version: stats.version,
+        }
+    }
+}
+
 /// The wanted subjects that somebody serves. Ends early when all are found.
 pub async fn served<'a>(link: &Link, wanted: &HashSet<&'a str>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
@@ -35,13 +106,7 @@ pub async fn served<'a>(link: &Link, wanted: &HashSet<&'a str>) -> HashSet<&'a s
 }
 
 async fn collect<'a>(link: &Link, wanted: &HashSet<&'a str>, found: &mut HashSet<&'a str>) {
-    let client = link.client();
-    let inbox = client.new_inbox();
-    let Ok(replies) = client.subscribe(inbox.clone()).await else { return };
-    if client.publish_with_reply("$SRV.INFO", inbox, Bytes::new()).await.is_err() {
-        return;
-    }
-    let mut replies = replies.take(MOST);
+    let Some(mut replies) = ask(link, "$SRV.INFO").await else { return };
     while found.len() < wanted.len()
         && let Some(message) = replies.next().await
     {
@@ -49,4 +114,13 @@ async fn collect<'a>(link: &Link, wanted: &HashSet<&'a str>, found: &mut HashSet
         let Ok(info) = serde_json::from_slice::<Info>(&message.payload) else { continue };
         found.extend(info.endpoints.iter().filter_map(|endpoint| wanted.get(endpoint.subject.as_str())));
     }
+}
+
+/// What all services answer to a question of ADR-32.
+async fn ask(link: &Link, question: &'static str) -> Option<Take<Subscriber>> {
+    let client = link.client();
+    let inbox = client.new_inbox();
+    let replies = client.subscribe(inbox.clone()).await.ok()?;
+    client.publish_with_reply(question, inbox, Bytes::new()).await.ok()?;
+    Some(replies.take(MOST))
 }

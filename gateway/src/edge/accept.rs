@@ -8,6 +8,7 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tonic::Request;
 
+use super::baggage::Kept;
 use crate::call::{Call, Limit};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -34,7 +35,8 @@ pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget:
     let arrived = asked.and_then(|_| extensions.get().map(|Arrived(at)| *at));
     Call {
         request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
-        trace: trace(headers),
+        trace: trace(headers, extensions),
+        span: extensions.get().cloned().unwrap_or_default(),
         ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))
     }
 }
@@ -97,16 +99,18 @@ fn timeout(text: &str) -> Option<Duration> {
     })
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// The W3C trace context, if it is one.
-fn trace(headers: &HeaderMap) -> Vec<(&'static str, Box<str>)> {
+/// The W3C trace context, if it is one, and what travels on of the baggage.
+fn trace(headers: &HeaderMap, extensions: &Extensions) -> Vec<(&'static str, Box<str>)> {
+    let baggage = extensions.get::<Kept>().map(|Kept(kept)| (header::BAGGAGE, kept.clone()));
+    let mut trace: Vec<_> = baggage.into_iter().collect();
     let Some(parent) = text(headers, header::TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
-        return Vec::new();
+        return trace;
     };
-    let mut trace = vec![(header::TRACEPARENT, parent.into())];
+    trace.push((header::TRACEPARENT, parent.into()));
     let printable = |state: &&str| {
         (1..=TRACESTATE).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
     };
@@ -117,7 +121,7 @@ fn trace(headers: &HeaderMap) -> Vec<(&'static str, Box<str>)> {
 }
 
 /// `version-trace-parent-flags` in lower-case hex: 2, 32, 16 and 2 digits; version ff and ids of zeros are invalid.
-fn is_traceparent(text: &str) -> bool {
+pub(super) fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, parent, flags] = parts[..] else { return false };

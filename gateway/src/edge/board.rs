@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use telemetry::{Page, Source};
 use tokio::sync::watch;
 
 /// The service that is up as long as the process answers.
@@ -76,7 +77,25 @@ impl Board {
         self.nobody.send_modify(|standing| standing.over = true);
     }
 
+    /// Whether the process ends.
+    pub fn over(&self) -> bool {
+        self.nobody.borrow().over
+    }
+
     fn sender(&self, service: &str) -> Option<&watch::Sender<Standing>> {
         self.services.iter().find(|(name, _)| *name == service).map(|(_, sender)| sender)
+    }
+}
+
+impl Source for Board {
+    fn tell(&self, page: &mut Page) {
+        for (name, up) in self.all() {
+            page.flag(
+                "gateway_service_up",
+                "What grpc.health.v1 says of a service.",
+                &[("service", name)],
+                up,
+            );
+        }
     }
 }

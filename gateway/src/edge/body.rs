@@ -12,6 +12,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::account::Entry;
+
 /// Whether nobody waits for more of a request: its end has come, or its reader is gone.
 #[derive(Clone, Default)]
 pub(super) struct Whole(Arc<AtomicBool>);
@@ -62,9 +64,10 @@ impl<B> Drop for Heard<B> {
     }
 }
 
-/// An answer's body that is counted until it is dropped.
+/// An answer's body that is counted until it is dropped, and whose end is entered in the books.
 pub(super) struct Counted {
     pub(super) body: Body,
+    pub(super) entry: Entry,
     pub(super) _token: Option<TaskTrackerToken>,
 }
 
@@ -76,7 +79,13 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.entry.read(trailers);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

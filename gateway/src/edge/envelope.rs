@@ -11,6 +11,8 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::accept::{Arrived, last_moment};
+use super::account::Books;
+use super::baggage::Baggage;
 use super::body::{Counted, Heard, Whole};
 use super::explain::explained;
 use super::parting::Parting;
@@ -22,20 +24,24 @@ const REFLECTION: &str = "/grpc.reflection.";
 
 /// Puts calls of a service in an envelope, and counts them for the end.
 #[derive(Clone)]
-pub(super) struct Envelope(pub(super) Arc<Parting>);
+pub(super) struct Envelope {
+    pub(super) parting: Arc<Parting>,
+    pub(super) books: Books,
+    pub(super) baggage: Baggage,
+}
 
 impl<S> Layer<S> for Envelope {
     type Service = Enveloped<S>;
 
     fn layer(&self, service: S) -> Enveloped<S> {
-        Enveloped { service, parting: self.0.clone() }
+        Enveloped { service, envelope: self.clone() }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Enveloped<S> {
     service: S,
-    parting: Arc<Parting>,
+    envelope: Envelope,
 }
 
 impl<S, Q> Service<http::Request<Q>> for Enveloped<S>
@@ -52,9 +58,17 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Q>) -> Self::Future {
-        let parting = self.parting.clone();
+        let Envelope { parting, books, baggage } = &self.envelope;
+        let parting = parting.clone();
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
         let arrived = Arrived(Instant::now());
+        let mut entry = books.open(request.uri().path(), request.headers(), arrived.0);
+        if entry.span().traced() {
+            request.extensions_mut().insert(entry.span().clone());
+        }
+        if let Some(kept) = baggage.of(request.headers()) {
+            request.extensions_mut().insert(kept);
+        }
         let last = last_moment(request.headers(), arrived);
         if matches!(last.limit, Limit::Caller) {
             request.extensions_mut().insert(arrived);
@@ -68,8 +82,9 @@ where
                 answer = answer => explained(answer?),
                 failure = unfinished(&parting, &whole, &last) => status(failure).into_http(),
             };
+            entry.read(response.headers());
             let token = place.as_ref().map(|_| parting.answer());
-            Ok(response.map(|body| Counted { body, _token: token }))
+            Ok(response.map(|body| Counted { body, entry, _token: token }))
         })
     }
 }
@@ -94,6 +109,7 @@ mod tests {
 
     use std::time::Duration;
 
+    use telemetry::Tracer;
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
     use tonic::{Code, Status};
@@ -120,6 +136,11 @@ mod tests {
         }
     }
 
+    fn envelope(tracker: TaskTracker) -> Envelope {
+        let (parting, books) = (Arc::new(Parting::new(tracker)), Books::new(Tracer::default()));
+        Envelope { parting, books, baggage: Baggage::default() }
+    }
+
     fn code(response: &http::Response<Counted>) -> Code {
         Status::from_header_map(response.headers()).unwrap().code()
     }
@@ -127,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_passed_is_said_to_have_passed_however_short_it_was() {
         let tracker = TaskTracker::new();
-        let mut service = Envelope(Arc::new(Parting::new(tracker.clone()))).layer(Silence);
+        let mut service = envelope(tracker.clone()).layer(Silence);
         for timeout in ["1n", "1u", "1m", "3m", "20m"] {
             let request = http::Request::builder().header("grpc-timeout", timeout).body(()).unwrap();
             let answer = service.call(request);
@@ -140,8 +161,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_does_not_come_whole_is_turned_away_at_the_end_and_reflection_is_not_counted() {
         let (tracker, drain) = (TaskTracker::new(), CancellationToken::new());
-        let parting = Arc::new(Parting::new(tracker.clone()));
-        let mut service = Envelope(parting.clone()).layer(Silence);
+        let envelope = envelope(tracker.clone());
+        let parting = envelope.parting.clone();
+        let mut service = envelope.layer(Silence);
         let path = format!("{REFLECTION}v1.ServerReflection/ServerReflectionInfo");
         let _reflection = service.call(http::Request::builder().uri(path).body(()).unwrap());
         assert!(tracker.is_empty());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use telemetry::{Page, Source};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -53,6 +54,15 @@ impl Seats {
             );
         }
         None
+    }
+}
+
+impl Source for Seats {
+    fn tell(&self, page: &mut Page) {
+        let taken = (self.most as usize).saturating_sub(self.free.available_permits()) as f64;
+        page.level("gateway_connections", "Connections of clients.", &[], taken);
+        let refused = self.refused.load(Ordering::Relaxed);
+        page.count("gateway_connections_refused_total", "Connections that were turned away.", &[], refused);
     }
 }
 

@@ -21,6 +21,8 @@ use tower::{BoxError, Service};
 pub use super::incoming::Seats;
 pub use super::pass::Sizes;
 
+use super::account::Books;
+use super::baggage::Baggage;
 use super::board::Board;
 use super::envelope::Envelope;
 use super::health::Checkup;
@@ -41,6 +43,10 @@ pub struct Api<O> {
     pub orders: O,
     /// For health checks.
     pub board: Board,
+    /// Where calls are entered.
+    pub books: Books,
+    /// What travels on of a caller's baggage.
+    pub baggage: Baggage,
 }
 
 /// Limits of the server.
@@ -80,7 +86,7 @@ pub async fn serve(
     let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let serving = Server::builder()
-        .layer(Envelope(parting.clone()))
+        .layer(Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() })
         .max_concurrent_streams(limits.streams)
         // Callers that give up early are no attackers: the library's 20 would close their connection, with all that is
         // in flight on it, whenever this thread is busy.

@@ -71,6 +71,11 @@ impl Index {
         self.applied
     }
 
+    /// How many orders it has.
+    pub(super) fn orders(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Takes the next entry; `None` where it is no change of an order.
     pub(super) fn apply(&mut self, sequence: u64, mark: Option<&Mark>) -> Result<(), Hole> {
         if sequence != self.applied + 1 {

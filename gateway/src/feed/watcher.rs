@@ -165,6 +165,7 @@ impl Watcher {
     }
 
     fn slow(&self) -> Failure {
+        self.shared.slow.one();
         let message = "the client takes changes more slowly than they come; go on with the resume_token";
         self.shared.ended(Reason::SlowWatcher, message, self.cursor)
     }

@@ -2,7 +2,7 @@
 //! layout, for the store and for the feed; knows nothing of connections, streams or consumers.
 
 use contract::header::{
-    CONTENT_TYPE, OPERATION_ID, ORDER_CREATED_SEQUENCE, ORDER_CUSTOMER, ORDER_STATUS, REQUEST_ID,
+    BAGGAGE, CONTENT_TYPE, OPERATION_ID, ORDER_CREATED_SEQUENCE, ORDER_CUSTOMER, ORDER_STATUS, REQUEST_ID,
 };
 use contract::orders::v1 as pb;
 use contract::subject::{CREATED, TOMBSTONE, UPDATED};
@@ -119,7 +119,9 @@ impl Event {
         ];
         headers.extend(first.map(|first| (ORDER_CREATED_SEQUENCE, first.to_string())));
         headers.extend(call.request_id.as_deref().map(|id| (REQUEST_ID, id.to_owned())));
-        headers.extend(call.trace.iter().map(|(name, value)| (*name, value.to_string())));
+        // Baggage is for those who work for the call, and not for the record.
+        let context = call.context(&call.span).filter(|(name, _)| *name != BAGGAGE);
+        headers.extend(context.map(|(name, value)| (name, value.into_owned())));
         let payload = serde_json::to_vec(&body.to_pb())?;
         Ok(Event { subject: format!("{prefix}{}", body.id), headers, payload })
     }

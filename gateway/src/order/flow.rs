@@ -9,6 +9,7 @@ use contract::orders::v1::CheckInventoryRequest;
 use contract::{Delivered, Failure, Reason};
 use link::failure::RETRY;
 use link::inbox::backoff;
+use telemetry::Kind;
 use tokio::time::{Instant, sleep};
 
 use super::event::{Event, Last};
@@ -143,11 +144,12 @@ impl Flow {
     /// Records the order behind this sequence, unless something else is there already.
     async fn record(&self, fence: u64) -> Result<Recorded, Stopped> {
         let body = Body::place(&self.order, Moment::now());
-        let event = Event::created(&body, &self.call).map_err(|error| {
+        let call = self.call.under("publish order_created", Kind::Producer);
+        let event = Event::created(&body, &call).map_err(|error| {
             tracing::error!(%error, "an order cannot be written");
             Stopped { failure: Failure::new(Reason::Internal, "the order cannot be written"), holds: true }
         })?;
-        match self.records.append(body.id, event, fence, &self.call).await {
+        match self.records.append(body.id, event, fence, &call).await {
             Ok(Outcome::Stored(sequence)) => {
                 Ok(Recorded::Order(Order { body, first: sequence, last: sequence }))
             }

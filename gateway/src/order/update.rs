@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use link::failure::RETRY;
 use link::inbox::backoff;
+use telemetry::Kind;
 
 use super::event::{Event, Last};
 use super::record::{Moment, Order};
@@ -42,11 +43,12 @@ pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> R
         }
         allowed.map_err(illegal)?;
         let body = order.body.step(change.to, &change.reason, Moment::now());
-        let event = Event::updated(&body, order.first, call).map_err(|error| {
+        let writes = call.under("publish order_status_updated", Kind::Producer);
+        let event = Event::updated(&body, order.first, &writes).map_err(|error| {
             tracing::error!(%error, "an order cannot be written");
             Failure::new(Reason::Internal, "the order cannot be written").delivered(Delivered::No)
         })?;
-        match records.append(change.id, event, order.last, call).await {
+        match records.append(change.id, event, order.last, &writes).await {
             Ok(Outcome::Stored(last)) => return Ok(Order { body, first: order.first, last }),
             Ok(Outcome::Overtaken) => sleep(backoff(BACKOFF, round, 20 * BACKOFF)).await,
             Err(GiveUp::Never(failure) | GiveUp::Open(failure)) => return Err(failure),

@@ -5,12 +5,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use link::{Link, Store, streams};
+use telemetry::page::Tasks;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::bridge::Bridge;
 use crate::edge::orders::OrderApi;
 use crate::edge::server::{self, Api, Limits, Sizes};
+use crate::edge::{Baggage, Books};
 use crate::feed::Feed;
 use crate::order::Orders;
 
@@ -40,8 +43,19 @@ impl Core {
         let bridge = Bridge::new(link.clone(), self.shared.lanes.clone());
         let store = Store::new(link, streams::ORDERS);
         let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
-        let api =
-            Api { bridge, orders: OrderApi { orders, feed: self.feed }, board: self.shared.board.clone() };
+        let books = Books::new(self.shared.tracer.clone());
+        let book = &self.shared.book;
+        book.add(Tasks(Handle::current()));
+        book.add(bridge.link().clone());
+        book.add(bridge.tallies().clone());
+        book.add(books.clone());
+        let api = Api {
+            bridge,
+            orders: OrderApi { orders, feed: self.feed },
+            board: self.shared.board.clone(),
+            books,
+            baggage: Baggage::new(&self.shared.config.baggage),
+        };
         if let Err(error) = server::serve(self.listener, api, limits, drain).await {
             tracing::error!(%error, thread = self.number, "a thread serves no more");
         }

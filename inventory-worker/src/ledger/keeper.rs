@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use link::inbox::jitter;
 
-use super::Snapshots;
+use super::{Figures, Snapshots};
 use crate::stock::Stock;
 
 /// Workers wait for up to so long before they look whether another was first.
@@ -20,12 +20,18 @@ pub(super) struct Keeper {
     /// Where the last one was begun.
     last: u64,
     busy: Arc<AtomicBool>,
+    figures: Arc<Figures>,
 }
 
 impl Keeper {
     /// Makes snapshots of a stock every so many entries.
-    pub(super) fn new(snapshots: Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> Keeper {
-        Keeper { snapshots, stock, every, last: 0, busy: Arc::new(AtomicBool::new(false)) }
+    pub(super) fn new(
+        snapshots: Snapshots,
+        stock: Arc<RwLock<Stock>>,
+        every: u64,
+        figures: Arc<Figures>,
+    ) -> Keeper {
+        Keeper { snapshots, stock, every, last: 0, busy: Arc::new(AtomicBool::new(false)), figures }
     }
 
     /// Begins one if it is due at this sequence.
@@ -36,16 +42,19 @@ impl Keeper {
         self.last = sequence;
         let (snapshots, stock, every, busy) =
             (self.snapshots.clone(), self.stock.clone(), self.every, self.busy.clone());
+        let figures = self.figures.clone();
         tokio::spawn(async move {
-            if let Err(why) = make(&snapshots, stock, every).await {
-                tracing::error!(why, "the snapshot was not made");
+            match make(&snapshots, stock, every).await {
+                Ok(newest) => figures.snapshot(newest),
+                Err(why) => tracing::error!(why, "the snapshot was not made"),
             }
             busy.store(false, Ordering::Release);
         });
     }
 }
 
-async fn make(snapshots: &Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> Result<(), String> {
+/// Makes one, unless another worker has; the sequence of the newest.
+async fn make(snapshots: &Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> Result<u64, String> {
     // Fewer entries than this between two come only in tests, which should not wait.
     tokio::time::sleep(Duration::from_millis(jitter(SPREAD_MS.min(every)))).await;
     let newest = snapshots.list().await?.first().copied().unwrap_or(0);
@@ -58,8 +67,8 @@ async fn make(snapshots: &Snapshots, stock: Arc<RwLock<Stock>>, every: u64) -> R
         copy.to_snapshot().map(|bytes| Some((copy.sequence(), bytes)))
     });
     let written = written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let Some((sequence, bytes)) = written else { return Ok(()) };
+    let Some((sequence, bytes)) = written else { return Ok(newest) };
     snapshots.write(sequence, &bytes).await?;
     tracing::info!(sequence, bytes = bytes.len(), "a snapshot was made");
-    Ok(())
+    Ok(sequence)
 }

@@ -10,7 +10,7 @@ use link::inbox::backoff;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Broken, Feed, Snapshots};
+use super::{Broken, Feed, Figures, Snapshots};
 use crate::stock::{Entry, Stock};
 
 /// How long the storage may take to say how far the ledger goes.
@@ -34,6 +34,7 @@ pub(super) struct Replica {
     mine: Option<(u64, u64)>,
     loads: u64,
     loading: Arc<AtomicBool>,
+    figures: Arc<Figures>,
 }
 
 impl Replica {
@@ -44,8 +45,10 @@ impl Replica {
         stock: Arc<RwLock<Stock>>,
         worker: Uuid,
         loading: Arc<AtomicBool>,
+        figures: Arc<Figures>,
     ) -> Replica {
-        Replica { store, snapshots, stock, feed: Feed::nothing(), worker, mine: None, loads: 0, loading }
+        let feed = Feed::nothing();
+        Replica { store, snapshots, stock, feed, worker, mine: None, loads: 0, loading, figures }
     }
 
     /// The last entry that is in it.
@@ -137,6 +140,7 @@ impl Replica {
     pub(super) async fn load(&mut self) -> Result<(), Broken> {
         self.loading.store(true, Ordering::Release);
         self.loads += 1;
+        self.figures.loads.one();
         let mut missing = 0;
         loop {
             match self.try_load().await {
@@ -161,6 +165,7 @@ impl Replica {
     async fn try_load(&mut self) -> Result<(), Broken> {
         let mut stock = self.snapshots.newest().await.map_err(Broken::Snapshots)?.unwrap_or_default();
         let snapshot = stock.sequence();
+        self.figures.snapshot(snapshot);
         let range = self.store.range(Instant::now() + LOOK).await?;
         if range.first > snapshot + 1 {
             return Err(Broken::Hole { first: range.first, snapshot });

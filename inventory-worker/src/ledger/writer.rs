@@ -3,20 +3,21 @@
 //! nothing leaves before the batch it was decided in is committed or decided again.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use contract::{Delivered, Failure, Reason};
 use link::inbox::backoff;
 use link::{Expect, StoreError, streams};
+use telemetry::trace::attribute;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::replica::Replica;
-use super::{Answer, Broken, Denial, Request};
+use super::{Answer, Broken, Denial, Figures, Request};
 use crate::clock::unix_ms;
 use crate::stock::{Command, Draft, Entry, Fact, Stock};
 
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     pub(super) together: usize,
     pub(super) worker: Uuid,
     pub(super) batch: u64,
+    pub(super) figures: Arc<Figures>,
 }
 
 /// A batch that was decided on the stock at `at`.
@@ -98,6 +100,7 @@ impl Writer {
                 return Ok(());
             }
             let round = self.decide(batch);
+            let begun = SystemTime::now();
             let settled = if !round.facts.is_empty() {
                 self.commit(round.at, round.facts).await
             } else if round.confirm && round.at < current {
@@ -116,7 +119,10 @@ impl Writer {
                     round.verdicts.iter().map(|_| Err(Denial::Failed(failure.clone()))).collect()
                 }
             };
-            for (request, verdict) in batch.drain(..verdicts.len()).zip(verdicts) {
+            let together = verdicts.len();
+            self.figures.commands.add(together as u64);
+            for (request, verdict) in batch.drain(..together).zip(verdicts) {
+                request.trace(begun, together);
                 let _ = request.answer.send(verdict);
             }
         }
@@ -159,24 +165,34 @@ impl Writer {
                 Failure::new(Reason::Internal, "the change cannot be written").delivered(Delivered::No),
             )
         })?;
-        let until = Instant::now() + COMMIT;
+        let begun = Instant::now();
+        let until = begun + COMMIT;
         let (mut open, mut attempt) = (false, 0);
+        self.figures.batches.take(entry.facts.len() as u64);
         loop {
             let trouble = match self.append(at, payload.clone(), until).await {
                 Ok(sequence) if sequence == at + 1 => {
                     self.replica.apply(sequence, &entry).map_err(Stop::Broken)?;
+                    self.figures.commits.one();
+                    self.figures.times.took(begun.elapsed());
                     return Ok(Settled::Yes);
                 }
                 Ok(next) => StoreError::Unexpected(format!("{next} came after {at}")),
                 Err(StoreError::Conflict) => match self.whose(at + 1).await? {
                     Some(true) => return Ok(Settled::Yes),
-                    Some(false) => return Ok(Settled::Again { current: u64::MAX }),
+                    Some(false) => {
+                        self.figures.conflicts.one();
+                        return Ok(Settled::Again { current: u64::MAX });
+                    }
                     // Nothing is there: an append is in flight, or a deposed leader answered. Repeat.
                     None => StoreError::Undetermined("a conflict with nothing".to_owned()),
                 },
                 Err(error) => error,
             };
-            open |= matches!(trouble, StoreError::Undetermined(_));
+            if matches!(trouble, StoreError::Undetermined(_)) {
+                open = true;
+                self.figures.undetermined.one();
+            }
             let hopeless = matches!(
                 trouble,
                 StoreError::Full(_)
@@ -216,9 +232,14 @@ impl Writer {
     async fn confirm(&mut self, at: u64) -> Result<Settled, Stop> {
         let until = Instant::now() + COMMIT;
         let mut attempt = 0;
+        self.figures.barriers.one();
         loop {
             let in_time = Instant::now() < until;
-            match self.replica.store().range(until.min(Instant::now() + ATTEMPT)).await {
+            let range = self.replica.store().range(until.min(Instant::now() + ATTEMPT)).await;
+            if let Ok(range) = &range {
+                self.figures.behind(range.last.saturating_sub(at));
+            }
+            match range {
                 Ok(range) if range.last == at => return Ok(Settled::Yes),
                 Ok(range) if range.last > at => {
                     if self.replica.catch_up(range.last).await.map_err(Stop::Broken)? {
@@ -243,6 +264,22 @@ impl Writer {
             tokio::time::sleep(backoff(BACKOFF, attempt, BACKOFF_MOST)).await;
             attempt += 1;
         }
+    }
+}
+
+impl Request {
+    /// Notes the two parts of a traced command's time: its wait for the batch, and the batch's commit.
+    fn trace(&self, begun: SystemTime, together: usize) {
+        let Some((span, since)) = &self.trace else { return };
+        let now = SystemTime::now();
+        span.past("wait for the ledger", *since, begun, Vec::new());
+        let batch = i64::try_from(together).unwrap_or(i64::MAX);
+        let attributes = vec![
+            attribute("messaging.system", "nats"),
+            attribute("messaging.destination.name", streams::LEDGER_SUBJECT),
+            attribute("messaging.batch.message_count", batch),
+        ];
+        span.past("append to the ledger", begun, now, attributes);
     }
 }
 

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
-// By its name alone clap would take it for `link::Options`.
+// By its name alone clap would take it for other `Options`.
 #[group(skip)]
 pub struct Options {
     /// How log lines are written

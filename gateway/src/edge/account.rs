@@ -1,0 +1,313 @@
+//! Accounts of calls: how often each rpc was called, how that ended and how long it took, and the line in the log and
+//! the span of each. Each thread keeps its own books. Must never change what a caller is told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use contract::failure::{code_name, label};
+use contract::route::{RPCS, Rpc};
+use foldhash::fast::RandomState;
+use http::{HeaderMap, HeaderValue};
+use telemetry::{Count, Page, Quota, Source, Span, Spread, Tracer};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use contract::header::{TRACEPARENT, TRACESTATE};
+
+/// What is neither an rpc of ours nor of health and reflection has one account.
+const OTHER: Rpc = Rpc { name: "other", path: "", streams: true };
+const HEALTH: [Rpc; 2] = [
+    Rpc { name: "grpc.health.v1.Health/Check", path: "/grpc.health.v1.Health/Check", streams: false },
+    Rpc { name: "grpc.health.v1.Health/Watch", path: "/grpc.health.v1.Health/Watch", streams: true },
+];
+const REQUEST_ID: &str = "x-request-id";
+
+/// The accounts of one thread. Clones share them.
+#[derive(Clone)]
+pub struct Books {
+    accounts: Arc<HashMap<&'static str, Arc<Account>, RandomState>>,
+    other: Arc<Account>,
+    tracer: Tracer,
+}
+
+/// The account of one rpc.
+struct Account {
+    rpc: Rpc,
+    /// Probes and reflection are not.
+    traced: bool,
+    begun: Count,
+    ended: Count,
+    ok: Count,
+    times: Spread,
+    /// By code and reason: there are only so many of both.
+    failed: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    lines: Quota,
+}
+
+/// One call, until it is closed. One that is dropped before was left by its caller.
+pub(super) struct Entry {
+    account: Arc<Account>,
+    since: Instant,
+    span: Span,
+    /// What the caller sent, for the log.
+    request_id: Option<HeaderValue>,
+    parent: Option<HeaderValue>,
+    open: bool,
+}
+
+/// How a call ended.
+struct End {
+    code: Code,
+    reason: &'static str,
+    request_id: Option<String>,
+    delivered: Option<String>,
+    message: String,
+}
+
+impl Books {
+    /// Empty ones.
+    pub fn new(tracer: Tracer) -> Books {
+        let account = |traced| move |rpc: &Rpc| (rpc.path, Arc::new(Account::new(*rpc, traced)));
+        let accounts = RPCS.iter().map(account(true)).chain(HEALTH.iter().map(account(false)));
+        Books { accounts: Arc::new(accounts.collect()), other: Arc::new(Account::new(OTHER, false)), tracer }
+    }
+
+    /// Opens an entry for a call that came in now.
+    pub(super) fn open(&self, path: &str, headers: &HeaderMap, since: Instant) -> Entry {
+        let account = self.accounts.get(path).unwrap_or(&self.other).clone();
+        account.begun.one();
+        let parent = headers.get(TRACEPARENT).cloned();
+        let traced = self.tracer.on() && account.traced;
+        let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
+        Entry { account, since, span, request_id: headers.get(REQUEST_ID).cloned(), parent, open: true }
+    }
+
+    fn span(&self, rpc: &Rpc, headers: &HeaderMap) -> Span {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let parent = text(TRACEPARENT).filter(|parent| super::accept::is_traceparent(parent));
+        let span = self.tracer.call(rpc.name, parent, text(TRACESTATE));
+        if let Some((service, method)) = rpc.name.split_once('/') {
+            span.say("rpc.system", "grpc");
+            span.say("rpc.service", service);
+            span.say("rpc.method", method);
+        }
+        span
+    }
+}
+
+impl Account {
+    fn new(rpc: Rpc, traced: bool) -> Account {
+        Account {
+            rpc,
+            traced,
+            begun: Count::default(),
+            ended: Count::default(),
+            ok: Count::default(),
+            times: Spread::times(),
+            failed: Mutex::default(),
+            lines: Quota::default(),
+        }
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, &'static str), u64>> {
+        // Nothing panics while it is held.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// The call's span.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Reads an answer's headers or trailers: the call is over with those that have a status.
+    pub(super) fn read(&mut self, headers: &HeaderMap) {
+        match headers.get(Status::GRPC_STATUS) {
+            None => {}
+            Some(code) if code == "0" => self.close(None),
+            Some(_) => {
+                let status = Status::from_header_map(headers);
+                self.close(Some(status.map_or_else(End::strange, |status| End::of(&status))));
+            }
+        }
+    }
+
+    fn close(&mut self, failed: Option<End>) {
+        if !std::mem::replace(&mut self.open, false) {
+            return;
+        }
+        let took = self.since.elapsed();
+        let account = &self.account;
+        account.ended.one();
+        if !account.rpc.streams {
+            account.times.took(took);
+        }
+        match &failed {
+            None => account.ok.one(),
+            Some(end) => *account.failed().entry((code_name(end.code), end.reason)).or_default() += 1,
+        }
+        self.log(failed.as_ref(), took);
+        let code = failed.as_ref().map_or(Code::Ok, |end| end.code);
+        self.span.say("rpc.grpc.status_code", i64::from(code as i32));
+        if let Some(end) = failed {
+            self.span.say("error.type", end.reason);
+            self.span.fail(end.message);
+        }
+        self.span.end();
+    }
+
+    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's.
+    fn log(&self, failed: Option<&End>, took: std::time::Duration) {
+        let warns = failed.is_some_and(|end| ours(end.code)) && self.account.lines.take();
+        if !warns && !tracing::enabled!(target: "gateway::call", tracing::Level::DEBUG) {
+            return;
+        }
+        let text = |value: &Option<HeaderValue>| value.as_ref()?.to_str().ok().map(str::to_owned);
+        let header = text(&self.request_id).filter(|id| super::accept::is_id(id));
+        let request_id = failed.and_then(|end| end.request_id.clone()).or(header).unwrap_or_default();
+        let parent = self.span.parent().or_else(|| text(&self.parent));
+        let trace_id = parent.as_deref().and_then(telemetry::trace::trace_id).unwrap_or_default();
+        let (method, took) = (self.account.rpc.name, took.as_micros() as u64);
+        let Some(end) = failed else {
+            tracing::debug!(target: "gateway::call", method, code = "OK", took_us = took, request_id, trace_id);
+            return;
+        };
+        let (code, reason) = (code_name(end.code), end.reason);
+        let delivered = end.delivered.as_deref().unwrap_or_default();
+        if warns {
+            tracing::warn!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id);
+        } else {
+            tracing::debug!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.open {
+            self.close(Some(End {
+                code: Code::Cancelled,
+                reason: "",
+                request_id: None,
+                delivered: None,
+                message: "the caller left".to_owned(),
+            }));
+        }
+    }
+}
+
+/// Whether a failure is one that an operator has to know of.
+fn ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+            | Code::DataLoss
+            | Code::ResourceExhausted
+    )
+}
+
+impl End {
+    fn of(status: &Status) -> End {
+        let info = status.get_details_error_info();
+        let kept = |key| info.as_ref().and_then(|info| info.metadata.get(key).cloned());
+        End {
+            code: status.code(),
+            reason: info.as_ref().map_or("", |info| label(&info.domain, &info.reason)),
+            request_id: kept("request_id"),
+            delivered: kept("delivered"),
+            message: status.message().to_owned(),
+        }
+    }
+
+    fn strange() -> End {
+        let message = "a status that cannot be read".to_owned();
+        End { code: Code::Unknown, reason: "", request_id: None, delivered: None, message }
+    }
+}
+
+impl Source for Books {
+    fn tell(&self, page: &mut Page) {
+        for account in self.accounts.values().chain([&self.other]) {
+            account.tell(page);
+        }
+    }
+}
+
+impl Account {
+    fn tell(&self, page: &mut Page) {
+        let method = ("method", self.rpc.name);
+        let calls = "gateway_calls_total";
+        let help = "Calls that ended, by rpc, status code and reason.";
+        page.count(calls, help, &[method, ("code", "OK"), ("reason", "")], self.ok.get());
+        for ((code, reason), count) in &*self.failed() {
+            page.count(calls, help, &[method, ("code", code), ("reason", reason)], *count);
+        }
+        // Read in this order, it never falls below zero.
+        let ended = self.ended.get();
+        let in_flight = self.begun.get().saturating_sub(ended) as f64;
+        page.level("gateway_calls_in_flight", "Calls that have not ended.", &[method], in_flight);
+        if !self.rpc.streams {
+            let help = "Time of a unary call, from its headers to the end of its answer.";
+            page.spread("gateway_call_duration_seconds", help, &[method], &self.times);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{Failure, Reason};
+
+    const PATH: &str = "/orders.v1.OrderService/GetOrder";
+    const NAME: &str = "orders.v1.OrderService/GetOrder";
+
+    fn page(books: &Books) -> Page {
+        let mut page = Page::default();
+        books.tell(&mut page);
+        page
+    }
+
+    fn calls(books: &Books, code: &str, reason: &str) -> f64 {
+        page(books).number("gateway_calls_total", &[("method", NAME), ("code", code), ("reason", reason)])
+    }
+
+    fn ends(books: &Books, failure: Failure) {
+        let response = super::super::status(failure).into_http::<tonic::body::Body>();
+        books.open(PATH, &HeaderMap::new(), Instant::now()).read(response.headers());
+    }
+
+    #[tokio::test]
+    async fn each_end_is_counted_once_by_its_code_and_reason() {
+        let books = Books::new(Tracer::default());
+        let ok =
+            HeaderMap::from_iter([(Status::GRPC_STATUS.parse().unwrap(), HeaderValue::from_static("0"))]);
+        let mut entry = books.open(PATH, &HeaderMap::new(), Instant::now());
+        assert_eq!(page(&books).number("gateway_calls_in_flight", &[("method", NAME)]), 1.0);
+        entry.read(&HeaderMap::new());
+        entry.read(&ok);
+        drop(entry);
+        ends(&books, Failure::new(Reason::NatsDisconnected, "away"));
+        ends(&books, Failure { domain: "elsewhere".into(), ..Failure::new(Reason::Internal, "x") });
+        drop(books.open(PATH, &HeaderMap::new(), Instant::now()));
+        assert_eq!(calls(&books, "OK", ""), 1.0);
+        assert_eq!(calls(&books, "UNAVAILABLE", "NATS_DISCONNECTED"), 1.0);
+        assert_eq!(calls(&books, "INTERNAL", "OTHER"), 1.0);
+        assert_eq!(calls(&books, "CANCELLED", ""), 1.0);
+        assert_eq!(page(&books).number("gateway_calls_in_flight", &[("method", NAME)]), 0.0);
+    }
+
+    #[tokio::test]
+    async fn what_callers_invent_opens_no_account() {
+        let books = Books::new(Tracer::default());
+        for path in ["/a.B/C", "/orders.v1.OrderService/Nothing", ""] {
+            drop(books.open(path, &HeaderMap::new(), Instant::now()));
+        }
+        let labels = [("method", "other"), ("code", "CANCELLED"), ("reason", "")];
+        assert_eq!(page(&books).number("gateway_calls_total", &labels), 3.0);
+    }
+}

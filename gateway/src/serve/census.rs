@@ -1,0 +1,115 @@
+//! What is known of everything around the gateway: streams and consumers all the time, services and dead letters while
+//! somebody looks at the console. Must never be needed for an answer to a call.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use contract::subject;
+use link::streams::{ALL, DEAD_LETTERS, ORDERS};
+use link::{Census, Letter, Letters, Link};
+use telemetry::{Page, Source};
+use tokio::time::{Instant, sleep};
+
+use crate::bridge::survey::{self, Instance};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long a look may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// Whoever looks at the console asks again within this.
+const WATCHED: Duration = Duration::from_secs(10);
+/// Dead letters that are shown.
+const LETTERS: usize = 20;
+/// The durable consumer of the workers.
+const CONSUMER: (&str, &str) = (ORDERS, subject::CONSUMER);
+
+/// What was found last. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Around(Arc<Mutex<State>>);
+
+#[derive(Clone, Default)]
+pub(super) struct State {
+    pub(super) census: Census,
+    pub(super) instances: Vec<Instance>,
+    /// The newest first.
+    pub(super) letters: Vec<Letter>,
+    /// When the services were asked.
+    pub(super) seen: Option<Instant>,
+    /// When somebody looked at the console.
+    watched: Option<Instant>,
+}
+
+impl Around {
+    /// What was found, for somebody who looks at the console.
+    pub(super) fn watch(&self) -> State {
+        let mut state = self.state();
+        state.watched = Some(Instant::now());
+        state.clone()
+    }
+
+    /// Looks for ever.
+    pub(super) async fn run(self, link: Link) {
+        let letters = Letters::new(&link);
+        loop {
+            if link.connected() {
+                self.look(&link, &letters).await;
+            } else {
+                self.state().census.whole = false;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn look(&self, link: &Link, letters: &Letters) {
+        let census = Census::take(link, &ALL, &[CONSUMER], Instant::now() + LOOK).await;
+        let last = census.stream(DEAD_LETTERS).map(|stream| (stream.messages, stream.last));
+        let (watched, known) = {
+            let mut state = self.state();
+            state.census = census;
+            let watched = state.watched.is_some_and(|watched| watched.elapsed() < WATCHED);
+            (watched, state.letters.first().map_or(0, |letter| letter.id))
+        };
+        if !watched {
+            return;
+        }
+        let instances = survey::instances(link).await;
+        {
+            let mut state = self.state();
+            (state.instances, state.seen) = (instances, Some(Instant::now()));
+        }
+        if let Some((messages, last)) = last
+            && (last != known || self.state().letters.len() as u64 != messages.min(LETTERS as u64))
+        {
+            let found = newest(letters, messages, last).await;
+            self.state().letters = found;
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The newest dead letters; those that were removed leave gaps.
+async fn newest(letters: &Letters, messages: u64, last: u64) -> Vec<Letter> {
+    let mut found = Vec::new();
+    let wanted = usize::try_from(messages).unwrap_or(LETTERS).min(LETTERS);
+    for id in (1..=last).rev() {
+        if found.len() >= wanted {
+            break;
+        }
+        match letters.get(id).await {
+            Ok(Some(letter)) => found.push(letter),
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    found
+}
+
+impl Source for Around {
+    fn tell(&self, page: &mut Page) {
+        self.state().census.tell(page);
+    }
+}

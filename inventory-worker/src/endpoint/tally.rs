@@ -1,0 +1,108 @@
+//! What requests came to, by route. Must never know what a request is about.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{HeaderValue, Message};
+use contract::failure::{Code, code_name, label};
+use contract::{Failure, header};
+use telemetry::{Count, Page, Quota, Source, Spread};
+
+/// The tallies of a worker's endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    begun: Count,
+    ended: Count,
+    routes: HashMap<&'static str, Tally>,
+}
+
+#[derive(Debug)]
+struct Tally {
+    ok: Count,
+    times: Spread,
+    /// By code and reason.
+    failed: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    lines: Quota,
+}
+
+impl Tallies {
+    pub(super) fn new(subjects: &[&'static str]) -> Tallies {
+        let tally = |subject: &&'static str| (*subject, Tally::new());
+        Tallies { routes: subjects.iter().map(tally).collect(), ..Tallies::default() }
+    }
+
+    /// A request was taken.
+    pub(super) fn begin(&self) {
+        self.begun.one();
+    }
+
+    /// It is answered.
+    pub(super) fn end(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
+        self.ended.one();
+        let Some(tally) = self.routes.get(subject) else { return };
+        tally.times.took(took);
+        tally.log(subject, failure, took, request);
+        let Some(failure) = failure else { return tally.ok.one() };
+        let end = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        *tally.failed.lock().unwrap_or_else(PoisonError::into_inner).entry(end).or_default() += 1;
+    }
+
+    /// How many were refused.
+    pub(super) fn failures(&self) -> u64 {
+        let all =
+            self.routes.values().map(|tally| tally.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        all.map(|failed| failed.values().sum::<u64>()).sum()
+    }
+}
+
+impl Tally {
+    fn new() -> Tally {
+        let (ok, times) = (Count::default(), Spread::times());
+        Tally { ok, times, failed: Mutex::default(), lines: Quota::default() }
+    }
+
+    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's.
+    fn log(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
+        let warns = failure.is_some_and(|failure| ours(failure.code)) && self.lines.take();
+        if !warns && !tracing::enabled!(target: "inventory_worker::request", tracing::Level::DEBUG) {
+            return;
+        }
+        let header = |name| request.headers.as_ref()?.get(name).map(HeaderValue::as_str);
+        let request_id = header(header::REQUEST_ID).unwrap_or_default();
+        let trace_id = header(header::TRACEPARENT).and_then(telemetry::trace::trace_id).unwrap_or_default();
+        let (code, reason) = failure
+            .map_or(("OK", ""), |failure| (code_name(failure.code), label(&failure.domain, &failure.reason)));
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if warns {
+            tracing::warn!(target: "inventory_worker::request", subject, code, reason, took_us, request_id, trace_id);
+        } else {
+            tracing::debug!(target: "inventory_worker::request", subject, code, reason, took_us, request_id, trace_id);
+        }
+    }
+}
+
+/// Whether a failure is one that an operator has to know of.
+fn ours(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Internal | Code::Unknown | Code::ResourceExhausted)
+}
+
+impl Source for Tallies {
+    fn tell(&self, page: &mut Page) {
+        // Read in this order, it never falls below zero.
+        let ended = self.ended.get();
+        let in_hand = self.begun.get().saturating_sub(ended) as f64;
+        page.level("worker_requests_in_hand", "Requests that are being worked on.", &[], in_hand);
+        for (subject, tally) in &self.routes {
+            let route = ("route", *subject);
+            let help = "Time from taking a request to its reply.";
+            page.spread("worker_request_duration_seconds", help, &[route], &tally.times);
+            let (name, help) =
+                ("worker_requests_total", "Requests that were answered, by status code and reason.");
+            page.count(name, help, &[route, ("code", "OK"), ("reason", "")], tally.ok.get());
+            for ((code, reason), count) in &*tally.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+                page.count(name, help, &[route, ("code", code), ("reason", reason)], *count);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Dead letters: events that could not be worked off, each with its error, as they are stored, read and removed. Must
+//! never know what an event is about.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
+use bytes::Bytes;
+use contract::header;
+use tokio::time::Instant;
+
+use crate::inbox::Link;
+use crate::store::{Store, StoreError};
+use crate::streams::{DEAD_LETTERS, ORDERS};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The stream of dead letters, and that of the events.
+#[derive(Clone)]
+pub struct Letters {
+    letters: Store,
+    events: Store,
+}
+
+/// An event that could not be worked off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Its sequence among the dead letters.
+    pub id: u64,
+    /// When it was stored.
+    pub at: SystemTime,
+    /// Why it could not be worked off.
+    pub error: String,
+    /// The event's sequence; `None` where the letter does not say.
+    pub sequence: Option<u64>,
+    /// The event's subject.
+    pub subject: String,
+    /// The event's payload.
+    pub payload: Bytes,
+}
+
+impl Letters {
+    /// Dead letters over this connection.
+    pub fn new(link: &Link) -> Letters {
+        Letters { letters: Store::new(link.clone(), DEAD_LETTERS), events: Store::new(link.clone(), ORDERS) }
+    }
+
+    /// The first letter from an id on.
+    pub async fn next(&self, id: u64) -> Result<Option<Letter>, StoreError> {
+        Ok(self.letters.next(">", id, Instant::now() + LIMIT).await?.map(read))
+    }
+
+    /// The letter with this id.
+    pub async fn get(&self, id: u64) -> Result<Option<Letter>, StoreError> {
+        Ok(self.letters.get(id, Instant::now() + LIMIT).await?.map(read))
+    }
+
+    /// The last id that there was.
+    pub async fn last(&self) -> Result<u64, StoreError> {
+        self.letters.range(Instant::now() + LIMIT).await.map(|range| range.last)
+    }
+
+    /// Whether the letter's event is on record as the letter has it: after a restore, its number may be another's.
+    pub async fn recorded(&self, letter: &Letter) -> Result<bool, StoreError> {
+        let Some(sequence) = letter.sequence else { return Ok(false) };
+        let event = self.events.get(sequence, Instant::now() + LIMIT).await?;
+        Ok(event.is_some_and(|event| *event.subject == *letter.subject && event.payload == letter.payload))
+    }
+
+    /// The ids of all letters by their event.
+    pub async fn by_event(&self) -> Result<HashMap<u64, Vec<u64>>, StoreError> {
+        let (mut events, mut from) = (HashMap::<u64, Vec<u64>>::new(), 1);
+        while let Some(letter) = self.next(from).await? {
+            from = letter.id + 1;
+            if let Some(sequence) = letter.sequence {
+                events.entry(sequence).or_default().push(letter.id);
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn read(message: StreamMessage) -> Letter {
+    let header = |name| text(&message.headers, name);
+    Letter {
+        id: message.sequence,
+        at: SystemTime::from(message.time),
+        error: header(header::DEAD_LETTER_ERROR).unwrap_or_default().to_owned(),
+        sequence: header(header::DEAD_LETTER_SEQUENCE).and_then(|text| text.parse().ok()),
+        subject: header(header::DEAD_LETTER_SUBJECT).unwrap_or_default().to_owned(),
+        payload: message.payload.clone(),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    headers.get(name).map(async_nats::HeaderValue::as_str)
+}

@@ -1,0 +1,335 @@
+//! Traces over OTLP. Whether a call is traced is decided once, at its beginning; a call that is not has an empty span,
+//! which costs nothing. Spans are passed on by hand: nothing is looked up in threads or tasks. Must never know what a
+//! span is about.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use opentelemetry::trace::{
+    Link, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
+};
+
+/// Spans that wait to be exported; more are dropped.
+const QUEUE: usize = 8_192;
+/// How long what waits at the end may take.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Where traces go, and which: the names are OpenTelemetry's. What else it names, such as
+/// OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES, its library reads.
+#[derive(Debug, Clone, Default, Args)]
+#[group(skip)]
+pub struct Options {
+    /// Where traces are sent over OTLP/gRPC, as in http://collector:4317; without it nothing is traced
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otel_exporter_otlp_endpoint: Option<String>,
+    /// Which calls are traced: always_on, always_off, traceidratio, or one of these after parentbased_, which does as
+    /// the caller does where it says so
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", default_value = "parentbased_always_on", value_name = "NAME")]
+    pub otel_traces_sampler: String,
+    /// The share of calls for traceidratio: 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "SHARE")]
+    pub otel_traces_sampler_arg: f64,
+    /// The name of this service in traces
+    #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
+    pub otel_service_name: Option<String>,
+}
+
+/// Begins traces, or does nothing. Clones share it.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<Arc<Inner>>);
+
+struct Inner {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    share: f64,
+    as_parent: bool,
+}
+
+/// A span of a traced call; empty in one that is not. It ends when it is told to, or when its last clone is dropped.
+#[derive(Clone, Default)]
+pub struct Span(Option<Arc<Open>>);
+
+struct Open {
+    context: Context,
+    tracer: SdkTracer,
+}
+
+/// What a span is in a conversation between services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers somebody's call.
+    Server,
+    /// Calls somebody, and waits.
+    Client,
+    /// Publishes a message.
+    Producer,
+    /// Works a message off.
+    Consumer,
+    /// Neither.
+    Internal,
+}
+
+impl From<Kind> for SpanKind {
+    fn from(kind: Kind) -> SpanKind {
+        match kind {
+            Kind::Server => SpanKind::Server,
+            Kind::Client => SpanKind::Client,
+            Kind::Producer => SpanKind::Producer,
+            Kind::Consumer => SpanKind::Consumer,
+            Kind::Internal => SpanKind::Internal,
+        }
+    }
+}
+
+impl Tracer {
+    /// Begins to trace if the options say where to. To be called on a runtime that lives as long as the tracer is used.
+    pub fn start(options: &Options, service: &'static str) -> anyhow::Result<Tracer> {
+        let Some(endpoint) = &options.otel_exporter_otlp_endpoint else { return Ok(Tracer::default()) };
+        let (share, as_parent) = sampler(options)?;
+        let exporter =
+            SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().with_context(|| {
+                format!("traces cannot be sent to {endpoint} (OTEL_EXPORTER_OTLP_ENDPOINT)")
+            })?;
+        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
+        let name = options.otel_service_name.clone().unwrap_or_else(|| service.to_owned());
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build())
+            // What is begun has been chosen already.
+            .with_sampler(Sampler::AlwaysOn)
+            .with_resource(Resource::builder().with_service_name(name).build())
+            .build();
+        let tracer = provider.tracer("order-gateway");
+        Ok(Tracer(Some(Arc::new(Inner { provider, tracer, share, as_parent }))))
+    }
+
+    /// Whether anything is traced.
+    pub fn on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The span of a call that comes in, if it is to be traced: under its caller's span where `parent`, a W3C
+    /// traceparent, names one.
+    pub fn call(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        parent: Option<&str>,
+        state: Option<&str>,
+    ) -> Span {
+        let Some(inner) = &self.0 else { return Span::default() };
+        let parent = parent.and_then(|parent| context_of(parent, state));
+        let traced = match &parent {
+            Some(parent) if inner.as_parent => parent.is_sampled(),
+            Some(_) | None => chosen(inner.share),
+        };
+        if !traced {
+            return Span::default();
+        }
+        let context =
+            parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
+        open(&inner.tracer, SpanBuilder::from_name(name).with_kind(SpanKind::Server), &context)
+    }
+
+    /// The span of work that another service asked for, if that is traced.
+    pub fn follow(&self, name: impl Into<Cow<'static, str>>, kind: Kind, parent: Option<&str>) -> Span {
+        let (Some(inner), Some(parent)) = (&self.0, parent.and_then(|parent| context_of(parent, None)))
+        else {
+            return Span::default();
+        };
+        if !parent.is_sampled() {
+            return Span::default();
+        }
+        let builder = SpanBuilder::from_name(name).with_kind(kind.into());
+        open(&inner.tracer, builder, &Context::new().with_remote_span_context(parent))
+    }
+
+    /// The span of work that somebody caused who does not wait for it, if that is traced: a trace of its own, with a
+    /// link.
+    pub fn linked(&self, name: impl Into<Cow<'static, str>>, kind: Kind, cause: Option<&str>) -> Span {
+        let (Some(inner), Some(cause)) = (&self.0, cause.and_then(|cause| context_of(cause, None))) else {
+            return Span::default();
+        };
+        if !cause.is_sampled() {
+            return Span::default();
+        }
+        let link = Link::new(cause, Vec::new(), 0);
+        let builder = SpanBuilder::from_name(name).with_kind(kind.into()).with_links(vec![link]);
+        open(&inner.tracer, builder, &Context::new())
+    }
+
+    /// Sends what waits. It takes at most 3 s, and blocks.
+    pub fn stop(&self) {
+        if let Some(inner) = &self.0
+            && let Err(error) = inner.provider.shutdown_with_timeout(FLUSH)
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+impl Span {
+    /// Whether the call is traced.
+    pub fn traced(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A span under this one.
+    pub fn child(&self, name: impl Into<Cow<'static, str>>, kind: Kind) -> Span {
+        let Some(span) = &self.0 else { return Span::default() };
+        open(&span.tracer, SpanBuilder::from_name(name).with_kind(kind.into()), &span.context)
+    }
+
+    /// A span under this one that is over already.
+    pub fn past(&self, name: &'static str, from: SystemTime, to: SystemTime, attributes: Vec<KeyValue>) {
+        let Some(span) = &self.0 else { return };
+        let builder = SpanBuilder::from_name(name).with_start_time(from).with_attributes(attributes);
+        let mut past = span.tracer.build_with_context(builder, &span.context);
+        opentelemetry::trace::Span::end_with_timestamp(&mut past, to);
+    }
+
+    /// Says something about it.
+    pub fn say(&self, key: &'static str, value: impl Into<Value>) {
+        if let Some(span) = &self.0 {
+            span.context.span().set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    /// It came to nothing.
+    pub fn fail(&self, why: impl Into<Cow<'static, str>>) {
+        if let Some(span) = &self.0 {
+            span.context.span().set_status(Status::Error { description: why.into() });
+        }
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        if let Some(span) = &self.0 {
+            span.context.span().end();
+        }
+    }
+
+    /// What the next service is told: a W3C traceparent.
+    pub fn parent(&self) -> Option<String> {
+        let span = self.0.as_ref()?;
+        let context = span.context.span().span_context().clone();
+        Some(format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags()))
+    }
+}
+
+/// An attribute.
+pub fn attribute(key: &'static str, value: impl Into<Value>) -> KeyValue {
+    KeyValue::new(key, value)
+}
+
+/// The trace that a W3C traceparent names.
+pub fn trace_id(parent: &str) -> Option<&str> {
+    parent.split('-').nth(1).filter(|id| id.len() == 32)
+}
+
+fn open(tracer: &SdkTracer, builder: SpanBuilder, parent: &Context) -> Span {
+    let span = tracer.build_with_context(builder, parent);
+    Span(Some(Arc::new(Open { context: Context::new().with_span(span), tracer: tracer.clone() })))
+}
+
+/// The share of calls that are traced, and whether a caller's own choice goes first.
+fn sampler(options: &Options) -> anyhow::Result<(f64, bool)> {
+    let name = options.otel_traces_sampler.as_str();
+    let (kind, as_parent) = match name.strip_prefix("parentbased_") {
+        Some(kind) => (kind, true),
+        None => (name, false),
+    };
+    let share = match kind {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => options.otel_traces_sampler_arg,
+        _ => bail!("{name:?} is no sampler (OTEL_TRACES_SAMPLER): try parentbased_traceidratio"),
+    };
+    if !(0.0..=1.0).contains(&share) {
+        bail!("{share} is no share of calls (OTEL_TRACES_SAMPLER_ARG): it must be from 0 to 1");
+    }
+    Ok((share, as_parent))
+}
+
+/// By chance; a caller that wants its own share decides itself.
+fn chosen(share: f64) -> bool {
+    share >= 1.0 || (share > 0.0 && fastrand::f64() < share)
+}
+
+/// `version-trace-parent-flags`, as it was checked where it came in.
+fn context_of(parent: &str, state: Option<&str>) -> Option<SpanContext> {
+    let mut parts = parent.split('-').skip(1);
+    let trace = TraceId::from_hex(parts.next()?).ok()?;
+    let span = SpanId::from_hex(parts.next()?).ok()?;
+    let flags = TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?);
+    let state = state.and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
+    let context = SpanContext::new(trace, span, flags, true, state);
+    context.is_valid().then_some(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    fn tracer(sampler: &str, share: f64) -> Tracer {
+        let options = Options {
+            // Nobody is there: spans are made all the same.
+            otel_exporter_otlp_endpoint: Some("http://127.0.0.1:9".to_owned()),
+            otel_traces_sampler: sampler.to_owned(),
+            otel_traces_sampler_arg: share,
+            otel_service_name: None,
+        };
+        Tracer::start(&options, "test").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_callers_choice_goes_first_where_the_sampler_says_so() {
+        let tracer = tracer("parentbased_traceidratio", 0.0);
+        assert!(tracer.call("a", Some(SAMPLED), None).traced());
+        assert!(!tracer.call("a", Some(UNSAMPLED), None).traced());
+        assert!(!tracer.call("a", None, None).traced());
+        let all = super::tests::tracer("always_on", 0.0);
+        assert!(all.call("a", Some(UNSAMPLED), None).traced());
+    }
+
+    #[tokio::test]
+    async fn a_trace_goes_on_under_its_callers_id() {
+        let span = tracer("parentbased_always_on", 1.0).call("a", Some(SAMPLED), Some("vendor=1"));
+        let parent = span.child("b", Kind::Client).parent().unwrap();
+        assert_eq!(trace_id(&parent), trace_id(SAMPLED));
+        assert!(parent.ends_with("-01") && parent != span.parent().unwrap());
+    }
+
+    #[tokio::test]
+    async fn work_for_a_call_that_is_not_traced_is_not_either() {
+        let tracer = tracer("always_on", 1.0);
+        for parent in [None, Some(UNSAMPLED), Some("nonsense")] {
+            assert!(!tracer.follow("a", Kind::Server, parent).traced());
+            assert!(!tracer.linked("a", Kind::Consumer, parent).traced());
+        }
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_traced_and_nonsense_is_refused() {
+        assert!(!Tracer::start(&Options::default(), "test").unwrap().on());
+        for (name, share) in [("sometimes", 1.0), ("traceidratio", 1.5), ("traceidratio", f64::NAN)] {
+            let options = Options {
+                otel_traces_sampler: name.to_owned(),
+                otel_traces_sampler_arg: share,
+                ..Options::default()
+            };
+            assert!(sampler(&options).is_err(), "{name} {share}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The figures that Prometheus reads, after known traffic, and what the console shows of it.
+
+use std::net::SocketAddr;
+
+use contract::orders::v1::OrderStatus;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::shop::{Shop, assert_refused, until, wish};
+
+/// What a GET brings.
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200"), "{head}");
+    body.to_owned()
+}
+
+/// The number of a line of a page.
+#[track_caller]
+fn number(page: &str, name: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not on\n{page}")).parse().unwrap()
+}
+
+fn calls(rpc: &str, code: &str, reason: &str) -> String {
+    format!(r#"gateway_calls_total{{method="orders.v1.OrderService/{rpc}",code="{code}",reason="{reason}"}}"#)
+}
+
+#[tokio::test]
+async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
+    let shop = Shop::open().stock("lamp", 5).ready().await;
+    for _ in 0..3 {
+        shop.order("lamp", 1).await.unwrap();
+    }
+    assert_refused(shop.order("lamp", 9).await, "INSUFFICIENT_STOCK");
+    assert_refused(shop.place(&wish("", 0)).await, "INVALID_REQUEST");
+    assert!(shop.check("lamp").await.unwrap());
+    let address = shop.gateways[0].http_addr();
+    // A call is entered when its answer is read to the end, which is after its caller has it.
+    let name = calls("CheckInventory", "OK", "");
+    until("the last call is entered", async || get(address, "/metrics").await.contains(&name)).await;
+    let page = get(address, "/metrics").await;
+    assert_eq!(number(&page, &calls("CreateOrder", "OK", "")), 3.0);
+    assert_eq!(number(&page, &calls("CreateOrder", "FAILED_PRECONDITION", "INSUFFICIENT_STOCK")), 1.0);
+    assert_eq!(number(&page, &calls("CreateOrder", "INVALID_ARGUMENT", "INVALID_REQUEST")), 1.0);
+    let times = r#"gateway_call_duration_seconds_count{method="orders.v1.OrderService/CreateOrder"}"#;
+    assert_eq!(number(&page, times), 5.0);
+    // Four orders without a request id were checked, and one check came from outside.
+    let attempts = |route: &str| format!(r#"gateway_route_attempts_total{{route="{route}"}}"#);
+    assert_eq!(number(&page, &attempts("check_inventory")), 5.0);
+    assert_eq!(number(&page, &attempts("reserve_inventory")), 3.0);
+    assert_eq!(number(&page, r#"gateway_service_up{service="orders.v1.OrderService"}"#), 1.0);
+    assert_eq!(number(&page, "gateway_connections"), 1.0);
+}
+
+#[tokio::test]
+async fn a_worker_tells_what_it_committed_and_what_it_holds() {
+    let shop = Shop::open().stock("lamp", 5).ready().await;
+    let order = shop.order("lamp", 2).await.unwrap();
+    let address = shop.workers[0].http().await;
+    let done = r#"worker_events_total{result="done"}"#;
+    until("the event is worked off", async || number(&get(address, "/metrics").await, done) == 1.0).await;
+    let page = get(address, "/metrics").await;
+    let requests = r#"worker_requests_total{route="reserve_inventory",code="OK",reason=""}"#;
+    assert_eq!(number(&page, requests), 1.0);
+    // The first stock, the reservation, and that it is bound.
+    assert_eq!(number(&page, "ledger_commits_total"), 3.0);
+    assert_eq!(number(&page, "ledger_sequence"), 3.0);
+    assert_eq!(number(&page, "inventory_products"), 1.0);
+    assert_eq!(number(&page, "inventory_reservations_open"), 0.0);
+    assert_eq!(number(&page, "ledger_ready"), 1.0);
+    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    until("it is cancelled", async || number(&get(address, "/metrics").await, "ledger_commits_total") == 4.0)
+        .await;
+}
+
+#[tokio::test]
+async fn an_outage_is_seen_in_the_figures() {
+    let mut shop = Shop::open().workers(0).ready().await;
+    let refused = shop.check("lamp").await.unwrap_err();
+    assert_eq!(crate::shop::reason(&refused), "NO_RESPONDERS");
+    let address = shop.gateways[0].http_addr();
+    let page = get(address, "/metrics").await;
+    let absent = number(&page, r#"gateway_route_no_responders_total{route="check_inventory"}"#);
+    let retries = number(&page, r#"gateway_route_retries_total{route="check_inventory"}"#);
+    assert_eq!((absent, retries), (4.0, 3.0));
+    assert_eq!(number(&page, r#"gateway_route_up{route="check_inventory"}"#), 0.0);
+    assert_eq!(number(&page, r#"nats_connected{connection="gateway 0"}"#), 1.0);
+    shop.nats.kill();
+    let name = r#"nats_connected{connection="gateway 0"}"#;
+    until("it is seen", async || number(&get(address, "/metrics").await, name) == 0.0).await;
+}
+
+#[tokio::test]
+async fn the_console_shows_orders_workers_and_streams() {
+    let shop = Shop::open().stock("lamp", 5).ready().await;
+    let order = shop.order("lamp", 1).await.unwrap();
+    let address = shop.gateways[0].http_addr();
+    let figures =
+        async || -> serde_json::Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
+    until("it has seen the worker", async || figures().await["workers"][0]["name"] == "inventory").await;
+    until("it shows the order", async || figures().await["events"][0]["order_id"] == *order.order_id).await;
+    let figures = figures().await;
+    assert_eq!(figures["status"], "SERVING");
+    assert_eq!(figures["events"][0]["type"], "order_created");
+    let orders = figures["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == "ORDERS");
+    assert_eq!(orders.unwrap()["messages"], 1);
+    assert!(get(address, "/").await.contains("console.json"));
+}
+
+#[tokio::test]
+async fn without_the_console_its_figures_are_not_served_either() {
+    let shop = Shop::open().each_gateway(|gateway| gateway.console = false).ready().await;
+    let address = shop.gateways[0].http_addr();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /console.json HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.0 404"), "{text}");
+    assert!(get(address, "/metrics").await.contains("gateway_build_info"));
+}
