@@ -1,0 +1,309 @@
+// Starts `gateway dev`, makes orders, kills a worker, publishes an event that is no order, and reads on the page what
+// came of it. Then the keyboard, a checker of accessibility, a narrow window, and the end of the gateway.
+// Usage: console.mjs FOLDER-OF-BINARIES FOLDER-OF-NODE-MODULES
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { createHash, randomUUID } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const [binaries, modules] = process.argv.slice(2);
+const require = createRequire(`${modules}/`);
+const { chromium } = require("playwright-core");
+const grpc = require("@grpc/grpc-js");
+const loader = require("@grpc/proto-loader");
+const { connect } = require("@nats-io/transport-node");
+
+const PATIENCE = 60_000;
+const FILE = "gateway/src/serve/console.html";
+// A customer's name that would run if it were taken for HTML.
+const CUSTOMER = "<img src=x onerror=alert(1)>";
+const BROWSER = {
+  executablePath: "/usr/bin/chromium",
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+  ],
+};
+
+async function until(what, holds, patience = PATIENCE) {
+  const limit = Date.now() + patience;
+  for (let last; ; await sleep(50)) {
+    try {
+      last = await holds();
+      if (last) return last;
+    } catch (error) {
+      last = error;
+    }
+    assert(Date.now() < limit, `waited too long until ${what}; last: ${last}`);
+  }
+}
+
+function freePort() {
+  return new Promise((found, failed) => {
+    const some = createServer().once("error", failed).listen(0, "127.0.0.1", () => {
+      const { port } = some.address();
+      some.close(() => found(port));
+    });
+  });
+}
+
+// The system: one process, its workers, and clients of both of its sides.
+class System {
+  said = "";
+
+  async start(folder) {
+    const [grpcAddr, httpAddr] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+    const flags = ["--data-dir", join(folder, "data"), "--grpc-addr", grpcAddr, "--http-addr", httpAddr, "--workers", "2"];
+    this.child = spawn(join(binaries, "gateway"), ["dev", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.child.stdout, this.child.stderr]) stream.on("data", data => (this.said += data));
+    this.ended = new Promise(ended => this.child.once("exit", (code, signal) => ended(code ?? signal)));
+    await until("dev is ready", () => /^ready$/m.test(this.said) || assert.equal(this.child.exitCode, null));
+    this.page = `http://${httpAddr}/`;
+    const options = { includeDirs: ["proto"], longs: Number, enums: String };
+    const { orders } = grpc.loadPackageDefinition(loader.loadSync("orders/v1/order_service.proto", options));
+    this.orders = new orders.v1.OrderService(grpcAddr, grpc.credentials.createInsecure());
+    this.nats = await connect({ servers: /^ *NATS +(\S+)$/m.exec(this.said)[1] });
+  }
+
+  order(customerId, quantity = 1, productId = "candle") {
+    const request = { requestId: randomUUID(), customerId, items: [{ productId, quantity }] };
+    const options = { deadline: Date.now() + PATIENCE / 2 };
+    return new Promise((placed, refused) => {
+      this.orders.createOrder(request, options, (error, answer) => (error ? refused(error) : placed(answer.order)));
+    });
+  }
+
+  // Orders, one after the other, until the function that is returned is called; that fails if one of them did.
+  load() {
+    let on = true;
+    const order = async () => {
+      // One unit each: the demo catalogue has a thousand.
+      for (let n = 0; on && n < 900; n += 1) {
+        await this.order(`customer-${n % 7}`);
+        await sleep(40);
+      }
+    };
+    const ended = order().catch(error => error);
+    return async () => {
+      on = false;
+      assert.equal(await ended, undefined);
+    };
+  }
+
+  workers() {
+    const found = execFileSync("pgrep", ["-P", this.child.pid, "-f", "worker --nats-url"], { encoding: "utf8" });
+    return found.trim().split("\n").map(Number);
+  }
+
+  async stop() {
+    await this.nats?.close();
+    this.orders?.close();
+    this.child?.kill("SIGINT");
+    await Promise.race([this.ended, sleep(PATIENCE / 2, null, { ref: false })]);
+    this.child?.kill("SIGKILL");
+  }
+}
+
+// The words of a table's rows, cell by cell.
+const rows = (page, section) => page.locator(`#${section} tbody tr`).evaluateAll(list =>
+  list.map(row => [...row.cells].map(cell => cell.innerText.trim())));
+const row = async (page, section, name) => (await rows(page, section)).find(cells => cells.some(cell => cell.includes(name)));
+const column = async (page, section, name) => (await page.locator(`#${section} thead th`).allInnerTexts()).indexOf(name);
+const figure = async (page, section, name, title) => (await row(page, section, name))[await column(page, section, title)];
+const number = words => Number(words.replace(/[^0-9.]/g, ""));
+
+// The page says by hash what may run in it. The browser refuses what was edited since, and would not say what to write.
+function checkHashes() {
+  const html = readFileSync(FILE, "utf8");
+  for (const tag of ["script", "style"]) {
+    const [, body] = new RegExp(`<${tag}>([^]*?)</${tag}>`).exec(html);
+    const rule = `${tag}-src 'sha256-${createHash("sha256").update(body).digest("base64")}'`;
+    assert(html.includes(rule), `${FILE} was edited: its Content-Security-Policy has to say ${rule}`);
+  }
+}
+
+// The last thing that is done with a page: the browser complains of it.
+async function runsNoScriptButItsOwn(page) {
+  await page.evaluate(() => {
+    const script = document.createElement("script");
+    try {
+      script.textContent = "globalThis.ran = true";
+    } catch {
+      // Not even the words may be set; as a text node they may, and must not run.
+      script.append("globalThis.ran = true");
+    }
+    document.head.append(script);
+  }).catch(() => {});
+  assert.equal(await page.evaluate(() => globalThis.ran), undefined, "a script that is not the page's own has run");
+}
+
+async function isServed(answer) {
+  assert.equal(answer.status(), 200);
+  assert.equal(await answer.text(), readFileSync(FILE, "utf8"), "the gateway was built with another page: build it anew");
+  assert.match(answer.headers()["content-security-policy"] ?? "", /frame-ancestors 'none'/);
+}
+
+async function showsOrders(page, system) {
+  const order = await system.order(CUSTOMER);
+  await until("the order is shown", () => row(page, "orders", order.orderId));
+  assert.deepEqual(await row(page, "orders", order.orderId), [order.orderId, CUSTOMER, "PENDING"]);
+  await until("its event is shown", async () => (await row(page, "events", order.orderId))?.[2].startsWith("order_created"));
+  assert.equal(await page.locator("img").count(), 0, "a customer's name became an element");
+}
+
+async function showsRates(page) {
+  const shown = async (section, name, title) => number(await figure(page, section, name, title)) > 0;
+  await until("calls have a rate", () => shown("calls", "CreateOrder", "Calls/s"));
+  await until("calls have a p99", () => shown("calls", "CreateOrder", "p99"));
+  await until("a route has a rate", () => shown("routes", "reserve_inventory", "Attempts/s"));
+  await until("a worker has a rate", () => shown("workers", "inventory", "Requests/s"));
+  await until("a stream has a rate", () => shown("streams", "ORDERS", "Appends/s"));
+  await until("the picture moves", () => page.locator("#picture .dots").count());
+}
+
+async function showsRefusals(page, system) {
+  await assert.rejects(system.order("ann", 1000, "sofa"), { code: grpc.status.FAILED_PRECONDITION });
+  const words = async () => (await row(page, "calls", "CreateOrder")).join(" ");
+  await until("the refusal's reason is shown", async () => (await words()).includes("INSUFFICIENT_STOCK"));
+  assert(number(await figure(page, "calls", "CreateOrder", "Refused")) >= 1);
+  assert.equal(await figure(page, "calls", "CreateOrder", "Failed"), "0");
+}
+
+async function losesAKilledWorker(page, system) {
+  const ids = async () => (await rows(page, "workers")).map(([worker]) => worker.split("\n")[0]);
+  const before = await until("two workers are shown", async () => (await ids()).length === 2 && (await ids()));
+  process.kill(system.workers()[0], "SIGKILL");
+  const gone = await until("the killed one is gone", async () => {
+    const now = await ids();
+    return before.find(id => !now.includes(id));
+  });
+  assert(!(await page.locator("#picture").textContent()).includes(gone), "it is still in the picture");
+  const anew = async () => (await ids()).filter(id => !before.includes(id)).length === 1;
+  await until("the one that dev starts instead is shown", anew);
+}
+
+async function showsADeadLetter(page, system) {
+  const id = randomUUID();
+  await system.nats.request(`orders.event.order_created.${id}`, "no order", { timeout: 5000 });
+  const letter = await until("the dead letter is shown", () => row(page, "dead-letters", id));
+  assert.match(letter.join(" "), /not an order: \S+/);
+  await until("the page names it as a problem", async () => /✕ 1 dead letter/.test(await page.locator("#problems").innerText()));
+  assert.match(await page.locator("#verdict").innerText(), /^✕ .*problem/);
+}
+
+async function isUsableByKeyboard(page) {
+  await page.goto(page.url());
+  await until("the tables are there", () => page.locator("#dead-letters table").count());
+  const reached = [];
+  const focused = () => page.evaluate(() => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+    const name = document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent;
+    const visible = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+    return { name, visible, end: document.activeElement === document.body };
+  });
+  for (let at; reached.length < 60; reached.push(at.name)) {
+    await page.keyboard.press("Tab");
+    at = await focused();
+    if (at.end) break;
+    assert(at.visible, `the focus on "${at.name}" cannot be seen`);
+  }
+  const regions = ["Calls", "Routes", "Workers", "Streams", "Consumers", "Latest orders", "Latest events", "Dead letters"];
+  const expected = ["Skip to how things stand", "Pause", "Flow", "Dead letters", ...regions.map(name => `${name}, table`)];
+  const order = expected.map(name => reached.indexOf(name));
+  assert(order.every((place, i) => place > (order[i - 1] ?? -1)), `Tab reaches ${reached.join(" | ")}`);
+
+  await page.goto(page.url());
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "health", "the skip link does not move the focus");
+  await page.locator("#pause").focus();
+  await page.keyboard.press("Space");
+  const facts = () => page.locator("#facts").innerText(), before = await facts();
+  // Longer than between two polls: that nothing comes cannot be waited for.
+  await sleep(2500);
+  assert.equal(await facts(), before, "a paused page changes");
+  await page.keyboard.press("Space");
+  await until("the page goes on", async () => (await facts()) !== before);
+}
+
+// Down to the end of the flow, for the README.
+async function portrait(page, path) {
+  const { y, height } = await page.locator("#flow").boundingBox();
+  const { width } = page.viewportSize();
+  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width, height: Math.ceil(y + height) + 16 } });
+}
+
+async function isReadable(page, folder) {
+  const axe = readFileSync(join(modules, "node_modules/axe-core/axe.min.js"), "utf8");
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => globalThis.axe.run());
+    assert(found.passes.length > 20, "the reader of the structure saw no page");
+    assert.deepEqual(found.violations.map(it => `${colorScheme}: ${it.id}: ${it.nodes[0].html}`), []);
+    await portrait(page, join(folder, `console-${colorScheme}.png`));
+  }
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  const moving = await page.locator("#picture .dots").first().evaluate(it => getComputedStyle(it).animationName);
+  assert.equal(moving, "none", "it moves for those who want no motion");
+  await page.emulateMedia({ reducedMotion: "no-preference", colorScheme: "light" });
+  const wide = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= 360);
+  await until("a narrow window needs no sideways scrolling", fits);
+  await page.setViewportSize(wide);
+}
+
+async function saysThatNobodyAnswers(page, system) {
+  system.child.kill("SIGINT");
+  const banner = () => page.locator("#banner").innerText();
+  await until("the page says so", async () => /No answer from the gateway since \d/.test(await banner()));
+  assert.match(await page.locator("#verdict").innerText(), /Not known/);
+  assert.match(await page.title(), /no answer/);
+  assert.equal(await system.ended, 0, "dev did not end well");
+}
+
+checkHashes();
+const folder = mkdtempSync(join(tmpdir(), "console-"));
+const system = new System();
+let browser;
+try {
+  await system.start(folder);
+  browser = await chromium.launch(BROWSER);
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1040 }, colorScheme: "light" });
+  page.setDefaultTimeout(PATIENCE);
+  const troubles = [];
+  page.on("console", said => ["error", "warning"].includes(said.type()) && troubles.push(said.text()));
+  page.on("pageerror", error => troubles.push(error.stack));
+  const own = url => url.startsWith("data:") || url.startsWith(system.page);
+  page.on("request", request => own(request.url()) || troubles.push(request.url()));
+
+  await isServed(await page.goto(system.page));
+  await showsOrders(page, system);
+  const stop = system.load();
+  await showsRates(page);
+  await showsRefusals(page, system);
+  await losesAKilledWorker(page, system);
+  await showsADeadLetter(page, system);
+  await isReadable(page, "target");
+  await stop();
+  await isUsableByKeyboard(page);
+  assert.deepEqual(troubles, [], "the browser complained, or the page asked others");
+  await runsNoScriptButItsOwn(page);
+  await saysThatNobodyAnswers(page, system);
+  console.log("console: it shows orders, rates, refusals, a lost worker, a dead letter, and that nobody answers;");
+  console.log("console: by keyboard, light and dark, narrow, and asks nobody else");
+} catch (error) {
+  console.error(error, `\nThe system said:\n${system.said}`);
+  process.exitCode = 1;
+} finally {
+  await browser?.close();
+  await system.stop();
+  rmSync(folder, { recursive: true, force: true });
+}
