@@ -19,6 +19,11 @@ async fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
+/// Leaves a page for the check that dashboards and alerts name no figure that is not there (`.ci/figures`).
+fn keep(page: &str, name: &str) {
+    std::fs::write(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), page).unwrap();
+}
+
 /// The number of a line of a page.
 #[track_caller]
 fn number(page: &str, name: &str) -> f64 {
@@ -55,6 +60,8 @@ async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
     assert_eq!(number(&page, &attempts("reserve_inventory")), 3.0);
     assert_eq!(number(&page, r#"gateway_service_up{service="orders.v1.OrderService"}"#), 1.0);
     assert_eq!(number(&page, "gateway_connections"), 1.0);
+    until("streams are read", async || get(address, "/metrics").await.contains("jetstream_polled 1")).await;
+    keep(&get(address, "/metrics").await, "gateway.prom");
 }
 
 #[tokio::test]
@@ -73,6 +80,7 @@ async fn a_worker_tells_what_it_committed_and_what_it_holds() {
     assert_eq!(number(&page, "inventory_products"), 1.0);
     assert_eq!(number(&page, "inventory_reservations_open"), 0.0);
     assert_eq!(number(&page, "ledger_ready"), 1.0);
+    keep(&page, "worker.prom");
     shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     until("it is cancelled", async || number(&get(address, "/metrics").await, "ledger_commits_total") == 4.0)
         .await;

@@ -2,6 +2,7 @@
 //! measured in turns, so that a noisy machine is noisy for all, and said as ratios within a round. Starts everything itself.
 
 pub(crate) mod report;
+mod traces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ enum Part {
     Workers,
     /// Every append synced to the disk
     Sync,
+    /// Traces of one call in a hundred, and of all, against none
+    Traces,
 }
 
 /// Measures each part in turn.
@@ -88,6 +91,9 @@ pub(crate) async fn run(options: Compare) -> anyhow::Result<bool> {
     }
     if wanted(Part::Sync) {
         bench.sync(&mut report).await?;
+    }
+    if wanted(Part::Traces) {
+        traces::measure(&bench, &stage, &mut report).await?;
     }
     if let Some(file) = options.json {
         report.write(&file)?;

@@ -213,7 +213,7 @@ impl Bench {
 /// Starts another gateway and worker on the same record, and says how long they take.
 async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (gateway, port) = stage::gateway(&stage.nats, stage.file("second gateway")).await?;
+    let (gateway, port) = stage::gateway(&stage.nats, &[], stage.file("second gateway")).await?;
     let serves = begun.elapsed();
     let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
     let mut client = OrderServiceClient::new(channel);
@@ -233,7 +233,7 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
         usage::resident(beside)? as f64 / MIB
     );
     let begun = Instant::now();
-    let _worker = stage::worker(&stage.nats, stage.file("second worker")).await?;
+    let _worker = stage::worker(&stage.nats, &[], stage.file("second worker")).await?;
     println!("{orders} orders: a worker serves after {:.2} s", begun.elapsed().as_secs_f64());
     Ok(())
 }

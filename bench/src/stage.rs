@@ -34,24 +34,27 @@ impl Stage {
     /// Starts a system with one worker and so many products. `config` goes to nats-server.
     pub(crate) async fn open(products: usize, config: &str) -> anyhow::Result<Stage> {
         let nats = nats(config).await?;
-        let (link, ledger) = inventory_worker::open(&Serve::at(&nats.url()).nats, 512).await?;
-        fill(&ledger, products).await?;
-        drop((link, ledger));
+        stock(&nats, products).await?;
         Stage::on(nats).await
     }
 
     /// Starts a worker and a gateway on this server.
     pub(crate) async fn on(nats: Server) -> anyhow::Result<Stage> {
+        Stage::with(nats, &[]).await
+    }
+
+    /// The same, with more flags for both.
+    pub(crate) async fn with(nats: Server, more: &[&str]) -> anyhow::Result<Stage> {
         let logs = tempfile::tempdir()?;
-        let worker = worker(&nats, logs.path().join("worker-0")).await?;
-        let (gateway, grpc) = gateway(&nats, logs.path().join("gateway")).await?;
+        let worker = worker(&nats, more, logs.path().join("worker-0")).await?;
+        let (gateway, grpc) = gateway(&nats, more, logs.path().join("gateway")).await?;
         Ok(Stage { nats, workers: vec![worker], gateway, grpc, logs })
     }
 
     /// Starts another worker.
     pub(crate) async fn hire(&mut self) -> anyhow::Result<()> {
         let log = self.logs.path().join(format!("worker-{}", self.workers.len()));
-        self.workers.push(worker(&self.nats, log).await?);
+        self.workers.push(worker(&self.nats, &[], log).await?);
         Ok(())
     }
 
@@ -88,18 +91,24 @@ pub(crate) async fn nats(config: &str) -> anyhow::Result<Server> {
     Ok(tokio::task::spawn_blocking(move || Server::with(options)).await??)
 }
 
+/// Counts so many products into a ledger that nobody has yet.
+pub(crate) async fn stock(nats: &Server, products: usize) -> anyhow::Result<()> {
+    let (_link, ledger) = inventory_worker::open(&Serve::at(&nats.url()).nats, 512).await?;
+    fill(&ledger, products).await
+}
+
 /// Starts a worker.
-pub(crate) async fn worker(nats: &Server, log: PathBuf) -> anyhow::Result<Process> {
+pub(crate) async fn worker(nats: &Server, more: &[&str], log: PathBuf) -> anyhow::Result<Process> {
     let health = spare_port()?;
-    let worker = Process::worker(&nats.url(), health, 0, &[], &log)?;
+    let worker = Process::worker(&nats.url(), health, 0, more, &log)?;
     serves(health, "").await?;
     Ok(worker)
 }
 
 /// Starts a gateway; where it serves.
-pub(crate) async fn gateway(nats: &Server, log: PathBuf) -> anyhow::Result<(Process, u16)> {
+pub(crate) async fn gateway(nats: &Server, more: &[&str], log: PathBuf) -> anyhow::Result<(Process, u16)> {
     let [grpc, http] = [spare_port()?, spare_port()?];
-    let gateway = Process::gateway(&nats.url(), grpc, http, &[], &log)?;
+    let gateway = Process::gateway(&nats.url(), grpc, http, more, &log)?;
     serves(grpc, ORDERS).await?;
     Ok((gateway, grpc))
 }

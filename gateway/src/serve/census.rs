@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 use crate::bridge::survey::{self, Instance};
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks while somebody looks at the console.
+const WATCHED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// Whoever looks at the console asks again within this.
@@ -39,6 +41,17 @@ pub(super) struct State {
     watched: Option<Instant>,
 }
 
+impl State {
+    /// Whether all of it was read, and not long ago.
+    pub(super) fn current(&self) -> bool {
+        self.census.whole && self.seen.is_some_and(|seen| seen.elapsed() < PAUSE)
+    }
+
+    fn watched(&self) -> bool {
+        self.watched.is_some_and(|watched| watched.elapsed() < WATCHED)
+    }
+}
+
 impl Around {
     /// What was found, for somebody who looks at the console.
     pub(super) fn watch(&self) -> State {
@@ -56,7 +69,8 @@ impl Around {
             } else {
                 self.state().census.whole = false;
             }
-            sleep(PAUSE).await;
+            let watched = self.state().watched();
+            sleep(if watched { WATCHED_PAUSE } else { PAUSE }).await;
         }
     }
 
@@ -66,8 +80,7 @@ impl Around {
         let (watched, known) = {
             let mut state = self.state();
             state.census = census;
-            let watched = state.watched.is_some_and(|watched| watched.elapsed() < WATCHED);
-            (watched, state.letters.first().map_or(0, |letter| letter.id))
+            (state.watched(), state.letters.first().map_or(0, |letter| letter.id))
         };
         if !watched {
             return;

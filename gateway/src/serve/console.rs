@@ -47,6 +47,7 @@ pub(super) fn router(console: Console) -> Router {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
     ];
     Router::new()
         .route("/", get(move || async move { (headers, PAGE) }))
@@ -92,7 +93,7 @@ impl Console {
             "events": self.feed.latest(CHANGES).iter().map(change).collect::<Vec<_>>(),
             "dead_letters": state.letters.iter().map(letter).collect::<Vec<_>>(),
             "dead_letter_count": letters,
-            "polled": state.census.whole,
+            "polled": state.current(),
         })
     }
 
