@@ -127,6 +127,8 @@ impl Bench {
             let (nats, known) = seed::record(PRODUCTS, *size).await?;
             let stage = Stage::on(nats).await?;
             std::fs::write(stage.file("known"), known)?;
+            // The next one is to read the history alone.
+            lists(stage.grpc).await?;
             restarted(*size, stage.gateway.pid()?, bare, &stage).await?;
             stages.push((*size, stage));
         }
@@ -215,25 +217,32 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
     let begun = Instant::now();
     let (gateway, port) = stage::gateway(&stage.nats, &[], stage.file("second gateway")).await?;
     let serves = begun.elapsed();
-    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
-    let mut client = OrderServiceClient::new(channel);
-    while let Err(status) = client.list_orders(ListOrdersRequest::default()).await {
-        anyhow::ensure!(begun.elapsed() < LISTS, "orders are not listed after {LISTS:?}: {status}");
-        sleep(LOOK).await;
-    }
-    let lists = begun.elapsed();
+    lists(port).await?;
+    let listed = begun.elapsed();
     let resident = usage::resident(gateway.pid()?)?;
     let each = resident.saturating_sub(bare) as f64 / orders as f64;
     println!(
         "{orders} orders: a gateway serves after {:.2} s, lists after {:.2} s, {:.1} MiB ({each:.0} bytes per order); \
          the first has {:.1} MiB",
         serves.as_secs_f64(),
-        lists.as_secs_f64(),
+        listed.as_secs_f64(),
         resident as f64 / MIB,
         usage::resident(beside)? as f64 / MIB
     );
     let begun = Instant::now();
     let _worker = stage::worker(&stage.nats, &[], stage.file("second worker")).await?;
     println!("{orders} orders: a worker serves after {:.2} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Waits until a gateway lists orders.
+async fn lists(port: u16) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
+    let mut client = OrderServiceClient::new(channel);
+    while let Err(status) = client.list_orders(ListOrdersRequest::default()).await {
+        anyhow::ensure!(begun.elapsed() < LISTS, "orders are not listed after {LISTS:?}: {status}");
+        sleep(LOOK).await;
+    }
     Ok(())
 }
