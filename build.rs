@@ -12,7 +12,11 @@ use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodD
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const FILES: [&str; 2] = ["orders/v1/order_service.proto", "inventory/v1/inventory_service.proto"];
+const FILES: [&str; 3] = [
+    "orders/v1/order_service.proto",
+    "inventory/v1/inventory_service.proto",
+    "inventory/v1/maintenance_service.proto",
+];
 const PACKAGES: [&str; 2] = ["orders.v1", "inventory.v1"];
 /// `ENCODING_PROTOBUF` of nats.gateway.v1.
 const PROTOBUF: i64 = 2;
@@ -99,7 +103,7 @@ impl Routes {
     fn rpcs(&self, pool: &DescriptorPool) -> Result<String> {
         let mut source = "/// Every rpc that clients may call.\npub const RPCS: &[Rpc] = &[".to_owned();
         for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
-            for method in service.methods().filter(|method| !self.internal(method)) {
+            for method in service.methods().filter(|method| !self.says(method, "internal")) {
                 let (name, streams) =
                     (format!("{}/{}", service.full_name(), method.name()), method.is_server_streaming());
                 write!(source, "Rpc {{ name: {name:?}, path: \"/{name}\", streams: {streams} }}, ")?;
@@ -108,11 +112,12 @@ impl Routes {
         Ok(source + "];\n")
     }
 
-    fn internal(&self, method: &MethodDescriptor) -> bool {
+    /// Whether the method's route sets this flag.
+    fn says(&self, method: &MethodDescriptor, field: &str) -> bool {
         let options = method.options();
         let route = options.get_extension(&self.option);
         let route = route.as_message();
-        route.is_some_and(|route| flag(route, "internal"))
+        route.is_some_and(|route| flag(route, field))
     }
 
     fn strip(&self, mut files: FileDescriptorSet) -> FileDescriptorSet {
@@ -135,12 +140,17 @@ impl Routes {
         for method in &self.methods {
             self.constant(method, &mut source)?;
         }
-        let names: Vec<String> =
-            self.methods.iter().map(|method| format!("&{}", constant_name(method))).collect();
+        let names = |wanted: &dyn Fn(&MethodDescriptor) -> bool| {
+            let methods = self.methods.iter().filter(|method| wanted(method));
+            methods.map(|method| format!("&{}", constant_name(method))).collect::<Vec<_>>().join(", ")
+        };
+        let vital = names(&|method| !self.says(method, "maintenance"));
         writeln!(
             source,
-            "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];",
-            names.join(", ")
+            "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];\n\
+             /// Those that clients' calls need: the others are for an operator's commands.\n\
+             pub const VITAL: &[&Route] = &[{vital}];",
+            names(&|_| true)
         )?;
         Ok(source)
     }

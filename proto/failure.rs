@@ -50,6 +50,8 @@ reasons! {
     BelowReserved = "BELOW_RESERVED" => FailedPrecondition;
     /// Stock on hand would exceed the limit.
     AboveLimit = "ABOVE_LIMIT" => FailedPrecondition;
+    /// What an event or the record says, and the rules of the stock do not let through: an operator has to look.
+    Unsettled = "UNSETTLED" => FailedPrecondition;
     /// The order changed since its etag was read.
     EtagMismatch = "ETAG_MISMATCH" => Aborted;
     /// Too slow between reserving and recording: repeat with the same request_id.

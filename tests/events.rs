@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::shop::{PATIENCE, Shop, until};
 
 /// Puts an event into the record that no gateway would write.
-async fn forge(shop: &Shop, id: Uuid, payload: &[u8]) -> u64 {
+pub async fn forge(shop: &Shop, id: Uuid, payload: &[u8]) -> u64 {
     let link = Link::connect(&link::Options::at(shop.nats.url()), "a forger").await.unwrap();
     let subject = format!("orders.event.order_created.{id}");
     let (store, deadline) = (Store::new(link, streams::ORDERS), Instant::now() + PATIENCE);

@@ -3,6 +3,7 @@
 // One binary: what is visible to its parts is visible to nobody else.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod backup;
 mod buyers;
 mod clients;
 mod cluster;
@@ -17,14 +18,17 @@ mod input;
 mod lagging;
 mod leaving;
 mod ledger;
+mod letters;
 mod list;
 mod lost;
 mod overload;
 mod plain;
 mod plant;
 mod proxy;
+mod reconcile;
 mod rolling;
 mod rules;
 mod shop;
 mod traces;
+mod upgrade;
 mod watch;

@@ -29,7 +29,8 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (order.clone(), 1_u64..50).prop_map(|(order, event)| Command::Cancel(order, event)),
         1 => (order.clone(), 1_u64..50).prop_map(|(order, event)| Command::Ship(order, event)),
         1 => (order.clone(), 1_u64..50).prop_map(|(order, tombstone)| Command::Expire(order, tombstone)),
-        1 => (order, 1_u64..50).prop_map(|(order, event)| Command::Drop(order, event)),
+        1 => (order.clone(), 1_u64..50).prop_map(|(order, event)| Command::Drop(order, event)),
+        1 => (order, 1_u64..50).prop_map(|(order, tombstone)| Command::Disown(order, tombstone)),
         3 => (0_u32..200, line).prop_map(|(request, line)| Command::Adjust {
             request: request.to_string().into(), lines: vec![line], reason: "".into(),
         }),
@@ -206,4 +207,21 @@ fn an_entry_whose_writer_knew_another_ledger_is_refused() {
     let sequence = stock.sequence() + 1;
     assert!(stock.clone().apply(sequence, &next(Some((Uuid::from_u128(7), 3)))).is_err());
     stock.apply(sequence, &next(Some(last))).unwrap();
+}
+
+#[test]
+fn bound_stock_is_given_back_only_by_a_tombstone_that_is_newer_than_its_order() {
+    let id = Uuid::from_u128(1);
+    let left = |commands: &[Command]| {
+        let mut stock = reserved(id);
+        commands.iter().for_each(|command| decide(&mut stock, command));
+        stock.level("lamp").unwrap().reserved
+    };
+    let bind = Command::Bind(id, 7);
+    for (tombstone, expected) in [(6, 2), (7, 2), (8, 0)] {
+        assert_eq!(left(&[bind.clone(), Command::Disown(id, tombstone)]), expected, "{tombstone}");
+    }
+    // Expiry never touches it, and what is merely held is expiry's.
+    assert_eq!(left(&[bind, Command::Expire(id, 8)]), 2);
+    assert_eq!(left(&[Command::Disown(id, 8)]), 2);
 }

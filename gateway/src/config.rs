@@ -187,7 +187,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// JetStream takes no other numbers.
-fn replicas(text: &str) -> Result<usize, String> {
+pub(crate) fn replicas(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
         _ => Err("must be 1, 3 or 5".to_owned()),

@@ -5,6 +5,7 @@
 mod credit;
 pub mod index;
 mod live;
+pub mod register;
 mod replay;
 mod ring;
 #[cfg(test)]

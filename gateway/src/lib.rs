@@ -1,6 +1,7 @@
 //! The gateway: gRPC in front, NATS behind. `edge` speaks gRPC, `order` is the domain, `bridge` passes calls on;
 //! imports run in that direction only. `serve` puts them together.
 
+pub mod backup;
 pub mod bridge;
 pub mod call;
 pub mod config;
@@ -9,7 +10,9 @@ pub mod dev;
 pub mod edge;
 pub mod feed;
 pub mod gate;
+pub mod letters;
 pub mod order;
+pub mod reconcile;
 pub mod run;
 pub mod serve;
 pub mod stop;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{config, run};
+use gateway::{backup, config, letters, reconcile, run};
 use telemetry::log;
 
 #[global_allocator]
@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve gRPC (the default)
-    Serve(config::Serve),
+    Serve(Box<config::Serve>),
     /// Run everything on this machine: NATS, workers, gateway, and a demo catalogue
     #[cfg(feature = "dev")]
     Dev(dev::Dev),
@@ -34,6 +34,14 @@ enum Command {
     Healthcheck(config::Check),
     /// Make the streams that are missing, and check them all
     Provision(config::Streams),
+    /// Events that could not be worked off: list, show, replay
+    DeadLetters(letters::DeadLetters),
+    /// Copy all state into a folder, while the system runs
+    Backup(backup::Backup),
+    /// Make all state from a folder, on servers that have none
+    Restore(backup::Restore),
+    /// Say, or mend, in what the orders and the stock differ
+    Reconcile(reconcile::Reconcile),
     /// A worker of `dev`
     #[cfg(feature = "dev")]
     #[command(hide = true)]
@@ -45,7 +53,12 @@ impl Command {
     fn default_log(&self) -> &'static str {
         match self {
             Command::Serve(_) => "info,async_nats=warn",
-            Command::Healthcheck(_) | Command::Provision(_) => "warn",
+            Command::Healthcheck(_)
+            | Command::Provision(_)
+            | Command::DeadLetters(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Reconcile(_) => "warn",
             #[cfg(feature = "dev")]
             Command::Dev(_) | Command::Worker(_) => dev::LOG,
         }
@@ -63,16 +76,20 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     cli.log.start(command.default_log())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         match command {
-            Command::Serve(config) => run::serve(config).await,
+            Command::Serve(config) => run::serve(*config).await,
             #[cfg(feature = "dev")]
             Command::Dev(config) => dev::run(config, &cli.log).await,
             Command::Healthcheck(config) => run::healthcheck(config).await,
             Command::Provision(config) => run::provision(config).await,
+            Command::DeadLetters(config) => letters::run(config).await,
+            Command::Backup(config) => backup::backup(config).await,
+            Command::Restore(config) => backup::restore(config).await,
+            Command::Reconcile(config) => reconcile::run(config).await,
             #[cfg(feature = "dev")]
             Command::Worker(config) => dev::worker(config).await,
         }

@@ -4,6 +4,7 @@
 //! `status`, `request`, `record` and `event` are plain values and rules, and the feed builds on them; `store` is the
 //! record; `flow`, `update` and `list` are the calls.
 
+pub mod clerk;
 pub mod event;
 mod flow;
 mod list;

@@ -84,7 +84,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             seats: Seats::new(config.limits.max_connections),
-            lanes: Arc::new(Lanes::new(contract::route::ALL, &limits)),
+            lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
             board: Board::new(&server::services()),
             book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
             tracer: Tracer::start(&config.traces, "gateway")?,

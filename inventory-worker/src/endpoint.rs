@@ -1,6 +1,7 @@
 //! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
 //! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
 
+pub mod maintenance;
 pub mod page;
 pub mod refusal;
 pub mod reserve;
@@ -27,6 +28,7 @@ use crate::clock::instant;
 use crate::front::Front;
 use crate::ledger::Ledger;
 use crate::release::Releaser;
+use maintenance::Upkeep;
 
 /// The service's name for `nats micro`.
 pub const SERVICE: &str = "inventory";
@@ -47,6 +49,8 @@ pub struct Inventory {
     pub releaser: Releaser,
     /// How long a reservation holds without an order; `None`: until it is released.
     pub ttl: Option<Duration>,
+    /// For an operator's commands.
+    pub upkeep: Arc<Upkeep>,
 }
 
 /// The endpoints, while they serve.
@@ -100,6 +104,9 @@ impl Endpoints {
         endpoints.open(stock::adjust).await?;
         endpoints.open(reserve::reserve).await?;
         endpoints.open(reserve::release).await?;
+        endpoints.open(maintenance::redeliver).await?;
+        endpoints.open(maintenance::list).await?;
+        endpoints.open(maintenance::settle).await?;
         // Nothing is announced as ready before the server knows the subscriptions.
         endpoints.front.link().client().flush().await?;
         Ok(endpoints)
@@ -220,6 +227,7 @@ impl Inventory {
             ledger: self.ledger.under(span),
             releaser: self.releaser.under(span),
             ttl: self.ttl,
+            upkeep: self.upkeep.clone(),
         })
     }
 }

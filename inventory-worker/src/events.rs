@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
-use contract::header;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
+use contract::{Delivered, Failure, Reason, header};
 use futures_util::StreamExt;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, streams};
@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::clock::unix_ms;
 use crate::ledger::{Denial, Ledger};
-use crate::stock::{Command, Refusal};
+use crate::stock::{Command, Draft, Refusal};
 
 /// Events worked on at the same time.
 const AT_ONCE: usize = 256;
@@ -128,6 +129,34 @@ impl Events {
         tasks.wait().await;
     }
 
+    /// Works one event of the record off, outside the consumer; or only says what would come of it.
+    pub async fn redeliver(
+        &self,
+        sequence: u64,
+        validate_only: bool,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let orders = Store::new(self.link.clone(), streams::ORDERS);
+        let event = orders.get(sequence, deadline).await.map_err(|error| link::failure::of_store(&error))?;
+        let event = event.ok_or_else(|| Failure::not_found("event", &sequence.to_string()))?;
+        let command = match asked(&event.subject, &event.payload, sequence) {
+            Ok(Asked::Nothing) => return Ok(()),
+            Ok(Asked::Command(command)) => command,
+            Err(Poison(why)) => return Err(unsettled(why)),
+        };
+        let decided = if validate_only {
+            self.ledger.catch_up(deadline).await?;
+            let stock = self.ledger.stock();
+            Draft::over(&stock, unix_ms()).decide(&command).map(drop).map_err(Denial::Refused)
+        } else {
+            self.ledger.submit(command, deadline).await.map(drop)
+        };
+        decided.map_err(|denial| match denial {
+            Denial::Refused(refusal) => unsettled(reason(&refusal)),
+            Denial::Failed(failure) => failure,
+        })
+    }
+
     async fn pull(
         &self,
         stop: &CancellationToken,
@@ -185,7 +214,7 @@ impl Events {
         };
         let span = self.span(&message, sequence);
         let ledger = self.ledger.under(&span);
-        let problem = match asked(&message, sequence) {
+        let problem = match asked(&message.subject, &message.payload, sequence) {
             Ok(Asked::Nothing) => None,
             Ok(Asked::Command(command)) => match ledger.submit(command, Instant::now() + LIMIT).await {
                 Ok(_) => {
@@ -323,13 +352,12 @@ fn later(delivered: i64) -> AckKind {
     AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
 }
 
-fn asked(message: &Message, event: u64) -> Result<Asked, Poison> {
-    let mut tokens = message.subject.split('.').skip(2);
+fn asked(subject: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
+    let mut tokens = subject.split('.').skip(2);
     let (kind, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
-    let id = Uuid::try_parse(id)
-        .map_err(|_| Poison(format!("the subject names no order: {}", message.subject)))?;
+    let id = Uuid::try_parse(id).map_err(|_| Poison(format!("the subject names no order: {subject}")))?;
     let order: Order =
-        serde_json::from_slice(&message.payload).map_err(|error| Poison(format!("not an order: {error}")))?;
+        serde_json::from_slice(payload).map_err(|error| Poison(format!("not an order: {error}")))?;
     if order.order_id != id.to_string() {
         return Err(Poison(format!("the subject names {id}, the event {}", order.order_id)));
     }
@@ -343,6 +371,10 @@ fn asked(message: &Message, event: u64) -> Result<Asked, Poison> {
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
         (kind, status) => Err(Poison(format!("{kind} with {}", status.as_str_name()))),
     }
+}
+
+fn unsettled(why: String) -> Failure {
+    Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
 }
 
 fn reason(refusal: &Refusal) -> String {

@@ -1,5 +1,5 @@
 //! The inventory service: stock rules, their ledger on JetStream, and the NATS endpoints in front of them. Imports
-//! run one way: worker → endpoint, events, expiry → release → ledger → stock.
+//! run one way: worker → endpoint, events, expiry → release, settle → ledger → stock.
 
 pub mod clock;
 pub mod config;
@@ -13,6 +13,7 @@ mod http;
 pub mod ledger;
 pub mod orders;
 pub mod release;
+pub mod settle;
 pub mod stock;
 mod worker;
 

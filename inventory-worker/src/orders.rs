@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
+use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
-use contract::{header, subject};
+use contract::{Item, header, subject};
 use link::inbox::backoff;
 use link::{Expect, Link, Store, StoreError, streams};
 use tokio::time::Instant;
@@ -31,8 +33,20 @@ pub enum Last {
     Order(OrderStatus, u64),
 }
 
+/// The last entry of an order, with what the order is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The entry.
+    pub last: Last,
+    /// What was ordered; nothing without an order.
+    pub items: Vec<Item>,
+    /// The sequence of the order's first event; 0 without an order.
+    first: u64,
+}
+
 impl Last {
-    fn sequence(self) -> u64 {
+    /// Its sequence; 0 for none.
+    pub fn sequence(self) -> u64 {
         match self {
             Last::Nothing => 0,
             Last::Tombstone(sequence) | Last::Order(_, sequence) => sequence,
@@ -91,9 +105,50 @@ impl Orders {
         if message.subject.starts_with(subject::TOMBSTONE) {
             return Ok(Last::Tombstone(message.sequence));
         }
-        let stored: Order = serde_json::from_slice(&message.payload).map_err(|error| {
-            StoreError::Unexpected(format!("the event {} is not an order: {error}", message.sequence))
-        })?;
-        Ok(Last::Order(stored.status(), message.sequence))
+        Ok(Last::Order(read(&message)?.status(), message.sequence))
     }
+
+    /// An order's last entry, as the leader has it.
+    pub async fn find(&self, order: Uuid, deadline: Instant) -> Result<Found, StoreError> {
+        let nothing = |last| Found { last, items: Vec::new(), first: 0 };
+        let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
+            return Ok(nothing(Last::Nothing));
+        };
+        if message.subject.starts_with(subject::TOMBSTONE) {
+            return Ok(nothing(Last::Tombstone(message.sequence)));
+        }
+        let stored = read(&message)?;
+        let mut reader = Reader::default();
+        let items = Item::read_all(&mut reader, "items", &stored.items);
+        let items = reader.finish(items).map_err(|_| strange(message.sequence, "its items are none"))?;
+        let first = message.headers.get(header::ORDER_CREATED_SEQUENCE);
+        let first = first.and_then(|first| first.as_str().parse().ok()).unwrap_or(message.sequence);
+        Ok(Found { last: Last::Order(stored.status(), message.sequence), items, first })
+    }
+
+    /// The event that shipped an order that was found as shipped or delivered: the last one need not be it.
+    pub async fn shipped(&self, order: Uuid, found: &Found, deadline: Instant) -> Result<u64, StoreError> {
+        let (filter, mut from) = (subject::entries(order), found.first);
+        while let Some(message) = self.store.next(&filter, from, deadline).await? {
+            if read(&message)?.status() == OrderStatus::Shipped {
+                return Ok(message.sequence);
+            }
+            from = message.sequence + 1;
+        }
+        Err(strange(found.last.sequence(), "no event says that its order was shipped"))
+    }
+
+    /// The last sequence of the record, as the leader has it.
+    pub async fn end(&self, deadline: Instant) -> Result<u64, StoreError> {
+        self.store.range(deadline).await.map(|range| range.last)
+    }
+}
+
+fn read(message: &StreamMessage) -> Result<Order, StoreError> {
+    serde_json::from_slice(&message.payload)
+        .map_err(|error| strange(message.sequence, &format!("it is not an order: {error}")))
+}
+
+fn strange(sequence: u64, why: &str) -> StoreError {
+    StoreError::Unexpected(format!("the event {sequence}: {why}"))
 }

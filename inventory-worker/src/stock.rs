@@ -110,6 +110,11 @@ impl Stock {
         self.reservations.get(order)
     }
 
+    /// The orders that have a reservation, in no order.
+    pub fn orders(&self) -> impl Iterator<Item = &Uuid> {
+        self.reservations.keys()
+    }
+
     /// What an order's reservation holds: product and units.
     pub fn items(&self, order: &Uuid) -> impl Iterator<Item = (&str, u32)> {
         let lines = self.reservations.get(order).map(|reservation| &*reservation.items).unwrap_or_default();

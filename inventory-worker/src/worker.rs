@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Nats, Provision, Serve};
+use crate::endpoint::maintenance::Upkeep;
 use crate::endpoint::{Endpoints, Inventory};
 use crate::events::Events;
 use crate::expiry::Expiry;
@@ -27,6 +28,7 @@ use crate::http::{self, Condition};
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
 use crate::release::Releaser;
+use crate::settle::Settler;
 
 /// The service that the health protocol knows besides the empty one.
 const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
@@ -75,8 +77,12 @@ impl Worker {
         let links = [link.clone(), front.link().clone()];
         let requests = Tasks(front.thread().clone());
         let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone()).await?;
-        let releaser = Releaser::new(ledger.clone(), Orders::new(link.clone()));
-        let inventory = Inventory { ledger: ledger.clone(), releaser: releaser.clone(), ttl: config.ttl() };
+        let orders = Orders::new(link.clone());
+        let releaser = Releaser::new(ledger.clone(), orders.clone());
+        let settler = Settler::new(ledger.clone(), orders);
+        let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
+        let (ttl, releaser_too) = (config.ttl(), releaser.clone());
+        let inventory = Inventory { ledger: ledger.clone(), releaser: releaser_too, ttl, upkeep };
         let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;

@@ -79,6 +79,11 @@ impl Letters {
         }
         Ok(events)
     }
+
+    /// Removes a letter, and overwrites what it said. Whether it was there.
+    pub async fn remove(&self, id: u64) -> Result<bool, StoreError> {
+        self.letters.remove(id, Instant::now() + LIMIT).await
+    }
 }
 
 fn read(message: StreamMessage) -> Letter {

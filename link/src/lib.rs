@@ -1,6 +1,7 @@
 //! The NATS side that the gateway and the inventory workers share: one connection with an inbox of its own,
 //! compare-and-set appends and leader reads on JetStream, and the streams themselves. Knows no order and no stock.
 
+pub mod backup;
 pub mod census;
 pub mod failure;
 mod fit;

@@ -22,6 +22,8 @@ const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// With replicas: another append under the same lock is in flight. Whether that one or any other was stored is open.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
 const NO_MESSAGE: u64 = 10037;
+const NO_SEQUENCE: u64 = 10043;
+const NOT_REMOVED: u64 = 10057;
 const STORE_FAILED: u64 = 10077;
 const FULL: [u64; 5] = [10002, 10023, 10028, 10047, STORE_FAILED];
 const TOO_LARGE: u64 = 10054;
@@ -102,18 +104,34 @@ struct Reply<T> {
 }
 
 #[derive(Debug, Deserialize)]
-struct ApiError {
+pub(crate) struct ApiError {
     #[serde(default)]
     code: u64,
     #[serde(default)]
-    err_code: u64,
+    pub(crate) err_code: u64,
     #[serde(default)]
-    description: String,
+    pub(crate) description: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct Ack {
     seq: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Removed {
+    success: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    state: Subjects,
+}
+
+#[derive(Debug, Deserialize)]
+struct Subjects {
+    #[serde(default)]
+    subjects: Option<HashMap<String, u64>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,6 +208,31 @@ impl Store {
         self.message(serde_json::json!({ "seq": from, "next_by_subj": filter }), deadline).await
     }
 
+    /// Removes a message and overwrites it. Whether it was there.
+    pub async fn remove(&self, sequence: u64, deadline: Instant) -> Result<bool, StoreError> {
+        let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream);
+        let query = serde_json::json!({ "seq": sequence, "no_erase": false }).to_string();
+        let reply = self.link.request(subject, HeaderMap::new(), query.into(), deadline).await?;
+        match answer::<Removed>(&reply.payload)? {
+            Ok(removed) => Ok(removed.success),
+            Err(error) if [NO_MESSAGE, NO_SEQUENCE].contains(&error.err_code) => Ok(false),
+            // A code for all that can go wrong, with the storage's words.
+            Err(error) if error.err_code == NOT_REMOVED && error.description.contains("no message") => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The subjects of the messages that match a filter.
+    pub async fn subjects(&self, filter: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
+        let query = serde_json::json!({ "subjects_filter": filter }).to_string();
+        let reply = self.link.request(subject, HeaderMap::new(), query.into(), deadline).await?;
+        let listed = answer::<Listed>(&reply.payload)?.map_err(of_read)?;
+        Ok(listed.state.subjects.unwrap_or_default().into_keys().collect())
+    }
+
     /// First and last sequence, as the leader has them.
     pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
         self.info(deadline).await.map(|info| info.state)
@@ -233,7 +276,8 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     answer::<T>(&reply.payload)?.map_err(of_read)
 }
 
-fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
+/// What JetStream's API answered.
+pub(crate) fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
     let reply: Reply<T> =
         serde_json::from_slice(payload).map_err(|error| StoreError::Unexpected(error.to_string()))?;
     match (reply.error, reply.value) {

@@ -21,6 +21,8 @@ pub const INVENTORY: &str = "INVENTORY";
 pub const SNAPSHOTS: &str = "OBJ_inventory-snapshots";
 /// The object store in `SNAPSHOTS`.
 pub const SNAPSHOT_BUCKET: &str = "inventory-snapshots";
+/// What the names of snapshots begin with; the ledger's sequence follows.
+pub const SNAPSHOT_PREFIX: &str = "snapshot-";
 /// Events that could not be worked off.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
 
@@ -119,6 +121,11 @@ impl Streams {
         let replicas = found.first().map_or(1, |config| config.num_replicas);
         Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
     }
+}
+
+/// Gives a stream another identity, in its configuration as the server writes it.
+pub fn rename(config: &mut serde_json::Value) {
+    config["metadata"][IDENTITY] = uuid::Uuid::new_v4().to_string().into();
 }
 
 /// ORDERS comes first.

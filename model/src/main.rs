@@ -6,13 +6,14 @@
 //! any step; records, reservations and commands that arrive late, twice, or never; expiry and release_inventory by
 //! workers as far behind as one likes (`release.rs`, `expiry.rs`); the consumer (`events.rs`), with events in any order,
 //! again after their acknowledgement; cancelling and shipping. As options: stale reads of ORDERS, a stale barrier, an
-//! event that becomes a dead letter, ids that are forgotten.
+//! event that becomes a dead letter, ids that are forgotten, and orders that an operator has settled (`settle.rs`).
 //!
 //! Decide and commit are one step: an append that was decided at N commits only at N. Not modelled: more products,
-//! purges and snapshots, ttlSeconds 0, adjustments, the loss of what was acknowledged, time. Calls and commands do not
-//! live longer than ids are known.
+//! purges and snapshots, ttlSeconds 0, adjustments, the loss of what was acknowledged, and with it what a restore leaves
+//! to mend, time. Calls and commands do not live longer than ids are known.
 
 mod check;
+mod mend;
 mod moves;
 mod options;
 mod rules;
@@ -74,6 +75,11 @@ fn plan(wide: bool) -> Vec<(&'static str, Options)> {
     vec![
         ("one order, two calls, everything", Options::all(&ONE)),
         ("other items, everything", Options::all(&MIXED)),
+        ("one order, settled all the time", Options { reconcile: true, ..Options::all(&ONE) }),
+        (
+            "other items, settled all the time",
+            Options { reconcile: true, tombstones: 1, ..Options::all(&MIXED) },
+        ),
         ("other items, released first", Options { release_first: true, ..Options::of(&MIXED) }),
         ("two orders, one unit", Options { tombstones: 1, ..Options::of(&TWO) }),
         ("two calls of one order and one of another", Options { tombstones: 1, ..Options::of(&THREE) }),
@@ -165,6 +171,7 @@ fn place(mutant: Mutant) -> Options {
         Mutant::FinalRefusal => Options { forget: true, ..Options::of(&one) },
         Mutant::EarlyForget => Options { forget: true, stock: 2, ..Options::of(&one) },
         Mutant::BlindExpiry => Options { dead_letters: true, ..Options::of(&one) },
+        Mutant::AnyTombstone => Options { reconcile: true, ..Options::of(&one) },
     };
     Options { mutant: Some(mutant), ..options }
 }

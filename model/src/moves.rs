@@ -3,6 +3,7 @@
 
 use inventory_worker::stock::Refusal;
 
+use crate::mend;
 use crate::options::{Mutant, Options};
 use crate::rules::{self, Wish, decide, level};
 use crate::world::{Entry, Hold, Late, Slot, Step, World, Wrong};
@@ -38,6 +39,8 @@ pub(crate) enum Move {
     Ship(usize),
     /// The ledger forgets a finished id.
     Forget(usize),
+    /// An operator has the order settled, by this entry of it.
+    Mend(usize, u8),
 }
 
 /// Everything that may happen next.
@@ -59,6 +62,9 @@ pub(crate) fn moves(options: &Options, world: &World, moves: &mut Vec<Move>) {
         let buried = order.register.iter().filter(|entry| **entry == Entry::Tombstone).count();
         if !order.dead || options.is(Mutant::BlindExpiry) {
             bury(options, order, number, buried < usize::from(options.tombstones), moves);
+        }
+        if options.reconcile {
+            mend::moves(options, order, number, buried < usize::from(options.tombstones), moves);
         }
         moves.extend(order.late.iter().map(|late| Move::Submit(number, *late)));
         deliver(options, order, number, moves);
@@ -155,6 +161,7 @@ pub(crate) fn after(options: &Options, world: &World, next: Move) -> Option<Worl
             then.orders[order].dead = true;
             then.orders[order].acked |= 1 << place;
         }
+        Move::Mend(order, there) => mend::mend(options, &mut then, order, there),
         Move::Cancel(order) => then.orders[order].register.push(Entry::Cancelled),
         Move::Ship(order) => then.orders[order].register.push(Entry::Shipped),
         Move::Forget(number) => {
@@ -183,12 +190,15 @@ fn asked(world: &World, order: usize, place: u8) -> Wish {
 
 /// A command is decided on what the ledger says now: one that was decided on less is refused by the compare-and-set,
 /// and decided again.
-fn submit(options: &Options, world: &mut World, order: usize, wish: Wish) -> Result<(), Refusal> {
+pub(crate) fn submit(options: &Options, world: &mut World, order: usize, wish: Wish) -> Result<(), Refusal> {
     let now = world.orders[order].hold;
     let hold = match (decide(world, options.stock, order, now, wish)?, wish, now) {
         (None, Wish::Expire(tombstone), Hold::Held { fence, .. })
             if options.is(Mutant::OldTombstone) && tombstone == fence =>
         {
+            Some(Hold::Buried(tombstone))
+        }
+        (None, Wish::Disown(tombstone), Hold::Bound { .. }) if options.is(Mutant::AnyTombstone) => {
             Some(Hold::Buried(tombstone))
         }
         (hold, _, _) => hold,
@@ -324,6 +334,8 @@ impl From<Late> for Wish {
             Late::Bind(event) => Wish::Bind(event),
             Late::Cancel(event) => Wish::Cancel(event),
             Late::Drop(event) => Wish::Drop(event),
+            Late::Ship(event) => Wish::Ship(event),
+            Late::Disown(tombstone) => Wish::Disown(tombstone),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Mutant {
     EarlyForget,
     /// Expiry does not look for dead letters (C5).
     BlindExpiry,
+    /// Any tombstone of an order says that the record has lost it.
+    AnyTombstone,
 }
 
 /// A check's bounds.
@@ -36,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) dead_letters: bool,
     /// Finished ids may be forgotten.
     pub(crate) forget: bool,
+    /// Operators have orders settled that need it not.
+    pub(crate) reconcile: bool,
     /// DESIGN 6's order after a tombstone, instead of the code's: release first, then reserve.
     pub(crate) release_first: bool,
     /// The mistake.
@@ -53,6 +57,7 @@ impl Options {
             stale_barrier: false,
             dead_letters: false,
             forget: false,
+            reconcile: false,
             release_first: false,
             mutant: None,
         }

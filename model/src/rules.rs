@@ -71,6 +71,7 @@ pub(crate) fn decide(
         Wish::Ship(event) => (Command::Ship(id, event.into()), content.unwrap_or(0)),
         Wish::Expire(tombstone) => (Command::Expire(id, tombstone.into()), content.unwrap_or(0)),
         Wish::Drop(event) => (Command::Drop(id, event.into()), content.unwrap_or(0)),
+        Wish::Disown(tombstone) => (Command::Disown(id, tombstone.into()), content.unwrap_or(0)),
     };
     Ok(command.decide(&ledger)?.map(|fact| after(&fact, content, fence)))
 }
@@ -84,6 +85,7 @@ pub(crate) enum Wish {
     Ship(u8),
     Expire(u8),
     Drop(u8),
+    Disown(u8),
 }
 
 /// On hand and reserved.

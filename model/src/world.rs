@@ -41,6 +41,8 @@ pub(crate) enum Late {
     Bind(u8),
     Cancel(u8),
     Drop(u8),
+    Ship(u8),
+    Disown(u8),
 }
 
 /// How far a call to CreateOrder is (`gateway/src/order/flow.rs`).

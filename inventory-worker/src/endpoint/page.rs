@@ -1,29 +1,51 @@
-//! Page tokens of ListStock: the last product of the page, with a checksum, so that one we did not make is known.
+//! Page tokens: the last product or order of the page, with a checksum, so that one we did not make is known.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::limits::is_product_id;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 const SUM: usize = 8;
 
+const STOCK: &str = "list_stock";
+const RESERVATIONS: &str = "list_reservations";
+
 /// The token of the page after this product.
 pub fn token(product: &str) -> String {
-    let mut bytes = sum(product).to_vec();
-    bytes.extend_from_slice(product.as_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    write(STOCK, product)
 }
 
 /// The product of a token; `None` for a token that is none of ours.
 pub fn product(token: &str) -> Option<String> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (found, product) = bytes.split_at_checked(SUM)?;
-    let product = String::from_utf8(product.to_vec()).ok()?;
-    (is_product_id(&product) && found == sum(&product)).then_some(product)
+    read(STOCK, token).filter(|product| is_product_id(product))
 }
 
-fn sum(product: &str) -> [u8; SUM] {
-    let digest = Sha256::new().chain_update(b"list_stock\0").chain_update(product).finalize();
+/// The token of the page after this order.
+pub fn token_of(order: Uuid) -> String {
+    write(RESERVATIONS, &order.to_string())
+}
+
+/// The order of a token; `None` for a token that is none of ours.
+pub fn order(token: &str) -> Option<Uuid> {
+    Uuid::try_parse(&read(RESERVATIONS, token)?).ok()
+}
+
+fn write(list: &str, last: &str) -> String {
+    let mut bytes = sum(list, last).to_vec();
+    bytes.extend_from_slice(last.as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read(list: &str, token: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let (found, last) = bytes.split_at_checked(SUM)?;
+    let last = String::from_utf8(last.to_vec()).ok()?;
+    (found == sum(list, &last)).then_some(last)
+}
+
+fn sum(list: &str, last: &str) -> [u8; SUM] {
+    let digest = Sha256::new().chain_update(list).chain_update(b"\0").chain_update(last).finalize();
     let mut sum = [0; SUM];
     sum.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     sum
@@ -43,5 +65,7 @@ mod tests {
             assert_eq!(product(&String::from_utf8(changed).unwrap()), None, "byte {place}");
         }
         assert_eq!(product(""), None);
+        assert_eq!(order(&made), None, "of another list");
+        assert_eq!(order(&token_of(Uuid::from_u128(7))), Some(Uuid::from_u128(7)));
     }
 }

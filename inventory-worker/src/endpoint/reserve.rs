@@ -75,7 +75,7 @@ pub async fn release(
     }
 }
 
-fn timestamp(unix_ms: u64) -> pbjson_types::Timestamp {
+pub(super) fn timestamp(unix_ms: u64) -> pbjson_types::Timestamp {
     pbjson_types::Timestamp {
         seconds: i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX),
         nanos: i32::try_from(unix_ms % 1_000).unwrap_or(0) * 1_000_000,

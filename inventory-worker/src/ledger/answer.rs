@@ -41,6 +41,7 @@ impl Answer {
             | Command::Ship(..)
             | Command::Expire(..)
             | Command::Drop(..)
+            | Command::Disown(..)
             | Command::Count(_)
             | Command::Forget(_)
             | Command::CatchUp => Answer::Done,

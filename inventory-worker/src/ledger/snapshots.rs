@@ -8,12 +8,12 @@ use async_nats::jetstream::object_store::ObjectStore;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
+use link::streams::SNAPSHOT_PREFIX as PREFIX;
 use link::{Link, streams};
 use tokio::io::AsyncReadExt;
 
 use crate::stock::Stock;
 
-const PREFIX: &str = "snapshot-";
 const KEPT: usize = 2;
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -65,6 +65,20 @@ pub enum Release {
     Duplicate(u64),
 }
 
+impl Phase {
+    /// The event or tombstone that says so; 0 while it is merely held.
+    pub fn sequence(self) -> u64 {
+        match self {
+            Phase::Held { .. } => 0,
+            Phase::Bound { event }
+            | Phase::Shipped { event }
+            | Phase::Released {
+                by: Release::Tombstone(event) | Release::Cancelled(event) | Release::Duplicate(event),
+            } => event,
+        }
+    }
+}
+
 impl Reservation {
     /// Whether nothing more can happen to it, other than being made again.
     pub fn finished(&self) -> bool {
@@ -72,6 +86,12 @@ impl Reservation {
             Phase::Held { .. } | Phase::Bound { .. } => false,
             Phase::Released { .. } | Phase::Shipped { .. } => true,
         }
+    }
+
+    /// The newest sequence on ORDERS that it knows: the record has an entry of the order at least as new, unless it has
+    /// lost it.
+    pub fn newest(&self) -> u64 {
+        self.fence.max(self.phase.sequence())
     }
 
     /// Whether it may be forgotten: finished, old, and its last event acknowledged by the consumer.

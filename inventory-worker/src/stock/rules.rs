@@ -43,6 +43,8 @@ pub enum Command {
     Expire(Uuid, u64),
     /// The order was shipped by this event, which the consumer has acknowledged: this is a second hold.
     Drop(Uuid, u64),
+    /// The record has lost the order, says this tombstone, which was put where the order would be.
+    Disown(Uuid, u64),
     /// Change stock on hand, all or none.
     Adjust {
         /// The change's id.
@@ -99,6 +101,7 @@ impl Command {
             Command::Ship(order, event) => ship(view, *order, *event),
             Command::Expire(order, tombstone) => Ok(expire(view, *order, *tombstone)),
             Command::Drop(order, event) => Ok(drop(view, *order, *event)),
+            Command::Disown(order, tombstone) => Ok(disown(view, *order, *tombstone)),
             Command::Adjust { request, lines, reason } => adjust(view, request, lines, reason),
             Command::Count(lines) => count(view, lines),
             Command::Forget(horizon) => Ok(Some(Fact::Forgot(*horizon))),
@@ -186,6 +189,15 @@ fn expire(view: &impl View, order: Uuid, tombstone: u64) -> Option<Fact> {
 fn drop(view: &impl View, order: Uuid, event: u64) -> Option<Fact> {
     let held = matches!(view.reservation(&order)?.phase, Phase::Held { .. });
     held.then_some(Fact::Released { order, by: Release::Duplicate(event) })
+}
+
+/// Only what is bound, and by an event older than the tombstone. No tombstone follows an order that is there: one that
+/// is newer than the order's event says that the record, restored from an older backup, does not have it any more.
+fn disown(view: &impl View, order: Uuid, tombstone: u64) -> Option<Fact> {
+    let reservation = view.reservation(&order)?;
+    let Phase::Bound { event } = reservation.phase else { return None };
+    (tombstone > event.max(reservation.fence))
+        .then_some(Fact::Released { order, by: Release::Tombstone(tombstone) })
 }
 
 fn adjust(

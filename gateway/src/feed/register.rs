@@ -1,0 +1,119 @@
+//! The register: the record of orders read once from end to end, and what it says of each order at last. It takes as much
+//! memory as a gateway's index. Must never know what anybody makes of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::header::{HeaderName, HeaderValue};
+use contract::Item;
+use link::streams::ORDERS;
+use link::{Link, Store, StoreError};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::credit::Entry;
+use super::tail::{Shape, Tail};
+use crate::order::event::{Last, Stored};
+use crate::order::record::Order;
+use crate::order::status::Status;
+
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long nothing may come.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What the record says of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entries {
+    /// The last entry.
+    pub last: u64,
+    /// What it says.
+    pub standing: Standing,
+    /// Stands for its items.
+    pub items: u64,
+    /// The event that shipped it, where that is known.
+    pub shipped: Option<u64>,
+}
+
+/// What an order's last entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The order has this status.
+    Order(Status),
+    /// There is no order.
+    Tombstone,
+    /// Nothing that could be read.
+    Unreadable,
+}
+
+/// Why there is no register.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The store.
+    #[error("the record of orders cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// Nothing came.
+    #[error("the record of orders cannot be read: nothing came for {QUIET:?}, at entry {0}")]
+    Quiet(u64),
+}
+
+impl Entries {
+    /// Of an entry that was read by itself.
+    pub fn of(last: &Last) -> Entries {
+        match last {
+            Last::Tombstone(last) => {
+                Entries { last: *last, standing: Standing::Tombstone, items: 0, shipped: None }
+            }
+            Last::Order(order) => Entries::of_order(order),
+        }
+    }
+
+    fn of_order(order: &Order) -> Entries {
+        let (status, last) = (order.body.status, order.last);
+        let items = order.body.items.iter().map(|Item { product, quantity }| (&**product, *quantity));
+        let shipped = (status == Status::Shipped).then_some(last);
+        Entries { last, standing: Standing::Order(status), items: fingerprint(items), shipped }
+    }
+
+    /// Of an entry that cannot be read.
+    pub fn unreadable(last: u64) -> Entries {
+        Entries { last, standing: Standing::Unreadable, items: 0, shipped: None }
+    }
+}
+
+/// A number that stands for items in their order.
+pub fn fingerprint<'a>(items: impl Iterator<Item = (&'a str, u32)>) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    items.for_each(|item| item.hash(&mut hasher));
+    hasher.finish()
+}
+
+/// Reads the record as far as it goes now.
+pub async fn take(link: &Link) -> Result<HashMap<Uuid, Entries>, RegisterError> {
+    let range = Store::new(link.clone(), ORDERS).range(Instant::now() + ATTEMPT).await?;
+    let (mut orders, mut next) = (HashMap::new(), range.first.max(1));
+    let mut tail = Tail::new(link.clone(), Shape::Whole, next);
+    let mut entries = Vec::new();
+    while next <= range.last {
+        timeout(QUIET, tail.fill(&mut entries)).await.map_err(|_| RegisterError::Quiet(next))?;
+        for entry in entries.drain(..) {
+            next = entry.sequence + 1;
+            let Some((id, mut read)) = read(&entry) else { continue };
+            let before = orders.get(&id).and_then(|before: &Entries| before.shipped);
+            read.shipped = read.shipped.or(before);
+            orders.insert(id, read);
+        }
+    }
+    tail.close().await;
+    Ok(orders)
+}
+
+/// An entry's order and what it says; nothing of an entry that is lost, or that names no order.
+fn read(entry: &Entry) -> Option<(Uuid, Entries)> {
+    let message = entry.message.as_ref()?;
+    let id = Uuid::try_parse(message.subject.rsplit('.').next()?).ok()?;
+    let header = |name| message.headers.as_ref()?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
+    let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
+    let read = stored.read(&message.payload);
+    Some((id, read.map_or_else(|_| Entries::unreadable(entry.sequence), |last| Entries::of(&last))))
+}

@@ -1,0 +1,264 @@
+//! `gateway dead-letters`: events that could not be worked off are listed, shown, and given to a worker once more. What
+//! a worker makes of one is decided there; a letter is removed only when it says that the event is done.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use contract::inventory::v1::RedeliverEventRequest;
+use link::{Letter, Letters, Link};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::bridge::{Bridge, Lanes};
+use crate::call::Call;
+
+/// What a worker may take for an event, repeats included.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// `gateway dead-letters`.
+#[derive(Debug, Clone, Args)]
+pub struct DeadLetters {
+    /// What to do with them
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Action {
+    /// List them, the oldest first
+    List {
+        /// An object per line
+        #[arg(long)]
+        json: bool,
+        /// Where NATS is.
+        #[command(flatten)]
+        nats: link::Options,
+    },
+    /// Show all of one
+    Show {
+        /// Its id in the list
+        id: u64,
+        /// As an object
+        #[arg(long)]
+        json: bool,
+        /// Where NATS is.
+        #[command(flatten)]
+        nats: link::Options,
+    },
+    /// Have a worker work events off again; those that are done are removed
+    Replay {
+        /// Ids in the list
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<u64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// Say what would come of it, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Where NATS is.
+        #[command(flatten)]
+        nats: link::Options,
+    },
+}
+
+/// A letter that was given to a worker.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Its id.
+    pub id: u64,
+    /// The ids that are gone with it, or would be; or why none is.
+    pub end: Result<Vec<u64>, String>,
+}
+
+/// Lists, shows or replays.
+pub async fn run(config: DeadLetters) -> anyhow::Result<()> {
+    let connect = async |nats: &link::Options| Link::connect(nats, "gateway dead-letters").await;
+    match config.action {
+        Action::List { json, nats } => list(&connect(&nats).await?, json).await,
+        Action::Show { id, json, nats } => show(&connect(&nats).await?, id, json).await,
+        Action::Replay { ids, all, dry_run, nats } => {
+            let link = connect(&nats).await?;
+            let ids = if all { every(&link).await? } else { ids };
+            say(&replay(&link, &ids, dry_run).await?, dry_run)
+        }
+    }
+}
+
+/// The ids of all letters, the oldest first.
+pub async fn every(link: &Link) -> anyhow::Result<Vec<u64>> {
+    let letters = Letters::new(link);
+    let (mut ids, mut from) = (Vec::new(), 1);
+    while let Some(letter) = letters.next(from).await? {
+        ids.push(letter.id);
+        from = letter.id + 1;
+    }
+    Ok(ids)
+}
+
+/// Gives the events of these letters to a worker, one after the other. All letters of an event go with it. With
+/// `dry_run`, nothing is changed.
+pub async fn replay(link: &Link, ids: &[u64], dry_run: bool) -> anyhow::Result<Vec<Replayed>> {
+    let desk = Desk::open(link).await?;
+    let (mut replayed, mut gone) = (Vec::with_capacity(ids.len()), HashSet::<u64>::new());
+    for id in ids.iter().copied() {
+        if gone.contains(&id) {
+            continue;
+        }
+        let end = desk.replay(id, dry_run).await?;
+        gone.extend(end.iter().flatten());
+        replayed.push(Replayed { id, end });
+    }
+    Ok(replayed)
+}
+
+struct Desk {
+    letters: Letters,
+    bridge: Bridge,
+    /// The letters of each event.
+    by_event: HashMap<u64, Vec<u64>>,
+}
+
+impl Desk {
+    async fn open(link: &Link) -> anyhow::Result<Desk> {
+        let letters = Letters::new(link);
+        let by_event = letters.by_event().await?;
+        let bridge = Bridge::new(link.clone(), Lanes::default().into());
+        Ok(Desk { letters, bridge, by_event })
+    }
+
+    /// The letters that are gone, or why none is. An error only where nothing can be known.
+    async fn replay(&self, id: u64, dry_run: bool) -> anyhow::Result<Result<Vec<u64>, String>> {
+        let Some(letter) = self.letters.get(id).await? else {
+            return Ok(Err("there is no such dead letter".to_owned()));
+        };
+        let Some(sequence) = letter.sequence else {
+            return Ok(Err("it does not say which event it is of".to_owned()));
+        };
+        if !self.letters.recorded(&letter).await? {
+            let why = "its event is not on record, as the record was restored from before it";
+            return Ok(Err(format!("{why}; nats stream rmm DEAD_LETTERS {id} removes it")));
+        }
+        let request = RedeliverEventRequest {
+            sequence: i64::try_from(sequence).unwrap_or(i64::MAX),
+            validate_only: dry_run,
+        };
+        let call = Call::until(Instant::now() + LIMIT);
+        if let Err(failure) = self.bridge.ask(&request, &call).await {
+            return Ok(Err(format!("{}: {}", failure.reason, failure.message)));
+        }
+        let all = self.by_event.get(&sequence).cloned().unwrap_or_else(|| vec![id]);
+        if !dry_run {
+            for id in &all {
+                // One that somebody else removed meanwhile is gone as well.
+                self.letters.remove(*id).await?;
+            }
+        }
+        Ok(Ok(all))
+    }
+}
+
+fn say(replayed: &[Replayed], dry_run: bool) -> anyhow::Result<()> {
+    let mut left = 0;
+    for Replayed { id, end } in replayed {
+        match end {
+            Ok(gone) => {
+                let more = gone.iter().filter(|gone| *gone != id).map(|id| format!(", {id}"));
+                let done = if dry_run { "would be worked off and removed" } else { "worked off and removed" };
+                println!("{id}{}: {done}", more.collect::<String>());
+            }
+            Err(why) => {
+                left += 1;
+                println!("{id}: {}{}", if dry_run { "would stay: " } else { "stays: " }, plain(why));
+            }
+        }
+    }
+    match left {
+        0 => Ok(()),
+        left => bail!("{left} of {} could not be replayed", replayed.len()),
+    }
+}
+
+async fn list(link: &Link, as_json: bool) -> anyhow::Result<()> {
+    let (letters, mut from) = (Letters::new(link), 1);
+    if !as_json {
+        println!("{:>6}  {:<24}  {:>10}  {:<70}  ERROR", "ID", "WHEN", "EVENT", "SUBJECT");
+    }
+    while let Some(letter) = letters.next(from).await? {
+        from = letter.id + 1;
+        if as_json {
+            println!("{}", object(&letter));
+            continue;
+        }
+        let event = letter.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
+        let (subject, error) = (plain(&letter.subject), plain(&letter.error));
+        println!("{:>6}  {:<24}  {event:>10}  {subject:<70}  {error}", letter.id, when(letter.at));
+    }
+    Ok(())
+}
+
+async fn show(link: &Link, id: u64, as_json: bool) -> anyhow::Result<()> {
+    let letter =
+        Letters::new(link).get(id).await?.with_context(|| format!("there is no dead letter {id}"))?;
+    if as_json {
+        let mut object = object(&letter);
+        match serde_json::from_slice::<Value>(&letter.payload) {
+            Ok(payload) => object["payload"] = payload,
+            Err(_) => object["payloadBase64"] = STANDARD.encode(&letter.payload).into(),
+        }
+        println!("{object}");
+        return Ok(());
+    }
+    println!("id:      {id}\nwhen:    {}", when(letter.at));
+    println!("event:   {}", letter.sequence.map_or_else(|| "unknown".to_owned(), |event| event.to_string()));
+    println!("subject: {}\nerror:   {}", plain(&letter.subject), plain(&letter.error));
+    let payload = serde_json::from_slice::<Value>(&letter.payload);
+    let pretty = payload.and_then(|payload| serde_json::to_string_pretty(&payload));
+    println!("{}", pretty.unwrap_or_else(|_| plain(&String::from_utf8_lossy(&letter.payload))));
+    Ok(())
+}
+
+fn object(letter: &Letter) -> Value {
+    json!({
+        "id": letter.id,
+        "when": when(letter.at),
+        "event": letter.sequence,
+        "subject": letter.subject,
+        "error": letter.error,
+    })
+}
+
+/// A moment as proto3 JSON writes it, in milliseconds.
+fn when(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+    let nanos = i32::try_from(since.subsec_millis()).unwrap_or(0) * 1_000_000;
+    let written = serde_json::to_value(pbjson_types::Timestamp { seconds, nanos }).ok();
+    written.as_ref().and_then(Value::as_str).unwrap_or_default().replace("+00:00", "Z")
+}
+
+/// Text that does nothing to a terminal: somebody else wrote it.
+fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_wrote_does_nothing_to_a_terminal() {
+        assert_eq!(plain("no \u{1b}[2Jorder\n é"), "no \\u{1b}[2Jorder\\n é");
+    }
+
+    #[test]
+    fn a_moment_is_written_as_others_read_it() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_795_530_103_255);
+        assert_eq!(when(at), "2026-11-24T14:21:43.255Z");
+    }
+}

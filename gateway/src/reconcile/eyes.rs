@@ -1,0 +1,262 @@
+//! Looking: the record of orders from one side, the ledger's reservations from the other, and what of a difference is
+//! still one on a closer look. It only reads; must never know what is done about what it finds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use contract::inventory::v1::{ListReservationsRequest, ListReservationsResponse, Reservation};
+use contract::{Failure, Reason};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use link::streams::ORDERS;
+use link::{Link, Store};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::judge::{Held, Kind, judge};
+use crate::bridge::{Bridge, Lanes};
+use crate::call::Call;
+use crate::feed::register::{self, Entries, fingerprint};
+use crate::order::clerk::Clerk;
+use crate::order::event::Last;
+
+/// Reservations of a page.
+const PAGE: i32 = 1_000;
+/// Orders that are looked at together.
+const TOGETHER: usize = 200;
+/// Reads of the record at the same time.
+const READS: usize = 16;
+/// Between two looks at what is on its way.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What an answer may take, repeats included.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Sees both sides.
+pub(super) struct Eyes {
+    pub(super) link: Link,
+    pub(super) bridge: Bridge,
+    pub(super) clerk: Clerk,
+    pub(super) record: Store,
+}
+
+/// What the first look over everything says.
+#[derive(Default)]
+pub(super) struct Overview {
+    pub(super) orders: usize,
+    pub(super) reservations: usize,
+    /// Orders that seem to differ, with the event that shipped each, where it is known. Some have moved on meanwhile.
+    pub(super) suspects: Vec<(Uuid, Option<u64>)>,
+    /// The newest entry of the record that the ledger knows.
+    pub(super) newest: u64,
+    /// The record's last entry, read after that.
+    pub(super) end: u64,
+}
+
+/// A difference that is none of a moment.
+pub(super) struct Found {
+    pub(super) id: Uuid,
+    pub(super) kind: Kind,
+    /// What the record says; nothing where it has no entry of the order.
+    pub(super) order: Option<Entries>,
+    /// What the ledger says.
+    pub(super) held: Option<Held>,
+    /// Whether the workers have not acknowledged the order's last event yet.
+    pub(super) waiting: bool,
+}
+
+/// An order on a closer look.
+enum Sight {
+    Agrees,
+    Differs(Found),
+    /// It differs, and its last event may be on its way through a worker.
+    Waits(Found),
+    /// It changed between two reads.
+    Moves(Uuid, Option<u64>),
+}
+
+/// Reservations of one moment.
+#[derive(Default)]
+struct Rows {
+    held: HashMap<Uuid, Held>,
+    acknowledged: u64,
+    forgotten: u64,
+}
+
+pub(super) fn call() -> Call {
+    Call::until(Instant::now() + LIMIT)
+}
+
+impl Eyes {
+    pub(super) fn new(link: &Link) -> Eyes {
+        let record = Store::new(link.clone(), ORDERS);
+        let bridge = Bridge::new(link.clone(), Arc::new(Lanes::default()));
+        Eyes { link: link.clone(), bridge, clerk: Clerk::new(record.clone()), record }
+    }
+
+    /// Looks at everything once.
+    pub(super) async fn overview(&self) -> anyhow::Result<Overview> {
+        let mut orders = register::take(&self.link).await?;
+        let mut overview = Overview { orders: orders.len(), ..Overview::default() };
+        let (mut token, mut forgotten, now) = (String::new(), 0, unix_ms());
+        loop {
+            let request =
+                ListReservationsRequest { page_size: PAGE, page_token: token, ..Default::default() };
+            let page = self.ask(&request).await?;
+            forgotten = forgotten.max(number(page.forgotten));
+            for reservation in &page.reservations {
+                let (id, held) = read(reservation)?;
+                let order = orders.remove(&id);
+                overview.reservations += 1;
+                overview.newest = overview.newest.max(held.newest());
+                if judge(order.as_ref(), Some(&held), forgotten, now).is_some() {
+                    overview.suspects.push((id, order.and_then(|order| order.shipped)));
+                }
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        let without = orders.iter().filter(|(_, order)| judge(Some(order), None, forgotten, now).is_some());
+        overview.suspects.extend(without.map(|(id, order)| (*id, order.shipped)));
+        overview.newest = overview.newest.max(forgotten);
+        overview.end = self.end().await?;
+        Ok(overview)
+    }
+
+    /// The record's last entry.
+    pub(super) async fn end(&self) -> anyhow::Result<u64> {
+        Ok(self.record.range(Instant::now() + LIMIT).await?.last)
+    }
+
+    /// Looks at suspects until each agrees, differs for good, or has had its time. Returns those that differ, and how
+    /// many never stood still.
+    pub(super) async fn sift(
+        &self,
+        suspects: Vec<(Uuid, Option<u64>)>,
+        patience: Duration,
+    ) -> anyhow::Result<(Vec<Found>, usize)> {
+        let until = Instant::now() + patience;
+        let (mut open, mut found) = (suspects, Vec::new());
+        loop {
+            let last = Instant::now() >= until;
+            let mut still = Vec::new();
+            let mut moving = 0;
+            for together in open.chunks(TOGETHER) {
+                for sight in self.look(together).await? {
+                    match sight {
+                        Sight::Agrees => {}
+                        Sight::Differs(differs) => found.push(differs),
+                        Sight::Waits(waits) if last => found.push(waits),
+                        Sight::Waits(waits) => still.push((waits.id, waits.order.and_then(|o| o.shipped))),
+                        Sight::Moves(..) if last => moving += 1,
+                        Sight::Moves(id, shipped) => still.push((id, shipped)),
+                    }
+                }
+            }
+            if last || still.is_empty() {
+                let last = |found: &Found| found.order.map_or(0, |order| order.last);
+                found.sort_by_key(|found| (found.kind.name(), last(found), found.id));
+                return Ok((found, moving));
+            }
+            open = still;
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks at some orders: at the record, at the ledger, and at the record again. What is the same both times was so
+    /// when the ledger was read.
+    async fn look(&self, orders: &[(Uuid, Option<u64>)]) -> anyhow::Result<Vec<Sight>> {
+        let before = self.entries(orders).await?;
+        let rows = self.rows(orders).await?;
+        let after = self.entries(orders).await?;
+        let (now, mut sights) = (unix_ms(), Vec::with_capacity(orders.len()));
+        for ((id, shipped), (before, order)) in orders.iter().zip(before.into_iter().zip(after)) {
+            if before != order {
+                sights.push(Sight::Moves(*id, *shipped));
+                continue;
+            }
+            let held = rows.held.get(id).copied();
+            let Some(kind) = judge(order.as_ref(), held.as_ref(), rows.forgotten, now) else {
+                sights.push(Sight::Agrees);
+                continue;
+            };
+            let waiting = order.is_some_and(|order| order.last > rows.acknowledged);
+            let found = Found { id: *id, kind, order, held, waiting };
+            sights.push(if waiting { Sight::Waits(found) } else { Sight::Differs(found) });
+        }
+        Ok(sights)
+    }
+
+    async fn entries(&self, orders: &[(Uuid, Option<u64>)]) -> Result<Vec<Option<Entries>>, Failure> {
+        let read = |(id, shipped): (Uuid, Option<u64>)| async move {
+            let entries = match self.clerk.read(id, &call()).await {
+                Ok(last) => last.as_ref().map(Entries::of),
+                // An event that is none: which one does not matter, as nobody can mend it here.
+                Err(failure) if failure.is(Reason::ContractViolation) => Some(Entries::unreadable(0)),
+                Err(failure) => return Err(failure),
+            };
+            Ok(entries.map(|entries| Entries { shipped: entries.shipped.or(shipped), ..entries }))
+        };
+        stream::iter(orders.iter().copied()).map(read).buffered(READS).try_collect().await
+    }
+
+    async fn rows(&self, orders: &[(Uuid, Option<u64>)]) -> anyhow::Result<Rows> {
+        let ids: Vec<String> = orders.iter().map(|(id, _)| id.to_string()).collect();
+        let (mut rows, mut token) = (Rows { acknowledged: u64::MAX, ..Rows::default() }, String::new());
+        loop {
+            let request =
+                ListReservationsRequest { order_ids: ids.clone(), page_token: token, ..Default::default() };
+            let page = self.ask(&request).await?;
+            for reservation in &page.reservations {
+                let (id, held) = read(reservation)?;
+                rows.held.insert(id, held);
+            }
+            rows.acknowledged = rows.acknowledged.min(number(page.acknowledged));
+            rows.forgotten = rows.forgotten.max(number(page.forgotten));
+            token = page.next_page_token;
+            if token.is_empty() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn ask(&self, request: &ListReservationsRequest) -> Result<ListReservationsResponse, Failure> {
+        self.bridge.ask(request, &call()).await
+    }
+}
+
+fn read(reservation: &Reservation) -> anyhow::Result<(Uuid, Held)> {
+    let id = Uuid::try_parse(&reservation.order_id)?;
+    let items = reservation.items.iter().map(|item| (&*item.product_id, item.quantity));
+    let ms = |at: &pbjson_types::Timestamp| {
+        number(at.seconds)
+            .saturating_mul(1_000)
+            .saturating_add(u64::try_from(at.nanos / 1_000_000).unwrap_or(0))
+    };
+    let held = Held {
+        phase: reservation.phase(),
+        items: fingerprint(items),
+        fence: number(reservation.fence),
+        sequence: number(reservation.sequence),
+        expires: reservation.expires_at.as_ref().map(ms),
+    };
+    Ok((id, held))
+}
+
+fn number(sequence: i64) -> u64 {
+    u64::try_from(sequence).unwrap_or(0)
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The last entry as the record has it, for a step that has to be written again.
+pub(super) async fn order(clerk: &Clerk, id: Uuid) -> Result<Option<crate::order::record::Order>, Failure> {
+    Ok(match clerk.read(id, &call()).await? {
+        Some(Last::Order(order)) => Some(order),
+        Some(Last::Tombstone(_)) | None => None,
+    })
+}

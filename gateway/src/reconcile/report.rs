@@ -1,0 +1,169 @@
+//! What a reconciliation found and did, in lines for people or objects for programs. Must never look anything up.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::eyes::Found;
+use super::judge::{Held, Kind};
+use crate::feed::register::{Entries, Standing};
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Orders on the record, tombstones included.
+    pub orders: usize,
+    /// Reservations in the ledger.
+    pub reservations: usize,
+    /// In what they differ.
+    pub findings: Vec<Finding>,
+    /// Orders that never stood still for a look.
+    pub unsettled: usize,
+}
+
+/// A difference.
+#[derive(Debug)]
+pub struct Finding {
+    /// Of which kind.
+    pub kind: Kind,
+    /// The order; none where it is about all.
+    pub order: Option<Uuid>,
+    /// What both sides say.
+    pub said: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing: it was only looked for.
+    Found,
+    /// The two agree now.
+    Mended,
+    /// It is as it was, for this reason.
+    Left(String),
+}
+
+impl Report {
+    /// Whether record and ledger agree now.
+    pub fn clean(&self) -> bool {
+        self.unsettled == 0 && self.count(|fate| *fate != Fate::Mended) == 0
+    }
+
+    /// How many differences came to such a fate.
+    pub fn count(&self, fate: impl Fn(&Fate) -> bool) -> usize {
+        self.findings.iter().filter(|finding| fate(&finding.fate)).count()
+    }
+
+    /// The lines to show: one for each difference, and a summary.
+    pub fn lines(&self, as_json: bool) -> Vec<String> {
+        let finding = if as_json { Finding::json } else { Finding::line };
+        let summary = if as_json { self.summary_json() } else { self.summary() };
+        self.findings.iter().map(finding).chain([summary]).collect()
+    }
+
+    fn summary(&self) -> String {
+        let (found, mended) = (self.findings.len(), self.count(|fate| *fate == Fate::Mended));
+        let mut text = format!("{} orders, {} reservations: ", self.orders, self.reservations);
+        text += &match (found, mended) {
+            (0, _) => "they agree".to_owned(),
+            (found, 0) => format!("{found} differ"),
+            (found, mended) => format!("{found} differed, {mended} are mended, {} are left", found - mended),
+        };
+        if self.unsettled > 0 {
+            text += &format!("; {} never stood still, run it again", self.unsettled);
+        }
+        text
+    }
+
+    fn summary_json(&self) -> String {
+        json!({
+            "orders": self.orders,
+            "reservations": self.reservations,
+            "findings": self.findings.len(),
+            "mended": self.count(|fate| *fate == Fate::Mended),
+            "unsettled": self.unsettled,
+        })
+        .to_string()
+    }
+}
+
+impl Finding {
+    /// Of a difference in one order.
+    pub(super) fn of(found: &Found, fate: Fate) -> Finding {
+        let said = format!("{}; {}", record(found.order.as_ref()), ledger(found.held.as_ref()));
+        let waits = if found.waiting { "; the workers have not worked its last event off" } else { "" };
+        Finding { kind: found.kind, order: Some(found.id), said: said + waits, fate }
+    }
+
+    fn line(&self) -> String {
+        let order = self.order.map(|order| format!("{order}: ")).unwrap_or_default();
+        let fate = match &self.fate {
+            Fate::Found => String::new(),
+            Fate::Mended => ": mended".to_owned(),
+            Fate::Left(why) => format!(": left, {why}"),
+        };
+        format!("{}: {order}{}{fate}", self.kind.name(), self.said)
+    }
+
+    fn json(&self) -> String {
+        let (fate, why) = match &self.fate {
+            Fate::Found => ("found", None),
+            Fate::Mended => ("mended", None),
+            Fate::Left(why) => ("left", Some(why)),
+        };
+        let order = self.order.map(|order| order.to_string());
+        let mut line = json!({ "kind": self.kind.name(), "said": self.said, "fate": fate });
+        line["orderId"] = order.into();
+        line["why"] = why.map(String::as_str).into();
+        line.to_string()
+    }
+}
+
+fn record(order: Option<&Entries>) -> String {
+    match order.map(|order| (order.standing, order.last)) {
+        None => "the record has nothing".to_owned(),
+        Some((Standing::Order(status), last)) => format!("the record says {} at {last}", status.word()),
+        Some((Standing::Tombstone, last)) => format!("the record has no order and the tombstone {last}"),
+        Some((Standing::Unreadable, _)) => "the record has an event that is no order".to_owned(),
+    }
+}
+
+fn ledger(held: Option<&Held>) -> String {
+    let Some(held) = held else { return "the ledger has nothing".to_owned() };
+    let phase = held.phase.as_str_name().trim_start_matches("RESERVATION_PHASE_");
+    match held.sequence {
+        0 => format!("the ledger says {phase} behind {}", held.fence),
+        sequence => format!("the ledger says {phase} by {sequence}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_each_difference_on_a_line_and_sums_up() {
+        let finding = |fate| Finding {
+            kind: Kind::OrderWithoutStock,
+            order: Some(Uuid::nil()),
+            said: "the record says PENDING at 4; the ledger has nothing".to_owned(),
+            fate,
+        };
+        let short = || Fate::Left("lamp: wanted 2, available 1".to_owned());
+        let findings = vec![finding(Fate::Mended), finding(short())];
+        let mut report = Report { orders: 7, reservations: 5, findings, unsettled: 0 };
+        assert!(!report.clean());
+        let lines = report.lines(false);
+        assert!(lines[0].ends_with("the ledger has nothing: mended"), "{lines:?}");
+        assert!(lines[1].contains("left, lamp: wanted 2"), "{lines:?}");
+        assert_eq!(lines[2], "7 orders, 5 reservations: 2 differed, 1 are mended, 1 are left");
+        for line in report.lines(true) {
+            serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        }
+        report.findings.pop();
+        assert!(report.clean());
+        report.unsettled = 1;
+        assert!(!report.clean());
+    }
+}

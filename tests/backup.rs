@@ -1,0 +1,213 @@
+//! All state as files, and back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
+use futures_util::future::join_all;
+use gateway::backup::{load, save};
+use gateway::reconcile::reconcile;
+use link::{Link, streams};
+use tempfile::TempDir;
+
+use crate::shop::{PATIENCE, Shop, until, wish};
+
+/// An operator's connection to a shop's nats-server.
+pub async fn operator(shop: &Shop) -> Link {
+    Link::connect(&shop.worker.nats.link, "an operator").await.unwrap()
+}
+
+/// A backup of a shop as it is.
+pub async fn backup(shop: &Shop) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    save(&operator(shop).await, folder.path(), true).await.unwrap();
+    folder
+}
+
+/// A shop on an empty nats-server that has what is in the folder; nobody works there.
+pub async fn restored(folder: &Path) -> Shop {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    load(&operator(&shop).await, folder, None).await.unwrap();
+    shop
+}
+
+/// Lets a worker and a gateway in.
+pub async fn staffed(mut shop: Shop) -> Shop {
+    shop.hire().await;
+    shop.open_gateway().await;
+    shop
+}
+
+/// All orders, the newest first.
+pub async fn orders(shop: &Shop) -> Vec<Order> {
+    let (mut orders, mut request) =
+        (Vec::new(), ListOrdersRequest { page_size: 1_000, ..Default::default() });
+    loop {
+        let page = shop.list(request.clone()).await.unwrap();
+        orders.extend(page.orders);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return orders;
+        }
+    }
+}
+
+/// Places an order and moves it along.
+pub async fn brought_to(shop: &Shop, id: &str, units: u32, steps: &[OrderStatus]) -> Order {
+    let mut order = shop.place(&wish("lamp", units).id(id)).await.unwrap();
+    for status in steps {
+        order = shop.update(&order, *status, &order.etag).await.unwrap();
+    }
+    order
+}
+
+/// Units of orders that hold their stock.
+fn promised(orders: &[Order]) -> u32 {
+    let living = [OrderStatus::Pending, OrderStatus::Confirmed];
+    let items = orders.iter().filter(|order| living.contains(&order.status())).flat_map(|order| &order.items);
+    items.map(|item| item.quantity).sum()
+}
+
+/// Waits until the workers have worked every event off.
+pub async fn worked_off(shop: &Shop) {
+    let js = async_nats::jetstream::new(shop.nats().await);
+    until("all events are worked off", async || {
+        let orders = js.get_stream(streams::ORDERS).await.unwrap();
+        let info = orders.consumer_info("inventory-worker").await.unwrap();
+        info.num_pending == 0 && info.num_ack_pending == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restored_system_has_equal_orders_and_stock_and_goes_on() {
+    use OrderStatus::{Cancelled, Confirmed, Shipped};
+    let shop = Shop::open().stock("lamp", 100).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
+    for (id, steps) in
+        [("a", &[][..]), ("b", &[Confirmed, Shipped]), ("c", &[Cancelled]), ("d", &[Confirmed])]
+    {
+        brought_to(&shop, id, 2, steps).await;
+    }
+    worked_off(&shop).await;
+    let (before, stock) = (orders(&shop).await, shop.stock("lamp").await);
+    let folder = backup(&shop).await;
+    drop(shop);
+
+    let shop = staffed(restored(folder.path()).await).await;
+    assert_eq!((orders(&shop).await, shop.stock("lamp").await), (before.clone(), stock));
+    let report = reconcile(&operator(&shop).await, false, PATIENCE).await.unwrap();
+    assert!(report.clean(), "{report:?}");
+    assert_eq!((report.orders, report.reservations), (4, 4));
+    // What was known is known: an etag, and a request that comes again.
+    shop.update(&before[0], Shipped, &before[0].etag).await.unwrap();
+    let again = shop.place(&wish("lamp", 2).id("a")).await.unwrap();
+    assert_eq!(again, before[3]);
+    shop.order("lamp", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_under_load_is_whole_and_reconciled_record_and_stock_agree() {
+    let small = |worker: &mut inventory_worker::config::Serve| {
+        (worker.nats.snapshot_every, worker.reservation_ttl) = (50, 5);
+    };
+    let shop = Arc::new(Shop::open().stock("lamp", 1_000_000).each_worker(small).ready().await);
+    let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let customers = (0..8).map(|customer| {
+        let (shop, stop, placed) = (shop.clone(), stop.clone(), placed.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let number = placed.fetch_add(1, Ordering::Relaxed);
+                let steps: &[OrderStatus] = match (customer + number) % 4 {
+                    0 => &[],
+                    1 => &[OrderStatus::Confirmed, OrderStatus::Shipped],
+                    2 => &[OrderStatus::Cancelled],
+                    _ => &[OrderStatus::Confirmed],
+                };
+                brought_to(&shop, &format!("{customer}-{number}"), 1 + number as u32 % 3, steps).await;
+            }
+        })
+    });
+    let customers: Vec<_> = customers.collect();
+    until("there is load", async || placed.load(Ordering::Relaxed) > 300).await;
+    let folder = backup(&shop).await;
+    stop.store(true, Ordering::Relaxed);
+    join_all(customers).await.into_iter().for_each(|customer| customer.unwrap());
+    drop(shop);
+
+    let shop = staffed(restored(folder.path()).await).await;
+    let link = operator(&shop).await;
+    let report = reconcile(&link, true, PATIENCE).await.unwrap();
+    assert!(report.clean(), "{:#?}", report.lines(false));
+    let report = reconcile(&link, false, PATIENCE).await.unwrap();
+    assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
+    let orders = orders(&shop).await;
+    assert!(orders.len() > 200, "{}", orders.len());
+    let ended = async || shop.stock("lamp").await.1 == promised(&orders);
+    until("what was merely held, for orders that were about to be recorded, has ended", ended).await;
+    let report = reconcile(&link, false, PATIENCE).await.unwrap();
+    assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
+    shop.order("lamp", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_exists_is_overwritten() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    shop.order("lamp", 2).await.unwrap();
+    let folder = backup(&shop).await;
+    let error = load(&operator(&shop).await, folder.path(), None).await.unwrap_err().to_string();
+    assert!(error.contains("ORDERS, OBJ_inventory-snapshots, INVENTORY, DEAD_LETTERS exist"), "{error}");
+    assert!(error.contains("nats stream rm ORDERS"), "{error}");
+    assert_eq!((shop.stock("lamp").await, orders(&shop).await.len()), ((9, 2), 1));
+    let error = save(&operator(&shop).await, folder.path(), false).await.unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
+}
+
+async fn orders_there(link: &Link) -> Option<()> {
+    link::backup::exists(link, streams::ORDERS).await.unwrap().then_some(())
+}
+
+#[tokio::test]
+async fn a_backup_that_is_damaged_or_incomplete_is_refused_and_what_is_to_be_removed_is_named() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    shop.order("lamp", 2).await.unwrap();
+    let folder = backup(&shop).await;
+    let empty = Shop::open().workers(0).gateways(0).ready().await;
+    let link = operator(&empty).await;
+    let refused = async || format!("{:#}", load(&link, folder.path(), None).await.unwrap_err());
+
+    let ledger = std::fs::read_dir(folder.path().join("INVENTORY")).unwrap().map(|file| file.unwrap().path());
+    let archive = ledger.into_iter().find(|file| file.to_string_lossy().ends_with(".s2")).unwrap();
+    let whole = std::fs::read(&archive).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&archive, damaged).unwrap();
+    let damaged = refused().await;
+    assert!(damaged.contains("is damaged") && orders_there(&link).await.is_none(), "{damaged}");
+    // Without the digests, the server finds it.
+    std::fs::remove_file(folder.path().join("SHA256SUMS")).unwrap();
+    std::fs::write(&archive, &whole[..middle]).unwrap();
+    let half = refused().await;
+    assert!(half.contains("cannot restore INVENTORY"), "{half}");
+    assert!(half.contains("nats stream rm ORDERS; nats stream rm OBJ_inventory-snapshots"), "{half}");
+    std::fs::remove_file(&archive).unwrap();
+    assert!(refused().await.contains("INVENTORY is not in the backup"), "{}", refused().await);
+}
+
+#[tokio::test]
+async fn the_files_are_those_of_the_nats_command() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let folder = backup(&shop).await;
+    let sums = std::fs::read_to_string(folder.path().join("SHA256SUMS")).unwrap();
+    for stream in streams::ALL {
+        let text = std::fs::read(folder.path().join(stream).join("backup.json")).unwrap();
+        let meta: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(meta["config"]["name"], stream);
+        assert!(meta["state"]["last_seq"].is_u64(), "{meta}");
+        assert_eq!(sums.lines().filter(|line| line.contains(&format!("  {stream}/stream."))).count(), 1);
+    }
+    let mut check = std::process::Command::new("sha256sum");
+    check.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(folder.path());
+    assert!(check.status().unwrap().success());
+}

@@ -1,0 +1,134 @@
+//! Dead letters, listed, and given to a worker again.
+
+use contract::orders::v1::{Order, OrderStatus};
+use gateway::letters::{every, replay};
+use inventory_worker::config::Serve;
+use link::{Letter, Letters, Link};
+use uuid::Uuid;
+
+use crate::events::forge;
+use crate::shop::{Shop, until, wish};
+
+async fn link(shop: &Shop) -> Link {
+    Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap()
+}
+
+async fn letters(link: &Link) -> Vec<Letter> {
+    let letters = Letters::new(link);
+    let mut found = Vec::new();
+    for id in every(link).await.unwrap() {
+        found.extend(letters.get(id).await.unwrap());
+    }
+    found
+}
+
+/// An order as a gateway records it, but without a reservation.
+fn pending(id: Uuid) -> Vec<u8> {
+    let order = Order {
+        order_id: id.to_string(),
+        customer_id: "ann".to_owned(),
+        items: wish("lamp", 2).request.items,
+        status: OrderStatus::Pending.into(),
+        create_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
+        update_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
+        ..Order::default()
+    };
+    serde_json::to_vec(&order).unwrap()
+}
+
+fn quick(worker: &mut Serve) {
+    worker.max_deliver = 1;
+}
+
+/// A shop with an order that nothing is held for, and its dead letter.
+async fn with_a_letter() -> (Shop, Link, Uuid) {
+    let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
+    let (link, id) = (link(&shop).await, Uuid::new_v4());
+    forge(&shop, id, &pending(id)).await;
+    until("it is a dead letter", async || letters(&link).await.len() == 1).await;
+    (shop, link, id)
+}
+
+/// Holds the order's stock as its gateway should have.
+async fn reserve(shop: &Shop, id: Uuid) {
+    let request = format!(r#"{{"orderId":"{id}","items":[{{"productId":"lamp","quantity":2}}]}}"#);
+    shop.nats().await.request("reserve_inventory", request.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_letter_says_what_happened_to_which_event() {
+    let (_shop, link, id) = with_a_letter().await;
+    let letter = letters(&link).await.remove(0);
+    assert_eq!((letter.id, letter.sequence), (1, Some(1)));
+    assert_eq!(letter.subject, format!("orders.event.order_created.{id}"));
+    assert_eq!((&*letter.payload, letter.error.contains("no evidence")), (&*pending(id), true));
+}
+
+#[tokio::test]
+async fn a_replayed_letter_is_worked_off_and_gone_once_its_cause_is() {
+    let (shop, link, id) = with_a_letter().await;
+    let refused = replay(&link, &[1], false).await.unwrap().remove(0).end.unwrap_err();
+    assert!(refused.contains("UNSETTLED") && refused.contains("no evidence"), "{refused}");
+    assert_eq!(letters(&link).await.len(), 1);
+    reserve(&shop, id).await;
+    assert_eq!(replay(&link, &[1], false).await.unwrap().remove(0).end, Ok(vec![1]));
+    assert_eq!(letters(&link).await, []);
+    // It is bound: nobody can have its stock released any more.
+    let release = format!(r#"{{"orderId":"{id}"}}"#);
+    let reply = shop.nats().await.request("release_inventory", release.into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply.payload).contains("ORDER_EXISTS"));
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_come_of_it_and_changes_nothing() {
+    let (shop, link, id) = with_a_letter().await;
+    replay(&link, &[1], true).await.unwrap().remove(0).end.unwrap_err();
+    reserve(&shop, id).await;
+    let sequence = shop.workers[0].sequence().await;
+    assert_eq!(replay(&link, &[1], true).await.unwrap().remove(0).end, Ok(vec![1]));
+    assert_eq!((letters(&link).await.len(), shop.workers[0].sequence().await), (1, sequence));
+}
+
+#[tokio::test]
+async fn poison_stays_with_its_error_and_the_other_letters_go() {
+    let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
+    let (link, good) = (link(&shop).await, Uuid::new_v4());
+    forge(&shop, Uuid::new_v4(), b"{nonsense").await;
+    forge(&shop, good, &pending(good)).await;
+    until("both are dead letters", async || letters(&link).await.len() == 2).await;
+    reserve(&shop, good).await;
+    let ids = every(&link).await.unwrap();
+    let replayed = replay(&link, &ids, false).await.unwrap();
+    let (left, done): (Vec<_>, Vec<_>) = replayed.iter().partition(|replayed| replayed.end.is_err());
+    assert_eq!((left.len(), done.len()), (1, 1), "{replayed:?}");
+    assert!(left[0].end.as_ref().unwrap_err().contains("not an order"), "{left:?}");
+    let stays = letters(&link).await;
+    assert_eq!(stays.iter().map(|letter| letter.id).collect::<Vec<_>>(), [left[0].id]);
+}
+
+#[tokio::test]
+async fn all_letters_of_an_event_go_together() {
+    let (shop, link, id) = with_a_letter().await;
+    let js = async_nats::jetstream::new(link.client().clone());
+    let stream = js.get_stream(link::streams::DEAD_LETTERS).await.unwrap();
+    let first = stream.get_raw_message(1).await.unwrap();
+    let twin = js.publish_with_headers(first.subject, first.headers, first.payload).await.unwrap();
+    assert_eq!(twin.await.unwrap().sequence, 2);
+    reserve(&shop, id).await;
+    let replayed = replay(&link, &[2, 1], false).await.unwrap();
+    assert_eq!((replayed.len(), &replayed[0].end), (1, &Ok(vec![1, 2])));
+    assert_eq!(letters(&link).await, []);
+}
+
+#[tokio::test]
+async fn a_letter_that_nobody_has_and_one_whose_event_is_another_now_are_named() {
+    let (shop, link, _) = with_a_letter().await;
+    let js = async_nats::jetstream::new(link.client().clone());
+    let stream = js.get_stream(link::streams::DEAD_LETTERS).await.unwrap();
+    let letter = stream.get_raw_message(1).await.unwrap();
+    js.publish_with_headers(letter.subject, letter.headers, "{}".into()).await.unwrap().await.unwrap();
+    let replayed = replay(&link, &[2, 7], false).await.unwrap();
+    assert!(replayed[0].end.as_ref().unwrap_err().contains("not on record"), "{replayed:?}");
+    assert!(replayed[1].end.as_ref().unwrap_err().contains("no such dead letter"), "{replayed:?}");
+    assert_eq!((letters(&link).await.len(), shop.stock("lamp").await), (2, (5, 0)));
+}

@@ -1,0 +1,107 @@
+//! What the build before wrote is read by this one.
+
+use std::collections::BTreeMap;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, stream::Config};
+use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
+use link::streams;
+use serde::Deserialize;
+
+use crate::shop::{Shop, assert_refused, until, wish};
+
+#[derive(Deserialize)]
+struct Line {
+    sequence: u64,
+    subject: String,
+    headers: BTreeMap<String, Vec<String>>,
+    payload: String,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    orders: Vec<Order>,
+    stock: BTreeMap<String, (u32, u32)>,
+}
+
+fn file(name: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/first/");
+    std::fs::read_to_string(format!("{folder}{name}")).unwrap()
+}
+
+/// A nats-server that has what the first build left, and nothing that runs on it.
+async fn left_by_the_first_build() -> Shop {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let link = link::Link::connect(&shop.worker.nats.link, "a fixture").await.unwrap();
+    link::Streams::open(&link, 1, true).await.unwrap();
+    let js = jetstream::new(link.client().clone());
+    for name in streams::ALL {
+        let lines: Vec<Line> =
+            file(&format!("{name}.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let config = js.get_stream(name).await.unwrap().cached_info().config.clone();
+        let first_sequence = lines.first().map(|line| line.sequence);
+        js.delete_stream(name).await.unwrap();
+        js.create_stream(Config { first_sequence, ..config }).await.unwrap();
+        for line in lines {
+            let mut headers = HeaderMap::new();
+            for (name, values) in &line.headers {
+                values.iter().for_each(|value| headers.append(name.as_str(), value.as_str()));
+            }
+            let ack = js.publish_with_headers(line.subject, headers, line.payload.into()).await.unwrap();
+            // Snapshots have gaps, where older ones were.
+            assert!(ack.await.unwrap().sequence == line.sequence || name == streams::SNAPSHOTS);
+        }
+    }
+    shop
+}
+
+#[tokio::test]
+async fn orders_and_stock_of_the_build_before_are_served_as_it_left_them() {
+    let mut shop = left_by_the_first_build().await;
+    shop.hire().await;
+    shop.open_gateway().await;
+    let expected: Expected = serde_json::from_str(&file("expected.json")).unwrap();
+    for order in &expected.orders {
+        assert_eq!(&shop.get(&order.order_id).await.unwrap(), order);
+    }
+    let listed = shop.list(ListOrdersRequest::default()).await.unwrap().orders;
+    assert_eq!(listed.iter().rev().cloned().collect::<Vec<_>>(), expected.orders);
+    let stock = async || {
+        let mut stock = BTreeMap::new();
+        for product in expected.stock.keys() {
+            stock.insert(product.clone(), shop.stock(product).await);
+        }
+        stock
+    };
+    assert_eq!(stock().await, expected.stock);
+    // Every event comes again, to a consumer that was made anew: nothing is done twice.
+    let js = jetstream::new(shop.nats().await);
+    until("all events are worked off again", async || {
+        let orders = js.get_stream(streams::ORDERS).await.unwrap();
+        let info = orders.consumer_info("inventory-worker").await.unwrap();
+        info.num_pending == 0 && info.num_ack_pending == 0
+    })
+    .await;
+    assert_eq!(stock().await, expected.stock);
+}
+
+#[tokio::test]
+async fn orders_of_the_build_before_go_on_under_their_etags() {
+    let mut shop = left_by_the_first_build().await;
+    shop.hire().await;
+    shop.open_gateway().await;
+    let expected: Expected = serde_json::from_str(&file("expected.json")).unwrap();
+    let with = |status| expected.orders.iter().find(|order| order.status() == status).unwrap();
+    let (pending, confirmed) = (with(OrderStatus::Pending), with(OrderStatus::Confirmed));
+    assert_refused(shop.update(confirmed, OrderStatus::Shipped, "1").await, "ETAG_MISMATCH");
+    shop.update(confirmed, OrderStatus::Shipped, &confirmed.etag).await.unwrap();
+    shop.update(pending, OrderStatus::Cancelled, &pending.etag).await.unwrap();
+    until("the sofa of the late bird is free, and a lamp and a rug have left", async || {
+        let stock = (shop.stock("sofa").await, shop.stock("lamp").await, shop.stock("rug").await);
+        stock == ((10, 1), (98, 1), (47, 1))
+    })
+    .await;
+    // Its id, from before, is known: the same request finds its order.
+    let repeated = wish("lamp", 1).and("rug", 1).id("upgrade-0").by("Zoë ✓");
+    assert_eq!(&shop.place(&repeated).await.unwrap(), &expected.orders[1]);
+}
