@@ -163,11 +163,16 @@ pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow
             Ok(state) => state,
             Err(error) => {
                 // The server keeps what it had of a stream when it broke off.
-                let remove = there(link).await.ok().flatten().map(|(_, remove)| remove).unwrap_or_default();
-                let what = format!("cannot restore {stream}; before another try `{remove}`");
-                return Err(anyhow::Error::new(error).context(what));
+                let remove = match there(link).await {
+                    Ok(Some((_, remove))) => format!("; before another try `{remove}`"),
+                    Ok(None) | Err(_) => String::new(),
+                };
+                return Err(anyhow::Error::new(error).context(format!("cannot restore {stream}{remove}")));
             }
         };
+        // Nobody can have removed one of its entries while it was copied.
+        let whole = stream != ORDERS || state.messages == backup::saved(&place)?.messages;
+        ensure!(whole, "ORDERS has {} messages now, and the backup says more", state.messages);
         say(stream, "restored", state, &format!("in {:.1?}", began.elapsed()));
     }
     // As a gateway does at its start.
