@@ -1,5 +1,5 @@
 //! Turns `proto/` into Rust, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that have
-//! code, the routes of those that have none, and the descriptor set for reflection.
+//! code, the routes of those that have none, what each asks of its caller, and the descriptor set for reflection.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -32,6 +32,7 @@ fn main() -> Result<()> {
     let pool = DescriptorPool::decode(descriptors.as_slice())?;
     let routes = Routes::read(&pool)?;
     fs::write(out.join("routes.rs"), routes.source()? + &routes.rpcs(&pool)?)?;
+    fs::write(out.join("access.rs"), access(&pool)?)?;
 
     let files = FileDescriptorSet::decode(descriptors.as_slice())?;
     messages_and_clients(files.clone())?;
@@ -199,6 +200,38 @@ impl Routes {
         )?;
         Ok(())
     }
+}
+
+/// The rules of access, in ascending order of their paths.
+fn access(pool: &DescriptorPool) -> Result<String> {
+    let option =
+        pool.get_extension_by_name("nats.gateway.v1.access").ok_or("proto/nats/gateway/v1 has no access")?;
+    let mut rules = Vec::new();
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let options = method.options();
+        if !options.has_extension(&option) {
+            continue;
+        }
+        let access = options.get_extension(&option);
+        let scope = text(access.as_message().ok_or("the option access is not a message")?, "scope")?;
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+        if !scope.split('.').all(word) {
+            return Err(format!(
+                "{}: the scope {scope:?} is not words of [a-z], joined by dots",
+                method.full_name()
+            )
+            .into());
+        }
+        rules.push((format!("/{}/{}", method.parent_service().full_name(), method.name()), scope));
+    }
+    rules.sort_unstable();
+    let mut source =
+        String::from("/// Every rule, in ascending order of its path.\npub const RULES: &[Rule] = &[\n");
+    for (path, scope) in rules {
+        writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?} }},")?;
+    }
+    source.push_str("];\n");
+    Ok(source)
 }
 
 fn check_subject(method: &MethodDescriptor, subject: &str) -> Result<()> {

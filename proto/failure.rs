@@ -58,6 +58,14 @@ reasons! {
     ReservationExpired = "RESERVATION_EXPIRED" => Aborted;
     /// Others changed the same thing all the time: repeat.
     Contention = "CONTENTION" => Aborted;
+    /// Nobody is known who calls: no credential, or one that is not good.
+    Unauthenticated = "UNAUTHENTICATED" => Unauthenticated;
+    /// Who calls is known, and may not do this.
+    PermissionDenied = "PERMISSION_DENIED" => PermissionDenied;
+    /// No keys to check tokens with could be had yet.
+    KeysUnavailable = "KEYS_UNAVAILABLE" => Unavailable;
+    /// Who calls has as much in hand, or has called as often, as one caller may.
+    QuotaExceeded = "QUOTA_EXCEEDED" => ResourceExhausted;
     /// No such order or product.
     NotFound = "NOT_FOUND" => NotFound;
     /// The request_id names another content.

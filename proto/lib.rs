@@ -4,6 +4,7 @@
 
 #![allow(clippy::doc_markdown)]
 
+pub mod access;
 pub mod failure;
 pub mod header;
 pub mod item;
