@@ -222,13 +222,14 @@ fn access(pool: &DescriptorPool) -> Result<String> {
             )
             .into());
         }
-        rules.push((format!("/{}/{}", method.parent_service().full_name(), method.name()), scope));
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        rules.push((path, scope, method.is_server_streaming() || method.is_client_streaming()));
     }
     rules.sort_unstable();
     let mut source =
         String::from("/// Every rule, in ascending order of its path.\npub const RULES: &[Rule] = &[\n");
-    for (path, scope) in rules {
-        writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?} }},")?;
+    for (path, scope, streams) in rules {
+        writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?}, streams: {streams} }},")?;
     }
     source.push_str("];\n");
     Ok(source)

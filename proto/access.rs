@@ -8,6 +8,8 @@ pub struct Rule {
     pub path: &'static str,
     /// The scope that is needed.
     pub scope: &'static str,
+    /// Whether a call may go on for long.
+    pub streams: bool,
 }
 
 /// The rule of a path, if it has one.

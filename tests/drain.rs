@@ -54,7 +54,7 @@ impl Doors {
 /// Whether to go on elsewhere. A call that had not reached the gateway when it said goodbye has no status of it: where
 /// other clients repeat it by themselves, tonic's says CANCELLED if it was not sent, or INTERNAL if it was sent after
 /// the last that the GOAWAY counts, and names the transport's error as the source.
-fn closed(status: &Status) -> bool {
+pub fn closed(status: &Status) -> bool {
     let source = std::error::Error::source(status).map(|error| format!("{error:?}")).unwrap_or_default();
     match status.code() {
         Code::Unavailable => true,

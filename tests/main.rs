@@ -3,18 +3,23 @@
 // One binary: what is visible to its parts is visible to nobody else.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod access;
 mod backup;
 mod buyers;
 mod clients;
 mod cluster;
 mod crew;
+mod customers;
 mod drain;
 mod events;
 mod expiry;
 mod failures;
 mod figures;
 mod files;
+mod hostile;
 mod input;
+mod issuer;
+mod keys;
 mod lagging;
 mod leaving;
 mod ledger;
@@ -22,13 +27,16 @@ mod letters;
 mod list;
 mod lost;
 mod overload;
+mod pki;
 mod plain;
 mod plant;
 mod proxy;
+mod raw;
 mod reconcile;
 mod rolling;
 mod rules;
 mod shop;
+mod tls;
 mod traces;
 mod upgrade;
 mod watch;

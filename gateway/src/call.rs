@@ -18,6 +18,8 @@ pub struct Call {
     pub request_id: Option<Box<str>>,
     /// Who calls; empty without authentication.
     pub principal: Box<str>,
+    /// The customer whose orders alone the caller may see; none: all.
+    pub customer: Option<Box<str>>,
     /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services behind.
     pub trace: Vec<(&'static str, Box<str>)>,
     /// What is done for the call goes under this span; it is empty where the call is not traced.
@@ -41,6 +43,7 @@ impl Call {
             limit: Limit::Budget,
             request_id: None,
             principal: Box::default(),
+            customer: None,
             trace: Vec::new(),
             span: Span::default(),
         }

@@ -1,5 +1,9 @@
 //! Flags and environment variables of the gateway. Each is read here, once; nothing else reads the environment.
 
+pub mod access;
+mod exposure;
+pub mod tls;
+
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
@@ -17,6 +21,11 @@ const MAX_IN_FLIGHT: u32 = 1_024;
 const MAX_STREAMS: u32 = 1_024;
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_WATCHES: u32 = 16_384;
+const MAX_HANDSHAKES: u32 = 512;
+/// A bearer token with many claims has a few thousand.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Seconds.
+const MAX_CONNECTION_AGE: u64 = 3_600;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// As much as gRPC clients take unless they are told otherwise.
@@ -55,9 +64,18 @@ pub struct Serve {
     /// Where traces go.
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
+    /// Where grpc.health.v1 is served besides, without TLS and for everybody; empty: only with the rest
+    #[arg(long, env = "HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
+    pub health_addr: Option<SocketAddr>,
     /// Bounds on memory.
     #[command(flatten)]
     pub limits: Limits,
+    /// Encryption.
+    #[command(flatten)]
+    pub tls: tls::Tls,
+    /// Who may call.
+    #[command(flatten)]
+    pub access: access::Access,
     /// Where NATS is.
     #[command(flatten)]
     pub nats: link::Options,
@@ -78,6 +96,15 @@ pub struct Limits {
     /// Watches at a time; one more is RESOURCE_EXHAUSTED
     #[arg(long, env = "MAX_WATCHES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_WATCHES, value_name = "N")]
     pub max_watches: u32,
+    /// TLS handshakes under way; one more ends the oldest
+    #[arg(long, env = "MAX_HANDSHAKES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_HANDSHAKES, value_name = "N")]
+    pub max_handshakes: u32,
+    /// The headers of a call, in bytes
+    #[arg(long, env = "MAX_HEADER_BYTES", value_parser = clap::value_parser!(u32).range(1_024..=1_048_576), default_value_t = MAX_HEADER_BYTES, value_name = "BYTES")]
+    pub max_header_bytes: u32,
+    /// How long a connection lasts, a tenth more or less, in seconds; calls on it are finished; 0: as long as it likes
+    #[arg(long, env = "MAX_CONNECTION_AGE", default_value_t = MAX_CONNECTION_AGE, value_name = "SECONDS")]
+    pub max_connection_age: u64,
     /// The largest request, in bytes
     #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
@@ -112,6 +139,9 @@ pub struct Check {
     /// Where gRPC is served
     #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub addr: SocketAddr,
+    /// Where health is served without TLS; goes before `--addr`
+    #[arg(long, env = "HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
+    pub health_addr: Option<SocketAddr>,
     /// The service to check; empty: the whole gateway
     #[arg(long, default_value = "", value_name = "NAME")]
     pub service: String,
@@ -124,6 +154,9 @@ impl Default for Limits {
             max_streams: MAX_STREAMS,
             max_connections: MAX_CONNECTIONS,
             max_watches: MAX_WATCHES,
+            max_handshakes: MAX_HANDSHAKES,
+            max_header_bytes: MAX_HEADER_BYTES,
+            max_connection_age: MAX_CONNECTION_AGE,
             max_request_bytes: MAX_REQUEST_BYTES,
             max_reply_bytes: MAX_REPLY_BYTES,
         }
@@ -145,7 +178,10 @@ impl Serve {
             baggage: Vec::new(),
             console: true,
             traces: telemetry::trace::Options::default(),
+            health_addr: None,
             limits: Limits::default(),
+            tls: tls::Tls::default(),
+            access: access::Access::default(),
             nats: link::Options::at(nats_url),
         }
     }

@@ -41,6 +41,9 @@ pub struct Dev {
     /// Where /metrics, /healthz, /livez and the console are served, over HTTP
     #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
+    /// Serve other machines, although nothing here asks who calls
+    #[arg(long, env = "INSECURE")]
+    pub insecure: bool,
     /// Inventory workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub workers: u16,
@@ -105,6 +108,7 @@ async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
     let mut serve = config::Serve::at(nats.url());
     serve.grpc_addr = config.grpc_addr;
     serve.http_addr = config.http_addr;
+    serve.access.insecure = config.insecure;
     let gateway = Gateway::start(serve).await?;
     say(&format!("gateway       gRPC on {}, HTTP on {}", gateway.grpc_addr(), gateway.http_addr()));
     let crew = Crew::start(config.workers, nats.url(), log)?;

@@ -6,8 +6,11 @@ pub mod account;
 mod baggage;
 pub mod board;
 mod body;
+pub(crate) mod clinic;
+mod converse;
 mod envelope;
 mod explain;
+pub(crate) mod guard;
 mod health;
 mod incoming;
 pub mod orders;
@@ -18,7 +21,9 @@ pub mod server;
 mod status;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod unary;
+mod vigil;
 
 pub use accept::call_of;
 pub use account::Books;

@@ -1,6 +1,7 @@
-//! The gateway: gRPC in front, NATS behind. `edge` speaks gRPC, `order` is the domain, `bridge` passes calls on;
-//! imports run in that direction only. `serve` puts them together.
+//! The gateway: gRPC in front, NATS behind. `edge` speaks gRPC, `auth` says who calls, `order` is the domain, `bridge`
+//! passes calls on; imports run in that direction only. `serve` puts them together.
 
+pub mod auth;
 pub mod backup;
 pub mod bridge;
 pub mod call;
@@ -12,7 +13,9 @@ pub mod feed;
 pub mod gate;
 pub mod letters;
 pub mod order;
+mod provider;
 pub mod reconcile;
+mod reload;
 pub mod run;
 pub mod serve;
 pub mod stop;

@@ -32,6 +32,8 @@ enum Command {
     Dev(dev::Dev),
     /// Ask a gateway for its health; the exit code is 0 when it serves
     Healthcheck(config::Check),
+    /// Make API keys
+    Keys(config::access::Keys),
     /// Make the streams that are missing, and check them all
     Provision(config::Streams),
     /// Events that could not be worked off: list, show, replay
@@ -54,6 +56,7 @@ impl Command {
         match self {
             Command::Serve(_) => "info,async_nats=warn",
             Command::Healthcheck(_)
+            | Command::Keys(_)
             | Command::Provision(_)
             | Command::DeadLetters(_)
             | Command::Backup(_)
@@ -85,6 +88,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             #[cfg(feature = "dev")]
             Command::Dev(config) => dev::run(config, &cli.log).await,
             Command::Healthcheck(config) => run::healthcheck(config).await,
+            Command::Keys(config) => run::keys(config),
             Command::Provision(config) => run::provision(config).await,
             Command::DeadLetters(config) => letters::run(config).await,
             Command::Backup(config) => backup::backup(config).await,

@@ -2,12 +2,13 @@
 //! bridge and keeps its record through `store`; it must never know gRPC.
 //!
 //! `status`, `request`, `record` and `event` are plain values and rules, and the feed builds on them; `store` is the
-//! record; `flow`, `update` and `list` are the calls.
+//! record; `own` says whose orders a caller may see; `flow`, `update` and `list` are the calls.
 
 pub mod clerk;
 pub mod event;
 mod flow;
 mod list;
+mod own;
 pub mod record;
 pub mod request;
 pub mod status;
@@ -89,6 +90,7 @@ impl Orders {
     pub async fn create(&self, request: pb::CreateOrderRequest, call: Call) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.create, "CreateOrder")?;
         let order = NewOrder::parse(request, &call.principal).map_err(Failure::invalid)?;
+        own::check(&order.customer, &call)?;
         let (request_id, order_id) = (order.request_id.clone(), order.id.to_string());
         let call = Call { request_id: Some(request_id.clone()), ..call };
         let flow = Flow { bridge: self.bridge.clone(), records: self.records.clone(), order, call };
@@ -153,7 +155,8 @@ impl Orders {
         call: Call,
     ) -> Result<pb::ListOrdersResponse, Failure> {
         let place = enter(&self.places.list, "ListOrders")?;
-        let query = Query::parse(&request).map_err(Failure::invalid)?;
+        let mut query = Query::parse(&request).map_err(Failure::invalid)?;
+        query.customer = own::narrow(query.customer, &call)?;
         place.judge(call.deadline, list::list(&self.records, &self.feed, &query, &call).await)
     }
 
@@ -166,11 +169,17 @@ impl Orders {
     ) -> Result<(Whose, u64, feed::Place), Failure> {
         let place = self.feed.enter()?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
+        let whose = own::narrow_follow(whose, &call)?;
         let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
         let token = token
             .map(|token| self.feed.tokens().read_resume(&token))
             .transpose()
             .map_err(|_| invalid("must be a resume_token of this service, unchanged"))?;
+        if let (Whose::Order(id), Some(_)) = (&whose, &call.customer) {
+            let _turn = self.feed.turn(&call).await?;
+            // A record never changes whose an order is.
+            update::get(&self.records, *id, &call).await?;
+        }
         let mut range = self.range(&call).await?;
         let Some(from) = token else { return Ok((whose, range.last, place)) };
         for _ in 0..AHEAD.0 {

@@ -3,6 +3,8 @@
 use anyhow::bail;
 use link::{Link, Streams};
 
+use crate::auth::apikey;
+use crate::config::access::{Keys, KeysCommand};
 use crate::config::{self, reachable};
 use crate::edge::probe::Probe;
 use crate::serve::Gateway;
@@ -27,7 +29,7 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
 
 /// Asks a gateway for its health.
 pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
-    let address = reachable(config.addr);
+    let address = reachable(config.health_addr.unwrap_or(config.addr));
     let health = Probe::connect(address).await?.health(&config.service).await?;
     match health {
         "SERVING" => Ok(()),
@@ -48,5 +50,13 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
         println!("warning: {warning}");
     }
     println!("ORDERS has the identity {}, and {} replica(s)", streams.orders, streams.replicas);
+    Ok(())
+}
+
+/// Makes an API key, and prints it and its line for the file.
+pub fn keys(config: Keys) -> anyhow::Result<()> {
+    let KeysCommand::New(wanted) = config.command;
+    let new = apikey::new(&wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
+    println!("{}\n{}", *new.key, new.line);
     Ok(())
 }

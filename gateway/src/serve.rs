@@ -7,6 +7,7 @@ mod http;
 mod listen;
 mod monitor;
 mod record;
+mod secure;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,10 +29,12 @@ use self::console::Console;
 use self::core::Core;
 use self::monitor::Monitor;
 use self::record::Record;
+use self::secure::Secure;
+use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
 use crate::config::{Provision, Serve};
-use crate::edge::Board;
 use crate::edge::server::{self, Seats};
+use crate::edge::{Board, clinic};
 use crate::feed::{self, Feed};
 use crate::order::Places;
 
@@ -42,6 +45,7 @@ const START: Duration = Duration::from_secs(60);
 pub struct Gateway {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    health_addr: Option<SocketAddr>,
     drain_limit: Duration,
     shared: Arc<Shared>,
     threads: Vec<Thread>,
@@ -54,6 +58,7 @@ struct Shared {
     places: Arc<Places>,
     /// Connections of clients.
     seats: Seats,
+    secure: Secure,
     board: Board,
     /// The figures of all threads.
     book: Arc<Book>,
@@ -64,6 +69,13 @@ struct Shared {
     abort: CancellationToken,
     /// The record is not the one that this gateway began with.
     lost: CancellationToken,
+}
+
+/// What the thread that serves no calls starts with.
+struct Aside {
+    http: std::net::TcpListener,
+    health: Option<std::net::TcpListener>,
+    upkeep: Upkeep,
 }
 
 /// A thread, and the channel that closes when its calls are answered.
@@ -77,6 +89,8 @@ impl Gateway {
     pub async fn start(config: Serve) -> anyhow::Result<Gateway> {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
+        let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
+        let (secure, upkeep) = secure::open(&config).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
             nest: config.nest_subjects.clone(),
@@ -84,6 +98,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             seats: Seats::new(config.limits.max_connections),
+            secure,
             lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
             board: Board::new(&server::services()),
             book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
@@ -96,11 +111,12 @@ impl Gateway {
         let mut gateway = Gateway {
             grpc_addr: listeners.first().context("no thread to serve")?.local_addr()?,
             http_addr: http.local_addr()?,
+            health_addr: health.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
             drain_limit: shared.config.drain_limit(),
             shared: shared.clone(),
             threads: Vec::new(),
         };
-        let feed = gateway.background(http).await?;
+        let feed = gateway.background(Aside { http, health, upkeep }).await?;
         gateway.serve(listeners, &feed).await?;
         gateway.announce();
         Ok(gateway)
@@ -114,6 +130,11 @@ impl Gateway {
     /// Where HTTP is served.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Where health is served besides, without TLS.
+    pub fn health_addr(&self) -> Option<SocketAddr> {
+        self.health_addr
     }
 
     /// Whether a service is up; nothing if there is no such service.
@@ -154,11 +175,11 @@ impl Gateway {
     }
 
     /// Starts the thread that serves no calls.
-    async fn background(&mut self, http: std::net::TcpListener) -> anyhow::Result<Arc<Feed>> {
+    async fn background(&mut self, aside: Aside) -> anyhow::Result<Arc<Feed>> {
         let shared = self.shared.clone();
         let (up, started) = oneshot::channel();
         self.threads.push(spawn("background", self.shared.abort.clone(), async move {
-            background(shared, http, up).await
+            background(shared, aside, up).await
         })?);
         started.await.map_err(|_| anyhow!("the background thread ended"))?
     }
@@ -184,6 +205,8 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             grpc = %self.grpc_addr,
             http = %self.http_addr,
+            tls = self.shared.secure.tls.is_some(),
+            callers_known = self.shared.secure.guard.is_some(),
             nats = self.shared.config.nats.shown(),
             threads = self.threads.len() - 1,
             "serving"
@@ -230,12 +253,8 @@ fn spawn(
     Ok(Thread { handle: Some(handle), served: wait })
 }
 
-/// What a gateway does once, whatever its threads: streams, feed, health, HTTP.
-async fn background(
-    shared: Arc<Shared>,
-    http: std::net::TcpListener,
-    up: oneshot::Sender<anyhow::Result<Arc<Feed>>>,
-) {
+/// What a gateway does once, whatever its threads: streams, feed, health, HTTP, certificates and keys.
+async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyhow::Result<Arc<Feed>>>) {
     let started = tokio::time::timeout(START, open(&shared)).await;
     let (link, record, feed) =
         match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}"))) {
@@ -264,7 +283,11 @@ async fn background(
         url: shared.config.nats.shown().into(),
         since: Instant::now(),
     });
-    tokio::spawn(http::serve(http, shared.board.clone(), book.clone(), console));
+    tokio::spawn(http::serve(aside.http, shared.board.clone(), book.clone(), console));
+    if let Some(health) = aside.health {
+        tokio::spawn(clinic::serve(health, shared.board.clone()));
+    }
+    tokio::spawn(aside.upkeep.run());
     tokio::spawn(around.run(link.clone()));
     tokio::spawn(Monitor::new(link, shared.lanes.clone(), shared.board.clone()).run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));

@@ -1,6 +1,7 @@
-//! What of a request's metadata goes on: the deadline, the request id and the trace context, each checked. Nothing
-//! else crosses. Must never know what the request is.
+//! What of a request's metadata goes on: the deadline, the request id and the trace context, each checked, and who was
+//! found to call. Nothing else crosses. Must never know what the request is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::header;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Request;
 
 use super::baggage::Kept;
+use crate::auth::Caller;
 use crate::call::{Call, Limit};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -33,8 +35,11 @@ pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
 pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget: Duration) -> Call {
     let asked = asked(headers);
     let arrived = asked.and_then(|_| extensions.get().map(|Arrived(at)| *at));
+    let caller = extensions.get::<Arc<Caller>>();
     Call {
         request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
+        principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
+        customer: caller.and_then(|caller| caller.customer.clone()),
         trace: trace(headers, extensions),
         span: extensions.get().cloned().unwrap_or_default(),
         ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))

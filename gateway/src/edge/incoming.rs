@@ -1,24 +1,31 @@
-//! Accepts connections, as many as there are seats, and goes on when that fails. One whose client does not begin to
-//! speak in time is closed. Must never look into what is said.
+//! Accepts connections, as many as there are seats, shakes hands where there is TLS, and goes on when that fails. One
+//! whose client does not begin to speak in time is closed. Must never look into what is said.
 
-use std::io::{Error, ErrorKind, Result};
+use std::collections::VecDeque;
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::Stream;
-use futures_util::stream::unfold;
+use rustls::ServerConfig;
 use telemetry::{Page, Source};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::tls;
+use crate::auth::Badge;
 
 /// When the process has no file descriptor left, accepting fails at once, again and again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take to shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a client may take until it has begun to speak HTTP/2.
 const HELLO: Duration = Duration::from_secs(10);
 /// What it says then: the preface of 24 bytes, and the head of a frame.
@@ -66,19 +73,57 @@ impl Source for Seats {
     }
 }
 
-/// The connections of a listener.
-pub(super) fn connections(listener: TcpListener, seats: Seats) -> impl Stream<Item = Result<Guest>> {
-    unfold((listener, seats), |(listener, seats)| async {
+/// How connections are encrypted.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The latest certificate and key.
+    pub latest: watch::Receiver<Arc<ServerConfig>>,
+    /// Handshakes under way. One more ends the oldest: whoever means it is done within a moment, and whoever does not
+    /// cannot keep others out.
+    pub handshakes: usize,
+}
+
+/// A listener, and who stands at its door.
+pub(super) struct Door {
+    listener: TcpListener,
+    seats: Seats,
+    tls: Option<Tls>,
+    handshakes: JoinSet<Option<Guest>>,
+    /// Of handshakes, the oldest first.
+    under_way: VecDeque<AbortHandle>,
+}
+
+impl Door {
+    pub(super) fn new(listener: TcpListener, seats: Seats, tls: Option<Tls>) -> Door {
+        Door { listener, seats, tls, handshakes: JoinSet::new(), under_way: VecDeque::new() }
+    }
+
+    /// The next connection.
+    pub(super) async fn next(&mut self) -> Guest {
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(done) = self.handshakes.join_next() => match done {
+                    Ok(Some(guest)) => return guest,
+                    // It failed, or it was ended.
+                    Ok(None) | Err(_) => continue,
+                },
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     // A client whose connection is closed before a word was said tries another gateway.
-                    let Some(seat) = seats.take() else { continue };
+                    let Some(seat) = self.seats.take() else { continue };
                     // Answers are small: waiting to fill a packet would only delay them.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "TCP_NODELAY");
                     }
-                    return Some((Ok(Guest::new(stream, seat)), (listener, seats)));
+                    match &self.tls {
+                        None => return Guest::new(Wire::Plain(stream), None, seat),
+                        Some(tls) => {
+                            let (config, most) = (tls.latest.borrow().clone(), tls.handshakes);
+                            self.begin(shake(stream, config, seat), most);
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -86,20 +131,73 @@ pub(super) fn connections(listener: TcpListener, seats: Seats) -> impl Stream<It
                 }
             }
         }
-    })
+    }
+
+    fn begin(&mut self, handshake: impl Future<Output = Option<Guest>> + Send + 'static, most: usize) {
+        if self.under_way.len() >= 2 * most || self.handshakes.len() >= most {
+            self.under_way.retain(|handshake| !handshake.is_finished());
+        }
+        if self.handshakes.len() >= most
+            && let Some(oldest) = self.under_way.pop_front()
+        {
+            oldest.abort();
+        }
+        self.under_way.push_back(self.handshakes.spawn(handshake));
+    }
+}
+
+async fn shake(stream: TcpStream, config: Arc<ServerConfig>, seat: OwnedSemaphorePermit) -> Option<Guest> {
+    let peer = stream.peer_addr().ok();
+    let shaken = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) if tls::speaks(stream.get_ref().1) => Ok(stream),
+        Ok(Ok(_)) => Err(Error::other("the client does not ask for HTTP/2 (ALPN h2)")),
+        Ok(Err(error)) => Err(error),
+        Err(late) => Err(late.into()),
+    };
+    match shaken {
+        Ok(stream) => {
+            let badge = tls::badge(stream.get_ref().1);
+            Some(Guest::new(Wire::Tls(Box::new(stream)), badge, seat))
+        }
+        Err(error) => {
+            tracing::debug!(%error, peer = peer.map(tracing::field::display), "a handshake failed");
+            None
+        }
+    }
 }
 
 /// A connection with its seat.
 pub(super) struct Guest {
-    stream: TcpStream,
+    wire: Wire,
+    badge: Option<Arc<Badge>>,
     /// What it has still to say, and until when.
     silent: Option<(usize, Pin<Box<Sleep>>)>,
     _seat: OwnedSemaphorePermit,
 }
 
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Does the same with either.
+macro_rules! either {
+    ($guest:expr, $wire:ident => $do:expr) => {
+        match &mut $guest.wire {
+            Wire::Plain($wire) => $do,
+            Wire::Tls($wire) => $do,
+        }
+    };
+}
+
 impl Guest {
-    fn new(stream: TcpStream, seat: OwnedSemaphorePermit) -> Guest {
-        Guest { stream, silent: Some((GREETING, Box::pin(sleep(HELLO)))), _seat: seat }
+    fn new(wire: Wire, badge: Option<Arc<Badge>>, seat: OwnedSemaphorePermit) -> Guest {
+        Guest { wire, badge, silent: Some((GREETING, Box::pin(sleep(HELLO)))), _seat: seat }
+    }
+
+    /// What the client's certificate says of it.
+    pub(super) fn badge(&self) -> Option<Arc<Badge>> {
+        self.badge.clone()
     }
 }
 
@@ -110,7 +208,7 @@ impl AsyncRead for Guest {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = either!(self, wire => Pin::new(wire).poll_read(context, buffer));
         let Some((missing, time)) = &mut self.silent else { return read };
         if read.is_pending() {
             ready!(time.as_mut().poll(context));
@@ -126,34 +224,29 @@ impl AsyncRead for Guest {
 
 impl AsyncWrite for Guest {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, wire => Pin::new(wire).poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(self, wire => Pin::new(wire).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(self, wire => Pin::new(wire).poll_shutdown(context))
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        parts: &[std::io::IoSlice<'_>],
+        parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        either!(self, wire => Pin::new(wire).poll_write_vectored(context, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-impl Connected for Guest {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        match &self.wire {
+            Wire::Plain(wire) => wire.is_write_vectored(),
+            Wire::Tls(wire) => wire.is_write_vectored(),
+        }
     }
 }

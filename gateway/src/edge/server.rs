@@ -1,4 +1,4 @@
-//! The gRPC server of one thread: which services there are, and the limits of HTTP/2. Must never know what they do.
+//! The gRPC server of one thread: which services there are, and how long it serves. Must never know what they do.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,28 +12,27 @@ use contract::orders::v1::server::order_service_server::{OrderService, OrderServ
 use contract::route::{self, Route};
 use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service};
 
-pub use super::incoming::Seats;
+pub use super::incoming::{Seats, Tls};
 pub use super::pass::Sizes;
 
 use super::account::Books;
 use super::baggage::Baggage;
 use super::board::Board;
+use super::converse::{Manners, converse};
 use super::envelope::Envelope;
+use super::guard::{Guard, Guarding};
 use super::health::Checkup;
-use super::incoming::connections;
+use super::incoming::Door;
 use super::parting::Parting;
 use super::pass::Pass;
 use crate::bridge::Bridge;
-
-/// Clients that answer no ping are gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::config::access::Reflection;
 
 /// What the server answers with.
 pub struct Api<O> {
@@ -47,6 +46,10 @@ pub struct Api<O> {
     pub books: Books,
     /// What travels on of a caller's baggage.
     pub baggage: Baggage,
+    /// Who may call; without it: anybody.
+    pub(crate) guard: Option<Arc<Guard>>,
+    /// Whether the contract is told by reflection, and to whom.
+    pub reflection: Reflection,
 }
 
 /// Limits of the server.
@@ -54,8 +57,14 @@ pub struct Api<O> {
 pub struct Limits {
     /// Calls at a time on one connection.
     pub streams: u32,
+    /// Bytes of a call's headers.
+    pub headers: u32,
+    /// How long a connection lasts, roughly; none: as long as its client likes.
+    pub age: Option<Duration>,
     /// Connections.
     pub seats: Seats,
+    /// Their encryption.
+    pub tls: Option<Tls>,
     /// Message sizes.
     pub sizes: Sizes,
 }
@@ -84,23 +93,28 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
     let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let serving = Server::builder()
-        .layer(Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() })
-        .max_concurrent_streams(limits.streams)
-        // Callers that give up early are no attackers: the library's 20 would close their connection, with all that is
-        // in flight on it, whenever this thread is busy.
-        .http2_max_pending_accept_reset_streams(usize::try_from(limits.streams).ok())
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .serve_with_incoming_shutdown(
-            rpcs(api, limits.sizes)?,
-            connections(listener, limits.seats),
-            drain.clone().cancelled_owned(),
-        );
-    // It has to go on while calls are finished: it is what says goodbye to clients, and lets no new ones in.
+    let mut door = Door::new(tokio::net::TcpListener::from_std(listener)?, limits.seats, limits.tls);
+    let manners = Manners { streams: limits.streams, headers: limits.headers, age: limits.age };
+    let http = manners.http();
+    let guarding = Guarding(api.guard.clone());
+    let envelope =
+        Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
+    let service = envelope.layer(guarding.layer(rpcs(api, limits.sizes)?));
+    let connections = TaskTracker::new();
+    let accept = async {
+        loop {
+            let guest = door.next().await;
+            connections.spawn(converse(guest, service.clone(), http.clone(), manners, drain.clone()));
+        }
+    };
+    let never: Option<Infallible> = drain.run_until_cancelled(accept).await;
+    debug_assert!(never.is_none());
+    // Nobody else can connect now; handshakes under way end as well.
+    drop(door);
+    connections.close();
+    // They have to go on while calls are finished: they are what says goodbye to clients, and lets no new ones in.
     tokio::select! {
-        ended = serving => ended?,
+        () = connections.wait() => {}
         // Connections of clients that say nothing stay open; they do not matter once every call is answered.
         () = parting.over(&drain) => {}
     }
@@ -151,11 +165,11 @@ fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
     };
-    let others = Routes::new(orders)
-        .add_service(HealthServer::new(Checkup::new(api.board)))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .prepare();
+    let mut others = Routes::new(orders).add_service(HealthServer::new(Checkup::new(api.board)));
+    if api.reflection != Reflection::Off {
+        others = others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+    }
+    let others = others.prepare();
     let routes = route::ALL.iter().filter(|route| !route.internal);
     let pass = |route: &&'static Route| (route.path, Pass::new(api.bridge.clone(), route, sizes));
     Ok(Rpcs { passed: Arc::new(routes.map(pass).collect()), others })

@@ -36,7 +36,7 @@ pub fn status(mut failure: Failure) -> Status {
         return whole;
     }
     if size(&build(&failure, 0)) > HEADERS {
-        tracing::warn!(%failure, "the metadata of a failure is too large, and was left out");
+        tracing::warn!(reason = %failure.reason, "the metadata of a failure is too large, and was left out");
         failure.metadata.retain(|key, _| KEPT.contains(&key.as_str()));
         cap(&mut failure.message, MESSAGE_LEAST);
     }

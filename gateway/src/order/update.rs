@@ -9,6 +9,7 @@ use link::inbox::backoff;
 use telemetry::Kind;
 
 use super::event::{Event, Last};
+use super::own;
 use super::record::{Moment, Order};
 use super::request::Change;
 use super::status::{IllegalTransition, Step, step};
@@ -20,12 +21,14 @@ const ROUNDS: u32 = 8;
 /// Full jitter below this between rounds; doubling.
 const BACKOFF: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// The order's current state; none where nothing but a tombstone is on the record.
+/// The order's current state; none where nothing but a tombstone is on the record, or where it is not the caller's to
+/// see.
 pub(super) async fn get(records: &Records, id: Uuid, call: &Call) -> Result<Order, Failure> {
-    match records.read(id, call).await? {
-        Some(Last::Order(order)) => Ok(order),
-        Some(Last::Tombstone(_)) | None => Err(Failure::not_found("orders.v1.Order", &id.to_string())),
-    }
+    let order = match records.read(id, call).await? {
+        Some(Last::Order(order)) => Some(order),
+        Some(Last::Tombstone(_)) | None => None,
+    };
+    own::visible(order, id, call)
 }
 
 /// Takes a step. A status that the order has already succeeds whatever the etag says: it is how a repeat looks whose

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use link::{Link, Store, streams};
 use telemetry::page::Tasks;
@@ -55,6 +56,8 @@ impl Core {
             board: self.shared.board.clone(),
             books,
             baggage: Baggage::new(&self.shared.config.baggage),
+            guard: self.shared.secure.guard.clone(),
+            reflection: self.shared.config.access.reflection,
         };
         if let Err(error) = server::serve(self.listener, api, limits, drain).await {
             tracing::error!(%error, thread = self.number, "a thread serves no more");
@@ -65,7 +68,10 @@ impl Core {
         let limits = &self.shared.config.limits;
         Limits {
             streams: limits.max_streams,
+            headers: limits.max_header_bytes,
+            age: (limits.max_connection_age > 0).then(|| Duration::from_secs(limits.max_connection_age)),
             seats: self.shared.seats.clone(),
+            tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
         }
     }

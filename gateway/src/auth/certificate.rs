@@ -1,0 +1,132 @@
+//! Clients by the names in their certificates, which TLS has checked: a list says who may what, or every good
+//! certificate has the same scopes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::sync::watch;
+
+use super::list::lines;
+use super::quota::Accounts;
+use super::{Caller, Scopes, Unknown, Upkeep, principal};
+use crate::config::access::Access as Config;
+use crate::reload::{Contents, Reload};
+
+/// Names of a certificate that are looked at.
+const NAMES: usize = 16;
+
+/// What a certificate says of who has it: its alternative names, URIs first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Badge(Box<[Box<str>]>);
+
+/// Who may what.
+pub(super) struct Clients {
+    list: Option<watch::Receiver<Arc<List>>>,
+    /// Of those that the list does not name.
+    scopes: Option<Scopes>,
+}
+
+#[derive(Debug, Default)]
+struct List(HashMap<Box<str>, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    scopes: Scopes,
+    customer: Option<Box<str>>,
+}
+
+impl Badge {
+    /// A badge with these names.
+    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Badge {
+        // A name with a wildcard is nobody's.
+        Badge(names.into_iter().filter(|name| !name.contains('*')).take(NAMES).map(Into::into).collect())
+    }
+}
+
+impl Clients {
+    /// Reads the list for the first time. None where a certificate says nothing of who calls.
+    pub(super) fn open(config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Option<Clients>> {
+        let list = match &config.tls_clients {
+            Some(path) => Some(upkeep.keep(Reload::open("client names", vec![path.clone()], List::read)?)),
+            None => None,
+        };
+        let names = &config.tls_client_scopes;
+        let scopes = match names.is_empty() {
+            true => None,
+            false => Some(Scopes::of_list(names.iter().map(String::as_str)).context("TLS_CLIENT_SCOPES")?),
+        };
+        Ok((list.is_some() || scopes.is_some()).then_some(Clients { list, scopes }))
+    }
+
+    /// Whose badge this is: the first name in the list, or else the first name.
+    pub(super) fn caller(&self, badge: &Badge, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
+        let list = self.list.as_ref().map(|list| list.borrow().clone());
+        let listed =
+            list.as_ref().and_then(|list| badge.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
+        let (name, scopes, customer) = match (listed, &self.scopes, badge.0.first()) {
+            (Some((name, entry)), ..) => (name, &entry.scopes, entry.customer.clone()),
+            (None, Some(scopes), Some(name)) => (name, scopes, None),
+            _ => return Err(Unknown::Certificate),
+        };
+        let principal = principal("cert", name).ok_or(Unknown::Certificate)?;
+        Ok(Arc::new(Caller { account: accounts.of(&principal), principal, customer, scopes: scopes.clone() }))
+    }
+}
+
+impl List {
+    /// Reads the file: lines of name, scopes with commas between them, and a customer.
+    fn read(contents: &[Contents]) -> anyhow::Result<List> {
+        let mut list = List::default();
+        for line in lines(contents)? {
+            let (number, [name, scopes], customer) = line?;
+            let scopes = Scopes::of_list(scopes.split(',')).with_context(|| format!("line {number}"))?;
+            if list.0.insert(name.into(), Entry { scopes, customer }).is_some() {
+                bail!("line {number}: {name} is there already");
+            }
+        }
+        Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(list: Option<&str>, scopes: &str) -> Clients {
+        let list = list.map(|text| {
+            let list = List::read(&[Contents::new(text.as_bytes().to_vec())]).unwrap();
+            watch::Sender::new(Arc::new(list)).subscribe()
+        });
+        let scopes = (!scopes.is_empty()).then(|| Scopes::of_list(scopes.split(',')).unwrap());
+        Clients { list, scopes }
+    }
+
+    fn badge(names: &[&str]) -> Badge {
+        Badge::new(names.iter().map(|name| (*name).to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_listed_name_goes_before_the_first_and_one_that_nobody_lists_has_the_common_scopes() {
+        let list = Some("spiffe://here/shop orders.create\nann.example orders.read Ann of York\n");
+        let accounts = Accounts::new(9, 0);
+        let both = clients(list, "inventory.read");
+        let ann = both.caller(&badge(&["spiffe://here/x", "ann.example"]), &accounts).unwrap();
+        assert_eq!((&*ann.principal, ann.customer.as_deref()), ("cert:ann.example", Some("Ann of York")));
+        assert!(ann.scopes.have("orders.read") && !ann.scopes.have("inventory.read"));
+        let other = both.caller(&badge(&["spiffe://here/x", "x.example"]), &accounts).unwrap();
+        assert_eq!((&*other.principal, &other.customer), ("cert:spiffe://here/x", &None));
+        assert!(other.scopes.have("inventory.read"));
+        let listed = clients(list, "");
+        for nobody in [&["x.example"][..], &[], &["*.example"]] {
+            assert_eq!(listed.caller(&badge(nobody), &accounts).unwrap_err(), Unknown::Certificate);
+        }
+        assert!(both.caller(&badge(&["*.example"]), &accounts).is_err());
+    }
+
+    #[test]
+    fn a_name_is_listed_once() {
+        let twice = "a orders.read\na orders.create\n";
+        assert!(List::read(&[Contents::new(twice.as_bytes().to_vec())]).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! What a token says, past its signature and its times. A claim that makes no sense is never taken for one that is not
+//! there: that would give more than was meant. Pure.
+
+use serde_json::{Map, Value};
+
+use contract::limits::Reader;
+
+use super::{Scopes, Unknown};
+
+/// The claims that are read, by the names that the issuer gives them.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    pub(super) scopes: String,
+    pub(super) customer: String,
+}
+
+/// What a token says of its bearer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) subject: String,
+    pub(super) scopes: Scopes,
+    pub(super) customer: Option<Box<str>>,
+    /// Seconds of unix time.
+    pub(super) expires: u64,
+}
+
+impl Claims {
+    /// Reads the claims of a token whose `exp` was found good.
+    pub(super) fn read(token: &Map<String, Value>, names: &Names) -> Result<Claims, Unknown> {
+        let subject = token.get("sub").and_then(Value::as_str).ok_or(Unknown::Claims)?.to_owned();
+        let expires = token.get("exp").and_then(seconds).ok_or(Unknown::Claims)?;
+        let scopes = match token.get(&names.scopes) {
+            None => Scopes::default(),
+            Some(Value::String(text)) => Scopes::of_token(text.split(' ')),
+            Some(Value::Array(list)) => {
+                let list: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+                Scopes::of_token(list.ok_or(Unknown::Claims)?)
+            }
+            Some(_) => return Err(Unknown::Claims),
+        };
+        let customer = token.get(&names.customer).map(customer).transpose()?;
+        Ok(Claims { subject, scopes, customer, expires })
+    }
+}
+
+/// A customer as orders have it.
+fn customer(claim: &Value) -> Result<Box<str>, Unknown> {
+    let text = claim.as_str().ok_or(Unknown::Claims)?;
+    Reader::default().customer_id("customer_id", text).ok_or(Unknown::Claims)
+}
+
+/// A NumericDate; parts of a second are of no use here.
+fn seconds(date: &Value) -> Option<u64> {
+    date.as_u64().or_else(|| date.as_f64().filter(|date| *date >= 0.0).map(|date| date as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(more: Value) -> Result<Claims, Unknown> {
+        let mut token = json!({"sub": "ann", "exp": 7});
+        token.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let names = Names { scopes: "scope".to_owned(), customer: "customer_id".to_owned() };
+        Claims::read(token.as_object().unwrap(), &names)
+    }
+
+    #[test]
+    fn scopes_are_a_text_or_a_list_and_those_of_others_grant_nothing() {
+        for scope in [json!("openid orders.read x"), json!(["openid", "orders.read"])] {
+            let claims = read(json!({"scope": scope})).unwrap();
+            assert!(claims.scopes.have("orders.read") && !claims.scopes.have("openid"));
+            assert!(!claims.scopes.have("orders.create"));
+        }
+        assert_eq!(read(json!({})).unwrap().scopes, Scopes::default());
+    }
+
+    #[test]
+    fn a_claim_that_makes_no_sense_is_no_missing_one() {
+        assert_eq!(read(json!({})).unwrap().customer, None);
+        assert_eq!(read(json!({"customer_id": "Zoë"})).unwrap().customer.as_deref(), Some("Zoë"));
+        let bad = [
+            json!(7),
+            json!(""),
+            json!(" "),
+            json!(null),
+            json!(["ann"]),
+            json!("a\nb"),
+            json!("x".repeat(129)),
+        ];
+        for customer in bad {
+            assert_eq!(read(json!({"customer_id": customer})), Err(Unknown::Claims), "{customer}");
+        }
+        for scope in [json!(7), json!(null), json!(["orders.read", 7])] {
+            assert_eq!(read(json!({"scope": scope})), Err(Unknown::Claims), "{scope}");
+        }
+        for changed in [json!({"sub": null}), json!({"sub": 7}), json!({"exp": "soon"}), json!({"exp": -1})] {
+            assert_eq!(read(changed.clone()), Err(Unknown::Claims), "{changed}");
+        }
+        assert_eq!(read(json!({"exp": 7.9})).unwrap().expires, 7);
+    }
+}

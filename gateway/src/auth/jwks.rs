@@ -1,0 +1,197 @@
+//! Where the public keys of tokens come from: a file that is read again when it changes, or a server that is asked now
+//! and then, and at once when a token names a key that is not known. What was had last and made sense stays in use.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use jsonwebtoken::Algorithm;
+use ring::digest;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::fetch::Fetch;
+use super::jwt::Proof;
+use super::keyset::KeySet;
+use super::{Unknown, Upkeep};
+use crate::config::access::{Access as Config, Place};
+use crate::reload::Reload;
+
+/// What a fetch may take.
+const FETCH: Duration = Duration::from_secs(5);
+/// Between two fetches, whatever keys tokens name.
+const LEAST: Duration = Duration::from_secs(10);
+/// Calls that wait for a fetch: tokens that name a key are made up as easily as not.
+const WAITING: usize = 256;
+
+/// The keys.
+pub(super) struct Keys {
+    latest: watch::Receiver<Arc<Proof>>,
+    /// Of keys that are fetched.
+    wishes: Option<Arc<Wishes>>,
+}
+
+/// What calls and the task that fetches tell each other.
+struct Wishes {
+    wish: Notify,
+    /// Fetches that have ended.
+    ended: watch::Sender<u64>,
+    last: Mutex<Last>,
+    places: Semaphore,
+}
+
+/// The last fetch.
+#[derive(Clone, Copy)]
+struct Last {
+    began: Instant,
+    under_way: bool,
+}
+
+impl Keys {
+    /// Reads or fetches them for the first time. A server that does not answer is asked again later: it may start after
+    /// us. A file has to be there.
+    pub(super) async fn open(place: &Place, config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Keys> {
+        let url = match place {
+            Place::Url(url) => url.clone(),
+            Place::File(path) => {
+                let read = |contents: &[crate::reload::Contents]| {
+                    KeySet::read(contents.first().map(|file| file.as_slice()).unwrap_or_default())
+                        .map(Proof::Keys)
+                };
+                let latest = upkeep.keep(Reload::open("the tokens' keys (JWKS)", vec![path.clone()], read)?);
+                return Ok(Keys { latest, wishes: None });
+            }
+        };
+        let fetch = Fetch::new(&url, config.jwt_jwks_ca.as_deref())?;
+        let wishes = Arc::new(Wishes::new());
+        let latest = watch::Sender::new(Arc::new(Proof::Keys(KeySet::default())));
+        let mut fetcher = Fetcher {
+            url,
+            fetch,
+            wishes: wishes.clone(),
+            latest,
+            seen: None,
+            refresh: Duration::from_secs(config.jwt_jwks_refresh),
+        };
+        let keys = Keys { latest: fetcher.latest.subscribe(), wishes: Some(wishes) };
+        fetcher.once().await;
+        upkeep.tasks.push(Box::pin(fetcher.run()));
+        Ok(keys)
+    }
+
+    /// Keys among which is the one for a token.
+    pub(super) async fn with(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<Proof>, Unknown> {
+        let look = || {
+            let latest = self.latest.borrow().clone();
+            match &*latest {
+                Proof::Keys(keys) if keys.find(id, algorithm).is_some() => Ok(latest),
+                Proof::Keys(keys) if keys.len() == 0 => Err(Unknown::NoKeysYet),
+                _ => Err(Unknown::Key),
+            }
+        };
+        match (look(), &self.wishes) {
+            (Err(_), Some(wishes)) if wishes.granted().await => look(),
+            (found, _) => found,
+        }
+    }
+
+    /// Whether these are the ones in use.
+    pub(super) fn are(&self, proof: &Arc<Proof>) -> bool {
+        Arc::ptr_eq(&self.latest.borrow(), proof)
+    }
+}
+
+impl Wishes {
+    fn new() -> Wishes {
+        Wishes {
+            wish: Notify::new(),
+            ended: watch::Sender::new(0),
+            last: Mutex::new(Last { began: Instant::now(), under_way: true }),
+            places: Semaphore::new(WAITING),
+        }
+    }
+
+    /// Wishes for a fetch, and waits for its end. False where none may be made now.
+    async fn granted(&self) -> bool {
+        let Ok(_place) = self.places.try_acquire() else { return false };
+        let mut ended = self.ended.subscribe();
+        let last = *self.last();
+        if !last.under_way && last.began.elapsed() < LEAST {
+            return false;
+        }
+        if !last.under_way {
+            self.wish.notify_one();
+        }
+        matches!(timeout(2 * FETCH, ended.changed()).await, Ok(Ok(())))
+    }
+
+    fn begin(&self) {
+        *self.last() = Last { began: Instant::now(), under_way: true };
+    }
+
+    fn end(&self) {
+        self.last().under_way = false;
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+        // Nothing panics while it is held.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that fetches.
+struct Fetcher {
+    url: Uri,
+    fetch: Fetch,
+    wishes: Arc<Wishes>,
+    latest: watch::Sender<Arc<Proof>>,
+    seen: Option<digest::Digest>,
+    refresh: Duration,
+}
+
+impl Fetcher {
+    async fn run(mut self) {
+        loop {
+            let began = self.wishes.last().began;
+            let known = self.seen.is_some();
+            // At other times than the other gateways.
+            let pause = if known { self.refresh.mul_f64(0.9 + fraction() / 5.0) } else { LEAST };
+            tokio::select! {
+                () = sleep_until(began + pause) => {}
+                () = self.wishes.wish.notified() => {}
+            }
+            // A wish may be older than the last fetch.
+            sleep_until(began + LEAST).await;
+            self.once().await;
+        }
+    }
+
+    async fn once(&mut self) {
+        self.wishes.begin();
+        let fetched = timeout(FETCH, self.fetch.get()).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {FETCH:?}")));
+        if let Err(error) = fetched.and_then(|json| self.take(&json)) {
+            let kept = self.seen.is_some();
+            tracing::warn!(url = %self.url, error = format!("{error:#}"), kept, "the tokens' keys (JWKS) were not fetched");
+        }
+        self.wishes.end();
+    }
+
+    fn take(&mut self, json: &[u8]) -> anyhow::Result<()> {
+        let seen = digest::digest(&digest::SHA256, json);
+        if self.seen.as_ref().is_some_and(|before| before.as_ref() == seen.as_ref()) {
+            return Ok(());
+        }
+        let keys = KeySet::read(json)?;
+        tracing::info!(url = %self.url, keys = keys.len(), "the tokens' keys (JWKS) fetched");
+        self.latest.send_replace(Arc::new(Proof::Keys(keys)));
+        self.seen = Some(seen);
+        Ok(())
+    }
+}
+
+/// From 0 to 1.
+fn fraction() -> f64 {
+    link::inbox::jitter(1_000) as f64 / 1_000.0
+}

@@ -1,0 +1,207 @@
+//! What one caller may take: calls in hand, and calls begun per second (a token bucket). Must never know what a call
+//! does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::{Delivered, Failure, Reason};
+use tokio::time::Instant;
+
+/// Callers that are remembered. Whoever comes when all of them are busy shares one account with the others who do.
+const CALLERS: usize = 16_384;
+/// Between two looks for accounts that nobody uses.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Calls that may begin at once, in seconds of the rate.
+const BURST: f64 = 10.0;
+/// When to come back with one call too many in hand.
+const SHED: Duration = Duration::from_millis(100);
+
+/// The accounts of all callers.
+pub(super) struct Accounts {
+    most: usize,
+    rate: f64,
+    known: Mutex<Known>,
+    /// Of those for whom there is no room.
+    others: Arc<Account>,
+}
+
+struct Known {
+    accounts: HashMap<Box<str>, Arc<Account>>,
+    swept: Instant,
+}
+
+/// One caller's account.
+#[derive(Debug)]
+pub(super) struct Account {
+    most: usize,
+    /// Calls per second; 0: any number.
+    rate: f64,
+    in_hand: AtomicUsize,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    calls: f64,
+    filled: Instant,
+}
+
+/// A call in hand. Given back on drop.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Account>);
+
+impl Accounts {
+    /// Accounts with so many calls in hand and so many per second; 0: any number.
+    pub(super) fn new(in_hand: usize, rate: u32) -> Accounts {
+        let (now, rate) = (Instant::now(), f64::from(rate));
+        let known = Known { accounts: HashMap::new(), swept: now };
+        let others = Arc::new(Account::new(in_hand, rate, now));
+        Accounts { most: in_hand, rate, known: Mutex::new(known), others }
+    }
+
+    /// The account of a principal.
+    pub(super) fn of(&self, principal: &str) -> Arc<Account> {
+        let now = Instant::now();
+        // Nothing panics while it is held.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = known.accounts.get(principal) {
+            return account.clone();
+        }
+        if known.accounts.len() >= CALLERS && now - known.swept >= SWEEP {
+            known.swept = now;
+            known.accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.fresh(now));
+        }
+        if known.accounts.len() >= CALLERS {
+            return self.others.clone();
+        }
+        let account = Arc::new(Account::new(self.most, self.rate, now));
+        known.accounts.insert(principal.into(), account.clone());
+        account
+    }
+}
+
+impl Account {
+    fn new(most: usize, rate: f64, now: Instant) -> Account {
+        let bucket = Mutex::new(Bucket { calls: rate * BURST, filled: now });
+        Account { most, rate, in_hand: AtomicUsize::new(0), bucket }
+    }
+
+    /// Begins a call, if this caller may.
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> Result<Held, Failure> {
+        let one_more = |inside: usize| (inside < self.most).then_some(inside + 1);
+        if self.in_hand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return Err(exceeded(format!("{} calls of one caller in hand", self.most), SHED));
+        }
+        let held = Held(self.clone());
+        self.pay(now)?;
+        Ok(held)
+    }
+
+    fn pay(&self, now: Instant) -> Result<(), Failure> {
+        if self.rate == 0.0 {
+            return Ok(());
+        }
+        let mut bucket = self.bucket();
+        bucket.fill(self.rate, now);
+        if bucket.calls < 1.0 {
+            let wait = Duration::from_secs_f64((1.0 - bucket.calls) / self.rate);
+            return Err(exceeded(format!("{} calls of one caller per second", self.rate), wait));
+        }
+        bucket.calls -= 1.0;
+        Ok(())
+    }
+
+    /// Whether forgetting it changes nothing.
+    fn fresh(&self, now: Instant) -> bool {
+        let mut bucket = self.bucket();
+        bucket.fill(self.rate, now);
+        self.in_hand.load(Ordering::Relaxed) == 0 && bucket.calls >= self.rate * BURST
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        // Nothing panics while it is held.
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, rate: f64, now: Instant) {
+        let time = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.calls = (self.calls + time * rate).min(rate * BURST);
+        self.filled = self.filled.max(now);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn exceeded(limit: String, wait: Duration) -> Failure {
+    Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
+        .delivered(Delivered::No)
+        .retry_after(wait)
+        .detail(Detail::Quota { subject: "caller".to_owned(), description: limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(failure: &Failure) -> Duration {
+        let wait = failure.details.iter().find_map(|detail| match detail {
+            Detail::Retry(wait) => Some(*wait),
+            _ => None,
+        });
+        wait.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_gets_the_rate_after_the_burst_and_is_told_when_to_come_back() {
+        let accounts = Accounts::new(1_000, 20);
+        let begin = |name: &str| accounts.of(name).enter(Instant::now()).map(drop);
+        let burst = std::iter::repeat_with(|| begin("ann")).take_while(Result::is_ok).count();
+        assert_eq!(burst, 200);
+        let refused = begin("ann").unwrap_err();
+        assert!(refused.is(Reason::QuotaExceeded));
+        assert!(begin("bob").is_ok(), "another caller has an account of his own");
+        tokio::time::advance(wait(&refused) - Duration::from_millis(1)).await;
+        assert!(begin("ann").is_err());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(begin("ann").is_ok());
+        let begun = (0..100).filter(|_| begin("ann").is_ok()).count();
+        assert_eq!(begun, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_in_hand_are_bounded_and_one_more_fits_when_one_ends() {
+        let accounts = Accounts::new(3, 0);
+        let enter = || accounts.of("ann").enter(Instant::now());
+        let mut held: Vec<Held> = (0..3).map(|_| enter().unwrap()).collect();
+        assert_eq!(wait(&enter().unwrap_err()), SHED);
+        held.pop();
+        assert!(enter().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_remembered_callers_is_bounded_and_nobody_gets_more_by_being_forgotten() {
+        let accounts = Accounts::new(10, 1);
+        let enter = |name: &str| accounts.of(name).enter(Instant::now());
+        let used: Vec<Held> = (0..10).map(|_| enter("ann").unwrap()).collect();
+        drop(used);
+        for number in 0..2 * CALLERS {
+            accounts.of(&number.to_string());
+        }
+        assert_eq!(accounts.known.lock().unwrap().accounts.len(), CALLERS);
+        assert!(Arc::ptr_eq(&accounts.of("one more"), &accounts.others));
+        tokio::time::advance(SWEEP).await;
+        let next = accounts.of("another");
+        assert!(!Arc::ptr_eq(&next, &accounts.others));
+        assert_eq!(accounts.known.lock().unwrap().accounts.len(), 2, "ann's bucket is not full yet");
+        assert!((0..3).filter(|_| enter("ann").is_ok()).count() <= 1);
+    }
+}

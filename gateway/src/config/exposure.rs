@@ -1,0 +1,70 @@
+//! Whether a gateway may be reached by other machines as it is configured. Must never look at more than flags.
+
+use anyhow::bail;
+
+use super::Serve;
+
+impl Serve {
+    /// Refuses to serve other machines in the clear, or just anybody, unless that is meant.
+    pub(crate) fn check_exposure(&self) -> anyhow::Result<()> {
+        let mut missing = Vec::new();
+        if self.tls.tls_cert.is_none() {
+            missing.push("there is no TLS (TLS_CERT, TLS_KEY)");
+        }
+        if !self.access.required() {
+            missing.push("anybody may call (JWT_JWKS, JWT_SECRET_FILE, API_KEYS, or TLS_CLIENTS or TLS_CLIENT_SCOPES with TLS_CLIENT_CA)");
+        }
+        let exposed = !self.grpc_addr.ip().to_canonical().is_loopback();
+        if !exposed || missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(", and ");
+        if self.access.insecure {
+            tracing::warn!(grpc = %self.grpc_addr, "other machines are served although {missing}");
+            return Ok(());
+        }
+        bail!(
+            "{} can be reached by other machines, but {missing}. Set what is missing, serve 127.0.0.1 alone \
+             (GRPC_ADDR), or say --insecure (INSECURE=true) if that is meant",
+            self.grpc_addr
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(address: &str, change: impl FnOnce(&mut Serve)) -> Result<(), String> {
+        let mut config = Serve::at("nats://127.0.0.1:4222");
+        config.grpc_addr = address.parse().unwrap();
+        change(&mut config);
+        config.check_exposure().map_err(|error| error.to_string())
+    }
+
+    fn tls(config: &mut Serve) {
+        config.tls.tls_cert = Some("cert.pem".into());
+    }
+
+    fn keys(config: &mut Serve) {
+        config.access.api_keys = Some("keys".into());
+    }
+
+    #[test]
+    fn other_machines_are_served_with_tls_and_known_callers_or_on_purpose() {
+        for loopback in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            serve(loopback, |_| {}).unwrap();
+        }
+        for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[2001:db8::1]:1"] {
+            let nothing = serve(open, |_| {}).unwrap_err();
+            assert!(nothing.contains("TLS_CERT") && nothing.contains("API_KEYS"), "{nothing}");
+            assert!(nothing.contains("--insecure") && nothing.contains("GRPC_ADDR"), "{nothing}");
+            let half = serve(open, tls).unwrap_err();
+            assert!(!half.contains("TLS_CERT") && half.contains("API_KEYS"), "{half}");
+            let half = serve(open, keys).unwrap_err();
+            assert!(half.contains("TLS_CERT") && !half.contains("API_KEYS"), "{half}");
+            serve(open, |config| (tls(config), keys(config)).0).unwrap();
+            serve(open, |config| config.access.insecure = true).unwrap();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One connection's HTTP/2, from its first frame to its last: with which limits, and how it says goodbye. Must never
+//! know what is called.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tower::{BoxError, Service};
+
+use super::incoming::Guest;
+use crate::auth::Badge;
+
+/// Clients that answer no ping are gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a frame: what every client has to accept, and enough.
+const FRAME: u32 = 16 << 10;
+/// Bytes that a client may send before they are read: of one call, and of all on its connection.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of one answer that wait to be sent.
+const SEND: usize = 256 << 10;
+/// Streams that we had to end for a client's mistakes, before its connection ends.
+const MISTAKES: usize = 1_024;
+
+/// Limits of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// Calls at a time.
+    pub(super) streams: u32,
+    /// Bytes of a call's headers.
+    pub(super) headers: u32,
+    /// How long it lasts; a tenth more or less, so that those that came together do not come together again.
+    pub(super) age: Option<Duration>,
+}
+
+impl Manners {
+    /// What speaks HTTP/2 like this.
+    pub(super) fn http(&self) -> Builder<TokioExecutor> {
+        let mut http = Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(self.streams)
+            // Callers that give up early are no attackers: the library's 20 would close their connection, with all that
+            // is in flight on it, whenever this thread is busy.
+            .max_pending_accept_reset_streams(usize::try_from(self.streams).ok())
+            .max_local_error_reset_streams(MISTAKES)
+            .max_header_list_size(self.headers)
+            .max_frame_size(FRAME)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .adaptive_window(false)
+            .max_send_buf_size(SEND)
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        http
+    }
+
+    async fn aged(&self) {
+        match self.age {
+            Some(age) => sleep(age.mul_f64(0.9 + link::inbox::jitter(200) as f64 / 1_000.0)).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Serves a connection until it ends. When its time is over, or all have to go, it says goodbye: calls that came before
+/// are answered, and its client makes others on another connection.
+pub(super) async fn converse<S, B>(
+    guest: Guest,
+    service: S,
+    http: Builder<TokioExecutor>,
+    manners: Manners,
+    drain: CancellationToken,
+) where
+    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let service = TowerToHyperService::new(Introduced { badge: guest.badge(), service });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(guest), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = manners.aged() => None,
+        () = drain.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Puts what the client's certificate says with each of its calls.
+#[derive(Clone)]
+struct Introduced<S> {
+    badge: Option<Arc<Badge>>,
+    service: S,
+}
+
+impl<S, B> Service<http::Request<B>> for Introduced<S>
+where
+    S: Service<http::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<B>) -> S::Future {
+        if let Some(badge) = &self.badge {
+            request.extensions_mut().insert(badge.clone());
+        }
+        self.service.call(request)
+    }
+}

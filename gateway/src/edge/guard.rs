@@ -1,0 +1,186 @@
+//! Who stands before every rpc where callers have to be known: finds out who calls, whether the rpc's rule lets them
+//! in, and whether they have as much in hand as one caller may. Must never look into a message, nor decide about an
+//! order: whose it is, is known behind.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use contract::access::{Rule, rule};
+use contract::{Delivered, Failure, Reason};
+use futures_util::future::Either;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::status;
+use super::vigil::{Ticket, Vigil};
+use crate::auth::{Access, Badge, Caller, Held, credentials};
+use crate::config::access::Reflection;
+
+/// Health is for everybody: a probe has no credential.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The contract, as far as reflection tells it.
+const REFLECTION: &str = "/grpc.reflection.";
+/// Refusals are logged so often, with how many there were since.
+const LOG: Duration = Duration::from_millis(200);
+
+/// What the guard knows. One for all threads of a gateway.
+pub(crate) struct Guard {
+    access: Access,
+    reflection: Reflection,
+    logged: Mutex<Logged>,
+}
+
+struct Logged {
+    last: Option<Instant>,
+    since: u64,
+}
+
+/// What a path asks of whoever calls it.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Nothing.
+    Open,
+    /// To be known.
+    Known,
+    /// What a rule says.
+    Rule(&'static Rule),
+    /// Nobody may call it.
+    Closed,
+}
+
+impl Guard {
+    /// A guard who knows callers like this.
+    pub(crate) fn new(access: Access, reflection: Reflection) -> Guard {
+        Guard { access, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
+    }
+
+    fn way(&self, path: &str) -> Way {
+        match rule(path) {
+            Some(rule) => Way::Rule(rule),
+            None if path.starts_with(HEALTH) => Way::Open,
+            None if path.starts_with(REFLECTION) => match self.reflection {
+                Reflection::Open => Way::Open,
+                Reflection::Callers => Way::Known,
+                Reflection::Off => Way::Closed,
+            },
+            None => Way::Closed,
+        }
+    }
+
+    /// Lets a caller in, with a place for the call, or says why not.
+    async fn admit(&self, head: &http::request::Parts, way: Way) -> Result<(Arc<Caller>, Held), Failure> {
+        let badge = head.extensions.get::<Arc<Badge>>().map(AsRef::as_ref);
+        let rpc = match way {
+            Way::Rule(rule) => rule.path,
+            Way::Open | Way::Known | Way::Closed => "another",
+        };
+        let caller = self.access.caller(&head.headers, badge).await.map_err(Failure::from);
+        let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
+        let allowed = match way {
+            Way::Rule(rule) => caller.allowed(rule),
+            Way::Open | Way::Known => Ok(()),
+            Way::Closed => {
+                let failure = Failure::new(Reason::PermissionDenied, "nobody may call this");
+                Err(failure.delivered(Delivered::No))
+            }
+        };
+        let entered = allowed.and_then(|()| caller.enter());
+        let held = entered.inspect_err(|failure| self.refused(failure, rpc, Some(&caller)))?;
+        Ok((caller, held))
+    }
+
+    /// Whether a call that goes on would be let in again, as the same.
+    pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
+        let caller = self.access.caller(&ticket.headers, ticket.badge.as_deref()).await?;
+        caller.allowed(ticket.rule)?;
+        if caller.principal != ticket.caller.principal || caller.customer != ticket.caller.customer {
+            let failure = Failure::new(Reason::PermissionDenied, "the credential is another's by now");
+            return Err(failure.delivered(Delivered::No));
+        }
+        Ok(())
+    }
+
+    /// Logs a refusal now and then: who calls too often must not fill the logs as well.
+    fn refused(&self, failure: &Failure, rpc: &str, caller: Option<&Caller>) {
+        let now = Instant::now();
+        // Nothing panics while it is held.
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.since += 1;
+        if logged.last.is_some_and(|last| now - last < LOG) {
+            return;
+        }
+        let count = std::mem::take(&mut logged.since);
+        logged.last = Some(now);
+        drop(logged);
+        let principal = caller.map(|caller| &*caller.principal);
+        tracing::info!(target: "access", reason = %failure.reason, why = %failure.message, rpc, principal, count, "refused");
+    }
+}
+
+/// Puts a guard before a service, or nobody.
+#[derive(Clone)]
+pub(super) struct Guarding(pub(super) Option<Arc<Guard>>);
+
+impl<S> Layer<S> for Guarding {
+    type Service = Guarded<S>;
+
+    fn layer(&self, service: S) -> Guarded<S> {
+        Guarded { service, guard: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Guarded<S> {
+    service: S,
+    guard: Option<Arc<Guard>>,
+}
+
+impl<S, Q> Service<http::Request<Q>> for Guarded<S>
+where
+    S: Service<http::Request<Q>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    Q: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future =
+        Either<S::Future, Pin<Box<dyn Future<Output = Result<http::Response<Body>, S::Error>> + Send>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+        let Some(guard) = self.guard.clone() else { return Either::Left(self.service.call(request)) };
+        let way = guard.way(request.uri().path());
+        if matches!(way, Way::Open) {
+            return Either::Left(self.service.call(request));
+        }
+        // The services behind are always ready.
+        let mut service = self.service.clone();
+        Either::Right(Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            match guard.admit(&head, way).await {
+                Ok((caller, held)) => {
+                    let ticket = match way {
+                        Way::Rule(rule) if rule.streams => Some(Ticket {
+                            rule,
+                            caller: caller.clone(),
+                            headers: credentials(&head.headers),
+                            badge: head.extensions.get().cloned(),
+                            guard,
+                        }),
+                        _ => None,
+                    };
+                    head.extensions.insert(caller);
+                    let response = service.call(http::Request::from_parts(head, body)).await?;
+                    Ok(response.map(|body| Body::new(Vigil::over(body, held, ticket))))
+                }
+                Err(failure) => Ok(status(failure).into_http()),
+            }
+        }))
+    }
+}

@@ -1,0 +1,29 @@
+//! What keeps a gateway's door: certificates and the knowledge of callers, read at the start and kept up to date. Must
+//! never know a call.
+
+use std::sync::Arc;
+
+use crate::auth::{Access, Upkeep};
+use crate::config::Serve;
+use crate::edge::guard::Guard;
+use crate::edge::server::Tls;
+use crate::edge::tls;
+
+/// What the serving threads share.
+pub(super) struct Secure {
+    pub(super) tls: Option<Tls>,
+    pub(super) guard: Option<Arc<Guard>>,
+}
+
+/// Reads what there is, with the work of keeping it up to date.
+pub(super) async fn open(config: &Serve) -> anyhow::Result<(Secure, Upkeep)> {
+    config.check_exposure()?;
+    let (guard, mut upkeep) = match Access::open(&config.access).await? {
+        Some((access, upkeep)) => (Some(Arc::new(Guard::new(access, config.access.reflection))), upkeep),
+        None => (None, Upkeep::default()),
+    };
+    // Each thread has its share of the handshakes, and at least one.
+    let handshakes = (config.limits.max_handshakes as usize).div_ceil(config.thread_count());
+    let tls = tls::open(&config.tls)?.map(|reload| Tls { latest: upkeep.keep(reload), handshakes });
+    Ok((Secure { tls, guard }, upkeep))
+}

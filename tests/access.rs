@@ -1,0 +1,315 @@
+//! Who may call what: every rpc of the descriptor set with every kind of token.
+
+use bytes::Bytes;
+use contract::access::{RULES, Rule};
+use contract::inventory::v1 as inventory;
+use contract::orders::v1 as orders;
+use contract::orders::v1::OrderStatus;
+use gateway::Gateway;
+use gateway::config::access::{Access, Reflection};
+use prost_reflect::DescriptorPool;
+use prost_reflect::prost::Message;
+use serde_json::{Value, json};
+use tonic::Code::{self, NotFound, Ok as Fine, PermissionDenied, Unauthenticated};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::issuer::{ALL, Issuer, Sign, Token, now};
+use crate::raw::ask;
+use crate::shop::{PATIENCE, Shop, reason, until, wish};
+
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// A gateway of a shop that knows its callers.
+pub struct Guarded {
+    pub channel: Channel,
+    gateway: Gateway,
+}
+
+impl Guarded {
+    pub async fn open(shop: &Shop, access: Access) -> Guarded {
+        let config = gateway::config::Serve { access, ..shop.gateway.clone() };
+        let gateway = Gateway::start(config).await.expect("a gateway");
+        let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
+        until("it serves", async || services.iter().all(|name| gateway.up(name) == Some(true))).await;
+        let uri = format!("http://{}", gateway.grpc_addr());
+        let channel = Channel::from_shared(uri).unwrap().connect_lazy();
+        Guarded { channel, gateway }
+    }
+
+    /// Calls an rpc with a bearer token.
+    pub async fn call(&self, path: &str, message: Bytes, token: &str) -> Result<Bytes, Status> {
+        ask(&self.channel, path, message, &[("authorization", &format!("Bearer {token}"))]).await
+    }
+
+    async fn code(&self, path: &str, message: Bytes, token: &str) -> Code {
+        self.call(path, message, token).await.map_or_else(|status| status.code(), |_| Fine)
+    }
+}
+
+/// The paths of all rpcs that are served, from the descriptor set.
+fn served() -> Vec<String> {
+    let pool = DescriptorPool::decode(contract::DESCRIPTORS).unwrap();
+    let internal = |path: &str| contract::route::ALL.iter().any(|route| route.path == path && route.internal);
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods
+        .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+        .filter(|path| !internal(path))
+        .collect()
+}
+
+/// A good request of an rpc, about this customer and this order of theirs.
+pub fn request(path: &str, customer: &str, order: &str) -> Bytes {
+    let (customer_id, order_id) = (customer.to_owned(), order.to_owned());
+    let item = inventory::Item { product_id: "lamp".to_owned(), quantity: 1 };
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let none = String::new;
+    let message = match path.rsplit('/').next().unwrap() {
+        "CreateOrder" => {
+            orders::CreateOrderRequest { request_id, customer_id, items: vec![item] }.encode_to_vec()
+        }
+        "GetOrder" => orders::GetOrderRequest { order_id }.encode_to_vec(),
+        "ListOrders" => orders::ListOrdersRequest { customer_id, ..Default::default() }.encode_to_vec(),
+        "UpdateOrderStatus" => {
+            let status = OrderStatus::Confirmed.into();
+            orders::UpdateOrderStatusRequest { order_id, status, ..Default::default() }.encode_to_vec()
+        }
+        "WatchOrders" => orders::WatchOrdersRequest { order_id, ..Default::default() }.encode_to_vec(),
+        "CheckInventory" => orders::CheckInventoryRequest { items: vec![item] }.encode_to_vec(),
+        "GetStock" => inventory::GetStockRequest { product_id: item.product_id }.encode_to_vec(),
+        "ListStock" => inventory::ListStockRequest::default().encode_to_vec(),
+        "AdjustStock" => {
+            let adjustments = vec![inventory::Adjustment { product_id: item.product_id, delta: 1 }];
+            inventory::AdjustStockRequest { request_id, adjustments, reason: none() }.encode_to_vec()
+        }
+        other => panic!("{other} is new: say here what a good request of it is"),
+    };
+    message.into()
+}
+
+/// What every rpc has to say to a token.
+enum Verdict {
+    All(Code),
+    /// By rpc; all others are fine.
+    Some(&'static [(&'static str, Code)]),
+    /// The rpcs whose rule asks for this scope are fine, and nothing else.
+    Scope(&'static str),
+}
+
+impl Verdict {
+    fn of(&self, rule: &Rule) -> Code {
+        match self {
+            Verdict::All(code) => *code,
+            Verdict::Some(rows) => {
+                rows.iter().find(|(rpc, _)| rule.path.ends_with(rpc)).map_or(Fine, |(_, code)| *code)
+            }
+            Verdict::Scope(scope) if rule.scope == *scope => Fine,
+            Verdict::Scope(_) => PermissionDenied,
+        }
+    }
+}
+
+/// Tokens, by what is the matter with them.
+fn tokens(issuer: &Issuer) -> Vec<(&'static str, String, Verdict)> {
+    let nobody = || Verdict::All(Unauthenticated);
+    let fine = || Verdict::All(Fine);
+    let with = |claims: Value| issuer.with(claims);
+    let signed = |sign, kid: &'static str| issuer.token(|token| token.sign(sign, kid));
+    let header = |change: &dyn Fn(&mut Token)| issuer.token(|token| change(token));
+    let (stranger, good) = (Issuer::new(), issuer.token(|_| {}));
+    let others: &[(&str, Code)] = &[
+        ("CreateOrder", PermissionDenied),
+        ("ListOrders", PermissionDenied),
+        ("GetOrder", NotFound),
+        ("UpdateOrderStatus", NotFound),
+        ("WatchOrders", NotFound),
+    ];
+    let mut cut = good.clone();
+    cut.pop();
+    vec![
+        ("valid, ES256", good.clone(), fine()),
+        ("valid, EdDSA", signed(Sign::EdDsa, "ed"), fine()),
+        ("valid, HS256", signed(Sign::Hs256, "any"), fine()),
+        ("without a key id", header(&|token| token.header = json!({})), fine()),
+        ("ended within the skew", with(json!({"exp": now() - 30})), fine()),
+        ("begins within the skew", with(json!({"nbf": now() + 30})), fine()),
+        ("own customer", with(json!({"customer_id": "ann"})), fine()),
+        ("other customer", with(json!({"customer_id": "bob"})), Verdict::Some(others)),
+        ("one scope", with(json!({"scope": "orders.read"})), Verdict::Scope("orders.read")),
+        ("another scope", with(json!({"scope": ["inventory.adjust"]})), Verdict::Scope("inventory.adjust")),
+        ("no scope", with(json!({"scope": ""})), Verdict::All(PermissionDenied)),
+        (
+            "strange scopes",
+            with(json!({"scope": "orders orders.* * openid"})),
+            Verdict::All(PermissionDenied),
+        ),
+        ("expired", with(json!({"exp": now() - 120})), nobody()),
+        ("never expires", with(json!({"exp": null})), nobody()),
+        ("not yet valid", with(json!({"nbf": now() + 120})), nobody()),
+        ("wrong audience", with(json!({"aud": "somebody"})), nobody()),
+        ("no audience", with(json!({"aud": null})), nobody()),
+        ("wrong issuer", with(json!({"iss": "https://id.example.org/"})), nobody()),
+        ("no subject", with(json!({"sub": null})), nobody()),
+        ("customer of a wrong type", with(json!({"customer_id": 7})), nobody()),
+        ("alg none", signed(Sign::None("none"), "ec"), nobody()),
+        ("alg None", signed(Sign::None("None"), "ec"), nobody()),
+        ("alg HS384", signed(Sign::None("HS384"), "ec"), nobody()),
+        ("a public key as a secret", signed(Sign::Confused, "ec"), nobody()),
+        ("a key of another algorithm", signed(Sign::EdDsa, "ec"), nobody()),
+        ("unknown key", signed(Sign::Es256, "other"), nobody()),
+        ("a stranger's key", stranger.token(|_| {}), nobody()),
+        ("a critical header", header(&|token| token.header["crit"] = json!(["b64"])), nobody()),
+        ("cut", cut, nobody()),
+        ("nonsense", "x.y.z".to_owned(), nobody()),
+    ]
+}
+
+#[tokio::test]
+async fn every_rpc_answers_every_kind_of_token_as_it_should() {
+    let shop = Shop::open().stock("lamp", 1_000).ready().await;
+    let order = shop.place(&wish("lamp", 1).by("ann")).await.unwrap().order_id;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let mut wrong = Vec::new();
+    for rule in RULES {
+        let message = || request(rule.path, "ann", &order);
+        let bare = ask(&guarded.channel, rule.path, message(), &[]).await;
+        assert_eq!(bare.unwrap_err().code(), Unauthenticated, "{} without a token", rule.path);
+        for (kind, token, verdict) in tokens(&issuer) {
+            // Twice: the second time it may be remembered.
+            for _ in 0..2 {
+                let code = guarded.code(rule.path, message(), &token).await;
+                if code != verdict.of(rule) {
+                    wrong.push(format!("{} {kind}: {code:?}", rule.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_rpc_that_is_served_has_a_rule_and_no_other_has() {
+    let mut served = served();
+    served.sort_unstable();
+    let ruled: Vec<&str> = RULES.iter().map(|rule| rule.path).collect();
+    assert_eq!(served, ruled);
+    let mut scopes: Vec<&str> = ALL.split(' ').collect();
+    scopes.sort_unstable();
+    assert_eq!(scopes, contract::access::scopes());
+}
+
+#[tokio::test]
+async fn what_has_no_rule_is_open_to_nobody_and_health_to_everybody() {
+    let shop = Shop::open().ready().await;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let good = issuer.token(|_| {});
+    for path in [
+        "/inventory.v1.ReservationService/ReserveInventory",
+        "/orders.v1.OrderService/Nothing",
+        "/orders.v1.OrderService/createorder",
+        "/grpc.health.v1.Healthy/Check",
+        "/nothing/at/all",
+        "/",
+    ] {
+        assert_eq!(guarded.code(path, Bytes::new(), &good).await, PermissionDenied, "{path}");
+        assert_eq!(guarded.code(path, Bytes::new(), "").await, Unauthenticated, "{path}");
+    }
+    let mut health = HealthClient::new(guarded.channel.clone());
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    // A bad token is no reason to say less to a probe.
+    let mut request = Request::new(HealthCheckRequest { service: "orders.v1.OrderService".to_owned() });
+    request.metadata_mut().insert("authorization", "Bearer x".parse().unwrap());
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn reflection_is_for_known_callers_for_everybody_or_for_nobody() {
+    let shop = Shop::open().ready().await;
+    let issuer = Issuer::new();
+    // ServerReflectionRequest { list_services: "" }.
+    let list = Bytes::from_static(&[0x3a, 0]);
+    let none = issuer.with(json!({"scope": ""}));
+    for (reflection, bare, known) in [
+        (Reflection::Callers, Unauthenticated, Fine),
+        (Reflection::Open, Fine, Fine),
+        (Reflection::Off, Unauthenticated, PermissionDenied),
+    ] {
+        let guarded = Guarded::open(&shop, Access { reflection, ..issuer.access() }).await;
+        for path in [REFLECTION, &REFLECTION.replace(".v1.", ".v1alpha.")] {
+            assert_eq!(guarded.code(path, list.clone(), "").await, bare, "{reflection:?}");
+            assert_eq!(guarded.code(path, list.clone(), &none).await, known, "{reflection:?}");
+        }
+    }
+    let off = Guarded::open(&shop, Access { reflection: Reflection::Off, ..Access::default() }).await;
+    assert_eq!(off.code(REFLECTION, list, "").await, Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn workers_are_told_who_calls_and_no_client_can_say_it() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let nats = shop.nats().await;
+    let mut requests = nats.subscribe("check_inventory").await.unwrap();
+    nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    let path = "/orders.v1.OrderService/CheckInventory";
+    let message = || request(path, "ann", "");
+    let bearer = format!("Bearer {}", issuer.with(json!({"sub": "Zo\u{eb} & co"})));
+    let mut principal = async || {
+        let next = futures_util::StreamExt::next(&mut requests);
+        let seen = tokio::time::timeout(PATIENCE, next).await.expect("a request in time").unwrap();
+        let headers = seen.headers.unwrap();
+        headers.get_all("Principal").map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let forged = [("principal", "jwt:root"), ("nats-principal", "jwt:root")];
+    let metadata = [("authorization", bearer.as_str()), forged[0], forged[1]];
+    ask(&guarded.channel, path, message(), &metadata).await.unwrap();
+    assert_eq!(principal().await, ["jwt:Zo%C3%AB%20&%20co"]);
+    ask(&shop.channel(), path, message(), &forged).await.unwrap();
+    assert!(principal().await.is_empty());
+}
+
+#[tokio::test]
+async fn keys_that_are_replaced_are_good_no_longer_and_new_ones_at_once() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let path = "/orders.v1.OrderService/CheckInventory";
+    let (old, other) = (issuer.token(|_| {}), issuer.token(|token| token.sign(Sign::EdDsa, "ed")));
+    let code = async |token: &str| guarded.code(path, request(path, "ann", ""), token).await;
+    assert_eq!((code(&old).await, code(&other).await), (Fine, Fine));
+    let mut jwks = issuer.jwks();
+    jwks["keys"].as_array_mut().unwrap().remove(0);
+    issuer.publish(&jwks);
+    until("the old key is gone", async || code(&old).await == Unauthenticated).await;
+    assert_eq!(code(&other).await, Fine);
+    // What makes no sense changes nothing.
+    issuer.publish(&json!({"keys": []}));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(code(&other).await, Fine);
+    issuer.publish(&issuer.jwks());
+    until("the key is back", async || code(&old).await == Fine).await;
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_token() {
+    let shop = Shop::open().ready().await;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    // It is good for the skew of 60 s, less these.
+    let token = issuer.with(json!({"exp": now() - 57}));
+    let path = "/orders.v1.OrderService/WatchOrders";
+    let bearer = format!("Bearer {token}");
+    let metadata = [("authorization", bearer.as_str())];
+    let mut watch = crate::raw::call(&guarded.channel, path, Bytes::new(), &metadata).await.unwrap();
+    assert!(watch.message().await.unwrap().is_some());
+    let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time");
+    let end = end.unwrap_err();
+    assert_eq!((end.code(), reason(&end).as_str()), (Unauthenticated, "UNAUTHENTICATED"));
+    guarded.gateway.drain().await;
+}

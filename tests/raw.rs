@@ -1,0 +1,74 @@
+//! A client that calls any rpc by its path, with bytes for messages.
+
+use bytes::{Buf, BufMut, Bytes};
+use http::uri::PathAndQuery;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+/// A codec that leaves messages as they are.
+#[derive(Clone, Copy, Default)]
+pub struct Raw;
+
+/// Calls an rpc, whether it streams or not, for the messages that it answers.
+pub async fn call(
+    channel: &Channel,
+    path: &str,
+    message: Bytes,
+    metadata: &[(&'static str, &str)],
+) -> Result<Streaming<Bytes>, Status> {
+    let mut request = Request::new(message);
+    for (name, value) in metadata {
+        request.metadata_mut().append(*name, value.parse().unwrap());
+    }
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::try_from(path).unwrap();
+    Ok(grpc.server_streaming(request, path, Raw).await?.into_inner())
+}
+
+/// The first message of an answer.
+pub async fn ask(
+    channel: &Channel,
+    path: &str,
+    message: Bytes,
+    metadata: &[(&'static str, &str)],
+) -> Result<Bytes, Status> {
+    let mut answer = call(channel, path, message, metadata).await?;
+    Ok(answer.message().await?.expect("a message"))
+}
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

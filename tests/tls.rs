@@ -1,0 +1,340 @@
+//! The gRPC port with TLS: what is refused, who a certificate makes its bearer, and certificates that are replaced while
+//! calls are in hand.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use contract::orders::v1::ListOrdersRequest;
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use gateway::config::access::Access;
+use gateway::config::tls::{ClientAuth, Tls};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::drain::closed;
+use crate::issuer::Issuer;
+use crate::pki::{Authority, Pair, door, expired};
+use crate::shop::{PATIENCE, Shop, until};
+
+/// A gateway with TLS, and what its files are.
+struct House {
+    shop: Shop,
+    authority: Authority,
+    clients: Authority,
+    folder: TempDir,
+    port: u16,
+}
+
+impl House {
+    /// With the given wish for clients' certificates, if any, and other changes.
+    async fn open(
+        auth: Option<ClientAuth>,
+        change: impl FnOnce(&mut gateway::config::Serve, &Path),
+    ) -> House {
+        let (authority, clients) = (Authority::new(), Authority::new());
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = authority.server().write(folder.path());
+        let ca = folder.path().join("clients.crt");
+        std::fs::write(&ca, clients.pem()).unwrap();
+        let tls = Tls {
+            tls_cert: Some(cert),
+            tls_key: Some(key),
+            tls_client_ca: auth.map(|_| ca),
+            tls_client_auth: auth.unwrap_or_default(),
+        };
+        let opening = Shop::open().each_gateway(|config| {
+            config.tls = tls;
+            change(config, folder.path());
+        });
+        let shop = opening.ready().await;
+        let port = shop.gateways[0].grpc_addr().port();
+        House { shop, authority, clients, folder, port }
+    }
+
+    async fn connect(&self, client: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
+        door(self.port, &self.authority, client).connect().await
+    }
+
+    /// The server's certificate as a client sees it that speaks these protocols; nothing if it is turned away.
+    async fn shown(&self, protocols: &[&str]) -> Option<CertificateDer<'static>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream =
+            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+        let shown = stream.get_ref().1.peer_certificates()?.first()?.clone();
+        // A server that goes on says its settings by itself.
+        let mut settings = [0; 9];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut settings).await.ok()?;
+        Some(shown)
+    }
+}
+
+async fn list(channel: Channel) -> Result<(), tonic::Status> {
+    OrderServiceClient::new(channel).list_orders(ListOrdersRequest::default()).await.map(drop)
+}
+
+/// What the server answers to these bytes, to its end.
+async fn answer(port: u16, bytes: Vec<u8>) -> Vec<u8> {
+    let talk = tokio::task::spawn_blocking(move || {
+        let mut peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.write_all(&bytes).unwrap();
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).expect("the server closes");
+        answer
+    });
+    talk.await.unwrap()
+}
+
+/// A hello of TLS 1.1: that it says which signatures it knows, as 1.2 does, leaves nothing wrong but the version.
+fn hello_of_1_1() -> Vec<u8> {
+    let mut body = vec![3, 2];
+    body.extend([7; 32]);
+    // No session, two cipher suites, no compression, RSA with SHA-256.
+    body.extend([0, 0, 4, 0xc0, 0x13, 0, 0x2f, 1, 0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 1]);
+    let length = u8::try_from(body.len()).unwrap();
+    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(body);
+    record
+}
+
+#[tokio::test]
+async fn what_is_no_good_handshake_is_refused() {
+    let house = House::open(None, |_, _| {}).await;
+    // The first bytes of HTTP/2 in the clear, and of HTTP/1.1.
+    for plain in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b"GET / HTTP/1.1\r\n\r\n"] {
+        let answer = answer(house.port, plain.to_vec()).await;
+        assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    }
+    // A fatal alert: protocol version.
+    let alert = answer(house.port, hello_of_1_1()).await;
+    assert_eq!((alert[0], &alert[5..]), (21, &[2, 70][..]), "{alert:?}");
+    assert!(house.shown(&["h2"]).await.is_some());
+    for protocols in [&["http/1.1"][..], &[]] {
+        assert!(house.shown(protocols).await.is_none(), "{protocols:?}");
+    }
+    let other = Authority::new();
+    assert!(door(house.port, &other, None).connect().await.is_err());
+    list(house.connect(None).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_good_certificate_nobody_is_let_in_where_one_is_required() {
+    let house = House::open(Some(ClientAuth::Required), |_, _| {}).await;
+    let name = "spiffe://here/shop";
+    let good = house.clients.client(name);
+    list(house.connect(Some(&good)).await.unwrap()).await.unwrap();
+    let stranger = Authority::new().client(name);
+    let ended = house.clients.sign(&[name], expired);
+    for (what, client) in [
+        ("none", None),
+        ("another authority's", Some(&stranger)),
+        ("an expired one", Some(&ended)),
+        ("the server's authority's", Some(&house.authority.client(name))),
+    ] {
+        // With TLS 1.3 a client learns of it with its first call.
+        let refused = match house.connect(client).await {
+            Ok(channel) => list(channel).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
+    let issuer = Issuer::new();
+    let house = House::open(Some(ClientAuth::Optional), |config, folder| {
+        let list = folder.join("clients");
+        std::fs::write(&list, "spiffe://here/ann orders.read,inventory.check ann\n").unwrap();
+        config.access = Access {
+            tls_clients: Some(list),
+            tls_client_scopes: vec!["inventory.check".to_owned()],
+            ..issuer.access()
+        };
+    })
+    .await;
+    let nats = house.shop.nats().await;
+    let mut requests = nats.subscribe("check_inventory").await.unwrap();
+    nats.request("$JS.API.INFO", bytes::Bytes::new()).await.unwrap();
+    let items = crate::shop::wish("lamp", 1).request.items;
+    let mut principal = async |client: Option<&Pair>, token: Option<String>| {
+        let channel = house.connect(client).await.unwrap();
+        let items = items.clone();
+        let mut request = Request::new(contract::orders::v1::CheckInventoryRequest { items });
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        OrderServiceClient::new(channel).check_inventory(request).await?;
+        let seen = tokio::time::timeout(PATIENCE, requests.next()).await.expect("a request in time").unwrap();
+        Ok::<_, tonic::Status>(seen.headers.unwrap().get("Principal").unwrap().to_string())
+    };
+    let ann = house.clients.sign(&["ann.example", "spiffe://here/ann"], |_| {});
+    let other = house.clients.client("till-7.example");
+    assert_eq!(principal(Some(&ann), None).await.unwrap(), "cert:spiffe://here/ann");
+    assert_eq!(principal(Some(&other), None).await.unwrap(), "cert:till-7.example");
+    let token = issuer.token(|_| {});
+    assert_eq!(principal(Some(&ann), Some(token.clone())).await.unwrap(), "jwt:ann");
+    assert_eq!(principal(None, Some(token)).await.unwrap(), "jwt:ann");
+    // A bad token is not made good by a certificate.
+    for (client, token) in [(Some(&ann), Some("x.y.z".to_owned())), (None, None)] {
+        assert_eq!(principal(client, token).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let code =
+        async |client| list(house.connect(Some(client)).await.unwrap()).await.map_err(|status| status.code());
+    assert_eq!(code(&ann).await, Ok(()));
+    assert_eq!(code(&other).await, Err(Code::PermissionDenied));
+}
+
+#[tokio::test]
+async fn health_is_told_in_the_clear_on_a_port_of_its_own_and_nothing_else_is() {
+    let issuer = Issuer::new();
+    let house = House::open(None, |config, _| {
+        config.health_addr = Some("127.0.0.1:0".parse().unwrap());
+        config.access = issuer.access();
+    })
+    .await;
+    let address = house.shop.gateways[0].health_addr().unwrap();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    for service in ["", "liveness", "orders.v1.OrderService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{service}");
+    }
+    assert_eq!(list(channel).await.unwrap_err().code(), Code::Unimplemented);
+    // Over TLS it is told as well, to everybody.
+    let mut health = HealthClient::new(house.connect(None).await.unwrap());
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 1);
+    assert_eq!(list(house.connect(None).await.unwrap()).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+/// Callers at work until told to stop; how many calls went well, and what went wrong.
+async fn load(house: &House, stop: &CancellationToken) -> (usize, Vec<String>) {
+    let caller = async |anew: usize| {
+        let (mut good, mut bad, mut channel) = (0, Vec::new(), None);
+        while !stop.is_cancelled() {
+            // Some keep their connection, others make a new one now and then.
+            if channel.is_none() || good % anew == anew - 1 {
+                match house.connect(None).await {
+                    Ok(new) => channel = Some(new),
+                    Err(error) => bad.push(format!("{error:?}")),
+                }
+            }
+            match list(channel.clone().unwrap()).await {
+                Ok(()) => good += 1,
+                Err(error) => bad.push(format!("{error:?}")),
+            }
+        }
+        (good, bad)
+    };
+    let callers = join_all([3, 5, 7, usize::MAX, usize::MAX].map(caller)).await;
+    callers.into_iter().fold((0, Vec::new()), |(good, mut bad), (more, wrong)| {
+        bad.extend(wrong);
+        (good + more, bad)
+    })
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_under_load_and_no_call_fails() {
+    let house = House::open(None, |_, _| {}).await;
+    let stop = CancellationToken::new();
+    let replace = async {
+        let der = |pair: &Pair| CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+        for _ in 0..3 {
+            let (before, next) = (house.shown(&["h2"]).await.unwrap(), house.authority.server());
+            // For a while the certificate has another's key.
+            std::fs::write(house.folder.path().join("tls.crt"), &next.cert).unwrap();
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            assert_eq!(house.shown(&["h2"]).await.unwrap(), before);
+            next.write(house.folder.path());
+            until("the new one is shown", async || house.shown(&["h2"]).await == Some(der(&next))).await;
+        }
+        stop.cancel();
+    };
+    let ((good, bad), ()) = tokio::join!(load(&house, &stop), replace);
+    assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), good + bad.len(), bad[0]);
+    assert!(good > 100, "{good} calls");
+}
+
+#[tokio::test]
+async fn handshakes_that_do_not_end_keep_nobody_out() {
+    let house = House::open(None, |config, _| config.limits.max_handshakes = 8).await;
+    let silent = |_| TcpStream::connect(("127.0.0.1", house.port)).unwrap();
+    let mut peers: Vec<TcpStream> = (0..40).map(silent).collect();
+    for _ in 0..3 {
+        list(house.connect(None).await.unwrap()).await.unwrap();
+        peers.extend((0..40).map(silent));
+    }
+    // Those that were too many are closed at once, and the last eight when their time is over.
+    for mut peer in peers {
+        let closed = tokio::task::spawn_blocking(move || {
+            peer.set_read_timeout(Some(PATIENCE)).unwrap();
+            peer.read(&mut [0]).is_ok_and(|read| read == 0)
+        });
+        assert!(closed.await.unwrap());
+    }
+}
+
+/// Makes connections, and counts them.
+#[derive(Clone)]
+struct Counted {
+    inner: HttpConnector,
+    count: Arc<AtomicUsize>,
+}
+
+impl tower::Service<http::Uri> for Counted {
+    type Response = <HttpConnector as tower::Service<http::Uri>>::Response;
+    type Error = <HttpConnector as tower::Service<http::Uri>>::Error;
+    type Future = <HttpConnector as tower::Service<http::Uri>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        tower::Service::poll_ready(&mut self.inner, context)
+    }
+
+    fn call(&mut self, uri: http::Uri) -> Self::Future {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        tower::Service::call(&mut self.inner, uri)
+    }
+}
+
+#[tokio::test]
+async fn connections_come_of_age_and_no_call_that_came_fails() {
+    let shop = Shop::open().each_gateway(|config| config.limits.max_connection_age = 1).ready().await;
+    let connected = Arc::new(AtomicUsize::new(0));
+    let connector = Counted { inner: HttpConnector::new(), count: connected.clone() };
+    let uri = format!("http://{}", shop.gateways[0].grpc_addr());
+    let channel = Channel::from_shared(uri).unwrap().connect_with_connector(connector).await.unwrap();
+    let mut calls = 0;
+    until("the fourth connection is made", async || {
+        let answers = join_all((0..8).map(|_| list(channel.clone()))).await;
+        calls += answers.len();
+        for answer in answers {
+            // tonic's client does not repeat by itself what it had not sent when the goodbye came.
+            answer.or_else(|status| if closed(&status) { Ok(()) } else { Err(status) }).unwrap();
+        }
+        connected.load(Ordering::Relaxed) >= 4
+    })
+    .await;
+    assert!(calls > 100, "{calls} calls");
+}
