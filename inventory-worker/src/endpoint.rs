@@ -53,6 +53,14 @@ pub struct Inventory {
     pub upkeep: Arc<Upkeep>,
 }
 
+/// What a handler is told of a request besides what it says.
+pub struct Errand {
+    /// Until when the answer is of use.
+    pub deadline: Instant,
+    /// Who the gateway found to call; empty where it does not ask, and for plain NATS clients.
+    pub principal: Box<str>,
+}
+
 /// The endpoints, while they serve.
 pub struct Endpoints {
     service: Service,
@@ -117,7 +125,7 @@ impl Endpoints {
     where
         R: Routed + Send + 'static,
         R::Reply: Send,
-        H: Fn(Arc<Inventory>, R, Instant) -> F + Copy + Send + Sync + 'static,
+        H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
         F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
     {
         let builder =
@@ -154,7 +162,7 @@ async fn take<R, H, F>(mut endpoint: Endpoint, desk: Arc<Desk>, tasks: TaskTrack
 where
     R: Routed + Send + 'static,
     R::Reply: Send,
-    H: Fn(Arc<Inventory>, R, Instant) -> F + Copy + Send + Sync + 'static,
+    H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
     F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
 {
     while let Some(request) = endpoint.next().await {
@@ -185,14 +193,14 @@ struct Answer {
 async fn answer<R, H, F>(inventory: &Arc<Inventory>, message: &Message, handler: H) -> Answer
 where
     R: Routed,
-    H: Fn(Arc<Inventory>, R, Instant) -> F,
+    H: Fn(Arc<Inventory>, R, Errand) -> F,
     F: Future<Output = Result<R::Reply, Failure>>,
 {
     let work = async {
-        let deadline = deadline(message)?;
+        let errand = Errand { deadline: deadline(message)?, principal: principal(message) };
         let payload = nest::payload(&message.payload);
         let request = R::from_payload(payload).map_err(unreadable)?;
-        let reply = handler(inventory.clone(), request, deadline).await?;
+        let reply = handler(inventory.clone(), request, errand).await?;
         R::reply_to_payload(&reply).map_err(|error| {
             tracing::error!(%error, "a reply cannot be written");
             Failure::new(Reason::Internal, "the reply cannot be written")
@@ -292,6 +300,11 @@ fn deadline(message: &Message) -> Result<Instant, Failure> {
         Failure::new(Reason::Timeout, "the deadline passed before the work began").delivered(Delivered::No)
     };
     Ok(instant(unix).ok_or_else(late)?.min(Instant::now() + LONGEST))
+}
+
+fn principal(message: &Message) -> Box<str> {
+    let value = message.headers.as_ref().and_then(|headers| headers.get(header::PRINCIPAL));
+    value.map(|value| value.as_str().into()).unwrap_or_default()
 }
 
 fn unreadable(mismatch: Mismatch) -> Failure {

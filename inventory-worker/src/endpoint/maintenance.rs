@@ -9,11 +9,10 @@ use contract::inventory::v1::{
 };
 use contract::limits::{PAGE_SIZE, Reader};
 use contract::{Delivered, Failure, Reason};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::reserve::timestamp;
-use super::{Inventory, page, refusal};
+use super::{Errand, Inventory, page, refusal};
 use crate::events::{Events, Floor};
 use crate::ledger::Denial;
 use crate::settle::{Settler, Unsettled};
@@ -36,7 +35,7 @@ pub struct Upkeep {
 pub async fn redeliver(
     inventory: Arc<Inventory>,
     request: RedeliverEventRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<RedeliverEventResponse, Failure> {
     let mut reader = Reader::default();
     let sequence = u64::try_from(request.sequence).ok().filter(|sequence| *sequence > 0);
@@ -44,7 +43,7 @@ pub async fn redeliver(
         reader.fault("sequence", "must be 1 or more");
     }
     let sequence = reader.finish(sequence).map_err(Failure::invalid)?;
-    inventory.upkeep.events.redeliver(sequence, request.validate_only, deadline).await?;
+    inventory.upkeep.events.redeliver(sequence, request.validate_only, errand.deadline).await?;
     Ok(RedeliverEventResponse { sequence: request.sequence })
 }
 
@@ -52,7 +51,7 @@ pub async fn redeliver(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListReservationsRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<ListReservationsResponse, Failure> {
     let (wanted, size, after) = read(&request).map_err(Failure::invalid)?;
     // Before the stock is: what was acknowledged by then is in it.
@@ -61,7 +60,7 @@ pub async fn list(
             .delivered(Delivered::No)
             .retry_after(link::failure::RETRY)
     })?;
-    inventory.ledger.catch_up(deadline).await?;
+    inventory.ledger.catch_up(errand.deadline).await?;
     let (orders, more) = match wanted {
         Some(orders) => (orders, false),
         None => next(&inventory.ledger.stock(), after, size),
@@ -135,7 +134,7 @@ fn next(stock: &Stock, after: Option<Uuid>, size: usize) -> (Vec<Uuid>, bool) {
 pub async fn settle(
     inventory: Arc<Inventory>,
     request: SettleReservationRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<SettleReservationResponse, Failure> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
@@ -144,14 +143,16 @@ pub async fn settle(
         reader.fault("sequence", "must be 0 or more");
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
-    inventory.upkeep.settler.settle(order, seen, deadline).await.map_err(|unsettled| match unsettled {
-        Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
-            let why = "the ledger says something else of the order than the record";
-            Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
-        }
-        Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
-        Unsettled::Failed(failure) => failure,
-    })?;
+    inventory.upkeep.settler.settle(order, seen, errand.deadline).await.map_err(
+        |unsettled| match unsettled {
+            Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
+                let why = "the ledger says something else of the order than the record";
+                Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
+            }
+            Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
+            Unsettled::Failed(failure) => failure,
+        },
+    )?;
     Ok(SettleReservationResponse { reservation: of_order(&inventory.ledger.stock(), &order) })
 }
 

@@ -8,9 +8,8 @@ use contract::inventory::v1::{
 };
 use contract::limits::{Reader, TTL_SECONDS};
 use contract::{Delivered, Failure, Item, Reason};
-use tokio::time::Instant;
 
-use super::{Inventory, refusal};
+use super::{Errand, Inventory, refusal};
 use crate::clock::unix_ms;
 use crate::ledger::Answer;
 use crate::release::Fate;
@@ -20,7 +19,7 @@ use crate::stock::Command;
 pub async fn reserve(
     inventory: Arc<Inventory>,
     request: ReserveInventoryRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<ReserveInventoryResponse, Failure> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
@@ -37,7 +36,7 @@ pub async fn reserve(
     let expires_at =
         ttl.map(|ttl| unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
     let command = Command::Reserve { order, items, expires_at };
-    let answer = inventory.ledger.submit(command, deadline).await;
+    let answer = inventory.ledger.submit(command, errand.deadline).await;
     match answer.map_err(|denial| refusal::failure(denial, &request.order_id))? {
         Answer::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
             order_id: request.order_id,
@@ -55,13 +54,13 @@ pub async fn reserve(
 pub async fn release(
     inventory: Arc<Inventory>,
     request: ReleaseInventoryRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<ReleaseInventoryResponse, Failure> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
     let reason = reader.reason("reason", &request.reason);
     let (order, reason) = reader.finish(order.zip(reason)).map_err(Failure::invalid)?;
-    match inventory.releaser.release(order, deadline).await? {
+    match inventory.releaser.release(order, errand.deadline).await? {
         Fate::Gone => {
             tracing::debug!(%order, reason = &*reason, "released");
             Ok(ReleaseInventoryResponse { order_id: request.order_id, released: true })

@@ -9,9 +9,9 @@ use contract::inventory::v1::{
 use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
 use contract::{Failure, Item};
-use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::{Inventory, page, refusal};
+use super::{Errand, Inventory, page, refusal};
 use crate::ledger::{Answer, Denial};
 use crate::stock::{Command, Level, Stock};
 
@@ -19,7 +19,7 @@ use crate::stock::{Command, Level, Stock};
 pub async fn check(
     inventory: Arc<Inventory>,
     request: CheckInventoryRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<CheckInventoryResponse, Failure> {
     let mut reader = Reader::default();
     let items = Item::read_all(&mut reader, "items", &request.items);
@@ -28,7 +28,7 @@ pub async fn check(
     if now.available {
         return Ok(now);
     }
-    inventory.ledger.catch_up(deadline).await?;
+    inventory.ledger.catch_up(errand.deadline).await?;
     Ok(availability(&inventory.ledger.stock(), &items))
 }
 
@@ -48,12 +48,12 @@ fn availability(stock: &Stock, items: &[Item]) -> CheckInventoryResponse {
 pub async fn get(
     inventory: Arc<Inventory>,
     request: GetStockRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<GetStockResponse, Failure> {
     let mut reader = Reader::default();
     let product = reader.product_id("product_id", &request.product_id);
     let product = reader.finish(product).map_err(Failure::invalid)?;
-    inventory.ledger.catch_up(deadline).await?;
+    inventory.ledger.catch_up(errand.deadline).await?;
     let level = inventory.ledger.stock().level(&product);
     let level = level.ok_or_else(|| Failure::not_found("product", &product))?;
     Ok(GetStockResponse { stock: Some(of_product(&product, level)) })
@@ -63,7 +63,7 @@ pub async fn get(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListStockRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<ListStockResponse, Failure> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
@@ -75,7 +75,7 @@ pub async fn list(
         reader.fault("page_token", "must be a next_page_token of ListStock");
     }
     let (size, after) = reader.finish(size.zip(after)).map_err(Failure::invalid)?;
-    inventory.ledger.catch_up(deadline).await?;
+    inventory.ledger.catch_up(errand.deadline).await?;
     let guard = inventory.ledger.stock();
     let mut products = guard.products_after(after.as_deref());
     let stock: Vec<StockOfProduct> =
@@ -86,15 +86,27 @@ pub async fn list(
     Ok(ListStockResponse { stock, next_page_token })
 }
 
-/// Adds to and takes from stock on hand, all or none, once per request_id.
+/// The namespace of adjustments' ids (UUIDv5). Fixed for ever: another one would make repeats into new adjustments.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_52d3_0b7e_4a96_b3d5_1e70_6f42_97ca);
+
+/// The id of an adjustment in the ledger: two callers' ids are two, also where they are the same text.
+fn adjustment(principal: &str, request_id: &str) -> Box<str> {
+    match principal {
+        "" => request_id.into(),
+        // A request id has no \0, so the two cannot be cut apart in another place.
+        _ => Uuid::new_v5(&NAMESPACE, format!("{principal}\0{request_id}").as_bytes()).to_string().into(),
+    }
+}
+
+/// Adds to and takes from stock on hand, all or none, once per caller and request_id.
 pub async fn adjust(
     inventory: Arc<Inventory>,
     request: AdjustStockRequest,
-    deadline: Instant,
+    errand: Errand,
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
-    let command = Command::Adjust { request: id.clone(), lines, reason };
-    match inventory.ledger.submit(command, deadline).await {
+    let command = Command::Adjust { request: adjustment(&errand.principal, &id), lines, reason };
+    match inventory.ledger.submit(command, errand.deadline).await {
         Ok(Answer::Levels(levels)) => Ok(AdjustStockResponse {
             stock: levels.iter().map(|(product, level)| of_product(product, *level)).collect(),
         }),
