@@ -27,6 +27,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gateway
 COPY --from=build /src/target/dist/gateway /usr/local/bin/gateway
+# For others than this container it wants TLS and known callers, or INSECURE=true: see the README, "Secure it".
 ENV GRPC_ADDR=0.0.0.0:50051 HTTP_ADDR=0.0.0.0:8080 LOG_FORMAT=json
 EXPOSE 50051 8080
 USER 65532:65532

@@ -117,7 +117,7 @@ fn ours(subject: &str) -> bool {
         (1..=64).contains(&token.len())
             && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
     };
-    let is_id = |token: &&str| uuid::Uuid::try_parse(token).is_ok();
+    let is_id = |token: &str| uuid::Uuid::try_parse(token).is_ok();
     let tokens: Vec<&str> = subject.split('.').collect();
     let routed = contract::route::ALL.iter().any(|route| route.subject == subject);
     routed
@@ -128,7 +128,7 @@ fn ours(subject: &str) -> bool {
             // The server tells of each request of that kind.
             | ["$JS", "EVENT", "ADVISORY", "API"] => true,
             ["orders", "event", "order_created" | "order_status_updated", id]
-            | ["orders", "fence", "expired", id] => is_id(&id),
+            | ["orders", "fence", "expired", id] => is_id(id),
             ["$JS", "API", "STREAM", "MSG", "GET", rest @ ..]
             | ["$JS", "API", "STREAM", "INFO", rest @ ..]
             | ["$JS", "API", "CONSUMER", "CREATE" | "INFO" | "MSG", rest @ ..]

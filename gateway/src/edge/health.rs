@@ -14,6 +14,9 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::board::{Board, Standing};
 use super::status;
 
+/// Characters of a service's name, at the most.
+const NAME: usize = 128;
+
 /// The health service.
 pub(super) struct Checkup {
     board: Board,
@@ -34,7 +37,7 @@ impl Health for Checkup {
         let service = request.into_inner().service;
         match self.board.up(&service) {
             Some(up) => Ok(Response::new(response(serving(up)))),
-            None => Err(status(contract::Failure::not_found("service", &service))),
+            None => Err(status(contract::Failure::not_found("service", told(&service)))),
         }
     }
 
@@ -75,6 +78,13 @@ impl Watch {
             self.standing.changed().await.ok()?;
         }
     }
+}
+
+/// The name that was asked for, if it is one: it goes into logs as well.
+fn told(service: &str) -> &str {
+    let plain =
+        service.len() <= NAME && service.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+    if plain { service } else { "of such a name" }
 }
 
 fn serving(up: bool) -> ServingStatus {
@@ -121,6 +131,14 @@ mod tests {
             Checkup::new(board.clone()).check(request).await.unwrap_err().code(),
             tonic::Code::NotFound
         );
+        let said = async |service: &str| {
+            let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+            Checkup::new(board.clone()).check(request).await.unwrap_err().message().to_owned()
+        };
+        assert!(said("a.v1.B").await.contains("a.v1.B"));
+        for text in ["a\nb", "\u{1b}[2J", &"x".repeat(129)] {
+            assert!(!said(text).await.contains(text), "{text:?}");
+        }
         let mut news = watch(&board, "x").await;
         assert_eq!(news.next().await, Some(ServingStatus::ServiceUnknown as i32));
         assert_eq!(news.next().now_or_never(), None);
