@@ -8,7 +8,7 @@ use axum::extract::State as Of;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use contract::route::{ALL, RPCS};
+use contract::route::{RPCS, VITAL};
 use link::{Letter, Link};
 use pbjson_types::Timestamp;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl Console {
             "connections": page.number("gateway_connections", &[]),
             "watches": page.number("gateway_watches", &[]),
             "methods": RPCS.iter().map(|rpc| method(&page, rpc.name)).collect::<Vec<_>>(),
-            "routes": ALL.iter().map(|route| lane(&page, route.subject, route.queue_group)).collect::<Vec<_>>(),
+            "routes": VITAL.iter().map(|route| lane(&page, route.subject, route.queue_group)).collect::<Vec<_>>(),
             "workers": state.instances.iter().map(|worker| instance(worker, &state)).collect::<Vec<_>>(),
             "streams": streams(&state),
             "consumers": consumers(&state),
