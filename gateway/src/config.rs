@@ -64,7 +64,7 @@ pub struct Serve {
     /// Where traces go.
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
-    /// Where grpc.health.v1 is served besides, without TLS and for everybody; empty: only with the rest
+    /// Where grpc.health.v1 is served besides, without TLS and for everybody
     #[arg(long, env = "HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
     pub health_addr: Option<SocketAddr>,
     /// Bounds on memory.
