@@ -7,6 +7,9 @@ use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// What most payloads fit into, in bytes.
+const SPACE: usize = 512;
+
 /// The NATS side of one rpc.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
@@ -125,12 +128,15 @@ fn recode_reply<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Mismatch> {
-    serde_json::to_vec(value).map_err(|error| Mismatch::whole(&error))
+    let mut bytes = Vec::with_capacity(SPACE);
+    serde_json::to_writer(&mut bytes, value).map_err(|error| Mismatch::whole(&error))?;
+    Ok(bytes)
 }
 
+/// The text is checked once, as a whole: of a slice, the library checks each of its strings.
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Mismatch> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| locate::<T>(bytes).unwrap_or_else(|| Mismatch::whole(&error)))
+    let text = std::str::from_utf8(bytes).map_err(|error| Mismatch::whole(&error))?;
+    serde_json::from_str(text).map_err(|error| locate::<T>(bytes).unwrap_or_else(|| Mismatch::whole(&error)))
 }
 
 /// Where a payload does not fit. Read a second time, because following the path costs time and few do not fit.

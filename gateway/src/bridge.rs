@@ -172,10 +172,11 @@ impl Bridge {
         let deadline = call.deadline.min(now + route.timeout);
         let span = trace(route, call, repeat);
         let headers = header::of(route, call, &span, deadline - now);
-        self.tally(route, |tally| tally.attempts.one());
+        let tally = self.tallies.of(route);
+        tally.inspect(|tally| tally.attempts.one());
         let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
             Ok(message) => {
-                self.tally(route, |tally| tally.times.took(now.elapsed()));
+                tally.inspect(|tally| tally.times.took(now.elapsed()));
                 lane.pulse().beat();
                 return match reply::read(route, lane.nest(), message) {
                     Reply::Answer(payload) => Ok(payload),

@@ -13,6 +13,7 @@ mod explain;
 pub(crate) mod guard;
 mod health;
 mod incoming;
+mod name;
 pub mod orders;
 mod parting;
 mod pass;

@@ -106,7 +106,7 @@ impl Link {
         let subject = subject.into();
         let exchange = async {
             let mut ticket = Ticket::take(&self.shared, subject.clone());
-            let reply = Subject::from(format!("{}.{}", self.shared.inbox, ticket.number));
+            let reply = self.shared.reply(ticket.number);
             let client = &self.shared.client;
             let sent = if headers.is_empty() {
                 client.publish_with_reply(subject, reply, payload).await
@@ -144,6 +144,14 @@ impl Source for Link {
         page.count("nats_slow_consumers_total", help, &connection, waiting.slow.get());
         let waits = waiting.count() as f64;
         page.level("nats_requests_waiting", "Requests that wait for their reply.", &connection, waits);
+    }
+}
+
+impl Shared {
+    /// The subject for the reply of this request.
+    fn reply(&self, number: u64) -> Subject {
+        let mut digits = itoa::Buffer::new();
+        Subject::from([&self.inbox, ".", digits.format(number)].concat())
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn of(route: &Route, call: &Call, span: &Span, left: Duration) -> Hea
     if span.traced() {
         headers.insert(HeaderName::from_static(header::REQUEST_SENT), HeaderValue::from(unix_us()));
     }
-    put(&mut headers, header::CONTENT_TYPE, route.content_type());
+    headers.insert(HeaderName::from_static(header::CONTENT_TYPE), route.content_type());
     if let Some(id) = &call.request_id {
         put(&mut headers, header::REQUEST_ID, id);
     }

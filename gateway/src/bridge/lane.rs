@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use contract::{Failure, Reason, Route};
+use foldhash::fast::RandomState;
 
 use super::budget::Budget;
 use super::pulse::Pulse;
@@ -29,7 +30,7 @@ impl Default for Limits {
 /// One lane per route.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: HashMap<&'static str, (&'static str, Lane)>,
+    lanes: HashMap<&'static str, (&'static str, Lane), RandomState>,
 }
 
 /// What the calls of one route share.

@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::header;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tonic::Request;
 
 use super::baggage::Kept;
+use super::name::{GRPC_TIMEOUT, REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::auth::Caller;
 use crate::call::{Call, Limit};
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
-const REQUEST_ID: &str = "x-request-id";
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
 /// What is added to that for a request that is still being sent.
 const GRACE: Duration = Duration::from_secs(10);
 /// W3C asks for at least 512 characters of tracestate to be passed on.
-const TRACESTATE: usize = 512;
+const TRACESTATE_MOST: usize = 512;
 
 /// When a request's headers came: a caller's deadline counts from there, also if the message comes later.
 #[derive(Clone, Copy)]
@@ -37,7 +36,7 @@ pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget:
     let arrived = asked.and_then(|_| extensions.get().map(|Arrived(at)| *at));
     let caller = extensions.get::<Arc<Caller>>();
     Call {
-        request_id: text(headers, REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
+        request_id: text(headers, &REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
         customer: caller.and_then(|caller| caller.customer.clone()),
         trace: trace(headers, extensions),
@@ -54,7 +53,7 @@ pub(super) fn last_moment(headers: &HeaderMap, Arrived(at): Arrived) -> Call {
 
 /// The time that a caller gives a call.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
-    text(headers, GRPC_TIMEOUT).and_then(timeout)
+    text(headers, &GRPC_TIMEOUT).and_then(timeout)
 }
 
 /// The time that a call takes for itself.
@@ -82,7 +81,7 @@ fn margin(timeout: Duration) -> Duration {
     (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(250))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -112,14 +111,14 @@ pub(super) fn is_id(text: &str) -> bool {
 fn trace(headers: &HeaderMap, extensions: &Extensions) -> Vec<(&'static str, Box<str>)> {
     let baggage = extensions.get::<Kept>().map(|Kept(kept)| (header::BAGGAGE, kept.clone()));
     let mut trace: Vec<_> = baggage.into_iter().collect();
-    let Some(parent) = text(headers, header::TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
+    let Some(parent) = text(headers, &TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
         return trace;
     };
     trace.push((header::TRACEPARENT, parent.into()));
     let printable = |state: &&str| {
-        (1..=TRACESTATE).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
+        (1..=TRACESTATE_MOST).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
     };
-    if let Some(state) = text(headers, header::TRACESTATE).filter(printable) {
+    if let Some(state) = text(headers, &TRACESTATE).filter(printable) {
         trace.push((header::TRACESTATE, state.into()));
     }
     trace

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use contract::failure::{code_name, label};
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use telemetry::{Count, Page, Quota, Source, Span, Spread, Tracer};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use contract::header::{TRACEPARENT, TRACESTATE};
+use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
 
 /// What is neither an rpc of ours nor of health and reflection has one account.
 const OTHER: Rpc = Rpc { name: "other", path: "", streams: true };
@@ -21,7 +21,6 @@ const HEALTH: [Rpc; 2] = [
     Rpc { name: "grpc.health.v1.Health/Check", path: "/grpc.health.v1.Health/Check", streams: false },
     Rpc { name: "grpc.health.v1.Health/Watch", path: "/grpc.health.v1.Health/Watch", streams: true },
 ];
-const REQUEST_ID: &str = "x-request-id";
 
 /// The accounts of one thread. Clones share them.
 #[derive(Clone)]
@@ -77,16 +76,16 @@ impl Books {
     pub(super) fn open(&self, path: &str, headers: &HeaderMap, since: Instant) -> Entry {
         let account = self.accounts.get(path).unwrap_or(&self.other).clone();
         account.begun.one();
-        let parent = headers.get(TRACEPARENT).cloned();
+        let parent = headers.get(&TRACEPARENT).cloned();
         let traced = self.tracer.on() && account.traced;
         let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
-        Entry { account, since, span, request_id: headers.get(REQUEST_ID).cloned(), parent, open: true }
+        Entry { account, since, span, request_id: headers.get(&REQUEST_ID).cloned(), parent, open: true }
     }
 
     fn span(&self, rpc: &Rpc, headers: &HeaderMap) -> Span {
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let parent = text(TRACEPARENT).filter(|parent| super::accept::is_traceparent(parent));
-        let span = self.tracer.call(rpc.name, parent, text(TRACESTATE));
+        let text = |name: &HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let parent = text(&TRACEPARENT).filter(|parent| super::accept::is_traceparent(parent));
+        let span = self.tracer.call(rpc.name, parent, text(&TRACESTATE));
         if let Some((service, method)) = rpc.name.split_once('/') {
             span.say("rpc.system", "grpc");
             span.say("rpc.service", service);

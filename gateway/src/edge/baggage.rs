@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use contract::header::BAGGAGE;
 use http::{HeaderMap, HeaderValue};
+
+use super::name::BAGGAGE;
 
 /// Bytes of what travels on, at the most: W3C's limit.
 const MOST: usize = 8_192;
@@ -27,7 +28,7 @@ impl Baggage {
         if self.0.is_empty() {
             return None;
         }
-        let texts = headers.get_all(BAGGAGE).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        let texts = headers.get_all(&BAGGAGE).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
         let entries = texts.flat_map(|text| text.split(',')).map(str::trim);
         let kept: Vec<&str> = entries.filter(|entry| self.has(entry)).collect();
         let kept = kept.join(",");
@@ -46,7 +47,7 @@ mod tests {
 
     fn of(keys: &[&str], texts: &[&'static str]) -> Option<Kept> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let headers = texts.iter().map(|text| (BAGGAGE.parse().unwrap(), HeaderValue::from_static(text)));
+        let headers = texts.iter().map(|text| (BAGGAGE.clone(), HeaderValue::from_static(text)));
         Baggage::new(&keys).of(&headers.collect())
     }
 

@@ -58,6 +58,8 @@ impl Manners {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .adaptive_window(false)
+            // Nobody asks a gRPC server for the date.
+            .auto_date_header(false)
             .max_send_buf_size(SEND)
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
+use foldhash::fast::RandomState;
 use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,7 +127,7 @@ pub async fn serve(
 /// Every rpc by its path: a routed one needs no code, and goes past the router.
 #[derive(Clone)]
 struct Rpcs {
-    passed: Arc<HashMap<&'static str, Pass>>,
+    passed: Arc<HashMap<&'static str, Pass, RandomState>>,
     others: Routes,
 }
 

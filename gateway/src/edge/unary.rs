@@ -9,16 +9,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use contract::{Delivered, Failure, Reason};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 use tower::BoxError;
 
+use super::name::GRPC_ENCODING;
 use super::status;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
-const ENCODING: &str = "grpc-encoding";
 const PLAIN: &str = "identity";
 
 /// The message of a request, if it has no more bytes than `most`.
@@ -26,7 +26,7 @@ pub(super) async fn read<B>(headers: &HeaderMap, body: B, most: usize) -> Result
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    if headers.get(ENCODING).is_some_and(|encoding| encoding != PLAIN) {
+    if headers.get(&GRPC_ENCODING).is_some_and(|encoding| encoding != PLAIN) {
         return Err(Status::unimplemented("messages are not read compressed; send them as they are"));
     }
     let mut body = pin!(body);
@@ -139,13 +139,6 @@ impl http_body::Body for Answer {
     fn is_end_stream(&self) -> bool {
         matches!(self, Answer::Nothing)
     }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Answer::Message(data) => SizeHint::with_exact(data.len() as u64),
-            Answer::Ok | Answer::Nothing => SizeHint::with_exact(0),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -205,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_compressed_request_is_not_taken_for_another() {
-        let headers = HeaderMap::from_iter([(ENCODING.parse().unwrap(), HeaderValue::from_static("gzip"))]);
+        let headers = HeaderMap::from_iter([(GRPC_ENCODING.clone(), HeaderValue::from_static("gzip"))]);
         let error = read(&headers, Chunks(VecDeque::new()), 9).await.unwrap_err();
         assert_eq!(error.code(), Code::Unimplemented);
     }
