@@ -1,0 +1,187 @@
+//! What floods do to callers who mean well: `bench flood`. Starts everything itself. One attack after the other, from a
+//! process of its own; before, meanwhile and afterwards the same calls at the same rate, and once more while a server
+//! beside is attacked in the same way, which is what the machine's two cores alone make of it.
+
+mod attack;
+mod crowd;
+mod exact;
+mod healthy;
+mod kind;
+mod memory;
+mod verdict;
+mod wire;
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use local_nats::spare_port;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::time::{Instant, sleep};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+pub(crate) use attack::{Attack, run as attack};
+
+use crate::process::{Process, listens, serves};
+use crate::stage::Stage;
+use healthy::{Healthy, newcomers};
+use kind::Kind;
+use memory::Peak;
+use verdict::Round;
+use wire::Told;
+
+const PRODUCTS: usize = 1_000;
+/// Before an attack is felt, and before calm is measured again.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long the gateway may take to give memory back.
+const RETURN: Duration = Duration::from_secs(15);
+/// How much longer than planned an attacker may take.
+const LATE: Duration = Duration::from_secs(20);
+/// One that says nothing is closed after ten seconds.
+const SILENCE: f64 = 12.0;
+
+/// Options of `bench flood`
+#[derive(clap::Args)]
+pub(crate) struct Flood {
+    /// Seconds of each attack
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Calls a second of those who mean well
+    #[arg(long, default_value_t = 400.0)]
+    rate: f64,
+    /// Connections of an attacker at a time
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Which attacks; all, if none is named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// Judge what does not depend on time, and leave out what takes long
+    #[arg(long)]
+    brief: bool,
+}
+
+/// Everything that an attack needs.
+struct Field {
+    stage: Stage,
+    /// A gateway with TLS, where that is what is attacked.
+    tls: (Process, u16),
+    tls_clients: Endpoint,
+    /// A bare server beside.
+    beside: (Process, u16),
+}
+
+/// Attacks, and says what became of those who mean well.
+pub(crate) async fn run(options: Flood) -> anyhow::Result<bool> {
+    crowd::raise()?;
+    let exact = if options.only.is_empty() { exact::run().await? } else { true };
+    let field = Field::open().await?;
+    let plain = Healthy::open(&Endpoint::from_shared(field.stage.url())?, options.rate).await?;
+    sleep(4 * SETTLE).await;
+    let mut rounds = Vec::new();
+    let kinds = if options.only.is_empty() { Kind::ALL.to_vec() } else { options.only.clone() };
+    let (over_tcp, over_tls): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| !kind.tls());
+    for kind in over_tcp {
+        rounds.push(field.round(kind, &plain, &options).await?);
+        verdict::print(rounds.last().into_iter());
+    }
+    drop(plain);
+    if !over_tls.is_empty() {
+        let clients = Healthy::open(&field.tls_clients, options.rate).await?;
+        sleep(4 * SETTLE).await;
+        for kind in over_tls {
+            rounds.push(field.round(kind, &clients, &options).await?);
+            verdict::print(rounds.last().into_iter());
+        }
+    }
+    println!();
+    Ok(verdict::judge(&rounds, options.brief) && exact)
+}
+
+impl Field {
+    async fn open() -> anyhow::Result<Field> {
+        let stage = Stage::open(PRODUCTS, "").await?;
+        let [grpc, http, health, port] = [spare_port()?, spare_port()?, spare_port()?, spare_port()?];
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let (cert_file, key_file) = (stage.file("tls.crt"), stage.file("tls.key"));
+        std::fs::write(&cert_file, cert.pem())?;
+        std::fs::write(&key_file, signing_key.serialize_pem())?;
+        let (cert_file, key_file) = (cert_file.display().to_string(), key_file.display().to_string());
+        let health_addr = format!("127.0.0.1:{health}");
+        let more = ["--tls-cert", &cert_file, "--tls-key", &key_file, "--health-addr", &health_addr];
+        let tls = Process::gateway(&stage.nats.url(), grpc, http, &more, &stage.file("gateway-tls"))?;
+        serves(health, "orders.v1.OrderService").await?;
+        let trust = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(cert.pem()));
+        let tls_clients = Endpoint::from_shared(format!("https://127.0.0.1:{grpc}"))?
+            .tls_config(trust.domain_name("localhost"))?;
+        let beside = Process::echo(port, &stage.file("beside"))?;
+        listens(port).await?;
+        Ok(Field { stage, tls: (tls, grpc), tls_clients, beside: (beside, port) })
+    }
+
+    async fn round(&self, kind: Kind, healthy: &Healthy, options: &Flood) -> anyhow::Result<Round> {
+        let seconds = if kind == Kind::Idle { options.seconds.max(SILENCE) } else { options.seconds };
+        let length = Duration::from_secs_f64(options.seconds);
+        let (gateway, port, clients) = match kind.tls() {
+            true => (&self.tls.0, self.tls.1, self.tls_clients.clone()),
+            false => (&self.stage.gateway, self.stage.grpc, Endpoint::from_shared(self.stage.url())?),
+        };
+        let connections = match kind {
+            Kind::Idle => 5_000,
+            Kind::Crowd => 12_000,
+            Kind::Handshakes => 1_000,
+            _ => options.connections,
+        };
+        let calm = healthy.watch(length / 2).await?;
+        let control = if kind.counts_heads() {
+            None
+        } else {
+            let attack = assault(kind, self.beside.1, options.seconds + 1.0, connections);
+            let watch = async {
+                sleep(SETTLE).await;
+                healthy.watch(length).await
+            };
+            let (told, seen) = tokio::join!(attack, watch);
+            told.context("the attack on a server beside")?;
+            sleep(SETTLE).await;
+            Some(seen?)
+        };
+        let pid = gateway.pid()?;
+        let before = crate::usage::resident(pid)?;
+        let log = std::fs::metadata(self.stage.file("gateway"))?.len();
+        let peak = Peak::of(pid);
+        healthy.begin()?;
+        let begun = Instant::now();
+        let (told, newcomers) = tokio::join!(
+            assault(kind, port, seconds, connections),
+            newcomers(&clients, Duration::from_secs_f64(seconds)),
+        );
+        let (told, most, took) = (told?, peak.most(), begun.elapsed());
+        let during = healthy.end().await?;
+        let (after, wait) = memory::returned(pid, before + verdict::KEPT, RETURN).await?;
+        sleep(SETTLE).await;
+        let again = healthy.watch(length / 2).await?;
+        let log = std::fs::metadata(self.stage.file("gateway"))?.len() - log;
+        let memory = verdict::Memory { before, most, after, wait };
+        Ok(Round { kind, calm, control, during, again, newcomers, told, took, memory, log })
+    }
+}
+
+/// Has a process attack what listens on this port; how its connections ended.
+async fn assault(kind: Kind, port: u16, seconds: f64, connections: usize) -> anyhow::Result<Told> {
+    let target = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
+    let (seconds_text, connections) = (seconds.to_string(), connections.to_string());
+    let arguments = ["attack", &target, "--kind", &kind.name(), "--seconds", &seconds_text];
+    let output = tokio::process::Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .args(["--connections", &connections])
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output();
+    let limit = Duration::from_secs_f64(seconds) + LATE;
+    let output = tokio::time::timeout(limit, output).await.context("the attacker does not end")??;
+    if !output.status.success() {
+        bail!("the attacker ended with {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("no result")
+}

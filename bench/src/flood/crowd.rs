@@ -1,0 +1,117 @@
+//! Attackers that are many and do little: connections that stay, and handshakes that stop in the middle. Must never know
+//! what it does to others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::kind::Kind;
+use super::wire::{End, Line, Told};
+
+/// Connections that are made at the same time.
+const AT_ONCE: usize = 64;
+/// After a handshake was ended, before the next.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Lets this process, and those that it starts, have as many connections as may be.
+pub(super) fn raise() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("RLIMIT_NOFILE")
+}
+
+/// Does it until the end.
+pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Instant) -> anyhow::Result<Told> {
+    let hello: Arc<[u8]> = hello()?.into();
+    let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut members = JoinSet::new();
+    for number in 0..count {
+        let (gate, hello) = (gate.clone(), hello.clone());
+        members.spawn(async move {
+            if kind == Kind::Handshakes {
+                // Each second one stops in the middle of its first word.
+                let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
+                return shake(target, &hello[..said], end).await;
+            }
+            let mut told = Told::default();
+            let permit = gate.acquire().await;
+            if number % 2 == 0 {
+                let line = Line::open(target, &[]).await;
+                drop(permit);
+                stay(line.ok(), end, &mut told).await;
+            } else {
+                let stream = TcpStream::connect(target).await;
+                drop(permit);
+                wait(stream.ok(), end, &mut told).await;
+            }
+            told
+        });
+    }
+    let mut all = Told::default();
+    for told in members.join_all().await {
+        all.add(told);
+    }
+    Ok(all)
+}
+
+/// Says hello and no more.
+async fn stay(line: Option<Line>, end: Instant, told: &mut Told) {
+    told.made += 1;
+    let Some(mut line) = line else {
+        told.cut += 1;
+        return;
+    };
+    match line.ended(end).await {
+        None => told.lasted += 1,
+        Some(End::Goodbye(code)) => *told.goodbyes.entry(code).or_default() += 1,
+        Some(End::Cut) => told.cut += 1,
+    }
+}
+
+/// Says nothing.
+async fn wait(stream: Option<TcpStream>, end: Instant, told: &mut Told) {
+    told.made += 1;
+    let Some(mut stream) = stream else {
+        told.cut += 1;
+        return;
+    };
+    match timeout_at(end, async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} }).await {
+        Err(_) => told.lasted += 1,
+        Ok(()) => told.cut += 1,
+    }
+}
+
+/// Begins a handshake, and another when that was ended.
+async fn shake(target: SocketAddr, hello: &[u8], end: Instant) -> Told {
+    let mut told = Told::default();
+    while Instant::now() < end {
+        let mut stream = TcpStream::connect(target).await.ok();
+        if let Some(stream) = &mut stream {
+            // It shows by its end whether it was heard.
+            let _ = stream.write_all(hello).await;
+        }
+        wait(stream, end, &mut told).await;
+        sleep_until(end.min(Instant::now() + AGAIN)).await;
+    }
+    told
+}
+
+/// The first that a client says: what a server needs to go on, and to do its part of the work.
+fn hello() -> anyhow::Result<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes)?;
+    Ok(bytes)
+}
