@@ -16,6 +16,7 @@ mod incoming;
 pub mod orders;
 mod parting;
 mod pass;
+mod patrol;
 pub mod probe;
 pub mod server;
 mod status;

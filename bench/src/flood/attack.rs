@@ -30,6 +30,8 @@ const UNFOLDED: usize = 64 << 20;
 const FRAME: usize = 16 << 10;
 /// Calls at a time of a client that reads nothing.
 const UNREAD: u32 = 1_000;
+/// They are begun this many at a time, so that it is not their number that is felt.
+const STEP: (u32, Duration) = (10, Duration::from_millis(10));
 /// Before another connection, if none can be made.
 const PAUSE: Duration = Duration::from_millis(20);
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
@@ -239,6 +241,9 @@ impl Plan {
                 return Ok(());
             }
             *sent += 1;
+            if number % STEP.0 == 0 {
+                sleep(STEP.1).await;
+            }
         }
         line.ended(end).await.map_or(Ok(()), Err)
     }

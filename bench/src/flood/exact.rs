@@ -74,7 +74,7 @@ fn log(folder: &Path) -> std::path::PathBuf {
 
 /// A call whose message has so many bytes, and whose reply shall have so many.
 async fn ask(channel: &Channel, size: usize, reply: usize, encoding: Option<&str>) -> anyhow::Result<Code> {
-    let item = Item { product_id: "lamp".to_owned(), quantity: u32::try_from(reply)? };
+    let item = Item { product_id: format!("reply-{reply}"), quantity: 1 };
     let mut message = Padded { items: vec![item], padding: Vec::new() };
     // Each byte more of padding may be a byte more of its length.
     while message.encoded_len() < size {
@@ -92,7 +92,7 @@ async fn ask(channel: &Channel, size: usize, reply: usize, encoding: Option<&str
     Ok(answer.map_or_else(|status| status.code(), |_| Code::Ok))
 }
 
-/// Answers with so many bytes as the quantity says.
+/// Answers with so many bytes as the product's name says.
 async fn serve(link: &Link) -> anyhow::Result<()> {
     let client = link.client().clone();
     let mut requests = client.subscribe(SUBJECT).await?;
@@ -109,7 +109,8 @@ async fn serve(link: &Link) -> anyhow::Result<()> {
 
 fn answer(request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let items: Vec<Item> = serde_json::from_slice(request)?;
-    let size = items.first().context("no item")?.quantity as usize;
+    let name = &items.first().context("no item")?.product_id;
+    let size: usize = name.strip_prefix("reply-").context("another product")?.parse()?;
     let item = ItemAvailability { product_id: String::new(), requested: 1, available: 1 };
     let mut answer = CheckInventoryResponse { available: true, items: vec![item] };
     while answer.encoded_len() < size {
