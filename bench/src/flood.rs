@@ -40,6 +40,10 @@ const RETURN: Duration = Duration::from_secs(15);
 const LATE: Duration = Duration::from_secs(20);
 /// One that says nothing is closed after ten seconds.
 const SILENCE: f64 = 12.0;
+const IDLE: usize = 5_000;
+/// More than MAX_CONNECTIONS.
+const CROWD: usize = 12_000;
+const HANDSHAKES: usize = 1_000;
 
 /// Options of `bench flood`
 #[derive(clap::Args)]
@@ -76,26 +80,24 @@ pub(crate) async fn run(options: Flood) -> anyhow::Result<bool> {
     crowd::raise()?;
     let exact = if options.only.is_empty() { exact::run().await? } else { true };
     let field = Field::open().await?;
-    let plain = Healthy::open(&Endpoint::from_shared(field.stage.url())?, options.rate).await?;
-    sleep(4 * SETTLE).await;
-    let mut rounds = Vec::new();
     let kinds = if options.only.is_empty() { Kind::ALL.to_vec() } else { options.only.clone() };
-    let (over_tcp, over_tls): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| !kind.tls());
-    for kind in over_tcp {
-        rounds.push(field.round(kind, &plain, &options).await?);
-        verdict::print(rounds.last().into_iter());
-    }
-    drop(plain);
-    if !over_tls.is_empty() {
-        let clients = Healthy::open(&field.tls_clients, options.rate).await?;
+    let (over_tls, over_tcp): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| kind.tls());
+    let mut good = exact;
+    println!("{}", verdict::HEAD);
+    for (kinds, clients) in
+        [(over_tcp, Endpoint::from_shared(field.stage.url())?), (over_tls, field.tls_clients.clone())]
+    {
+        if kinds.is_empty() {
+            continue;
+        }
+        let healthy = Healthy::open(&clients, options.rate).await?;
         sleep(4 * SETTLE).await;
-        for kind in over_tls {
-            rounds.push(field.round(kind, &clients, &options).await?);
-            verdict::print(rounds.last().into_iter());
+        for kind in kinds {
+            let round = field.round(kind, &healthy, &options).await?;
+            good &= round.tell(options.brief);
         }
     }
-    println!();
-    Ok(verdict::judge(&rounds, options.brief) && exact)
+    Ok(good)
 }
 
 impl Field {
@@ -120,20 +122,20 @@ impl Field {
     }
 
     async fn round(&self, kind: Kind, healthy: &Healthy, options: &Flood) -> anyhow::Result<Round> {
-        let seconds = if kind == Kind::Idle { options.seconds.max(SILENCE) } else { options.seconds };
+        let (seconds, connections) = match kind {
+            Kind::Idle => (SILENCE, IDLE),
+            Kind::Crowd => (options.seconds, CROWD),
+            Kind::Handshakes => (options.seconds, HANDSHAKES),
+            _ => (options.seconds, options.connections),
+        };
         let length = Duration::from_secs_f64(options.seconds);
         let (gateway, port, clients) = match kind.tls() {
             true => (&self.tls.0, self.tls.1, self.tls_clients.clone()),
             false => (&self.stage.gateway, self.stage.grpc, Endpoint::from_shared(self.stage.url())?),
         };
-        let connections = match kind {
-            Kind::Idle => 5_000,
-            Kind::Crowd => 12_000,
-            Kind::Handshakes => 1_000,
-            _ => options.connections,
-        };
         let calm = healthy.watch(length / 2).await?;
-        let control = if kind.counts_heads() {
+        // A server without TLS, without a limit on connections and without a list has nothing to compare with.
+        let control = if options.brief || kind.counts_heads() || kind == Kind::SlowReaders {
             None
         } else {
             let attack = assault(kind, self.beside.1, options.seconds + 1.0, connections);
@@ -148,7 +150,7 @@ impl Field {
         };
         let pid = gateway.pid()?;
         let before = crate::usage::resident(pid)?;
-        let log = std::fs::metadata(self.stage.file("gateway"))?.len();
+        let log = self.logged()?;
         let peak = Peak::of(pid);
         healthy.begin()?;
         let begun = Instant::now();
@@ -157,13 +159,20 @@ impl Field {
             newcomers(&clients, Duration::from_secs_f64(seconds)),
         );
         let (told, most, took) = (told?, peak.most(), begun.elapsed());
+        drop(peak);
         let during = healthy.end().await?;
         let (after, wait) = memory::returned(pid, before + verdict::KEPT, RETURN).await?;
         sleep(SETTLE).await;
         let again = healthy.watch(length / 2).await?;
-        let log = std::fs::metadata(self.stage.file("gateway"))?.len() - log;
+        let log = self.logged()? - log;
         let memory = verdict::Memory { before, most, after, wait };
-        Ok(Round { kind, calm, control, during, again, newcomers, told, took, memory, log })
+        Ok(Round { kind, connections, calm, control, during, again, newcomers, told, took, memory, log })
+    }
+
+    /// Bytes that both gateways have logged.
+    fn logged(&self) -> anyhow::Result<u64> {
+        let size = |name| anyhow::Ok(std::fs::metadata(self.stage.file(name))?.len());
+        Ok(size("gateway")? + size("gateway-tls")?)
     }
 }
 

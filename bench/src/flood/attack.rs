@@ -31,13 +31,13 @@ const FRAME: usize = 16 << 10;
 /// Calls at a time of a client that reads nothing.
 const UNREAD: u32 = 1_000;
 /// They are begun this many at a time, so that it is not their number that is felt.
-const STEP: (u32, Duration) = (10, Duration::from_millis(10));
+const STEP: (u32, Duration) = (5, Duration::from_millis(10));
 /// Before another connection, if none can be made.
 const PAUSE: Duration = Duration::from_millis(20);
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 const LIST: &str = "/inventory.v1.InventoryService/ListStock";
-/// `page_size: 1000`.
-const PAGE: &[u8] = &[0x08, 0xe8, 0x07];
+/// `page_size: 100`.
+const PAGE: &[u8] = &[0x08, 100];
 const INITIAL_WINDOW: u16 = 4;
 
 /// Options of `bench attack`
@@ -88,6 +88,7 @@ async fn attack(plan: Plan, target: SocketAddr, end: Instant) -> Told {
         told.made += 1;
         let ended = plan.assault(&mut line, end, &mut told.sent).await;
         told.answered += line.answers();
+        told.bytes += line.wrote;
         match ended {
             Ok(()) => told.lasted += 1,
             Err(End::Goodbye(code)) => *told.goodbyes.entry(code).or_default() += 1,

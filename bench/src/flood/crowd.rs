@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::kind::Kind;
 use super::wire::{End, Line, Told};
 
-/// Connections that are made at the same time.
-const AT_ONCE: usize = 64;
+/// They come so many a second, and go so: what counts is that they are there. Other attacks make connections as
+/// quickly as can be.
+const COME: (f64, f64) = (4_000.0, 1_000.0);
 /// After a handshake was ended, before the next.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -31,26 +32,24 @@ pub(super) fn raise() -> anyhow::Result<()> {
 /// Does it until the end.
 pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Instant) -> anyhow::Result<Told> {
     let hello: Arc<[u8]> = hello()?.into();
-    let gate = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let rate = if kind == Kind::Handshakes { COME.1 } else { COME.0 };
     let mut members = JoinSet::new();
     for number in 0..count {
-        let (gate, hello) = (gate.clone(), hello.clone());
+        let hello = hello.clone();
+        let late = Duration::from_secs_f64(number as f64 / rate);
+        let (come, end) = (Instant::now() + late, end + late);
         members.spawn(async move {
+            sleep_until(come).await;
             if kind == Kind::Handshakes {
                 // Each second one stops in the middle of its first word.
                 let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
                 return shake(target, &hello[..said], end).await;
             }
             let mut told = Told::default();
-            let permit = gate.acquire().await;
             if number % 2 == 0 {
-                let line = Line::open(target, &[]).await;
-                drop(permit);
-                stay(line.ok(), end, &mut told).await;
+                stay(Line::open(target, &[]).await.ok(), end, &mut told).await;
             } else {
-                let stream = TcpStream::connect(target).await;
-                drop(permit);
-                wait(stream.ok(), end, &mut told).await;
+                wait(TcpStream::connect(target).await.ok(), end, &mut told).await;
             }
             told
         });

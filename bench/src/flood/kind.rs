@@ -1,9 +1,6 @@
 //! The attacks by their names, and what has to become of each. Must never know how one is made.
 
-use super::wire::Told;
-
-/// GOAWAY's code for too much.
-const CALM: u32 = 11;
+use gateway::config::Limits;
 
 /// An attack.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +42,18 @@ pub(crate) enum Kind {
 /// What has to become of the attacker's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Each ends with ENHANCE_YOUR_CALM, whatever else it does.
-    Calmed,
-    /// It stays, and what it may do is bounded.
-    Held,
-    /// Each that says nothing is closed, the others may stay.
+    /// Each is closed; the attacker's part is to make another.
+    Closed,
+    /// They stay, and are read at a rate.
+    Slowed,
+    /// They stay, and each call is refused.
+    Refused,
+    /// Who says nothing is closed, and who says hello may stay.
     Sorted,
-    /// So many are turned away.
-    TurnedAway(u64),
+    /// So many may stay at the most.
+    Bounded(u64),
+    /// They stay, and what they hold is bounded by the number of calls.
+    Borne,
 }
 
 impl Kind {
@@ -89,15 +90,18 @@ impl Kind {
     pub(super) fn tls(self) -> bool {
         self == Kind::Handshakes
     }
-}
 
-impl Fate {
-    /// Whether it was so.
-    pub(super) fn met(self, told: &Told) -> bool {
+    pub(super) fn fate(self) -> Fate {
         match self {
-            Fate::Calmed => told.made > 0 && told.goodbyes.get(&CALM).is_some_and(|calmed| *calmed > 0),
-            Fate::Held => told.made > 0,
-            Fate::Sorted | Fate::TurnedAway(_) => true,
+            Kind::RapidReset | Kind::PatientReset => Fate::Slowed,
+            Kind::Settings | Kind::SettingsUnread | Kind::Pings | Kind::PingsUnread => Fate::Slowed,
+            Kind::Pongs | Kind::Junk => Fate::Slowed,
+            Kind::Continuation | Kind::HpackBomb => Fate::Closed,
+            Kind::GzipBomb | Kind::Oversize => Fate::Refused,
+            Kind::SlowReaders => Fate::Borne,
+            Kind::Idle => Fate::Sorted,
+            Kind::Crowd => Fate::Bounded(Limits::default().max_connections.into()),
+            Kind::Handshakes => Fate::Bounded(Limits::default().max_handshakes.into()),
         }
     }
 }

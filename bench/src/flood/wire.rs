@@ -82,6 +82,8 @@ pub(super) struct Told {
     pub(super) lasted: u64,
     /// What was sent: the attack's own unit.
     pub(super) sent: u64,
+    /// The same in bytes; most of them may still lie in the sockets' buffers.
+    pub(super) bytes: u64,
     /// What was answered, in frames of any kind but GOAWAY.
     pub(super) answered: u64,
 }
@@ -92,6 +94,7 @@ impl Told {
         self.cut += other.cut;
         self.lasted += other.lasted;
         self.sent += other.sent;
+        self.bytes += other.bytes;
         self.answered += other.answered;
         for (code, count) in other.goodbyes {
             *self.goodbyes.entry(code).or_default() += count;
@@ -114,6 +117,8 @@ pub(super) struct Line {
     unread: Vec<u8>,
     /// Frames by their kind.
     pub(super) seen: [u64; 10],
+    /// Bytes that were sent.
+    pub(super) wrote: u64,
     goodbye: Option<u32>,
 }
 
@@ -123,7 +128,7 @@ impl Line {
         let limit = Instant::now() + CONNECT;
         let stream = timeout_at(limit, TcpStream::connect(address)).await.map_err(Error::from)??;
         stream.set_nodelay(true)?;
-        let mut line = Line { stream, unread: Vec::new(), seen: [0; 10], goodbye: None };
+        let mut line = Line { stream, unread: Vec::new(), seen: [0; 10], wrote: 0, goodbye: None };
         let hello = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
         line.send(&hello, limit, false).await.map_err(|_| Error::from(ErrorKind::ConnectionReset))?;
         Ok(line)
@@ -146,7 +151,10 @@ impl Line {
             }
             if ready.is_writable() {
                 match self.stream.try_write(bytes) {
-                    Ok(written) => bytes = &bytes[written..],
+                    Ok(written) => {
+                        bytes = &bytes[written..];
+                        self.wrote += written as u64;
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(_) => return Err(self.last_words()),
                 }
