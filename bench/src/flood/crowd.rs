@@ -82,7 +82,9 @@ async fn wait(stream: Option<TcpStream>, end: Instant, told: &mut Told) {
         told.cut += 1;
         return;
     };
-    match timeout_at(end, async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} }).await {
+    match timeout_at(end, async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} })
+        .await
+    {
         Err(_) => told.lasted += 1,
         Ok(()) => told.cut += 1,
     }

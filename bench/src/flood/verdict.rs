@@ -100,7 +100,11 @@ impl Round {
 
     fn faults(&self, brief: bool) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut must = |holds: bool, fault: String| if !holds { faults.push(fault) };
+        let mut must = |holds: bool, fault: String| {
+            if !holds {
+                faults.push(fault)
+            }
+        };
         for seen in [&self.calm, &self.during, &self.again] {
             let said = seen.failure.clone().unwrap_or_default();
             must(seen.failed == 0, format!("{} of {} calls failed: {said}", seen.failed, seen.calls));
@@ -115,7 +119,10 @@ impl Round {
         // Where all seats are taken, newcomers have none.
         let said = self.newcomers.failure.clone().unwrap_or_default();
         let full = self.kind == Kind::Crowd;
-        must(full || self.newcomers.failed == 0, format!("{} newcomers failed: {said}", self.newcomers.failed));
+        must(
+            full || self.newcomers.failed == 0,
+            format!("{} newcomers failed: {said}", self.newcomers.failed),
+        );
         faults
     }
 

@@ -83,7 +83,8 @@ impl Patrol {
             self.since = now;
             self.credit = self.credit.saturating_add(millis.saturating_mul(RATE) / 1_000).min(FULL);
             if self.credit < 0 {
-                let missing = Duration::from_millis(1 + self.credit.unsigned_abs() * 1_000 / RATE.unsigned_abs());
+                let missing =
+                    Duration::from_millis(1 + self.credit.unsigned_abs() * 1_000 / RATE.unsigned_abs());
                 self.wait = Some(Box::pin(sleep_until(now + missing)));
             }
         }
