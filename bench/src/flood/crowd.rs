@@ -37,7 +37,7 @@ pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Insta
     for number in 0..count {
         let hello = hello.clone();
         let late = Duration::from_secs_f64(number as f64 / rate);
-        let (come, end) = (Instant::now() + late, end + late);
+        let come = Instant::now() + late;
         members.spawn(async move {
             sleep_until(come).await;
             if kind == Kind::Handshakes {
@@ -45,7 +45,7 @@ pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Insta
                 let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
                 return shake(target, &hello[..said], end).await;
             }
-            let mut told = Told::default();
+            let (mut told, end) = (Told::default(), end + late);
             if number % 2 == 0 {
                 stay(Line::open(target, &[]).await.ok(), end, &mut told).await;
             } else {
