@@ -61,7 +61,7 @@ async fn a_flood_of_frames_is_read_at_a_rate_and_keeps_nobody_waiting() {
         let (answered, time) = (line.seen[usize::from(kind)], begun.elapsed().as_secs_f64());
         // An answer brings back half of what a frame costs.
         assert!(
-            answered > 4_000 && answered as f64 <= 2.2 * (4_096.0 + 1_024.0 * time) + 4_096.0,
+            answered > 2_000 && answered as f64 <= 2.2 * (2_048.0 + 1_024.0 * time) + 4_096.0,
             "{answered}"
         );
     }

@@ -16,6 +16,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use gateway::config::Limits;
 use local_nats::spare_port;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::time::{Instant, sleep};
@@ -45,6 +46,8 @@ const IDLE: usize = 5_000;
 const CROWD: usize = 12_000;
 const COMING: f64 = 6.0;
 const HANDSHAKES: usize = 1_000;
+/// The largest message that the server beside takes: its library's own limit.
+const BESIDE: usize = 4 << 20;
 
 /// Options of `bench flood`
 #[derive(clap::Args)]
@@ -140,7 +143,7 @@ impl Field {
         let control = if options.brief || kind.counts_heads() || kind == Kind::SlowReaders {
             None
         } else {
-            let attack = assault(kind, self.beside.1, options.seconds + 1.0, connections);
+            let attack = assault(kind, self.beside.1, options.seconds + 1.0, connections, BESIDE);
             let watch = async {
                 sleep(SETTLE).await;
                 healthy.watch(length).await
@@ -157,7 +160,7 @@ impl Field {
         healthy.begin()?;
         let begun = Instant::now();
         let (told, newcomers) = tokio::join!(
-            assault(kind, port, seconds, connections),
+            assault(kind, port, seconds, connections, Limits::default().max_request_bytes),
             newcomers(&clients, Duration::from_secs_f64(seconds)),
         );
         let (told, most, took) = (told?, peak.most(), begun.elapsed());
@@ -179,13 +182,19 @@ impl Field {
 }
 
 /// Has a process attack what listens on this port; how its connections ended.
-async fn assault(kind: Kind, port: u16, seconds: f64, connections: usize) -> anyhow::Result<Told> {
+async fn assault(
+    kind: Kind,
+    port: u16,
+    seconds: f64,
+    connections: usize,
+    most: usize,
+) -> anyhow::Result<Told> {
     let target = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
     let (seconds_text, connections) = (seconds.to_string(), connections.to_string());
     let arguments = ["attack", &target, "--kind", &kind.name(), "--seconds", &seconds_text];
     let output = tokio::process::Command::new(std::env::current_exe()?)
         .args(arguments)
-        .args(["--connections", &connections])
+        .args(["--connections", &connections, "--most", &most.to_string()])
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output();

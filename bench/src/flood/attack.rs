@@ -53,7 +53,7 @@ pub(crate) struct Attack {
     #[arg(long)]
     connections: usize,
     /// The server's limit on requests
-    #[arg(long, default_value_t = 1 << 20)]
+    #[arg(long)]
     most: usize,
 }
 

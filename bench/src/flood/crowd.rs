@@ -43,13 +43,13 @@ pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Insta
             if kind == Kind::Handshakes {
                 // Each second one stops in the middle of its first word.
                 let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
-                return shake(target, &hello[..said], end).await;
+                return shake(target, &hello[..said], end, late).await;
             }
             let (mut told, end) = (Told::default(), end + late);
             if number % 2 == 0 {
                 stay(Line::open(target, &[]).await.ok(), end, &mut told).await;
             } else {
-                wait(TcpStream::connect(target).await.ok(), end, &mut told).await;
+                wait(TcpStream::connect(target).await.ok().as_mut(), end, &mut told).await;
             }
             told
         });
@@ -76,9 +76,9 @@ async fn stay(line: Option<Line>, end: Instant, told: &mut Told) {
 }
 
 /// Says nothing.
-async fn wait(stream: Option<TcpStream>, end: Instant, told: &mut Told) {
+async fn wait(stream: Option<&mut TcpStream>, end: Instant, told: &mut Told) {
     told.made += 1;
-    let Some(mut stream) = stream else {
+    let Some(stream) = stream else {
         told.cut += 1;
         return;
     };
@@ -90,8 +90,8 @@ async fn wait(stream: Option<TcpStream>, end: Instant, told: &mut Told) {
     }
 }
 
-/// Begins a handshake, and another when that was ended.
-async fn shake(target: SocketAddr, hello: &[u8], end: Instant) -> Told {
+/// Begins a handshake, and another when that was ended. The last is left some time after the end.
+async fn shake(target: SocketAddr, hello: &[u8], end: Instant, late: Duration) -> Told {
     let mut told = Told::default();
     while Instant::now() < end {
         let mut stream = TcpStream::connect(target).await.ok();
@@ -99,8 +99,9 @@ async fn shake(target: SocketAddr, hello: &[u8], end: Instant) -> Told {
             // It shows by its end whether it was heard.
             let _ = stream.write_all(hello).await;
         }
-        wait(stream, end, &mut told).await;
-        sleep_until(end.min(Instant::now() + AGAIN)).await;
+        wait(stream.as_mut(), end, &mut told).await;
+        let over = Instant::now() >= end;
+        sleep_until(if over { end + late } else { end.min(Instant::now() + AGAIN) }).await;
     }
     told
 }

@@ -15,7 +15,7 @@ pub(super) const KEPT: u64 = 16 << 20;
 /// What a connection's buffers in the kernel hold, on both sides, at the most.
 const BUFFERS: u64 = 16 << 20;
 /// Frames that are read at once, and each second, if they are no part of a call (`gateway/src/edge/patrol.rs`).
-const RATE: (f64, f64) = (4_096.0, 1_024.0);
+const RATE: (f64, f64) = (2_048.0, 1_024.0);
 /// Answers bring back half of what a frame costs.
 const BACK: f64 = 2.2;
 /// Bytes that an attack may have logged.

@@ -20,7 +20,7 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 
 /// What a client may send at once that is no part of a call.
-const FULL: i64 = 4_096;
+const FULL: i64 = 2_048;
 /// What comes back each second.
 const RATE: i64 = 1_024;
 /// A call comes with a change of a window, or a PING that measures the way.
