@@ -16,6 +16,7 @@ mod expiry;
 mod failures;
 mod figures;
 mod files;
+mod flood;
 mod hostile;
 mod input;
 mod issuer;

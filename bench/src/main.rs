@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bar;
 mod compare;
 mod echo;
+mod flood;
 mod grow;
 mod input;
 mod load;
@@ -50,12 +51,17 @@ enum Command {
     Compare(compare::Compare),
     /// Measures how cost grows with orders, products, watches, connections, workers and items
     Grow(grow::Grow),
+    /// Floods a gateway in every way, and measures what callers who mean well notice
+    Flood(flood::Flood),
     /// The bare server that `compare` measures
     #[command(hide = true)]
     Echo(echo::Echo),
     /// The load of another subcommand
     #[command(hide = true)]
     Load(load::Load),
+    /// The attacker of another subcommand
+    #[command(hide = true)]
+    Attack(flood::Attack),
     /// A gateway of another subcommand
     #[command(hide = true)]
     Gateway(Box<gateway::config::Serve>),
@@ -104,6 +110,8 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Soak(options) => soak::run(options).await,
         Command::Compare(options) => compare::run(options).await,
         Command::Grow(options) => grow::run(options).await,
+        Command::Flood(options) => flood::run(options).await,
+        Command::Attack(options) => flood::attack(options).await,
         Command::Echo(options) => echo::run(options).await,
         Command::Load(options) => load::run(options).await,
         Command::Gateway(config) => process::gateway(*config).await,

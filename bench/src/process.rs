@@ -152,5 +152,5 @@ pub(crate) async fn worker(config: inventory_worker::config::Serve) -> anyhow::R
 fn follow() -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let log = telemetry::log::Options { log_format: telemetry::log::Format::Text, log: None };
-    log.start("info,async_nats=warn")
+    log.start("info,async_nats=warn,h2=error")
 }

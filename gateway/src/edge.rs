@@ -17,6 +17,7 @@ mod name;
 pub mod orders;
 mod parting;
 mod pass;
+mod patrol;
 pub mod probe;
 pub mod server;
 mod status;

@@ -54,7 +54,7 @@ impl Command {
     /// What is logged if nobody says.
     fn default_log(&self) -> &'static str {
         match self {
-            Command::Serve(_) => "info,async_nats=warn",
+            Command::Serve(_) => "info,async_nats=warn,h2=error",
             Command::Healthcheck(_)
             | Command::Keys(_)
             | Command::Provision(_)

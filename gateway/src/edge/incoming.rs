@@ -1,5 +1,6 @@
 //! Accepts connections, as many as there are seats, shakes hands where there is TLS, and goes on when that fails. One
-//! whose client does not begin to speak in time is closed. Must never look into what is said.
+//! whose client does not begin to speak in time is closed. Must never look into what is said, but for how
+//! much of it there is.
 
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -19,6 +20,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::patrol::Patrol;
 use super::tls;
 use crate::auth::Badge;
 
@@ -172,6 +174,7 @@ pub(super) struct Guest {
     badge: Option<Arc<Badge>>,
     /// What it has still to say, and until when.
     silent: Option<(usize, Pin<Box<Sleep>>)>,
+    patrol: Patrol,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -192,12 +195,20 @@ macro_rules! either {
 
 impl Guest {
     fn new(wire: Wire, badge: Option<Arc<Badge>>, seat: OwnedSemaphorePermit) -> Guest {
-        Guest { wire, badge, silent: Some((GREETING, Box::pin(sleep(HELLO)))), _seat: seat }
+        let silent = Some((GREETING, Box::pin(sleep(HELLO))));
+        Guest { wire, badge, silent, patrol: Patrol::new(), _seat: seat }
     }
 
     /// What the client's certificate says of it.
     pub(super) fn badge(&self) -> Option<Arc<Badge>> {
         self.badge.clone()
+    }
+
+    fn count(&mut self, wrote: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = wrote {
+            self.patrol.wrote(bytes);
+        }
+        wrote
     }
 }
 
@@ -207,8 +218,10 @@ impl AsyncRead for Guest {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
+        ready!(self.patrol.pass(context));
         let before = buffer.filled().len();
         let read = either!(self, wire => Pin::new(wire).poll_read(context, buffer));
+        self.patrol.read(&buffer.filled()[before..], context);
         let Some((missing, time)) = &mut self.silent else { return read };
         if read.is_pending() {
             ready!(time.as_mut().poll(context));
@@ -224,7 +237,8 @@ impl AsyncRead for Guest {
 
 impl AsyncWrite for Guest {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        either!(self, wire => Pin::new(wire).poll_write(context, bytes))
+        let wrote = either!(self, wire => Pin::new(wire).poll_write(context, bytes));
+        self.count(wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -240,7 +254,8 @@ impl AsyncWrite for Guest {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        either!(self, wire => Pin::new(wire).poll_write_vectored(context, parts))
+        let wrote = either!(self, wire => Pin::new(wire).poll_write_vectored(context, parts));
+        self.count(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {

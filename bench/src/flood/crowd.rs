@@ -1,0 +1,119 @@
+//! Attackers that are many and do little: connections that stay, and handshakes that stop in the middle. Must never know
+//! what it does to others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::kind::Kind;
+use super::wire::{End, Line, Told};
+
+/// They come so many a second, and go so: what counts is that they are there. Other attacks make connections as
+/// quickly as can be.
+const COME: (f64, f64) = (4_000.0, 1_000.0);
+/// After a handshake was ended, before the next.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Lets this process, and those that it starts, have as many connections as may be.
+pub(super) fn raise() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("RLIMIT_NOFILE")
+}
+
+/// Does it until the end.
+pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Instant) -> anyhow::Result<Told> {
+    let hello: Arc<[u8]> = hello()?.into();
+    let rate = if kind == Kind::Handshakes { COME.1 } else { COME.0 };
+    let mut members = JoinSet::new();
+    for number in 0..count {
+        let hello = hello.clone();
+        let late = Duration::from_secs_f64(number as f64 / rate);
+        let come = Instant::now() + late;
+        members.spawn(async move {
+            sleep_until(come).await;
+            if kind == Kind::Handshakes {
+                // Each second one stops in the middle of its first word.
+                let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
+                return shake(target, &hello[..said], end, late).await;
+            }
+            let (mut told, end) = (Told::default(), end + late);
+            if number % 2 == 0 {
+                stay(Line::open(target, &[]).await.ok(), end, &mut told).await;
+            } else {
+                wait(TcpStream::connect(target).await.ok().as_mut(), end, &mut told).await;
+            }
+            told
+        });
+    }
+    let mut all = Told::default();
+    for told in members.join_all().await {
+        all.add(told);
+    }
+    Ok(all)
+}
+
+/// Says hello and no more.
+async fn stay(line: Option<Line>, end: Instant, told: &mut Told) {
+    told.made += 1;
+    let Some(mut line) = line else {
+        told.cut += 1;
+        return;
+    };
+    match line.ended(end).await {
+        None => told.lasted += 1,
+        Some(End::Goodbye(code)) => *told.goodbyes.entry(code).or_default() += 1,
+        Some(End::Cut) => told.cut += 1,
+    }
+}
+
+/// Says nothing.
+async fn wait(stream: Option<&mut TcpStream>, end: Instant, told: &mut Told) {
+    told.made += 1;
+    let Some(stream) = stream else {
+        told.cut += 1;
+        return;
+    };
+    match timeout_at(end, async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} })
+        .await
+    {
+        Err(_) => told.lasted += 1,
+        Ok(()) => told.cut += 1,
+    }
+}
+
+/// Begins a handshake, and another when that was ended. The last is left some time after the end.
+async fn shake(target: SocketAddr, hello: &[u8], end: Instant, late: Duration) -> Told {
+    let mut told = Told::default();
+    while Instant::now() < end {
+        let mut stream = TcpStream::connect(target).await.ok();
+        if let Some(stream) = &mut stream {
+            // It shows by its end whether it was heard.
+            let _ = stream.write_all(hello).await;
+        }
+        wait(stream.as_mut(), end, &mut told).await;
+        let over = Instant::now() >= end;
+        sleep_until(if over { end + late } else { end.min(Instant::now() + AGAIN) }).await;
+    }
+    told
+}
+
+/// The first that a client says: what a server needs to go on, and to do its part of the work.
+fn hello() -> anyhow::Result<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes)?;
+    Ok(bytes)
+}

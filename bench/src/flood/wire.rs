@@ -1,0 +1,254 @@
+//! HTTP/2 by hand: frames as bytes, and a connection that counts what comes back. For what no library would send. Must
+//! never know why something is sent.
+
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+/// Of SETTINGS and PING.
+pub(super) const ACK: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEAD: usize = 9;
+const READ: usize = 64 << 10;
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A frame's bytes.
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A value of a client's settings.
+pub(super) fn setting(id: u16, value: u32) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
+}
+
+/// The header block of a call: nothing in it is remembered, nothing is compressed.
+pub(super) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    // POST, http.
+    let mut block = vec![0x83, 0x86];
+    let text = |block: &mut Vec<u8>, text: &str| {
+        block.push(u8::try_from(text.len()).unwrap_or(126).min(126));
+        block.extend(text.as_bytes().iter().take(126));
+    };
+    block.push(0x04);
+    text(&mut block, path);
+    block.push(0x01);
+    text(&mut block, "localhost");
+    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")].iter().chain(more) {
+        block.push(0);
+        text(&mut block, name);
+        text(&mut block, value);
+    }
+    block
+}
+
+/// A message in gRPC's framing.
+pub(super) fn message(compressed: bool, length: usize, bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [&[u8::from(compressed)], &length[..], bytes].concat()
+}
+
+/// How connections ended, and what was sent and answered.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// Connections that were made.
+    pub(super) made: u64,
+    /// Ends with GOAWAY, by its code.
+    pub(super) goodbyes: BTreeMap<u32, u64>,
+    /// Ends without.
+    pub(super) cut: u64,
+    /// Connections that lasted until the attacker left.
+    pub(super) lasted: u64,
+    /// What was sent: the attack's own unit.
+    pub(super) sent: u64,
+    /// The same in bytes; most of them may still lie in the sockets' buffers.
+    pub(super) bytes: u64,
+    /// What was answered, in frames of any kind but GOAWAY.
+    pub(super) answered: u64,
+}
+
+impl Told {
+    pub(super) fn add(&mut self, other: Told) {
+        self.made += other.made;
+        self.cut += other.cut;
+        self.lasted += other.lasted;
+        self.sent += other.sent;
+        self.bytes += other.bytes;
+        self.answered += other.answered;
+        for (code, count) in other.goodbyes {
+            *self.goodbyes.entry(code).or_default() += count;
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// GOAWAY with this code.
+    Goodbye(u32),
+    /// Closed without a word.
+    Cut,
+}
+
+/// A connection.
+pub(super) struct Line {
+    stream: TcpStream,
+    unread: Vec<u8>,
+    /// Frames by their kind.
+    pub(super) seen: [u64; 10],
+    /// Bytes that were sent.
+    pub(super) wrote: u64,
+    goodbye: Option<u32>,
+}
+
+impl Line {
+    /// Connects, and says what every client says first, with these settings.
+    pub(super) async fn open(address: SocketAddr, settings: &[u8]) -> Result<Line> {
+        let limit = Instant::now() + CONNECT;
+        let stream = timeout_at(limit, TcpStream::connect(address)).await.map_err(Error::from)??;
+        stream.set_nodelay(true)?;
+        let mut line = Line { stream, unread: Vec::new(), seen: [0; 10], wrote: 0, goodbye: None };
+        let hello = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
+        line.send(&hello, limit, false).await.map_err(|_| Error::from(ErrorKind::ConnectionReset))?;
+        Ok(line)
+    }
+
+    /// Sends all of it, or as much as is taken in time; whether that was all. What comes meanwhile is read, or left where
+    /// it is.
+    pub(super) async fn send(
+        &mut self,
+        mut bytes: &[u8],
+        limit: Instant,
+        read: bool,
+    ) -> std::result::Result<bool, End> {
+        while !bytes.is_empty() {
+            let interest = if read { Interest::READABLE | Interest::WRITABLE } else { Interest::WRITABLE };
+            let Ok(ready) = timeout_at(limit, self.stream.ready(interest)).await else { return Ok(false) };
+            let ready = ready.map_err(|_| self.end())?;
+            if read && ready.is_readable() {
+                self.take()?;
+            }
+            if ready.is_writable() {
+                match self.stream.try_write(bytes) {
+                    Ok(written) => {
+                        bytes = &bytes[written..];
+                        self.wrote += written as u64;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => return Err(self.last_words()),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads until something holds of what was seen; whether it did in time.
+    pub(super) async fn until(
+        &mut self,
+        limit: Instant,
+        holds: impl Fn(&[u64; 10]) -> bool,
+    ) -> std::result::Result<bool, End> {
+        while !holds(&self.seen) {
+            if timeout_at(limit, self.stream.readable()).await.is_err() {
+                return Ok(false);
+            }
+            self.take()?;
+        }
+        Ok(true)
+    }
+
+    /// Reads until the end; nothing if it does not come in time.
+    pub(super) async fn ended(&mut self, limit: Instant) -> Option<End> {
+        self.until(limit, |_| false).await.err()
+    }
+
+    /// Takes what has come.
+    fn take(&mut self) -> std::result::Result<(), End> {
+        let mut buffer = [0; READ];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => Err(self.end()),
+            Ok(read) => {
+                self.unread.extend(&buffer[..read]);
+                self.count();
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(self.end()),
+        }
+    }
+
+    fn count(&mut self) {
+        let mut rest = &self.unread[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let Some(payload) = behind.get(..length) else { break };
+            if let Some(count) = self.seen.get_mut(usize::from(head[3])) {
+                *count += 1;
+            }
+            if let (GOAWAY, Some(code)) = (head[3], payload.get(4..).and_then(|code| code.first_chunk())) {
+                self.goodbye = Some(u32::from_be_bytes(*code));
+            }
+            rest = &behind[length..];
+        }
+        self.unread = rest.to_vec();
+    }
+
+    /// A write that failed says less than what was said before.
+    fn last_words(&mut self) -> End {
+        loop {
+            let before = self.unread.len() as u64 + self.seen.iter().sum::<u64>();
+            if let Err(end) = self.take() {
+                return end;
+            }
+            if before == self.unread.len() as u64 + self.seen.iter().sum::<u64>() {
+                return self.end();
+            }
+        }
+    }
+
+    fn end(&self) -> End {
+        self.goodbye.map_or(End::Cut, End::Goodbye)
+    }
+
+    /// Frames that came, but GOAWAY.
+    pub(super) fn answers(&self) -> u64 {
+        self.seen.iter().sum::<u64>() - self.seen[usize::from(GOAWAY)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_its_head_and_its_payload() {
+        assert_eq!(frame(PING, ACK, 0, &[7; 8]), [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &[7; 8]].concat());
+        assert_eq!(frame(DATA, END_STREAM, 3, b"x"), [0, 0, 1, 0, 1, 0, 0, 0, 3, b'x']);
+    }
+
+    #[test]
+    fn a_message_says_its_length() {
+        assert_eq!(message(true, 258, b"ab"), [1, 0, 0, 1, 2, b'a', b'b']);
+    }
+}

@@ -1,0 +1,152 @@
+//! What no library sends: frames in floods, headers that never end or unfold, messages at a limit and beyond it. `bench
+//! flood` measures what others notice; here is what becomes of who sends it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost_reflect::prost::Message as _;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::raw::ask;
+use crate::shop::{PATIENCE, Shop, until, wish};
+
+// There is one place where frames are written by hand.
+#[path = "../bench/src/flood/wire.rs"]
+#[allow(dead_code)]
+mod wire;
+
+use wire::{ACK, CONTINUATION, END_HEADERS, END_STREAM, End, HEADERS, Line, PING, RST_STREAM, SETTINGS};
+
+const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
+/// ENHANCE_YOUR_CALM.
+const CALM: End = End::Goodbye(11);
+
+async fn line(shop: &Shop) -> Line {
+    Line::open(shop.gateways[0].grpc_addr(), &[]).await.unwrap()
+}
+
+fn limit() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// A request of so many bytes: fields that nobody knows are as good as any.
+fn padded(size: usize) -> Bytes {
+    let mut message =
+        contract::orders::v1::CheckInventoryRequest { items: wish("lamp", 1).request.items }.encode_to_vec();
+    // Field 1000, bytes, with a length of three bytes.
+    let padding = size - message.len() - 5;
+    let length = [padding & 0x7f | 0x80, padding >> 7 & 0x7f | 0x80, padding >> 14]
+        .map(|part| u8::try_from(part).unwrap());
+    message.extend([0xc2, 0x3e].iter().chain(&length));
+    message.resize(size, 0);
+    message.into()
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_is_read_at_a_rate_and_keeps_nobody_waiting() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let ping = wire::frame(PING, 0, 0, b"flooding");
+    let settings = wire::frame(SETTINGS, 0, 0, &wire::setting(4, 65_535));
+    for (one, kind) in [(ping, PING), (settings, SETTINGS)] {
+        let mut line = line(&shop).await;
+        let begun = Instant::now();
+        let all = one.repeat(100_000);
+        let flood = async {
+            line.send(&all, begun + Duration::from_secs(2), true).await?;
+            line.until(begun + Duration::from_secs(2), |_| false).await
+        };
+        let (flood, checked) = tokio::join!(flood, shop.check("lamp"));
+        assert_eq!((flood, checked.unwrap()), (Ok(false), true), "{kind}");
+        let (answered, time) = (line.seen[usize::from(kind)], begun.elapsed().as_secs_f64());
+        // An answer brings back half of what a frame costs.
+        assert!(
+            answered > 2_000 && answered as f64 <= 2.2 * (2_048.0 + 1_024.0 * time) + 4_096.0,
+            "{answered}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_sent_too_much_is_answered_in_the_end() {
+    let shop = Shop::open().ready().await;
+    let mut line = line(&shop).await;
+    let pings = wire::frame(PING, 0, 0, b"flooding").repeat(12_000);
+    assert_eq!(line.send(&pings, limit(), true).await, Ok(true));
+    assert_eq!(line.until(limit(), |seen| seen[usize::from(PING)] >= 12_000).await, Ok(true));
+}
+
+#[tokio::test]
+async fn calls_that_are_only_reset_are_read_at_a_rate() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let mut line = line(&shop).await;
+    let end = Instant::now() + Duration::from_secs(2);
+    let pair = |stream| {
+        let call = wire::frame(HEADERS, END_HEADERS, stream, &wire::head(CHECK, &[]));
+        [call, wire::frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    };
+    let pairs: Vec<u8> = (0..100_000).flat_map(|number| pair(2 * number + 1)).collect();
+    // Whether they are accepted before they are reset is chance: then the connection is slowed, else it ends.
+    let ended = line.send(&pairs, end, true).await;
+    assert!(matches!(ended, Ok(false) | Err(CALM | End::Cut)), "{ended:?}");
+    assert!(shop.check("lamp").await.unwrap());
+}
+
+#[tokio::test]
+async fn headers_that_never_end_or_unfold_end_the_connection() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let mut endless = line(&shop).await;
+    let head = wire::frame(HEADERS, END_STREAM, 1, &wire::head(CHECK, &[]));
+    let more = wire::frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b']);
+    endless.send(&[head, more.repeat(10)].concat(), limit(), true).await.unwrap();
+    assert_eq!(endless.ended(limit()).await, Some(CALM));
+    // A field of 2,000 bytes, remembered, and then its number again and again.
+    let field = [&[0x40, 1, b'x', 0x7f, 0xd1, 0x0e][..], &[b'v'; 2_000]].concat();
+    let bomb = [wire::head(CHECK, &[]), field, vec![0xbe; 10_000]].concat();
+    let mut short = line(&shop).await;
+    short.send(&wire::frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb), limit(), true).await.unwrap();
+    assert_eq!(short.ended(limit()).await, Some(CALM));
+    assert!(shop.check("lamp").await.unwrap());
+}
+
+#[tokio::test]
+async fn answers_to_pings_that_were_never_sent_are_hardly_read() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let mut line = line(&shop).await;
+    let pongs = wire::frame(PING, ACK, 0, b"flooding").repeat(1_000_000);
+    assert_eq!(line.send(&pongs, Instant::now() + Duration::from_secs(2), true).await, Ok(false));
+    assert!(shop.check("lamp").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
+    let most = 100_000;
+    let shop = Shop::open()
+        .stock("lamp", 9)
+        .each_gateway(|config| config.limits.max_request_bytes = most)
+        .ready()
+        .await;
+    let channel = shop.channel();
+    for _ in 0..40 {
+        let refused = ask(&channel, CHECK, padded(most + 1), &[]).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
+    // What was sent of them is no longer counted as unread: else there would be no room left on the connection.
+    for _ in 0..40 {
+        tokio::time::timeout(PATIENCE, ask(&channel, CHECK, padded(most), &[])).await.expect("room").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_says_that_it_is_compressed_is_refused_whatever_it_unfolds_to() {
+    let shop = Shop::open().ready().await;
+    let channel = shop.channel();
+    for rule in contract::access::RULES {
+        for encoding in ["gzip", "deflate", "zstd"] {
+            let metadata = [("grpc-encoding", encoding)];
+            let refused = ask(&channel, rule.path, Bytes::from(vec![0; 1_000]), &metadata).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unimplemented, "{}", rule.path);
+        }
+    }
+    until("it serves", async || shop.check("lamp").await.is_ok()).await;
+}
