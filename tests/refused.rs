@@ -257,7 +257,7 @@ async fn a_subscriber_sends_no_requests() {
 async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
     let stage = Stage::open().await;
     let subscriber = stage.player("subscriber").await.client;
-    let (question, inbox) = ("$JS.API.CONSUMER.INFO.ORDERS.subscriber", subscriber.new_inbox());
+    let (question, inbox) = ("orders.API.CONSUMER.INFO.ORDERS.subscriber", subscriber.new_inbox());
     let mut answers = subscriber.subscribe(inbox.clone()).await.unwrap();
     for reply in ["inventory.ledger".to_owned(), inbox] {
         subscriber.publish_with_reply(question, reply, "".into()).await.unwrap();

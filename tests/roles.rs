@@ -89,7 +89,8 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
     let provisioner = jetstream::new(role(&shop, "provisioner").await.client().clone());
     let stream = provisioner.get_stream_no_info(streams::ORDERS).await.unwrap();
     stream.create_consumer(config).await.expect("the subscriber's consumer");
-    let stream = jetstream::new(subscriber.client.clone()).get_stream_no_info(streams::ORDERS).await.unwrap();
+    let orders = jetstream::with_prefix(subscriber.client.clone(), "orders.API");
+    let stream = orders.get_stream_no_info(streams::ORDERS).await.unwrap();
     let consumer: PullConsumer = stream.get_consumer("subscriber").await.expect("its consumer");
     let mut messages = consumer.fetch().max_messages(2).messages().await.unwrap();
     for kind in ["order_created", "order_status_updated"] {
