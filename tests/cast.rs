@@ -92,13 +92,12 @@ pub async fn state(link: &Link) -> Vec<Value> {
 
 /// A list of the file: of a role, `publish` or `subscribe`, `allow` or `deny`.
 pub fn list(role: &str, act: &str, word: &str) -> Vec<&'static str> {
-    let role =
-        ROLES.split_once(&format!("\n{role}_may: {{\n")).expect("a role").1.split("\n}\n").next().unwrap();
-    let act = role
-        .split_once(&format!("\n  {act}: {{\n").as_str())
-        .or_else(|| role.split_once(&format!("  {act}: {{\n")));
-    let act = act.expect("an act").1.split("\n  }\n").next().unwrap();
-    let Some((_, list)) = act.split_once(&format!("{word}: [\n")) else { return Vec::new() };
-    let lines = list.split(']').next().unwrap().lines().map(str::trim);
-    lines.filter(|line| line.starts_with('"')).map(|line| line.trim_matches('"')).collect()
+    let part = |text: &'static str, begin: String, end: &str| {
+        text.split_once(&begin).map(|(_, rest)| rest.split(end).next().unwrap_or_default())
+    };
+    let role = part(ROLES, format!("\n{role}_may: {{\n"), "\n}\n").expect("a role");
+    let act = part(role, format!("  {act}: {{\n"), "\n  }").expect("an act");
+    let list = part(act, format!("{word}: [\n"), "]").unwrap_or_default();
+    let lines = list.lines().map(str::trim).filter(|line| line.starts_with('"'));
+    lines.map(|line| line.trim_matches('"')).collect()
 }
