@@ -186,7 +186,8 @@ async fn flushed(link: &Link) -> anyhow::Result<()> {
 /// Returns when the server has heard of all subscriptions: it says so only of those that it does not permit.
 async fn subscribed(front: &Link) -> anyhow::Result<()> {
     let store = Store::new(front.clone(), streams::INVENTORY);
-    front.permitted(store.range(Instant::now() + SUBSCRIBE)).await??;
+    // Whatever the answer is, and it may be that nobody leads the stream now: it comes after the server's word.
+    let _ = front.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
     Ok(())
 }
 

@@ -11,6 +11,10 @@ use crate::options::{ConnectError, Options};
 
 /// A file with a secret is not larger.
 const LARGEST: u64 = 64 * 1_024;
+/// The environment variables with secrets, which have no flags.
+pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
+pub(crate) const TOKEN: &str = "NATS_TOKEN";
+const PASSWORD_FILE: &str = "NATS_PASSWORD_FILE";
 /// The seed of a user's key begins so.
 const SEED: &str = "SU";
 
@@ -60,33 +64,35 @@ impl Credentials {
     /// Reads what the options say. More than one way is refused: which of them counts would be the library's choice.
     pub(crate) fn of(options: &Options) -> Result<Credentials, ConnectError> {
         let Options { creds, nkey, user, password, password_file, token, token_file, .. } = options;
-        let said = [
+        only_one(&[
             ("NATS_CREDS", creds.is_some()),
             ("NATS_NKEY", nkey.is_some()),
             ("NATS_USER", user.is_some()),
-            ("NATS_TOKEN", token.is_some()),
+            (TOKEN, token.is_some()),
             ("NATS_TOKEN_FILE", token_file.is_some()),
             ("a user in NATS_URL", options.url.contains('@')),
-        ];
-        if let [one, other, ..] =
-            said.iter().filter(|(_, said)| *said).map(|(name, _)| *name).collect::<Vec<_>>()[..]
-        {
-            return Err(ConnectError::Ambiguous { one, other });
+        ])?;
+        let passwords = [(PASSWORD, password.is_some()), (PASSWORD_FILE, password_file.is_some())];
+        only_one(&passwords)?;
+        match (user, passwords.iter().find(|(_, said)| *said)) {
+            (None, Some((is, _))) => return Err(ConnectError::Incomplete { is, lacks: "NATS_USER" }),
+            (Some(_), None) => {
+                return Err(ConnectError::Incomplete { is: "NATS_USER", lacks: PASSWORD_FILE });
+            }
+            _ => {}
         }
-        let has_password = password.is_some() || password_file.is_some();
-        match (creds, nkey, user) {
-            (Some(path), ..) => Ok(Credentials::File(path.clone(), read(path)?)),
-            (_, Some(path), _) => seed(path),
-            (.., Some(user)) => Ok(Credentials::User(user.clone(), either(password, password_file)?)),
-            _ if has_password => Err(ConnectError::Incomplete { is: "NATS_PASSWORD", lacks: "NATS_USER" }),
-            _ => match token
-                .clone()
-                .map_or_else(|| token_file.as_deref().map(line).transpose(), |token| Ok(Some(token)))?
-            {
-                Some(token) => Ok(Credentials::Token(token)),
-                None => Ok(Credentials::Nobody),
-            },
+        if let Some(path) = creds {
+            return Ok(Credentials::File(path.clone(), read(path)?));
         }
+        if let Some(path) = nkey {
+            return seed(path);
+        }
+        let password = secret(password, password_file)?;
+        Ok(match (user, password, secret(token, token_file)?) {
+            (Some(user), Some(password), _) => Credentials::User(user.clone(), password),
+            (.., Some(token)) => Credentials::Token(token),
+            _ => Credentials::Nobody,
+        })
     }
 
     /// Gives them to the client library.
@@ -103,16 +109,20 @@ impl Credentials {
     }
 }
 
-fn either(password: &Option<Secret>, file: &Option<PathBuf>) -> Result<Secret, ConnectError> {
-    match (password, file) {
-        (Some(_), Some(_)) => {
-            Err(ConnectError::Ambiguous { one: "NATS_PASSWORD", other: "NATS_PASSWORD_FILE" })
-        }
-        (Some(password), None) => Ok(password.clone()),
-        (None, Some(file)) => line(file),
-        (None, None) => {
-            Err(ConnectError::Incomplete { is: "NATS_USER", lacks: "NATS_PASSWORD or NATS_PASSWORD_FILE" })
-        }
+/// Refuses two ways of saying the same.
+fn only_one(ways: &[(&'static str, bool)]) -> Result<(), ConnectError> {
+    let mut said = ways.iter().filter(|(_, said)| *said).map(|(name, _)| *name);
+    match (said.next(), said.next()) {
+        (Some(one), Some(other)) => Err(ConnectError::Ambiguous { one, other }),
+        _ => Ok(()),
+    }
+}
+
+/// A secret of the environment, or in a file.
+fn secret(text: &Option<Secret>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConnectError> {
+    match (text, file) {
+        (Some(text), _) => Ok(Some(text.clone())),
+        (None, file) => file.as_deref().map(line).transpose(),
     }
 }
 
@@ -178,6 +188,8 @@ mod tests {
         assert!(alone.contains("NATS_PASSWORD_FILE"), "{alone}");
         let alone = options(|o| o.password_file = Some("file".into())).unwrap_err();
         assert!(alone.contains("NATS_USER"), "{alone}");
+        let stray = options(|o| (o.creds, o.password) = (Some("file".into()), Some("x".to_owned().into())));
+        assert!(stray.unwrap_err().contains("NATS_PASSWORD needs NATS_USER"));
         assert!(matches!(options(|_| {}), Ok(Credentials::Nobody)));
     }
 

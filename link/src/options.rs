@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
-use crate::credentials::{Credentials, Secret};
+use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN};
 use crate::denied::Denied;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
@@ -14,9 +14,6 @@ const CONNECT_TIMEOUT_MS: u64 = 2_000;
 const PING: Duration = Duration::from_secs(2);
 /// What inboxes begin with if nobody says.
 const INBOX: &str = "_INBOX";
-/// The environment variables with secrets, which have no flags.
-const PASSWORD: &str = "NATS_PASSWORD";
-const TOKEN: &str = "NATS_TOKEN";
 
 /// Where NATS is, and who we are there.
 #[derive(Clone, clap::Args)]
