@@ -41,11 +41,16 @@ impl Hand {
         self.stop();
     }
 
-    /// SIGTERM: it finishes what it has in hand.
-    pub async fn drain(mut self) {
+    /// SIGTERM, and its place stays empty.
+    pub async fn leave(&self) {
         let (done, drained) = oneshot::channel();
         let _ = self.orders.send(Order::Drain(done));
         let _ = drained.await;
+    }
+
+    /// SIGTERM: it finishes what it has in hand.
+    pub async fn drain(mut self) {
+        self.leave().await;
         self.stop();
     }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::shop::{Shop, assert_refused, until, wish};
 
 /// What a GET brings.
-async fn get(address: SocketAddr, path: &str) -> String {
+pub async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();

@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
+use crate::cast;
 use crate::crew::Hand;
 
 /// How long a test waits for something that has to come.
@@ -34,6 +35,8 @@ pub struct Opening {
     worker: inventory_worker::config::Serve,
     gateway: gateway::config::Serve,
     user: Option<(String, String)>,
+    cast: bool,
+    provisioned: bool,
     nats: local_nats::Options,
 }
 
@@ -92,6 +95,8 @@ impl Shop {
             worker: inventory_worker::config::Serve::at(""),
             gateway: gateway::config::Serve { threads: 1, ..gateway::config::Serve::at("") },
             user: None,
+            cast: false,
+            provisioned: true,
             nats: local_nats::Options::default(),
         }
     }
@@ -138,6 +143,19 @@ impl Opening {
         self
     }
 
+    /// Everybody has the user that deploy/nats/roles.conf has for them.
+    pub fn roles(mut self) -> Opening {
+        self.nats.config = Some(cast::config());
+        self.gateway.provision = gateway::config::Provision::Never;
+        self.worker.nats.provision = inventory_worker::config::Provision::Never;
+        Opening { cast: true, ..self }
+    }
+
+    /// Nobody has made the streams before.
+    pub fn unprovisioned(self) -> Opening {
+        Opening { provisioned: false, ..self }
+    }
+
     /// Changes how workers are set up.
     pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> Opening {
         change(&mut self.worker);
@@ -154,6 +172,13 @@ impl Opening {
             None => link::Options::at(nats.url()),
         };
         self.gateway.nats = self.worker.nats.link.clone();
+        if self.cast {
+            if self.provisioned {
+                cast::provision(&nats.url()).await;
+            }
+            self.worker.nats.link = cast::role(&nats.url(), "worker");
+            self.gateway.nats = cast::role(&nats.url(), "gateway");
+        }
         let mut shop = Shop {
             gateways: Vec::new(),
             workers: Vec::new(),

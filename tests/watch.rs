@@ -6,13 +6,13 @@ use tonic::Streaming;
 use crate::shop::{PATIENCE, Shop, assert_refused, reason, until, wish};
 
 /// A watch, past its first bookmark.
-struct Watch {
+pub struct Watch {
     stream: Streaming<WatchOrdersResponse>,
     token: String,
 }
 
 impl Watch {
-    async fn start(shop: &Shop, request: WatchOrdersRequest) -> Watch {
+    pub async fn start(shop: &Shop, request: WatchOrdersRequest) -> Watch {
         let stream = shop.orders().watch_orders(request).await.expect("a watch").into_inner();
         let mut watch = Watch { stream, token: String::new() };
         let first = watch.message().await;
@@ -32,7 +32,7 @@ impl Watch {
     }
 
     /// The next change: order id and status.
-    async fn change(&mut self) -> (String, OrderStatus) {
+    pub async fn change(&mut self) -> (String, OrderStatus) {
         loop {
             let message = self.message().await;
             if let Some(order) = message.order {

@@ -53,7 +53,7 @@ pub struct Restore {
 /// Copies all state into a folder, while the system runs.
 pub async fn backup(config: Backup) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway backup").await?;
-    save(&link, &config.folder, config.check).await?;
+    link.permitted(save(&link, &config.folder, config.check)).await??;
     println!("{}: whole", config.folder.display());
     println!(
         "ORDERS is a moment older than the rest: after a restore, `gateway reconcile` says what that means"
@@ -64,7 +64,7 @@ pub async fn backup(config: Backup) -> anyhow::Result<()> {
 /// Makes all streams from a folder. Nothing may run on them meanwhile.
 pub async fn restore(config: Restore) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway restore").await?;
-    for warning in load(&link, &config.folder, config.replicas).await? {
+    for warning in link.permitted(load(&link, &config.folder, config.replicas)).await?? {
         println!("warning: {warning}");
     }
     println!("ORDERS has a new identity: page and resume tokens of before are refused");

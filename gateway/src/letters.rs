@@ -80,12 +80,21 @@ pub struct Replayed {
 pub async fn run(config: DeadLetters) -> anyhow::Result<()> {
     let connect = async |nats: &link::Options| Link::connect(nats, "gateway dead-letters").await;
     match config.action {
-        Action::List { json, nats } => list(&connect(&nats).await?, json).await,
-        Action::Show { id, json, nats } => show(&connect(&nats).await?, id, json).await,
+        Action::List { json, nats } => {
+            let link = connect(&nats).await?;
+            link.permitted(list(&link, json)).await?
+        }
+        Action::Show { id, json, nats } => {
+            let link = connect(&nats).await?;
+            link.permitted(show(&link, id, json)).await?
+        }
         Action::Replay { ids, all, dry_run, nats } => {
             let link = connect(&nats).await?;
-            let ids = if all { every(&link).await? } else { ids };
-            say(&replay(&link, &ids, dry_run).await?, dry_run)
+            let work = async {
+                let ids = if all { every(&link).await? } else { ids };
+                say(&replay(&link, &ids, dry_run).await?, dry_run)
+            };
+            link.permitted(work).await?
         }
     }
 }

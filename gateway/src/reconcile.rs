@@ -38,7 +38,8 @@ pub struct Reconcile {
 /// Compares, mends if asked to, and says what it found. An error where something is left.
 pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway reconcile").await?;
-    let report = reconcile(&link, config.mend, Duration::from_secs(config.patience)).await?;
+    let patience = Duration::from_secs(config.patience);
+    let report = link.permitted(reconcile(&link, config.mend, patience)).await??;
     for line in report.lines(config.json) {
         println!("{line}");
     }

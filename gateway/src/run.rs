@@ -40,7 +40,7 @@ pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
 /// Makes the streams that are missing, checks all, and says what there is.
 pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway provision").await?;
-    let streams = Streams::open(&link, config.replicas, true).await?;
+    let streams = link.permitted(Streams::open(&link, config.replicas, true)).await??;
     for name in link::streams::ALL {
         println!("{name}: {}", if streams.made.contains(&name) { "made" } else { "found, and fit" });
     }

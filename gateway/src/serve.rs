@@ -299,12 +299,16 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
 async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
     let config = &shared.config.nats;
     let link = Link::connect(config, "gateway background").await?;
+    let (record, feed) = link.permitted(read(shared, &link)).await??;
+    Ok((link, record, feed))
+}
+
+async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>)> {
     let make = shared.config.provision == Provision::Auto;
-    let streams = Streams::open(&link, shared.config.replicas, make).await?;
+    let streams = Streams::open(link, shared.config.replicas, make).await?;
     tracing::info!(replicas = streams.replicas, made = streams.made.join(" "), "streams");
-    for warning in
-        streams.warnings.iter().chain(&link::monitor::warnings(config.nats_monitor_url.as_deref()).await)
-    {
+    let monitor = shared.config.nats.nats_monitor_url.as_deref();
+    for warning in streams.warnings.iter().chain(&link::monitor::warnings(monitor).await) {
         tracing::warn!(target: "durability", "{warning}");
     }
     let record = Record::new(link.clone(), streams.orders.clone());
@@ -314,7 +318,7 @@ async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
         feed::Limits { watches: shared.config.limits.max_watches as usize, ..feed::Limits::default() },
     )
     .await?;
-    Ok((link, record, feed))
+    Ok((record, feed))
 }
 
 /// Whether a gateway could listen on this address; the error names the flag to change.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use link::{Link, Streams};
+use link::{Link, Store, Streams, streams};
 use telemetry::page::Tasks;
 use telemetry::{Book, Tracer};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic_health::server::HealthReporter;
@@ -35,6 +36,9 @@ const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
 
 /// How often the worker looks how it is.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// At the start, what the server may take to hear of the subscriptions.
+const SUBSCRIBE: Duration = Duration::from_secs(10);
 
 /// At the end, what a connection that is lost has to come back.
 const RECONNECT: Duration = Duration::from_secs(2);
@@ -76,7 +80,8 @@ impl Worker {
         let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
         let links = [link.clone(), front.link().clone()];
         let requests = Tasks(front.thread().clone());
-        let (events, floor) = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone()).await?;
+        let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
+        let (events, floor) = link.permitted(events).await??;
         let orders = Orders::new(link.clone());
         let releaser = Releaser::new(ledger.clone(), orders.clone());
         let settler = Settler::new(ledger.clone(), orders);
@@ -86,6 +91,7 @@ impl Worker {
         let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
+        subscribed(&links[1]).await?;
 
         let book = Arc::new(Book::new("worker_build_info", env!("CARGO_PKG_VERSION")));
         book.add(Tasks(Handle::current()));
@@ -177,17 +183,29 @@ async fn flushed(link: &Link) -> anyhow::Result<()> {
     }
 }
 
+/// Returns when the server has heard of all subscriptions: it says so only of those that it does not permit.
+async fn subscribed(front: &Link) -> anyhow::Result<()> {
+    let store = Store::new(front.clone(), streams::INVENTORY);
+    // Whatever the answer is, and it may be that nobody leads the stream now: it comes after the server's word.
+    let _ = front.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
+    Ok(())
+}
+
 /// Connects, finds or makes the streams, and opens the ledger.
 pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Link, Ledger)> {
     let link = Link::connect(&nats.link, "inventory-worker").await?;
+    let ledger = link.permitted(load(nats, &link, batch)).await??;
+    Ok((link, ledger))
+}
+
+async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> {
     let make = nats.provision == Provision::Auto;
-    let streams = Streams::open(&link, usize::from(nats.replicas), make).await?;
+    let found = Streams::open(link, usize::from(nats.replicas), make).await?;
     let syncs = link::monitor::warnings(nats.link.nats_monitor_url.as_deref()).await;
-    for warning in streams.warnings.iter().chain(&syncs) {
+    for warning in found.warnings.iter().chain(&syncs) {
         tracing::warn!(target: "durability", "{warning}");
     }
-    let ledger = Ledger::open(link.clone(), Settings { snapshot_every: nats.snapshot_every, batch }).await?;
-    Ok((link, ledger))
+    Ok(Ledger::open(link.clone(), Settings { snapshot_every: nats.snapshot_every, batch }).await?)
 }
 
 /// Serves until `shutdown`, or until the ledger cannot go on.

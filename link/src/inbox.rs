@@ -14,6 +14,7 @@ use telemetry::{Page, Source};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::denied::Denied;
 use crate::options::{ConnectError, Options};
 use crate::waiting::{End, Waiting};
 
@@ -89,6 +90,24 @@ impl Link {
     /// How many requests wait for a reply.
     pub fn waiting(&self) -> usize {
         self.shared.waiting.count()
+    }
+
+    /// Does this work, unless the server does not permit something to this connection meanwhile, or has not before. For
+    /// starts: where one thing is not permitted, waiting for the rest only hides what is wrong.
+    pub async fn permitted<T>(&self, work: impl Future<Output = T>) -> Result<T, Denied> {
+        let mut denied = self.shared.waiting.denied.subscribe();
+        // The sender lives in `self`.
+        let denied = async {
+            match denied.wait_for(Option::is_some).await.ok().and_then(|denied| denied.clone()) {
+                Some(denied) => denied,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            denied = denied => Err(denied),
+            done = work => Ok(done),
+        }
     }
 
     /// Sends a request and waits for its reply until the deadline.

@@ -3,6 +3,8 @@
 
 pub mod backup;
 pub mod census;
+pub mod credentials;
+pub mod denied;
 pub mod failure;
 mod fit;
 pub mod inbox;
@@ -14,6 +16,7 @@ pub mod streams;
 mod waiting;
 
 pub use census::Census;
+pub use denied::Denied;
 pub use inbox::{Link, Trouble};
 pub use letters::{Letter, Letters};
 pub use options::Options;

@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+
+use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN};
+use crate::denied::Denied;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
 /// A half-open connection is noticed after three of these.
 const PING: Duration = Duration::from_secs(2);
+/// What inboxes begin with if nobody says.
+const INBOX: &str = "_INBOX";
 
 /// Where NATS is, and who we are there.
 #[derive(Clone, clap::Args)]
@@ -19,18 +24,27 @@ pub struct Options {
     /// Credentials file (JWT and seed)
     #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE")]
     pub creds: Option<PathBuf>,
-    /// User name
-    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME", requires = "password")]
+    /// File with the seed of our nkey
+    #[arg(long = "nats-nkey", env = "NATS_NKEY", value_name = "FILE")]
+    pub nkey: Option<PathBuf>,
+    /// User name; the password is in a file, or in NATS_PASSWORD
+    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME")]
     pub user: Option<String>,
-    /// Password
-    #[arg(
-        id = "password",
-        long = "nats-password",
-        env = "NATS_PASSWORD",
-        hide_env_values = true,
-        value_name = "TEXT"
-    )]
+    /// The user's password. No flag: arguments are everybody's to read.
+    #[arg(skip = Secret::of_environment(PASSWORD))]
     pub password: Option<Secret>,
+    /// File with the user's password
+    #[arg(long = "nats-password-file", env = "NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A token.
+    #[arg(skip = Secret::of_environment(TOKEN))]
+    pub token: Option<Secret>,
+    /// File with a token, where it is not in NATS_TOKEN
+    #[arg(long = "nats-token-file", env = "NATS_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// What our inboxes begin with; a role's user may subscribe to its own alone
+    #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", default_value = INBOX, value_name = "SUBJECT")]
+    pub inbox_prefix: String,
     /// Certificates of the authority that signed the servers' certificates, PEM
     #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -54,34 +68,43 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// A text that is never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Secret, Self::Err> {
-        Ok(Secret(text.to_owned()))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
 /// A first connection that did not come to be.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// A file that the options name.
-    #[error("cannot read the NATS credentials {path}: {source}")]
+    #[error("the NATS credentials in {} cannot be used: {why}", path.display())]
     Credentials {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        why: String,
+    },
+    /// Two ways of saying who we are.
+    #[error("{one} and {other} both say who we are to NATS; give one of them")]
+    Ambiguous {
+        /// One.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// Half of a way of saying who we are.
+    #[error("{is} needs {lacks} as well")]
+    Incomplete {
+        /// What there is.
+        is: &'static str,
+        /// What is missing.
+        lacks: &'static str,
+    },
+    /// A prefix of inboxes that is none.
+    #[error("NATS_INBOX_PREFIX is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them")]
+    Prefix(String),
+    /// A server answered, and does not know us.
+    #[error(
+        "NATS at {url} does not let us in; NATS_CREDS, NATS_NKEY, NATS_USER or NATS_TOKEN say who we are"
+    )]
+    Refused {
+        /// Where.
+        url: String,
     },
     /// No server answered.
     #[error("cannot connect to NATS at {url}; is a nats-server running there? (NATS_URL says where)")]
@@ -102,8 +125,13 @@ impl Options {
         Options {
             url: url.into(),
             creds: None,
+            nkey: None,
             user: None,
             password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            inbox_prefix: INBOX.to_owned(),
             ca: None,
             cert: None,
             key: None,
@@ -115,7 +143,13 @@ impl Options {
     /// The same, as this user.
     #[must_use]
     pub fn by(self, user: &str, password: &str) -> Options {
-        Options { user: Some(user.to_owned()), password: Some(Secret(password.to_owned())), ..self }
+        Options { user: Some(user.to_owned()), password: Some(password.to_owned().into()), ..self }
+    }
+
+    /// The same, with inboxes that begin so.
+    #[must_use]
+    pub fn inbox(self, prefix: &str) -> Options {
+        Options { inbox_prefix: prefix.to_owned(), ..self }
     }
 
     /// The servers without the secrets that a URL may carry.
@@ -135,8 +169,12 @@ impl Options {
         hear: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Client, ConnectError> {
         let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
-        let mut options = ConnectOptions::new()
+        if !is_prefix(&self.inbox_prefix) {
+            return Err(ConnectError::Prefix(self.inbox_prefix.clone()));
+        }
+        let options = ConnectOptions::new()
             .name(name)
+            .custom_inbox_prefix(&self.inbox_prefix)
             .connection_timeout(timeout)
             .ping_interval(PING)
             .subscription_capacity(1 << 16)
@@ -146,15 +184,7 @@ impl Options {
                 hear(&event);
                 std::future::ready(())
             });
-        if let Some(path) = &self.creds {
-            options = options
-                .credentials_file(path)
-                .await
-                .map_err(|source| ConnectError::Credentials { path: path.clone(), source })?;
-        }
-        if let (Some(user), Some(Secret(password))) = (&self.user, &self.password) {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
+        let mut options = Credentials::of(self)?.give(options)?;
         if let Some(path) = &self.ca {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
@@ -162,11 +192,17 @@ impl Options {
             options = options.add_client_certificate(cert.clone(), key.clone());
         }
         let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
-        options
-            .connect(servers)
-            .await
-            .map_err(|source| ConnectError::Unreachable { url: self.shown(), source })
+        options.connect(servers).await.map_err(|source| match source.kind() {
+            ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { url: self.shown() },
+            _ => ConnectError::Unreachable { url: self.shown(), source },
+        })
     }
+}
+
+/// Tokens of harmless characters, with dots between them.
+fn is_prefix(text: &str) -> bool {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    text.len() <= 64 && text.split('.').all(|token| !token.is_empty() && token.chars().all(harmless))
 }
 
 /// 50 ms, doubling to 2 s, with full jitter, so that a restarted server is not met by everybody at once.
@@ -182,6 +218,10 @@ fn log(event: &Event) {
         Event::SlowConsumer(id) => {
             tracing::warn!(subscription = id, "messages from NATS were dropped: too slow")
         }
+        Event::ServerError(ServerError::Other(text)) => match Denied::read(text) {
+            Some(denied) => tracing::error!(target: "permissions", "{denied}"),
+            None => tracing::warn!(%event, "NATS"),
+        },
         Event::Draining | Event::Closed => tracing::debug!(%event, "NATS"),
         other => tracing::warn!(event = %other, "NATS"),
     }
@@ -196,5 +236,12 @@ mod tests {
         let options = Options::at("nats://ann:secret@one:4222, tls://token@two,three");
         assert_eq!(options.shown(), "nats://one:4222,tls://two,nats://three");
         assert!(!format!("{options:?}").contains("secret"));
+    }
+
+    #[test]
+    fn inboxes_begin_with_a_subject_without_wildcards() {
+        assert!(["_INBOX", "_INBOX_gateway", "orders.in-box"].iter().all(|text| is_prefix(text)));
+        let wrong = ["", "_INBOX.", ".a", "a..b", "_INBOX.*", ">", "a b", "a\r\nPUB", "é"];
+        assert!(wrong.iter().all(|text| !is_prefix(text)));
     }
 }

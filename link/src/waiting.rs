@@ -6,12 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_nats::{Event, Message, ServerError, Subject};
 use foldhash::fast::RandomState;
 use telemetry::Count;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::denied::Denied;
 use crate::inbox::Trouble;
-
-/// How the server says that a publish was dropped; the subject follows in quotes.
-const DENIED: &str = "Permissions Violation for Publish to \"";
 
 /// What ends a wait before its deadline.
 pub(crate) type End = Result<Message, Trouble>;
@@ -22,6 +20,8 @@ pub(crate) struct Waiting {
     held: Mutex<HashMap<u64, Held, RandomState>>,
     pub(crate) connects: Count,
     pub(crate) slow: Count,
+    /// What the server did not permit last.
+    pub(crate) denied: watch::Sender<Option<Denied>>,
 }
 
 struct Held {
@@ -58,8 +58,11 @@ impl Waiting {
             // What was sent may have arrived. The reply does not: the server forgets what it could not deliver.
             Event::Disconnected => self.end(|_| true, || Trouble::Lost),
             Event::ServerError(ServerError::Other(text)) => {
-                if let Some(denied) = denied(text) {
-                    self.end(|subject| subject.as_str() == denied, || Trouble::NotPermitted);
+                let Some(denied) = Denied::read(text) else { return };
+                // First what it was, so that whoever's wait ends can say it.
+                self.denied.send_replace(Some(denied.clone()));
+                if denied.publish {
+                    self.end(|subject| subject.as_str() == denied.subject, || Trouble::NotPermitted);
                 }
             }
             _ => {}
@@ -83,11 +86,6 @@ impl Waiting {
         // Nothing panics while it is held, so the map is whole whatever happened elsewhere.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The subject that we may not publish to.
-fn denied(text: &str) -> Option<&str> {
-    text.split_once(DENIED)?.1.split('"').next()
 }
 
 #[cfg(test)]

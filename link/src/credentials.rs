@@ -1,0 +1,221 @@
+//! Who we are to NATS: one way of saying so, and its secret, from a file or the environment. A secret is never printed,
+//! and wiped when it is dropped; the copy that the client library keeps to connect again is its own. Must never know
+//! where NATS is.
+
+use std::path::{Path, PathBuf};
+
+use async_nats::ConnectOptions;
+use zeroize::Zeroizing;
+
+use crate::options::{ConnectError, Options};
+
+/// A file with a secret is not larger.
+const LARGEST: u64 = 64 * 1_024;
+/// The environment variables with secrets, which have no flags.
+pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
+pub(crate) const TOKEN: &str = "NATS_TOKEN";
+const PASSWORD_FILE: &str = "NATS_PASSWORD_FILE";
+/// The seed of a user's key begins so.
+const SEED: &str = "SU";
+
+/// A text that is never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The value of an environment variable; an empty one is none.
+    pub(crate) fn of_environment(name: &str) -> Option<Secret> {
+        std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::from)
+    }
+
+    fn text(&self) -> String {
+        self.0.as_str().to_owned()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(Zeroizing::new(text))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// One way of saying who we are.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    /// Nobody, or whoever the client certificate says.
+    Nobody,
+    /// JWT and seed.
+    File(PathBuf, Secret),
+    /// The seed of a key.
+    Key(Secret),
+    /// A name and its password.
+    User(String, Secret),
+    /// A token.
+    Token(Secret),
+}
+
+impl Credentials {
+    /// Reads what the options say. More than one way is refused: which of them counts would be the library's choice.
+    pub(crate) fn of(options: &Options) -> Result<Credentials, ConnectError> {
+        let Options { creds, nkey, user, password, password_file, token, token_file, .. } = options;
+        only_one(&[
+            ("NATS_CREDS", creds.is_some()),
+            ("NATS_NKEY", nkey.is_some()),
+            ("NATS_USER", user.is_some()),
+            (TOKEN, token.is_some()),
+            ("NATS_TOKEN_FILE", token_file.is_some()),
+            ("a user in NATS_URL", options.url.contains('@')),
+        ])?;
+        let passwords = [(PASSWORD, password.is_some()), (PASSWORD_FILE, password_file.is_some())];
+        only_one(&passwords)?;
+        match (user, passwords.iter().find(|(_, said)| *said)) {
+            (None, Some((is, _))) => return Err(ConnectError::Incomplete { is, lacks: "NATS_USER" }),
+            (Some(_), None) => {
+                return Err(ConnectError::Incomplete { is: "NATS_USER", lacks: PASSWORD_FILE });
+            }
+            _ => {}
+        }
+        if let Some(path) = creds {
+            return Ok(Credentials::File(path.clone(), read(path)?));
+        }
+        if let Some(path) = nkey {
+            return seed(path);
+        }
+        let password = secret(password, password_file)?;
+        Ok(match (user, password, secret(token, token_file)?) {
+            (Some(user), Some(password), _) => Credentials::User(user.clone(), password),
+            (.., Some(token)) => Credentials::Token(token),
+            _ => Credentials::Nobody,
+        })
+    }
+
+    /// Gives them to the client library.
+    pub(crate) fn give(&self, options: ConnectOptions) -> Result<ConnectOptions, ConnectError> {
+        Ok(match self {
+            Credentials::Nobody => options,
+            Credentials::File(path, text) => {
+                options.credentials(&text.0).map_err(|error| unreadable(path, error))?
+            }
+            Credentials::Key(seed) => options.nkey(seed.text()),
+            Credentials::User(user, password) => options.user_and_password(user.clone(), password.text()),
+            Credentials::Token(token) => options.token(token.text()),
+        })
+    }
+}
+
+/// Refuses two ways of saying the same.
+fn only_one(ways: &[(&'static str, bool)]) -> Result<(), ConnectError> {
+    let mut said = ways.iter().filter(|(_, said)| *said).map(|(name, _)| *name);
+    match (said.next(), said.next()) {
+        (Some(one), Some(other)) => Err(ConnectError::Ambiguous { one, other }),
+        _ => Ok(()),
+    }
+}
+
+/// A secret of the environment, or in a file.
+fn secret(text: &Option<Secret>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConnectError> {
+    match (text, file) {
+        (Some(text), _) => Ok(Some(text.clone())),
+        (None, file) => file.as_deref().map(line).transpose(),
+    }
+}
+
+/// The seed in a file, which may have the public key and comments besides.
+fn seed(path: &Path) -> Result<Credentials, ConnectError> {
+    let text = read(path)?;
+    let seed = text.0.lines().map(str::trim).find(|line| line.starts_with(SEED));
+    let seed = seed.ok_or_else(|| unreadable(path, "no line is the seed of a user's key (SU…)"))?;
+    // The library would only log that it is none, and connect as nobody.
+    nkeys::KeyPair::from_seed(seed).map_err(|error| unreadable(path, error))?;
+    Ok(Credentials::Key(Secret::from(seed.to_owned())))
+}
+
+/// A file's only line.
+fn line(path: &Path) -> Result<Secret, ConnectError> {
+    let text = read(path)?;
+    let line = text.0.trim_end_matches(['\r', '\n']);
+    if line.is_empty() || line.contains(['\r', '\n']) {
+        return Err(unreadable(path, "it has to have one line, the secret"));
+    }
+    Ok(Secret::from(line.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Secret, ConnectError> {
+    let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    if size > LARGEST {
+        return Err(unreadable(path, "it is too large for a secret"));
+    }
+    std::fs::read_to_string(path).map(Secret::from).map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, why: impl std::fmt::Display) -> ConnectError {
+    ConnectError::Credentials { path: path.to_owned(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(change: impl FnOnce(&mut Options)) -> Result<Credentials, String> {
+        let mut options = Options::at("nats://one");
+        change(&mut options);
+        Credentials::of(&options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_ways_of_saying_who_we_are_are_refused_by_their_names() {
+        let both = options(|o| (o.user, o.nkey) = (Some("ann".to_owned()), Some("seed".into()))).unwrap_err();
+        assert!(both.contains("NATS_NKEY") && both.contains("NATS_USER"), "{both}");
+        let both =
+            options(|o| (o.token, o.url) = (Some("t".to_owned().into()), "nats://ann:x@one".to_owned()));
+        assert!(both.unwrap_err().contains("NATS_TOKEN and a user in NATS_URL"));
+        let both = options(|o| {
+            o.user = Some("ann".to_owned());
+            (o.password, o.password_file) = (Some("x".to_owned().into()), Some("file".into()));
+        });
+        assert!(both.unwrap_err().contains("NATS_PASSWORD_FILE"));
+    }
+
+    #[test]
+    fn a_user_without_a_password_and_a_password_without_a_user_are_refused() {
+        let alone = options(|o| o.user = Some("ann".to_owned())).unwrap_err();
+        assert!(alone.contains("NATS_PASSWORD_FILE"), "{alone}");
+        let alone = options(|o| o.password_file = Some("file".into())).unwrap_err();
+        assert!(alone.contains("NATS_USER"), "{alone}");
+        let stray = options(|o| (o.creds, o.password) = (Some("file".into()), Some("x".to_owned().into())));
+        assert!(stray.unwrap_err().contains("NATS_PASSWORD needs NATS_USER"));
+        assert!(matches!(options(|_| {}), Ok(Credentials::Nobody)));
+    }
+
+    #[test]
+    fn a_file_that_is_no_secret_is_refused_by_its_name_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        for (text, file) in
+            [("", "token"), ("one\ntwo\n", "token"), ("hush hush", "nkey"), ("SUHUSH", "nkey")]
+        {
+            std::fs::write(&path, text).unwrap();
+            let refused = options(|o| match file {
+                "token" => o.token_file = Some(path.clone()),
+                _ => o.nkey = Some(path.clone()),
+            });
+            let refused = refused.unwrap_err();
+            assert!(refused.contains("secret") && (text.is_empty() || !refused.contains(text)), "{refused}");
+        }
+        assert!(options(|o| o.token_file = Some("/nowhere".into())).unwrap_err().contains("/nowhere"));
+    }
+
+    #[test]
+    fn nothing_shows_a_secret() {
+        let shown =
+            options(|o| (o.user, o.password) = (Some("ann".to_owned()), Some("hush".to_owned().into())));
+        let shown = format!("{:?}", shown.unwrap());
+        assert!(shown.contains("ann") && !shown.contains("hush"), "{shown}");
+    }
+}

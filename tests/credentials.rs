@@ -1,0 +1,75 @@
+//! Ways of saying who we are to a nats-server, each against one that asks for it.
+
+use std::path::PathBuf;
+
+use link::{Link, Options};
+use local_nats::Server;
+use tempfile::TempDir;
+
+/// A pair of nobody's but these tests'.
+const SEED: &str = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY";
+
+async fn server(config: &str) -> Server {
+    let options = local_nats::Options { config: Some(config.to_owned()), ..Default::default() };
+    tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server")
+}
+
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+/// Whether the server lets us in with the options as they are after a change.
+async fn let_in(nats: &Server, change: impl FnOnce(&mut Options)) -> Result<(), String> {
+    let mut options = Options::at(nats.url());
+    change(&mut options);
+    Link::connect(&options, "a test").await.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_seed_in_a_file_says_who_we_are() {
+    let public = nkeys::KeyPair::from_seed(SEED).unwrap().public_key();
+    let nats = server(&format!("authorization {{ users: [ {{ nkey: {public} }} ] }}")).await;
+    let (_folder, path) = file(&format!("# the gateway's\n{SEED}\n{public}\n"));
+    let_in(&nats, |options| options.nkey = Some(path)).await.unwrap();
+    let (_folder, path) = file(&nkeys::KeyPair::new_user().seed().unwrap());
+    let refused = let_in(&nats, |options| options.nkey = Some(path)).await.unwrap_err();
+    assert!(refused.contains("does not let us in") && refused.contains("NATS_NKEY"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_token_says_who_we_are_from_a_file_or_the_environment() {
+    let nats = server("authorization { token: \"hush\" }").await;
+    let (_folder, path) = file("hush\n");
+    let_in(&nats, |options| options.token_file = Some(path)).await.unwrap();
+    let_in(&nats, |options| options.token = Some("hush".to_owned().into())).await.unwrap();
+    let_in(&nats, |options| options.token = Some("hash".to_owned().into())).await.unwrap_err();
+    let_in(&nats, |_| {}).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_password_may_be_in_a_file() {
+    let nats = server("authorization { users: [ { user: ann, password: \"hush hush\" } ] }").await;
+    let (_folder, path) = file("hush hush\n");
+    let by = |path| {
+        move |options: &mut Options| {
+            (options.user, options.password_file) = (Some("ann".to_owned()), Some(path))
+        }
+    };
+    let_in(&nats, by(path)).await.unwrap();
+    let (_folder, path) = file("hush");
+    let_in(&nats, by(path)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn two_ways_at_once_are_refused_before_anything_is_sent() {
+    let nats = server("authorization { token: \"hush\" }").await;
+    let refused = let_in(&nats, |options| {
+        options.token = Some("hush".to_owned().into());
+        options.user = Some("ann".to_owned());
+    });
+    let refused = refused.await.unwrap_err();
+    assert!(refused.contains("NATS_USER and NATS_TOKEN both say who we are"), "{refused}");
+}

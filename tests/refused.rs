@@ -1,0 +1,307 @@
+//! What deploy/nats/roles.conf lets nobody do: each try is refused by the server, and changes nothing.
+
+use async_nats::jetstream;
+use futures_util::StreamExt;
+use link::{Link, Streams, streams};
+use local_nats::Server;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::cast::{self, Player, role, state};
+use crate::shop::PATIENCE;
+
+/// A server with the roles, and something in every stream. Nobody works there.
+struct Stage {
+    nats: Server,
+    looks: Link,
+    before: Vec<Value>,
+}
+
+impl Stage {
+    async fn open() -> Stage {
+        let options = local_nats::Options { config: Some(cast::config()), ..Default::default() };
+        let nats =
+            tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server");
+        let looks = Link::connect(&role(&nats.url(), "provisioner"), "looks").await.unwrap();
+        Streams::open(&looks, 1, true).await.unwrap();
+        let entries = [
+            ("gateway", "orders.event.order_created.one"),
+            ("worker", "inventory.ledger"),
+            ("worker", "dead_letters.orders.one"),
+            ("worker", "$O.inventory-snapshots.C.one"),
+        ];
+        for (name, subject) in entries {
+            let player = Player::of(&nats.url(), name).await;
+            let acked = jetstream::new(player.client.clone()).publish(subject, "one".into()).await.unwrap();
+            acked.await.expect("an acknowledgement");
+        }
+        let before = state(&looks).await;
+        Stage { nats, looks, before }
+    }
+
+    async fn player(&self, name: &'static str) -> Player {
+        Player::of(&self.nats.url(), name).await
+    }
+
+    /// Everything is as it was, and there is no other stream.
+    async fn unchanged(&self) {
+        assert_eq!(state(&self.looks).await, self.before);
+        let names = jetstream::new(self.looks.client().clone()).stream_names().count().await;
+        assert_eq!(names, streams::ALL.len());
+    }
+}
+
+/// A role tries to publish to each of these, and nothing comes of it.
+async fn refused(name: &'static str, subjects: &[&str]) {
+    let stage = Stage::open().await;
+    let player = stage.player(name).await;
+    for subject in subjects {
+        player.is_refused(subject, "{}").await;
+    }
+    stage.unchanged().await;
+}
+
+/// A role tries to subscribe to each of these.
+async fn deaf(name: &'static str, subjects: &[&str]) {
+    let stage = Stage::open().await;
+    let player = stage.player(name).await;
+    for subject in subjects {
+        player.may_not_hear(subject, None).await;
+    }
+}
+
+/// A role tries to change ORDERS into a stream that may be purged, and to make one that answers requests.
+async fn no_streams(name: &'static str) {
+    let stage = Stage::open().await;
+    let player = stage.player(name).await;
+    let mut orders = stage.before[0][0].clone();
+    orders["deny_purge"] = false.into();
+    player.is_refused("$JS.API.STREAM.UPDATE.ORDERS", &orders.to_string()).await;
+    let thief = json!({"name": "THIEF", "subjects": ["check_inventory"]}).to_string();
+    player.is_refused("$JS.API.STREAM.CREATE.THIEF", &thief).await;
+    stage.unchanged().await;
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_a_password() {
+    let stage = Stage::open().await;
+    assert!(async_nats::connect(stage.nats.url()).await.is_err());
+    let wrong = link::Options::at(stage.nats.url()).by("worker", "gateway's secret");
+    let refused = Link::connect(&wrong, "a stranger").await.err().unwrap().to_string();
+    assert!(refused.contains("does not let us in"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_hear_a_foreign_inbox() {
+    deaf("gateway", &["_INBOX_worker.>", "_INBOX_operator.>", "_INBOX.>", "_INBOX_gateway", ">"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_write_into_a_foreign_inbox() {
+    refused("gateway", &["_INBOX_worker.1", "_INBOX_subscriber.1", "_INBOX.1"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_deletes_no_stream_and_nothing_in_one() {
+    let streams = ["ORDERS", "INVENTORY", "DEAD_LETTERS"];
+    let delete = ["$JS.API.STREAM.DELETE", "$JS.API.STREAM.MSG.DELETE"];
+    let all: Vec<_> = streams.iter().flat_map(|name| delete.map(|verb| format!("{verb}.{name}"))).collect();
+    refused("gateway", &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_gateway_makes_and_changes_no_stream() {
+    no_streams("gateway").await;
+}
+
+#[tokio::test]
+async fn a_gateway_purges_nothing() {
+    refused("gateway", &["$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.PURGE.INVENTORY"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_write_the_ledger_its_snapshots_or_a_dead_letter() {
+    let others = ["inventory.ledger", "$O.inventory-snapshots.C.two", "dead_letters.orders.two"];
+    refused("gateway", &others).await;
+}
+
+#[tokio::test]
+async fn a_gateway_writes_no_tombstone_and_no_event_of_another_kind() {
+    refused("gateway", &["orders.fence.expired.one", "orders.event.order_deleted.one"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_publishes_order_events_nowhere_but_into_the_record() {
+    refused("gateway", &["order_created", "order_status_updated"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_do_what_is_an_operators() {
+    refused("gateway", &["redeliver_event", "list_reservations", "settle_reservation"]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_leaves_the_consumers_of_others_alone() {
+    let verbs = ["CREATE", "MSG.NEXT", "DELETE"];
+    let of = |verb: &str| {
+        ["inventory-worker", "subscriber"].map(|name| format!("$JS.API.CONSUMER.{verb}.ORDERS.{name}"))
+    };
+    let mut all: Vec<_> = verbs.iter().flat_map(|verb| of(verb)).collect();
+    all.push("$JS.API.CONSUMER.CREATE.ORDERS.inventory-worker.orders.event.*.*".to_owned());
+    all.push("$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.inventory-worker".to_owned());
+    refused("gateway", &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_gateway_answers_no_requests() {
+    let stage = Stage::open().await;
+    let gateway = stage.player("gateway").await;
+    gateway.may_not_hear("check_inventory", Some("inventory-check")).await;
+    gateway.may_not_hear("adjust_stock", None).await;
+    gateway.may_not_hear("$SRV.INFO", None).await;
+}
+
+#[tokio::test]
+async fn a_worker_does_not_hear_a_foreign_inbox() {
+    deaf("worker", &["_INBOX_gateway.>", "_INBOX_operator.>", "_INBOX.>", ">"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_writes_into_no_inbox_of_those_who_do_not_ask_it() {
+    refused("worker", &["_INBOX_provisioner.1", "_INBOX_subscriber.1", "_INBOX.1"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_deletes_no_stream_and_nothing_in_one() {
+    let subjects = [
+        "$JS.API.STREAM.DELETE.ORDERS",
+        "$JS.API.STREAM.DELETE.INVENTORY",
+        "$JS.API.STREAM.MSG.DELETE.ORDERS",
+        "$JS.API.STREAM.MSG.DELETE.INVENTORY",
+        "$JS.API.STREAM.MSG.DELETE.DEAD_LETTERS",
+    ];
+    refused("worker", &subjects).await;
+}
+
+#[tokio::test]
+async fn a_worker_makes_and_changes_no_stream() {
+    no_streams("worker").await;
+}
+
+#[tokio::test]
+async fn a_worker_purges_neither_orders_nor_dead_letters() {
+    refused("worker", &["$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.PURGE.DEAD_LETTERS"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_writes_no_order_event() {
+    refused(
+        "worker",
+        &["orders.event.order_created.two", "orders.event.order_status_updated.one", "order_created"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_sends_no_requests() {
+    refused("worker", &["adjust_stock", "check_inventory", "settle_reservation"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_hears_requests_in_their_queue_group_alone() {
+    let stage = Stage::open().await;
+    let worker = stage.player("worker").await;
+    worker.may_not_hear("adjust_stock", None).await;
+    worker.may_not_hear("reserve_inventory", Some("eavesdroppers")).await;
+    worker.may_not_hear("order_created", None).await;
+}
+
+#[tokio::test]
+async fn a_worker_leaves_the_consumers_of_others_alone() {
+    let subjects = [
+        "$JS.API.CONSUMER.CREATE.ORDERS.subscriber",
+        "$JS.API.CONSUMER.MSG.NEXT.ORDERS.subscriber",
+        "$JS.API.CONSUMER.DELETE.ORDERS.inventory-worker",
+    ];
+    refused("worker", &subjects).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_does_not_hear_a_foreign_inbox() {
+    deaf("subscriber", &["_INBOX_gateway.>", "_INBOX_worker.>", "_INBOX.>", ">"]).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_hears_no_requests_and_no_ledger() {
+    deaf("subscriber", &["check_inventory", "adjust_stock", "inventory.ledger", "orders.>"]).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_deletes_purges_makes_and_changes_no_stream() {
+    refused("subscriber", &["$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"]).await;
+    no_streams("subscriber").await;
+}
+
+#[tokio::test]
+async fn a_subscriber_publishes_no_order_event() {
+    refused("subscriber", &["orders.event.order_created.two", "order_created", "order_status_updated"]).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_sends_no_requests() {
+    refused("subscriber", &["check_inventory", "adjust_stock", "$SRV.INFO", "$JS.API.STREAM.INFO.ORDERS"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
+    let stage = Stage::open().await;
+    let subscriber = stage.player("subscriber").await.client;
+    let (question, inbox) = ("orders.API.CONSUMER.INFO.ORDERS.subscriber", subscriber.new_inbox());
+    let mut answers = subscriber.subscribe(inbox.clone()).await.unwrap();
+    for reply in ["inventory.ledger".to_owned(), inbox] {
+        subscriber.publish_with_reply(question, reply, "".into()).await.unwrap();
+    }
+    // The server has answered the second, so the first answer is where it was going to.
+    let answer = timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("consumer not found"), "{answer:?}");
+    stage.unchanged().await;
+}
+
+#[tokio::test]
+async fn an_operator_deletes_changes_and_purges_no_stream_of_orders_and_writes_none() {
+    let subjects = [
+        "$JS.API.STREAM.DELETE.ORDERS",
+        "$JS.API.STREAM.UPDATE.ORDERS",
+        "$JS.API.STREAM.PURGE.ORDERS",
+        "$JS.API.STREAM.MSG.DELETE.ORDERS",
+        "orders.event.order_created.two",
+        "adjust_stock",
+    ];
+    refused("operator", &subjects).await;
+    deaf("operator", &["_INBOX_gateway.>", "check_inventory"]).await;
+}
+
+#[tokio::test]
+async fn a_provisioner_deletes_no_stream_reads_no_order_and_writes_nothing() {
+    let subjects = [
+        "$JS.API.STREAM.DELETE.ORDERS",
+        "$JS.API.STREAM.PURGE.ORDERS",
+        "$JS.API.STREAM.MSG.GET.ORDERS",
+        "$JS.API.CONSUMER.DELETE.ORDERS.inventory-worker",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "orders.event.order_created.two",
+        "inventory.ledger",
+        "check_inventory",
+    ];
+    refused("provisioner", &subjects).await;
+    deaf("provisioner", &["_INBOX_gateway.>", "order_created"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_may_purge_the_ledger_as_a_purge_cannot_be_narrowed() {
+    let stage = Stage::open().await;
+    let worker = jetstream::new(stage.player("worker").await.client.clone());
+    let ledger = worker.get_stream(streams::INVENTORY).await.unwrap();
+    assert_eq!(ledger.purge().await.unwrap().purged, 1);
+}

@@ -1,0 +1,224 @@
+//! The main flow where everybody has the user of deploy/nats/roles.conf, and what a start says that has the wrong one.
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use contract::inventory::v1::ListStockRequest;
+use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
+use contract::route;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use gateway::backup::{load, save};
+use gateway::config::Provision;
+use gateway::letters::{every, replay};
+use gateway::reconcile::reconcile;
+use inventory_worker::file::{export, import};
+use link::{Letters, Link, Store, streams};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use crate::cast::{self, Player, list};
+use crate::figures::get;
+use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
+use crate::watch::Watch;
+
+async fn role(shop: &Shop, name: &str) -> Link {
+    Link::connect(&cast::role(&shop.nats.url(), name), name).await.unwrap()
+}
+
+/// The server has refused nothing to anybody.
+fn assert_quiet(shop: &Shop) {
+    let log = std::fs::read_to_string(shop.nats.log()).unwrap();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn orders_are_placed_read_listed_and_moved_along() {
+    use OrderStatus::{Cancelled, Confirmed, Delivered, Shipped};
+    let shop = Shop::open().roles().stock("lamp", 9).workers(2).ready().await;
+    let order = shop.place(&wish("lamp", 2).id("one")).await.unwrap();
+    let other = shop.order("lamp", 4).await.unwrap();
+    assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
+    assert_eq!(shop.list(ListOrdersRequest::default()).await.unwrap().orders, [other.clone(), order.clone()]);
+    assert_eq!((shop.stock("lamp").await, shop.check("lamp").await.unwrap()), ((9, 6), true));
+    assert_refused(shop.order("lamp", 9).await, "INSUFFICIENT_STOCK");
+    let listed = shop.inventory().list_stock(ListStockRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.stock.len(), 1);
+    shop.update(&other, Cancelled, "").await.unwrap();
+    for status in [Confirmed, Shipped, Delivered] {
+        shop.update(&order, status, "").await.unwrap();
+    }
+    until("the events are worked off", async || shop.stock("lamp").await == (7, 0)).await;
+    assert_eq!(shop.place(&wish("lamp", 2).id("one")).await.unwrap().order_id, order.order_id);
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn watches_and_the_console_see_what_happens() {
+    let shop = Shop::open().roles().stock("lamp", 9).ready().await;
+    let mut watch = Watch::start(&shop, WatchOrdersRequest::default()).await;
+    let order = shop.order("lamp", 1).await.unwrap();
+    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    assert_eq!(watch.change().await, (order.order_id.clone(), OrderStatus::Pending));
+    assert_eq!(watch.change().await, (order.order_id, OrderStatus::Cancelled));
+    let address = shop.gateways[0].http_addr();
+    let figures =
+        async || -> serde_json::Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
+    until("it has seen the worker", async || figures().await["workers"][0]["name"] == "inventory").await;
+    until("it has seen all streams", async || figures().await["streams"].as_array().unwrap().len() == 4)
+        .await;
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
+    let shop = Shop::open().roles().stock("lamp", 9).ready().await;
+    let subscriber = Player::of(&shop.nats.url(), "subscriber").await;
+    let mut created = subscriber.client.subscribe("order_created").await.unwrap();
+    let mut updated = subscriber.client.subscribe("order_status_updated").await.unwrap();
+    subscriber.client.flush().await.unwrap();
+    let order = shop.order("lamp", 1).await.unwrap();
+    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    for events in [&mut created, &mut updated] {
+        let event = timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&event.payload).contains(&order.order_id));
+    }
+    let config = pull::Config {
+        durable_name: Some("subscriber".to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        filter_subject: contract::subject::EVENTS.to_owned(),
+        ..pull::Config::default()
+    };
+    let provisioner = jetstream::new(role(&shop, "provisioner").await.client().clone());
+    let stream = provisioner.get_stream_no_info(streams::ORDERS).await.unwrap();
+    stream.create_consumer(config).await.expect("the subscriber's consumer");
+    let orders = jetstream::with_prefix(subscriber.client.clone(), "orders.API");
+    let stream = orders.get_stream_no_info(streams::ORDERS).await.unwrap();
+    let consumer: PullConsumer = stream.get_consumer("subscriber").await.expect("its consumer");
+    let mut messages = consumer.fetch().max_messages(2).messages().await.unwrap();
+    for kind in ["order_created", "order_status_updated"] {
+        let message = timeout(PATIENCE, messages.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(*message.subject, format!("orders.event.{kind}.{}", order.order_id));
+        message.ack().await.unwrap();
+    }
+    let acknowledged = async || stream.consumer_info("subscriber").await.unwrap().num_ack_pending == 0;
+    until("both are acknowledged", acknowledged).await;
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn a_reservation_without_an_order_ends() {
+    let shop = Shop::open().roles().stock("lamp", 1).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let gateway = Player::of(&shop.nats.url(), "gateway").await;
+    let items = r#"[{"productId":"lamp","quantity":1}]"#;
+    let request = format!(r#"{{"orderId":"{}","items":{items},"ttlSeconds":1}}"#, Uuid::new_v4());
+    let reply = gateway.client.request("reserve_inventory", request.into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply.payload).contains(r#""reserved":true"#), "{reply:?}");
+    assert_eq!(shop.stock("lamp").await, (1, 1));
+    until("the reservation has ended", async || shop.stock("lamp").await == (1, 0)).await;
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn an_operator_looks_after_dead_letters() {
+    let shop = Shop::open().roles().stock("lamp", 5).ready().await;
+    let (gateway, operator) = (Player::of(&shop.nats.url(), "gateway").await, role(&shop, "operator").await);
+    let subject = format!("orders.event.order_created.{}", Uuid::new_v4());
+    gateway.client.request(subject, "{nonsense".into()).await.unwrap();
+    until("it is a dead letter", async || every(&operator).await.unwrap() == [1]).await;
+    let end = replay(&operator, &[1], false).await.unwrap().remove(0).end.unwrap_err();
+    assert!(end.contains("UNSETTLED"), "{end}");
+    assert!(Letters::new(&operator).remove(1).await.unwrap());
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn a_worker_purges_the_ledger_behind_its_snapshots_and_another_begins_with_them() {
+    let mut shop = Shop::open().roles().each_worker(|w| w.nats.snapshot_every = 5).ready().await;
+    let ledger = Store::new(role(&shop, "operator").await, streams::INVENTORY);
+    until("the ledger is purged", async || {
+        shop.adjust("lamp", 1).await.unwrap();
+        // By then the first snapshot is gone as well.
+        ledger.range(Instant::now() + PATIENCE).await.unwrap().first > 11
+    })
+    .await;
+    let stock = shop.stock("lamp").await;
+    shop.workers.remove(0).drain().await;
+    shop.hire().await;
+    until("the new worker answers", async || shop.check("lamp").await.is_ok()).await;
+    assert_eq!(shop.stock("lamp").await, stock);
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn gateways_restart_and_workers_drain_without_a_lost_call() {
+    let mut shop = Shop::open().roles().stock("lamp", 500).workers(2).ready().await;
+    let placed = join_all((0..200).map(|_| shop.order("lamp", 1)));
+    let leaving = shop.workers[0].leave();
+    let (placed, ()) = tokio::join!(placed, leaving);
+    assert!(placed.iter().all(Result::is_ok), "{placed:?}");
+    shop.open_gateway().await;
+    shop.close_gateway().await;
+    let listed = shop.list(ListOrdersRequest { page_size: 1_000, ..Default::default() }).await.unwrap();
+    assert_eq!((listed.orders.len(), shop.stock("lamp").await), (200, (500, 200)));
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
+    let mut shop = Shop::open().roles().stock("lamp", 5).ready().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (counted, exported) = (folder.path().join("counted.csv"), folder.path().join("exported.csv"));
+    let order = shop.order("lamp", 1).await.unwrap();
+    let mut nats = shop.worker.nats.clone();
+    nats.link = cast::role(&shop.nats.url(), "operator");
+    std::fs::write(&counted, "product,on_hand\nlamp,7\n").unwrap();
+    import(&counted, false, &nats).await.unwrap();
+    export(&exported, &nats).await.unwrap();
+    assert_eq!(std::fs::read_to_string(exported).unwrap(), "product,on_hand\nlamp,7\n");
+    save(&role(&shop, "operator").await, &folder.path().join("backup"), true).await.unwrap();
+    assert!(reconcile(&role(&shop, "operator").await, true, PATIENCE).await.unwrap().clean());
+    assert_quiet(&shop);
+    drop(shop);
+    shop = Shop::open().roles().workers(0).gateways(0).unprovisioned().ready().await;
+    load(&role(&shop, "operator").await, &folder.path().join("backup"), None).await.unwrap();
+    shop.hire().await;
+    shop.open_gateway().await;
+    assert_eq!((shop.get(&order.order_id).await.unwrap(), shop.stock("lamp").await), (order, (7, 1)));
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
+    let mut shop = Shop::open().roles().gateways(0).unprovisioned().workers(0).ready().await;
+    shop.gateway.provision = Provision::Auto;
+    let why = |error: anyhow::Error| format!("{error:#}");
+    let missing = gateway::Gateway::start(shop.gateway.clone()).await.err().map(why).unwrap();
+    assert!(
+        missing.contains("$JS.API.STREAM.CREATE.ORDERS") && missing.contains("gateway provision"),
+        "{missing}"
+    );
+    cast::provision(&shop.nats.url()).await;
+    shop.gateway.nats.inbox_prefix = "_INBOX_worker".to_owned();
+    let inbox = gateway::Gateway::start(shop.gateway.clone()).await.err().map(why).unwrap();
+    assert!(
+        inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("NATS_INBOX_PREFIX"),
+        "{inbox}"
+    );
+    shop.worker.nats.link = cast::role(&shop.nats.url(), "operator");
+    let other = inventory_worker::Worker::start(shop.worker.clone()).await.err().map(why).unwrap();
+    assert!(other.contains("NATS does not permit our user to") && other.contains("roles.conf"), "{other}");
+}
+
+#[test]
+fn every_route_is_a_subject_of_those_who_send_and_answer_it() {
+    let (gateway, worker) = (list("gateway", "publish", "allow"), list("worker", "subscribe", "allow"));
+    let operator = list("operator", "publish", "allow");
+    for route in route::ALL {
+        let vital = route::VITAL.iter().any(|vital| vital.path == route.path);
+        assert_eq!(gateway.contains(&route.subject), vital, "gateway: {}", route.subject);
+        assert!(vital || operator.contains(&route.subject), "operator: {}", route.subject);
+        let group = format!("{} {}", route.subject, route.queue_group);
+        assert!(worker.contains(&&*group), "worker: {group}");
+    }
+}
