@@ -6,6 +6,8 @@ mod cache;
 mod certificate;
 mod claims;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod jwks;
 mod jwt;
 mod keyset;

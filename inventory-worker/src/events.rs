@@ -2,6 +2,9 @@
 //! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
 //! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +38,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A dead letter that could not be stored is tried again as after so many deliveries: within 3.2 s.
 const UNSTORED: i64 = 5;
 
+/// Characters of why an event cannot be worked off: its own words may be in it, and they have to fit a header.
+const WORDS: usize = 512;
 /// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries count also
 /// what was no fault of the event's.
 const REFUSALS: i64 = 3;

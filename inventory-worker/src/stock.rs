@@ -3,6 +3,8 @@
 
 pub mod draft;
 pub mod fact;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod reservation;
 pub mod rules;
 pub mod snapshot;
