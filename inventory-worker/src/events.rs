@@ -15,7 +15,7 @@ use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
-use contract::{Delivered, Failure, Reason, header};
+use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, streams};
@@ -24,7 +24,6 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::clock::unix_ms;
 use crate::ledger::{Denial, Ledger};
@@ -357,14 +356,14 @@ fn later(delivered: i64) -> AckKind {
     AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
 }
 
-fn asked(subject: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
-    let mut tokens = subject.split('.').skip(2);
+fn asked(place: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
+    let mut tokens = place.split('.').skip(2);
     let (kind, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
-    let id = Uuid::try_parse(id).map_err(|_| Poison(format!("the subject names no order: {subject}")))?;
+    let id = subject::order(id).ok_or_else(|| poison(format!("the subject names no order: {place}")))?;
     let order: Order =
-        serde_json::from_slice(payload).map_err(|error| Poison(format!("not an order: {error}")))?;
+        serde_json::from_slice(payload).map_err(|error| poison(format!("not an order: {error}")))?;
     if order.order_id != id.to_string() {
-        return Err(Poison(format!("the subject names {id}, the event {}", order.order_id)));
+        return Err(poison(format!("the subject names {id}, the event {}", order.order_id)));
     }
     match (kind, order.status()) {
         ("order_created", _) => Ok(Asked::Command(Command::Bind(id, event))),
@@ -374,8 +373,12 @@ fn asked(subject: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
         ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, event))),
         // Nothing of them concerns the stock: DELIVERED comes after SHIPPED has its own event.
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
-        (kind, status) => Err(Poison(format!("{kind} with {}", status.as_str_name()))),
+        (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
     }
+}
+
+fn poison(why: String) -> Poison {
+    Poison(why.chars().take(WORDS).collect())
 }
 
 fn unsettled(why: String) -> Failure {

@@ -24,7 +24,8 @@ const SECRET: &[u8; 32] = b"known to the fuzzer and to tests";
 const ISSUER: &str = "https://id.example.com/";
 const AUDIENCE: &str = "orders";
 /// RFC 8037, A.2.
-const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+const JWKS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// Credentials and lists. The first byte says what the rest is: the value of `authorization` or of `x-api-key`, the claims
 /// of a token that is signed here, its header in a line before them, a list of keys, or a JWKS.
@@ -132,7 +133,9 @@ fn known(headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Unknown> {
 fn config() -> Config {
     let folder = std::env::temp_dir().join(format!("gateway-fuzz-{}", std::process::id()));
     let file = |name: &str, contents: &[u8]| -> PathBuf {
-        std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(name), contents)).expect(name);
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join(name), contents))
+            .expect(name);
         folder.join(name)
     };
     let key = apikey::new("shop", &["orders.read".to_owned()], None).expect("a key can be made");

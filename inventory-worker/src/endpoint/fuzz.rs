@@ -32,13 +32,16 @@ pub fn payload(data: &[u8]) {
         let product = reader.product_id("product_id", &request.product_id);
         assert_eq!(reader.finish(product).is_ok(), is_product_id(&request.product_id));
     }
-    if let Some(Ok((size, after))) = read(payload).map(|request: ListStockRequest| stock::read_list(&request)) {
+    if let Some(Ok((size, after))) = read(payload).map(|request: ListStockRequest| stock::read_list(&request))
+    {
         assert!((1..=PAGE_SIZE).contains(&size) && after.is_none_or(|product| is_product_id(&product)));
     }
     if let Some(Ok(adjustment)) = read(payload).map(|request: AdjustStockRequest| stock::read(&request)) {
         adjusted(&adjustment);
     }
-    if let Some(Ok((_, items))) = read(payload).map(|request: ReserveInventoryRequest| reserve::read(&request)) {
+    if let Some(Ok((_, items))) =
+        read(payload).map(|request: ReserveInventoryRequest| reserve::read(&request))
+    {
         within(&items);
     }
     if let Some(Ok((_, reason))) =

@@ -24,8 +24,9 @@ pub fn ledger(data: &[u8]) {
         if let Ok(mut stock) = Stock::from_snapshot(data) {
             sound(&stock);
             let next = Entry { worker: Uuid::nil(), batch: 1, previous: None, at: 1, facts: Vec::new() };
+            let last = stock.sequence() == u64::MAX;
             let follows = stock.apply(stock.sequence().wrapping_add(1), &next).is_ok();
-            assert_eq!(follows, stock.sequence() != 0, "no number comes twice");
+            assert_eq!(follows, !last, "no number comes twice");
         }
     } else if data.starts_with(b"{") {
         replayed(data);
@@ -90,7 +91,11 @@ fn command([kind, order, product, amount, event, more]: [u8; COMMAND]) -> Comman
         7 => Command::Disown(order, event),
         8 => {
             let delta = i32::from(amount.cast_signed()) << (more % 25);
-            Command::Adjust { request: event.to_string().into(), lines: vec![(name(product), delta)], reason: "".into() }
+            Command::Adjust {
+                request: event.to_string().into(),
+                lines: vec![(name(product), delta)],
+                reason: "".into(),
+            }
         }
         9 => Command::Count(vec![(name(product), u32::from(amount) << (more % 25))]),
         _ => Command::Forget(Horizon { before: amount.into(), floor: event }),
@@ -101,7 +106,9 @@ fn command([kind, order, product, amount, event, more]: [u8; COMMAND]) -> Comman
 fn sound(stock: &Stock) {
     let mut promised = BTreeMap::<&str, u64>::new();
     for order in stock.orders() {
-        stock.items(order).for_each(|(product, units)| *promised.entry(product).or_default() += u64::from(units));
+        stock
+            .items(order)
+            .for_each(|(product, units)| *promised.entry(product).or_default() += u64::from(units));
     }
     for (product, level) in stock.products_after(None) {
         assert!(level.reserved <= level.on_hand, "{product}: {level:?}");
