@@ -96,6 +96,10 @@ fn recoded<R: Routed + PartialEq>(data: &[u8])
 where
     R::Reply: PartialEq,
 {
+    for mismatch in [R::from_payload(data).err(), R::reply_from_payload(data).err()].into_iter().flatten() {
+        let text = mismatch.to_string();
+        assert!(text.len() < 8_192 && !text.contains(char::is_control), "a mismatch is fit for a log line");
+    }
     if let Ok(request) = R::from_payload(data) {
         let again = request.to_payload().expect("a request that was read can be written");
         assert!(R::from_payload(&again).is_ok_and(|read| read == request), "{}", R::ROUTE.path);
