@@ -79,7 +79,8 @@ fn command([kind, order, product, amount, event, more]: [u8; COMMAND]) -> Comman
         0 | 1 => {
             let mut items = vec![Item { product: name(product), quantity: u32::from(amount % 8) + 1 }];
             if more % 2 == 1 {
-                items.push(Item { product: name(product.wrapping_add(1)), quantity: 1 });
+                // Another product: no request that is read has one twice.
+                items.push(Item { product: name(product % 3 + 1), quantity: 1 });
             }
             Command::Reserve { order, items, expires_at: (more > 99).then_some(event) }
         }
