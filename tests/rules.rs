@@ -212,13 +212,14 @@ fn an_order_is_not_reserved_again_while_it_holds_something() {
 fn a_snapshot_that_contradicts_itself_is_refused() {
     let whole = reserved(Uuid::from_u128(1)).to_snapshot().unwrap();
     let good: serde_json::Value = serde_json::from_slice(&whole).unwrap();
-    let changed = |change: fn(&mut serde_json::Value)| {
+    type Change = fn(&mut serde_json::Value);
+    let changed = |change: Change| {
         let mut snapshot = good.clone();
         change(&mut snapshot);
         Stock::from_snapshot(&serde_json::to_vec(&snapshot).unwrap())
     };
     changed(|_| {}).unwrap();
-    let breaks: [(&str, fn(&mut serde_json::Value)); 4] = [
+    let breaks: [(&str, Change); 4] = [
         ("twice", |snapshot| snapshot["products"].as_array_mut().unwrap().push(json!(["lamp", 9]))),
         ("there already", |snapshot| {
             let twin = snapshot["reservations"][0].clone();
