@@ -6,11 +6,16 @@
 
 pub mod access;
 pub mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod header;
 pub mod item;
 pub mod limits;
 pub mod nest;
 mod number;
+#[cfg(test)]
+#[path = "../fuzz/replay.rs"]
+mod replay;
 pub mod route;
 pub mod status;
 pub mod subject;

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 /// What most payloads fit into, in bytes.
 const SPACE: usize = 512;
+/// Characters of what a mismatch says.
+const WORDS: usize = 512;
 
 /// The NATS side of one rpc.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +87,7 @@ pub struct Mismatch {
 
 impl Mismatch {
     fn whole(error: &impl std::fmt::Display) -> Mismatch {
-        Mismatch { path: String::new(), why: error.to_string() }
+        Mismatch { path: String::new(), why: short(&error.to_string()) }
     }
 
     /// The same mismatch inside a field that is the payload. Of the payload as a whole it stays.
@@ -150,7 +152,12 @@ fn locate<T: DeserializeOwned>(bytes: &[u8]) -> Option<Mismatch> {
     // The generated code tries a number and a text, and says so in the words of its library.
     let untold = error.to_string().contains("untagged");
     let why = if untold { "is not of its type, or out of its range".to_owned() } else { error.to_string() };
-    Some(Mismatch { path: if path == "." { String::new() } else { path }, why })
+    Some(Mismatch { path: if path == "." { String::new() } else { short(&path) }, why: short(&why) })
+}
+
+/// What a mismatch says goes to logs, and may have the payload's own words in it.
+fn short(text: &str) -> String {
+    text.chars().take(WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 // Both sides of an encoding have the same shape, so that the generated code need not tell them apart.
@@ -164,3 +171,22 @@ fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, Mismatch> {
 }
 
 include!(concat!(env!("OUT_DIR"), "/routes.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::v1::ListReservationsRequest;
+
+    #[test]
+    fn a_mismatch_repeats_little_of_a_payload_and_breaks_no_line() {
+        let of = |phase: &str| {
+            let payload = serde_json::json!({"reservations": [{"phase": phase}]}).to_string();
+            let mismatch = ListReservationsRequest::reply_from_payload(payload.as_bytes()).unwrap_err();
+            assert_eq!(mismatch.path, "reservations[0].phase");
+            mismatch.to_string()
+        };
+        assert!(of("NO_PHASE").contains("NO_PHASE"));
+        assert!(!of("NO\nPHASE\u{1b}[2J").contains(char::is_control));
+        assert!(of(&"x".repeat(1 << 20)).len() < 1_024);
+    }
+}

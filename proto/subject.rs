@@ -20,5 +20,13 @@ pub fn entries(order: Uuid) -> String {
     format!("orders.*.*.{order}")
 }
 
+/// The order that a token of a subject names. An id may be written in several ways, and only one of them is under
+/// `entries`.
+pub fn order(token: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(token).ok()?;
+    let mut written = Uuid::encode_buffer();
+    (*id.hyphenated().encode_lower(&mut written) == *token).then_some(id)
+}
+
 /// The durable consumer of ORDERS that all workers share.
 pub const CONSUMER: &str = "inventory-worker";

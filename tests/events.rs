@@ -39,6 +39,19 @@ async fn an_event_that_is_no_order_becomes_a_dead_letter_and_the_next_one_is_wor
 }
 
 #[tokio::test]
+async fn an_event_with_very_long_words_becomes_a_dead_letter_as_well() {
+    let shop = Shop::open().stock("lamp", 5).ready().await;
+    let id = Uuid::new_v4();
+    let payload = format!(r#"{{"orderId":"{}"}}"#, "x".repeat(700_000));
+    forge(&shop, id, payload.as_bytes()).await;
+    until("the dead letter is stored", async || dead_letter(&shop, id).await.is_some()).await;
+    let letter = dead_letter(&shop, id).await.unwrap();
+    assert_eq!(letter.payload.len(), payload.len());
+    let error = letter.headers.get("Dead-Letter-Error").unwrap().as_str();
+    assert!(error.contains("the event xxx") && error.len() < 2_000, "{} bytes", error.len());
+}
+
+#[tokio::test]
 async fn without_a_place_for_dead_letters_nothing_is_dropped_and_others_go_on() {
     let shop = Shop::open().stock("lamp", 5).each_worker(|w| w.max_deliver = 2).ready().await;
     let nats = shop.nats().await;

@@ -1,8 +1,9 @@
 //! The stock rules by themselves: random histories of commands never break what has to hold.
 
 use contract::Item;
-use inventory_worker::stock::{Command, Draft, Entry, Phase, Release, Stock};
+use inventory_worker::stock::{Command, Draft, Entry, Fact, Phase, Release, Stock};
 use proptest::prelude::*;
+use serde_json::json;
 use uuid::Uuid;
 
 const PRODUCTS: [&str; 3] = ["lamp", "rug", "sofa"];
@@ -191,9 +192,54 @@ fn a_damaged_ledger_is_refused() {
     let mut stock = reserved(id);
     let entry = |fact| Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts: vec![fact] };
     let next = stock.sequence() + 1;
-    let bound = inventory_worker::stock::Fact::Bound { order: Uuid::from_u128(2), event: 1 };
+    let bound = Fact::Bound { order: Uuid::from_u128(2), event: 1 };
     assert!(stock.clone().apply(next, &entry(bound.clone())).is_err());
     assert!(stock.apply(next + 1, &entry(bound)).unwrap_err().to_string().contains("it follows"));
+}
+
+#[test]
+fn an_order_is_not_reserved_again_while_it_holds_something() {
+    let id = Uuid::from_u128(1);
+    let mut stock = reserved(id);
+    let items = vec![("lamp".into(), 1)];
+    let again = Fact::Reserved { order: id, items, expires_at: None, fence: 0 };
+    let entry = Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts: vec![again] };
+    let error = stock.apply(stock.sequence() + 1, &entry).unwrap_err();
+    assert!(error.why.contains("already"), "{error}");
+}
+
+#[test]
+fn a_snapshot_that_contradicts_itself_is_refused() {
+    let whole = reserved(Uuid::from_u128(1)).to_snapshot().unwrap();
+    let good: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let changed = |change: Change| {
+        let mut snapshot = good.clone();
+        change(&mut snapshot);
+        Stock::from_snapshot(&serde_json::to_vec(&snapshot).unwrap())
+    };
+    changed(|_| {}).unwrap();
+    let breaks: [(&str, Change); 4] = [
+        ("twice", |snapshot| snapshot["products"].as_array_mut().unwrap().push(json!(["lamp", 9]))),
+        ("there already", |snapshot| {
+            let twin = snapshot["reservations"][0].clone();
+            snapshot["reservations"].as_array_mut().unwrap().push(twin);
+        }),
+        ("finished", |snapshot| snapshot["reservations"][0][1] = json!({"shipped": {"event": 9}})),
+        ("product number 7", |snapshot| snapshot["reservations"][0][4] = json!([[7, 1]])),
+    ];
+    for (why, change) in breaks {
+        let error = changed(change).unwrap_err().to_string();
+        assert!(error.contains("contradicts itself") && error.contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
+fn nothing_follows_the_last_number_there_is() {
+    let last = br#"{"format":1,"sequence":18446744073709551615,"horizon":{"before":0,"floor":0},"products":[],"reservations":[],"adjustments":[]}"#;
+    let mut stock = Stock::from_snapshot(last).unwrap();
+    let entry = Entry { worker: Uuid::nil(), batch: 0, previous: None, at: 0, facts: Vec::new() };
+    assert!([0, 1, u64::MAX].iter().all(|sequence| stock.apply(*sequence, &entry).is_err()));
 }
 
 #[test]
@@ -201,7 +247,7 @@ fn an_entry_whose_writer_knew_another_ledger_is_refused() {
     let mut stock = reserved(Uuid::from_u128(1));
     let last = stock.last_entry().unwrap();
     let next = |previous| {
-        let facts = vec![inventory_worker::stock::Fact::Counted { lines: vec![("rug".into(), 1)] }];
+        let facts = vec![Fact::Counted { lines: vec![("rug".into(), 1)] }];
         Entry { worker: Uuid::nil(), batch: 9, previous, at: 0, facts }
     };
     let sequence = stock.sequence() + 1;

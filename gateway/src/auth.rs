@@ -6,6 +6,8 @@ mod cache;
 mod certificate;
 mod claims;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod jwks;
 mod jwt;
 mod keyset;
@@ -155,12 +157,14 @@ impl Access {
     }
 }
 
-/// The headers that have credentials, alone.
+/// The headers that have credentials, alone. They are kept for as long as a watch lasts, and never printed.
 pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
     let mut found = HeaderMap::new();
     for name in [AUTHORIZATION, HeaderName::from_static(API_KEY)] {
         for value in headers.get_all(&name) {
-            found.append(name.clone(), value.clone());
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            found.append(name.clone(), value);
         }
     }
     found
@@ -280,6 +284,16 @@ mod tests {
         }
         let long = "k".repeat(CREDENTIAL + 1);
         assert_eq!(found(&[("x-api-key", &long)], Some(&badge)), Err(Unknown::ApiKey));
+    }
+
+    #[test]
+    fn credentials_that_are_kept_are_never_printed() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer s3cret"));
+        headers.append(API_KEY, HeaderValue::from_static("shop.s3cret"));
+        let kept = credentials(&headers);
+        assert!(kept.len() == 2 && !format!("{kept:?}").contains("s3cret"), "{kept:?}");
+        assert_eq!(kept[AUTHORIZATION], headers[AUTHORIZATION]);
     }
 
     proptest! {

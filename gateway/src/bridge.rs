@@ -2,6 +2,8 @@
 //! meaning of what comes back. It knows routes and payloads; it must never know what a payload is about.
 
 pub(crate) mod budget;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod header;
 pub mod lane;
 pub mod pulse;

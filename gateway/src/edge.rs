@@ -10,6 +10,8 @@ pub(crate) mod clinic;
 mod converse;
 mod envelope;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod guard;
 mod health;
 mod incoming;

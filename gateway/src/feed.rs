@@ -3,6 +3,8 @@
 //! decide what an order may do.
 
 mod credit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod index;
 mod live;
 pub mod register;

@@ -16,6 +16,9 @@ pub mod order;
 mod provider;
 pub mod reconcile;
 mod reload;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 pub mod run;
 pub mod serve;
 pub mod stop;

@@ -7,6 +7,8 @@
 pub mod clerk;
 pub mod event;
 mod flow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod list;
 mod own;
 pub mod record;

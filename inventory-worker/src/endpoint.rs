@@ -1,6 +1,8 @@
 //! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
 //! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod maintenance;
 pub mod page;
 pub mod refusal;

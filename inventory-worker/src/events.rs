@@ -2,6 +2,9 @@
 //! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
 //! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +15,7 @@ use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
-use contract::{Delivered, Failure, Reason, header};
+use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, streams};
@@ -21,7 +24,6 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::clock::unix_ms;
 use crate::ledger::{Denial, Ledger};
@@ -35,6 +37,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A dead letter that could not be stored is tried again as after so many deliveries: within 3.2 s.
 const UNSTORED: i64 = 5;
 
+/// Characters of why an event cannot be worked off: its own words may be in it, and they have to fit a header.
+const WORDS: usize = 512;
 /// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries count also
 /// what was no fault of the event's.
 const REFUSALS: i64 = 3;
@@ -352,14 +356,14 @@ fn later(delivered: i64) -> AckKind {
     AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
 }
 
-fn asked(subject: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
-    let mut tokens = subject.split('.').skip(2);
+fn asked(place: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
+    let mut tokens = place.split('.').skip(2);
     let (kind, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
-    let id = Uuid::try_parse(id).map_err(|_| Poison(format!("the subject names no order: {subject}")))?;
+    let id = subject::order(id).ok_or_else(|| poison(format!("the subject names no order: {place}")))?;
     let order: Order =
-        serde_json::from_slice(payload).map_err(|error| Poison(format!("not an order: {error}")))?;
+        serde_json::from_slice(payload).map_err(|error| poison(format!("not an order: {error}")))?;
     if order.order_id != id.to_string() {
-        return Err(Poison(format!("the subject names {id}, the event {}", order.order_id)));
+        return Err(poison(format!("the subject names {id}, the event {}", order.order_id)));
     }
     match (kind, order.status()) {
         ("order_created", _) => Ok(Asked::Command(Command::Bind(id, event))),
@@ -369,8 +373,12 @@ fn asked(subject: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
         ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, event))),
         // Nothing of them concerns the stock: DELIVERED comes after SHIPPED has its own event.
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
-        (kind, status) => Err(Poison(format!("{kind} with {}", status.as_str_name()))),
+        (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
     }
+}
+
+fn poison(why: String) -> Poison {
+    Poison(why.chars().take(WORDS).collect())
 }
 
 fn unsettled(why: String) -> Failure {

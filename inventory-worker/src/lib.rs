@@ -13,6 +13,9 @@ mod http;
 pub mod ledger;
 pub mod orders;
 pub mod release;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 pub mod settle;
 pub mod stock;
 mod worker;

@@ -3,6 +3,8 @@
 
 pub mod draft;
 pub mod fact;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod reservation;
 pub mod rules;
 pub mod snapshot;
@@ -159,7 +161,7 @@ impl Stock {
     /// Takes the entry after the last one.
     pub fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), Contradiction> {
         let wrong = |why: String| Contradiction { sequence, why };
-        if sequence != self.sequence + 1 {
+        if self.sequence.checked_add(1) != Some(sequence) {
             return Err(wrong(format!("it follows {}", self.sequence)));
         }
         if let (Some(known), Some(expected)) = (self.last, entry.previous)
@@ -178,6 +180,9 @@ impl Stock {
     fn take(&mut self, fact: &Fact, at: u64) -> Result<(), String> {
         match fact {
             Fact::Reserved { order, items, expires_at, fence } => {
+                if self.reservations.get(order).is_some_and(|reservation| !reservation.finished()) {
+                    return Err(format!("{order} holds something already"));
+                }
                 let lines = self.lines(items)?;
                 for line in &lines {
                     self.promise(*line)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::header::{HeaderName, HeaderValue};
 use contract::Item;
+use contract::subject::order;
 use link::streams::ORDERS;
 use link::{Link, Store, StoreError};
 use tokio::time::{Instant, timeout};
@@ -111,7 +112,7 @@ pub async fn take(link: &Link) -> Result<HashMap<Uuid, Entries>, RegisterError> 
 /// An entry's order and what it says; nothing of an entry that is lost, or that names no order.
 fn read(entry: &Entry) -> Option<(Uuid, Entries)> {
     let message = entry.message.as_ref()?;
-    let id = Uuid::try_parse(message.subject.rsplit('.').next()?).ok()?;
+    let id = order(message.subject.rsplit('.').next()?)?;
     let header = |name| message.headers.as_ref()?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
     let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
     let read = stored.read(&message.payload);

@@ -5,7 +5,7 @@ use contract::header::{
     BAGGAGE, CONTENT_TYPE, OPERATION_ID, ORDER_CREATED_SEQUENCE, ORDER_CUSTOMER, ORDER_STATUS, REQUEST_ID,
 };
 use contract::orders::v1 as pb;
-use contract::subject::{CREATED, TOMBSTONE, UPDATED};
+use contract::subject::{CREATED, TOMBSTONE, UPDATED, order};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -168,7 +168,7 @@ impl<'a, H: Fn(&'static str) -> Option<&'a str>> Stored<'a, H> {
         kinds
             .into_iter()
             .find_map(|(prefix, kind)| Some((kind, self.subject.strip_prefix(prefix)?)))
-            .and_then(|(kind, id)| Some((kind, Uuid::try_parse(id).ok()?)))
+            .and_then(|(kind, id)| Some((kind, order(id)?)))
             .ok_or_else(|| self.unreadable("a strange subject"))
     }
 
@@ -235,10 +235,12 @@ mod tests {
     fn what_is_no_event_is_an_error_and_never_a_panic() {
         let call = Call::until(Instant::now());
         let good = Event::updated(&body("Ann"), 4, &call).unwrap();
-        let breaks: [fn(&mut Event); 6] = [
+        let breaks: [fn(&mut Event); 8] = [
             |event| event.subject = "orders.event.order_deleted.x".into(),
             |event| event.subject = "orders.event.order_created.x".into(),
             |event| event.subject = format!("{UPDATED}{}", Uuid::nil()),
+            |event| event.subject = format!("{UPDATED}{}", Uuid::from_u128(9).simple()),
+            |event| event.subject = format!("{UPDATED}{}", Uuid::from_u128(9).urn()),
             |event| event.headers.retain(|(name, _)| *name != ORDER_CREATED_SEQUENCE),
             |event| event.payload = b"{}".to_vec(),
             |event| event.payload = b"\xff".to_vec(),

@@ -88,9 +88,9 @@ pub async fn list(
     })
 }
 
-type Wanted = (Option<Vec<Uuid>>, usize, Option<Uuid>);
+pub(super) type Wanted = (Option<Vec<Uuid>>, usize, Option<Uuid>);
 
-fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::Fault>> {
+pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::Fault>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
     let after = match request.page_token.as_str() {

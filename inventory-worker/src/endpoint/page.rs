@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::limits::is_product_id;
+use contract::subject;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ pub fn token_of(order: Uuid) -> String {
 
 /// The order of a token; `None` for a token that is none of ours.
 pub fn order(token: &str) -> Option<Uuid> {
-    Uuid::try_parse(&read(RESERVATIONS, token)?).ok()
+    subject::order(&read(RESERVATIONS, token)?)
 }
 
 fn write(list: &str, last: &str) -> String {

@@ -7,7 +7,8 @@ use contract::inventory::v1::{
     ReleaseInventoryRequest, ReleaseInventoryResponse, ReserveInventoryRequest, ReserveInventoryResponse,
 };
 use contract::limits::{Reader, TTL_SECONDS};
-use contract::{Delivered, Failure, Item, Reason};
+use contract::{Delivered, Failure, Fault, Item, Reason};
+use uuid::Uuid;
 
 use super::{Errand, Inventory, refusal};
 use crate::clock::unix_ms;
@@ -21,13 +22,7 @@ pub async fn reserve(
     request: ReserveInventoryRequest,
     errand: Errand,
 ) -> Result<ReserveInventoryResponse, Failure> {
-    let mut reader = Reader::default();
-    let order = reader.order_id("order_id", &request.order_id);
-    let items = Item::read_all(&mut reader, "items", &request.items);
-    if request.ttl_seconds.is_some_and(|seconds| seconds > TTL_SECONDS) {
-        reader.fault("ttl_seconds", "must be at most 86,400");
-    }
-    let (order, items) = reader.finish(order.zip(items)).map_err(Failure::invalid)?;
+    let (order, items) = read(&request).map_err(Failure::invalid)?;
     let ttl = match request.ttl_seconds {
         None => inventory.ttl,
         Some(0) => None,
@@ -50,16 +45,24 @@ pub async fn reserve(
     }
 }
 
+/// What is to be held for which order. The time it holds is within its limit.
+pub(super) fn read(request: &ReserveInventoryRequest) -> Result<(Uuid, Vec<Item>), Vec<Fault>> {
+    let mut reader = Reader::default();
+    let order = reader.order_id("order_id", &request.order_id);
+    let items = Item::read_all(&mut reader, "items", &request.items);
+    if request.ttl_seconds.is_some_and(|seconds| seconds > TTL_SECONDS) {
+        reader.fault("ttl_seconds", "must be at most 86,400");
+    }
+    reader.finish(order.zip(items))
+}
+
 /// Gives a reservation back, unless its order exists.
 pub async fn release(
     inventory: Arc<Inventory>,
     request: ReleaseInventoryRequest,
     errand: Errand,
 ) -> Result<ReleaseInventoryResponse, Failure> {
-    let mut reader = Reader::default();
-    let order = reader.order_id("order_id", &request.order_id);
-    let reason = reader.reason("reason", &request.reason);
-    let (order, reason) = reader.finish(order.zip(reason)).map_err(Failure::invalid)?;
+    let (order, reason) = read_release(&request).map_err(Failure::invalid)?;
     match inventory.releaser.release(order, errand.deadline).await? {
         Fate::Gone => {
             tracing::debug!(%order, reason = &*reason, "released");
@@ -72,6 +75,14 @@ pub async fn release(
         .with("order_id", order.to_string())
         .delivered(Delivered::Yes)),
     }
+}
+
+/// What is to be given back, and why.
+pub(super) fn read_release(request: &ReleaseInventoryRequest) -> Result<(Uuid, Box<str>), Vec<Fault>> {
+    let mut reader = Reader::default();
+    let order = reader.order_id("order_id", &request.order_id);
+    let reason = reader.reason("reason", &request.reason);
+    reader.finish(order.zip(reason))
 }
 
 pub(super) fn timestamp(unix_ms: u64) -> pbjson_types::Timestamp {

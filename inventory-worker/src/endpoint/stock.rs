@@ -8,7 +8,7 @@ use contract::inventory::v1::{
 };
 use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
-use contract::{Failure, Item};
+use contract::{Failure, Fault, Item};
 use uuid::Uuid;
 
 use super::{Errand, Inventory, page, refusal};
@@ -65,16 +65,7 @@ pub async fn list(
     request: ListStockRequest,
     errand: Errand,
 ) -> Result<ListStockResponse, Failure> {
-    let mut reader = Reader::default();
-    let size = reader.page_size("page_size", request.page_size);
-    let after = match request.page_token.as_str() {
-        "" => Some(None),
-        token => page::product(token).map(Some),
-    };
-    if after.is_none() {
-        reader.fault("page_token", "must be a next_page_token of ListStock");
-    }
-    let (size, after) = reader.finish(size.zip(after)).map_err(Failure::invalid)?;
+    let (size, after) = read_list(&request).map_err(Failure::invalid)?;
     inventory.ledger.catch_up(errand.deadline).await?;
     let guard = inventory.ledger.stock();
     let mut products = guard.products_after(after.as_deref());
@@ -86,11 +77,25 @@ pub async fn list(
     Ok(ListStockResponse { stock, next_page_token })
 }
 
+/// How many products, and after which.
+pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<String>), Vec<Fault>> {
+    let mut reader = Reader::default();
+    let size = reader.page_size("page_size", request.page_size);
+    let after = match request.page_token.as_str() {
+        "" => Some(None),
+        token => page::product(token).map(Some),
+    };
+    if after.is_none() {
+        reader.fault("page_token", "must be a next_page_token of ListStock");
+    }
+    reader.finish(size.zip(after))
+}
+
 /// The namespace of adjustments' ids (UUIDv5). Fixed for ever: another one would make repeats into new adjustments.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_52d3_0b7e_4a96_b3d5_1e70_6f42_97ca);
 
 /// The id of an adjustment in the ledger: two callers' ids are two, also where they are the same text.
-fn adjustment(principal: &str, request_id: &str) -> Box<str> {
+pub(super) fn adjustment(principal: &str, request_id: &str) -> Box<str> {
     match principal {
         "" => request_id.into(),
         // A request id has no \0, so the two cannot be cut apart in another place.
@@ -116,9 +121,9 @@ pub async fn adjust(
     }
 }
 
-type Adjustment = (Box<str>, Vec<(Box<str>, i32)>, Box<str>);
+pub(super) type Adjustment = (Box<str>, Vec<(Box<str>, i32)>, Box<str>);
 
-fn read(request: &AdjustStockRequest) -> Result<Adjustment, Vec<contract::Fault>> {
+pub(super) fn read(request: &AdjustStockRequest) -> Result<Adjustment, Vec<Fault>> {
     let mut reader = Reader::default();
     let id = reader.request_id("request_id", &request.request_id);
     if request.request_id.is_empty() {

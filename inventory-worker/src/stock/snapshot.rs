@@ -85,22 +85,31 @@ impl Stock {
             horizon: snapshot.horizon,
             ..Stock::default()
         };
-        for (name, on_hand) in &snapshot.products {
+        let wrong = Unreadable::Contradiction;
+        for (place, (name, on_hand)) in snapshot.products.iter().enumerate() {
             let index = stock.intern(name);
-            *stock.level_mut(index).map_err(Unreadable::Contradiction)? =
-                Level { on_hand: *on_hand, reserved: 0 };
+            if index as usize != place {
+                return Err(wrong(format!("product {name} is there twice")));
+            }
+            *stock.level_mut(index).map_err(wrong)? = Level { on_hand: *on_hand, reserved: 0 };
         }
         stock.reservations = HashMap::with_capacity(snapshot.reservations.len());
         for (order, phase, fence, changed, items) in snapshot.reservations {
             let items: Box<[Line]> =
                 items.into_iter().map(|(product, quantity)| Line { product, quantity }).collect();
             for line in &items {
-                stock.promise(*line).map_err(Unreadable::Contradiction)?;
+                stock.promise(*line).map_err(wrong)?;
             }
             if let Phase::Held { expires_at: Some(expires_at) } = phase {
                 stock.expiring.insert((expires_at, order));
             }
-            stock.reservations.insert(order, Reservation { items, phase, fence, changed });
+            let reservation = Reservation { items, phase, fence, changed };
+            if reservation.finished() && !reservation.items.is_empty() {
+                return Err(wrong(format!("{order} is finished, and holds something")));
+            }
+            if stock.reservations.insert(order, reservation).is_some() {
+                return Err(wrong(format!("{order} is there already")));
+            }
         }
         stock.adjustments = snapshot
             .adjustments

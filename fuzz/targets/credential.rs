@@ -1,0 +1,9 @@
+//! Credentials, and lists of who may call.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    gateway::auth::fuzz::credential(data);
+});

@@ -1,0 +1,9 @@
+//! Envelopes of NestJS.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    contract::fuzz::envelope(data);
+});

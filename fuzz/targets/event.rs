@@ -1,0 +1,10 @@
+//! Order events as they are stored.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    gateway::order::fuzz::event(data);
+    inventory_worker::events::fuzz::event(data);
+});

@@ -1,0 +1,9 @@
+//! Replies of services.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    gateway::edge::fuzz::reply(data);
+});

@@ -1,0 +1,9 @@
+//! Calls as they come over gRPC.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    gateway::edge::fuzz::request(data);
+});

@@ -1,0 +1,135 @@
+//! What has to hold for any bytes that come over gRPC, and for whatever a service's refusal becomes there. Fed by the
+//! fuzzers in fuzz/, and by their corpus in every test run.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::Failure;
+use contract::route::ALL;
+use futures_util::FutureExt;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::accept::{self, Arrived};
+use super::{Baggage, status, unary};
+use crate::call::{Call, Limit};
+use crate::{bridge, order};
+
+/// Bytes of a message.
+const MOST: usize = 4_096;
+/// Bytes of headers that every client takes.
+const HEADERS: usize = 8_192;
+
+/// A call: a byte for its rpc, lines of headers, an empty line, and its message. What goes on of it keeps to the alphabets
+/// of subjects and headers.
+///
+/// # Panics
+///
+/// Where something of it does not.
+pub fn request(data: &[u8]) {
+    let Some((rpc, data)) = data.split_first() else { return };
+    let end = data.windows(2).position(|window| window == b"\n\n");
+    let (head, message) = end.map_or((&b""[..], data), |end| (&data[..end], &data[end + 2..]));
+    let call = told(&headers(head));
+    bridge::fuzz::told(&call);
+    framed(message);
+    let rpcs = usize::from(order::fuzz::RPCS) + ALL.len();
+    match (usize::from(*rpc) % rpcs).checked_sub(usize::from(order::fuzz::RPCS)) {
+        None => order::fuzz::request(*rpc % rpcs as u8, message, &call),
+        Some(route) => {
+            if let Ok(payload) = (ALL[route].request)(message) {
+                let read = serde_json::from_slice::<serde_json::Value>(&payload);
+                assert!(!ALL[route].json || read.is_ok(), "what goes on is JSON");
+            }
+        }
+    }
+}
+
+fn headers(head: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in head.split(|b| *b == b'\n').take(16) {
+        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii_start());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// The call that its headers make.
+fn told(headers: &HeaderMap) -> Call {
+    let mut extensions = Extensions::new();
+    if let Some(kept) = Baggage::new(&["tenant".to_owned()]).of(headers) {
+        assert!(kept.0.split(',').all(|entry| entry.starts_with("tenant")), "{:?} travels on", kept.0);
+        extensions.insert(kept);
+    }
+    let (now, budget) = (Instant::now(), Duration::from_secs(20));
+    extensions.insert(Arrived(now));
+    let call = accept::call(headers, &extensions, budget);
+    assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
+    let last = accept::last_moment(headers, Arrived(now));
+    assert!(call.deadline <= last.deadline && last.deadline <= now + 2 * accept::LONGEST);
+    if matches!(call.limit, Limit::Caller) {
+        assert!(matches!(last.limit, Limit::Caller) && call.deadline <= now + accept::LONGEST);
+    }
+    call
+}
+
+/// A message in its frame is read back, and any bytes are read the same however they are cut.
+fn framed(bytes: &[u8]) {
+    if let Ok(length) = u32::try_from(bytes.len())
+        && bytes.len() <= MOST
+    {
+        let whole = [&[0][..], &length.to_be_bytes(), bytes].concat();
+        assert_eq!(read(&[&whole]).ok().as_deref(), Some(bytes));
+    }
+    let whole = read(&[bytes]);
+    for at in [1, 5, bytes.len() / 2].into_iter().filter(|at| *at <= bytes.len()) {
+        let parts = read(&[&bytes[..at], &bytes[at..]]);
+        assert_eq!(parts.as_ref().ok(), whole.as_ref().ok(), "cut at {at}");
+        let code = |read: &Result<Bytes, Status>| read.as_ref().err().map(Status::code);
+        assert_eq!(code(&parts), code(&whole), "cut at {at}");
+    }
+}
+
+fn read(parts: &[&[u8]]) -> Result<Bytes, Status> {
+    let frames = parts.iter().map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))));
+    let frames: Vec<_> = frames.collect();
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    unary::read(&HeaderMap::new(), body, MOST).now_or_never().expect("there is nothing to wait for")
+}
+
+/// A service's reply, as `bridge::fuzz::reply` reads it: each refusal in it becomes a status that every client can read.
+///
+/// # Panics
+///
+/// Where one does not.
+pub fn reply(data: &[u8]) {
+    bridge::fuzz::reply(data).into_iter().for_each(said);
+}
+
+fn said(failure: Failure) {
+    let status = status(failure);
+    assert_ne!(status.code(), tonic::Code::Ok, "a refusal is no success");
+    let response = status.clone().into_http::<()>();
+    let size: usize =
+        response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    assert!(size <= HEADERS, "{size} bytes of headers");
+    let read = Status::from_header_map(response.headers()).expect("a client finds a status");
+    assert_eq!((read.code(), read.message()), (status.code(), status.message()));
+    assert_eq!(read.details(), status.details());
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_fuzzers_found_and_began_with_still_holds() {
+        crate::replay::each("request", super::request);
+        crate::replay::each("reply", super::reply);
+    }
+}
