@@ -40,6 +40,9 @@ use crate::order::Places;
 
 /// Starting takes this long at the most, after NATS has answered.
 const START: Duration = Duration::from_secs(60);
+/// Polls of tasks between two looks for what came over sockets. More than the library's 61, so that under load more is
+/// read and written at once.
+const TURN: u32 = 255;
 
 /// A gateway that serves. Dropped, it stops at once, as a crash would; `drain` ends it in order.
 pub struct Gateway {
@@ -234,7 +237,7 @@ fn spawn(
     abort: CancellationToken,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<Thread> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().event_interval(TURN).enable_all().build()?;
     let (served, wait) = oneshot::channel::<()>();
     let run = move || {
         runtime.block_on(async {
