@@ -356,21 +356,21 @@ fn later(delivered: i64) -> AckKind {
     AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
 }
 
-fn asked(place: &str, payload: &[u8], event: u64) -> Result<Asked, Poison> {
-    let mut tokens = place.split('.').skip(2);
-    let (kind, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
-    let id = subject::order(id).ok_or_else(|| poison(format!("the subject names no order: {place}")))?;
+fn asked(place: &str, payload: &[u8], sequence: u64) -> Result<Asked, Poison> {
+    let event = place.strip_prefix("orders.event.").and_then(|rest| rest.split_once('.'));
+    let named = event.and_then(|(kind, id)| Some((kind, subject::order(id)?)));
+    let (kind, id) = named.ok_or_else(|| poison(format!("the subject names no order: {place}")))?;
     let order: Order =
         serde_json::from_slice(payload).map_err(|error| poison(format!("not an order: {error}")))?;
     if order.order_id != id.to_string() {
         return Err(poison(format!("the subject names {id}, the event {}", order.order_id)));
     }
     match (kind, order.status()) {
-        ("order_created", _) => Ok(Asked::Command(Command::Bind(id, event))),
+        ("order_created", _) => Ok(Asked::Command(Command::Bind(id, sequence))),
         ("order_status_updated", OrderStatus::Cancelled | OrderStatus::Expired) => {
-            Ok(Asked::Command(Command::Cancel(id, event)))
+            Ok(Asked::Command(Command::Cancel(id, sequence)))
         }
-        ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, event))),
+        ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, sequence))),
         // Nothing of them concerns the stock: DELIVERED comes after SHIPPED has its own event.
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
         (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
