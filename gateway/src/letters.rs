@@ -78,23 +78,19 @@ pub struct Replayed {
 
 /// Lists, shows or replays.
 pub async fn run(config: DeadLetters) -> anyhow::Result<()> {
-    let connect = async |nats: &link::Options| Link::connect(nats, "gateway dead-letters").await;
-    match config.action {
-        Action::List { json, nats } => {
-            let link = connect(&nats).await?;
-            link.permitted(list(&link, json)).await?
-        }
-        Action::Show { id, json, nats } => {
-            let link = connect(&nats).await?;
-            link.permitted(show(&link, id, json)).await?
-        }
-        Action::Replay { ids, all, dry_run, nats } => {
-            let link = connect(&nats).await?;
-            let work = async {
-                let ids = if all { every(&link).await? } else { ids };
-                say(&replay(&link, &ids, dry_run).await?, dry_run)
-            };
-            link.permitted(work).await?
+    let (Action::List { nats, .. } | Action::Show { nats, .. } | Action::Replay { nats, .. }) =
+        &config.action;
+    let link = Link::connect(nats, "gateway dead-letters").await?;
+    link.permitted(act(&link, config.action)).await?
+}
+
+async fn act(link: &Link, action: Action) -> anyhow::Result<()> {
+    match action {
+        Action::List { json, .. } => list(link, json).await,
+        Action::Show { id, json, .. } => show(link, id, json).await,
+        Action::Replay { ids, all, dry_run, .. } => {
+            let ids = if all { every(link).await? } else { ids };
+            say(&replay(link, &ids, dry_run).await?, dry_run)
         }
     }
 }

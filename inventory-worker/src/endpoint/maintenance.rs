@@ -93,13 +93,7 @@ pub(super) type Wanted = (Option<Vec<Uuid>>, usize, Option<Uuid>);
 pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::Fault>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
-    let after = match request.page_token.as_str() {
-        "" => Some(None),
-        token => page::order(token).map(Some),
-    };
-    if after.is_none() {
-        reader.fault("page_token", "must be a next_page_token of ListReservations");
-    }
+    let after = page::after(&mut reader, &request.page_token, page::order, "ListReservations");
     let ids = &request.order_ids;
     if ids.len() > PAGE_SIZE {
         reader.fault("order_ids", format!("must be at most 1,000, not {}", ids.len()));

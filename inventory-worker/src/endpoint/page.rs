@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use contract::limits::is_product_id;
+use contract::limits::{Reader, is_product_id};
 use contract::subject;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -30,6 +30,20 @@ pub fn token_of(order: Uuid) -> String {
 /// The order of a token; `None` for a token that is none of ours.
 pub fn order(token: &str) -> Option<Uuid> {
     subject::order(&read(RESERVATIONS, token)?)
+}
+
+/// What a page of this rpc comes after: nothing, if there is no token. `None` for one that is none of ours, which is a fault.
+pub(super) fn after<T>(
+    reader: &mut Reader,
+    token: &str,
+    last: fn(&str) -> Option<T>,
+    rpc: &str,
+) -> Option<Option<T>> {
+    let after = if token.is_empty() { Some(None) } else { last(token).map(Some) };
+    if after.is_none() {
+        reader.fault("page_token", format!("must be a next_page_token of {rpc}"));
+    }
+    after
 }
 
 fn write(list: &str, last: &str) -> String {

@@ -81,13 +81,7 @@ pub async fn list(
 pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<String>), Vec<Fault>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
-    let after = match request.page_token.as_str() {
-        "" => Some(None),
-        token => page::product(token).map(Some),
-    };
-    if after.is_none() {
-        reader.fault("page_token", "must be a next_page_token of ListStock");
-    }
+    let after = page::after(&mut reader, &request.page_token, page::product, "ListStock");
     reader.finish(size.zip(after))
 }
 
