@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -131,8 +132,11 @@ pub fn reply(request: &[u8], result: &Result<Vec<u8>, Failure>) -> Option<Vec<u8
 fn envelope(bytes: &[u8]) -> Option<Envelope<'_>> {
     // An object that begins like one; arrays and our own requests are not parsed twice.
     let begins = bytes.trim_ascii_start().first() == Some(&b'{');
-    let named = bytes.windows(9).any(|window| window == b"\"pattern\"");
-    if begins && named { serde_json::from_slice(bytes).ok() } else { None }
+    if begins && memmem::find(bytes, b"\"pattern\"").is_some() {
+        serde_json::from_slice(bytes).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -6,17 +6,18 @@ mod feed;
 mod figures;
 mod keeper;
 mod replica;
+mod request;
 mod snapshots;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
 use link::{Link, Store, StoreError, streams};
 use telemetry::Span;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -26,6 +27,7 @@ use feed::Feed;
 use figures::Figures;
 use keeper::Keeper;
 use replica::Replica;
+use request::Request;
 use snapshots::Snapshots;
 use writer::Writer;
 
@@ -53,15 +55,6 @@ pub struct Ledger {
     figures: Arc<Figures>,
     /// What is submitted over this handle is done for the call with this span.
     span: Span,
-}
-
-/// A command on its way to the writer.
-struct Request {
-    command: Command,
-    deadline: Instant,
-    answer: oneshot::Sender<Result<Answer, Denial>>,
-    /// The call's span, and when the command was submitted; none where the call is not traced.
-    trace: Option<(Span, SystemTime)>,
 }
 
 /// Why a command has no answer.
@@ -175,14 +168,11 @@ impl Ledger {
 
     /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
     pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
-        let (answer, answered) = oneshot::channel();
-        let trace = self.span.traced().then(|| (self.span.clone(), SystemTime::now()));
-        self.commands.try_send(Request { command, deadline, answer, trace }).map_err(
-            |error| match error {
-                mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
-                mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
-            },
-        )?;
+        let (request, answered) = Request::new(command, deadline, &self.span);
+        self.commands.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
+            mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
+        })?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Denial::Failed(closed())),

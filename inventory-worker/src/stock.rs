@@ -12,6 +12,7 @@ pub mod snapshot;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 pub use draft::Draft;
@@ -57,10 +58,10 @@ impl Horizon {
 pub struct Stock {
     sequence: u64,
     names: Vec<Arc<str>>,
-    index: HashMap<Arc<str>, u32>,
+    index: HashMap<Arc<str>, u32, RandomState>,
     sorted: BTreeSet<Arc<str>>,
     levels: Vec<Level>,
-    reservations: HashMap<Uuid, Reservation>,
+    reservations: HashMap<Uuid, Reservation, RandomState>,
     expiring: BTreeSet<(u64, Uuid)>,
     adjustments: HashMap<Box<str>, Adjusted>,
     horizon: Horizon,

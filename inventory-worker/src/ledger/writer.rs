@@ -10,14 +10,14 @@ use bytes::Bytes;
 use contract::{Delivered, Failure, Reason};
 use link::inbox::backoff;
 use link::{Expect, StoreError, streams};
-use telemetry::trace::attribute;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::replica::Replica;
-use super::{Answer, Broken, Denial, Figures, Request};
+use super::request::{Request, Verdict, answer};
+use super::{Answer, Broken, Denial, Figures};
 use crate::clock::unix_ms;
 use crate::stock::{Command, Draft, Entry, Fact, Stock};
 
@@ -47,7 +47,7 @@ pub(super) struct Writer {
 struct Round {
     at: u64,
     facts: Vec<Fact>,
-    verdicts: Vec<Result<Answer, Denial>>,
+    verdicts: Vec<Verdict>,
     /// Whether an answer among them has to be confirmed as current: refusals, looks, and no-ops.
     confirm: bool,
 }
@@ -92,10 +92,8 @@ impl Writer {
         loop {
             self.replica.take_ready().await?;
             let now = Instant::now();
-            let over = |request: &mut Request| request.deadline <= now || request.answer.is_closed();
-            for late in batch.extract_if(.., over) {
-                let _ = late.answer.send(Err(Denial::Failed(too_late())));
-            }
+            let over = batch.extract_if(.., |request| request.over(now));
+            answer(over.map(|request| (request, Err(Denial::Failed(too_late())))));
             if batch.is_empty() {
                 return Ok(());
             }
@@ -121,10 +119,8 @@ impl Writer {
             };
             let together = verdicts.len();
             self.figures.commands.add(together as u64);
-            for (request, verdict) in batch.drain(..together).zip(verdicts) {
-                request.trace(begun, together);
-                let _ = request.answer.send(verdict);
-            }
+            batch[..together].iter().for_each(|request| request.trace(begun, together));
+            answer(batch.drain(..together).zip(verdicts));
         }
     }
 
@@ -264,22 +260,6 @@ impl Writer {
             tokio::time::sleep(backoff(BACKOFF, attempt, BACKOFF_MOST)).await;
             attempt += 1;
         }
-    }
-}
-
-impl Request {
-    /// Notes the two parts of a traced command's time: its wait for the batch, and the batch's commit.
-    fn trace(&self, begun: SystemTime, together: usize) {
-        let Some((span, since)) = &self.trace else { return };
-        let now = SystemTime::now();
-        span.past("wait for the ledger", *since, begun, Vec::new());
-        let batch = i64::try_from(together).unwrap_or(i64::MAX);
-        let attributes = vec![
-            attribute("messaging.system", "nats"),
-            attribute("messaging.destination.name", streams::LEDGER_SUBJECT),
-            attribute("messaging.batch.message_count", batch),
-        ];
-        span.past("append to the ledger", begun, now, attributes);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use contract::Item;
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::reservation::{Phase, Reservation};
@@ -13,8 +14,8 @@ use super::{Adjusted, Fact, Horizon, Level, Stock, fact};
 /// The stock and the changes of one batch.
 pub struct Draft<'a> {
     stock: &'a Stock,
-    levels: HashMap<Box<str>, Level>,
-    reservations: HashMap<Uuid, Drafted>,
+    levels: HashMap<Box<str>, Level, RandomState>,
+    reservations: HashMap<Uuid, Drafted, RandomState>,
     adjustments: HashMap<Box<str>, Adjusted>,
     horizon: Option<Horizon>,
     facts: Vec<Fact>,
@@ -31,8 +32,8 @@ impl<'a> Draft<'a> {
     pub fn over(stock: &'a Stock, now: u64) -> Draft<'a> {
         Draft {
             stock,
-            levels: HashMap::new(),
-            reservations: HashMap::new(),
+            levels: HashMap::default(),
+            reservations: HashMap::default(),
             adjustments: HashMap::new(),
             horizon: None,
             facts: Vec::new(),

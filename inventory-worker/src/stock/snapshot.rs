@@ -1,8 +1,6 @@
 //! A snapshot: the whole stock at one sequence, as JSON. Replay from a snapshot gives what replay from the start
 //! gives. Kept across versions like the ledger's entries.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -93,7 +91,7 @@ impl Stock {
             }
             *stock.level_mut(index).map_err(wrong)? = Level { on_hand: *on_hand, reserved: 0 };
         }
-        stock.reservations = HashMap::with_capacity(snapshot.reservations.len());
+        stock.reservations.reserve(snapshot.reservations.len());
         for (order, phase, fence, changed, items) in snapshot.reservations {
             let items: Box<[Line]> =
                 items.into_iter().map(|(product, quantity)| Line { product, quantity }).collect();
