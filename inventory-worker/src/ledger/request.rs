@@ -81,3 +81,25 @@ pub(super) fn answer(answers: impl IntoIterator<Item = (Request, Verdict)>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn ask(runtime: &Runtime) -> (Request, oneshot::Receiver<Verdict>) {
+        runtime.block_on(async { Request::new(Command::CatchUp, Instant::now(), &Span::default()) })
+    }
+
+    #[test]
+    fn a_batch_is_answered_on_the_runtimes_that_wait_and_each_is_woken_once() {
+        let [here, there] = [(); 2].map(|()| Builder::new_current_thread().build().unwrap());
+        let (requests, answers): (Vec<_>, Vec<_>) = [&there, &here, &there].map(ask).into_iter().unzip();
+        here.block_on(async { answer(requests.into_iter().map(|request| (request, Ok(Answer::Done)))) });
+        assert_eq!(there.metrics().num_alive_tasks(), 1);
+        for (runtime, answered) in [&there, &here, &there].into_iter().zip(answers) {
+            assert!(matches!(runtime.block_on(answered), Ok(Ok(Answer::Done))));
+        }
+    }
+}
