@@ -44,9 +44,7 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     for name in link::streams::ALL {
         println!("{name}: {}", if streams.made.contains(&name) { "made" } else { "found, and fit" });
     }
-    for warning in
-        streams.warnings.iter().chain(&link::monitor::warnings(config.nats.nats_monitor_url.as_deref()).await)
-    {
+    for warning in streams.durability(config.nats.nats_monitor_url.as_deref()).await {
         println!("warning: {warning}");
     }
     println!("ORDERS has the identity {}, and {} replica(s)", streams.orders, streams.replicas);

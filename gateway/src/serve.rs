@@ -311,7 +311,7 @@ async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>
     let streams = Streams::open(link, shared.config.replicas, make).await?;
     tracing::info!(replicas = streams.replicas, made = streams.made.join(" "), "streams");
     let monitor = shared.config.nats.nats_monitor_url.as_deref();
-    for warning in streams.warnings.iter().chain(&link::monitor::warnings(monitor).await) {
+    for warning in streams.durability(monitor).await {
         tracing::warn!(target: "durability", "{warning}");
     }
     let record = Record::new(link.clone(), streams.orders.clone());

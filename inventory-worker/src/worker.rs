@@ -201,8 +201,7 @@ pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Link, Ledger)> {
 async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> {
     let make = nats.provision == Provision::Auto;
     let found = Streams::open(link, usize::from(nats.replicas), make).await?;
-    let syncs = link::monitor::warnings(nats.link.nats_monitor_url.as_deref()).await;
-    for warning in found.warnings.iter().chain(&syncs) {
+    for warning in found.durability(nats.link.nats_monitor_url.as_deref()).await {
         tracing::warn!(target: "durability", "{warning}");
     }
     Ok(Ledger::open(link.clone(), Settings { snapshot_every: nats.snapshot_every, batch }).await?)

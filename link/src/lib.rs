@@ -9,7 +9,7 @@ pub mod failure;
 mod fit;
 pub mod inbox;
 pub mod letters;
-pub mod monitor;
+mod monitor;
 pub mod options;
 pub mod store;
 pub mod streams;

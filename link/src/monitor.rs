@@ -29,7 +29,7 @@ struct JetStream {
 
 /// What is to be said about servers with these monitoring URLs, separated by commas: of each that does not sync every
 /// write, or does not tell.
-pub async fn warnings(urls: Option<&str>) -> Vec<String> {
+pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
     let Some(urls) = urls else {
         return vec![format!(
             "whether nats-server syncs each write before it acknowledges it cannot be seen from here: by default it does \

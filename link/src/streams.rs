@@ -10,8 +10,8 @@ use contract::subject;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use crate::fit;
 use crate::inbox::Link;
+use crate::{fit, monitor};
 
 /// The record of orders and their events.
 pub const ORDERS: &str = "ORDERS";
@@ -120,6 +120,11 @@ impl Streams {
         let warnings = fit::warnings(&found, replicas);
         let replicas = found.first().map_or(1, |config| config.num_replicas);
         Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
+    }
+
+    /// What may cost what was acknowledged: the warnings, and what the servers' monitoring says of their syncs.
+    pub async fn durability(&self, monitor: Option<&str>) -> Vec<String> {
+        [self.warnings.clone(), monitor::warnings(monitor).await].concat()
     }
 }
 
