@@ -92,6 +92,8 @@ reasons! {
     Deadline = "DEADLINE" => DeadlineExceeded;
     /// No service here has such an rpc.
     UnknownRpc = "UNKNOWN_RPC" => Unimplemented;
+    /// A request's messages are compressed; `grpc-accept-encoding` says what is read.
+    UnsupportedEncoding = "UNSUPPORTED_ENCODING" => Unimplemented;
     /// A request or reply over the limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE" => ResourceExhausted;
     /// Too many calls in flight.

@@ -41,6 +41,7 @@ mod roles;
 mod rolling;
 mod rules;
 mod shop;
+mod strangers;
 mod tls;
 mod traces;
 mod upgrade;

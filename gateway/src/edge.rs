@@ -21,6 +21,7 @@ mod parting;
 mod pass;
 mod patrol;
 pub mod probe;
+mod request;
 pub mod server;
 mod status;
 #[cfg(test)]

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tonic::Request;
 
 use super::baggage::Kept;
-use super::name::{GRPC_TIMEOUT, REQUEST_ID, TRACEPARENT, TRACESTATE};
+use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use super::request::timeout;
 use crate::auth::Caller;
 use crate::call::{Call, Limit};
 
@@ -51,9 +52,9 @@ pub(super) fn last_moment(headers: &HeaderMap, Arrived(at): Arrived) -> Call {
     within(at, last(asked(headers)))
 }
 
-/// The time that a caller gives a call.
+/// The time that a caller gives a call. What is malformed was refused before.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
-    text(headers, &GRPC_TIMEOUT).and_then(timeout)
+    timeout(headers).ok().flatten()
 }
 
 /// The time that a call takes for itself.
@@ -83,24 +84,6 @@ fn margin(timeout: Duration) -> Duration {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// The wire format of grpc-timeout: at most eight digits and a unit.
-fn timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 pub(super) fn is_id(text: &str) -> bool {
@@ -151,23 +134,6 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_of_grpc_timeout_is_read() {
-        let units =
-            [("2H", 7_200_000), ("3M", 180_000), ("4S", 4_000), ("5m", 5), ("6000u", 6), ("7000000n", 7)];
-        for (text, millis) in units {
-            assert_eq!(timeout(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_grpc_timeout_is_ignored() {
-        for text in ["", "S", "5", "5x", "-5S", "+5S", "123456789S", " 5S", "5é", "0x5S"] {
-            assert_eq!(timeout(text), None, "{text:?}");
-        }
-        assert_eq!(call(&[("grpc-timeout", "soon")]).limit, Limit::Budget);
-    }
-
-    #[test]
     fn our_deadline_comes_first_then_the_last_moment_then_the_callers() {
         for (asked, ours, latest) in
             [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_750, 59_875)]
@@ -191,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_largest_timeouts_are_capped() {
-        let asked = timeout("99999999H");
+        let asked = Some(Duration::from_secs(99_999_999 * 3_600));
         assert_eq!(own(asked, Duration::ZERO), (LONGEST, Limit::Budget));
         assert_eq!(last(asked), (LONGEST + GRACE, Limit::Budget));
     }

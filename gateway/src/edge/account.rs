@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use contract::failure::{code_name, label};
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use telemetry::{Count, Page, Quota, Source, Span, Spread, Tracer};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -27,7 +27,15 @@ const HEALTH: [Rpc; 2] = [
 pub struct Books {
     accounts: Arc<HashMap<&'static str, Arc<Account>, RandomState>>,
     other: Arc<Account>,
+    strange: Arc<Strange>,
     tracer: Tracer,
+}
+
+/// Requests that are no gRPC calls.
+#[derive(Default)]
+struct Strange {
+    methods: Count,
+    types: Count,
 }
 
 /// The account of one rpc.
@@ -69,7 +77,14 @@ impl Books {
     pub fn new(tracer: Tracer) -> Books {
         let account = |traced| move |rpc: &Rpc| (rpc.path, Arc::new(Account::new(*rpc, traced)));
         let accounts = RPCS.iter().map(account(true)).chain(HEALTH.iter().map(account(false)));
-        Books { accounts: Arc::new(accounts.collect()), other: Arc::new(Account::new(OTHER, false)), tracer }
+        let other = Arc::new(Account::new(OTHER, false));
+        Books { accounts: Arc::new(accounts.collect()), other, strange: Arc::default(), tracer }
+    }
+
+    /// Counts a request that is no call.
+    pub(super) fn strange(&self, code: StatusCode) {
+        let Strange { methods, types } = &*self.strange;
+        if code == StatusCode::METHOD_NOT_ALLOWED { methods.one() } else { types.one() }
     }
 
     /// Opens an entry for a call that came in now.
@@ -233,6 +248,10 @@ impl Source for Books {
     fn tell(&self, page: &mut Page) {
         for account in self.accounts.values().chain([&self.other]) {
             account.tell(page);
+        }
+        let help = "Requests that were no gRPC calls, by the HTTP status that they were refused with.";
+        for (code, count) in [("405", &self.strange.methods), ("415", &self.strange.types)] {
+            page.count("gateway_http_refused_total", help, &[("code", code)], count.get());
         }
     }
 }

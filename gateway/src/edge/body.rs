@@ -67,7 +67,8 @@ impl<B> Drop for Heard<B> {
 /// An answer's body that is counted until it is dropped, and whose end is entered in the books.
 pub(super) struct Counted {
     pub(super) body: Body,
-    pub(super) entry: Entry,
+    /// None of a request that is no call.
+    pub(super) entry: Option<Entry>,
     pub(super) _token: Option<TaskTrackerToken>,
 }
 
@@ -83,7 +84,7 @@ impl http_body::Body for Counted {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
-            self.entry.read(trailers);
+            self.entry.iter_mut().for_each(|entry| entry.read(trailers));
         }
         frame
     }

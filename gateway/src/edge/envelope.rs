@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use contract::{Delivered, Failure};
+use http::HeaderMap;
 use tokio::time::{Instant, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -16,6 +17,7 @@ use super::baggage::Baggage;
 use super::body::{Counted, Heard, Whole};
 use super::explain::explained;
 use super::parting::Parting;
+use super::request::{compressed, refused, timeout};
 use super::status;
 use crate::call::{Call, Limit};
 
@@ -58,6 +60,11 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Q>) -> Self::Future {
+        if let Some(response) = refused(request.method(), request.headers()) {
+            self.envelope.books.strange(response.status());
+            let response = response.map(|body| Counted { body, entry: None, _token: None });
+            return Box::pin(async { Ok(response) });
+        }
         let Envelope { parting, books, baggage } = &self.envelope;
         let parting = parting.clone();
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
@@ -68,6 +75,11 @@ where
         }
         if let Some(kept) = baggage.of(request.headers()) {
             request.extensions_mut().insert(kept);
+        }
+        if let Some(response) = faulty(request.headers()) {
+            entry.read(response.headers());
+            let response = response.map(|body| Counted { body, entry: Some(entry), _token: None });
+            return Box::pin(async { Ok(response) });
         }
         let last = last_moment(request.headers(), arrived);
         if matches!(last.limit, Limit::Caller) {
@@ -84,9 +96,14 @@ where
             };
             entry.read(response.headers());
             let token = place.as_ref().map(|_| parting.answer());
-            Ok(response.map(|body| Counted { body, entry, _token: token }))
+            Ok(response.map(|body| Counted { body, entry: Some(entry), _token: token }))
         })
     }
+}
+
+/// The response to a call whose headers say what cannot be.
+fn faulty(headers: &HeaderMap) -> Option<http::Response<Body>> {
+    compressed(headers).or_else(|| timeout(headers).err().map(|failure| status(failure).into_http()))
 }
 
 /// Ends a request that does not come whole in time. One that has is left to its handler, which keeps its own time.
@@ -141,6 +158,10 @@ mod tests {
         Envelope { parting, books, baggage: Baggage::default() }
     }
 
+    fn post(path: &str) -> http::request::Builder {
+        http::Request::post(path).header("content-type", "application/grpc")
+    }
+
     fn code(response: &http::Response<Counted>) -> Code {
         Status::from_header_map(response.headers()).unwrap().code()
     }
@@ -150,7 +171,7 @@ mod tests {
         let tracker = TaskTracker::new();
         let mut service = envelope(tracker.clone()).layer(Silence);
         for timeout in ["1n", "1u", "1m", "3m", "20m"] {
-            let request = http::Request::builder().header("grpc-timeout", timeout).body(()).unwrap();
+            let request = post("/").header("grpc-timeout", timeout).body(()).unwrap();
             let answer = service.call(request);
             assert_eq!(tracker.len(), 1);
             assert_eq!(code(&answer.await.unwrap()), Code::DeadlineExceeded, "{timeout}");
@@ -165,9 +186,9 @@ mod tests {
         let parting = envelope.parting.clone();
         let mut service = envelope.layer(Silence);
         let path = format!("{REFLECTION}v1.ServerReflection/ServerReflectionInfo");
-        let _reflection = service.call(http::Request::builder().uri(path).body(()).unwrap());
+        let _reflection = service.call(post(&path).body(()).unwrap());
         assert!(tracker.is_empty());
-        let half = service.call(http::Request::new(()));
+        let half = service.call(post("/").body(()).unwrap());
         drain.cancel();
         let over = parting.over(&drain);
         let (answer, ()) =

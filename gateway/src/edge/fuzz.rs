@@ -101,7 +101,7 @@ fn read(parts: &[&[u8]]) -> Result<Bytes, Status> {
     let frames = parts.iter().map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))));
     let frames: Vec<_> = frames.collect();
     let body = StreamBody::new(futures_util::stream::iter(frames));
-    unary::read(&HeaderMap::new(), body, MOST).now_or_never().expect("there is nothing to wait for")
+    unary::read(body, MOST).now_or_never().expect("there is nothing to wait for")
 }
 
 /// A service's reply, as `bridge::fuzz::reply` reads it: each refusal in it becomes a status that every client can read.

@@ -66,7 +66,7 @@ impl Way {
     {
         let Way { bridge, route, sizes } = self;
         let (head, body) = request.into_parts();
-        let message = unary::read(&head.headers, body, sizes.request).await?;
+        let message = unary::read(body, sizes.request).await?;
         let call = accept::call(&head.headers, &head.extensions, route.budget());
         let reply = bridge.pass(route, &message, &call).await.map_err(status)?;
         if reply.len() > sizes.reply {

@@ -14,21 +14,16 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::BoxError;
 
-use super::name::GRPC_ENCODING;
 use super::status;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
-const PLAIN: &str = "identity";
 
 /// The message of a request, if it has no more bytes than `most`.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B, most: usize) -> Result<Bytes, Status>
+pub(super) async fn read<B>(body: B, most: usize) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    if headers.get(&GRPC_ENCODING).is_some_and(|encoding| encoding != PLAIN) {
-        return Err(Status::unimplemented("messages are not read compressed; send them as they are"));
-    }
     let mut body = pin!(body);
     let mut read = Read::default();
     while !body.is_end_stream() {
@@ -166,7 +161,7 @@ mod tests {
 
     async fn read_in(size: usize, whole: &[u8]) -> Result<Bytes, Code> {
         let chunks = whole.chunks(size).map(<[u8]>::to_vec).collect();
-        read(&HeaderMap::new(), Chunks(chunks), 300).await.map_err(|status| status.code())
+        read(Chunks(chunks), 300).await.map_err(|status| status.code())
     }
 
     #[tokio::test]
@@ -194,12 +189,5 @@ mod tests {
                 assert_eq!(read_in(size, whole).await, Err(code), "{whole:?} in {size}");
             }
         }
-    }
-
-    #[tokio::test]
-    async fn a_compressed_request_is_not_taken_for_another() {
-        let headers = HeaderMap::from_iter([(GRPC_ENCODING.clone(), HeaderValue::from_static("gzip"))]);
-        let error = read(&headers, Chunks(VecDeque::new()), 9).await.unwrap_err();
-        assert_eq!(error.code(), Code::Unimplemented);
     }
 }
