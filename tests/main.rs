@@ -20,6 +20,7 @@ mod figures;
 mod files;
 mod flood;
 mod hostile;
+mod identity;
 mod input;
 mod issuer;
 mod keys;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, stream::Config};
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
+use inventory_worker::stock::{Command, Draft, Entry, Stock, key};
 use link::streams;
 use serde::Deserialize;
 
@@ -104,4 +105,45 @@ async fn orders_of_the_build_before_go_on_under_their_etags() {
     // Its id, from before, is known: the same request finds its order.
     let repeated = wish("lamp", 1).and("rug", 1).id("upgrade-0").by("Zoë ✓");
     assert_eq!(&shop.place(&repeated).await.unwrap(), &expected.orders[1]);
+}
+
+/// What the rules make of a delta of 5 lamps under a key.
+fn adjust(stock: &Stock, key: &str) -> Option<serde_json::Value> {
+    let adjust =
+        Command::Adjust { request: key.into(), lines: vec![("lamp".into(), 5)], reason: "".into() };
+    let mut draft = Draft::over(stock, 2);
+    draft.decide(&adjust).unwrap().then(|| serde_json::to_value(&draft.facts()[0]).unwrap())
+}
+
+#[test]
+fn adjustments_of_the_build_before_are_known_again_and_those_after_are_known_to_it() {
+    let known = key::of("jwt:ann", "count-1");
+    let shaped = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"anonymous").to_string();
+    let old = |request: &str| serde_json::json!({"adjusted": {"request": request, "lines": [["lamp", 5]]}});
+    let facts = [&*known, "count-1", &shaped].map(old);
+    let entry = serde_json::json!({"worker": uuid::Uuid::nil(), "batch": 1, "at": 1, "facts": facts});
+    let mut stock = Stock::default();
+    stock.apply(1, &serde_json::from_value::<Entry>(entry).unwrap()).unwrap();
+    let stock = Stock::from_snapshot(&stock.to_snapshot().unwrap()).unwrap();
+    for (principal, id) in [("jwt:ann", "count-1"), ("", "count-1"), ("", &*shaped)] {
+        assert_eq!(adjust(&stock, &key::of(principal, id)), None, "{principal} {id}");
+    }
+    // A worker of the build before finds what this one writes under the key that it looks for.
+    for (principal, id) in [("jwt:ann", "count-2"), ("", "count-2")] {
+        let key = key::of(principal, id);
+        assert_eq!(adjust(&stock, &key).unwrap()["adjusted"]["request"], *key);
+        assert!(principal.is_empty() == (*key == *id));
+    }
+}
+
+#[test]
+fn what_is_certainly_anothers_is_not_taken_for_an_old_adjustment_of_ones_own() {
+    let known = key::of("jwt:ann", "count-1");
+    let facts = [adjust(&Stock::default(), &known).unwrap()];
+    let entry = serde_json::json!({"worker": uuid::Uuid::nil(), "batch": 1, "at": 1, "facts": facts});
+    let mut stock = Stock::default();
+    stock.apply(1, &serde_json::from_value::<Entry>(entry).unwrap()).unwrap();
+    let stock = Stock::from_snapshot(&stock.to_snapshot().unwrap()).unwrap();
+    assert_eq!(adjust(&stock, &known), None);
+    assert!(adjust(&stock, &key::of("", &known)).is_some());
 }

@@ -5,6 +5,7 @@ pub mod draft;
 pub mod fact;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod key;
 pub mod reservation;
 pub mod rules;
 pub mod snapshot;
@@ -75,6 +76,8 @@ pub struct Adjusted {
     pub fingerprint: u64,
     /// Fact time, unix ms.
     pub at: u64,
+    /// Certainly a known caller's. One that a build before wrote may be anybody's.
+    pub known: bool,
 }
 
 /// A fact that contradicts the state: the ledger was written by something else, or is damaged.
@@ -204,14 +207,14 @@ impl Stock {
                 let lines = self.turn(order, Phase::Shipped { event: *event }, at)?;
                 lines.iter().try_for_each(|line| self.withdraw(*line, true))?;
             }
-            Fact::Adjusted { request, lines, reason } => {
+            Fact::Adjusted { request, lines, reason, known } => {
                 for (product, delta) in lines {
                     let on_hand = self.level(product).unwrap_or_default().on_hand;
                     let on_hand = on_hand.checked_add_signed(*delta).ok_or("on_hand leaves its range")?;
                     self.set(product, on_hand)?;
                 }
                 let fingerprint = fact::fingerprint(lines, reason);
-                self.adjustments.insert(request.clone(), Adjusted { fingerprint, at });
+                self.adjustments.insert(request.clone(), Adjusted { fingerprint, at, known: *known });
             }
             Fact::Counted { lines } => {
                 lines.iter().try_for_each(|(product, on_hand)| self.set(product, *on_hand))?;

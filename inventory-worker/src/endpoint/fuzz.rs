@@ -12,6 +12,7 @@ use contract::{Failure, Item, nest};
 use uuid::Uuid;
 
 use super::{maintenance, page, reserve, stock};
+use crate::stock::key;
 
 /// A request's payload, in an envelope or not, as each endpoint reads it.
 ///
@@ -84,8 +85,9 @@ fn adjusted((request, lines, reason): &stock::Adjustment) {
     assert!(ADJUSTMENTS.contains(&lines.len()));
     assert!(lines.iter().all(|(product, delta)| is_product_id(product) && *delta != 0 && *delta != i32::MIN));
     printable(reason);
-    let ids = ["", "jwt:ann", "jwt:bob"].map(|principal| stock::adjustment(principal, request));
-    assert!(ids[0] != ids[1] && ids[1] != ids[2], "two callers' adjustments are two");
+    let keys = ["", "jwt:ann", "jwt:bob"].map(|principal| key::of(principal, request));
+    assert!(keys[0] != keys[1] && keys[1] != keys[2], "two callers' adjustments are two");
+    assert!(keys[1..].iter().all(|known| key::of("", known) != *known), "nobody can choose another's");
 }
 
 fn printable(text: &str) {

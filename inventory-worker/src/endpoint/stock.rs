@@ -9,11 +9,10 @@ use contract::inventory::v1::{
 use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
 use contract::{Failure, Fault, Item};
-use uuid::Uuid;
 
 use super::{Errand, Inventory, page, refusal};
 use crate::ledger::{Answer, Denial};
-use crate::stock::{Command, Level, Stock};
+use crate::stock::{Command, Level, Stock, key};
 
 /// "Available" is answered from memory at once; "not available" only after catching up.
 pub async fn check(
@@ -85,18 +84,6 @@ pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<Str
     reader.finish(size.zip(after))
 }
 
-/// The namespace of adjustments' ids (UUIDv5). Fixed for ever: another one would make repeats into new adjustments.
-const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_52d3_0b7e_4a96_b3d5_1e70_6f42_97ca);
-
-/// The id of an adjustment in the ledger: two callers' ids are two, also where they are the same text.
-pub(super) fn adjustment(principal: &str, request_id: &str) -> Box<str> {
-    match principal {
-        "" => request_id.into(),
-        // A request id has no \0, so the two cannot be cut apart in another place.
-        _ => Uuid::new_v5(&NAMESPACE, format!("{principal}\0{request_id}").as_bytes()).to_string().into(),
-    }
-}
-
 /// Adds to and takes from stock on hand, all or none, once per caller and request_id.
 pub async fn adjust(
     inventory: Arc<Inventory>,
@@ -104,7 +91,7 @@ pub async fn adjust(
     errand: Errand,
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
-    let command = Command::Adjust { request: adjustment(&errand.principal, &id), lines, reason };
+    let command = Command::Adjust { request: key::of(&errand.principal, &id), lines, reason };
     match inventory.ledger.submit(command, errand.deadline).await {
         Ok(Answer::Levels(levels)) => Ok(AdjustStockResponse {
             stock: levels.iter().map(|(product, level)| of_product(product, *level)).collect(),

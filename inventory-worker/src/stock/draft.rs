@@ -68,11 +68,12 @@ impl<'a> Draft<'a> {
             Fact::Bound { order, event } => self.turn(*order, Phase::Bound { event: *event }),
             Fact::Released { order, by } => self.turn(*order, Phase::Released { by: *by }),
             Fact::Shipped { order, event } => self.turn(*order, Phase::Shipped { event: *event }),
-            Fact::Adjusted { request, lines, reason } => {
+            Fact::Adjusted { request, lines, reason, known } => {
                 for (product, delta) in lines {
                     self.change(product, |level| level.on_hand = level.on_hand.saturating_add_signed(*delta));
                 }
-                let adjusted = Adjusted { fingerprint: fact::fingerprint(lines, reason), at: self.now };
+                let fingerprint = fact::fingerprint(lines, reason);
+                let adjusted = Adjusted { fingerprint, at: self.now, known: *known };
                 self.adjustments.insert(request.clone(), adjusted);
             }
             Fact::Counted { lines } => {

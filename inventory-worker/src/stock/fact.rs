@@ -63,13 +63,16 @@ pub enum Fact {
     },
     /// Stock on hand was changed.
     Adjusted {
-        /// The change's id.
+        /// The change's key.
         request: Box<str>,
         /// Product and change.
         lines: Vec<(Box<str>, i32)>,
         /// Why.
         #[serde(default, skip_serializing_if = "str::is_empty")]
         reason: Box<str>,
+        /// Whether `request` is certainly a known caller's key: builds before did not say.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        known: bool,
     },
     /// Stock on hand was counted.
     Counted {

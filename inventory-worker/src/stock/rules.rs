@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::reservation::{Phase, Release, Reservation};
-use super::{Adjusted, Fact, Horizon, Level, fact};
+use super::{Adjusted, Fact, Horizon, Level, fact, key};
 use contract::Item;
 use contract::limits::ON_HAND;
 
@@ -47,7 +47,7 @@ pub enum Command {
     Disown(Uuid, u64),
     /// Change stock on hand, all or none.
     Adjust {
-        /// The change's id.
+        /// The change's key.
         request: Box<str>,
         /// Product and change.
         lines: Vec<(Box<str>, i32)>,
@@ -206,7 +206,11 @@ fn adjust(
     lines: &[(Box<str>, i32)],
     reason: &str,
 ) -> Result<Option<Fact>, Refusal> {
-    if let Some(before) = view.adjusted(request) {
+    let by_its_old_key = || {
+        let before = key::before(request).and_then(|before| view.adjusted(before));
+        before.filter(|adjusted| !adjusted.known)
+    };
+    if let Some(before) = view.adjusted(request).or_else(by_its_old_key) {
         let same = before.fingerprint == fact::fingerprint(lines, reason);
         return if same { Ok(None) } else { Err(Refusal::Reused) };
     }
@@ -228,7 +232,9 @@ fn adjust(
         (false, _) => Err(Refusal::BelowReserved(below)),
         (true, false) => Err(Refusal::AboveLimit(above)),
         (true, true) => {
-            Ok(Some(Fact::Adjusted { request: request.into(), lines: lines.to_vec(), reason: reason.into() }))
+            let known = key::is_known(request);
+            let (request, reason) = (request.into(), reason.into());
+            Ok(Some(Fact::Adjusted { request, lines: lines.to_vec(), reason, known }))
         }
     }
 }

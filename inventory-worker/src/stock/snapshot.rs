@@ -23,6 +23,9 @@ struct Snapshot<'a> {
     reservations: Vec<Row>,
     /// Request, fingerprint, time.
     adjustments: Vec<(std::borrow::Cow<'a, str>, u64, u64)>,
+    /// Places of those adjustments that are certainly known callers'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known: Vec<usize>,
 }
 
 /// Order, phase, fence, time of the last change, items by product number.
@@ -67,6 +70,7 @@ impl Stock {
                 .iter()
                 .map(|(request, a)| (std::borrow::Cow::Borrowed(&**request), a.fingerprint, a.at))
                 .collect(),
+            known: self.adjustments.values().zip(0..).filter(|(a, _)| a.known).map(|(_, place)| place).collect(),
         };
         serde_json::to_vec(&snapshot)
     }
@@ -112,7 +116,11 @@ impl Stock {
         stock.adjustments = snapshot
             .adjustments
             .into_iter()
-            .map(|(request, fingerprint, at)| (Box::from(&*request), Adjusted { fingerprint, at }))
+            .zip(0..)
+            .map(|((request, fingerprint, at), place)| {
+                let known = snapshot.known.binary_search(&place).is_ok();
+                (Box::from(&*request), Adjusted { fingerprint, at, known })
+            })
             .collect();
         Ok(stock)
     }
