@@ -41,6 +41,7 @@ mod refused;
 mod roles;
 mod rolling;
 mod rules;
+mod shares;
 mod shop;
 mod strangers;
 mod tls;

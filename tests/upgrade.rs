@@ -109,8 +109,7 @@ async fn orders_of_the_build_before_go_on_under_their_etags() {
 
 /// What the rules make of a delta of 5 lamps under a key.
 fn adjust(stock: &Stock, key: &str) -> Option<serde_json::Value> {
-    let adjust =
-        Command::Adjust { request: key.into(), lines: vec![("lamp".into(), 5)], reason: "".into() };
+    let adjust = Command::Adjust { request: key.into(), lines: vec![("lamp".into(), 5)], reason: "".into() };
     let mut draft = Draft::over(stock, 2);
     draft.decide(&adjust).unwrap().then(|| serde_json::to_value(&draft.facts()[0]).unwrap())
 }

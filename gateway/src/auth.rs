@@ -29,12 +29,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use certificate::Badge;
-pub(crate) use quota::Held;
 use quota::{Account, Accounts};
 pub(crate) use scopes::Scopes;
 
 use crate::config::access::Access as Config;
 use crate::reload::Reload;
+use crate::share::Hold;
 
 const API_KEY: &str = "x-api-key";
 /// Bytes of a principal: it travels in a header.
@@ -208,7 +208,7 @@ impl Caller {
     }
 
     /// A place among what this caller may have in hand.
-    pub(crate) fn enter(&self) -> Result<Held, Failure> {
+    pub(crate) fn enter(&self) -> Result<Hold, Failure> {
         self.account.enter(Instant::now())
     }
 }

@@ -31,7 +31,8 @@ pub use tally::Tallies;
 use tally::Tally;
 
 use crate::call::Call;
-use crate::gate::Place;
+use crate::gate::{Full, Place};
+use crate::share::Shares;
 
 /// Full jitter below this before the first repeat; doubling.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -83,7 +84,7 @@ impl Bridge {
 
     /// Calls a route with a message, for its reply.
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
-        let (lane, place) = self.enter(R::ROUTE, Lane::enter_inside)?;
+        let (lane, place) = self.enter(R::ROUTE, call, Lane::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
         let reply = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call).await)?;
         R::reply_from_payload(&reply).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))
@@ -91,7 +92,7 @@ impl Bridge {
 
     /// Calls a route with a request in the protobuf encoding, for its reply in the same.
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
-        let (lane, place) = self.enter(route, Lane::enter)?;
+        let (lane, place) = self.enter(route, call, Lane::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
         let reply = place.judge(call.deadline, self.send(route, lane, payload, call).await)?;
         (route.reply)(&reply).map_err(|mismatch| violated(route, lane, &mismatch))
@@ -99,7 +100,7 @@ impl Bridge {
 
     /// Calls a route with a payload, for the reply's payload.
     pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
-        let (lane, place) = self.enter(route, Lane::enter)?;
+        let (lane, place) = self.enter(route, call, Lane::enter)?;
         place.judge(call.deadline, self.send(route, lane, payload, call).await)
     }
 
@@ -107,15 +108,16 @@ impl Bridge {
     fn enter(
         &self,
         route: &Route,
-        gate: impl FnOnce(&Lane) -> Option<Place>,
+        call: &Call,
+        gate: impl FnOnce(&Lane, Option<&Arc<Shares>>) -> Result<Place, Full>,
     ) -> Result<(&Lane, Place), Failure> {
         if !self.link.connected() {
             return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
         }
         let lane = self.lanes.of(route)?;
-        let place = gate(lane).ok_or_else(|| {
+        let place = gate(lane, call.shares()).map_err(|full| {
             self.tally(route, |tally| tally.shed.one());
-            Failure::overloaded(route.path, "as many calls in flight as end in time", SHED)
+            full.failure(route.path, SHED)
         })?;
         Ok((lane, place))
     }

@@ -2,10 +2,13 @@
 //! nor NATS.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use contract::{Delivered, Failure, Reason, header};
 use telemetry::{Kind, Span};
 use tokio::time::Instant;
+
+use crate::share::{Hold, Shares};
 
 /// What travels along with a call.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub struct Call {
     pub principal: Box<str>,
     /// The customer whose orders alone the caller may see; none: all.
     pub customer: Option<Box<str>>,
+    /// The caller's hold on the gateway: kept by whatever works for the call, also once the caller has left.
+    pub hold: Option<Arc<Hold>>,
     /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services behind.
     pub trace: Vec<(&'static str, Box<str>)>,
     /// What is done for the call goes under this span; it is empty where the call is not traced.
@@ -44,6 +49,7 @@ impl Call {
             request_id: None,
             principal: Box::default(),
             customer: None,
+            hold: None,
             trace: Vec::new(),
             span: Span::default(),
         }
@@ -63,6 +69,11 @@ impl Call {
         let theirs = self.trace.iter().filter(move |(name, _)| parent || *name != header::TRACEPARENT);
         let theirs = theirs.map(|(name, value)| (*name, Cow::Borrowed(&**value)));
         own.map(|own| (header::TRACEPARENT, Cow::Owned(own))).into_iter().chain(theirs)
+    }
+
+    /// What the caller holds of what all callers share; none for the gateway's own calls.
+    pub fn shares(&self) -> Option<&Arc<Shares>> {
+        self.hold.as_ref().map(|hold| hold.shares())
     }
 
     /// Whether the deadline has passed.

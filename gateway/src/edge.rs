@@ -10,6 +10,7 @@ pub(crate) mod clinic;
 mod converse;
 mod envelope;
 mod explain;
+mod finish;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub(crate) mod guard;

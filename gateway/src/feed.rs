@@ -34,7 +34,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
+use crate::gate::Full;
 use crate::order::request::Whose;
+use crate::share::{Hold, Shares, Slot, exceeded};
 use index::{Filter, Index};
 use ring::Ring;
 use token::Tokens;
@@ -63,8 +65,24 @@ pub struct Limits {
     pub reads: usize,
 }
 
-/// A place of a watch.
-pub struct Place(OwnedSemaphorePermit);
+/// A place of a watch, within its caller's share.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    hold: Option<Hold>,
+}
+
+impl Place {
+    /// One more of a bound, if there is one for whoever holds `shares`.
+    fn take(bound: &Arc<Semaphore>, slot: Slot, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
+        let permit = Arc::clone(bound).try_acquire_owned().map_err(|_| Full::Gate)?;
+        // Counted with this one among what is free: the last may be anybody's first.
+        let hold = match shares {
+            Some(shares) => Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Full::Share)?),
+            None => None,
+        };
+        Ok(Place { _permit: permit, hold })
+    }
+}
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -216,9 +234,9 @@ impl Feed {
     }
 
     /// A place for a watch: to be taken before anything is read for it.
-    pub fn enter(&self) -> Result<Place, Failure> {
-        let place = Arc::clone(&self.shared.watches).try_acquire_owned();
-        place.map(Place).map_err(|_| overloaded("too many watches are open"))
+    pub fn enter(&self, call: &Call) -> Result<Place, Failure> {
+        let place = Place::take(&self.shared.watches, Slot::WATCHES, call.shares());
+        place.map_err(|full| refused(full, "watches that are open"))
     }
 
     /// Follows orders: a bookmark first, then every change after the sequence `from`.
@@ -226,7 +244,7 @@ impl Feed {
         &self,
         whose: Whose,
         from: u64,
-        Place(place): Place,
+        place: Place,
     ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
         let shared = &self.shared;
         if shared.end.is_cancelled() {
@@ -261,6 +279,11 @@ impl Shared {
     }
 }
 
-fn overloaded(limit: &str) -> Failure {
-    Failure::overloaded("/orders.v1.OrderService/WatchOrders", limit, LATER)
+fn refused(full: Full, bound: &str) -> Failure {
+    match full {
+        Full::Gate => {
+            Failure::overloaded("/orders.v1.OrderService/WatchOrders", &format!("all {bound}"), LATER)
+        }
+        Full::Share => exceeded(format!("one caller's share of the {bound}"), LATER),
+    }
 }

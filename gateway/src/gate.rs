@@ -9,6 +9,8 @@ use contract::failure::Code;
 use contract::{Failure, Reason};
 use tokio::time::Instant;
 
+use crate::share::{Hold, Shares, Slot, exceeded};
+
 /// A gate begins with this size, and doubles while calls end in time.
 const FIRST: f64 = 256.0;
 /// No gate closes further than this by itself.
@@ -26,6 +28,8 @@ const STEP: f64 = 8.0;
 #[derive(Debug)]
 pub struct Gate {
     most: f64,
+    /// Where callers' shares of it are counted.
+    slot: Slot,
     inside: AtomicUsize,
     /// The state's size in whole places: what nearly every call needs to know of it.
     room: AtomicUsize,
@@ -45,23 +49,42 @@ struct State {
 pub struct Place {
     gate: Arc<Gate>,
     since: Instant,
+    _share: Option<Hold>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// All are taken.
+    Gate,
+    /// This caller has his share of them.
+    Share,
 }
 
 impl Gate {
     /// A gate for at most so many.
-    pub fn new(most: usize) -> Arc<Gate> {
+    pub fn new(most: usize, slot: Slot) -> Arc<Gate> {
         let most = most as f64;
         let state = State { size: most.min(FIRST), careful: most, last_cut: None };
         let room = AtomicUsize::new(state.size as usize);
-        Arc::new(Gate { most, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
+        Arc::new(Gate { most, slot, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
     }
 
-    /// A place, if there is one.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A place, if there is one, within the caller's share where the caller has one.
+    pub fn enter(self: &Arc<Self>, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
         let room = self.size();
+        let free = room.saturating_sub(self.inside());
+        if free == 0 {
+            return Err(Full::Gate);
+        }
+        let share = match shares {
+            Some(shares) => Some(shares.take_fairly(self.slot, free).ok_or(Full::Share)?),
+            None => None,
+        };
         let one_more = |inside: usize| (inside < room).then_some(inside + 1);
-        self.inside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Place { gate: self.clone(), since: Instant::now() })
+        let entered = self.inside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        entered.map_err(|_| Full::Gate)?;
+        Ok(Place { gate: self.clone(), since: Instant::now(), _share: share })
     }
 
     /// How many may be inside now.
@@ -132,6 +155,16 @@ impl Place {
     }
 }
 
+impl Full {
+    /// The refusal of a call.
+    pub fn failure(self, subject: &str, wait: Duration) -> Failure {
+        match self {
+            Full::Gate => Failure::overloaded(subject, "as many calls in flight as end in time", wait),
+            Full::Share => exceeded(format!("one caller's share of the calls of {subject} in flight"), wait),
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.inside.fetch_sub(1, Ordering::Relaxed);
@@ -143,21 +176,21 @@ mod tests {
     use super::*;
 
     fn fill(gate: &Arc<Gate>) -> Vec<Place> {
-        std::iter::from_fn(|| gate.enter()).collect()
+        std::iter::from_fn(|| gate.enter(None).ok()).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_gate_lets_in_as_many_as_fit_and_one_for_each_that_leaves() {
-        let gate = Gate::new(3);
+        let gate = Gate::new(3, Slot::GET);
         let mut inside = fill(&gate);
         assert_eq!(inside.len(), 3);
         inside.pop();
-        assert!(gate.enter().is_some());
+        assert!(gate.enter(None).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_took_most_of_its_time_closes_it_and_a_quick_one_opens_it() {
-        let gate = Gate::new(1_000);
+        let gate = Gate::new(1_000, Slot::GET);
         let inside = fill(&gate);
         assert_eq!(inside.len(), 256);
         let deadline = Instant::now() + PATIENT * 4;
@@ -170,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn late_calls_close_it_and_calls_in_time_open_it_again() {
-        let gate = Gate::new(300);
+        let gate = Gate::new(300, Slot::GET);
         let inside = fill(&gate);
         tokio::time::advance(PATIENT).await;
         inside[0].late(Instant::now());
@@ -189,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_impatient_caller_and_a_burst_close_nothing_more() {
-        let gate = Gate::new(100);
+        let gate = Gate::new(100, Slot::GET);
         let inside = fill(&gate);
         inside[0].late(Instant::now());
         assert_eq!(gate.size(), 100);
@@ -199,8 +232,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_caller_leaves_half_of_it_and_is_told_that_it_is_his_share() {
+        let gate = Gate::new(100, Slot::GET);
+        let (one, two) = (Shares::of_caller(), Shares::of_caller());
+        let inside: Vec<Place> = std::iter::from_fn(|| gate.enter(Some(&one)).ok()).collect();
+        assert_eq!((inside.len(), gate.enter(Some(&one)).err()), (50, Some(Full::Share)));
+        assert!(gate.enter(Some(&two)).is_ok());
+        drop(inside);
+        assert_eq!((gate.inside(), one.held(Slot::GET)), (0, 0));
+        let _all = fill(&gate);
+        assert_eq!(gate.enter(Some(&two)).err(), Some(Full::Gate));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_never_closes_altogether() {
-        let gate = Gate::new(100);
+        let gate = Gate::new(100, Slot::GET);
         for _ in 0..100 {
             let inside = fill(&gate);
             tokio::time::advance(PATIENT).await;

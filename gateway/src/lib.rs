@@ -21,6 +21,7 @@ mod reload;
 mod replay;
 pub mod run;
 pub mod serve;
+pub mod share;
 pub mod stop;
 
 pub use serve::Gateway;

@@ -33,6 +33,7 @@ use crate::bridge::Bridge;
 use crate::call::Call;
 use crate::feed::{self, Feed};
 use crate::gate::{Gate, Place};
+use crate::share::Slot;
 use flow::Flow;
 use record::Order;
 use request::{Change, Follow, NewOrder, Query, Whose};
@@ -69,13 +70,13 @@ pub struct Places {
 impl Places {
     /// So many for each rpc; fewer for lists.
     pub fn new(in_flight: usize) -> Places {
-        let gate = || Gate::new(in_flight);
+        let gate = |slot| Gate::new(in_flight, slot);
         Places {
-            create: gate(),
-            get: gate(),
-            update: gate(),
-            list: Gate::new(in_flight.min(LISTS)),
-            release: gate(),
+            create: gate(Slot::CREATE),
+            get: gate(Slot::GET),
+            update: gate(Slot::UPDATE),
+            list: Gate::new(in_flight.min(LISTS), Slot::LIST),
+            release: gate(Slot::CREATE),
         }
     }
 }
@@ -86,11 +87,11 @@ impl Orders {
         Orders { bridge, records: Records::new(store), feed, places }
     }
 
-    /// Places an order. From the reservation on it runs to its end also when the caller leaves; the bridge's tasks say
-    /// when all such work is done. Every error of a valid request that had a place names the request id and the order
+    /// Places an order. From the reservation on it runs to its end also when the caller leaves, in the caller's hand; the
+    /// bridge's tasks say when all such work is done. Every error of a valid request that had a place names the request id and the order
     /// id.
     pub async fn create(&self, request: pb::CreateOrderRequest, call: Call) -> Result<pb::Order, Failure> {
-        let place = enter(&self.places.create, "CreateOrder")?;
+        let place = enter(&self.places.create, "CreateOrder", &call)?;
         let order = NewOrder::parse(request, &call.principal).map_err(Failure::invalid)?;
         own::check(&order.customer, &call)?;
         let (request_id, order_id) = (order.request_id.clone(), order.id.to_string());
@@ -103,12 +104,17 @@ impl Orders {
     }
 
     async fn place(&self, flow: Flow, place: Place) -> Result<Order, Failure> {
-        if let Err(failure) = flow.check().await {
-            return place.judge(flow.call.deadline, Err(failure));
-        }
         let (answer, placed) = oneshot::channel();
         let releases = self.places.release.clone();
         self.bridge.spawn(async move {
+            if let Err(failure) = flow.check().await {
+                let _ = answer.send(place.judge(flow.call.deadline, Err(failure)));
+                return;
+            }
+            // Nothing is reserved for a caller who has left by then.
+            if answer.is_closed() {
+                return;
+            }
             let (placed, holds) = match flow.place().await {
                 Ok(order) => (Ok(order), false),
                 Err(stopped) => (Err(stopped.failure), stopped.holds),
@@ -119,19 +125,17 @@ impl Orders {
             if !holds {
                 return;
             }
-            match releases.enter() {
-                Some(_place) => flow.release().await,
-                None => tracing::info!(order = %flow.order.id, "a reservation is left to its expiry"),
+            match releases.enter(None) {
+                Ok(_place) => flow.release().await,
+                Err(_) => tracing::info!(order = %flow.order.id, "a reservation is left to its expiry"),
             }
         });
-        // The task ends without an answer only if it panics, which is logged where it happens.
-        let lost = |_| Failure::new(Reason::Internal, "the call broke off").delivered(Delivered::Unknown);
-        placed.await.unwrap_or_else(|error| Err(lost(error)))
+        placed.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// Reads an order.
     pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
-        let place = enter(&self.places.get, "GetOrder")?;
+        let place = enter(&self.places.get, "GetOrder", &call)?;
         let id = request::find(&request).map_err(Failure::invalid)?;
         place.judge(call.deadline, update::get(&self.records, id, &call).await).map(|order| (&order).into())
     }
@@ -142,11 +146,16 @@ impl Orders {
         request: pb::UpdateOrderStatusRequest,
         call: Call,
     ) -> Result<pb::Order, Failure> {
-        let place = enter(&self.places.update, "UpdateOrderStatus")?;
+        let place = enter(&self.places.update, "UpdateOrderStatus", &call)?;
         let change = Change::parse(&request).map_err(Failure::invalid)?;
-        match place.judge(call.deadline, update::update(&self.records, &change, &call).await) {
+        let (id, records) = (change.id, self.records.clone());
+        // What was sent is not taken back by a caller who leaves: it is in the caller's hand to its end.
+        let updated = self
+            .bridge
+            .spawn(async move { place.judge(call.deadline, update::update(&records, &change, &call).await) });
+        match updated.await.unwrap_or_else(|_| Err(lost())) {
             Ok(order) => Ok((&order).into()),
-            Err(failure) => Err(failure.with("order_id", change.id.to_string())),
+            Err(failure) => Err(failure.with("order_id", id.to_string())),
         }
     }
 
@@ -156,7 +165,7 @@ impl Orders {
         request: pb::ListOrdersRequest,
         call: Call,
     ) -> Result<pb::ListOrdersResponse, Failure> {
-        let place = enter(&self.places.list, "ListOrders")?;
+        let place = enter(&self.places.list, "ListOrders", &call)?;
         let mut query = Query::parse(&request).map_err(Failure::invalid)?;
         query.customer = own::narrow(query.customer, &call)?;
         place.judge(call.deadline, list::list(&self.records, &self.feed, &query, &call).await)
@@ -169,7 +178,7 @@ impl Orders {
         request: pb::WatchOrdersRequest,
         call: Call,
     ) -> Result<(Whose, u64, feed::Place), Failure> {
-        let place = self.feed.enter()?;
+        let place = self.feed.enter(&call)?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
         let whose = own::narrow_follow(whose, &call)?;
         let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
@@ -213,9 +222,12 @@ fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
     Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes)
 }
 
-fn enter(gate: &Arc<Gate>, rpc: &str) -> Result<Place, Failure> {
-    gate.enter().ok_or_else(|| {
-        let limit = "as many calls in flight as end in time";
-        Failure::overloaded(&format!("/orders.v1.OrderService/{rpc}"), limit, SHED)
-    })
+/// A task ends without an answer only if it panics, which is logged where it happens.
+fn lost() -> Failure {
+    Failure::new(Reason::Internal, "the call broke off").delivered(Delivered::Unknown)
+}
+
+fn enter(gate: &Arc<Gate>, rpc: &str, call: &Call) -> Result<Place, Failure> {
+    let place = gate.enter(call.shares());
+    place.map_err(|full| full.failure(&format!("/orders.v1.OrderService/{rpc}"), SHED))
 }

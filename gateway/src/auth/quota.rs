@@ -2,13 +2,13 @@
 //! does.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
+use contract::Failure;
 use tokio::time::Instant;
+
+use crate::share::{Hold, Shares, Slot, exceeded};
 
 /// Callers that are remembered. Whoever comes when all of them are busy shares one account with the others who do.
 const CALLERS: usize = 16_384;
@@ -39,7 +39,7 @@ pub(super) struct Account {
     most: usize,
     /// Calls per second; 0: any number.
     rate: f64,
-    in_hand: AtomicUsize,
+    shares: Arc<Shares>,
     bucket: Mutex<Bucket>,
 }
 
@@ -48,10 +48,6 @@ struct Bucket {
     calls: f64,
     filled: Instant,
 }
-
-/// A call in hand. Given back on drop.
-#[derive(Debug)]
-pub(crate) struct Held(Arc<Account>);
 
 impl Accounts {
     /// Accounts with so many calls in hand and so many per second; 0: any number.
@@ -86,16 +82,14 @@ impl Accounts {
 impl Account {
     fn new(most: usize, rate: f64, now: Instant) -> Account {
         let bucket = Mutex::new(Bucket { calls: rate * BURST, filled: now });
-        Account { most, rate, in_hand: AtomicUsize::new(0), bucket }
+        Account { most, rate, shares: Shares::of_caller(), bucket }
     }
 
     /// Begins a call, if this caller may.
-    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> Result<Held, Failure> {
-        let one_more = |inside: usize| (inside < self.most).then_some(inside + 1);
-        if self.in_hand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-            return Err(exceeded(format!("{} calls of one caller in hand", self.most), SHED));
-        }
-        let held = Held(self.clone());
+    pub(super) fn enter(&self, now: Instant) -> Result<Hold, Failure> {
+        let held = self.shares.take(Slot::CALLS, self.most);
+        let held =
+            held.ok_or_else(|| exceeded(format!("{} calls of one caller in hand", self.most), SHED))?;
         self.pay(now)?;
         Ok(held)
     }
@@ -118,7 +112,7 @@ impl Account {
     fn fresh(&self, now: Instant) -> bool {
         let mut bucket = self.bucket();
         bucket.fill(self.rate, now);
-        self.in_hand.load(Ordering::Relaxed) == 0 && bucket.calls >= self.rate * BURST
+        self.shares.held(Slot::CALLS) == 0 && bucket.calls >= self.rate * BURST
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -135,21 +129,11 @@ impl Bucket {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn exceeded(limit: String, wait: Duration) -> Failure {
-    Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
-        .delivered(Delivered::No)
-        .retry_after(wait)
-        .detail(Detail::Quota { subject: "caller".to_owned(), description: limit })
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::Reason;
+    use contract::failure::Detail;
+
     use super::*;
 
     fn wait(failure: &Failure) -> Duration {
@@ -181,7 +165,7 @@ mod tests {
     async fn calls_in_hand_are_bounded_and_one_more_fits_when_one_ends() {
         let accounts = Accounts::new(3, 0);
         let enter = || accounts.of("ann").enter(Instant::now());
-        let mut held: Vec<Held> = (0..3).map(|_| enter().unwrap()).collect();
+        let mut held: Vec<Hold> = (0..3).map(|_| enter().unwrap()).collect();
         assert_eq!(wait(&enter().unwrap_err()), SHED);
         held.pop();
         assert!(enter().is_ok());
@@ -191,7 +175,7 @@ mod tests {
     async fn the_number_of_remembered_callers_is_bounded_and_nobody_gets_more_by_being_forgotten() {
         let accounts = Accounts::new(10, 1);
         let enter = |name: &str| accounts.of(name).enter(Instant::now());
-        let used: Vec<Held> = (0..10).map(|_| enter("ann").unwrap()).collect();
+        let used: Vec<Hold> = (0..10).map(|_| enter("ann").unwrap()).collect();
         drop(used);
         for number in 0..2 * CALLERS {
             accounts.of(&number.to_string());

@@ -10,7 +10,8 @@ use foldhash::fast::RandomState;
 
 use super::budget::Budget;
 use super::pulse::Pulse;
-use crate::gate::{Gate, Place};
+use crate::gate::{Full, Gate, Place};
+use crate::share::{Shares, Slot};
 
 /// How lanes are run.
 #[derive(Debug, Clone)]
@@ -55,9 +56,10 @@ impl Default for Lanes {
 impl Lanes {
     /// Lanes for these routes.
     pub fn new(routes: &[&'static Route], limits: &Limits) -> Lanes {
-        let lanes =
-            routes.iter().map(|route| (route.path, (route.subject, Lane::new(route, limits)))).collect();
-        Lanes { lanes }
+        let lane = |(number, route): (usize, &&'static Route)| {
+            (route.path, (route.subject, Lane::new(number, route, limits)))
+        };
+        Lanes { lanes: routes.iter().enumerate().map(lane).collect() }
     }
 
     /// The lane of a route.
@@ -77,7 +79,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(route: &Route, limits: &Limits) -> Lane {
+    fn new(number: usize, route: &Route, limits: &Limits) -> Lane {
         let nest = route.json && limits.nest.iter().any(|subject| subject == route.subject);
         let pulse = Pulse::default();
         if nest {
@@ -85,8 +87,8 @@ impl Lane {
             pulse.beat();
         }
         Lane {
-            outer: Gate::new(limits.in_flight),
-            inner: Gate::new(limits.in_flight),
+            outer: Gate::new(limits.in_flight, Slot::route(number, false)),
+            inner: Gate::new(limits.in_flight, Slot::route(number, true)),
             nest,
             budget: Budget::new(),
             pulse,
@@ -94,20 +96,20 @@ impl Lane {
         }
     }
 
-    /// A place for a call that is passed on; none if all are taken.
-    pub(super) fn enter(&self) -> Option<Place> {
-        self.place(&self.outer)
+    /// A place for a call that is passed on.
+    pub(super) fn enter(&self, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
+        self.place(&self.outer, shares)
     }
 
-    /// A place for a call of the gateway itself; none if all are taken.
-    pub(super) fn enter_inside(&self) -> Option<Place> {
-        self.place(&self.inner)
+    /// A place for a call of the gateway itself.
+    pub(super) fn enter_inside(&self, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
+        self.place(&self.inner, shares)
     }
 
-    fn place(&self, gate: &Arc<Gate>) -> Option<Place> {
-        let place = gate.enter()?;
+    fn place(&self, gate: &Arc<Gate>, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
+        let place = gate.enter(shares)?;
         self.budget.earn();
-        Some(place)
+        Ok(place)
     }
 
     /// Whether the budget allows a repeat; it is paid then.

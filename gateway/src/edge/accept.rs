@@ -14,6 +14,7 @@ use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
 use super::request::timeout;
 use crate::auth::Caller;
 use crate::call::{Call, Limit};
+use crate::share::Hold;
 
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
@@ -40,6 +41,7 @@ pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget:
         request_id: text(headers, &REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
         customer: caller.and_then(|caller| caller.customer.clone()),
+        hold: extensions.get::<Arc<Hold>>().cloned(),
         trace: trace(headers, extensions),
         span: extensions.get().cloned().unwrap_or_default(),
         ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))

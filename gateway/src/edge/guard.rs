@@ -16,8 +16,9 @@ use tower::{Layer, Service};
 
 use super::status;
 use super::vigil::{Ticket, Vigil};
-use crate::auth::{Access, Badge, Caller, Held, credentials};
+use crate::auth::{Access, Badge, Caller, credentials};
 use crate::config::access::Reflection;
+use crate::share::Hold;
 
 /// Health is for everybody: a probe has no credential.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -71,7 +72,11 @@ impl Guard {
     }
 
     /// Lets a caller in, with a place for the call, or says why not.
-    async fn admit(&self, head: &http::request::Parts, way: Way) -> Result<(Arc<Caller>, Held), Failure> {
+    async fn admit(
+        &self,
+        head: &http::request::Parts,
+        way: Way,
+    ) -> Result<(Arc<Caller>, Arc<Hold>), Failure> {
         let badge = head.extensions.get::<Arc<Badge>>().map(AsRef::as_ref);
         let rpc = match way {
             Way::Rule(rule) => rule.path,
@@ -89,7 +94,7 @@ impl Guard {
         };
         let entered = allowed.and_then(|()| caller.enter());
         let held = entered.inspect_err(|failure| self.refused(failure, rpc, Some(&caller)))?;
-        Ok((caller, held))
+        Ok((caller, Arc::new(held)))
     }
 
     /// Whether a call that goes on would be let in again, as the same.
@@ -176,6 +181,7 @@ where
                         _ => None,
                     };
                     head.extensions.insert(caller);
+                    head.extensions.insert(held.clone());
                     let response = service.call(http::Request::from_parts(head, body)).await?;
                     Ok(response.map(|body| Body::new(Vigil::over(body, held, ticket))))
                 }

@@ -2,7 +2,6 @@
 //! it passes.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,6 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
+use super::finish::{Begun, Finish};
 use super::{accept, status, unary};
 use crate::bridge::Bridge;
 
@@ -47,7 +47,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Finish<Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -55,18 +55,21 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let way = self.0.clone();
-        Box::pin(async move { Ok(way.go(request).await.unwrap_or_else(Status::into_http)) })
+        Finish::new(
+            |begun| async move { Ok(way.go(request, &begun).await.unwrap_or_else(Status::into_http)) },
+        )
     }
 }
 
 impl Way {
-    async fn go<B>(&self, request: http::Request<B>) -> Result<Response<Body>, Status>
+    async fn go<B>(&self, request: http::Request<B>, begun: &Begun) -> Result<Response<Body>, Status>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let Way { bridge, route, sizes } = self;
         let (head, body) = request.into_parts();
         let message = unary::read(body, sizes.request).await?;
+        begun.set();
         let call = accept::call(&head.headers, &head.extensions, route.budget());
         let reply = bridge.pass(route, &message, &call).await.map_err(status)?;
         if reply.len() > sizes.reply {

@@ -18,7 +18,8 @@ use tonic::body::Body;
 
 use super::guard::Guard;
 use super::status;
-use crate::auth::{Badge, Caller, Held};
+use crate::auth::{Badge, Caller};
+use crate::share::Hold;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// An answer's body.
 pub(super) struct Vigil {
     body: Body,
-    _held: Held,
+    _held: Arc<Hold>,
     /// Ends with why the answer has to.
     ends: Option<Pin<Box<dyn Future<Output = Failure> + Send>>>,
     over: bool,
@@ -44,7 +45,7 @@ pub(super) struct Ticket {
 
 impl Vigil {
     /// An answer of a call in hand; with a ticket, one that goes on.
-    pub(super) fn over(body: Body, held: Held, ticket: Option<Ticket>) -> Vigil {
+    pub(super) fn over(body: Body, held: Arc<Hold>, ticket: Option<Ticket>) -> Vigil {
         let ends = ticket.map(|ticket| Box::pin(ticket.end()) as Pin<Box<_>>);
         Vigil { body, _held: held, ends, over: false }
     }

@@ -4,19 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
-use super::Shared;
 use super::live::event;
 use super::ring::Event;
 use super::tail::{Shape, Tail};
+use super::{Place, Shared};
 use crate::order::request::Whose;
 
 /// Events that wait for the watch at the most.
 const QUEUE: usize = 32;
-/// How long a client may take for one event until its place in the pool goes to another.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may keep its replay waiting in all, until its place in the pool goes to another; and what each event
+/// that it takes adds to that.
+const PATIENCE: Duration = Duration::from_secs(10);
+const EARNED: Duration = Duration::from_millis(5);
 
 /// What a replay says.
 pub(super) enum News {
@@ -29,47 +31,87 @@ pub(super) enum News {
 }
 
 /// Starts a replay of what is behind the cursor.
-pub(super) fn start(
-    shared: Arc<Shared>,
-    whose: Whose,
-    cursor: u64,
-    place: OwnedSemaphorePermit,
-) -> mpsc::Receiver<News> {
+pub(super) fn start(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place) -> mpsc::Receiver<News> {
     let (sender, news) = mpsc::channel(QUEUE);
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
         let mut tail = Tail::new(shared.link.clone(), Shape::Whole, cursor + 1);
-        read(&shared, &whose, cursor, &mut tail, &sender).await;
+        let client = Client { sender, patience: PATIENCE };
+        read(&shared, &whose, cursor, &mut tail, client).await;
         drop(place);
         tail.close().await;
     });
     news
 }
 
-/// Ends when the ring goes on, the watch is gone, or its client takes nothing.
-async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut Tail, sender: &mpsc::Sender<News>) {
+/// Ends when the ring goes on, the watch is gone, or its client is too slow.
+async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut Tail, mut client: Client) {
     let mut entries = Vec::new();
     while !shared.ring.follows(cursor) {
         tokio::select! {
             () = tail.fill(&mut entries) => {}
-            () = sender.closed() => return,
+            () = client.sender.closed() => return,
         }
         for entry in entries.drain(..) {
             cursor = entry.sequence;
             if let Some(event) = event(&entry).filter(|event| event.is_of(whose))
-                && !say(sender, News::Event(Arc::new(event))).await
+                && !client.hears(News::Event(Arc::new(event))).await
             {
                 return;
             }
         }
-        if !say(sender, News::Passed(cursor)).await {
+        if !client.hears(News::Passed(cursor)).await {
             return;
         }
     }
-    say(sender, News::Done).await;
+    client.hears(News::Done).await;
 }
 
-/// Whether it was taken.
-async fn say(sender: &mpsc::Sender<News>, news: News) -> bool {
-    matches!(timeout(PATIENCE, sender.send(news)).await, Ok(Ok(())))
+/// Who takes what a replay says, and how much longer it may keep the replay waiting.
+struct Client {
+    sender: mpsc::Sender<News>,
+    patience: Duration,
+}
+
+impl Client {
+    /// Whether it was taken.
+    async fn hears(&mut self, news: News) -> bool {
+        let news = match self.sender.try_send(news) {
+            Ok(()) => {
+                self.patience = PATIENCE.min(self.patience + EARNED);
+                return true;
+            }
+            Err(mpsc::error::TrySendError::Full(news)) => news,
+            Err(mpsc::error::TrySendError::Closed(_)) => return false,
+        };
+        let begun = Instant::now();
+        let taken = matches!(timeout(self.patience, self.sender.send(news)).await, Ok(Ok(())));
+        let waited = begun.elapsed().saturating_sub(EARNED);
+        self.patience = self.patience.saturating_sub(waited);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_little_now_and_then_loses_its_place_and_a_quick_one_does_not() {
+        for (pause, events, keeps) in [(20 * EARNED, 100_000, false), (EARNED / 2, 20_000, true)] {
+            let (sender, mut news) = mpsc::channel(QUEUE);
+            tokio::spawn(async move {
+                while news.recv().await.is_some() {
+                    tokio::time::sleep(pause).await;
+                }
+            });
+            let mut client = Client { sender, patience: PATIENCE };
+            let (begun, mut heard) = (Instant::now(), 0);
+            while heard < events && client.hears(News::Passed(heard)).await {
+                heard += 1;
+            }
+            assert_eq!(heard == events, keeps, "{pause:?}: {heard}");
+            assert!(keeps || begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+        }
+    }
 }

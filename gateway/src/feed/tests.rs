@@ -1,6 +1,7 @@
 //! Lists and watches of a record on a real nats-server.
 
 mod lost;
+mod shares;
 
 use std::pin::Pin;
 use std::time::Duration;

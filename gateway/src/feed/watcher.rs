@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use contract::orders::v1 as pb;
 use contract::{Failure, Reason};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::replay::{self, News};
 use super::ring::{Event, Found};
-use super::{Shared, overloaded};
+use super::{Place, Shared, refused};
 use crate::order::request::Whose;
+use crate::share::Slot;
 
 /// After so long without a message comes a bookmark, so that the client's token stays close to the end.
 const BOOKMARK: Duration = Duration::from_secs(30);
@@ -27,7 +28,7 @@ pub(super) struct Watcher {
     source: Source,
     /// Whether the first bookmark was said.
     begun: bool,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// Where the next change comes from.
@@ -45,14 +46,9 @@ enum Source {
 type Message = Result<pb::WatchOrdersResponse, Failure>;
 
 impl Watcher {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        whose: Whose,
-        cursor: u64,
-        place: OwnedSemaphorePermit,
-    ) -> Watcher {
+    pub(super) fn new(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place) -> Watcher {
         let head = shared.ring.head();
-        Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, _place: place }
+        Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, place }
     }
 
     /// The next message; none after an error.
@@ -142,10 +138,11 @@ impl Watcher {
             }
             Found::Gone if matches!(self.source, Source::Ring) => return Err(self.slow()),
             Found::Gone => {
-                let Ok(place) = Arc::clone(&self.shared.replays).try_acquire_owned() else {
-                    return Err(overloaded("too many watches read the history")
-                        .with("resume_token", self.shared.tokens.resume(self.cursor)));
-                };
+                let shares = self.place.hold.as_ref().map(|hold| hold.shares());
+                let place = Place::take(&self.shared.replays, Slot::REPLAYS, shares).map_err(|full| {
+                    refused(full, "watches that read the history")
+                        .with("resume_token", self.shared.tokens.resume(self.cursor))
+                })?;
                 let news = replay::start(Arc::clone(&self.shared), self.whose.clone(), self.cursor, place);
                 self.source = Source::Replay(news);
                 return Ok(None);

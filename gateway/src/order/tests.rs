@@ -297,7 +297,7 @@ async fn a_request_without_a_place_is_not_even_parsed() {
     let stage = Stage::open().await;
     let places = &stage.orders.places;
     let gates = [&places.create, &places.get, &places.update, &places.list];
-    let _taken: Vec<_> = gates.iter().flat_map(|gate| std::iter::from_fn(|| gate.enter())).collect();
+    let _taken: Vec<_> = gates.iter().flat_map(|gate| std::iter::from_fn(|| gate.enter(None).ok())).collect();
     let orders = &stage.orders;
     assert_refused(orders.create(Default::default(), soon()).await, Reason::Overloaded);
     assert_refused(orders.get(Default::default(), soon()).await, Reason::Overloaded);

@@ -70,7 +70,13 @@ impl Stock {
                 .iter()
                 .map(|(request, a)| (std::borrow::Cow::Borrowed(&**request), a.fingerprint, a.at))
                 .collect(),
-            known: self.adjustments.values().zip(0..).filter(|(a, _)| a.known).map(|(_, place)| place).collect(),
+            known: self
+                .adjustments
+                .values()
+                .zip(0..)
+                .filter(|(a, _)| a.known)
+                .map(|(_, place)| place)
+                .collect(),
         };
         serde_json::to_vec(&snapshot)
     }

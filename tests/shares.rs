@@ -1,0 +1,120 @@
+//! One caller's share: nobody takes all of what everybody shares, and what is still being worked on counts.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use gateway::config::access::Access;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+
+use crate::access::{Guarded, request};
+use crate::failures::{comes_back, told};
+use crate::issuer::Issuer;
+use crate::proxy::Proxy;
+use crate::raw::ask;
+use crate::shop::{Shop, reason, until};
+
+const LIST: &str = "/orders.v1.OrderService/ListOrders";
+const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
+const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
+
+/// Ann and Bob, at a gateway that knows them.
+struct Counter {
+    shop: Shop,
+    guarded: Guarded,
+    issuer: Issuer,
+}
+
+impl Counter {
+    /// With the way to NATS of the gateway, or of the workers, through a proxy.
+    async fn open(in_flight: u32, of_workers: bool) -> (Counter, Proxy) {
+        let mut shop = Shop::open().workers(0).gateways(0).ready().await;
+        let proxy = Proxy::to(shop.nats.port()).await;
+        let through = link::Options::at(proxy.url());
+        if of_workers {
+            shop.worker.nats.link = through;
+        } else {
+            shop.gateway.nats = through;
+        }
+        shop.hire().await;
+        shop.open_gateway().await;
+        shop.adjust("lamp", 1_000).await.unwrap();
+        let issuer = Issuer::new();
+        let access = Access { caller_in_flight: in_flight, ..issuer.access() };
+        let guarded = Guarded::open(&shop, access).await;
+        (Counter { shop, guarded, issuer }, proxy)
+    }
+
+    /// So many calls of somebody, each in a task.
+    fn calls(&self, who: &str, path: &'static str, count: usize) -> Vec<JoinHandle<Result<(), Status>>> {
+        let bearer = format!("Bearer {}", self.issuer.with(json!({"sub": who})));
+        let call = |_| {
+            let (channel, bearer) = (self.guarded.channel.clone(), bearer.clone());
+            tokio::spawn(async move {
+                ask(&channel, path, request(path, "ann", ""), &[("authorization", &bearer)]).await.map(drop)
+            })
+        };
+        (0..count).map(call).collect()
+    }
+}
+
+#[tokio::test]
+async fn lists_of_one_caller_leave_room_for_everybodys() {
+    let (counter, proxy) = Counter::open(512, false).await;
+    proxy.hold();
+    let anns = counter.calls("ann", LIST, 200);
+    let refused = async || anns.iter().filter(|call| call.is_finished()).count();
+    until("most of Ann's are refused", async || refused().await >= 120).await;
+    let bobs = counter.calls("bob", LIST, 20);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    proxy.mend();
+    for answer in join_all(bobs).await {
+        answer.unwrap().expect("Bob's list");
+    }
+    let answers = join_all(anns).await.into_iter().map(Result::unwrap);
+    let refused: Vec<Status> = answers.filter_map(Result::err).collect();
+    let failure = told(Err::<(), _>(refused[0].clone()), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    comes_back(&failure);
+    assert!(refused.iter().all(|status| reason(status) == "QUOTA_EXCEEDED"), "{refused:?}");
+}
+
+/// Calls that their client leaves, one after the other; how many reached the services behind.
+async fn left(path: &'static str, subject: &str) -> usize {
+    let (counter, proxy) = Counter::open(4, true).await;
+    let mut spy = counter.shop.nats().await.subscribe(subject.to_owned()).await.unwrap();
+    // The server knows of the subscription.
+    counter.shop.check("lamp").await.unwrap();
+    proxy.hold();
+    let mut seen = usize::from(subject == "check_inventory");
+    for _ in 0..30 {
+        let calls = counter.calls("ann", path, 2);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        calls.iter().for_each(JoinHandle::abort);
+    }
+    let last = join_all(counter.calls("ann", path, 1)).await.remove(0).unwrap();
+    told(last, Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(300), spy.next()).await {
+        seen += 1;
+    }
+    proxy.mend();
+    let again = async || {
+        let answer = join_all(counter.calls("ann", path, 1)).await.remove(0).unwrap();
+        answer.is_ok()
+    };
+    until("there is room again", again).await;
+    seen
+}
+
+#[tokio::test]
+async fn orders_that_their_client_left_are_in_the_callers_hand_until_they_are_done() {
+    let reserved = left(CREATE, "reserve_inventory").await;
+    assert!(reserved <= 4, "{reserved} reservations of a caller who may have 4 calls");
+}
+
+#[tokio::test]
+async fn passed_calls_that_their_client_left_are_in_the_callers_hand_until_they_are_answered() {
+    let checked = left(CHECK, "check_inventory").await;
+    assert!(checked <= 4 + 2, "{checked} checks of a caller who may have 4 calls");
+}
