@@ -3,36 +3,37 @@
 //! beside is attacked in the same way, which is what the machine's two cores alone make of it.
 
 mod attack;
+mod bodies;
 mod crowd;
 mod exact;
+mod field;
+mod hammer;
 mod healthy;
 mod kind;
 mod memory;
+mod newcomers;
 mod verdict;
 mod wire;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gateway::config::Limits;
-use local_nats::spare_port;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::time::{Instant, sleep};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 pub(crate) use attack::{Attack, run as attack};
 
-use crate::process::{Process, listens, serves};
-use crate::stage::Stage;
-use healthy::{Healthy, newcomers};
-use kind::Kind;
+use crate::cage::Means;
+use field::Field;
+use healthy::{Healthy, Seen};
+use kind::{Kind, Port, Victim};
 use memory::Peak;
 use verdict::Round;
 use wire::Told;
 
-const PRODUCTS: usize = 1_000;
 /// Before an attack is felt, and before calm is measured again.
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long the gateway may take to give memory back.
@@ -46,6 +47,13 @@ const IDLE: usize = 5_000;
 const CROWD: usize = 12_000;
 const COMING: f64 = 6.0;
 const HANDSHAKES: usize = 1_000;
+/// More than `ulimit -n` has, and twice what health had seats for.
+const IDLE_HTTP: usize = 1_100;
+const IDLE_HEALTH: usize = 128;
+const WATCHING: usize = 150;
+const NAMING: usize = 16;
+/// No attack goes on when this much memory is taken.
+const LEASH: u64 = 2 << 30;
 /// The largest message that the server beside takes: its library's own limit.
 const BESIDE: usize = 4 << 20;
 
@@ -67,38 +75,47 @@ pub(crate) struct Flood {
     /// Judge only what does not depend on time, attack nothing beside, and leave out the largest crowd
     #[arg(long)]
     brief: bool,
+    /// Run everything in cgroups of the size that it is shipped with: 512 MiB for a gateway, 768 MiB for a worker
+    #[arg(long)]
+    as_shipped: bool,
+    /// Attack the programs `gateway` and `inventory-worker` of this folder, as in target/release, and not this program's own
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
 }
 
-/// Everything that an attack needs.
-struct Field {
-    stage: Stage,
-    /// A gateway with TLS, where that is what is attacked.
-    tls: (Process, u16),
-    tls_clients: Endpoint,
-    /// A bare server beside.
-    beside: (Process, u16),
+impl Flood {
+    fn kinds(&self) -> Vec<Kind> {
+        match self.only.is_empty() {
+            true => Kind::ALL.into_iter().filter(|kind| !self.brief || *kind != Kind::Crowd).collect(),
+            false => self.only.clone(),
+        }
+    }
 }
 
 /// Attacks, and says what became of those who mean well.
 pub(crate) async fn run(options: Flood) -> anyhow::Result<bool> {
     crowd::raise()?;
-    let exact = if options.only.is_empty() { exact::run().await? } else { true };
-    let field = Field::open().await?;
-    let all = || Kind::ALL.into_iter().filter(|kind| !options.brief || *kind != Kind::Crowd).collect();
-    let kinds = if options.only.is_empty() { all() } else { options.only.clone() };
-    let (over_tls, over_tcp): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| kind.tls());
-    let mut good = exact;
+    let mut good = if options.only.is_empty() { exact::run().await? } else { true };
+    let means = if options.as_shipped { Means::find() } else { Means::None };
+    if options.as_shipped {
+        println!("memory is bounded by {}", means.name());
+    }
+    let places = |kind: &Kind| kind.places().iter().map(|place| (*kind, *place)).collect::<Vec<_>>();
+    let rounds: Vec<(Kind, (Victim, Port))> = options.kinds().iter().flat_map(places).collect();
+    let attacked: Vec<Victim> =
+        rounds.iter().flat_map(|(_, (victim, _))| [*victim, victim.served_by()]).collect();
+    let mut field = Field::open(&attacked, &means, options.programs.as_deref()).await?;
     println!("{}", verdict::HEAD);
-    for (kinds, clients) in
-        [(over_tcp, Endpoint::from_shared(field.stage.url())?), (over_tls, field.tls_clients.clone())]
-    {
-        if kinds.is_empty() {
+    for served_by in [Victim::Tls, Victim::FewFiles, Victim::Gateway] {
+        let rounds: Vec<_> =
+            rounds.iter().filter(|(_, (victim, _))| victim.served_by() == served_by).collect();
+        if rounds.is_empty() {
             continue;
         }
-        let healthy = Healthy::open(&clients, options.rate).await?;
+        let healthy = Healthy::open(&field.clients(served_by)?, options.rate).await?;
         sleep(4 * SETTLE).await;
-        for kind in kinds {
-            let round = field.round(kind, &healthy, &options).await?;
+        for (kind, place) in rounds {
+            let round = field.round(*kind, *place, &healthy, &options).await?;
             good &= round.tell(options.brief);
         }
     }
@@ -106,90 +123,117 @@ pub(crate) async fn run(options: Flood) -> anyhow::Result<bool> {
 }
 
 impl Field {
-    async fn open() -> anyhow::Result<Field> {
-        let stage = Stage::open(PRODUCTS, "").await?;
-        let [grpc, http, health, port] = [spare_port()?, spare_port()?, spare_port()?, spare_port()?];
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()])?;
-        let (cert_file, key_file) = (stage.file("tls.crt"), stage.file("tls.key"));
-        std::fs::write(&cert_file, cert.pem())?;
-        std::fs::write(&key_file, signing_key.serialize_pem())?;
-        let (cert_file, key_file) = (cert_file.display().to_string(), key_file.display().to_string());
-        let health_addr = format!("127.0.0.1:{health}");
-        let more = ["--tls-cert", &cert_file, "--tls-key", &key_file, "--health-addr", &health_addr];
-        let tls = Process::gateway(&stage.nats.url(), grpc, http, &more, &stage.file("gateway-tls"))?;
-        serves(health, "orders.v1.OrderService").await?;
-        let trust = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(cert.pem()));
-        let tls_clients = Endpoint::from_shared(format!("https://127.0.0.1:{grpc}"))?
-            .tls_config(trust.domain_name("localhost"))?;
-        let beside = Process::echo(port, &stage.file("beside"))?;
-        listens(port).await?;
-        Ok(Field { stage, tls: (tls, grpc), tls_clients, beside: (beside, port) })
-    }
-
-    async fn round(&self, kind: Kind, healthy: &Healthy, options: &Flood) -> anyhow::Result<Round> {
-        let (seconds, connections) = match kind {
-            Kind::Idle => (SILENCE, IDLE),
-            Kind::Crowd => (options.seconds.max(COMING), CROWD),
-            Kind::Handshakes => (options.seconds, HANDSHAKES),
-            _ => (options.seconds, options.connections),
+    async fn round(
+        &mut self,
+        kind: Kind,
+        place: (Victim, Port),
+        healthy: &Healthy,
+        options: &Flood,
+    ) -> anyhow::Result<Round> {
+        let (seconds, connections) = size(kind, options);
+        let (attacked, bears) = (self.site(place.0)?, self.site(kind.bears(place.0))?);
+        let (target, clients) = (attacked.at(place.1), self.clients(place.0.served_by())?);
+        let calm = healthy.watch(Duration::from_secs_f64(options.seconds) / 2).await?;
+        let control = match options.brief || !kind.has_like() {
+            true => None,
+            false => Some(self.control(kind, healthy, options, connections).await?),
         };
-        let length = Duration::from_secs_f64(options.seconds);
-        let (gateway, port, clients) = match kind.tls() {
-            true => (&self.tls.0, self.tls.1, self.tls_clients.clone()),
-            false => (&self.stage.gateway, self.stage.grpc, Endpoint::from_shared(self.stage.url())?),
-        };
-        let calm = healthy.watch(length / 2).await?;
-        // A server without TLS, without a limit on connections and without a list has nothing to compare with.
-        let control = if options.brief || kind.counts_heads() || kind == Kind::SlowReaders {
-            None
-        } else {
-            let attack = assault(kind, self.beside.1, options.seconds + 1.0, connections, BESIDE);
-            let watch = async {
-                sleep(SETTLE).await;
-                healthy.watch(length).await
-            };
-            let (told, seen) = tokio::join!(attack, watch);
-            told.context("the attack on a server beside")?;
-            sleep(SETTLE).await;
-            Some(seen?)
-        };
-        let pid = gateway.pid()?;
+        let pid = bears.process.pid()?;
         let before = crate::usage::resident(pid)?;
         let log = self.logged()?;
         let peak = Peak::of(pid);
         healthy.begin()?;
-        let begun = Instant::now();
-        let (told, newcomers) = tokio::join!(
-            assault(kind, port, seconds, connections, Limits::default().max_request_bytes),
-            newcomers(&clients, Duration::from_secs_f64(seconds)),
+        let (begun, length) = (Instant::now(), Duration::from_secs_f64(seconds));
+        let (told, newcomers, probes) = tokio::join!(
+            async {
+                let attack = assault(kind, target, seconds, connections, Limits::default().max_request_bytes);
+                tokio::select! {
+                    told = attack => told,
+                    // Where nothing bounds it, the machine has to be spared.
+                    () = peak.reaches(LEASH) => Ok(Told { made: 1, ..Told::default() }),
+                }
+            },
+            newcomers::callers(&clients, length),
+            newcomers::probes(place.1, target, length),
         );
         let (told, most, took) = (told?, peak.most(), begun.elapsed());
         drop(peak);
+        let mut ended = self.revive().await?;
         let during = healthy.end().await?;
-        let (after, wait) = memory::returned(pid, before + verdict::KEPT, RETURN).await?;
+        let (after, wait) = match ended.is_empty() {
+            true => memory::returned(pid, before + verdict::KEPT, RETURN).await?,
+            false => (0, Duration::ZERO),
+        };
+        if kind == Kind::Products
+            && let Err(error) = self.restart(Victim::Worker).await
+        {
+            ended.push(format!("the worker does not come back: {error:#}"));
+        }
         sleep(SETTLE).await;
-        let again = healthy.watch(length / 2).await?;
+        let again = healthy.watch(Duration::from_secs_f64(options.seconds) / 2).await?;
         let log = self.logged()? - log;
         let memory = verdict::Memory { before, most, after, wait };
-        Ok(Round { kind, connections, calm, control, during, again, newcomers, told, took, memory, log })
+        Ok(Round {
+            kind,
+            place,
+            connections,
+            calm,
+            control,
+            during,
+            again,
+            newcomers,
+            probes,
+            told,
+            took,
+            memory,
+            log,
+            ended,
+        })
     }
 
-    /// Bytes that both gateways have logged.
-    fn logged(&self) -> anyhow::Result<u64> {
-        let size = |name| anyhow::Ok(std::fs::metadata(self.stage.file(name))?.len());
-        Ok(size("gateway")? + size("gateway-tls")?)
+    /// What is seen while the server beside is attacked.
+    async fn control(
+        &self,
+        kind: Kind,
+        healthy: &Healthy,
+        options: &Flood,
+        connections: usize,
+    ) -> anyhow::Result<Seen> {
+        let attack = assault(kind, self.beside(), options.seconds + 1.0, connections, BESIDE);
+        let watch = async {
+            sleep(SETTLE).await;
+            healthy.watch(Duration::from_secs_f64(options.seconds)).await
+        };
+        let (told, seen) = tokio::join!(attack, watch);
+        told.context("the attack on a server beside")?;
+        sleep(SETTLE).await;
+        seen
+    }
+}
+
+/// How long an attack is, and how many connections it has at a time.
+fn size(kind: Kind, options: &Flood) -> (f64, usize) {
+    match kind {
+        Kind::Idle => (options.seconds.max(SILENCE), IDLE),
+        Kind::Crowd => (options.seconds.max(COMING), CROWD),
+        Kind::Handshakes => (options.seconds, HANDSHAKES),
+        Kind::IdleHttp => (options.seconds, IDLE_HTTP),
+        Kind::IdleHealth => (options.seconds, IDLE_HEALTH),
+        Kind::HealthWatches => (options.seconds, WATCHING),
+        Kind::Products => (options.seconds, NAMING),
+        _ => (options.seconds, options.connections),
     }
 }
 
 /// Has a process attack what listens on this port; how its connections ended.
 async fn assault(
     kind: Kind,
-    port: u16,
+    target: SocketAddr,
     seconds: f64,
     connections: usize,
     most: usize,
 ) -> anyhow::Result<Told> {
-    let target = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
+    let target = target.to_string();
     let (seconds_text, connections) = (seconds.to_string(), connections.to_string());
     let arguments = ["attack", &target, "--kind", &kind.name(), "--seconds", &seconds_text];
     let output = tokio::process::Command::new(std::env::current_exe()?)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bar;
+mod cage;
 mod compare;
 mod echo;
 mod flood;

@@ -1,6 +1,7 @@
 //! Gateways and workers in processes of their own, which can be killed, frozen and told to stop. They are this program
 //! again, so that they are never older than it. Must never know what they are asked.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::cage::Cage;
 use crate::usage;
 
 /// How long a process may take until it serves.
@@ -22,8 +24,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A gateway or a worker.
 pub(crate) struct Process {
     child: Child,
+    program: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
+    /// Gone after the process.
+    cage: Cage,
 }
 
 impl Process {
@@ -38,6 +43,19 @@ impl Process {
         let (grpc, http) = (format!("127.0.0.1:{grpc}"), format!("127.0.0.1:{http}"));
         let own = ["gateway", "--nats-url", nats, "--grpc-addr", &grpc, "--http-addr", &http];
         Process::start(&[&own, more].concat(), log)
+    }
+
+    /// Starts a program, or this one, in a cage.
+    pub(crate) fn caged(
+        program: Option<PathBuf>,
+        arguments: &[&str],
+        log: &Path,
+        cage: Cage,
+    ) -> anyhow::Result<Process> {
+        let program = program.map_or_else(std::env::current_exe, Ok)?;
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let child = spawn(&program, &arguments, log, &cage)?;
+        Ok(Process { child, program, arguments, log: log.to_owned(), cage })
     }
 
     /// Starts a worker on these ports; port 0 is any.
@@ -59,14 +77,12 @@ impl Process {
     }
 
     fn start(arguments: &[&str], log: &Path) -> anyhow::Result<Process> {
-        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let child = spawn(&arguments, log)?;
-        Ok(Process { child, arguments, log: log.to_owned() })
+        Process::caged(None, arguments, log, Cage::default())
     }
 
     /// Starts it again, after it has ended.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(&self.arguments, &self.log)?;
+        self.child = spawn(&self.program, &self.arguments, &self.log, &self.cage)?;
         Ok(())
     }
 
@@ -79,6 +95,11 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw).context("no process id")?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits until it ends.
@@ -97,9 +118,12 @@ impl Process {
     }
 }
 
-fn spawn(arguments: &[String], log: &Path) -> anyhow::Result<Child> {
+fn spawn(program: &Path, arguments: &[String], log: &Path, cage: &Cage) -> anyhow::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    let child = Command::new(std::env::current_exe()?)
+    let mut words: Vec<OsString> = cage.command().into_iter().map(OsString::from).collect();
+    words.push(program.into());
+    let child = Command::new(&words[0])
+        .args(&words[1..])
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

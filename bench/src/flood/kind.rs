@@ -37,6 +37,53 @@ pub(crate) enum Kind {
     Crowd,
     /// TLS handshakes that stop in the middle
     Handshakes,
+    /// Checks of health whose messages of 4 MiB are never finished, 600 a connection
+    HealthUnfinished,
+    /// The same of reflection
+    ReflectionUnfinished,
+    /// Orders of the largest size that are never finished, 512 a connection
+    HalfSent,
+    /// Watches of health, 1,024 a connection
+    HealthWatches,
+    /// Messages in frames of one byte
+    OneByteData,
+    /// The same, each frame padded
+    OneBytePadded,
+    /// The same, of calls that are refused
+    OneByteRefused,
+    /// Answers that are let out a byte at a time
+    WindowDrip,
+    /// Connections over HTTP that stay, where files are few
+    IdleHttp,
+    /// Connections to where health is asked for, that stay
+    IdleHealth,
+    /// The figures for Prometheus, again and again
+    MetricsHammered,
+    /// The console's figures, again and again
+    ConsoleHammered,
+    /// Products that nobody has heard of, 1,000 in a request
+    Products,
+}
+
+/// Who is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Victim {
+    Gateway,
+    /// One with TLS.
+    Tls,
+    Worker,
+    /// A gateway that may have few files.
+    FewFiles,
+    /// A worker that may have few files.
+    FewFilesWorker,
+}
+
+/// On which of its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    Grpc,
+    Health,
+    Http,
 }
 
 /// What has to become of the attacker's connections.
@@ -56,9 +103,50 @@ pub(super) enum Fate {
     Borne,
 }
 
+impl Victim {
+    /// Whose clients notice what it bears.
+    pub(super) fn served_by(self) -> Victim {
+        match self {
+            Victim::Gateway | Victim::Worker => Victim::Gateway,
+            Victim::Tls => Victim::Tls,
+            Victim::FewFiles | Victim::FewFilesWorker => Victim::FewFiles,
+        }
+    }
+
+    /// Whether it is a gateway.
+    pub(super) fn serves_calls(self) -> bool {
+        matches!(self, Victim::Gateway | Victim::Tls | Victim::FewFiles)
+    }
+
+    /// What it may have where it is deployed as shipped (`deploy/kubernetes/base`).
+    pub(super) fn memory(self) -> u64 {
+        match self {
+            Victim::Gateway | Victim::Tls | Victim::FewFiles => 512 << 20,
+            Victim::Worker | Victim::FewFilesWorker => 768 << 20,
+        }
+    }
+
+    /// As it stands in a line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Victim::Gateway | Victim::Tls | Victim::FewFiles => "gateway",
+            Victim::Worker | Victim::FewFilesWorker => "worker",
+        }
+    }
+}
+
 impl Kind {
+    /// What stands at the beginning of its line.
+    pub(super) fn title(self, (victim, port): (Victim, Port)) -> String {
+        match (victim, port) {
+            (_, Port::Grpc) => self.name(),
+            (Victim::Gateway, Port::Health) => format!("{} HEALTH_ADDR", self.name()),
+            (_, Port::Health | Port::Http) => format!("{} {}", self.name(), victim.name()),
+        }
+    }
+
     /// In the order of the report.
-    pub(super) const ALL: [Kind; 16] = [
+    pub(super) const ALL: [Kind; 29] = [
         Kind::RapidReset,
         Kind::PatientReset,
         Kind::Continuation,
@@ -75,6 +163,20 @@ impl Kind {
         Kind::Idle,
         Kind::Crowd,
         Kind::Handshakes,
+        Kind::HealthUnfinished,
+        Kind::ReflectionUnfinished,
+        Kind::HalfSent,
+        Kind::HealthWatches,
+        Kind::OneByteData,
+        Kind::OneBytePadded,
+        Kind::OneByteRefused,
+        Kind::WindowDrip,
+        Kind::IdleHttp,
+        Kind::IdleHealth,
+        Kind::MetricsHammered,
+        Kind::ConsoleHammered,
+        // It leaves products behind.
+        Kind::Products,
     ];
 
     pub(super) fn name(self) -> String {
@@ -84,11 +186,41 @@ impl Kind {
 
     /// Whether it is a matter of how many there are, not of how much they send.
     pub(super) fn counts_heads(self) -> bool {
-        matches!(self, Kind::Idle | Kind::Crowd | Kind::Handshakes)
+        use Kind::{Crowd, Handshakes, Idle, IdleHealth, IdleHttp};
+        matches!(self, Idle | Crowd | Handshakes | IdleHttp | IdleHealth)
     }
 
-    pub(super) fn tls(self) -> bool {
-        self == Kind::Handshakes
+    /// Whether a bare server can be attacked in the same way. It has no TLS, no limit on connections, no list, no health,
+    /// no pages and no products.
+    pub(super) fn has_like(self) -> bool {
+        use Kind::{ConsoleHammered, HealthUnfinished, HealthWatches, MetricsHammered, Products};
+        let own =
+            [HealthUnfinished, Kind::ReflectionUnfinished, HealthWatches, MetricsHammered, ConsoleHammered];
+        !self.counts_heads()
+            && !own.contains(&self)
+            && !matches!(self, Kind::SlowReaders | Kind::WindowDrip | Kind::HalfSent | Products)
+    }
+
+    /// Where it is done.
+    pub(super) fn places(self) -> &'static [(Victim, Port)] {
+        use Port::{Grpc, Health, Http};
+        use Victim::{FewFiles, FewFilesWorker, Gateway, Tls, Worker};
+        match self {
+            Kind::Handshakes => &[(Tls, Grpc)],
+            Kind::HealthUnfinished | Kind::HealthWatches => {
+                &[(Gateway, Grpc), (Gateway, Health), (Worker, Health)]
+            }
+            Kind::IdleHttp => &[(FewFiles, Http), (FewFilesWorker, Http)],
+            Kind::IdleHealth => &[(Gateway, Health), (Worker, Health)],
+            Kind::MetricsHammered => &[(Gateway, Http), (Worker, Http)],
+            Kind::ConsoleHammered => &[(Gateway, Http)],
+            _ => &[(Gateway, Grpc)],
+        }
+    }
+
+    /// Whose memory it is about, if it is attacked there.
+    pub(super) fn bears(self, attacked: Victim) -> Victim {
+        if self == Kind::Products { Victim::Worker } else { attacked }
     }
 
     pub(super) fn fate(self) -> Fate {
@@ -102,6 +234,10 @@ impl Kind {
             Kind::Idle => Fate::Sorted,
             Kind::Crowd => Fate::Bounded(Limits::default().max_connections.into()),
             Kind::Handshakes => Fate::Bounded(Limits::default().max_handshakes.into()),
+            Kind::HealthUnfinished | Kind::ReflectionUnfinished | Kind::HalfSent => Fate::Borne,
+            Kind::HealthWatches | Kind::WindowDrip | Kind::IdleHttp | Kind::IdleHealth => Fate::Borne,
+            Kind::OneByteData | Kind::OneBytePadded | Kind::OneByteRefused => Fate::Borne,
+            Kind::MetricsHammered | Kind::ConsoleHammered | Kind::Products => Fate::Borne,
         }
     }
 }

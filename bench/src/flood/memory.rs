@@ -30,6 +30,13 @@ impl Peak {
         Peak { most, looking: looking.abort_handle() }
     }
 
+    /// Waits until it has had so much.
+    pub(super) async fn reaches(&self, bytes: u64) {
+        while self.most() < bytes {
+            sleep(LOOK).await;
+        }
+    }
+
     pub(super) fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
     }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::healthy::{Newcomers, Seen};
-use super::kind::{Fate, Kind};
+use super::healthy::Seen;
+use super::kind::{Fate, Kind, Port, Victim};
+use super::newcomers::Newcomers;
 use super::wire::Told;
 use crate::table::{duration, grouped};
 
 /// How much slower the slowest hundredth of calls may become.
 const TIMES: f64 = 3.0;
+/// What lists and events may take at any time.
+const MOMENT: Duration = Duration::from_millis(15);
 /// Bytes that may be left behind. The allocator gives back what is free as a whole, when the thread that had it comes by;
 /// pages that something else lives on stay.
 pub(super) const KEPT: u64 = 16 << 20;
@@ -25,12 +28,13 @@ const CALM: u32 = 11;
 const MIB: f64 = (1 << 20) as f64;
 
 /// What stands over the lines.
-pub(super) const HEAD: &str = "      attack           p50, p99 before     beside p99  meanwhile           factor  after p99  memory, MiB          newcomers";
+pub(super) const HEAD: &str = "      attack                          p50, p99 before     beside p99  meanwhile           factor  after p99  memory, MiB          newcomers";
 
 /// One attack.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) kind: Kind,
+    pub(super) place: (Victim, Port),
     /// The attacker's, at a time.
     pub(super) connections: usize,
     pub(super) calm: Seen,
@@ -39,14 +43,18 @@ pub(super) struct Round {
     pub(super) during: Seen,
     pub(super) again: Seen,
     pub(super) newcomers: Newcomers,
+    /// Of the port that was attacked, if it has such.
+    pub(super) probes: Newcomers,
     pub(super) told: Told,
     pub(super) took: Duration,
     pub(super) memory: Memory,
     /// Bytes that were logged.
     pub(super) log: u64,
+    /// Processes that ended, or did not come back.
+    pub(super) ended: Vec<String>,
 }
 
-/// The gateway's, in bytes.
+/// Of the process that bears it, in bytes.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) before: u64,
@@ -63,9 +71,9 @@ impl Round {
         let mib = |bytes: u64| format!("{:.0}", bytes as f64 / MIB);
         let Memory { before, most, after, wait } = &self.memory;
         println!(
-            "{}  {:15}  {:18}  {:10}  {:18}  × {:<4.1}  {:9}  {:19}  {} of {}, {}",
+            "{}  {:30}  {:18}  {:10}  {:18}  × {:<4.1}  {:9}  {:19}  {} of {}, {}",
             if faults.is_empty() { "PASS" } else { "FAIL" },
-            self.kind.name(),
+            self.kind.title(self.place),
             pair(&self.calm),
             self.control.as_ref().map_or_else(|| "-".to_owned(), |seen| duration(seen.p99)),
             pair(&self.during),
@@ -75,6 +83,16 @@ impl Round {
             self.newcomers.came - self.newcomers.failed,
             self.newcomers.came,
             duration(self.newcomers.longest),
+        );
+        let three = |part: fn(&Seen) -> Duration| {
+            [&self.calm, &self.during, &self.again].map(|seen| duration(part(seen))).join(" → ")
+        };
+        println!(
+            "      lists' p99 {}; events' p99 {}; probes {} of {}",
+            three(|seen| seen.lists),
+            three(|seen| seen.events),
+            self.probes.came - self.probes.failed,
+            self.probes.came,
         );
         let Told { made, goodbyes, cut, lasted, sent, answered, .. } = &self.told;
         let calmed = goodbyes.get(&CALM).copied().unwrap_or_default();
@@ -98,6 +116,12 @@ impl Round {
         self.during.p99.as_secs_f64() / self.calm.p99.max(control).as_secs_f64().max(f64::EPSILON)
     }
 
+    /// The same of lists or events. There are fewer, so that a moment of the machine is seen.
+    fn times_of(&self, part: fn(&Seen) -> Duration) -> f64 {
+        let control = self.control.as_ref().map_or(Duration::ZERO, part);
+        part(&self.during).as_secs_f64() / part(&self.calm).max(control).max(MOMENT).as_secs_f64()
+    }
+
     fn faults(&self, brief: bool) -> Vec<String> {
         let mut faults = Vec::new();
         let mut must = |holds: bool, fault: String| {
@@ -111,18 +135,31 @@ impl Round {
         }
         must(self.during.calls > 0, "nobody called".to_owned());
         must(brief || self.times() < TIMES, format!("calls were {:.1} times as slow", self.times()));
+        for (what, part) in
+            [("lists", (|seen| seen.lists) as fn(&Seen) -> Duration), ("events", |seen| seen.events)]
+        {
+            let times = self.times_of(part);
+            must(brief || times < TIMES, format!("{what} were {times:.1} times as slow"));
+        }
+        must(self.during.watched > 0, "no event came".to_owned());
+        self.ended.iter().for_each(|ended| must(false, ended.clone()));
         let memory = &self.memory;
         let kept = memory.after.saturating_sub(memory.before);
-        must(kept <= KEPT, format!("{:.1} MiB were kept", kept as f64 / MIB));
+        // What has products keeps them.
+        must(kept <= KEPT || self.kind == Kind::Products, format!("{:.1} MiB were kept", kept as f64 / MIB));
+        let limit = self.kind.bears(self.place.0).memory();
+        must(memory.most <= limit, format!("more than {:.0} MiB were taken", limit as f64 / MIB));
         must(self.log <= LOGGED, format!("{} bytes were logged", grouped(self.log)));
         must(self.met(), format!("its connections: {:?} is wanted", self.kind.fate()));
         // Where all seats are taken, newcomers have none.
-        let said = self.newcomers.failure.clone().unwrap_or_default();
         let full = self.kind == Kind::Crowd;
-        must(
-            full || self.newcomers.failed == 0,
-            format!("{} newcomers failed: {said}", self.newcomers.failed),
-        );
+        for came in [&self.newcomers, &self.probes] {
+            let said = came.failure.clone().unwrap_or_default();
+            must(
+                full || came.failed == 0,
+                format!("{} of {} newcomers failed: {said}", came.failed, came.came),
+            );
+        }
         faults
     }
 

@@ -23,6 +23,12 @@ pub(super) const CONTINUATION: u8 = 9;
 pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
+pub(super) const PADDED: u8 = 8;
+/// Numbers of settings.
+pub(super) const INITIAL_WINDOW: u16 = 4;
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+/// What a connection or a stream lets through before anything else is agreed on.
+const WINDOW: i64 = 65_535;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD: usize = 9;
@@ -67,6 +73,81 @@ pub(super) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 pub(super) fn message(compressed: bool, length: usize, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [&[u8::from(compressed)], &length[..], bytes].concat()
+}
+
+/// What the other side lets through: its windows, the streams that it has not ended, and how many there may be.
+#[derive(Debug)]
+pub(super) struct Room {
+    connection: i64,
+    initial: i64,
+    streams: BTreeMap<u32, i64>,
+    /// Streams that may be open at a time.
+    pub(super) most: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { connection: WINDOW, initial: WINDOW, streams: BTreeMap::new(), most: usize::MAX }
+    }
+}
+
+impl Room {
+    /// A stream is opened.
+    pub(super) fn open(&mut self, stream: u32) {
+        self.streams.insert(stream, self.initial);
+    }
+
+    /// Forgets a stream.
+    pub(super) fn close(&mut self, stream: u32) {
+        self.streams.remove(&stream);
+    }
+
+    /// Whether the other side has not ended it.
+    pub(super) fn has(&self, stream: u32) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// Bytes that may be sent on a stream now.
+    pub(super) fn of(&self, stream: u32) -> usize {
+        let room = self.streams.get(&stream).map_or(0, |room| self.connection.min(*room));
+        usize::try_from(room).unwrap_or(0)
+    }
+
+    /// So many were sent.
+    pub(super) fn spend(&mut self, stream: u32, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.connection -= bytes;
+        if let Some(room) = self.streams.get_mut(&stream) {
+            *room -= bytes;
+        }
+    }
+
+    fn heard(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        match kind {
+            SETTINGS if flags & ACK == 0 => {
+                for setting in payload.chunks_exact(6) {
+                    let value = number(&setting[2..]);
+                    match u16::from_be_bytes([setting[0], setting[1]]) {
+                        INITIAL_WINDOW => {
+                            let more = i64::from(value) - self.initial;
+                            self.initial += more;
+                            self.streams.values_mut().for_each(|room| *room += more);
+                        }
+                        MAX_CONCURRENT_STREAMS => self.most = usize::try_from(value).unwrap_or(usize::MAX),
+                        _ => {}
+                    }
+                }
+            }
+            WINDOW_UPDATE if stream == 0 => self.connection += i64::from(number(payload)),
+            WINDOW_UPDATE => {
+                self.streams.entry(stream).and_modify(|room| *room += i64::from(number(payload)));
+            }
+            RST_STREAM => self.close(stream),
+            HEADERS | DATA if flags & END_STREAM != 0 => self.close(stream),
+            _ => {}
+        }
+    }
 }
 
 /// How connections ended, and what was sent and answered.
@@ -119,6 +200,9 @@ pub(super) struct Line {
     pub(super) seen: [u64; 10],
     /// Bytes that were sent.
     pub(super) wrote: u64,
+    pub(super) room: Room,
+    /// Confirmations that a client owes who keeps to the protocol.
+    owed: Vec<u8>,
     goodbye: Option<u32>,
 }
 
@@ -128,7 +212,9 @@ impl Line {
         let limit = Instant::now() + CONNECT;
         let stream = timeout_at(limit, TcpStream::connect(address)).await.map_err(Error::from)??;
         stream.set_nodelay(true)?;
-        let mut line = Line { stream, unread: Vec::new(), seen: [0; 10], wrote: 0, goodbye: None };
+        let (unread, owed) = (Vec::new(), Vec::new());
+        let room = Room::default();
+        let mut line = Line { stream, unread, seen: [0; 10], wrote: 0, room, owed, goodbye: None };
         let hello = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
         line.send(&hello, limit, false).await.map_err(|_| Error::from(ErrorKind::ConnectionReset))?;
         Ok(line)
@@ -178,6 +264,20 @@ impl Line {
         Ok(true)
     }
 
+    /// Confirms the settings and answers the PINGs that came: who would be taken for a client has to.
+    pub(super) async fn settle(&mut self, limit: Instant) -> std::result::Result<(), End> {
+        let owed = std::mem::take(&mut self.owed);
+        self.send(&owed, limit, true).await.map(drop)
+    }
+
+    /// Waits until something comes, and takes it; whether it came in time.
+    pub(super) async fn hear(&mut self, limit: Instant) -> std::result::Result<bool, End> {
+        match timeout_at(limit, self.stream.readable()).await {
+            Ok(_) => self.take().map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Reads until the end; nothing if it does not come in time.
     pub(super) async fn ended(&mut self, limit: Instant) -> Option<End> {
         self.until(limit, |_| false).await.err()
@@ -205,6 +305,13 @@ impl Line {
             let Some(payload) = behind.get(..length) else { break };
             if let Some(count) = self.seen.get_mut(usize::from(head[3])) {
                 *count += 1;
+            }
+            let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+            self.room.heard(head[3], head[4], stream, payload);
+            // Whoever never settles owes no more than this.
+            if matches!(head[3], SETTINGS | PING) && head[4] & ACK == 0 && self.owed.len() < READ {
+                let echoed = if head[3] == PING { payload } else { &[] };
+                self.owed.extend(frame(head[3], ACK, 0, echoed));
             }
             if let (GOAWAY, Some(code)) = (head[3], payload.get(4..).and_then(|code| code.first_chunk())) {
                 self.goodbye = Some(u32::from_be_bytes(*code));
@@ -245,6 +352,19 @@ mod tests {
     fn a_frame_is_its_head_and_its_payload() {
         assert_eq!(frame(PING, ACK, 0, &[7; 8]), [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &[7; 8]].concat());
         assert_eq!(frame(DATA, END_STREAM, 3, b"x"), [0, 0, 1, 0, 1, 0, 0, 0, 3, b'x']);
+    }
+
+    #[test]
+    fn room_follows_what_the_other_side_says() {
+        let mut room = Room::default();
+        room.open(1);
+        room.spend(1, 65_000);
+        room.heard(SETTINGS, 0, 0, &[setting(INITIAL_WINDOW, 70_000), setting(3, 7)].concat());
+        assert_eq!((room.of(1), room.most), (535, 7));
+        room.heard(WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0]);
+        assert_eq!(room.of(1), 5_000);
+        room.heard(HEADERS, END_STREAM | END_HEADERS, 1, &[]);
+        assert_eq!((room.has(1), room.of(1)), (false, 0));
     }
 
     #[test]
