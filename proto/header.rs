@@ -4,6 +4,9 @@
 pub const REQUEST_ID: &str = "Request-Id";
 /// When the answer stops being of use: unix time in milliseconds. Work that has not begun by then is refused.
 pub const REQUEST_DEADLINE: &str = "Request-Deadline";
+/// For how many milliseconds from its sending the answer is of use: what `Request-Deadline` says, whatever the clocks
+/// of sender and receiver say.
+pub const REQUEST_TIMEOUT: &str = "Request-Timeout";
 /// Who the gateway authenticated.
 pub const PRINCIPAL: &str = "Principal";
 /// The payload's media type.

@@ -43,7 +43,7 @@ pub fn comes_back(details: &ErrorDetails) {
 }
 
 /// A service of the test's own on `check_inventory`: it answers as told, and counts.
-async fn serve(
+pub async fn serve(
     shop: &Shop,
     answer: impl Fn(usize) -> Option<(HeaderMap, Bytes)> + Send + 'static,
 ) -> Arc<AtomicUsize> {

@@ -8,6 +8,7 @@ mod backup;
 mod buyers;
 mod cast;
 mod clients;
+mod clocks;
 mod cluster;
 mod credentials;
 mod crew;

@@ -167,6 +167,7 @@ impl Opening {
         let options = self.nats;
         let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options));
         let nats = nats.await.unwrap().expect("a nats-server");
+        let walls = [self.worker.nats.link.wall, self.gateway.nats.wall];
         self.worker.nats.link = match &self.user {
             Some((name, password)) => link::Options::at(nats.url()).by(name, password),
             None => link::Options::at(nats.url()),
@@ -179,6 +180,7 @@ impl Opening {
             self.worker.nats.link = cast::role(&nats.url(), "worker");
             self.gateway.nats = cast::role(&nats.url(), "gateway");
         }
+        [self.worker.nats.link.wall, self.gateway.nats.wall] = walls;
         let mut shop = Shop {
             gateways: Vec::new(),
             workers: Vec::new(),

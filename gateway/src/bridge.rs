@@ -20,7 +20,8 @@ use bytes::Bytes;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
 use link::{Link, Trouble};
-use telemetry::{Kind, Span};
+use prost::Message as _;
+use telemetry::{Kind, Quota, Span};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,8 @@ use crate::share::Shares;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// The most that a backoff may grow to.
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// A request that is refused as too late with more than this left was refused wrongly.
+const EARLY: Duration = Duration::from_millis(100);
 /// When to come back after being turned away.
 const SHED: Duration = Duration::from_millis(100);
 
@@ -48,6 +51,8 @@ pub struct Bridge {
     lanes: Arc<Lanes>,
     tallies: Tallies,
     tasks: TaskTracker,
+    /// Lines in the log about clocks.
+    lines: Arc<Quota>,
 }
 
 /// One attempt that failed, and whether another may follow.
@@ -59,7 +64,8 @@ struct Setback {
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share their lanes.
     pub fn new(link: Link, lanes: Arc<Lanes>) -> Bridge {
-        Bridge { link, lanes, tallies: Tallies::new(contract::route::ALL), tasks: TaskTracker::new() }
+        let (tallies, tasks) = (Tallies::new(contract::route::ALL), TaskTracker::new());
+        Bridge { link, lanes, tallies, tasks, lines: Arc::default() }
     }
 
     /// The connection.
@@ -86,16 +92,25 @@ impl Bridge {
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
         let (lane, place) = self.enter(R::ROUTE, call, Lane::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let reply = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call).await)?;
-        R::reply_from_payload(&reply).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))
+        let payload = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call).await)?;
+        let reply =
+            R::reply_from_payload(&payload).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))?;
+        if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
+            return Err(captured(R::ROUTE, lane));
+        }
+        Ok(reply)
     }
 
     /// Calls a route with a request in the protobuf encoding, for its reply in the same.
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
         let (lane, place) = self.enter(route, call, Lane::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let reply = place.judge(call.deadline, self.send(route, lane, payload, call).await)?;
-        (route.reply)(&reply).map_err(|mismatch| violated(route, lane, &mismatch))
+        let payload = place.judge(call.deadline, self.send(route, lane, payload, call).await)?;
+        let reply = (route.reply)(&payload).map_err(|mismatch| violated(route, lane, &mismatch))?;
+        if reply.is_empty() && reply::is_acknowledgement(&payload) {
+            return Err(captured(route, lane));
+        }
+        Ok(reply)
     }
 
     /// Calls a route with a payload, for the reply's payload.
@@ -175,14 +190,22 @@ impl Bridge {
         }
         let deadline = call.deadline.min(now + route.timeout);
         let span = trace(route, call, repeat);
-        let headers = header::of(route, call, &span, deadline - now);
+        let headers = header::of(route, call, &span, self.link.clock().wall(), deadline - now);
         let tally = self.tallies.of(route);
         tally.inspect(|tally| tally.attempts.one());
         let trouble = match self.link.request(route.subject, headers, payload, deadline).await {
             Ok(message) => {
                 tally.inspect(|tally| tally.times.took(now.elapsed()));
-                lane.pulse().beat();
-                return match reply::read(route, lane.nest(), message) {
+                let reply = reply::read(route, lane.nest(), message);
+                if let Reply::Refusal(setback) = &reply
+                    && reply::late(&setback.failure)
+                {
+                    // It serves nobody who refuses what has time left: no sign of life.
+                    self.refused_early(route, deadline);
+                } else {
+                    lane.pulse().beat();
+                }
+                return match reply {
                     Reply::Answer(payload) => Ok(payload),
                     Reply::Refusal(setback) => {
                         span.fail(setback.failure.reason.to_string());
@@ -200,6 +223,23 @@ impl Bridge {
             span.fail(trouble.to_string());
         }
         Err(self.missed(route, lane, call, &trouble))
+    }
+
+    /// A service says that the time of an attempt is over. While it is not, one of the two clocks is off.
+    fn refused_early(&self, route: &Route, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < EARLY {
+            return;
+        }
+        self.tally(route, |tally| tally.early.one());
+        if self.lines.take() {
+            tracing::warn!(
+                route = route.path,
+                left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+                "a service refused a request as too late that has time left: its clock differs from ours, or the \
+                 request lay in a queue"
+            );
+        }
     }
 
     /// What an attempt without a reply comes to.
@@ -244,6 +284,13 @@ fn violated(route: &Route, lane: &Lane, mismatch: &dyn std::fmt::Display) -> Fai
     tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
     Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
         .delivered(Delivered::Yes)
+}
+
+/// A stream's acknowledgement in place of an answer: some stream captures the subject. Whether the service had the
+/// request as well, nobody knows.
+fn captured(route: &Route, lane: &Lane) -> Failure {
+    violated(route, lane, &"JetStream acknowledged the request: a stream captures its subject")
+        .delivered(Delivered::Unknown)
 }
 
 fn unfit(mismatch: &Mismatch) -> Failure {

@@ -1,6 +1,7 @@
 //! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
 //! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
 
+pub mod deadline;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod maintenance;
@@ -26,20 +27,16 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::clock::instant;
 use crate::front::Front;
 use crate::ledger::Ledger;
 use crate::release::Releaser;
+use deadline::Deadlines;
 use maintenance::Upkeep;
 
 /// The service's name for `nats micro`.
 pub const SERVICE: &str = "inventory";
 /// Requests worked on at the same time, of all endpoints; the next one is refused at once.
 const AT_ONCE: usize = 8_192;
-/// How long a request without a deadline may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long any request may take.
-const LONGEST: Duration = Duration::from_secs(120);
 /// Characters of a refusal's text: a caller's own words may be in it.
 const WORDS: usize = 512;
 
@@ -167,13 +164,15 @@ where
     H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
     F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
 {
+    let deadlines = Deadlines::new();
     while let Some(request) = endpoint.next().await {
         let desk = desk.clone();
+        let deadline = deadlines.of(&request.message, desk.back.clock());
         tasks.spawn(async move {
             let (begun, span) = (Instant::now(), desk.span::<R>(&request.message));
             desk.tallies.begin();
             let answer = match desk.places.try_acquire() {
-                Ok(_place) => answer(&desk.inventory.under(&span), &request.message, handler).await,
+                Ok(_place) => answer(&desk.inventory.under(&span), &request.message, deadline, handler).await,
                 Err(_) => Answer::to(&request.message, Err(overloaded())),
             };
             if let Some(failure) = &answer.failure {
@@ -192,14 +191,19 @@ struct Answer {
     failure: Option<Failure>,
 }
 
-async fn answer<R, H, F>(inventory: &Arc<Inventory>, message: &Message, handler: H) -> Answer
+async fn answer<R, H, F>(
+    inventory: &Arc<Inventory>,
+    message: &Message,
+    deadline: Result<Instant, Failure>,
+    handler: H,
+) -> Answer
 where
     R: Routed,
     H: Fn(Arc<Inventory>, R, Errand) -> F,
     F: Future<Output = Result<R::Reply, Failure>>,
 {
     let work = async {
-        let errand = Errand { deadline: deadline(message)?, principal: principal(message) };
+        let errand = Errand { deadline: deadline?, principal: principal(message) };
         let payload = nest::payload(&message.payload);
         let request = R::from_payload(payload).map_err(unreadable)?;
         let reply = handler(inventory.clone(), request, errand).await?;
@@ -289,19 +293,6 @@ impl Desk {
             tracing::warn!(%error, "a reply was not sent");
         }
     }
-}
-
-/// Until when the answer is of use. Work that is late already is refused before it starts.
-fn deadline(message: &Message) -> Result<Instant, Failure> {
-    let value = message.headers.as_ref().and_then(|headers| headers.get(header::REQUEST_DEADLINE));
-    let Some(value) = value else { return Ok(Instant::now() + PATIENCE) };
-    let unix = value.as_str().parse().map_err(|_| {
-        Failure::invalid(vec![Fault::new(header::REQUEST_DEADLINE, "must be a unix time in milliseconds")])
-    })?;
-    let late = || {
-        Failure::new(Reason::Timeout, "the deadline passed before the work began").delivered(Delivered::No)
-    };
-    Ok(instant(unix).ok_or_else(late)?.min(Instant::now() + LONGEST))
 }
 
 fn principal(message: &Message) -> Box<str> {

@@ -25,7 +25,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::unix_ms;
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Draft, Refusal};
 
@@ -151,7 +150,10 @@ impl Events {
         let decided = if validate_only {
             self.ledger.catch_up(deadline).await?;
             let stock = self.ledger.stock();
-            Draft::over(&stock, unix_ms()).decide(&command).map(drop).map_err(Denial::Refused)
+            Draft::over(&stock, self.ledger.clock().unix_ms())
+                .decide(&command)
+                .map(drop)
+                .map_err(Denial::Refused)
         } else {
             self.ledger.submit(command, deadline).await.map(drop)
         };

@@ -14,7 +14,6 @@ use telemetry::{Count, Page, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::clock::unix_ms;
 use crate::events::Floor;
 use crate::ledger::Ledger;
 use crate::release::{Fate, Releaser};
@@ -93,8 +92,13 @@ impl Expiry {
         self.postponed.retain(|_, until| *until > now);
         self.ends.stuck.store(self.postponed.len(), Ordering::Relaxed);
         let waits = |order: &Uuid| self.postponed.contains_key(order);
-        let due: Vec<Uuid> =
-            self.ledger.stock().expired(unix_ms()).filter(|order| !waits(order)).take(SWEEP).collect();
+        let due: Vec<Uuid> = self
+            .ledger
+            .stock()
+            .expired(self.ledger.clock().unix_ms())
+            .filter(|order| !waits(order))
+            .take(SWEEP)
+            .collect();
         if due.is_empty() {
             return;
         }

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
-use link::{Link, Store, StoreError, streams};
+use link::{Clock, Link, Store, StoreError, streams};
 use telemetry::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -53,6 +53,7 @@ pub struct Ledger {
     loading: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Arc<Broken>>>,
     figures: Arc<Figures>,
+    clock: Arc<Clock>,
     /// What is submitted over this handle is done for the call with this span.
     span: Span,
 }
@@ -119,7 +120,7 @@ impl Ledger {
     /// every entry that was there at the start.
     pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
         let opening = async {
-            let store = Store::new(link.clone(), streams::INVENTORY);
+            let (store, clock) = (Store::new(link.clone(), streams::INVENTORY), link.clock().clone());
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
             let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(Figures::new()));
@@ -149,7 +150,7 @@ impl Ledger {
                 tracing::error!(error = %broken, "the ledger cannot go on");
                 let _ = end.send(Some(Arc::new(broken)));
             });
-            Ok(Ledger { commands, stock, loading, ended, figures, span: Span::default() })
+            Ok(Ledger { commands, stock, loading, ended, figures, clock, span: Span::default() })
         };
         tokio::time::timeout(OPEN_LIMIT, opening).await.unwrap_or(Err(Broken::Slow))
     }
@@ -158,6 +159,11 @@ impl Ledger {
     pub fn stock(&self) -> RwLockReadGuard<'_, Stock> {
         // The writer leaves the stock whole: an entry is checked before it is taken.
         self.stock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of day for whatever is kept in the ledger, or compared with what is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The same ledger, for work under this span.

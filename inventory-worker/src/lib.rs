@@ -1,7 +1,6 @@
 //! The inventory service: stock rules, their ledger on JetStream, and the NATS endpoints in front of them. Imports
 //! run one way: worker → endpoint, events, expiry → release, settle → ledger → stock.
 
-pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod events;

@@ -6,7 +6,6 @@ use contract::{Delivered, Failure, Reason};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::clock::unix_ms;
 use crate::ledger::{Denial, Ledger};
 use crate::orders::{Found, Last, Orders};
 use crate::stock::{Command, Phase, Release, Reservation};
@@ -158,7 +157,9 @@ impl Settler {
     /// What has not ended yet may still get its order, unless the tombstone that its record has to expect is lost.
     async fn disown(&self, order: Uuid, hold: Hold, last: u64, deadline: Instant) -> Result<u64, Unsettled> {
         let ended = match hold.phase {
-            Phase::Held { expires_at } => expires_at.is_some_and(|at| at <= unix_ms()) || hold.fence > last,
+            Phase::Held { expires_at } => {
+                expires_at.is_some_and(|at| at <= self.ledger.clock().unix_ms()) || hold.fence > last
+            }
             Phase::Bound { .. } => true,
             Phase::Released { .. } | Phase::Shipped { .. } => hold.newest > last,
         };

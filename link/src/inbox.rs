@@ -14,6 +14,7 @@ use telemetry::{Page, Source};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::denied::Denied;
 use crate::options::{ConnectError, Options};
 use crate::waiting::{End, Waiting};
@@ -30,6 +31,7 @@ struct Shared {
     inbox: String,
     next: AtomicU64,
     waiting: Arc<Waiting>,
+    clock: Arc<Clock>,
 }
 
 /// Why a request has no reply.
@@ -71,8 +73,8 @@ impl Link {
         let client = options.connect(name, move |event| hears.hear(event)).await?;
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let shared =
-            Arc::new(Shared { name: name.to_owned(), client, inbox, next: AtomicU64::new(0), waiting });
+        let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
+        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock });
         tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
         Ok(Link { shared })
     }
@@ -85,6 +87,11 @@ impl Link {
     /// Whether there is a connection now.
     pub fn connected(&self) -> bool {
         self.shared.client.connection_state() == State::Connected
+    }
+
+    /// The time of day, as JetStream tells it over this connection.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.shared.clock
     }
 
     /// How many requests wait for a reply.
@@ -163,6 +170,7 @@ impl Source for Link {
         page.count("nats_slow_consumers_total", help, &connection, waiting.slow.get());
         let waits = waiting.count() as f64;
         page.level("nats_requests_waiting", "Requests that wait for their reply.", &connection, waits);
+        self.shared.clock.page(page, name);
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod census;
+pub mod clock;
 pub mod credentials;
 pub mod denied;
 pub mod failure;
@@ -16,6 +17,7 @@ pub mod streams;
 mod waiting;
 
 pub use census::Census;
+pub use clock::{Clock, Wall};
 pub use denied::Denied;
 pub use inbox::{Link, Trouble};
 pub use letters::{Letter, Letters};

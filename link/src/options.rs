@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
+use crate::clock::Wall;
 use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN};
 use crate::denied::Denied;
 
@@ -60,6 +61,9 @@ pub struct Options {
     /// How long a connection may take to be made, the first as well as another after it was lost, in milliseconds
     #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = CONNECT_TIMEOUT_MS, value_name = "MS")]
     pub nats_connect_timeout_ms: u64,
+    /// This machine's time of day.
+    #[arg(skip)]
+    pub wall: Wall,
 }
 
 impl std::fmt::Debug for Options {
@@ -137,6 +141,7 @@ impl Options {
             key: None,
             nats_monitor_url: None,
             nats_connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            wall: Wall::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
+use pbjson_types::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -139,6 +140,8 @@ struct Info {
     state: Range,
     #[serde(default)]
     config: Configured,
+    /// The leader's time of day.
+    ts: Option<Timestamp>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -245,8 +248,10 @@ impl Store {
     }
 
     async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
-        let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
-        ask(&self.link, subject, deadline).await
+        let (subject, asked) = (format!("$JS.API.STREAM.INFO.{}", self.stream), Instant::now());
+        let info: Info = ask(&self.link, subject, deadline).await?;
+        told(&self.link, info.ts.as_ref(), asked);
+        Ok(info)
     }
 
     async fn message(
@@ -264,6 +269,13 @@ impl Store {
             Err(error) => Err(of_read(error)),
         }
     }
+}
+
+/// Notes the time of day that an answer has.
+pub(crate) fn told(link: &Link, time: Option<&Timestamp>, asked: Instant) {
+    let Some(time) = time else { return };
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return };
+    link.clock().tell(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000), asked);
 }
 
 /// Asks JetStream something that changes nothing.

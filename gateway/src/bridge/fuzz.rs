@@ -65,7 +65,8 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
 ///
 /// Where it does not.
 pub fn told(call: &Call) {
-    let headers = super::header::of(ALL[0], call, &Span::default(), Duration::from_secs(1));
+    let headers =
+        super::header::of(ALL[0], call, &Span::default(), link::Wall::default(), Duration::from_secs(1));
     let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     for (name, values) in headers.iter() {
         assert_eq!(values.len(), 1, "{name} is there once");

@@ -4,14 +4,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use contract::{Route, header};
+use link::Wall;
 use telemetry::Span;
 
 use crate::call::Call;
 
-/// The headers of an attempt under this span, whose answer is of use for `left`.
-pub(super) fn of(route: &Route, call: &Call, span: &Span, left: Duration) -> HeaderMap {
+/// The headers of an attempt under this span, whose answer is of use for `left`. Both are said: the time of day, and what
+/// is left of it, which is true also where the service's clock is another.
+pub(super) fn of(route: &Route, call: &Call, span: &Span, wall: Wall, left: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static(header::REQUEST_DEADLINE), HeaderValue::from(unix_ms(left)));
+    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    let deadline = wall.unix_ms().saturating_add(left);
+    headers.insert(HeaderName::from_static(header::REQUEST_DEADLINE), HeaderValue::from(deadline));
+    headers.insert(HeaderName::from_static(header::REQUEST_TIMEOUT), HeaderValue::from(left));
     if span.traced() {
         headers.insert(HeaderName::from_static(header::REQUEST_SENT), HeaderValue::from(unix_us()));
     }
@@ -36,12 +41,6 @@ pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-fn unix_ms(left: Duration) -> u64 {
-    let then = SystemTime::now() + left;
-    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
@@ -59,7 +58,7 @@ mod tests {
         let mut call = Call::until(Instant::now());
         call.principal = "eve\r\nNats-Expected-Stream: X".into();
         call.request_id = Some("fine".into());
-        let headers = of(ALL[0], &call, &Span::default(), Duration::from_secs(1));
+        let headers = of(ALL[0], &call, &Span::default(), Wall::default(), Duration::from_secs(1));
         assert!(headers.get(header::PRINCIPAL).is_none());
         assert_eq!(headers.get(header::REQUEST_ID).map(HeaderValue::as_str), Some("fine"));
     }

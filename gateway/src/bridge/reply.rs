@@ -8,6 +8,9 @@ use contract::{Delivered, Failure, Route, header, nest};
 
 use super::Setback;
 
+/// Bytes of a stream's acknowledgement, at the most: its name has 255.
+const ACKNOWLEDGEMENT: usize = 1_024;
+
 /// What came back.
 pub(super) enum Reply {
     /// The reply's payload.
@@ -38,10 +41,30 @@ pub(super) fn read(route: &Route, nest: bool, message: Message) -> Reply {
     }
 }
 
-/// A refusal is final, unless the service is away and a repeat does no harm.
+/// A refusal is final, unless the service is away and a repeat does no harm, or its clock says that it is too late.
 fn refused(route: &Route, failure: Failure) -> Reply {
     let harmless = route.repeatable || delivered(&failure) == Some(Delivered::No.name());
-    Reply::Refusal(Setback { again: failure.code == Code::Unavailable && harmless, failure })
+    let again = (failure.code == Code::Unavailable && harmless) || late(&failure);
+    Reply::Refusal(Setback { again, failure })
+}
+
+/// Whether a service says that a request came too late, and that it did not begin with it.
+pub(super) fn late(failure: &Failure) -> bool {
+    failure.code == Code::DeadlineExceeded && delivered(failure) == Some(Delivered::No.name())
+}
+
+/// Whether this is what JetStream acknowledges a message with, and nothing that a service would say: names of streams
+/// and sequences in an object of its own.
+pub(super) fn is_acknowledgement(payload: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Acknowledgement {
+        stream: String,
+        seq: u64,
+    }
+    // The server writes these two, and little more.
+    payload.len() < ACKNOWLEDGEMENT
+        && serde_json::from_slice::<Acknowledgement>(payload)
+            .is_ok_and(|ack| !ack.stream.is_empty() && ack.seq < u64::MAX)
 }
 
 /// What the failure says about `delivered`.
@@ -100,6 +123,14 @@ mod tests {
         assert!(!refused("503", Vec::new(), false).again);
         let draining = Failure::new(Reason::Draining, "bye").delivered(Delivered::No);
         assert!(refused("503", draining.to_json(), false).again);
+    }
+
+    #[test]
+    fn what_was_too_late_to_begin_is_repeated_and_what_took_too_long_is_not() {
+        let late = Failure::new(Reason::Timeout, "late");
+        assert!(!refused("504", late.to_json(), true).again);
+        assert!(!refused("504", late.clone().delivered(Delivered::Unknown).to_json(), true).again);
+        assert!(refused("504", late.delivered(Delivered::No).to_json(), false).again);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) struct Tally {
     pub(super) retries: Count,
     pub(super) absent: Count,
     pub(super) timeouts: Count,
+    pub(super) early: Count,
     pub(super) shed: Count,
     pub(super) times: Spread,
 }
@@ -45,6 +46,7 @@ impl Tally {
             retries: Count::default(),
             absent: Count::default(),
             timeouts: Count::default(),
+            early: Count::default(),
             shed: Count::default(),
             times: Spread::times(),
         }
@@ -67,6 +69,11 @@ impl Source for Tallies {
                     "gateway_route_timeouts_total",
                     "Requests without a reply in the attempt's time.",
                     &tally.timeouts,
+                ),
+                (
+                    "gateway_route_early_refusals_total",
+                    "Requests that a service refused as too late although they had time left.",
+                    &tally.early,
                 ),
                 ("gateway_route_shed_total", "Calls turned away by the route's gate.", &tally.shed),
             ];

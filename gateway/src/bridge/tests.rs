@@ -237,3 +237,30 @@ async fn without_a_connection_calls_end_at_once() {
     }
     assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn what_a_service_did_not_begin_as_too_late_is_repeated_while_there_is_time() {
+    let bench = Bench::start(|route| (route.retries, route.repeatable) = (3, false)).await;
+    let count = bench
+        .serve(|number, request| {
+            let mut late = refusal(Reason::Timeout);
+            late.1 = Failure::new(Reason::Timeout, "late").delivered(Delivered::No).to_json();
+            ready(if number < 2 { Some(late) } else { Some((HeaderMap::new(), request.payload.to_vec())) })
+        })
+        .await;
+    assert_eq!(bench.call(&within(5_000, Limit::Budget)).await.unwrap(), "hello");
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_streams_acknowledgement_is_no_answer() {
+    let bench = Bench::start(|_| ()).await;
+    let acks =
+        [r#"{"stream":"ALL","seq":7}"#, r#"{"stream":"ALL", "domain":"x", "seq":7,"duplicate": true}"#];
+    bench.serve(move |number, _| ready(Some((HeaderMap::new(), acks[number % 2].as_bytes().to_vec())))).await;
+    for _ in acks {
+        let failure = bench.bridge.pass(bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
+        assert!(failure.is(Reason::ContractViolation), "{failure}");
+        assert_eq!(delivered(&failure), "unknown");
+    }
+}

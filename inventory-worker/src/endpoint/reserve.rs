@@ -11,7 +11,6 @@ use contract::{Delivered, Failure, Fault, Item, Reason};
 use uuid::Uuid;
 
 use super::{Errand, Inventory, refusal};
-use crate::clock::unix_ms;
 use crate::ledger::Answer;
 use crate::release::Fate;
 use crate::stock::Command;
@@ -28,8 +27,9 @@ pub async fn reserve(
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds.into())),
     };
-    let expires_at =
-        ttl.map(|ttl| unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
+    let expires_at = ttl.map(|ttl| {
+        inventory.ledger.clock().unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+    });
     let command = Command::Reserve { order, items, expires_at };
     let answer = inventory.ledger.submit(command, errand.deadline).await;
     match answer.map_err(|denial| refusal::failure(denial, &request.order_id))? {

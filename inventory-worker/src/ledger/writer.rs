@@ -18,7 +18,6 @@ use super::keeper::Keeper;
 use super::replica::Replica;
 use super::request::{Request, Verdict, answer};
 use super::{Answer, Broken, Denial, Figures};
-use crate::clock::unix_ms;
 use crate::stock::{Command, Draft, Entry, Fact, Stock};
 
 /// How long one append or read may take before it is repeated.
@@ -127,7 +126,7 @@ impl Writer {
     /// Decides as many commands as fit into one message.
     fn decide(&self, batch: &[Request]) -> Round {
         let stock = self.stock.read().unwrap_or_else(PoisonError::into_inner);
-        let (mut draft, mut verdicts, mut confirm) = (Draft::over(&stock, unix_ms()), Vec::new(), false);
+        let (mut draft, mut verdicts, mut confirm) = (Draft::over(&stock, self.now()), Vec::new(), false);
         let mut room = self.replica.store().link().client().max_payload().saturating_sub(FRAME);
         for request in batch {
             let size = size(&request.command);
@@ -154,7 +153,7 @@ impl Writer {
     async fn commit(&mut self, at: u64, facts: Vec<Fact>) -> Result<Settled, Stop> {
         self.batch += 1;
         let previous = self.stock.read().unwrap_or_else(PoisonError::into_inner).last_entry();
-        let entry = Entry { worker: self.worker, batch: self.batch, previous, at: unix_ms(), facts };
+        let entry = Entry { worker: self.worker, batch: self.batch, previous, at: self.now(), facts };
         let payload = serde_json::to_vec(&entry).map(Bytes::from).map_err(|error| {
             tracing::error!(%error, "an entry cannot be written");
             Stop::Failed(
@@ -204,6 +203,11 @@ impl Writer {
             tokio::time::sleep(backoff(BACKOFF, attempt, BACKOFF_MOST)).await;
             attempt += 1;
         }
+    }
+
+    /// Fact time: JetStream's, so that no worker's clock moves a horizon.
+    fn now(&self) -> u64 {
+        self.replica.store().link().clock().unix_ms()
     }
 
     async fn append(&self, at: u64, payload: Bytes, until: Instant) -> Result<u64, StoreError> {

@@ -17,7 +17,7 @@ pub struct Entry {
     /// The entry before it, as its writer knew it: the number alone does not prove the contents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<(Uuid, u64)>,
-    /// The worker's clock, unix ms.
+    /// JetStream's time as its writer knew it, unix ms. Versions before took the worker's clock.
     pub at: u64,
     /// What happened, in this order.
     pub facts: Vec<Fact>,

@@ -1,0 +1,153 @@
+//! Machines whose clocks are off: what they answer, what they refuse, and what they must not move for others.
+
+use std::time::Duration;
+
+use contract::inventory::v1::{AdjustStockRequest, Adjustment};
+use futures_util::future::join_all;
+use link::Wall;
+use serde_json::json;
+use tokio::time::Instant;
+use tonic::{Code, Request};
+use uuid::Uuid;
+
+use crate::failures::told;
+use crate::figures::get;
+use crate::proxy::Proxy;
+use crate::shop::{Shop, until, wish};
+
+const TEN: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(25 * 3_600);
+
+/// Places, reads and adjusts; none of it may fail.
+async fn works(shop: &Shop) {
+    let order = shop.place(&wish("lamp", 1)).await.expect("an order");
+    assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
+    for checked in join_all((0..100).map(|_| shop.check("lamp"))).await {
+        assert!(checked.expect("a check"));
+    }
+    shop.adjust("lamp", 1).await.expect("an adjustment");
+}
+
+/// By how many seconds a machine's clock is ahead, as its figures say.
+async fn skew(address: std::net::SocketAddr, connection: &str) -> f64 {
+    let name = format!("nats_clock_skew_seconds{{connection=\"{connection}\"}} ");
+    let mut skew = None;
+    until("the skew is known", async || {
+        let page = get(address, "/metrics").await;
+        skew = page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        skew.is_some()
+    })
+    .await;
+    skew.unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_whose_clock_is_off_works_and_says_so() {
+    for (wall, seconds) in
+        [(Wall::ahead(TEN), 10.0), (Wall::behind(TEN), -10.0), (Wall::ahead(DAY), 90_000.0)]
+    {
+        let shop = Shop::open().stock("lamp", 9).each_worker(|w| w.nats.link.wall = wall).ready().await;
+        works(&shop).await;
+        let found = skew(shop.workers[0].http().await, "inventory-worker").await;
+        assert!((found - seconds).abs() < 3.0, "{found}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_is_off_works_and_says_so() {
+    for (wall, seconds) in [(Wall::ahead(TEN), 10.0), (Wall::behind(TEN), -10.0)] {
+        let mut shop = Shop::open().stock("lamp", 99).each_gateway(|g| g.nats.wall = wall).ready().await;
+        works(&shop).await;
+        let found = skew(shop.gateways[0].http_addr(), "gateway background").await;
+        assert!((found - seconds).abs() < 3.0, "{found}");
+        // Another one, whose clock is right.
+        shop.gateway.nats.wall = Wall::default();
+        shop.open_gateway().await;
+        works(&shop).await;
+    }
+}
+
+#[tokio::test]
+async fn of_two_workers_the_one_that_is_ahead_fails_no_call() {
+    let mut shop = Shop::open().stock("lamp", 9).ready().await;
+    shop.worker.nats.link.wall = Wall::ahead(TEN);
+    shop.hire().await;
+    works(&shop).await;
+}
+
+#[tokio::test]
+async fn what_lay_in_a_queue_is_refused_although_the_clock_is_off() {
+    for wall in [Wall::ahead(TEN), Wall::behind(TEN)] {
+        let mut shop = Shop::open().workers(0).ready().await;
+        let proxy = Proxy::to(shop.nats.port()).await;
+        shop.worker.nats.link = link::Options { wall, ..link::Options::at(proxy.url()) };
+        shop.hire().await;
+        until("the worker is found", async || shop.adjust("lamp", 9).await.is_ok()).await;
+        works(&shop).await;
+        proxy.hold();
+        let mut request = Request::new(AdjustStockRequest {
+            request_id: "late".to_owned(),
+            adjustments: vec![Adjustment { product_id: "lamp".to_owned(), delta: 5 }],
+            reason: String::new(),
+        });
+        request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
+        let begun = Instant::now();
+        shop.inventory().adjust_stock(request).await.expect_err("no answer in time");
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.mend();
+        let page = async || get(shop.workers[0].http().await, "/metrics").await;
+        let refused =
+            r#"worker_requests_total{route="adjust_stock",code="DEADLINE_EXCEEDED",reason="TIMEOUT"} 1"#;
+        until("it is refused", async || page().await.contains(refused)).await;
+        assert_eq!(shop.stock("lamp").await.0, 10);
+    }
+}
+
+/// Reserves a lamp for some seconds.
+async fn reserve(shop: &Shop, seconds: u32) {
+    let items = json!([{"productId": "lamp", "quantity": 1}]);
+    let request = json!({"orderId": Uuid::new_v4(), "items": items, "ttlSeconds": seconds}).to_string();
+    let reply = shop.nats().await.request("reserve_inventory", request.into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply.payload).contains(r#""reserved":true"#), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_reservation_ends_when_it_has_to_whatever_the_workers_clocks_say() {
+    for makes in [Wall::ahead(DAY), Wall::behind(DAY)] {
+        let opening = Shop::open().stock("lamp", 2).each_worker(|w| w.expiry_interval_ms = 20);
+        let mut shop = opening.each_worker(|w| w.nats.link.wall = makes).ready().await;
+        reserve(&shop, 600).await;
+        // One whose clock is as wrong as can be the other way round.
+        for other in [Wall::ahead(DAY), Wall::behind(DAY)] {
+            shop.worker.nats.link.wall = other;
+            shop.hire().await;
+        }
+        reserve(&shop, 2).await;
+        assert_eq!(shop.stock("lamp").await, (2, 2), "not before");
+        until("the short one has ended", async || shop.stock("lamp").await == (2, 1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_calls_everything_late_is_asked_no_more_often_than_one_that_is_away() {
+    let shop = Shop::open().workers(0).ready().await;
+    let client = shop.nats().await;
+    let answer = json!({"code": 4, "message": "late", "details": [{
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "TIMEOUT", "domain": "orders.gateway",
+        "metadata": {"delivered": "no"},
+    }]});
+    let count = crate::failures::serve(&shop, move |_| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Service-Error-Code", "504");
+        headers.insert("Nats-Service-Error", "late");
+        Some((headers, answer.to_string().into()))
+    })
+    .await;
+    told(shop.check("lamp").await, Code::DeadlineExceeded, "TIMEOUT", "no");
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 4);
+    join_all((0..100).map(|_| shop.check("lamp"))).await;
+    let asked = count.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(asked <= 101 + 101 / 5 + 10, "{asked}");
+    drop(client);
+}
