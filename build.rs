@@ -18,6 +18,8 @@ const FILES: [&str; 3] = [
     "inventory/v1/maintenance_service.proto",
 ];
 const PACKAGES: [&str; 2] = ["orders.v1", "inventory.v1"];
+/// The idempotency_level of that name.
+const IDEMPOTENT: i32 = 2;
 /// `ENCODING_PROTOBUF` of nats.gateway.v1.
 const PROTOBUF: i64 = 2;
 
@@ -31,7 +33,7 @@ fn main() -> Result<()> {
 
     let pool = DescriptorPool::decode(descriptors.as_slice())?;
     let routes = Routes::read(&pool)?;
-    fs::write(out.join("routes.rs"), routes.source()? + &routes.rpcs(&pool)?)?;
+    fs::write(out.join("routes.rs"), routes.source()? + &routes.rpcs(&pool)? + &repeats(&pool)?)?;
     fs::write(out.join("access.rs"), access(&pool)?)?;
 
     let files = FileDescriptorSet::decode(descriptors.as_slice())?;
@@ -171,7 +173,7 @@ impl Routes {
             source,
             "/// The route of `{service}.{rpc}`.\npub const {name}: Route = Route {{ service: {service:?}, rpc: {rpc:?}, \
              path: \"/{service}/{rpc}\", subject: {subject:?}, queue_group: {:?}, timeout: Duration::from_millis({}), \
-             retries: {}, repeatable: {}, internal: {}, json: {json}, \
+             retries: {}, repeatable: {}, internal: {}, json: {json}, repeats: repeats::<{request}>, \
              request: recode_request::<{request}>, reply: recode_reply::<{request}> }};",
             text(route, "queue_group")?,
             millis(route)?,
@@ -262,8 +264,31 @@ fn constant_name(method: &MethodDescriptor) -> String {
 }
 
 fn repeatable(options: &DynamicMessage) -> bool {
-    let level = options.get_field_by_name("idempotency_level");
-    level.and_then(|level| level.as_enum_number()).is_some_and(|level| level != 0)
+    level(options) != 0
+}
+
+/// The idempotency_level: 0 where none is given.
+fn level(options: &DynamicMessage) -> i32 {
+    options.get_field_by_name("idempotency_level").and_then(|level| level.as_enum_number()).unwrap_or(0)
+}
+
+/// Which requests may be sent again as they are: those of rpcs without side effects, and of idempotent ones; where these
+/// have a `request_id`, only with one.
+fn repeats(pool: &DescriptorPool) -> Result<String> {
+    let mut source = String::new();
+    for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
+        for method in service.methods() {
+            let keyed = method.input().get_field_by_name("request_id").is_some();
+            let rule = match level(&method.options()) {
+                0 => "false",
+                IDEMPOTENT if keyed => "!self.request_id.is_empty()",
+                _ => "true",
+            };
+            let request = rust_type(method.input().full_name());
+            writeln!(source, "impl Repeat for {request} {{ fn repeatable(&self) -> bool {{ {rule} }} }}")?;
+        }
+    }
+    Ok(source)
 }
 
 fn rust_type(name: &str) -> String {

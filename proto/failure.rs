@@ -309,6 +309,21 @@ impl Failure {
         self
     }
 
+    /// Whether the work may have been done; where nothing is said of it, nobody can say.
+    pub fn certainty(&self) -> Delivered {
+        let told = self.metadata.get("delivered").map(String::as_str);
+        let known = [Delivered::No, Delivered::Yes].into_iter().find(|known| told == Some(known.name()));
+        known.unwrap_or(Delivered::Unknown)
+    }
+
+    /// When to come back, where it says so.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.details.iter().find_map(|detail| match detail {
+            Detail::Retry(delay) => Some(*delay),
+            _ => None,
+        })
+    }
+
     /// Whether it is for this reason of ours.
     pub fn is(&self, reason: Reason) -> bool {
         self.domain == DOMAIN && self.reason == reason.name()

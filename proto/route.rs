@@ -35,6 +35,8 @@ pub struct Route {
     pub internal: bool,
     /// Whether payloads are proto3 JSON; else they are the protobuf encoding.
     pub json: bool,
+    /// Whether a request, in its protobuf encoding, may be sent again as it is.
+    pub repeats: fn(&[u8]) -> bool,
     /// From the protobuf encoding of a request to its payload on NATS.
     pub request: fn(&[u8]) -> Result<Vec<u8>, Mismatch>,
     /// From a reply's payload on NATS to its protobuf encoding.
@@ -52,8 +54,15 @@ pub struct Rpc {
     pub streams: bool,
 }
 
+/// A request that clients send.
+pub trait Repeat {
+    /// Whether it does no more when it is sent twice than when it is sent once: by its rpc's `idempotency_level`, and
+    /// where it can have a `request_id`, only if it has one.
+    fn repeatable(&self) -> bool;
+}
+
 /// A request message that has a route, with the reply that belongs to it.
-pub trait Routed: Message + Default + Serialize + DeserializeOwned {
+pub trait Routed: Message + Default + Serialize + DeserializeOwned + Repeat {
     /// The reply's message.
     type Reply: Message + Default + Serialize + DeserializeOwned;
     /// Where it goes.
@@ -125,6 +134,10 @@ fn recode_request<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
     from_proto::<R>(bytes)?.to_payload()
 }
 
+fn repeats<R: Routed>(bytes: &[u8]) -> bool {
+    from_proto::<R>(bytes).is_ok_and(|request| request.repeatable())
+}
+
 fn recode_reply<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
     to_proto(&R::reply_from_payload(bytes)?)
 }
@@ -175,7 +188,21 @@ include!(concat!(env!("OUT_DIR"), "/routes.rs"));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::v1::ListReservationsRequest;
+    use crate::inventory::v1::{AdjustStockRequest, ListReservationsRequest};
+    use crate::orders::v1::{CreateOrderRequest, GetOrderRequest, UpdateOrderStatusRequest};
+
+    #[test]
+    fn a_request_may_be_sent_again_as_its_level_says_and_only_under_its_id_where_it_can_have_one() {
+        let (mut order, mut adjustment) = (CreateOrderRequest::default(), AdjustStockRequest::default());
+        assert!(!order.repeatable() && !adjustment.repeatable());
+        (order.request_id, adjustment.request_id) = ("r-1".into(), "r-1".into());
+        assert!(order.repeatable() && adjustment.repeatable());
+        assert!(GetOrderRequest::default().repeatable() && UpdateOrderStatusRequest::default().repeatable());
+        assert!((ADJUST_STOCK.repeats)(&adjustment.encode_to_vec()));
+        for strange in [&b""[..], b"\xff"] {
+            assert!(!(ADJUST_STOCK.repeats)(strange));
+        }
+    }
 
     #[test]
     fn a_mismatch_repeats_little_of_a_payload_and_breaks_no_line() {

@@ -21,11 +21,11 @@ use crate::shop::{PATIENCE, Shop, until, wish};
 
 /// How a publish to the ledger begins on the wire.
 const APPEND: &str = "PUB inventory.ledger ";
-const CREATED: &str = "PUB orders.event.order_created.";
-const UPDATED: &str = "PUB orders.event.order_status_updated.";
+pub const CREATED: &str = "PUB orders.event.order_created.";
+pub const UPDATED: &str = "PUB orders.event.order_status_updated.";
 
 /// A shop with nine lamps, whose one gateway reaches NATS through a proxy.
-async fn proxied_gateway() -> (Shop, Proxy) {
+pub async fn proxied_gateway() -> (Shop, Proxy) {
     let mut shop = Shop::open().gateways(1).stock("lamp", 9).ready().await;
     let proxy = Proxy::to(shop.nats.port()).await;
     shop.gateway.nats = link::Options::at(proxy.url());

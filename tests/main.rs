@@ -39,6 +39,7 @@ mod proxy;
 mod raw;
 mod reconcile;
 mod refused;
+mod repeats;
 mod roles;
 mod rolling;
 mod rules;

@@ -236,9 +236,16 @@ impl Shop {
     /// A client that leaves deadlines to the gateway. tonic's own keeps a timer besides, which may be the first on a busy
     /// machine and says CANCELLED.
     pub fn patient(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
-        let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        let origin = format!("http://{}", self.gateways[0].grpc_addr()).parse().unwrap();
-        OrderServiceClient::with_origin(http, origin)
+        OrderServiceClient::with_origin(http(), self.origin())
+    }
+
+    /// The same for stock.
+    pub fn patient_inventory(&self) -> InventoryServiceClient<Client<HttpConnector, Body>> {
+        InventoryServiceClient::with_origin(http(), self.origin())
+    }
+
+    fn origin(&self) -> http::Uri {
+        format!("http://{}", self.gateways[0].grpc_addr()).parse().unwrap()
     }
 
     pub fn inventory(&self) -> InventoryServiceClient<Channel> {
@@ -314,6 +321,10 @@ impl Shop {
         let (on_hand, reserved) = self.stock(product).await;
         on_hand - reserved
     }
+}
+
+fn http() -> Client<HttpConnector, Body> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
 /// Waits until something holds, and fails when it takes too long.

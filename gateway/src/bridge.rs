@@ -92,7 +92,8 @@ impl Bridge {
     pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
         let (lane, place) = self.enter(R::ROUTE, call, Lane::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let payload = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call).await)?;
+        let again = || request.repeatable();
+        let payload = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call, again).await)?;
         let reply =
             R::reply_from_payload(&payload).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
@@ -105,7 +106,8 @@ impl Bridge {
     pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
         let (lane, place) = self.enter(route, call, Lane::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let payload = place.judge(call.deadline, self.send(route, lane, payload, call).await)?;
+        let again = || (route.repeats)(request);
+        let payload = place.judge(call.deadline, self.send(route, lane, payload, call, again).await)?;
         let reply = (route.reply)(&payload).map_err(|mismatch| violated(route, lane, &mismatch))?;
         if reply.is_empty() && reply::is_acknowledgement(&payload) {
             return Err(captured(route, lane));
@@ -116,7 +118,7 @@ impl Bridge {
     /// Calls a route with a payload, for the reply's payload.
     pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
         let (lane, place) = self.enter(route, call, Lane::enter)?;
-        place.judge(call.deadline, self.send(route, lane, payload, call).await)
+        place.judge(call.deadline, self.send(route, lane, payload, call, || route.repeatable).await)
     }
 
     /// A place on the route's lane. It is taken before anything is done for a call, so that an overload costs nothing.
@@ -143,13 +145,14 @@ impl Bridge {
         }
     }
 
-    /// All attempts.
+    /// All attempts. `again`: whether this request may be sent twice; asked where one failed that may have been done.
     async fn send(
         &self,
         route: &'static Route,
         lane: &Lane,
         payload: Vec<u8>,
         call: &Call,
+        again: impl Fn() -> bool,
     ) -> Result<Bytes, Failure> {
         let enveloped = if lane.nest() { nest::call(route.subject, &payload) } else { None };
         let payload = Bytes::from(enveloped.unwrap_or(payload));
@@ -159,10 +162,11 @@ impl Bridge {
                 Ok(reply) => return Ok(reply),
                 Err(setback) => setback,
             };
+            let harmless = setback.failure.certainty() == Delivered::No || again();
             let failure = sum(setback.failure, &mut delivered);
             let pause = link::inbox::backoff(BACKOFF, repeat, BACKOFF_MOST);
             let time = Instant::now() + pause < call.deadline;
-            if !(setback.again && time && repeat < route.retries && lane.retry()) {
+            if !(setback.again && harmless && time && repeat < route.retries && lane.retry()) {
                 return Err(failure);
             }
             tracing::debug!(route = route.path, repeat, %failure, "repeating");

@@ -264,3 +264,20 @@ async fn a_streams_acknowledgement_is_no_answer() {
         assert_eq!(delivered(&failure), "unknown");
     }
 }
+
+#[tokio::test]
+async fn what_may_have_been_done_is_repeated_only_where_the_request_itself_may_be_sent_twice() {
+    let bench = Bench::start(|route| {
+        (route.repeatable, route.retries) = (true, 1);
+        route.request = |bytes| Ok(bytes.to_vec());
+        route.repeats = |bytes| bytes == b"with an id";
+    })
+    .await;
+    let count = bench.serve(|_, _| ready(None)).await;
+    for (request, attempts) in [("without", 1), ("with an id", 2)] {
+        let call = within(5_000, Limit::Budget);
+        let failure = bench.bridge.pass(bench.route, request.as_bytes(), &call).await.unwrap_err();
+        assert!(failure.is(Reason::Timeout), "{failure}");
+        assert_eq!(count.swap(0, Ordering::Relaxed), attempts, "{request}");
+    }
+}

@@ -4,12 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::Failure;
 use contract::orders::v1 as pb;
 use contract::orders::v1::server::order_service_server::OrderService;
+use contract::route::Repeat;
 use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{call_of, status};
+use super::call_of;
+use super::pushback::answer;
 use crate::feed::Feed;
 use crate::order::Orders;
 
@@ -31,8 +34,8 @@ impl OrderService for OrderApi {
         &self,
         request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
-        let call = call_of(&request, BUDGET);
-        let order = self.orders.create(request.into_inner(), call).await.map_err(status)?;
+        let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let order = self.orders.create(request.into_inner(), call).await.map_err(failed)?;
         Ok(Response::new(pb::CreateOrderResponse { order: Some(order) }))
     }
 
@@ -40,8 +43,8 @@ impl OrderService for OrderApi {
         &self,
         request: Request<pb::GetOrderRequest>,
     ) -> Result<Response<pb::GetOrderResponse>, Status> {
-        let call = call_of(&request, BUDGET);
-        let order = self.orders.get(request.into_inner(), call).await.map_err(status)?;
+        let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let order = self.orders.get(request.into_inner(), call).await.map_err(failed)?;
         Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
     }
 
@@ -49,16 +52,16 @@ impl OrderService for OrderApi {
         &self,
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
-        let call = call_of(&request, BUDGET);
-        self.orders.list(request.into_inner(), call).await.map(Response::new).map_err(status)
+        let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        self.orders.list(request.into_inner(), call).await.map(Response::new).map_err(failed)
     }
 
     async fn update_order_status(
         &self,
         request: Request<pb::UpdateOrderStatusRequest>,
     ) -> Result<Response<pb::UpdateOrderStatusResponse>, Status> {
-        let call = call_of(&request, BUDGET);
-        let order = self.orders.update(request.into_inner(), call).await.map_err(status)?;
+        let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let order = self.orders.update(request.into_inner(), call).await.map_err(failed)?;
         Ok(Response::new(pb::UpdateOrderStatusResponse { order: Some(order) }))
     }
 
@@ -68,9 +71,15 @@ impl OrderService for OrderApi {
         &self,
         request: Request<pb::WatchOrdersRequest>,
     ) -> Result<Response<Self::WatchOrdersStream>, Status> {
-        let call = call_of(&request, BUDGET);
-        let (whose, from, place) = self.orders.follow(request.into_inner(), call).await.map_err(status)?;
-        let changes = self.feed.watch(whose, from, place).map_err(status)?;
-        Ok(Response::new(Box::pin(changes.map(|change| change.map_err(status)))))
+        let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let (whose, from, place) = self.orders.follow(request.into_inner(), call).await.map_err(failed)?;
+        let changes = self.feed.watch(whose, from, place).map_err(failed)?;
+        Ok(Response::new(Box::pin(changes.map(move |change| change.map_err(failed)))))
     }
+}
+
+/// How failures of a call are told: with what its library may do about them.
+fn failed<R: Repeat>(request: &Request<R>) -> impl Fn(Failure) -> Status + Copy + Send + use<R> {
+    let repeatable = request.get_ref().repeatable();
+    move |failure| answer(failure, repeatable)
 }

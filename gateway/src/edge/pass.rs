@@ -13,7 +13,8 @@ use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::finish::{Begun, Finish};
-use super::{accept, status, unary};
+use super::pushback::answer;
+use super::{accept, unary};
 use crate::bridge::Bridge;
 
 /// Serves one route.
@@ -71,10 +72,11 @@ impl Way {
         let message = unary::read(body, sizes.request).await?;
         begun.set();
         let call = accept::call(&head.headers, &head.extensions, route.budget());
-        let reply = bridge.pass(route, &message, &call).await.map_err(status)?;
+        let failed = |failure| answer(failure, (route.repeats)(&message));
+        let reply = bridge.pass(route, &message, &call).await.map_err(failed)?;
         if reply.len() > sizes.reply {
             let failure = Failure::too_large("the reply", reply.len(), sizes.reply);
-            return Err(status(failure.delivered(Delivered::Yes)));
+            return Err(failed(failure.delivered(Delivered::Yes)));
         }
         unary::answer(&reply)
     }

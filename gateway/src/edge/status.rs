@@ -24,8 +24,8 @@ const ENTRIES: usize = 256;
 /// Metadata that clients go on with, whatever else has to be left out.
 const KEPT: [&str; 4] = ["delivered", "order_id", "request_id", "resume_token"];
 
-/// The status of a failure.
-pub fn status(mut failure: Failure) -> Status {
+/// The status of a failure, without what libraries are told about repeating the call.
+pub(super) fn status(mut failure: Failure) -> Status {
     cap(&mut failure.message, MESSAGE);
     failure.reason = short(failure.reason);
     failure.domain = short(failure.domain);
