@@ -15,6 +15,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Product and units.
+    pub fn line(&self) -> (&str, u32) {
+        (&self.product, self.quantity)
+    }
+
     /// Reads 1 to 500 items, each product once; all faults go to the reader.
     pub fn read_all(reader: &mut Reader, field: &str, items: &[pb::Item]) -> Option<Vec<Item>> {
         if !ITEMS.contains(&items.len()) {
@@ -39,6 +44,22 @@ impl Item {
         }
         (valid.len() == items.len()).then_some(valid)
     }
+}
+
+/// Whether two lists say the same of each product, whatever their order: the same items, or the same changes. A list has
+/// each product once.
+pub fn same<'a, V: Ord>(
+    one: impl Iterator<Item = (&'a str, V)> + Clone,
+    other: impl Iterator<Item = (&'a str, V)> + Clone,
+) -> bool {
+    // As they mostly are.
+    one.clone().eq(other.clone()) || sorted(one) == sorted(other)
+}
+
+fn sorted<'a, V: Ord>(lines: impl Iterator<Item = (&'a str, V)>) -> Vec<(&'a str, V)> {
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort_unstable();
+    lines
 }
 
 impl From<&Item> for pb::Item {

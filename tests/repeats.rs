@@ -4,10 +4,12 @@
 use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest};
 use contract::orders::v1::{CreateOrderRequest, GetOrderRequest, Order, OrderStatus};
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 use tonic::{Request, Status};
 
+use crate::backup::operator;
 use crate::lost::{CREATED, UPDATED, proxied_gateway};
-use crate::shop::{Shop, reason, until, wish};
+use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
 /// The status of a failed call: its reason, and what libraries are told.
 fn told<T: std::fmt::Debug>(result: Result<T, Status>) -> (String, Option<String>) {
@@ -113,4 +115,65 @@ async fn an_answer_that_stays_the_same_is_not_asked_for_again() {
     assert_eq!(told(shop.order("lamp", 1).await), expected("INSUFFICIENT_STOCK", Some("-1")));
     let nobody = GetOrderRequest { order_id: uuid::Uuid::nil().to_string() };
     assert_eq!(told(shop.orders().get_order(nobody).await), expected("NOT_FOUND", Some("-1")));
+}
+
+#[tokio::test]
+async fn the_same_items_in_another_order_under_one_request_id_are_the_same_order() {
+    let shop = Shop::open().stock("lamp", 9).stock("rug", 9).ready().await;
+    let placed = shop.place(&wish("rug", 2).and("lamp", 1).id("one")).await.unwrap();
+    let again = shop.place(&wish("lamp", 1).and("rug", 2).id("one")).await.unwrap();
+    assert_eq!(again, placed, "with its items as they were recorded");
+    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((9, 1), (9, 2)));
+    let other = shop.place(&wish("lamp", 2).and("rug", 1).id("one")).await;
+    assert_eq!(told(other), expected("REQUEST_ID_REUSED", Some("-1")));
+    // Shipped, and out of the ledger's sight: the record alone knows it then.
+    let confirmed = shop.update(&placed, OrderStatus::Confirmed, "").await.unwrap();
+    shop.update(&confirmed, OrderStatus::Shipped, "").await.unwrap();
+    until("it has left", async || shop.stock("rug").await == (7, 0)).await;
+    let shipped = shop.place(&wish("lamp", 1).and("rug", 2).id("one")).await.unwrap();
+    assert_eq!((&shipped.order_id, shipped.status()), (&placed.order_id, OrderStatus::Shipped));
+}
+
+#[tokio::test]
+async fn a_reservation_is_known_by_its_items_and_its_order_however_they_are_written() {
+    let shop = Shop::open().stock("lamp", 9).stock("rug", 9).ready().await;
+    let nats = shop.nats().await;
+    let id = uuid::Uuid::new_v4().to_string();
+    let (lamp, rug) =
+        (json!({"productId": "lamp", "quantity": 1}), json!({"productId": "rug", "quantity": 2}));
+    for (order, items) in [(id.clone(), [&rug, &lamp]), (id.to_uppercase(), [&lamp, &rug])] {
+        let payload = json!({"orderId": order, "items": items}).to_string();
+        let reply = nats.request("reserve_inventory", payload.into()).await.unwrap();
+        let reply: Value = serde_json::from_slice(&reply.payload).unwrap();
+        assert_eq!((&reply["reserved"], &reply["orderId"]), (&json!(true), &json!(order)), "{reply}");
+    }
+    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((9, 1), (9, 2)));
+}
+
+#[tokio::test]
+async fn the_same_adjustments_in_another_order_under_one_request_id_are_made_once() {
+    let shop = Shop::open().ready().await;
+    let line = |product: &str, delta| Adjustment { product_id: product.to_owned(), delta };
+    let with = |adjustments| AdjustStockRequest { adjustments, ..adjustment("one") };
+    for lines in [[line("rug", 2), line("lamp", 1)], [line("lamp", 1), line("rug", 2)]] {
+        shop.inventory().adjust_stock(with(lines.to_vec())).await.unwrap();
+    }
+    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((1, 0), (2, 0)));
+    let other = with(vec![line("lamp", 2), line("rug", 1)]);
+    assert_eq!(told(shop.inventory().adjust_stock(other).await), expected("REQUEST_ID_REUSED", Some("-1")));
+}
+
+#[tokio::test]
+async fn an_order_whose_items_are_held_in_another_order_agrees_with_its_reservation() {
+    let shop = Shop::open().stock("lamp", 9).stock("rug", 9).ready().await;
+    let nats = shop.nats().await;
+    let id = gateway::order::request::order_id("", "one").to_string();
+    let items = json!([{"productId": "rug", "quantity": 2}, {"productId": "lamp", "quantity": 1}]);
+    nats.request("reserve_inventory", json!({"orderId": id, "items": items}).to_string().into())
+        .await
+        .unwrap();
+    let placed = shop.place(&wish("lamp", 1).and("rug", 2).id("one")).await.unwrap();
+    assert_eq!(placed.order_id, id);
+    let report = gateway::reconcile::reconcile(&operator(&shop).await, false, PATIENCE).await.unwrap();
+    assert!(report.clean(), "{:#?}", report.lines(false));
 }

@@ -122,7 +122,7 @@ impl Stock {
     }
 
     /// What an order's reservation holds: product and units.
-    pub fn items(&self, order: &Uuid) -> impl Iterator<Item = (&str, u32)> {
+    pub fn items(&self, order: &Uuid) -> impl Iterator<Item = (&str, u32)> + Clone {
         let lines = self.reservations.get(order).map(|reservation| &*reservation.items).unwrap_or_default();
         lines.iter().map(|line| (self.name(line.product), line.quantity))
     }

@@ -81,11 +81,12 @@ impl Entries {
     }
 }
 
-/// A number that stands for items in their order.
+/// A number that stands for items, whatever their order: a repeat may have held them in another one than is recorded.
 pub fn fingerprint<'a>(items: impl Iterator<Item = (&'a str, u32)>) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    items.for_each(|item| item.hash(&mut hasher));
+    let (mut items, mut hasher) = (items.collect::<Vec<_>>(), DefaultHasher::new());
+    items.sort_unstable();
+    items.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use contract::item::same;
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
 use contract::{Fault, Item};
@@ -87,9 +88,10 @@ impl Body {
         }
     }
 
-    /// Whether a request asks for just this order: the same customer and the same items in the same order.
+    /// Whether a request asks for just this order: the same customer and the same items, in whatever order.
     pub fn answers(&self, order: &NewOrder) -> bool {
-        self.customer == order.customer && self.items == order.items
+        self.customer == order.customer
+            && same(self.items.iter().map(Item::line), order.items.iter().map(Item::line))
     }
 
     /// The order after a step that the status machine allows.

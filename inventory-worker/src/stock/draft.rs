@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use contract::Item;
+use contract::item::same;
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
@@ -128,12 +129,13 @@ impl View for Draft<'_> {
     }
 
     fn holds(&self, order: &Uuid, items: &[Item]) -> bool {
-        let wanted = items.iter().map(|item| (&*item.product, item.quantity));
+        let wanted = items.iter().map(Item::line);
         match self.reservations.get(order) {
             Some(drafted) => {
-                drafted.items.iter().map(|(product, quantity)| (&**product, *quantity)).eq(wanted)
+                let held = drafted.items.iter().map(|(product, quantity)| (&**product, *quantity));
+                same(held, wanted)
             }
-            None => self.stock.items(order).eq(wanted),
+            None => same(self.stock.items(order), wanted),
         }
     }
 

@@ -83,8 +83,19 @@ pub enum Fact {
     Forgot(Horizon),
 }
 
-/// Tells one content of an adjustment from another.
+/// Tells one content of an adjustment from another, whatever the order of its lines.
 pub fn fingerprint(lines: &[(Box<str>, i32)], reason: &str) -> u64 {
+    let mut sorted: Vec<_> = lines.iter().collect();
+    sorted.sort_unstable();
+    digest(sorted.into_iter(), reason)
+}
+
+/// The fingerprints that stand for a content: snapshots of the version before have that of its lines as they came.
+pub fn fingerprints(lines: &[(Box<str>, i32)], reason: &str) -> [u64; 2] {
+    [fingerprint(lines, reason), digest(lines.iter(), reason)]
+}
+
+fn digest<'a>(lines: impl Iterator<Item = &'a (Box<str>, i32)>, reason: &str) -> u64 {
     let mut hash = Sha256::new();
     for (product, delta) in lines {
         hash.update((product.len() as u64).to_le_bytes());
@@ -94,4 +105,19 @@ pub fn fingerprint(lines: &[(Box<str>, i32)], reason: &str) -> u64 {
     hash.update(reason.as_bytes());
     let digest = hash.finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adjustment_is_known_by_its_lines_in_whatever_order_also_from_a_snapshot_of_before() {
+        let lines = |pairs: [(&str, i32); 2]| pairs.map(|(product, delta)| (Box::from(product), delta));
+        let (given, turned) = (lines([("rug", 1), ("lamp", 2)]), lines([("lamp", 2), ("rug", 1)]));
+        assert_eq!(fingerprint(&given, "why"), fingerprint(&turned, "why"));
+        let before = digest(given.iter(), "why");
+        assert!(before != fingerprint(&given, "why") && fingerprints(&given, "why").contains(&before));
+        assert_ne!(fingerprint(&given, "why"), fingerprint(&lines([("lamp", 1), ("rug", 2)]), "why"));
+    }
 }

@@ -13,7 +13,7 @@ pub trait View {
     fn level(&self, product: &str) -> Option<Level>;
     /// An order's reservation.
     fn reservation(&self, order: &Uuid) -> Option<&Reservation>;
-    /// Whether an order's reservation holds exactly these items, in this order.
+    /// Whether an order's reservation holds exactly these items, in whatever order.
     fn holds(&self, order: &Uuid, items: &[Item]) -> bool;
     /// A change of stock that was made.
     fn adjusted(&self, request: &str) -> Option<Adjusted>;
@@ -211,7 +211,7 @@ fn adjust(
         before.filter(|adjusted| !adjusted.known)
     };
     if let Some(before) = view.adjusted(request).or_else(by_its_old_key) {
-        let same = before.fingerprint == fact::fingerprint(lines, reason);
+        let same = fact::fingerprints(lines, reason).contains(&before.fingerprint);
         return if same { Ok(None) } else { Err(Refusal::Reused) };
     }
     let (mut below, mut above) = (Vec::new(), Vec::new());
