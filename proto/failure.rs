@@ -78,6 +78,8 @@ reasons! {
     StorageUnavailable = "STORAGE_UNAVAILABLE" => Unavailable;
     /// JetStream has no room.
     StorageFull = "STORAGE_FULL" => ResourceExhausted;
+    /// The last entry of this order's record is none: an operator has to look.
+    RecordUnreadable = "RECORD_UNREADABLE" => DataLoss;
     /// It may or may not have happened: repeat with the same request_id.
     OutcomeUnknown = "OUTCOME_UNKNOWN" => Unavailable;
     /// The list of orders is still read from the history.

@@ -48,5 +48,6 @@ mod shop;
 mod strangers;
 mod tls;
 mod traces;
+mod unreadable;
 mod upgrade;
 mod watch;

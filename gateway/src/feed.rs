@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
 use crate::gate::Full;
+use crate::order::damage::Damage;
 use crate::order::request::Whose;
 use crate::share::{Hold, Shares, Slot, exceeded};
 use index::{Filter, Index};
@@ -112,6 +113,7 @@ struct Shared {
     watches: Arc<Semaphore>,
     /// Watches that were ended for being too slow.
     slow: Count,
+    damage: Arc<Damage>,
     replays: Arc<Semaphore>,
     reads: Semaphore,
     end: CancellationToken,
@@ -129,18 +131,20 @@ pub struct Change {
 }
 
 impl Change {
-    fn of(event: &ring::Event) -> Change {
-        Change { sequence: event.sequence, kind: event.kind(), order: event.order().cloned() }
+    fn of(event: &ring::Event, damage: &Damage) -> Change {
+        Change { sequence: event.sequence, kind: event.kind(), order: event.order(damage).cloned() }
     }
 }
 
 impl Source for Feed {
     fn tell(&self, page: &mut Page) {
-        let Shared { watches, limits, slow, ring, .. } = &*self.shared;
+        let Shared { watches, limits, slow, ring, damage, .. } = &*self.shared;
         let open = limits.watches.saturating_sub(watches.available_permits()) as f64;
         page.level("gateway_watches", "Watches that are open.", &[], open);
         let help = "Watches that ended because their client was too slow.";
         page.count("gateway_watches_slow_total", help, &[], slow.get());
+        let help = "Times that an entry of the record of orders was met that cannot be read.";
+        page.count("gateway_record_unreadable_total", help, &[], damage.met());
         let orders = self.shared.index().orders() as f64;
         page.level("gateway_index_orders", "Orders in the index that lists are read from.", &[], orders);
         let lag = ring.head().borrow().saturating_sub(self.known()) as f64;
@@ -168,6 +172,7 @@ impl Feed {
             limits,
             watches: Arc::new(Semaphore::new(limits.watches)),
             slow: Count::default(),
+            damage: Arc::default(),
             replays: Arc::new(Semaphore::new(limits.replays)),
             reads: Semaphore::new(limits.reads),
             end: CancellationToken::new(),
@@ -193,7 +198,12 @@ impl Feed {
     pub fn latest(&self, most: u64) -> Vec<Change> {
         let head = *self.shared.ring.head().borrow();
         let events = self.shared.ring.behind(head.saturating_sub(most), most).unwrap_or_default();
-        events.iter().rev().flatten().map(|event| Change::of(event)).collect()
+        events.iter().rev().flatten().map(|event| Change::of(event, &self.shared.damage)).collect()
+    }
+
+    /// Where entries that cannot be read are noted.
+    pub fn damage(&self) -> Arc<Damage> {
+        Arc::clone(&self.shared.damage)
     }
 
     /// The stream's tokens.

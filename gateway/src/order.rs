@@ -5,6 +5,7 @@
 //! record; `own` says whose orders a caller may see; `flow`, `update` and `list` are the calls.
 
 pub mod clerk;
+pub mod damage;
 pub mod event;
 mod flow;
 #[cfg(any(test, fuzzing))]
@@ -84,7 +85,8 @@ impl Places {
 impl Orders {
     /// The service over this bridge, with its record in this store. Those of one gateway share their places.
     pub fn new(bridge: Bridge, store: Store, feed: Arc<Feed>, places: Arc<Places>) -> Orders {
-        Orders { bridge, records: Records::new(store), feed, places }
+        let records = Records::noting(store, feed.damage());
+        Orders { bridge, records, feed, places }
     }
 
     /// Places an order. From the reservation on it runs to its end also when the caller leaves, in the caller's hand; the

@@ -13,12 +13,13 @@ use anyhow::Context as _;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
 use link::inbox::backoff;
-use link::{Expect, Link, Store, streams};
+use link::{Expect, Link, Store, StoreError, streams};
 use telemetry::{Count, Kind, Page, Source, Span, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -301,11 +302,14 @@ impl Events {
         headers.insert(header::DEAD_LETTER_SUBJECT, message.subject.as_str());
         headers.insert(header::DEAD_LETTER_SEQUENCE, sequence.to_string());
         let deadline = Instant::now() + LIMIT;
-        match self
-            .dead_letters
-            .append(&subject, headers, message.payload.clone(), Expect::Any, deadline)
-            .await
-        {
+        let store =
+            |payload| self.dead_letters.append(&subject, headers.clone(), payload, Expect::Any, deadline);
+        let stored = match store(message.payload.clone()).await {
+            // It was as large as a message can be, and its error comes on top: the record has it.
+            Err(StoreError::TooLarge { .. }) => store(Bytes::new()).await,
+            stored => stored,
+        };
+        match stored {
             Ok(letter) => {
                 tracing::error!(sequence, dead_letter = letter, why, "an event could not be worked off");
                 AckKind::Term

@@ -10,6 +10,7 @@ use super::credit::Entry;
 use super::index::Hole;
 use super::ring::Event;
 use super::tail::{Shape, Tail};
+use crate::order::damage::Damage;
 use crate::order::event::{Mark, Stored};
 
 /// Entries of the ring that the index takes at once.
@@ -21,7 +22,7 @@ pub(super) async fn fill_ring(shared: Arc<Shared>, from: u64) {
     let mut entries = Vec::new();
     loop {
         tail.fill(&mut entries).await;
-        shared.ring.push(entries.drain(..).map(|entry| event(&entry)));
+        shared.ring.push(entries.drain(..).map(|entry| event(&entry, &shared.damage)));
     }
 }
 
@@ -51,7 +52,8 @@ async fn read_history(shared: &Shared, mut applied: u64) -> u64 {
     let mut entries = Vec::new();
     while !shared.ring.follows(applied) {
         tail.fill(&mut entries).await;
-        let marks: Vec<_> = entries.drain(..).map(|entry| (entry.sequence, mark(&entry))).collect();
+        let marks: Vec<_> =
+            entries.drain(..).map(|entry| (entry.sequence, mark(&entry, &shared.damage))).collect();
         applied = shared.apply(marks.iter().map(|(sequence, mark)| (*sequence, mark.as_ref())));
     }
     tail.close().await;
@@ -78,18 +80,18 @@ impl Shared {
 }
 
 /// The change that an entry is; none for a tombstone, and for what is lost or nobody can read.
-pub(super) fn event(entry: &Entry) -> Option<Event> {
+pub(super) fn event(entry: &Entry, damage: &Damage) -> Option<Event> {
     let payload = &entry.message.as_ref()?.payload;
-    mark(entry).map(|mark| Event::new(entry.sequence, mark, payload))
+    mark(entry, damage).map(|mark| Event::new(entry.sequence, mark, payload))
 }
 
-fn mark(entry: &Entry) -> Option<Mark> {
+fn mark(entry: &Entry, damage: &Damage) -> Option<Mark> {
     let message = entry.message.as_ref()?;
     let headers = message.headers.as_ref();
     let header = |name| headers?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
     let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
     stored.mark().unwrap_or_else(|error| {
-        tracing::error!(%error, "an entry was left out of lists and watches");
+        damage.note(entry.sequence, &error);
         None
     })
 }

@@ -54,7 +54,7 @@ async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut Tail, 
         }
         for entry in entries.drain(..) {
             cursor = entry.sequence;
-            if let Some(event) = event(&entry).filter(|event| event.is_of(whose))
+            if let Some(event) = event(&entry, &shared.damage).filter(|event| event.is_of(whose))
                 && !client.hears(News::Event(Arc::new(event))).await
             {
                 return;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use contract::orders::v1 as pb;
 use tokio::sync::watch;
 
+use crate::order::damage::Damage;
 use crate::order::event::{Kind, Mark, body};
 use crate::order::record::Order;
 use crate::order::request::Whose;
@@ -63,12 +64,12 @@ impl Event {
         Event { sequence, mark, payload: payload.into(), order: OnceLock::new() }
     }
 
-    /// The order after it; none where the payload is no order, which is said once.
-    pub(super) fn order(&self) -> Option<&pb::Order> {
+    /// The order after it; none where the payload is no order, which is noted once.
+    pub(super) fn order(&self, damage: &Damage) -> Option<&pb::Order> {
         let read = || match body(self.mark.id, &self.payload) {
             Ok(body) => Some((&Order { body, first: self.mark.first, last: self.sequence }).into()),
             Err(error) => {
-                tracing::error!(sequence = self.sequence, error, "an event has no order, and was left out");
+                damage.note(self.sequence, &error);
                 None
             }
         };
@@ -314,7 +315,7 @@ mod tests {
             let body = Body::place(&placed, Moment::now());
             let payload = serde_json::to_vec(&body.to_pb()).unwrap();
             let read = Event::new(1, event(1, 0).mark, &payload);
-            let order = read.order().unwrap();
+            let order = read.order(&Damage::default()).unwrap();
             let texts = [&order.order_id, &order.customer_id, &order.status_reason, &order.etag];
             let heap: usize = texts.iter().map(|text| text.capacity()).sum::<usize>()
                 + order.items.capacity() * size_of_val(&order.items[0])

@@ -96,7 +96,7 @@ impl Watcher {
             };
             if let Some(event) = event {
                 self.cursor = event.sequence;
-                if let Some(order) = event.order() {
+                if let Some(order) = event.order(&self.shared.damage) {
                     return Ok(pb::WatchOrdersResponse {
                         order: Some(order.clone()),
                         event: event.kind().into(),

@@ -78,8 +78,10 @@ fn wanted(query: &Query, order: &Order) -> bool {
 
 /// The order with this first and last entry.
 async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result<Option<Order>, Failure> {
-    if let Some(Last::Order(order)) = records.at(last, call).await? {
-        return Ok(Some(order));
+    match records.at(last, call).await {
+        Ok(Some(Last::Order(order))) => return Ok(Some(order)),
+        Err(failure) => return left_out(failure),
+        Ok(Some(Last::Tombstone(_)) | None) => {}
     }
     // The index was built from this very entry.
     if last > records.range(call).await?.last {
@@ -92,11 +94,21 @@ async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result
         created,
         "an entry of the record is lost; its order is as the rest says"
     );
-    let Some(Last::Order(order)) = records.at(created, call).await? else { return Ok(None) };
-    match records.read(order.body.id, call).await? {
-        Some(Last::Order(order)) => Ok(Some(order)),
-        Some(Last::Tombstone(_)) | None => Ok(None),
+    let order = match records.at(created, call).await {
+        Ok(Some(Last::Order(order))) => order,
+        Ok(Some(Last::Tombstone(_)) | None) => return Ok(None),
+        Err(failure) => return left_out(failure),
+    };
+    match records.read(order.body.id, call).await {
+        Ok(Some(Last::Order(order))) => Ok(Some(order)),
+        Ok(Some(Last::Tombstone(_)) | None) => Ok(None),
+        Err(failure) => left_out(failure),
     }
+}
+
+/// An order whose record cannot be read takes none of the others away: who asks for it by its id is told.
+fn left_out(failure: Failure) -> Result<Option<Order>, Failure> {
+    if failure.is(Reason::RecordUnreadable) { Ok(None) } else { Err(failure) }
 }
 
 /// A number for the filter that a page token belongs to. The order of the statuses does not matter.

@@ -16,8 +16,8 @@ use link::{Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::damage::Damage;
 use super::event::{Event, Last, Stored, Unreadable};
-use super::violation;
 use crate::bridge::budget::Budget;
 use crate::bridge::header::put;
 use crate::call::Call;
@@ -34,6 +34,7 @@ const BACKOFF_MOST: Duration = Duration::from_millis(500);
 pub(super) struct Records {
     store: Store,
     budget: Arc<Budget>,
+    damage: Arc<Damage>,
 }
 
 /// How an append ended.
@@ -57,25 +58,39 @@ pub(super) enum GiveUp {
 impl Records {
     /// The record in this store.
     pub(super) fn new(store: Store) -> Records {
-        Records { store, budget: Arc::new(Budget::new()) }
+        Records::noting(store, Arc::default())
+    }
+
+    /// The record in this store; what cannot be read of it is noted here.
+    pub(super) fn noting(store: Store, damage: Arc<Damage>) -> Records {
+        Records { store, budget: Arc::new(Budget::new()), damage }
     }
 
     /// An order's last entry.
     pub(super) async fn read(&self, id: Uuid, call: &Call) -> Result<Option<Last>, Failure> {
         let filter = subject::entries(id);
         let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
-        message.map(|message| read(&message).map_err(|error| strange(&error))).transpose()
+        message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
     }
 
     /// The entry with this sequence.
     pub(super) async fn at(&self, sequence: u64, call: &Call) -> Result<Option<Last>, Failure> {
         let message = self.ask(call, |until| self.store.get(sequence, until)).await?;
-        message.map(|message| read(&message).map_err(|error| strange(&error))).transpose()
+        message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
     }
 
     /// First and last sequence of the record.
     pub(super) async fn range(&self, call: &Call) -> Result<Range, Failure> {
         self.ask(call, |until| self.store.range(until)).await
+    }
+
+    /// An entry that is no order: somebody else wrote to our stream, or it is damaged.
+    fn strange(&self, error: &Unreadable) -> Failure {
+        self.damage.note(error.sequence, error);
+        let message =
+            format!("the record of this order cannot be read: its entry {} is none", error.sequence);
+        let failure = Failure::new(Reason::RecordUnreadable, message).delivered(Delivered::Yes);
+        failure.with("entry", error.sequence.to_string())
     }
 
     /// Reads, again while the store has no leader and time and the budget of repeats allow.
@@ -230,9 +245,4 @@ fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
 fn read(message: &StreamMessage) -> Result<Last, Unreadable> {
     let header = |name| text(&message.headers, name);
     Stored { subject: &message.subject, sequence: message.sequence, header }.read(&message.payload)
-}
-
-/// An entry that is no order: somebody else wrote to our stream.
-fn strange(error: &Unreadable) -> Failure {
-    violation(error, "the record of this order cannot be read")
 }

@@ -282,14 +282,14 @@ async fn a_tombstone_is_no_order() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_no_order_is_a_violation() {
+async fn an_order_whose_record_cannot_be_read_says_so_by_its_reason() {
     let stage = Stage::open().await;
     let (order, ..) = fresh("r-1");
     let subject = format!("orders.event.order_created.{}", order.id);
     stage.scribble(&subject).await;
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
-    assert_refused(stage.orders.get(find, soon()).await, Reason::ContractViolation);
-    assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
+    assert_refused(stage.orders.get(find, soon()).await, Reason::RecordUnreadable);
+    assert_refused(stage.create("r-1", "Ann").await, Reason::RecordUnreadable);
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ impl Eyes {
             let entries = match self.clerk.read(id, &call()).await {
                 Ok(last) => last.as_ref().map(Entries::of),
                 // An event that is none: which one does not matter, as nobody can mend it here.
-                Err(failure) if failure.is(Reason::ContractViolation) => Some(Entries::unreadable(0)),
+                Err(failure) if failure.is(Reason::RecordUnreadable) => Some(Entries::unreadable(0)),
                 Err(failure) => return Err(failure),
             };
             Ok(entries.map(|entries| Entries { shipped: entries.shipped.or(shipped), ..entries }))
