@@ -1,6 +1,9 @@
 //! Turns `proto/` into Rust, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that have
 //! code, the routes of those that have none, what each asks of its caller, and the descriptor set for reflection.
 
+// What cargo reads is printed.
+#![allow(clippy::disallowed_macros)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The whole system against a real nats-server: one binary, a server of its own for every test.
 
 // One binary: what is visible to its parts is visible to nobody else.
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_macros)]
 
 mod access;
 mod backup;

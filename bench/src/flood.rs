@@ -98,14 +98,14 @@ pub(crate) async fn run(options: Flood) -> anyhow::Result<bool> {
     let mut good = if options.only.is_empty() { exact::run().await? } else { true };
     let means = if options.as_shipped { Means::find() } else { Means::None };
     if options.as_shipped {
-        println!("memory is bounded by {}", means.name());
+        cli::say!("memory is bounded by {}", means.name());
     }
     let places = |kind: &Kind| kind.places().iter().map(|place| (*kind, *place)).collect::<Vec<_>>();
     let rounds: Vec<(Kind, (Victim, Port))> = options.kinds().iter().flat_map(places).collect();
     let attacked: Vec<Victim> =
         rounds.iter().flat_map(|(_, (victim, _))| [*victim, victim.served_by()]).collect();
     let mut field = Field::open(&attacked, &means, options.programs.as_deref()).await?;
-    println!("{}", verdict::HEAD);
+    cli::say!("{}", verdict::HEAD);
     for served_by in [Victim::Tls, Victim::FewFiles, Victim::Gateway] {
         let rounds: Vec<_> =
             rounds.iter().filter(|(_, (victim, _))| victim.served_by() == served_by).collect();

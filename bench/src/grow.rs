@@ -120,7 +120,7 @@ impl Bench {
     async fn orders(&self, sizes: &[usize], report: &mut Report) -> anyhow::Result<()> {
         let empty = Stage::open(PRODUCTS, "").await?;
         let bare = usage::resident(empty.gateway.pid()?)?;
-        println!("no orders: gateway {:.1} MiB", bare as f64 / MIB);
+        cli::say!("no orders: gateway {:.1} MiB", bare as f64 / MIB);
         drop(empty);
         let mut stages = Vec::new();
         for size in sizes {
@@ -154,7 +154,7 @@ impl Bench {
             // Filling left its traces: the worker that counts starts on what is stored.
             stage.rehire().await?;
             let memory = usage::resident(stage.workers[0].pid()?)? as f64 / MIB;
-            println!("{size} products: a worker that has just started has {memory:.0} MiB");
+            cli::say!("{size} products: a worker that has just started has {memory:.0} MiB");
             stages.push((*size, stage));
         }
         for kind in [Kind::Check, Kind::Create] {
@@ -221,7 +221,7 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
     let listed = begun.elapsed();
     let resident = usage::resident(gateway.pid()?)?;
     let each = resident.saturating_sub(bare) as f64 / orders as f64;
-    println!(
+    cli::say!(
         "{orders} orders: a gateway serves after {:.2} s, lists after {:.2} s, {:.1} MiB ({each:.0} bytes per order); \
          the first has {:.1} MiB",
         serves.as_secs_f64(),
@@ -231,7 +231,7 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
     );
     let begun = Instant::now();
     let _worker = stage::worker(&stage.nats, &[], stage.file("second worker")).await?;
-    println!("{orders} orders: a worker serves after {:.2} s", begun.elapsed().as_secs_f64());
+    cli::say!("{orders} orders: a worker serves after {:.2} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -145,7 +145,7 @@ impl Load {
         }
         let measured: Measured = serde_json::from_slice(&output.stdout).context("no result")?;
         if let Some(failure) = &measured.failure {
-            eprintln!("{} of {} calls failed: {failure}", measured.failed, measured.calls + measured.failed);
+            cli::note!("{} of {} calls failed: {failure}", measured.failed, measured.calls + measured.failed);
         }
         Ok(measured)
     }
@@ -205,7 +205,7 @@ pub(crate) async fn run(mut load: Load) -> anyhow::Result<bool> {
         most: times.max() as f64 / 1e3,
         used: used.collect(),
     };
-    println!("{}", serde_json::to_string(&measured)?);
+    cli::say!("{}", serde_json::to_string(&measured)?);
     Ok(true)
 }
 

@@ -78,7 +78,10 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match cli::parse::<Cli>() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
     // These have threads of their own, as in their own programs.
     let runtime = match command {
         Command::Gateway(_) | Command::Worker(_) => {
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            cli::note!("bench: {error:#}");
             let bad_input = error.downcast_ref::<input::BadInput>().is_some();
             ExitCode::from(if bad_input { 2 } else { 1 })
         }

@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Outage) -> anyhow::Result<bool> {
         ensure!(back.elapsed() < BACK, "no order {BACK:?} after NATS came back");
         sleep(PAUSE).await;
     }
-    println!("NATS is back: an order is placed after {:.2} s", back.elapsed().as_secs_f64());
+    cli::say!("NATS is back: an order is placed after {:.2} s", back.elapsed().as_secs_f64());
     Ok(told)
 }
 
@@ -136,7 +136,7 @@ fn report(ends: &[End], limit: Duration) -> bool {
         *kinds.entry(kind).or_default() += 1;
     }
     for (kind, count) in &kinds {
-        println!("{count:>7}  {kind}");
+        cli::say!("{count:>7}  {kind}");
     }
     let mut times: Vec<Duration> = ends.iter().map(|end| end.took).collect();
     times.sort_unstable();
@@ -144,10 +144,10 @@ fn report(ends: &[End], limit: Duration) -> bool {
         times.get((times.len() * share / 1_000).min(times.len() - 1)).copied().unwrap_or_default()
     };
     let worst = at(1_000);
-    println!("answered after {:.1?} (median), {:.1?} (p99), {worst:.1?} (worst)", at(500), at(990));
+    cli::say!("answered after {:.1?} (median), {:.1?} (p99), {worst:.1?} (worst)", at(500), at(990));
     let unavailable = |end: &End| end.result.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
     let told = ends.iter().all(unavailable) && worst <= limit + LATE;
-    println!(
+    cli::say!(
         "{}",
         if told {
             "all were told at once"

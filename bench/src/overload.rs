@@ -88,19 +88,19 @@ pub(crate) async fn run(options: Overload) -> anyhow::Result<bool> {
     };
 
     let peak = load.closed(options.at_once * 2, Duration::from_secs(5)).await;
-    println!("peak          {:>8} answers/s", grouped(peak as u64));
+    cli::say!("peak          {:>8} answers/s", grouped(peak as u64));
     let length = Duration::from_secs(options.seconds);
     let mut calls = JoinSet::new();
     let (before, after) = load.offer(&mut calls, peak * TIMES, length).await;
     let goodput = after.rate(&before, |counts| counts.ok);
     let share = goodput / peak;
     let rate = |part: fn(&Counts) -> u64| grouped(after.rate(&before, part) as u64);
-    println!("offered       {:>8} calls/s for {} s", grouped((peak * TIMES) as u64), options.seconds);
-    println!("goodput       {:>8} answers/s, {:.0} % of the peak", grouped(goodput as u64), share * 100.0);
+    cli::say!("offered       {:>8} calls/s for {} s", grouped((peak * TIMES) as u64), options.seconds);
+    cli::say!("goodput       {:>8} answers/s, {:.0} % of the peak", grouped(goodput as u64), share * 100.0);
     let shed = load.ends.shed.load(Ordering::Relaxed).max(1);
     let mean = Duration::from_micros(load.ends.shed_micros.load(Ordering::Relaxed) / shed);
-    println!("turned away   {:>8} calls/s, after {mean:.1?} on average", rate(|counts| counts.shed));
-    println!(
+    cli::say!("turned away   {:>8} calls/s, after {mean:.1?} on average", rate(|counts| counts.shed));
+    cli::say!(
         "late          {:>8} calls/s; other ends {}",
         rate(|counts| counts.late),
         rate(|counts| counts.other)
@@ -109,12 +109,12 @@ pub(crate) async fn run(options: Overload) -> anyhow::Result<bool> {
     let recovered = load.recover(&mut calls, peak * CALM).await;
     let (limit, well) = RECOVERED;
     match recovered {
-        Some(after) => println!(
+        Some(after) => cli::say!(
             "recovered     {:>8.1} s after: {:.0} % are answered in time",
             after.as_secs_f64(),
             well * 100.0
         ),
-        None => println!("FAILED: not recovered after {limit:?}"),
+        None => cli::say!("FAILED: not recovered after {limit:?}"),
     }
     Ok(share >= LEAST && recovered.is_some())
 }

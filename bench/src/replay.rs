@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Replay) -> anyhow::Result<bool> {
     let plan = place::Plan { callers: options.concurrency, budget: Duration::from_secs(options.budget) };
     let placing = place::all(&server, baskets, plan).await?;
     let tally = tally::Tally::of(&placing, &before.orders);
-    println!("{}", tally.table(&placing, &server.repeats()));
+    cli::say!("{}", tally.table(&placing, &server.repeats()));
 
     let run = audit::Run { placing: &placing, wanted: wanted.as_ref() };
     let report = audit(&server, &run, &before, plan.callers, settle).await;
@@ -86,11 +86,11 @@ async fn settled(server: &Server, patience: Duration) -> anyhow::Result<Snapshot
             return Ok(snapshot);
         }
         if start.elapsed() >= patience {
-            eprintln!("products reserved for no order that is listed: still {loose}; going on");
+            cli::note!("products reserved for no order that is listed: still {loose}; going on");
             return Ok(snapshot);
         }
         if !told {
-            eprintln!(
+            cli::note!(
                 "{loose} products are reserved for no order that is listed; waiting for that to expire"
             );
             told = true;
@@ -119,7 +119,7 @@ async fn audit(
             return Ok(report);
         }
         if waited.is_zero() {
-            eprintln!("orders and reservations do not agree yet; reading them again for up to {patience:?}");
+            cli::note!("orders and reservations do not agree yet; reading them again for up to {patience:?}");
         }
         tokio::time::sleep(LOOK.min(patience.saturating_sub(start.elapsed()))).await;
         waited = start.elapsed();

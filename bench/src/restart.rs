@@ -50,25 +50,26 @@ pub(crate) async fn run(options: Restart) -> anyhow::Result<bool> {
     let (_link, ledger) = inventory_worker::open(&config.nats, 512).await?;
     fill(&ledger, &options).await?;
     let entries = ledger.stock().sequence();
-    println!(
+    cli::say!(
         "{} products, {} open reservations, {entries} ledger entries",
-        options.products, options.reservations
+        options.products,
+        options.reservations
     );
     let mut times = Vec::new();
     for _ in 0..options.rounds.max(1) {
         let (took, memory) = start(&server.url()).await?;
-        println!("ready after {:.2} s, {memory} MiB", took.as_secs_f64());
+        cli::say!("ready after {:.2} s, {memory} MiB", took.as_secs_f64());
         times.push(took);
     }
     times.sort_unstable();
-    println!("median {:.2} s", times[times.len() / 2].as_secs_f64());
+    cli::say!("median {:.2} s", times[times.len() / 2].as_secs_f64());
     Ok(true)
 }
 
 /// What a started worker does: says that it is ready, and waits to be ended.
 pub(crate) async fn started(options: Started) -> anyhow::Result<bool> {
     let _worker = inventory_worker::Worker::start(Serve::at(&options.nats_url)).await?;
-    println!("ready");
+    cli::say!("ready");
     std::future::pending().await
 }
 

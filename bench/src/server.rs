@@ -216,7 +216,7 @@ impl Server {
 
     fn tell(&self, trouble: &Trouble, start: Instant) {
         if start.elapsed() > SILENT && !self.told.swap(true, Ordering::Relaxed) {
-            eprintln!("still trying: {trouble}");
+            cli::note!("still trying: {trouble}");
         }
     }
 }

@@ -66,14 +66,14 @@ pub(crate) struct Soak {
 pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
     let length = options.seconds.map_or(Duration::from_secs_f64(options.minutes * 60.0), Duration::from_secs);
     let plan = Plan::new(options.seed, length, SIZE);
-    println!(
+    cli::say!(
         "seed {}, {} s, {} faults of {} kinds",
         options.seed,
         length.as_secs(),
         plan.faults.len(),
         plan.kinds()
     );
-    plan.faults.iter().for_each(|fault| println!("{fault}"));
+    plan.faults.iter().for_each(|fault| cli::say!("{fault}"));
     let temporary = tempfile::tempdir()?;
     let logs = options.logs.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(logs)?;
@@ -83,8 +83,8 @@ pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
     };
     if !matches!(passed, Ok(true)) {
         let kept = if options.logs.is_some() { logs.to_owned() } else { temporary.keep() };
-        println!("the logs are in {}", kept.display());
-        println!("again: bench soak --seconds {} --seed {}", length.as_secs(), options.seed);
+        cli::say!("the logs are in {}", kept.display());
+        cli::say!("again: bench soak --seconds {} --seed {}", length.as_secs(), options.seed);
     }
     passed
 }
@@ -225,13 +225,13 @@ async fn audit(
 /// Prints what was seen at each fault, and how calls ended.
 fn report(plan: &Plan, length: Duration, history: &History) {
     let book = history.book();
-    println!("\n   fault, and the longest time without a write until the next");
+    cli::say!("\n   fault, and the longest time without a write until the next");
     for (fault, gap) in gaps(plan, &book, length) {
-        println!("{fault:<60} {:>6.2} s", gap.as_secs_f64());
+        cli::say!("{fault:<60} {:>6.2} s", gap.as_secs_f64());
     }
-    println!("\n   answers");
+    cli::say!("\n   answers");
     for (kind, count) in &book.kinds {
-        println!("{count:>8}  {kind}");
+        cli::say!("{count:>8}  {kind}");
     }
 }
 
@@ -244,10 +244,10 @@ fn gaps(plan: &Plan, book: &history::Book, length: Duration) -> Vec<(String, Dur
 /// Processes that have more than they began with.
 fn heavier(before: &[Weight], after: &[Weight]) -> Vec<String> {
     let mut findings = Vec::new();
-    println!("\n   memory, open files and tasks, at the beginning and at the end");
+    cli::say!("\n   memory, open files and tasks, at the beginning and at the end");
     for ((name, memory, files, tasks), (_, memory_now, files_now, tasks_now)) in before.iter().zip(after) {
         let mib = |bytes: &u64| bytes >> 20;
-        println!(
+        cli::say!(
             "{name:<10} {:>4} MiB {files:>4} {tasks:>4}   {:>4} MiB {files_now:>4} {tasks_now:>4}",
             mib(memory),
             mib(memory_now)
@@ -275,11 +275,11 @@ fn panics(logs: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn verdict(checks: &[Check], findings: &[String], plan: &Plan, length: Duration, history: &History) -> bool {
-    println!("\n   checks");
+    cli::say!("\n   checks");
     for check in checks {
         let word = if check.wrong.is_empty() { "ok" } else { "FAILED" };
-        println!("{word:<8} {} ({})", check.name, check.count);
-        check.wrong.iter().take(10).for_each(|wrong| println!("         {wrong}"));
+        cli::say!("{word:<8} {} ({})", check.name, check.count);
+        check.wrong.iter().take(10).for_each(|wrong| cli::say!("         {wrong}"));
     }
     let mut late = Vec::new();
     let book = history.book();
@@ -289,9 +289,9 @@ fn verdict(checks: &[Check], findings: &[String], plan: &Plan, length: Duration,
             late.push(format!("{name}: no write for {:.1} s", gap.as_secs_f64()));
         }
     }
-    findings.iter().chain(&late).for_each(|finding| println!("FAILED   {finding}"));
+    findings.iter().chain(&late).for_each(|finding| cli::say!("FAILED   {finding}"));
     let passed = checks.iter().all(|check| check.wrong.is_empty()) && findings.is_empty() && late.is_empty();
-    println!("{}", if passed { "pass" } else { "FAILED" });
+    cli::say!("{}", if passed { "pass" } else { "FAILED" });
     passed
 }
 

@@ -65,10 +65,10 @@ pub(crate) async fn run(options: Unanswered) -> anyhow::Result<bool> {
     drop(hole);
     swallow.abort();
     for (code, count) in codes {
-        println!("{count:>8}  {code}");
+        cli::say!("{count:>8}  {code}");
     }
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
+    cli::say!(
         "{:.1} MiB before, {:.1} MiB after {swallowed} requests without an answer",
         mib(before),
         mib(after)

@@ -54,8 +54,8 @@ pub struct Restore {
 pub async fn backup(config: Backup) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway backup").await?;
     link.permitted(save(&link, &config.folder, config.check)).await??;
-    println!("{}: whole", config.folder.display());
-    println!(
+    cli::note!("{}: whole", config.folder.display());
+    cli::note!(
         "ORDERS is a moment older than the rest: after a restore, `gateway reconcile` says what that means"
     );
     Ok(())
@@ -65,10 +65,10 @@ pub async fn backup(config: Backup) -> anyhow::Result<()> {
 pub async fn restore(config: Restore) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway restore").await?;
     for warning in link.permitted(load(&link, &config.folder, config.replicas)).await?? {
-        println!("warning: {warning}");
+        cli::note!("warning: {warning}");
     }
-    println!("ORDERS has a new identity: page and resume tokens of before are refused");
-    println!("now start the workers and the gateways, and run `gateway reconcile`");
+    cli::note!("ORDERS has a new identity: page and resume tokens of before are refused");
+    cli::note!("now start the workers and the gateways, and run `gateway reconcile`");
     Ok(())
 }
 
@@ -97,7 +97,7 @@ async fn stock(link: &Link, folder: &Path, check: bool) -> anyhow::Result<Vec<Pa
         if range.first <= newest + 1 {
             return Ok(files);
         }
-        println!("the ledger was purged past the snapshots that were copied; both are copied again");
+        cli::note!("the ledger was purged past the snapshots that were copied; both are copied again");
     }
     bail!("snapshots are made faster than they can be copied: see SNAPSHOT_EVERY of the workers")
 }
@@ -196,7 +196,7 @@ async fn there(link: &Link) -> anyhow::Result<Option<(String, String)>> {
 fn verify(folder: &Path) -> anyhow::Result<()> {
     let path = folder.join(SUMS);
     let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("there is no {SUMS}: the files cannot be compared with what was copied");
+        cli::note!("there is no {SUMS}: the files cannot be compared with what was copied");
         return Ok(());
     };
     let sums: BTreeMap<&str, &str> =
@@ -209,13 +209,13 @@ fn verify(folder: &Path) -> anyhow::Result<()> {
         let found = backup::digest(&folder.join(file))?;
         ensure!(found == sum, "{file} is damaged: its digest is not the one in {SUMS}");
     }
-    println!("every file has its digest");
+    cli::note!("every file has its digest");
     Ok(())
 }
 
 fn say(stream: &str, what: &str, state: State, more: &str) {
     let State { messages, first, last } = state;
-    println!("{stream}: {what}, {messages} messages, {first} to {last}, {more}");
+    cli::note!("{stream}: {what}, {messages} messages, {first} to {last}, {more}");
 }
 
 fn deadline() -> tokio::time::Instant {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use cli::Report;
 use contract::inventory::v1::RedeliverEventRequest;
 use link::{Letter, Letters, Link};
 use serde_json::{Value, json};
@@ -175,11 +176,11 @@ fn say(replayed: &[Replayed], dry_run: bool) -> anyhow::Result<()> {
             Ok(gone) => {
                 let more = gone.iter().filter(|gone| *gone != id).map(|id| format!(", {id}"));
                 let done = if dry_run { "would be worked off and removed" } else { "worked off and removed" };
-                println!("{id}{}: {done}", more.collect::<String>());
+                cli::say!("{id}{}: {done}", more.collect::<String>());
             }
             Err(why) => {
                 left += 1;
-                println!("{id}: {}{}", if dry_run { "would stay: " } else { "stays: " }, plain(why));
+                cli::say!("{id}: {}{}", if dry_run { "would stay: " } else { "stays: " }, plain(why));
             }
         }
     }
@@ -190,42 +191,50 @@ fn say(replayed: &[Replayed], dry_run: bool) -> anyhow::Result<()> {
 }
 
 async fn list(link: &Link, as_json: bool) -> anyhow::Result<()> {
-    let (letters, mut from) = (Letters::new(link), 1);
+    let (letters, mut from, mut report) = (Letters::new(link), 1, Report::new());
     if !as_json {
-        println!("{:>6}  {:<24}  {:>10}  {:<70}  ERROR", "ID", "WHEN", "EVENT", "SUBJECT");
+        report.line(format_args!("{:>6}  {:<24}  {:>10}  {:<70}  ERROR", "ID", "WHEN", "EVENT", "SUBJECT"));
     }
-    while let Some(letter) = letters.next(from).await? {
+    // Nothing is done here but to tell: whoever has read enough ends it.
+    while report.is_read()
+        && let Some(letter) = letters.next(from).await?
+    {
         from = letter.id + 1;
         if as_json {
-            println!("{}", object(&letter));
+            report.line(object(&letter));
             continue;
         }
         let event = letter.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
         let (subject, error) = (plain(&letter.subject), plain(&letter.error));
-        println!("{:>6}  {:<24}  {event:>10}  {subject:<70}  {error}", letter.id, when(letter.at));
+        report.line(format_args!(
+            "{:>6}  {:<24}  {event:>10}  {subject:<70}  {error}",
+            letter.id,
+            when(letter.at)
+        ));
     }
-    Ok(())
+    Ok(report.end()?)
 }
 
 async fn show(link: &Link, id: u64, as_json: bool) -> anyhow::Result<()> {
     let letter =
         Letters::new(link).get(id).await?.with_context(|| format!("there is no dead letter {id}"))?;
+    let mut report = Report::new();
     if as_json {
         let mut object = object(&letter);
         match serde_json::from_slice::<Value>(&letter.payload) {
             Ok(payload) => object["payload"] = payload,
             Err(_) => object["payloadBase64"] = STANDARD.encode(&letter.payload).into(),
         }
-        println!("{object}");
-        return Ok(());
+        report.line(object);
+        return Ok(report.end()?);
     }
-    println!("id:      {id}\nwhen:    {}", when(letter.at));
-    println!("event:   {}", letter.sequence.map_or_else(|| "unknown".to_owned(), |event| event.to_string()));
-    println!("subject: {}\nerror:   {}", plain(&letter.subject), plain(&letter.error));
+    let event = letter.sequence.map_or_else(|| "unknown".to_owned(), |event| event.to_string());
+    report.line(format_args!("id:      {id}\nwhen:    {}\nevent:   {event}", when(letter.at)));
+    report.line(format_args!("subject: {}\nerror:   {}", plain(&letter.subject), plain(&letter.error)));
     let payload = serde_json::from_slice::<Value>(&letter.payload);
     let pretty = payload.and_then(|payload| serde_json::to_string_pretty(&payload));
-    println!("{}", pretty.unwrap_or_else(|_| plain(&String::from_utf8_lossy(&letter.payload))));
-    Ok(())
+    report.line(pretty.unwrap_or_else(|_| plain(&String::from_utf8_lossy(&letter.payload))));
+    Ok(report.end()?)
 }
 
 fn object(letter: &Letter) -> Value {

@@ -40,9 +40,13 @@ pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway reconcile").await?;
     let patience = Duration::from_secs(config.patience);
     let report = link.permitted(reconcile(&link, config.mend, patience)).await??;
-    for line in report.lines(config.json) {
-        println!("{line}");
+    let mut lines = cli::Report::new();
+    report.lines(config.json).iter().for_each(|line| lines.line(line));
+    let told = lines.end();
+    if !config.mend {
+        told?;
     }
+    // What was mended is, whoever reads that.
     match (report.clean(), config.mend) {
         (true, _) => Ok(()),
         (false, true) => bail!("not all of it could be mended"),

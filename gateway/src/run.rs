@@ -41,13 +41,21 @@ pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
 pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     let link = Link::connect(&config.nats, "gateway provision").await?;
     let streams = link.permitted(Streams::open(&link, config.replicas, true)).await??;
+    let mut report = cli::Report::new();
     for name in link::streams::ALL {
-        println!("{name}: {}", if streams.made.contains(&name) { "made" } else { "found, and fit" });
+        report.line(format_args!(
+            "{name}: {}",
+            if streams.made.contains(&name) { "made" } else { "found, and fit" }
+        ));
     }
     for warning in streams.durability(config.nats.nats_monitor_url.as_deref()).await {
-        println!("warning: {warning}");
+        cli::note!("warning: {warning}");
     }
-    println!("ORDERS has the identity {}, and {} replica(s)", streams.orders, streams.replicas);
+    report.line(format_args!(
+        "ORDERS has the identity {}, and {} replica(s)",
+        streams.orders, streams.replicas
+    ));
+    // The streams are there, whoever reads that.
     Ok(())
 }
 
@@ -55,6 +63,8 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
 pub fn keys(config: Keys) -> anyhow::Result<()> {
     let KeysCommand::New(wanted) = config.command;
     let new = apikey::new(&wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
-    println!("{}\n{}", *new.key, new.line);
-    Ok(())
+    let mut report = cli::Report::new();
+    report.line(format_args!("{}\n{}", *new.key, new.line));
+    // It is shown only now.
+    Ok(report.whole()?)
 }

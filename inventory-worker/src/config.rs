@@ -45,7 +45,7 @@ pub enum Command {
 pub enum Stock {
     /// Set the stock on hand of every product in the file, as counted
     Import {
-        /// The file
+        /// The file; `-` is standard input
         file: PathBuf,
         /// Import the good lines although there are bad ones
         #[arg(long)]
@@ -56,7 +56,7 @@ pub enum Stock {
     },
     /// Write the stock on hand of every product
     Export {
-        /// The file; it is replaced
+        /// The file, for nobody else to read; it is replaced. `-` is standard output
         file: PathBuf,
         /// Where the ledger is
         #[command(flatten)]

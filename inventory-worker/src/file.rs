@@ -1,11 +1,13 @@
 //! Stock on hand as a CSV file: `product,on_hand`. An import is absolute: what was counted. Bad lines are listed with
-//! their numbers, and nothing is imported then, unless they may be skipped.
+//! their numbers, and nothing is imported then, unless they may be skipped. What is said goes to standard error, as
+//! standard output may be the file.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use cli::rows::{rows, shown};
 use contract::limits::{ON_HAND, is_product_id};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
@@ -15,6 +17,8 @@ use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Refusal};
 use crate::worker;
 
+/// The first line.
+const HEADER: [&str; 2] = ["product", "on_hand"];
 /// Products of one fact: well under the server's max_payload.
 const CHUNK: usize = 5_000;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -33,10 +37,11 @@ pub struct BadLine {
     pub why: String,
 }
 
-/// Imports a file, and says on stdout what it did.
+/// Imports a file, or standard input, and says what it did.
 pub async fn import(file: &Path, skip_bad: bool, nats: &Nats) -> anyhow::Result<()> {
-    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (mut counted, mut bad) = read(&text)?;
+    let text = cli::file::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (mut counted, mut bad) = read(&text).with_context(|| format!("cannot use {}", file.display()))?;
+    let lines = counted.len() + bad.len();
     let (_link, ledger) = worker::open(nats, 64).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
     {
@@ -54,20 +59,20 @@ pub async fn import(file: &Path, skip_bad: bool, nats: &Nats) -> anyhow::Result<
     }
     bad.sort_by_key(|bad| bad.line);
     for BadLine { line, why } in bad.iter().take(SHOWN) {
-        eprintln!("{}:{line}: {why}", file.display());
+        cli::note!("{}:{line}: {why}", file.display());
     }
     if bad.len() > SHOWN {
-        eprintln!("… and {} more bad lines", bad.len() - SHOWN);
+        cli::note!("… and {} more bad lines", bad.len() - SHOWN);
     }
     if !bad.is_empty() && !skip_bad {
         anyhow::bail!("{} bad lines; nothing was imported (--skip-bad imports the others)", bad.len());
     }
-    append(&ledger, counted).await?;
-    println!("bad lines skipped: {}", bad.len());
+    append(&ledger, &counted).await?;
+    cli::note!("lines read: {lines}; products imported: {}; bad lines skipped: {}", counted.len(), bad.len());
     Ok(())
 }
 
-async fn append(ledger: &Ledger, counted: Vec<Counted>) -> anyhow::Result<()> {
+async fn append(ledger: &Ledger, counted: &[Counted]) -> anyhow::Result<()> {
     let bar = progress(counted.len() as u64);
     for chunk in counted.chunks(CHUNK) {
         let lines = chunk.iter().map(|(_, product, on_hand)| (product.clone(), *on_hand)).collect();
@@ -79,57 +84,50 @@ async fn append(ledger: &Ledger, counted: Vec<Counted>) -> anyhow::Result<()> {
             Err(Denial::Refused(Refusal::BelowReserved(products))) => {
                 let names: Vec<_> = products.iter().map(|short| &*short.product).collect();
                 anyhow::bail!(
-                    "meanwhile more was reserved than is on hand: {}; run it again",
-                    names.join(", ")
+                    "meanwhile more was reserved than is on hand: {}; imported so far: {}; run it again",
+                    names.join(", "),
+                    bar.position()
                 );
             }
             Err(Denial::Refused(refusal)) => anyhow::bail!("refused: {refusal:?}"),
         }
     }
     bar.finish_and_clear();
-    println!("products imported: {}", counted.len());
     Ok(())
 }
 
-/// Writes the stock on hand of every product.
+/// Writes the stock on hand of every product to a file, or to standard output.
 pub async fn export(file: &Path, nats: &Nats) -> anyhow::Result<()> {
     let (_link, ledger) = worker::open(nats, 64).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
-    let mut writer =
-        csv::Writer::from_path(file).with_context(|| format!("cannot write {}", file.display()))?;
-    writer.write_record(["product", "on_hand"])?;
+    let stock = ledger.stock();
     let mut count = 0_u64;
-    for (product, level) in ledger.stock().products_after(None) {
-        writer.write_record([product, &level.on_hand.to_string()])?;
-        count += 1;
-    }
-    writer.flush()?;
-    println!("products exported: {count}");
+    let written = cli::file::write(file, |out| {
+        writeln!(out, "{}", HEADER.join(","))?;
+        for (product, level) in stock.products_after(None) {
+            writeln!(out, "{product},{}", level.on_hand)?;
+            count += 1;
+        }
+        Ok(())
+    });
+    written.with_context(|| format!("cannot write {}", file.display()))?;
+    cli::note!("products exported: {count}");
     Ok(())
 }
 
 /// The counts of a file, and its bad lines.
 pub fn read(text: &[u8]) -> anyhow::Result<(Vec<Counted>, Vec<BadLine>)> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text);
-    let header = reader.headers().context("the file has no first line")?;
-    if !header.iter().eq(["product", "on_hand"]) {
-        anyhow::bail!(
-            "the first line must be `product,on_hand`, not `{}`",
-            header.iter().collect::<Vec<_>>().join(",")
-        );
+    let mut rows = rows(text).map_err(anyhow::Error::msg)?;
+    let header =
+        rows.next().context("the file has no first line")?.1.map_err(|why| format!("(a line that {why})"));
+    let header = header.map(|fields| fields.iter().map(|field| field.trim().to_owned()).collect::<Vec<_>>());
+    if !header.as_ref().is_ok_and(|header| header.iter().eq(HEADER)) {
+        let found = header.map_or_else(|why| why, |fields| shown(&fields.join(",")));
+        anyhow::bail!("the first line must be `product,on_hand`, not {found}");
     }
     let (mut counted, mut bad, mut seen) = (Vec::new(), Vec::new(), HashMap::<Box<str>, u64>::new());
-    for record in reader.records() {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
-                bad.push(BadLine { line, why: error.to_string() });
-                continue;
-            }
-        };
-        let line = record.position().map_or(0, csv::Position::line);
-        match count(&record, &seen) {
+    for (line, row) in rows {
+        match row.and_then(|fields| count(&fields, &seen)) {
             Ok((product, on_hand)) => {
                 seen.insert(product.clone(), line);
                 counted.push((line, product, on_hand));
@@ -140,19 +138,20 @@ pub fn read(text: &[u8]) -> anyhow::Result<(Vec<Counted>, Vec<BadLine>)> {
     Ok((counted, bad))
 }
 
-fn count(record: &csv::StringRecord, seen: &HashMap<Box<str>, u64>) -> Result<(Box<str>, u32), String> {
-    let (Some(product), Some(on_hand), 2) = (record.get(0), record.get(1), record.len()) else {
-        return Err(format!("has {} columns, not 2", record.len()));
+fn count(fields: &[String], seen: &HashMap<Box<str>, u64>) -> Result<(Box<str>, u32), String> {
+    let [product, on_hand] = fields else {
+        return Err(format!("has {} columns, not 2", fields.len()));
     };
+    let (product, on_hand) = (product.trim(), on_hand.trim());
     if !is_product_id(product) {
-        return Err(format!("{product:?} is not a product id: [A-Za-z0-9][A-Za-z0-9._:/-]{{0,63}}"));
+        return Err(format!("{} is not a product id: [A-Za-z0-9][A-Za-z0-9._:/-]{{0,63}}", shown(product)));
     }
     if let Some(line) = seen.get(product) {
         return Err(format!("{product} is in line {line} already"));
     }
     match on_hand.parse::<u32>() {
         Ok(units) if units <= ON_HAND => Ok((product.into(), units)),
-        _ => Err(format!("on_hand is {on_hand:?}, and must be 0 to 2147483647")),
+        _ => Err(format!("on_hand is {}, and must be 0 to 2147483647", shown(on_hand))),
     }
 }
 
@@ -174,6 +173,45 @@ mod tests {
         let (counted, bad) = read(text).unwrap();
         assert_eq!(counted, [(2, "lamp".into(), 3), (8, "table".into(), 0)]);
         assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_stray_quote_costs_its_own_line_and_every_line_is_counted() {
+        let mut text = "product,on_hand\n".to_owned();
+        for line in 2..=1_001 {
+            text += &match line {
+                300 => "\"product-300,1\n".to_owned(),
+                700 => "product-700,\"1\n".to_owned(),
+                line => format!("product-{line},1\n"),
+            };
+        }
+        let (counted, bad) = read(text.as_bytes()).unwrap();
+        assert_eq!(counted.len(), 998);
+        let expected = [(300, "a quote that is not closed"), (700, "a quote that is not closed")];
+        for (bad, (line, why)) in bad.iter().zip(expected) {
+            assert!(bad.line == line && bad.why.contains(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_other_systems_are_read() {
+        let expected = [("lamp", 3), ("rug", 4)];
+        for text in [
+            "\u{feff}product,on_hand\r\nlamp,3\r\n\r\nrug,4",
+            "product,on_hand\rlamp,3\rrug,4\r",
+            "\"product\" , \"on_hand\"\n lamp , 3 \n\"rug\",\"4\"\n",
+        ] {
+            let (counted, bad) = read(text.as_bytes()).unwrap();
+            let counted: Vec<_> = counted.iter().map(|(_, product, units)| (&**product, *units)).collect();
+            assert!(counted == expected && bad.is_empty(), "{text:?}: {counted:?} {bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_bad_line_is_short() {
+        let text = format!("product,on_hand\n{},1\nrug,{}\nr\0g,1\n", "x".repeat(5_000), "9".repeat(5_000));
+        let (_, bad) = read(text.as_bytes()).unwrap();
+        assert!(bad.len() == 3 && bad.iter().all(|bad| bad.why.len() < 200), "{bad:?}");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
 use inventory_worker::config::{Cli, Command, Stock};
 use inventory_worker::{file, run};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,11 +16,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match cli::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match work(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            cli::note!("error: {}", telemetry::log::chain(&error));
             ExitCode::FAILURE
         }
     }

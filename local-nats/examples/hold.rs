@@ -12,14 +12,14 @@ fn main() -> ExitCode {
     match Server::with(Options { data_dir, ..Options::default() }) {
         Ok(server) => hold(&server),
         Err(error) => {
-            eprintln!("{error}");
+            cli::note!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn hold(server: &Server) -> ExitCode {
-    println!("{}\n{}", server.url(), server.pid());
+    cli::say!("{}\n{}", server.url(), server.pid());
     loop {
         thread::park();
     }

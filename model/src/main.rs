@@ -52,7 +52,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let good = match Cli::parse().command {
+    let cli = match cli::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let good = match cli.command {
         Command::Check { wide, minutes } => checks(wide, Duration::from_secs(minutes * 60)),
         Command::Mutants => Mutant::value_variants().iter().all(|mutant| shown(*mutant)),
     };
@@ -93,18 +97,18 @@ fn checks(wide: bool, limit: Duration) -> bool {
         let checker = options.checker().threads(threads()).timeout(limit).spawn_bfs().join();
         let (count, depth) = (checker.unique_state_count(), checker.max_depth());
         let verdict = verdict(&checker, begun.elapsed() < limit);
-        println!(
+        cli::say!(
             "{name}: {count} states, depth {depth}, {:.1} s, {}",
             begun.elapsed().as_secs_f64(),
             verdict.as_str()
         );
         for (property, trace) in faults(&checker) {
-            println!("  {property}\n{trace}");
+            cli::say!("  {property}\n{trace}");
         }
         states += count;
         good &= verdict == Verdict::Clean;
     }
-    println!("{states} states; {}", if good { "no violation" } else { "FAILED" });
+    cli::say!("{states} states; {}", if good { "no violation" } else { "FAILED" });
     good
 }
 
@@ -181,9 +185,9 @@ fn shown(mutant: Mutant) -> bool {
     let checker =
         place(mutant).checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let faults = faults(&checker);
-    println!("{mutant:?}: {}", if faults.is_empty() { "NOT FOUND" } else { "found" });
+    cli::say!("{mutant:?}: {}", if faults.is_empty() { "NOT FOUND" } else { "found" });
     for (property, trace) in &faults {
-        println!("  {property}\n{trace}");
+        cli::say!("  {property}\n{trace}");
     }
     !faults.is_empty()
 }

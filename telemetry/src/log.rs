@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use cli::out::Quiet;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged, and how.
@@ -35,8 +36,12 @@ impl Options {
         let filter = EnvFilter::try_new(filter)
             .with_context(|| format!("{filter:?} does not say what to log (RUST_LOG)"))?;
         let colours = std::io::stderr().is_terminal();
-        let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+        // The library would say that it cannot write where it cannot write, and panic.
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(colours)
+            .with_writer(Quiet::default)
+            .log_internal_errors(false);
         let started = match self.log_format {
             Format::Text => subscriber.try_init(),
             Format::Json => subscriber.json().try_init(),

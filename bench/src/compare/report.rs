@@ -112,10 +112,14 @@ impl Report {
     /// Prints a table, to which the ratios after it belong.
     pub(crate) fn section<'a>(&mut self, title: &str, series: impl IntoIterator<Item = &'a Series>) {
         let series: Vec<Series> = series.into_iter().cloned().collect();
-        println!("\n{title}\n");
-        println!(
+        cli::say!("\n{title}\n");
+        cli::say!(
             "{:30} {:>9} {:>9} {:>9} {:>9}  CPU per call, resident",
-            "", "calls/s", "p50 µs", "p99 µs", "p99.9 µs"
+            "",
+            "calls/s",
+            "p50 µs",
+            "p99 µs",
+            "p99.9 µs"
         );
         for series in &series {
             let names = series.rounds.first().into_iter().flat_map(|round| &round.used);
@@ -123,7 +127,7 @@ impl Report {
                 let memory = series.resident(&used.name) / f64::from(1 << 20);
                 format!("{} {:.1} µs {memory:.0} MiB", used.name, series.cpu(&used.name).median())
             });
-            println!(
+            cli::say!(
                 "{:30} {:>9.0} {:>9.0} {:>9.0} {:>9.0}  {}",
                 series.name,
                 series.rate().median(),
@@ -133,7 +137,7 @@ impl Report {
                 used.collect::<Vec<_>>().join(", ")
             );
         }
-        println!();
+        cli::say!("");
         self.sections.push(Section { title: title.to_owned(), series, ratios: Vec::new() });
     }
 
@@ -143,7 +147,7 @@ impl Report {
         let (least, most) = (sorted.first().copied(), sorted.last().copied());
         let (least, median, most) = (least.unwrap_or(f64::NAN), rounds.median(), most.unwrap_or(f64::NAN));
         let wish = if goal.is_empty() { String::new() } else { format!(" (wanted: {goal})") };
-        println!("{name:42} {median:.2}  [{least:.2} to {most:.2}]{wish}");
+        cli::say!("{name:42} {median:.2}  [{least:.2} to {most:.2}]{wish}");
         let (name, goal) = (name.to_owned(), goal.to_owned());
         if let Some(section) = self.sections.last_mut() {
             section.ratios.push(Ratio { name, goal, least, median, most, rounds });

@@ -54,7 +54,7 @@ pub(super) async fn measure(bench: &Bench, off: &Stage, report: &mut Report) -> 
         report.ratio("rate, 1 % traced / not traced", some.rate().over(none.rate()), "at least 0.95");
         report.ratio("rate, all traced / not traced", all.rate().over(none.rate()), "");
     }
-    println!("the collector got {} spans", collector.0.load(Ordering::Relaxed));
+    cli::say!("the collector got {} spans", collector.0.load(Ordering::Relaxed));
     Ok(())
 }
 

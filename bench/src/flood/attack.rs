@@ -82,7 +82,7 @@ pub(crate) async fn run(options: Attack) -> anyhow::Result<bool> {
             all
         })
     };
-    println!("{}", serde_json::to_string(&told)?);
+    cli::say!("{}", serde_json::to_string(&told)?);
     Ok(true)
 }
 

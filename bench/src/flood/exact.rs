@@ -63,7 +63,7 @@ pub(super) async fn run() -> anyhow::Result<bool> {
         let code = ask(&channel, request, reply, encoding).await?;
         let good = code == wanted;
         all &= good;
-        println!("{}  {what:32}  {code:?}", if good { "PASS" } else { "FAIL" });
+        cli::say!("{}  {what:32}  {code:?}", if good { "PASS" } else { "FAIL" });
     }
     Ok(all)
 }

@@ -70,7 +70,7 @@ impl Round {
         let pair = |seen: &Seen| format!("{}, {}", duration(seen.p50), duration(seen.p99));
         let mib = |bytes: u64| format!("{:.0}", bytes as f64 / MIB);
         let Memory { before, most, after, wait } = &self.memory;
-        println!(
+        cli::say!(
             "{}  {:30}  {:18}  {:10}  {:18}  × {:<4.1}  {:9}  {:19}  {} of {}, {}",
             if faults.is_empty() { "PASS" } else { "FAIL" },
             self.kind.title(self.place),
@@ -87,7 +87,7 @@ impl Round {
         let three = |part: fn(&Seen) -> Duration| {
             [&self.calm, &self.during, &self.again].map(|seen| duration(part(seen))).join(" → ")
         };
-        println!(
+        cli::say!(
             "      lists' p99 {}; events' p99 {}; probes {} of {}",
             three(|seen| seen.lists),
             three(|seen| seen.events),
@@ -96,7 +96,7 @@ impl Round {
         );
         let Told { made, goodbyes, cut, lasted, sent, answered, .. } = &self.told;
         let calmed = goodbyes.get(&CALM).copied().unwrap_or_default();
-        println!(
+        cli::say!(
             "      {} connections: {} told ENHANCE_YOUR_CALM, {} closed, {} stayed; {} sent, {} frames came back",
             grouped(*made),
             grouped(calmed),
@@ -105,7 +105,7 @@ impl Round {
             grouped(*sent),
             grouped(*answered),
         );
-        faults.iter().for_each(|fault| println!("      {fault}"));
+        faults.iter().for_each(|fault| cli::say!("      {fault}"));
         faults.is_empty()
     }
 

@@ -27,10 +27,14 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Measures each number of watches on a gateway of its own.
 pub(super) async fn grow(sizes: &[usize]) -> anyhow::Result<()> {
-    println!("\nwatches on one gateway\n");
-    println!(
+    cli::say!("\nwatches on one gateway\n");
+    cli::say!(
         "{:>9} {:>12} {:>12} {:>12} {:>16}",
-        "watches", "first hears", "last hears", "(most)", "KiB per watch"
+        "watches",
+        "first hears",
+        "last hears",
+        "(most)",
+        "KiB per watch"
     );
     for size in sizes {
         let stage = Stage::open(10, "").await?;
@@ -60,7 +64,7 @@ pub(super) async fn grow(sizes: &[usize]) -> anyhow::Result<()> {
         first.sort_unstable();
         last.sort_unstable();
         let each = idle as f64 / 1_024.0 / *size as f64;
-        println!(
+        cli::say!(
             "{size:>9} {:>12} {:>12} {:>12} {each:>16.1}",
             duration(first[ORDERS / 2]),
             duration(last[ORDERS / 2]),

@@ -1,13 +1,11 @@
 //! What `dev` says on standard output. Must never know how things stand.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
 /// A line. Nobody may be reading any more; that is no reason to stop.
 pub(super) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    cli::say!("{line}");
 }
 
 /// Everything serves: `ready` alone on a line, then where and what to try.

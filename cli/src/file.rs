@@ -1,0 +1,189 @@
+//! Files with data or secrets: made for their owner alone, whatever the umask, and never through a link that somebody
+//! left where ours is to be. `-` is standard input or output. Must never know what is in them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::out::told;
+
+/// For the owner alone.
+const FILE: u32 = 0o600;
+const FOLDER: u32 = 0o700;
+/// More than this is not read into memory.
+const LARGEST: u64 = 1 << 30;
+/// Names of the standard output of this process. Opened anew, it would be written from its beginning once more.
+const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+/// Makes a folder, and those above it that are missing. One that is there stays as it is.
+///
+/// # Errors
+/// As the system's.
+pub fn folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(FOLDER).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(FOLDER))
+}
+
+/// Makes a folder that must not be there yet.
+///
+/// # Errors
+/// As the system's.
+pub fn new_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(FOLDER).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(FOLDER))
+}
+
+/// Makes a file that must not be there yet, to write to.
+///
+/// # Errors
+/// As the system's.
+pub fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE).open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE))?;
+    Ok(file)
+}
+
+/// Puts a file in the place of what is there, whole or not at all. A link is replaced, and not followed.
+///
+/// # Errors
+/// As the system's, or what `fill` says.
+pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // With a name that nobody can guess, and for its owner alone.
+    let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
+    let mut out = BufWriter::new(file.as_file());
+    fill(&mut out)?;
+    out.flush()?;
+    drop(out);
+    file.as_file().set_permissions(Permissions::from_mode(FILE))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Opens a file that is ours, to read and to append to, and makes it if need be. A link, and another user's file, is
+/// refused.
+///
+/// # Errors
+/// As the system's, or why it is not ours.
+pub fn own(path: &Path) -> io::Result<File> {
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true).mode(FILE).custom_flags(nofollow);
+    let refuse = |why: &str| {
+        io::Error::new(ErrorKind::PermissionDenied, format!("{} {why}: remove it", path.display()))
+    };
+    let link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let file = options.open(path).map_err(|error| if link { refuse("is a link") } else { error })?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(refuse("is no file"));
+    }
+    if found.nlink() != 1 {
+        return Err(refuse("has several names"));
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(refuse("belongs to another user"));
+    }
+    file.set_permissions(Permissions::from_mode(FILE))?;
+    Ok(file)
+}
+
+/// Writes what a command was asked for to a file, which is replaced, or to standard output.
+///
+/// # Errors
+/// As the system's, or what `fill` says.
+pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    if STDOUT.iter().any(|name| path == Path::new(name)) {
+        let mut out = BufWriter::new(io::stdout().lock());
+        return fill(&mut out).and_then(|()| out.flush()).map_err(|error| told(&error));
+    }
+    match fs::metadata(path) {
+        // Such as a pipe, or /dev/null.
+        Ok(found) if !found.is_file() => {
+            let mut out = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            fill(&mut out).and_then(|()| out.flush())
+        }
+        _ => replace(path, fill),
+    }
+}
+
+/// All of a file, or of standard input.
+///
+/// # Errors
+/// As the system's, or that it is too large.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("has more than {LARGEST} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether every user of this machine may read a file.
+pub fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_is_its_owners_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let inner = place.path().join("a/b");
+        folder(&inner).unwrap();
+        create(&inner.join("new")).unwrap();
+        fs::write(inner.join("old"), "old").unwrap();
+        replace(&inner.join("old"), |out| out.write_all(b"new")).unwrap();
+        own(&inner.join("own")).unwrap();
+        assert_eq!((mode(&inner), mode(inner.parent().unwrap())), (FOLDER, FOLDER));
+        for name in ["new", "old", "own"] {
+            assert_eq!(mode(&inner.join(name)), FILE, "{name}");
+        }
+        assert_eq!(fs::read(inner.join("old")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let place = tempfile::tempdir().unwrap();
+        let (victim, link) = (place.path().join("victim"), place.path().join("link"));
+        fs::write(&victim, "mine").unwrap();
+        symlink(&victim, &link).unwrap();
+        create(&link).unwrap_err();
+        assert!(own(&link).unwrap_err().to_string().contains("is a link"));
+        replace(&link, |out| out.write_all(b"new")).unwrap();
+        fs::hard_link(&victim, place.path().join("second")).unwrap();
+        assert!(own(&place.path().join("second")).unwrap_err().to_string().contains("several names"));
+        assert_eq!((fs::read(&victim).unwrap(), fs::read(&link).unwrap()), (b"mine".into(), b"new".into()));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_filled_is_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        fs::write(&path, "before").unwrap();
+        write(&path, |_| Err(io::Error::other("no more"))).unwrap_err();
+        assert_eq!(
+            (fs::read(&path).unwrap(), fs::read_dir(place.path()).unwrap().count()),
+            (b"before".into(), 1)
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! What the commands of every program share: arguments and the environment variables that stand for them, standard
+//! output that nobody may be reading any more, files that are nobody else's to read, lines of CSV. Must never know what
+//! a command does.
+
+pub mod arguments;
+pub mod file;
+pub mod out;
+pub mod rows;
+pub mod url;
+
+pub use arguments::parse;
+pub use out::Report;
