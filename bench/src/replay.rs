@@ -70,7 +70,7 @@ pub(crate) async fn run(options: Replay) -> anyhow::Result<bool> {
     let run = audit::Run { placing: &placing, wanted: wanted.as_ref() };
     let report = audit(&server, &run, &before, plan.callers, settle).await;
     let report = report.context("the server could not be read after the run")?;
-    print!("{report}");
+    cli::say!("{}", report.to_string().trim_end());
     Ok(report.clean())
 }
 
