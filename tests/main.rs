@@ -35,6 +35,7 @@ mod overload;
 mod pki;
 mod plain;
 mod plant;
+mod ports;
 mod proxy;
 mod raw;
 mod reconcile;

@@ -37,7 +37,7 @@ async fn closed(peer: TcpStream) -> bool {
 
 #[tokio::test]
 async fn a_connection_too_many_is_closed_and_another_fits_when_one_has_left() {
-    let shop = Shop::open().each_gateway(|config| config.limits.max_connections = 3).ready().await;
+    let shop = Shop::open().each_gateway(|config| config.limits.max_connections = Some(3)).ready().await;
     // The harness has one.
     let (first, second) = (door(&shop).connect().await.unwrap(), door(&shop).connect().await.unwrap());
     for door in [&first, &second] {

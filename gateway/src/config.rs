@@ -19,7 +19,8 @@ const REPLICAS: usize = 1;
 const DRAIN_TIMEOUT: u64 = 20;
 const MAX_IN_FLIGHT: u32 = 1_024;
 const MAX_STREAMS: u32 = 1_024;
-const MAX_CONNECTIONS: u32 = 10_000;
+/// Connections of clients, if nobody says and the process may have so many.
+pub const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_WATCHES: u32 = 16_384;
 const MAX_HANDSHAKES: u32 = 512;
 /// A bearer token with many claims has a few thousand.
@@ -58,9 +59,13 @@ pub struct Serve {
     /// Keys of W3C baggage that travel on to the services behind, separated by commas
     #[arg(long, env = "BAGGAGE_KEYS", value_delimiter = ',', value_name = "KEY")]
     pub baggage: Vec<String>,
-    /// Whether a picture of what runs is served at / over HTTP
-    #[arg(long, env = "CONSOLE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    pub console: bool,
+    /// Whether a picture of what runs is served at / over HTTP; if nobody says, where only this machine can ask
+    #[arg(long, env = "CONSOLE", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub console: Option<bool>,
+    /// Hosts that figures and console are served for, besides this machine's, separated by commas; `.NAME` stands for all
+    /// names below it
+    #[arg(long, env = "HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    pub http_hosts: Vec<String>,
     /// Where traces go.
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
@@ -90,9 +95,9 @@ pub struct Limits {
     /// Calls at a time on one connection; clients wait with more
     #[arg(long, env = "MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
-    /// Connections; one more is closed at once
-    #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_CONNECTIONS, value_name = "N")]
-    pub max_connections: u32,
+    /// Connections; one more is closed at once. If nobody says: 10,000, or as many as the limit of open files lets in
+    #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub max_connections: Option<u32>,
     /// Watches at a time; one more is RESOURCE_EXHAUSTED
     #[arg(long, env = "MAX_WATCHES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_WATCHES, value_name = "N")]
     pub max_watches: u32,
@@ -152,7 +157,7 @@ impl Default for Limits {
         Limits {
             max_in_flight: MAX_IN_FLIGHT,
             max_streams: MAX_STREAMS,
-            max_connections: MAX_CONNECTIONS,
+            max_connections: None,
             max_watches: MAX_WATCHES,
             max_handshakes: MAX_HANDSHAKES,
             max_header_bytes: MAX_HEADER_BYTES,
@@ -176,7 +181,8 @@ impl Serve {
             drain_timeout: DRAIN_TIMEOUT,
             nest_subjects: Vec::new(),
             baggage: Vec::new(),
-            console: true,
+            console: None,
+            http_hosts: Vec::new(),
             traces: telemetry::trace::Options::default(),
             health_addr: None,
             limits: Limits::default(),
@@ -192,6 +198,11 @@ impl Serve {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads.into(),
         }
+    }
+
+    /// Whether there is a console.
+    pub(crate) fn console(&self) -> bool {
+        self.console.unwrap_or_else(|| self.http_addr.ip().to_canonical().is_loopback())
     }
 
     /// How long calls in flight may take at the end.

@@ -20,7 +20,6 @@ mod name;
 pub mod orders;
 mod parting;
 mod pass;
-mod patrol;
 pub mod probe;
 mod pushback;
 mod request;

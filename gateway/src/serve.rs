@@ -3,10 +3,12 @@
 mod census;
 mod console;
 mod core;
+mod host;
 mod http;
 mod listen;
 mod monitor;
 mod record;
+mod room;
 mod secure;
 
 use std::net::SocketAddr;
@@ -25,16 +27,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::census::Around;
-use self::console::Console;
+use self::console::{Aliases, Console};
 use self::core::Core;
+use self::host::Hosts;
+use self::http::Port;
 use self::monitor::Monitor;
 use self::record::Record;
+use self::room::Room;
 use self::secure::Secure;
 use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
 use crate::config::{Provision, Serve};
-use crate::edge::server::{self, Seats};
-use crate::edge::{Board, clinic};
+use crate::edge::{Board, server};
 use crate::feed::{self, Feed};
 use crate::order::Places;
 
@@ -59,8 +63,8 @@ struct Shared {
     config: Serve,
     lanes: Arc<Lanes>,
     places: Arc<Places>,
-    /// Connections of clients.
-    seats: Seats,
+    /// Connections.
+    room: Room,
     secure: Secure,
     board: Board,
     /// The figures of all threads.
@@ -90,6 +94,7 @@ struct Thread {
 impl Gateway {
     /// Starts a gateway: binds its addresses, connects to NATS, finds or makes the streams, and serves.
     pub async fn start(config: Serve) -> anyhow::Result<Gateway> {
+        let room = Room::prepare(&config)?;
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
@@ -100,7 +105,7 @@ impl Gateway {
         };
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
-            seats: Seats::new(config.limits.max_connections),
+            room,
             secure,
             lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
             board: Board::new(&server::services()),
@@ -272,12 +277,12 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     let book = &shared.book;
     book.add(Tasks(Handle::current()));
     book.add(shared.board.clone());
-    book.add(shared.seats.clone());
+    book.add(shared.room.clone());
     book.add(shared.lanes.clone());
     book.add(link.clone());
     book.add(around.clone());
     book.add(Arc::downgrade(&feed));
-    let console = shared.config.console.then(|| Console {
+    let console = shared.config.console().then(|| Console {
         book: book.clone(),
         board: shared.board.clone(),
         around: around.clone(),
@@ -285,10 +290,15 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         link: link.clone(),
         url: shared.config.nats.shown().into(),
         since: Instant::now(),
+        aliases: Aliases::new(),
     });
-    tokio::spawn(http::serve(aside.http, shared.board.clone(), book.clone(), console));
-    if let Some(health) = aside.health {
-        tokio::spawn(clinic::serve(health, shared.board.clone()));
+    match http(&shared, aside.http, aside.health, console) {
+        // It serves until everything ends.
+        Ok(thread) => drop(tokio::spawn(thread.ended())),
+        Err(error) => {
+            let _ = up.send(Err(error));
+            return;
+        }
     }
     tokio::spawn(aside.upkeep.run());
     tokio::spawn(around.run(link.clone()));
@@ -297,6 +307,20 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
     feed.end();
+}
+
+/// Serves HTTP, and health where it has a port of its own, on another thread.
+fn http(
+    shared: &Shared,
+    http: std::net::TcpListener,
+    health: Option<std::net::TcpListener>,
+    console: Option<Console>,
+) -> anyhow::Result<listener::Thread> {
+    let hosts = Hosts::new(http.local_addr()?, &shared.config.http_hosts);
+    let router = http::router(shared.board.clone(), shared.book.clone(), console, hosts);
+    let http = Port { listener: http, seats: shared.room.http.clone() };
+    let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
+    Ok(http::start(http, router, health, shared.board.clone())?)
 }
 
 async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {

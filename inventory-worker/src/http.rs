@@ -1,14 +1,20 @@
-//! HTTP beside NATS: figures for Prometheus, and /healthz and /livez. Must never answer for the stock.
+//! HTTP and health beside NATS: figures for Prometheus, /healthz, /livez and grpc.health.v1, on a thread of their own.
+//! Must never answer for the stock.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 
+use anyhow::bail;
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{self, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use link::Link;
-use telemetry::{Book, page};
+use listener::{Acceptor, Full, Seats, Thread, descriptors, http1, http2};
+use telemetry::{Book, Rendering, page};
 use tokio::net::TcpListener;
+use tonic::body::Body;
 
 use crate::ledger::Ledger;
 
@@ -28,23 +34,96 @@ impl Condition {
     }
 }
 
-/// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, condition: Condition, book: Arc<Book>) {
-    let router = Router::new()
-        .route("/healthz", get(move || health(condition)))
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/metrics", get(move || metrics(book)));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "HTTP is served no more");
+/// Connections to HTTP_ADDR and to HEALTH_ADDR.
+const HTTP: u32 = 256;
+const HEALTH: u32 = 128;
+/// Descriptors for NATS, threads, the program's files, and a margin.
+const OTHERS: u64 = 64;
+
+/// The ports beside NATS: their sockets, and how many may connect.
+pub(crate) struct Ports {
+    http: (TcpListener, Seats),
+    health: (TcpListener, Seats),
+}
+
+impl Ports {
+    /// Makes sure that the process may have as many descriptors as these ports and the rest need.
+    pub(crate) fn new(http: TcpListener, health: TcpListener) -> anyhow::Result<Ports> {
+        // Those that make room for others count twice.
+        let needed = OTHERS + 2 * u64::from(HTTP + HEALTH);
+        let limit = descriptors::raise(needed);
+        if limit < needed {
+            bail!(
+                "{needed} open files are needed for NATS, HTTP and health, but this process may have {limit}: raise \
+                 that limit (ulimit -n, LimitNOFILE)"
+            );
+        }
+        tracing::info!(open_files = limit, reserved = needed, "limits");
+        let seats = |port, most| Seats::new(port, most, "this limit is fixed", Full::Evict);
+        Ok(Ports { http: (http, seats("http", HTTP)), health: (health, seats("health", HEALTH)) })
+    }
+
+    /// Their figures.
+    pub(crate) fn figures(&self) -> [Seats; 2] {
+        [self.http.1.clone(), self.health.1.clone()]
+    }
+
+    /// Serves both on a thread of its own, so that whoever hammers them slows no request down.
+    pub(crate) fn serve<H>(self, late: Late, health: H) -> anyhow::Result<Thread>
+    where
+        H: tower::Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        H::Future: Send + 'static,
+    {
+        let (listener, seats) = self.http;
+        let http = (listener.into_std()?, seats);
+        let (listener, seats) = self.health;
+        let probes = (listener.into_std()?, seats);
+        Ok(Thread::start("http", async move {
+            let (http, probes) =
+                match (Acceptor::from_std(http.0, http.1), Acceptor::from_std(probes.0, probes.1)) {
+                    (Ok(http), Ok(probes)) => (http, probes),
+                    (Err(error), _) | (_, Err(error)) => return tracing::error!(%error, "HTTP is not served"),
+                };
+            tokio::join!(
+                http1::serve(http, router(late), http1::TIMEOUTS),
+                http2::serve(probes, health, http2::TIMEOUTS),
+            );
+        })?)
     }
 }
 
-async fn metrics(book: Arc<Book>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], book.page().text())
+/// What is told once there is something to tell: the ports answer from the start.
+#[derive(Clone, Default)]
+pub(crate) struct Late(Arc<OnceLock<(Condition, Rendering)>>);
+
+impl Late {
+    /// From now on there is.
+    pub(crate) fn set(&self, condition: Condition, book: Arc<Book>) {
+        // It is set once.
+        let _ = self.0.set((condition, Rendering::new(move || book.page().text())));
+    }
 }
 
-async fn health(condition: Condition) -> impl IntoResponse {
-    if condition.serves() {
+fn router(late: Late) -> Router {
+    let of = late.clone();
+    Router::new()
+        .route("/healthz", get(move || health(of)))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/metrics", get(move || metrics(late)))
+}
+
+async fn metrics(late: Late) -> Response {
+    match late.0.get() {
+        Some((_, page)) => ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the worker starts\n").into_response(),
+    }
+}
+
+async fn health(late: Late) -> impl IntoResponse {
+    if late.0.get().is_some_and(|(condition, _)| condition.serves()) {
         (StatusCode::OK, "SERVING\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "NOT_SERVING\n")

@@ -25,7 +25,7 @@ use crate::events::Events;
 use crate::expiry::Expiry;
 use crate::forget;
 use crate::front::Front;
-use crate::http::{self, Condition};
+use crate::http::{Condition, Late, Ports};
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
 use crate::release::Releaser;
@@ -70,11 +70,9 @@ impl Worker {
         let tracer = Tracer::start(&config.traces, "inventory-worker")?;
         let (health, service) = tonic_health::server::health_reporter();
         say(&health, false).await;
-        let server = tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        let server =
-            watched(server.map(|end| tracing::error!(?end, "the health port serves no more")).boxed());
+        let (ports, late) = (Ports::new(http, listener)?, Late::default());
+        let seats = ports.figures();
+        let server = watched(ports.serve(late.clone(), service)?.ended().boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
@@ -96,6 +94,7 @@ impl Worker {
         let book = Arc::new(Book::new("worker_build_info", env!("CARGO_PKG_VERSION")));
         book.add(Tasks(Handle::current()));
         book.add(requests);
+        seats.into_iter().for_each(|seats| book.add(seats));
         links.iter().cloned().for_each(|link| book.add(link));
         book.add(ledger.clone());
         book.add(endpoints.figures());
@@ -107,10 +106,10 @@ impl Worker {
         let condition = Condition { links, ledger: ledger.clone() };
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
         say(&health, true).await;
-        let look = look(health.clone(), condition.clone(), stop.clone());
+        late.set(condition.clone(), book);
+        let look = look(health.clone(), condition, stop.clone());
         let background = vec![
             server,
-            watched(http::serve(http, condition, book).boxed()),
             watched(expiry.run().boxed()),
             watched(forget::run(ledger.clone(), floor, horizon).boxed()),
             AbortOnDropHandle::new(tokio::spawn(look)),

@@ -5,9 +5,11 @@ pub mod figure;
 pub mod log;
 pub mod page;
 mod quota;
+pub mod rendering;
 pub mod trace;
 
 pub use figure::{Count, Spread};
 pub use page::{Book, Page, Source};
 pub use quota::Quota;
+pub use rendering::Rendering;
 pub use trace::{Kind, Span, Tracer};

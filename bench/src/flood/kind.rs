@@ -232,7 +232,7 @@ impl Kind {
             Kind::GzipBomb | Kind::Oversize => Fate::Refused,
             Kind::SlowReaders => Fate::Borne,
             Kind::Idle => Fate::Sorted,
-            Kind::Crowd => Fate::Bounded(Limits::default().max_connections.into()),
+            Kind::Crowd => Fate::Bounded(gateway::config::MAX_CONNECTIONS.into()),
             Kind::Handshakes => Fate::Bounded(Limits::default().max_handshakes.into()),
             Kind::HealthUnfinished | Kind::ReflectionUnfinished | Kind::HalfSent => Fate::Borne,
             Kind::HealthWatches | Kind::WindowDrip | Kind::IdleHttp | Kind::IdleHealth => Fate::Borne,

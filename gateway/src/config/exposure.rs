@@ -7,6 +7,13 @@ use super::Serve;
 impl Serve {
     /// Refuses to serve other machines in the clear, or just anybody, unless that is meant.
     pub(crate) fn check_exposure(&self) -> anyhow::Result<()> {
+        if !self.http_addr.ip().to_canonical().is_loopback() {
+            tracing::info!(
+                http = %self.http_addr,
+                console = self.console(),
+                "other machines can read the figures, without a credential (HTTP_ADDR)"
+            );
+        }
         let mut missing = Vec::new();
         if self.tls.tls_cert.is_none() {
             missing.push("there is no TLS (TLS_CERT, TLS_KEY)");

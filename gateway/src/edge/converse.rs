@@ -90,8 +90,9 @@ pub(super) async fn converse<S, B>(
     S::Future: Send,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let service = TowerToHyperService::new(Introduced { badge: guest.badge(), service });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(guest), service));
+    let Guest { line, badge } = guest;
+    let service = TowerToHyperService::new(Introduced { badge, service });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = manners.aged() => None,

@@ -12,6 +12,7 @@ use contract::orders::v1::server::order_service_server::{OrderService, OrderServ
 use contract::route::{self, Route};
 use foldhash::fast::RandomState;
 use futures_util::future::Either;
+use listener::{Acceptor, Seats};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -19,7 +20,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::{BoxError, Layer, Service};
 
-pub use super::incoming::{Seats, Tls};
+pub use super::incoming::Tls;
 pub use super::pass::Sizes;
 
 use super::account::Books;
@@ -94,7 +95,7 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
     let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
-    let mut door = Door::new(tokio::net::TcpListener::from_std(listener)?, limits.seats, limits.tls);
+    let mut door = Door::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
     let manners = Manners { streams: limits.streams, headers: limits.headers, age: limits.age };
     let http = manners.http();
     let guarding = Guarding(api.guard.clone());

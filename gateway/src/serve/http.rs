@@ -5,33 +5,89 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use telemetry::{Book, page};
+use listener::{Acceptor, Seats, Thread, http1};
+use telemetry::{Book, Rendering, page};
 
 use super::console::{self, Console};
-use crate::edge::Board;
+use super::host::Hosts;
 use crate::edge::board::GATEWAY;
+use crate::edge::{Board, clinic};
 
-/// Serves until it is dropped.
-pub(super) async fn serve(listener: TcpListener, board: Board, book: Arc<Book>, console: Option<Console>) {
-    let router = Router::new()
+/// What no response may be used for: it is read by whoever asked, and kept by nobody.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
+
+/// A listening socket, and how many may connect.
+pub(super) struct Port {
+    pub(super) listener: TcpListener,
+    pub(super) seats: Seats,
+}
+
+/// The thread that serves HTTP, and health where it has a port of its own: whoever hammers them slows no call down.
+pub(super) fn start(
+    http: Port,
+    router: Router,
+    health: Option<Port>,
+    board: Board,
+) -> std::io::Result<Thread> {
+    Thread::start("http", async move {
+        let health = async {
+            match health {
+                Some(port) => clinic::serve(port.listener, port.seats, board).await,
+                None => std::future::pending().await,
+            }
+        };
+        let http = async {
+            match Acceptor::from_std(http.listener, http.seats) {
+                Ok(acceptor) => http1::serve(acceptor, router, http1::TIMEOUTS).await,
+                Err(error) => tracing::error!(%error, "HTTP is not served"),
+            }
+        };
+        tokio::join!(http, health);
+    })
+}
+
+/// What is answered on HTTP_ADDR.
+pub(super) fn router(board: Board, book: Arc<Book>, console: Option<Console>, hosts: Hosts) -> Router {
+    let page = Rendering::new(move || book.page().text());
+    let told = Router::new().route("/metrics", get(move || metrics(page)));
+    let told = match console {
+        Some(console) => told.merge(console::router(console)),
+        None => told,
+    };
+    // Probes address an instance by whatever name they like, and learn what the contract says anyhow.
+    told.layer(from_fn_with_state(Arc::new(hosts), addressed))
         .route("/healthz", get(move || health(board)))
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/metrics", get(move || metrics(book)));
-    let router = match console {
-        Some(console) => router.merge(console::router(console)),
-        None => router,
-    };
-    let served = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await };
-    if let Err(error) = served.await {
-        tracing::error!(%error, "HTTP is served no more");
+        .layer(axum::middleware::map_response(sealed))
+}
+
+/// Refuses a request for another host: a page whose name was made to lead here must not read what we tell.
+async fn addressed(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    match host.map(HeaderValue::to_str) {
+        None => next.run(request).await,
+        Some(Ok(host)) if hosts.know(host) => next.run(request).await,
+        Some(_) => (StatusCode::FORBIDDEN, "this host is not served here (HTTP_HOSTS)\n").into_response(),
     }
 }
 
-async fn metrics(book: Arc<Book>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], book.page().text())
+async fn sealed(mut response: Response) -> Response {
+    response.headers_mut().extend(HEADERS);
+    response
+}
+
+async fn metrics(page: Rendering) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await)
 }
 
 /// 200 while the gateway as a whole is up; every service in the body.

@@ -36,7 +36,7 @@ const TURN: usize = 8;
 
 /// One connection's watch.
 #[derive(Debug)]
-pub(super) struct Patrol {
+pub(crate) struct Patrol {
     /// Bytes until the next head.
     skip: usize,
     /// A head that has not come whole, and how much of it has.
@@ -59,7 +59,7 @@ struct Found {
 }
 
 impl Patrol {
-    pub(super) fn new() -> Patrol {
+    pub(crate) fn new() -> Patrol {
         Patrol {
             skip: PREFACE,
             head: [0; HEAD],
@@ -72,7 +72,7 @@ impl Patrol {
     }
 
     /// Waits until there is credit.
-    pub(super) fn pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.credit < 0 {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(context));
@@ -92,7 +92,7 @@ impl Patrol {
     }
 
     /// Counts what was read.
-    pub(super) fn read(&mut self, bytes: &[u8], context: &mut Context<'_>) {
+    pub(crate) fn read(&mut self, bytes: &[u8], context: &mut Context<'_>) {
         let found = self.look(bytes);
         self.credit = (self.credit - found.cost).min(FULL);
         for _ in 0..found.calls + found.frames / TURN {
@@ -105,7 +105,7 @@ impl Patrol {
     }
 
     /// Counts what was written.
-    pub(super) fn wrote(&mut self, bytes: usize) {
+    pub(crate) fn wrote(&mut self, bytes: usize) {
         self.answers += bytes;
         let brought = i64::try_from(self.answers / ANSWER).unwrap_or(FULL);
         self.answers %= ANSWER;

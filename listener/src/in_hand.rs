@@ -1,0 +1,80 @@
+//! Counts the requests of a connection that are in hand: from their head to the last byte of their response. Must never
+//! look into one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use tower::Service;
+
+use crate::activity::Activity;
+
+/// A service whose requests are counted.
+#[derive(Clone)]
+pub struct InHand<S> {
+    service: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> InHand<S> {
+    /// Counts the requests of one connection to this service.
+    pub fn new(service: S, activity: Arc<Activity>) -> InHand<S> {
+        InHand { service, activity }
+    }
+}
+
+/// One request, until this is dropped.
+struct One(Arc<Activity>);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl<S, Q, B> Service<http::Request<Q>> for InHand<S>
+where
+    S: Service<http::Request<Q>, Response = http::Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Counted<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+        self.activity.begin();
+        let (one, response) = (One(self.activity.clone()), self.service.call(request));
+        Box::pin(async move { Ok(response.await?.map(|body| Counted { body: Box::pin(body), _one: one })) })
+    }
+}
+
+/// A body whose end ends the count of its request.
+pub struct Counted<B> {
+    body: Pin<Box<B>>,
+    _one: One,
+}
+
+impl<B: Body> Body for Counted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Poll::Ready(ready!(self.body.as_mut().poll_frame(context)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,21 @@
+//! TCP listeners with limits, for every port of both services: how many connections there may be, how long one may be
+//! silent, how long a request may take, and whether the process has descriptors for all of it. Must never know what
+//! is served.
+
+mod accept;
+mod activity;
+pub mod descriptors;
+pub mod http1;
+pub mod http2;
+mod in_hand;
+mod line;
+mod patrol;
+mod seats;
+mod thread;
+
+pub use accept::Acceptor;
+pub use activity::{Activity, Timeouts};
+pub use in_hand::InHand;
+pub use line::Line;
+pub use seats::{Full, Seat, Seats};
+pub use thread::Thread;

@@ -1,0 +1,142 @@
+//! Ports beside calls: whoever holds connections, or asks too much, keeps no probe out, and nothing is told to pages of
+//! somebody else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::figures::get;
+use crate::shop::{PATIENCE, Shop, until};
+
+/// More than any port beside calls lets in.
+const CROWD: usize = 400;
+
+/// What a request brings, as far as it comes.
+async fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end in time").unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn probe(address: SocketAddr) -> bool {
+    let ask = async {
+        let door = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.ok()?;
+        HealthClient::new(door).check(HealthCheckRequest::default()).await.ok()
+    };
+    timeout(PATIENCE, ask).await.is_ok_and(|answer| answer.is_some())
+}
+
+/// Connections that say this and no more.
+async fn crowd(address: SocketAddr, word: &[u8]) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let mut one = TcpStream::connect(address).await.unwrap();
+        one.write_all(word).await.unwrap();
+        crowd.push(one);
+    }
+    crowd
+}
+
+/// A figure of a port.
+async fn figure(http: SocketAddr, name: &str) -> f64 {
+    let page = get(http, "/metrics").await;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not on\n{page}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn whoever_holds_connections_keeps_no_probe_out() {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let shop = Shop::open().each_gateway(|config| config.health_addr = Some(free)).ready().await;
+    let gateway = &shop.gateways[0];
+    let (health, http) = (shop.workers[0].health().await, shop.workers[0].http().await);
+    let ports = [(gateway.http_addr(), gateway.health_addr().unwrap()), (http, health)];
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for (http, health) in ports {
+        let _silent = (crowd(http, b"").await, crowd(health, b"").await);
+        let _begun = (crowd(http, b"GET /metrics HT").await, crowd(health, preface).await);
+        assert!(get(http, "/healthz").await.contains("SERVING"));
+        assert!(probe(health).await);
+        for (port, most) in [("http", 256.0), ("health", 128.0)] {
+            let connections = format!(r#"port_connections{{port="{port}"}}"#);
+            until("others have made room", async || figure(http, &connections).await <= most).await;
+            let evicted = format!(r#"port_connections_closed_total{{port="{port}",reason="evicted"}}"#);
+            assert!(figure(http, &evicted).await > 0.0, "{port}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_a_request_and_silence_end_by_themselves() {
+    let shop = Shop::open().ready().await;
+    for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
+        let (half, silent) =
+            tokio::join!(exchange(address, "GET /metrics HTTP/1.1\r\nHo"), exchange(address, ""));
+        assert_eq!((half.as_str(), silent.as_str()), ("", ""));
+    }
+}
+
+#[tokio::test]
+async fn many_who_ask_for_figures_at_once_are_answered_together() {
+    let shop = Shop::open().ready().await;
+    let address = shop.gateways[0].http_addr();
+    let begun = Instant::now();
+    let all: Vec<_> = (0..200).map(|_| tokio::spawn(get(address, "/metrics"))).collect();
+    for one in all {
+        assert!(timeout(PATIENCE, one).await.unwrap().unwrap().contains("gateway_build_info"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn pages_of_another_host_read_nothing() {
+    let shop = Shop::open()
+        .each_gateway(|config| config.http_hosts = vec!["figures.example.com".to_owned()])
+        .ready()
+        .await;
+    let address = shop.gateways[0].http_addr();
+    for path in ["/", "/console.json", "/metrics"] {
+        let ask = async |host: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            exchange(address, &request).await.to_ascii_lowercase()
+        };
+        for host in ["evil.example", "evil.example:8080", "localhost.evil.example"] {
+            let answer = ask(host).await;
+            assert!(
+                answer.starts_with("http/1.1 403") && !answer.contains("gateway_"),
+                "{path} {host}: {answer}"
+            );
+        }
+        for host in ["localhost", "127.0.0.1:8080", "[::1]:1", "figures.example.com"] {
+            let answer = ask(host).await;
+            assert!(answer.starts_with("http/1.1 200"), "{path} {host}: {answer}");
+            for header in ["cache-control: no-store", "x-content-type-options: nosniff"] {
+                assert!(answer.contains(header), "{path}: {header}: {answer}");
+            }
+            assert!(!answer.contains("access-control"), "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_other_machines_reach_has_no_console_unless_that_is_meant() {
+    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    for (console, code) in [(None, "404"), (Some(true), "200")] {
+        let mut config = shop.gateway.clone();
+        (config.http_addr, config.console) = ("0.0.0.0:0".parse().unwrap(), console);
+        let gateway = gateway::Gateway::start(config).await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], gateway.http_addr().port()));
+        for path in ["/", "/console.json"] {
+            let answer = exchange(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.0 {code}")), "{path}: {answer}");
+        }
+    }
+}
