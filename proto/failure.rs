@@ -72,6 +72,8 @@ reasons! {
     RequestIdReused = "REQUEST_ID_REUSED" => AlreadyExists;
     /// Nobody subscribes to the subject; nothing was delivered.
     NoResponders = "NO_RESPONDERS" => Unavailable;
+    /// A stream has begun to capture the subject, and would answer in the service's place; nothing was sent.
+    SubjectCaptured = "SUBJECT_CAPTURED" => Unavailable;
     /// There is no connection to NATS.
     NatsDisconnected = "NATS_DISCONNECTED" => Unavailable;
     /// JetStream is missing or has no leader.

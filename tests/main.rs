@@ -7,6 +7,7 @@ mod access;
 mod backup;
 mod buyers;
 mod cast;
+mod changes;
 mod clients;
 mod clocks;
 mod cluster;

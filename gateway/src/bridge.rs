@@ -132,6 +132,9 @@ impl Bridge {
             return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
         }
         let lane = self.lanes.of(route)?;
+        if lane.capturer().is_some() {
+            return Err(taken(route));
+        }
         let place = gate(lane, call.shares()).map_err(|full| {
             self.tally(route, |tally| tally.shed.one());
             full.failure(route.path, SHED)
@@ -295,6 +298,13 @@ fn violated(route: &Route, lane: &Lane, mismatch: &dyn std::fmt::Display) -> Fai
 fn captured(route: &Route, lane: &Lane) -> Failure {
     violated(route, lane, &"JetStream acknowledged the request: a stream captures its subject")
         .delivered(Delivered::Unknown)
+}
+
+/// A stream captures the subject. Its name is the operator's, and in the log.
+fn taken(route: &Route) -> Failure {
+    let message =
+        format!("a stream captures the subject {}, and would answer in the service's place", route.subject);
+    Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(link::failure::RETRY)
 }
 
 fn unfit(mismatch: &Mismatch) -> Failure {

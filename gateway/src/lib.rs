@@ -24,5 +24,6 @@ pub mod run;
 pub mod serve;
 pub mod share;
 pub mod stop;
+pub mod waits;
 
 pub use serve::Gateway;

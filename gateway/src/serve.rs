@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use link::{Link, Streams};
+use link::{Guard, Link, Streams};
 use telemetry::page::Tasks;
 use telemetry::{Book, Tracer};
 use tokio::runtime::Handle;
@@ -62,6 +62,8 @@ pub struct Gateway {
 struct Shared {
     config: Serve,
     lanes: Arc<Lanes>,
+    /// Whether the streams are as they have to be.
+    guard: Guard,
     places: Arc<Places>,
     /// Connections.
     room: Room,
@@ -107,6 +109,7 @@ impl Gateway {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
             secure,
+            guard: Guard::default(),
             lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
             board: Board::new(&server::services()),
             book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
@@ -280,6 +283,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     book.add(shared.room.clone());
     book.add(shared.lanes.clone());
     book.add(link.clone());
+    book.add(shared.guard.clone());
     book.add(around.clone());
     book.add(Arc::downgrade(&feed));
     let console = shared.config.console().then(|| Console {
@@ -302,7 +306,9 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     }
     tokio::spawn(aside.upkeep.run());
     tokio::spawn(around.run(link.clone()));
-    tokio::spawn(Monitor::new(link, shared.lanes.clone(), shared.board.clone()).run());
+    tokio::spawn(shared.guard.clone().run(link.clone(), shared.config.replicas));
+    let monitor = Monitor::new(link, shared.lanes.clone(), shared.board.clone(), shared.guard.clone());
+    tokio::spawn(monitor.run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
@@ -338,6 +344,7 @@ async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>
     for warning in streams.durability(monitor).await {
         tracing::warn!(target: "durability", "{warning}");
     }
+    shared.guard.keep(link::streams::ORDERS, streams.orders.clone());
     let record = Record::new(link.clone(), streams.orders.clone());
     let feed = Feed::start(
         link.clone(),

@@ -2,6 +2,7 @@
 //! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
 //! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
 
+mod consumer;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 
@@ -9,9 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use contract::orders::v1::{Order, OrderStatus};
@@ -28,12 +28,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Draft, Refusal};
+use crate::waits::EVENT;
+use consumer::consumer;
+pub use consumer::watch;
 
 /// Events worked on at the same time.
 const AT_ONCE: usize = 256;
-/// How long the server waits for an acknowledgement before it sends an event to the next worker.
-const ACK_WAIT: Duration = Duration::from_secs(30);
-const LIMIT: Duration = Duration::from_secs(10);
 /// A dead letter that could not be stored is tried again as after so many deliveries: within 3.2 s.
 const UNSTORED: i64 = 5;
 
@@ -91,9 +91,13 @@ struct Poison(String);
 impl Floor {
     /// A sequence on ORDERS; `None` where it cannot be had.
     pub async fn read(&self) -> Option<u64> {
-        let mut consumer = self.consumer.lock().await;
-        let info = tokio::time::timeout(LIMIT, consumer.info()).await.ok()?.ok()?;
-        Some(info.ack_floor.stream_sequence)
+        self.read_until(Instant::now() + EVENT).await
+    }
+
+    /// The same, for whoever waits no longer than this.
+    pub async fn read_until(&self, deadline: Instant) -> Option<u64> {
+        let read = async { Some(self.consumer.lock().await.info().await.ok()?.ack_floor.stream_sequence) };
+        tokio::time::timeout_at(deadline, read).await.ok()?
     }
 }
 
@@ -223,7 +227,7 @@ impl Events {
         let ledger = self.ledger.under(&span);
         let problem = match asked(&message.subject, &message.payload, sequence) {
             Ok(Asked::Nothing) => None,
-            Ok(Asked::Command(command)) => match ledger.submit(command, Instant::now() + LIMIT).await {
+            Ok(Asked::Command(command)) => match ledger.submit(command, Instant::now() + EVENT).await {
                 Ok(_) => {
                     self.refused().remove(&sequence);
                     None
@@ -301,7 +305,7 @@ impl Events {
         headers.insert(header::DEAD_LETTER_ERROR, why.replace(['\r', '\n'], " "));
         headers.insert(header::DEAD_LETTER_SUBJECT, message.subject.as_str());
         headers.insert(header::DEAD_LETTER_SEQUENCE, sequence.to_string());
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + EVENT;
         let store =
             |payload| self.dead_letters.append(&subject, headers.clone(), payload, Expect::Any, deadline);
         let stored = match store(message.payload.clone()).await {
@@ -319,39 +323,6 @@ impl Events {
                 later(UNSTORED)
             }
         }
-    }
-}
-
-/// Finds or makes the consumer. One that would lose events is refused.
-async fn consumer(link: &Link) -> anyhow::Result<PullConsumer> {
-    let config = pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
-        description: Some("Order events for the stock".to_owned()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
-        // The worker counts deliveries itself: the server would only stop delivering.
-        max_deliver: -1,
-        max_ack_pending: 8 * AT_ONCE as i64,
-        filter_subject: contract::subject::EVENTS.to_owned(),
-        ..pull::Config::default()
-    };
-    let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
-    let made = tokio::time::timeout(LIMIT, stream.get_or_create_consumer(CONSUMER, config));
-    let consumer = made.await.context("the consumer of ORDERS was not made in time")?;
-    let consumer = consumer.context("the consumer of ORDERS")?;
-    let found = &consumer.cached_info().config;
-    let wrong = [
-        ("ack_policy", found.ack_policy != AckPolicy::Explicit),
-        ("max_deliver", found.max_deliver > 0),
-        ("filter_subject", found.filter_subject != contract::subject::EVENTS),
-        ("deliver_policy", found.deliver_policy != DeliverPolicy::All),
-    ];
-    match wrong.iter().find(|(_, wrong)| *wrong) {
-        None => Ok(consumer),
-        Some((field, _)) => anyhow::bail!(
-            "the consumer {CONSUMER} of ORDERS has another {field} than it needs; remove it, and it is made anew"
-        ),
     }
 }
 

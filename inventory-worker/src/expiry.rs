@@ -17,12 +17,12 @@ use uuid::Uuid;
 use crate::events::Floor;
 use crate::ledger::Ledger;
 use crate::release::{Fate, Releaser};
+use crate::waits::EVENT;
 
 /// Reservations of one sweep.
 const SWEEP: usize = 1_000;
 /// Releases at the same time.
 const AT_ONCE: usize = 16;
-const LIMIT: Duration = Duration::from_secs(10);
 /// A reservation that cannot be settled now is looked at again after this, so that it is in nobody's way.
 const LATER: Duration = Duration::from_secs(30);
 /// Reservations that are remembered as such.
@@ -119,7 +119,7 @@ impl Expiry {
 
     /// Whether the reservation was dealt with; if not, a later sweep finds it again.
     async fn expire(&self, order: Uuid, floor: u64) -> bool {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + EVENT;
         // An event of the order that could not be worked off is an operator's (MODEL.md, C5).
         match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
             Ok(None) => {}

@@ -30,7 +30,7 @@ pub(crate) struct Condition {
 impl Condition {
     /// Whether it can answer.
     pub(crate) fn serves(&self) -> bool {
-        self.links.iter().all(Link::connected) && self.ledger.ready()
+        self.links.iter().all(Link::connected) && self.ledger.ready() && self.ledger.guard().up()
     }
 }
 

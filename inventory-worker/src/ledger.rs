@@ -12,16 +12,16 @@ mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
-use link::{Clock, Link, Store, StoreError, streams};
+use link::{Clock, Guard, Link, Store, StoreError, streams};
 use telemetry::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::stock::{Command, Contradiction, Refusal, Stock};
+use crate::waits::OPEN;
 pub use answer::Answer;
 use feed::Feed;
 use figures::Figures;
@@ -33,8 +33,6 @@ use writer::Writer;
 
 /// Commands that may wait for the writer; the next one is refused at once.
 const QUEUE: usize = 8_192;
-/// How long opening may take: the snapshot and the entries after it.
-const OPEN_LIMIT: Duration = Duration::from_secs(120);
 
 /// How the ledger is kept.
 #[derive(Debug, Clone)]
@@ -54,6 +52,7 @@ pub struct Ledger {
     ended: watch::Receiver<Option<Arc<Broken>>>,
     figures: Arc<Figures>,
     clock: Arc<Clock>,
+    guard: Guard,
     /// What is submitted over this handle is done for the call with this span.
     span: Span,
 }
@@ -96,6 +95,11 @@ pub enum Broken {
         /// The last entry that is known.
         known: u64,
     },
+    /// Somebody made another.
+    #[error(
+        "the stream INVENTORY was removed and made anew: what this worker knows of it is worth nothing; start it again"
+    )]
+    Replaced,
     /// A fault of ours.
     #[error("the writer panicked: {0}")]
     Panicked(String),
@@ -120,7 +124,8 @@ impl Ledger {
     /// every entry that was there at the start.
     pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
         let opening = async {
-            let (store, clock) = (Store::new(link.clone(), streams::INVENTORY), link.clock().clone());
+            let (guard, clock) = (Guard::default(), link.clock().clone());
+            let store = Store::new(link.clone(), streams::INVENTORY).guarded(guard.clone());
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
             let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(Figures::new()));
@@ -150,9 +155,9 @@ impl Ledger {
                 tracing::error!(error = %broken, "the ledger cannot go on");
                 let _ = end.send(Some(Arc::new(broken)));
             });
-            Ok(Ledger { commands, stock, loading, ended, figures, clock, span: Span::default() })
+            Ok(Ledger { commands, stock, loading, ended, figures, clock, guard, span: Span::default() })
         };
-        tokio::time::timeout(OPEN_LIMIT, opening).await.unwrap_or(Err(Broken::Slow))
+        tokio::time::timeout(OPEN, opening).await.unwrap_or(Err(Broken::Slow))
     }
 
     /// The stock as far as it is committed. To be held for moments only, and never across an await.
@@ -166,6 +171,11 @@ impl Ledger {
         &self.clock
     }
 
+    /// Whether the streams are as they have to be: else nothing is written.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// The same ledger, for work under this span.
     #[must_use]
     pub fn under(&self, span: &Span) -> Ledger {
@@ -174,7 +184,10 @@ impl Ledger {
 
     /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
     pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
-        let (request, answered) = Request::new(command, deadline, &self.span);
+        if !matches!(command, Command::CatchUp) {
+            self.guard.check().map_err(|error| Denial::Failed(link::failure::of_store(&error)))?;
+        }
+        let (request, progress, answered) = Request::new(command, deadline, &self.span);
         self.commands.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
             mpsc::error::TrySendError::Closed(_) => Denial::Failed(closed()),
@@ -182,6 +195,7 @@ impl Ledger {
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Denial::Failed(closed())),
+            Err(_) if progress.withdraw() => Err(Denial::Failed(writer::too_late())),
             Err(_) => Err(Denial::Failed(
                 Failure::new(Reason::OutcomeUnknown, "the ledger did not answer in time")
                     .delivered(Delivered::Unknown),
@@ -193,7 +207,9 @@ impl Ledger {
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), Failure> {
         match self.submit(Command::CatchUp, deadline).await {
             Ok(_) => Ok(()),
-            Err(Denial::Failed(failure)) if failure.is(Reason::OutcomeUnknown) => {
+            Err(Denial::Failed(failure))
+                if [Reason::OutcomeUnknown, Reason::Timeout].iter().any(|r| failure.is(*r)) =>
+            {
                 Err(link::failure::of_store(&StoreError::Unavailable("no answer in time".to_owned())))
             }
             Err(Denial::Failed(failure)) => Err(failure),

@@ -17,6 +17,7 @@ pub mod release;
 mod replay;
 pub mod settle;
 pub mod stock;
+pub mod waits;
 mod worker;
 
 pub use worker::{Worker, open, run};

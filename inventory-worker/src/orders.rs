@@ -10,11 +10,11 @@ use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
 use link::inbox::backoff;
-use link::{Expect, Link, Store, StoreError, streams};
+use link::{Expect, Guard, Link, Store, StoreError, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-const ATTEMPT: Duration = Duration::from_secs(1);
+use crate::waits::BURY;
 
 /// Reads and buries orders.
 #[derive(Clone)]
@@ -55,9 +55,9 @@ impl Last {
 }
 
 impl Orders {
-    /// Orders over this connection.
-    pub fn new(link: Link) -> Orders {
-        Orders { store: Store::new(link, streams::ORDERS) }
+    /// Orders over this connection. None is buried while the guard finds something wrong.
+    pub fn new(link: Link, guard: Guard) -> Orders {
+        Orders { store: Store::new(link, streams::ORDERS).guarded(guard) }
     }
 
     /// Puts a tombstone where the order's last entry is still `expected`, and returns the last entry then: the
@@ -70,7 +70,7 @@ impl Orders {
             let mut headers = HeaderMap::new();
             headers.insert(header::OPERATION_ID, Uuid::new_v4().to_string());
             let expect = Expect::LastOf { filter: &filter, sequence: expected };
-            let until = deadline.min(Instant::now() + ATTEMPT);
+            let until = deadline.min(Instant::now() + BURY);
             let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {
                 Ok(sequence) => return Ok(Last::Tombstone(sequence)),
                 Err(StoreError::Conflict) => match self.last(order, until).await {

@@ -21,7 +21,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::{Nats, Provision, Serve};
 use crate::endpoint::maintenance::Upkeep;
 use crate::endpoint::{Endpoints, Inventory};
-use crate::events::Events;
+use crate::events::{self, Events};
 use crate::expiry::Expiry;
 use crate::forget;
 use crate::front::Front;
@@ -80,7 +80,7 @@ impl Worker {
         let requests = Tasks(front.thread().clone());
         let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
         let (events, floor) = link.permitted(events).await??;
-        let orders = Orders::new(link.clone());
+        let orders = Orders::new(link.clone(), ledger.guard().clone());
         let releaser = Releaser::new(ledger.clone(), orders.clone());
         let settler = Settler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
@@ -97,6 +97,7 @@ impl Worker {
         seats.into_iter().for_each(|seats| book.add(seats));
         links.iter().cloned().for_each(|link| book.add(link));
         book.add(ledger.clone());
+        book.add(ledger.guard().clone());
         book.add(endpoints.figures());
         book.add(events.figures());
         let events = watched(events.run(stop.clone()).boxed());
@@ -105,12 +106,15 @@ impl Worker {
         book.add(expiry.figures());
         let condition = Condition { links, ledger: ledger.clone() };
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
+        let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
         say(&health, true).await;
         late.set(condition.clone(), book);
         let look = look(health.clone(), condition, stop.clone());
         let background = vec![
             server,
             watched(expiry.run().boxed()),
+            watched(guard.boxed()),
+            watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
             watched(forget::run(ledger.clone(), floor, horizon).boxed()),
             AbortOnDropHandle::new(tokio::spawn(look)),
         ];
@@ -229,6 +233,9 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
     tokio::select! {
         () = shutdown => {}
         broken = worker.ledger.broken() => anyhow::bail!("the ledger cannot go on: {broken}"),
+        stream = worker.ledger.guard().lost() => anyhow::bail!(
+            "the stream {stream} was removed and made anew: what this worker knows of it is worth nothing; start it again"
+        ),
         () = worker.ended.cancelled() => anyhow::bail!("a part of the worker ended; the log says which"),
     }
     tracing::info!("draining");

@@ -66,6 +66,11 @@ pub fn of_store(error: &StoreError) -> Failure {
                 .delivered(Delivered::No)
                 .retry_after(RETRY)
         }
+        // What it is, the guard logs.
+        StoreError::Unusable(_) => {
+            let message = "a stream is missing, or is not as it has to be; the log and /metrics name it";
+            Failure::new(Reason::StorageUnavailable, message).delivered(Delivered::No).retry_after(RETRY)
+        }
         StoreError::Full(why) => {
             tracing::error!(why, "storage is full");
             Failure::new(Reason::StorageFull, "the storage is full").delivered(Delivered::No).detail(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::Config;
 use futures_util::future::join_all;
 use pbjson_types::Timestamp;
@@ -50,7 +51,10 @@ struct State {
 
 #[derive(Default)]
 struct Standing {
+    /// The one that it has to keep.
     identity: Option<String>,
+    /// It has had another: what is known of it is worth nothing until the next start.
+    another: bool,
     /// Looks in a row that found no stream, and no answer.
     missing: u32,
     silent: u32,
@@ -62,6 +66,20 @@ struct Standing {
 struct Info {
     config: Config,
     ts: Option<Timestamp>,
+}
+
+/// A consumer of a stream, as its leader has it.
+///
+/// # Errors
+///
+/// There is none, or JetStream did not say.
+pub async fn consumer(
+    link: &Link,
+    stream: &str,
+    name: &str,
+    deadline: Instant,
+) -> Result<consumer::Info, StoreError> {
+    ask(link, format!("$JS.API.CONSUMER.INFO.{stream}.{name}"), deadline).await
 }
 
 impl Guard {
@@ -113,19 +131,26 @@ impl Guard {
         }
     }
 
-    /// Looks for ever. `replicas` is what streams are to have; those that are `kept` must stay the ones that they are.
-    pub async fn run(self, link: Link, replicas: usize, kept: &'static [&'static str]) {
+    /// A stream has to stay the one with this identity. Whether it has been that so far.
+    pub fn keep(&self, name: &'static str, identity: String) -> bool {
+        let mut state = self.state();
+        let known = &mut state.streams.entry(name).or_default().identity;
+        *known.get_or_insert_with(|| identity.clone()) == identity
+    }
+
+    /// Looks for ever. `replicas` is what streams are to have.
+    pub async fn run(self, link: Link, replicas: usize) {
         loop {
             let mut again = false;
             if link.connected() {
-                again = self.look(&link, replicas, kept).await;
+                again = self.look(&link, replicas).await;
             }
             sleep(if again { AGAIN } else { PAUSE }).await;
         }
     }
 
     /// Looks once; whether it is to be looked again soon.
-    async fn look(&self, link: &Link, replicas: usize, kept: &[&'static str]) -> bool {
+    async fn look(&self, link: &Link, replicas: usize) -> bool {
         let deadline = Instant::now() + LOOK;
         let looks = ALL.map(|name| async move {
             let asked = Instant::now();
@@ -145,7 +170,7 @@ impl Guard {
             let standing = state.streams.entry(name).or_default();
             let wrong = standing.take(name, needed, found.as_ref());
             again |= standing.missing == 1;
-            if standing.is_another(found.as_ref().ok()) && kept.contains(&name) {
+            if standing.another {
                 self.0.lost.send_if_modified(|lost| lost.replace(name).is_none());
             }
             say(standing.wrong.as_deref(), wrong.as_deref());
@@ -176,7 +201,11 @@ impl Standing {
         let missing = matches!(found, Err(StoreError::Unusable(_)));
         self.missing = if missing { self.missing.saturating_add(1) } else { 0 };
         self.silent = if found.is_err() { self.silent.saturating_add(1) } else { 0 };
+        self.another |= self.is_another(found.ok());
         match found {
+            _ if self.another => {
+                Some(format!("the stream {name} was removed and made anew; start this again"))
+            }
             Ok(found) => fit::check(needed, found).err().map(|unfit| words(&unfit)),
             Err(_) if self.missing > 1 => Some(format!(
                 "the stream {name} does not exist any more: restore it (`gateway restore`), or make it anew (`gateway \
@@ -187,17 +216,10 @@ impl Standing {
         }
     }
 
-    /// Whether the stream is another than the one that was found first.
-    fn is_another(&mut self, found: Option<&Config>) -> bool {
+    /// Whether the stream is another than the one that it has to be.
+    fn is_another(&self, found: Option<&Config>) -> bool {
         let identity = found.and_then(|found| found.metadata.get(IDENTITY));
-        match (&self.identity, identity) {
-            (Some(known), Some(found)) => known != found,
-            (None, Some(found)) => {
-                self.identity = Some(found.clone());
-                false
-            }
-            (_, None) => false,
-        }
+        self.identity.as_ref().zip(identity).is_some_and(|(known, found)| known != found)
     }
 }
 
@@ -237,7 +259,8 @@ impl Source for Guard {
             let help = "Whether a stream answers, and is as correctness needs it.";
             page.flag("jetstream_stream_fit", help, &[("stream", name)], fit);
         }
-        let help = "Whether nothing is written because a stream or its consumer is not as correctness needs it.";
+        let help =
+            "Whether nothing is written because a stream or its consumer is not as correctness needs it.";
         page.flag("jetstream_writes_refused", help, &[], self.0.closed.load(Ordering::Relaxed));
     }
 }
@@ -261,6 +284,19 @@ mod tests {
         assert!(standing.take(ORDERS, &needed, Err(&gone)).unwrap().contains("ORDERS does not exist"));
         let found = Config { discard: DiscardPolicy::Old, ..needed.clone() };
         assert!(standing.take(ORDERS, &needed, Ok(&found)).unwrap().contains("discard: Old"));
+        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
+    }
+
+    #[test]
+    fn a_stream_that_was_made_anew_is_never_the_one_that_was_known() {
+        let [needed, ..] = configs(1);
+        let [other, ..] = configs(1);
+        let mut standing =
+            Standing { identity: needed.metadata.get(IDENTITY).cloned(), ..Standing::default() };
+        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
+        for found in [&other, &needed] {
+            assert!(standing.take(ORDERS, &needed, Ok(found)).unwrap().contains("made anew"));
+        }
     }
 
     #[test]

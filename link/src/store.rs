@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::guard::Guard;
 use crate::inbox::{Link, Trouble};
 use crate::streams::IDENTITY;
 
@@ -22,6 +23,8 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// With replicas: another append under the same lock is in flight. Whether that one or any other was stored is open.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
+/// Nobody who leads JetStream knows the stream.
+const NO_STREAM: u64 = 10059;
 const NO_MESSAGE: u64 = 10037;
 const NO_SEQUENCE: u64 = 10043;
 const NOT_REMOVED: u64 = 10057;
@@ -34,6 +37,7 @@ const TOO_LARGE: u64 = 10054;
 pub struct Store {
     link: Link,
     stream: &'static str,
+    guard: Guard,
 }
 
 /// What has to be last in the stream for an append to be accepted.
@@ -67,6 +71,10 @@ pub enum StoreError {
     /// Nothing was stored or read: JetStream is missing, or has no leader.
     #[error("JetStream is not available: {0}")]
     Unavailable(String),
+    /// Nothing was stored or read: the stream does not exist, or is not as it has to be. That lasts until an operator mends
+    /// it.
+    #[error("the storage cannot be used: {0}")]
+    Unusable(String),
     /// Nothing was stored or read: our NATS user may not.
     #[error("NATS does not permit it")]
     NotPermitted,
@@ -158,7 +166,18 @@ struct Found {
 impl Store {
     /// The store of a stream.
     pub fn new(link: Link, stream: &'static str) -> Store {
-        Store { link, stream }
+        Store { link, stream, guard: Guard::default() }
+    }
+
+    /// The same store, which takes nothing while the guard finds something wrong.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Store {
+        Store { guard, ..self }
+    }
+
+    /// What it looks to before it takes anything.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// The connection.
@@ -175,6 +194,7 @@ impl Store {
         expect: Expect<'_>,
         deadline: Instant,
     ) -> Result<u64, StoreError> {
+        self.guard.check()?;
         match expect {
             Expect::Any => {}
             Expect::Last(sequence) => headers.insert(EXPECTED_LAST, sequence.to_string()),
@@ -315,6 +335,7 @@ impl From<ApiError> for StoreError {
         match (error.err_code, error.code) {
             (WRONG_LAST_SEQUENCE, _) => StoreError::Conflict,
             (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(why),
+            (NO_STREAM, _) => StoreError::Unusable(why),
             (TOO_LARGE, _) => StoreError::TooLarge { size: 0, limit: 0 },
             // Also a leader that could not store what its followers have: only a limit says that nobody did.
             (STORE_FAILED, _) if !error.description.contains("maximum") => StoreError::Undetermined(why),
@@ -341,52 +362,4 @@ impl From<Trouble> for StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of_append(code: u64, err_code: u64, description: &str) -> StoreError {
-        let text =
-            format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{description}"}}}}"#);
-        let reply = answer::<Ack>(text.as_bytes()).unwrap();
-        reply.map_err(StoreError::from).unwrap_err()
-    }
-
-    #[test]
-    fn an_answer_means_what_its_code_says() {
-        assert!(matches!(of_append(400, 10071, "wrong last sequence: 7"), StoreError::Conflict));
-        assert!(matches!(of_append(400, 10164, "wrong last sequence"), StoreError::Undetermined(_)));
-        assert!(matches!(of_append(503, 10008, "temporarily unavailable"), StoreError::Unavailable(_)));
-        assert!(matches!(of_append(503, 10077, "maximum bytes exceeded"), StoreError::Full(_)));
-        assert!(matches!(of_append(503, 10077, "raft: failed"), StoreError::Undetermined(_)));
-        assert!(matches!(of_append(500, 10047, "insufficient storage"), StoreError::Full(_)));
-        assert!(matches!(of_append(400, 10054, "message size exceeds maximum"), StoreError::TooLarge { .. }));
-        assert!(matches!(of_append(400, 10999, "something new"), StoreError::Unexpected(_)));
-    }
-
-    #[test]
-    fn a_leader_that_changes_has_stored_nothing_or_nobody_knows() {
-        // A proposal that raft did not take has no code of JetStream's own.
-        assert!(matches!(of_append(503, 0, "raft: not leader"), StoreError::Unavailable(_)));
-        assert!(matches!(of_append(503, 10039, "not enabled for account"), StoreError::Unavailable(_)));
-        assert!(matches!(of_append(404, 10059, "stream not found"), StoreError::Unavailable(_)));
-        assert!(matches!(of_append(503, 10023, "insufficient resources"), StoreError::Full(_)));
-        for code in [10009, 10041, 10118] {
-            assert!(matches!(of_append(500, code, "raft"), StoreError::Undetermined(_)), "{code}");
-        }
-    }
-
-    #[test]
-    fn a_read_is_never_open_and_never_full() {
-        let read =
-            |code: u64, err_code: u64| of_read(ApiError { code, err_code, description: "raft".to_owned() });
-        for (code, err_code) in [(500, 10009), (503, 10023), (503, 10008), (503, 10077), (404, 10059)] {
-            assert!(matches!(read(code, err_code), StoreError::Unavailable(_)), "{err_code}");
-        }
-    }
-
-    #[test]
-    fn an_acknowledgement_has_a_sequence() {
-        assert_eq!(answer::<Ack>(br#"{"stream":"ORDERS","seq":7}"#).unwrap().unwrap().seq, 7);
-        assert!(answer::<Ack>(b"{}").is_err() && answer::<Ack>(b"nonsense").is_err());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use crate::inbox::Link;
+use crate::store::answer;
 use crate::{fit, monitor};
 
 /// The record of orders and their events.
@@ -36,6 +37,8 @@ pub const DEAD_LETTER_PREFIX: &str = "dead_letters.orders";
 
 pub(crate) const IDENTITY: &str = "order-gateway-identity";
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long JetStream may take to say which stream has a subject.
+const NAMES: Duration = Duration::from_secs(5);
 
 /// The streams as found or made.
 #[derive(Debug, Clone)]
@@ -185,7 +188,9 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
                 Ok(stream) => stream,
                 // Somebody else made it at the same time, with another identity.
                 Err(error) if exists(error.kind()) => {
-                    context.get_stream(&name).await.map_err(|error| lost(&error))?
+                    let found =
+                        timeout(LIMIT, context.get_stream(&name)).await.map_err(|error| lost(&error))?;
+                    found.map_err(|error| lost(&error))?
                 }
                 Err(error) => {
                     return Err(match error.kind() {
@@ -202,7 +207,8 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
         }
         Err(error) => return Err(lost(&error)),
     };
-    let info = stream.info().await.map_err(|error| lost(&error))?;
+    let info = timeout(LIMIT, stream.info()).await.map_err(|error| lost(&error))?;
+    let info = info.map_err(|error| lost(&error))?;
     fit::check(&config, &info.config)?;
     Ok(info.config.clone())
 }
@@ -228,21 +234,30 @@ fn version(link: &Link) -> Result<(), Unfit> {
 
 /// A stream on a request's subject would answer it with its own acknowledgement.
 async fn captured(link: &Link, subject: &str) -> Result<(), Unfit> {
+    match capturer(link, subject).await? {
+        None => Ok(()),
+        Some(stream) => Err(Unfit::Captures { stream, subject: subject.to_owned() }),
+    }
+}
+
+/// The stream that captures a subject, if there is one.
+///
+/// # Errors
+///
+/// JetStream did not say.
+pub async fn capturer(link: &Link, subject: &str) -> Result<Option<String>, Unfit> {
     #[derive(Deserialize)]
     struct Names {
         #[serde(default)]
         streams: Option<Vec<String>>,
     }
     let query = serde_json::json!({ "subject": subject }).to_string();
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + NAMES;
     let reply = link
         .request("$JS.API.STREAM.NAMES", async_nats::HeaderMap::new(), query.into(), deadline)
         .await
         .map_err(|trouble| Unfit::JetStream(trouble.to_string()))?;
-    let names: Names =
-        serde_json::from_slice(&reply.payload).map_err(|error| Unfit::JetStream(error.to_string()))?;
-    match names.streams.unwrap_or_default().pop() {
-        None => Ok(()),
-        Some(stream) => Err(Unfit::Captures { stream, subject: subject.to_owned() }),
-    }
+    let names = answer::<Names>(&reply.payload).map_err(|error| Unfit::JetStream(error.to_string()))?;
+    let names = names.map_err(|error| Unfit::JetStream(error.description))?;
+    Ok(names.streams.unwrap_or_default().pop())
 }

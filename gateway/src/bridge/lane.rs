@@ -2,8 +2,8 @@
 //! pulse and the count of violations. Must never know a payload.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use contract::{Failure, Reason, Route};
 use foldhash::fast::RandomState;
@@ -45,6 +45,9 @@ pub struct Lane {
     budget: Budget,
     pulse: Pulse,
     violations: AtomicU64,
+    /// The stream that captures the subject.
+    capturer: RwLock<Option<String>>,
+    captured: AtomicBool,
 }
 
 impl Default for Lanes {
@@ -93,6 +96,8 @@ impl Lane {
             budget: Budget::new(),
             pulse,
             violations: AtomicU64::new(0),
+            capturer: RwLock::default(),
+            captured: AtomicBool::new(false),
         }
     }
 
@@ -125,6 +130,32 @@ impl Lane {
     /// How many replies did not fit.
     pub(super) fn violations(&self) -> u64 {
         self.violations.load(Ordering::Relaxed)
+    }
+
+    /// Whether a stream captures the subject, and which. It would answer requests in the service's place, so there are none.
+    pub fn capture(&self, subject: &str, stream: Option<String>) {
+        let mut known = self.capturer.write().unwrap_or_else(PoisonError::into_inner);
+        match &stream {
+            Some(stream) if known.as_ref() != Some(stream) => {
+                tracing::error!(
+                    subject,
+                    stream,
+                    "a stream captures a subject that requests go to; none are sent"
+                );
+            }
+            None if known.is_some() => tracing::info!(subject, "no stream captures the subject any more"),
+            _ => {}
+        }
+        self.captured.store(stream.is_some(), Ordering::Relaxed);
+        *known = stream;
+    }
+
+    /// The stream that captures the subject.
+    pub fn capturer(&self) -> Option<String> {
+        if !self.captured.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.capturer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many calls are in flight, and how many may be.

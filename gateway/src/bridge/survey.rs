@@ -2,7 +2,6 @@
 //! what the subjects are for.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use async_nats::Subscriber;
 use bytes::Bytes;
@@ -12,8 +11,8 @@ use link::Link;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-/// How long answers are collected.
-const WINDOW: Duration = Duration::from_millis(300);
+use crate::waits::SURVEY;
+
 /// More answers than this are not read.
 const MOST: usize = 10_000;
 
@@ -76,7 +75,7 @@ pub async fn instances(link: &Link) -> Vec<Instance> {
             found.push(Instance::from(stats));
         }
     };
-    let _ = timeout(WINDOW, collect).await;
+    let _ = timeout(SURVEY, collect).await;
     found.sort_by(|one, other| one.id.cmp(&other.id));
     found
 }
@@ -101,7 +100,7 @@ impl From<Stats> for Instance {
 pub async fn served<'a>(link: &Link, wanted: &HashSet<&'a str>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     // The window's end is the normal one: nobody says when all have answered.
-    let _ = timeout(WINDOW, collect(link, wanted, &mut found)).await;
+    let _ = timeout(SURVEY, collect(link, wanted, &mut found)).await;
     found
 }
 

@@ -99,6 +99,8 @@ impl Source for Lanes {
                 &route,
                 lane.pulse().alive(),
             );
+            let captured = lane.capturer().is_some();
+            page.flag("gateway_route_captured", "Whether a stream captures the subject.", &route, captured);
             let help = "Replies that do not fit the contract.";
             page.count("gateway_route_violations_total", help, &route, lane.violations());
         }

@@ -19,14 +19,13 @@ use super::store::{GiveUp, Outcome, Records};
 use super::violation;
 use crate::bridge::Bridge;
 use crate::call::Call;
+use crate::waits::RELEASE;
 
 /// How often a reservation is asked for. One that was given up before its record costs two rounds at the most: one that
 /// finds the tombstone, and one in which the ledger hears of it. More than that says that something is wrong.
 const ROUNDS: u32 = 6;
 /// Full jitter below this between rounds; doubling.
 const BACKOFF: Duration = Duration::from_millis(20);
-/// How long a reservation that is of no more use is offered back. After that the workers' expiry frees it.
-const RELEASE: Duration = Duration::from_secs(10);
 
 /// What a caller is told of a contradiction; what it is, is logged.
 const CONTRADICTION: &str = "the services behind contradict each other";

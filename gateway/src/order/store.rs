@@ -21,9 +21,8 @@ use super::event::{Event, Last, Stored, Unreadable};
 use crate::bridge::budget::Budget;
 use crate::bridge::header::put;
 use crate::call::Call;
+use crate::waits::RECORD;
 
-/// The time of one attempt: longer than any answer of a healthy store, shorter than most deadlines.
-const ATTEMPT: Duration = Duration::from_secs(2);
 /// Full jitter below this before the first repeat; doubling.
 const BACKOFF: Duration = Duration::from_millis(20);
 /// The most that a backoff may grow to: an election takes 4 to 9 s, so nothing is gained by asking more often.
@@ -140,7 +139,7 @@ impl Records {
             open |= matches!(error, StoreError::Undetermined(_) | StoreError::Unexpected(_));
             let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
             let again = match error {
-                StoreError::Unexpected(_) => false,
+                StoreError::Unexpected(_) | StoreError::Unusable(_) => false,
                 StoreError::Unavailable(_) => open || self.budget.spend(),
                 StoreError::Conflict
                 | StoreError::Undetermined(_)
@@ -231,7 +230,7 @@ fn until(call: &Call) -> Result<Instant, Failure> {
     if now >= call.deadline {
         return Err(call.late(Delivered::No));
     }
-    Ok(call.deadline.min(now + ATTEMPT))
+    Ok(call.deadline.min(now + RECORD))
 }
 
 fn in_time(pause: Duration, call: &Call) -> bool {

@@ -1,52 +1,44 @@
-//! The monitor: what is up, from the connection, from reads of the record, from a survey of the services behind, and
-//! from what calls observe. It writes the board. Must never be asked for anything.
+//! The monitor: what is up, from the connection, from the streams' guard, from a survey of the services behind, and from
+//! what calls observe. It writes the board. Must never be asked for anything.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::route::{self, Route};
-use link::streams::ORDERS;
-use link::{Link, Store};
+use futures_util::future::join_all;
+use link::{Guard, Link, streams};
 use tokio::time::Instant;
 
-use crate::bridge::pulse::Pulse;
 use crate::bridge::{Lanes, survey};
 use crate::edge::Board;
 use crate::edge::board::GATEWAY;
 use crate::edge::server;
+use crate::waits::SURVEYS;
 
 /// How often the board is written.
 const TICK: Duration = Duration::from_millis(100);
-/// Between looks, while all is there.
-const CALM: Duration = Duration::from_secs(2);
 /// Between looks, while something is missing.
 const MISSING: Duration = Duration::from_millis(300);
-/// How long a read of the record may take.
-const READ: Duration = Duration::from_secs(2);
 /// A service that only calls find missing gets another chance after this.
 const CHANCE: Duration = Duration::from_secs(10);
 
 /// Watches over one gateway.
 pub(super) struct Monitor {
     link: Link,
-    store: Store,
-    /// Whether the record can be read. It was found at the start.
-    record: Pulse,
+    guard: Guard,
     lanes: Arc<Lanes>,
     board: Board,
 }
 
 impl Monitor {
-    pub(super) fn new(link: Link, lanes: Arc<Lanes>, board: Board) -> Monitor {
-        let record = Pulse::default();
-        record.beat();
-        Monitor { store: Store::new(link.clone(), ORDERS), link, record, lanes, board }
+    pub(super) fn new(link: Link, lanes: Arc<Lanes>, board: Board, guard: Guard) -> Monitor {
+        Monitor { link, guard, lanes, board }
     }
 
     /// Runs until it is dropped.
     pub(super) async fn run(self) {
-        tokio::join!(self.survey(), self.read(), self.write());
+        tokio::join!(self.survey(), self.captures(), self.write());
     }
 
     /// Looks for the services behind.
@@ -56,7 +48,7 @@ impl Monitor {
                 self.ask().await;
             }
             let calm = route::VITAL.iter().all(|route| self.alive(route));
-            tokio::time::sleep(if calm { CALM } else { MISSING }).await;
+            tokio::time::sleep(if calm { SURVEYS } else { MISSING }).await;
         }
     }
 
@@ -80,25 +72,30 @@ impl Monitor {
         }
     }
 
-    /// Looks for the record.
-    async fn read(&self) {
+    /// Looks for streams that have begun to capture a subject that requests go to.
+    async fn captures(&self) {
         loop {
-            if self.link.connected() {
-                match self.store.range(Instant::now() + READ).await {
-                    Ok(_) => self.record.beat(),
+            tokio::time::sleep(SURVEYS).await;
+            if !self.link.connected() {
+                continue;
+            }
+            let looks = self.lanes.all().map(|(subject, lane)| async move {
+                (subject, lane, streams::capturer(&self.link, subject).await)
+            });
+            for (subject, lane, found) in join_all(looks).await {
+                match found {
+                    Ok(stream) => lane.capture(subject, stream),
                     Err(error) => {
-                        tracing::debug!(%error, "the record cannot be read");
-                        self.record.miss(Instant::now());
+                        tracing::debug!(subject, %error, "whether a stream captures it is not known")
                     }
                 }
             }
-            tokio::time::sleep(if self.record.alive() { CALM } else { MISSING }).await;
         }
     }
 
     async fn write(&self) {
         loop {
-            let up = self.link.connected() && self.record.alive();
+            let up = self.link.connected() && self.guard.up();
             self.board.set(GATEWAY, up);
             for service in server::services() {
                 let own = server::has_code(service);
@@ -111,7 +108,7 @@ impl Monitor {
     }
 
     fn alive(&self, route: &Route) -> bool {
-        self.lanes.of(route).is_ok_and(|lane| lane.pulse().alive())
+        self.lanes.of(route).is_ok_and(|lane| lane.pulse().alive() && lane.capturer().is_none())
     }
 }
 
@@ -150,7 +147,7 @@ mod tests {
         let gateway = Gateway::start(config).await.unwrap();
         let up = || server::services().iter().all(|name| gateway.up(name) == Some(true));
         until("all is up", up).await;
-        let limit = Instant::now() + CALM + CALM;
+        let limit = Instant::now() + SURVEYS + SURVEYS;
         while Instant::now() < limit {
             assert!(up());
             tokio::time::sleep(TICK).await;
@@ -165,7 +162,7 @@ mod tests {
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
         let link = Link::connect(&link::Options::at(nats.url()), "test").await.unwrap();
-        let delete = format!("$JS.API.STREAM.DELETE.{ORDERS}");
+        let delete = format!("$JS.API.STREAM.DELETE.{}", link::streams::ORDERS);
         let limit = Instant::now() + PATIENCE;
         link.request(delete, Default::default(), Default::default(), limit).await.unwrap();
         until("it is down", || gateway.up(GATEWAY) == Some(false)).await;

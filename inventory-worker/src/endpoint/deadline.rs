@@ -13,13 +13,12 @@ use foldhash::fast::RandomState;
 use link::Clock;
 use tokio::time::Instant;
 
+use crate::waits::RETURN;
+
 /// How long a request without a deadline may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long any request may take.
 pub(super) const LONGEST: Duration = Duration::from_secs(120);
-/// What the way back takes at the most: the answer is to be there before the asker gives up. A tenth of what is left, where
-/// that is less.
-pub const RETURN: Duration = Duration::from_millis(200);
 
 /// So long the quickest request counts, and as long again (ms).
 const WINDOW: i64 = 60_000;

@@ -55,7 +55,7 @@ pub async fn list(
 ) -> Result<ListReservationsResponse, Failure> {
     let (wanted, size, after) = read(&request).map_err(Failure::invalid)?;
     // Before the stock is: what was acknowledged by then is in it.
-    let acknowledged = inventory.upkeep.floor.read().await.ok_or_else(|| {
+    let acknowledged = inventory.upkeep.floor.read_until(errand.deadline).await.ok_or_else(|| {
         Failure::new(Reason::StorageUnavailable, "how far the consumer is cannot be read now")
             .delivered(Delivered::No)
             .retry_after(link::failure::RETRY)

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use link::{Link, streams};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Entries that may wait for the writer.
 const AHEAD: usize = 256;
 const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two lines in the log about a consumer that cannot be made.
+const REMIND: Duration = Duration::from_secs(10);
 
 /// The entries from a sequence on, unread.
 pub(super) struct Feed {
@@ -52,8 +55,12 @@ impl Feed {
 }
 
 async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<(u64, Bytes)>) {
+    let mut said: Option<Instant> = None;
     loop {
-        if let Err(error) = read(&link, &mut last, &entries).await {
+        if let Err(error) = read(&link, &mut last, &entries).await
+            && said.is_none_or(|said| said.elapsed() > REMIND)
+        {
+            said = Some(Instant::now());
             tracing::warn!(error = %error, after = last, "the ledger's consumer broke off; it is made anew");
         }
         if entries.is_closed() {

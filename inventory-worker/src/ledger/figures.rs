@@ -57,6 +57,11 @@ impl Figures {
         }
     }
 
+    /// The newest snapshot that is known here; 0 for none.
+    pub(super) fn known_snapshot(&self) -> u64 {
+        self.snapshot.load(Ordering::Relaxed)
+    }
+
     fn age(&self) -> f64 {
         match self.snapshot.load(Ordering::Relaxed) {
             0 => -1.0,

@@ -5,20 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use link::Store;
 use link::inbox::backoff;
+use link::{Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Broken, Feed, Figures, Snapshots};
 use crate::stock::{Entry, Stock};
+use crate::waits::{CATCH_UP, QUIET};
 
 /// How long the storage may take to say how far the ledger goes.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long the feed may take to bring an entry that is known to exist, before it is asked again what exists.
-const CATCH_UP: Duration = Duration::from_secs(2);
-/// How long the feed may bring nothing that is waited for, before the leader is asked for it.
-const QUIET: Duration = Duration::from_millis(200);
 /// How long the feed may bring nothing while the ledger is loaded.
 const STALL: Duration = Duration::from_secs(10);
 /// How often entries may be found missing when loading before they are given up for lost: a purge may be under way.
@@ -84,9 +81,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes entries up to a sequence. `false` if they do not come: it may never exist.
-    pub(super) async fn catch_up(&mut self, sequence: u64) -> Result<bool, Broken> {
-        let until = Instant::now() + CATCH_UP;
+    /// Takes entries up to a sequence, by then. `false` if they do not come: it may never exist.
+    pub(super) async fn catch_up(&mut self, sequence: u64, until: Instant) -> Result<bool, Broken> {
+        let until = until.min(Instant::now() + CATCH_UP);
         while self.sequence() < sequence {
             let next = match tokio::time::timeout(QUIET, self.feed.next()).await {
                 Ok((next, bytes)) => Some((next, bytes)),
@@ -145,7 +142,9 @@ impl Replica {
         loop {
             match self.try_load().await {
                 Ok(()) => break,
-                Err(error @ (Broken::Unreadable { .. } | Broken::Contradiction(_))) => return Err(error),
+                Err(error @ (Broken::Unreadable { .. } | Broken::Contradiction(_) | Broken::Replaced)) => {
+                    return Err(error);
+                }
                 Err(error @ (Broken::Hole { .. } | Broken::Behind { .. })) if missing + 1 == TRIES => {
                     return Err(error);
                 }
@@ -166,7 +165,11 @@ impl Replica {
         let mut stock = self.snapshots.newest().await.map_err(Broken::Snapshots)?.unwrap_or_default();
         let snapshot = stock.sequence();
         self.figures.snapshot(snapshot);
-        let range = self.store.range(Instant::now() + LOOK).await?;
+        let (identity, range) = self.store.identity(Instant::now() + LOOK).await?;
+        // What is read from here on is worth nothing in a ledger that is made anew.
+        if !self.store.guard().keep(streams::INVENTORY, identity) {
+            return Err(Broken::Replaced);
+        }
         if range.first > snapshot + 1 {
             return Err(Broken::Hole { first: range.first, snapshot });
         }

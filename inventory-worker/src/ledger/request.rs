@@ -1,5 +1,7 @@
 //! A command on its way to the writer, and its answer on the way back to the thread that waits for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 use link::streams;
@@ -15,10 +17,32 @@ use crate::stock::Command;
 /// What the writer says to a command.
 pub(super) type Verdict = Result<Answer, Denial>;
 
+/// How far a command is: only one of the two sides moves it on from the first, so that both know the same.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU8);
+
+const WAITS: u8 = 0;
+const BEGUN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Progress {
+    /// Whether it may be begun, or is.
+    fn begin(&self) -> bool {
+        let moved = self.0.compare_exchange(WAITS, BEGUN, Ordering::AcqRel, Ordering::Acquire);
+        moved.map_or_else(|now| now == BEGUN, |_| true)
+    }
+
+    /// Takes it back. Whether that is possible: else it was begun, and its outcome is open.
+    pub(super) fn withdraw(&self) -> bool {
+        self.0.compare_exchange(WAITS, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
 /// A command on its way to the writer.
 pub(super) struct Request {
     pub(super) command: Command,
     pub(super) deadline: Instant,
+    progress: Arc<Progress>,
     answer: oneshot::Sender<Verdict>,
     /// Where the answer is awaited.
     home: Handle,
@@ -27,20 +51,23 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// A command of the task that calls this, for a call with this span; and where its answer comes.
+    /// A command of the task that calls this, for a call with this span; how far it is, and where its answer comes.
     pub(super) fn new(
         command: Command,
         deadline: Instant,
         span: &Span,
-    ) -> (Request, oneshot::Receiver<Verdict>) {
+    ) -> (Request, Arc<Progress>, oneshot::Receiver<Verdict>) {
         let (answer, answered) = oneshot::channel();
+        let progress = Arc::new(Progress::default());
         let trace = span.traced().then(|| (span.clone(), SystemTime::now()));
-        (Request { command, deadline, answer, home: Handle::current(), trace }, answered)
+        let home = Handle::current();
+        let request = Request { command, deadline, progress: progress.clone(), answer, home, trace };
+        (request, progress, answered)
     }
 
-    /// Whether nobody waits any more.
-    pub(super) fn over(&self, now: Instant) -> bool {
-        self.deadline <= now || self.answer.is_closed()
+    /// Whether it is to be worked on: somebody still waits for it.
+    pub(super) fn begin(&self, now: Instant) -> bool {
+        self.deadline > now && !self.answer.is_closed() && self.progress.begin()
     }
 
     /// Notes the two parts of a traced command's time: its wait for the batch, and the batch's commit.
@@ -89,7 +116,17 @@ mod tests {
     use super::*;
 
     fn ask(runtime: &Runtime) -> (Request, oneshot::Receiver<Verdict>) {
-        runtime.block_on(async { Request::new(Command::CatchUp, Instant::now(), &Span::default()) })
+        runtime.block_on(async {
+            let (request, _, answered) = Request::new(Command::CatchUp, Instant::now(), &Span::default());
+            (request, answered)
+        })
+    }
+
+    #[test]
+    fn a_command_is_begun_or_withdrawn_and_never_both() {
+        let (begun, withdrawn) = (Progress::default(), Progress::default());
+        assert!(begun.begin() && begun.begin() && !begun.withdraw());
+        assert!(withdrawn.withdraw() && !withdrawn.begin());
     }
 
     #[test]

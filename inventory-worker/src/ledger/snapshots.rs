@@ -1,8 +1,6 @@
 //! Snapshots of the stock in an object store: `snapshot-<sequence>`, with the store's digest, never changed. Two are
 //! kept, and the ledger is purged up to the older one.
 
-use std::time::Duration;
-
 use async_nats::jetstream;
 use async_nats::jetstream::object_store::ObjectStore;
 use base64::Engine as _;
@@ -13,9 +11,9 @@ use link::{Link, streams};
 use tokio::io::AsyncReadExt;
 
 use crate::stock::Stock;
+use crate::waits::SNAPSHOT;
 
 const KEPT: usize = 2;
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The snapshots of the ledger.
 #[derive(Clone)]
@@ -103,7 +101,7 @@ impl Snapshots {
 }
 
 async fn limited<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match tokio::time::timeout(LIMIT, work).await {
+    match tokio::time::timeout(SNAPSHOT, work).await {
         Ok(result) => result.map_err(text),
         Err(_) => Err("no answer in time".to_owned()),
     }

@@ -19,11 +19,8 @@ use super::replica::Replica;
 use super::request::{Request, Verdict, answer};
 use super::{Answer, Broken, Denial, Figures};
 use crate::stock::{Command, Draft, Entry, Fact, Stock};
+use crate::waits::{APPEND, COMMIT};
 
-/// How long one append or read may take before it is repeated.
-const ATTEMPT: Duration = Duration::from_secs(1);
-/// How long a batch may take before its callers are told that the outcome is not known.
-const COMMIT: Duration = Duration::from_secs(5);
 /// Full jitter below this before an append or a read is repeated; doubling.
 const BACKOFF: Duration = Duration::from_millis(5);
 const BACKOFF_MOST: Duration = Duration::from_millis(250);
@@ -91,17 +88,20 @@ impl Writer {
         loop {
             self.replica.take_ready().await?;
             let now = Instant::now();
-            let over = batch.extract_if(.., |request| request.over(now));
+            let over = batch.extract_if(.., |request| !request.begin(now));
             answer(over.map(|request| (request, Err(Denial::Failed(too_late())))));
             if batch.is_empty() {
                 return Ok(());
             }
             let round = self.decide(batch);
+            // Beyond the last of their deadlines nobody waits.
+            let last = batch[..round.verdicts.len()].iter().map(|request| request.deadline).max();
+            let until = last.unwrap_or(now).min(now + COMMIT);
             let begun = SystemTime::now();
             let settled = if !round.facts.is_empty() {
-                self.commit(round.at, round.facts).await
+                self.commit(round.at, round.facts, until).await
             } else if round.confirm && round.at < current {
-                self.confirm(round.at).await
+                self.confirm(round.at, until).await
             } else {
                 Ok(Settled::Yes)
             };
@@ -150,7 +150,7 @@ impl Writer {
     }
 
     /// Appends facts that were decided at `at`.
-    async fn commit(&mut self, at: u64, facts: Vec<Fact>) -> Result<Settled, Stop> {
+    async fn commit(&mut self, at: u64, facts: Vec<Fact>, until: Instant) -> Result<Settled, Stop> {
         self.batch += 1;
         let previous = self.stock.read().unwrap_or_else(PoisonError::into_inner).last_entry();
         let entry = Entry { worker: self.worker, batch: self.batch, previous, at: self.now(), facts };
@@ -161,7 +161,6 @@ impl Writer {
             )
         })?;
         let begun = Instant::now();
-        let until = begun + COMMIT;
         let (mut open, mut attempt) = (false, 0);
         self.figures.batches.take(entry.facts.len() as u64);
         loop {
@@ -173,7 +172,7 @@ impl Writer {
                     return Ok(Settled::Yes);
                 }
                 Ok(next) => StoreError::Unexpected(format!("{next} came after {at}")),
-                Err(StoreError::Conflict) => match self.whose(at + 1).await? {
+                Err(StoreError::Conflict) => match self.whose(at + 1, until).await? {
                     Some(true) => return Ok(Settled::Yes),
                     Some(false) => {
                         self.figures.conflicts.one();
@@ -188,9 +187,17 @@ impl Writer {
                 open = true;
                 self.figures.undetermined.one();
             }
+            // Nobody answers for the stream: an election, or there is none any more.
+            let trouble = match trouble {
+                StoreError::Unavailable(why) => {
+                    self.gone(until).await.unwrap_or(StoreError::Unavailable(why))
+                }
+                trouble => trouble,
+            };
             let hopeless = matches!(
                 trouble,
                 StoreError::Full(_)
+                    | StoreError::Unusable(_)
                     | StoreError::NotPermitted
                     | StoreError::TooLarge { .. }
                     | StoreError::Unexpected(_)
@@ -211,15 +218,21 @@ impl Writer {
     }
 
     async fn append(&self, at: u64, payload: Bytes, until: Instant) -> Result<u64, StoreError> {
-        let deadline = until.min(Instant::now() + ATTEMPT);
+        let deadline = until.min(Instant::now() + APPEND);
         let store = self.replica.store();
         store.append(streams::LEDGER_SUBJECT, HeaderMap::new(), payload, Expect::Last(at), deadline).await
     }
 
+    /// Whether the ledger is no more, as JetStream says.
+    async fn gone(&self, until: Instant) -> Option<StoreError> {
+        let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
+        range.err().filter(|error| matches!(error, StoreError::Unusable(_)))
+    }
+
     /// Whether the entry at a sequence is this worker's current one; `None` where there is no such entry.
-    async fn whose(&mut self, sequence: u64) -> Result<Option<bool>, Stop> {
+    async fn whose(&mut self, sequence: u64, until: Instant) -> Result<Option<bool>, Stop> {
         let loads = self.replica.loads();
-        let there = self.replica.catch_up(sequence).await.map_err(Stop::Broken)?;
+        let there = self.replica.catch_up(sequence, until).await.map_err(Stop::Broken)?;
         if loads != self.replica.loads() {
             // A snapshot does not say who wrote what is in it.
             let unknown = StoreError::Undetermined("the ledger was loaded anew meanwhile".to_owned());
@@ -229,20 +242,20 @@ impl Writer {
     }
 
     /// Whether `at` is still the last sequence, as the leader says. If not, the stock is brought up to date.
-    async fn confirm(&mut self, at: u64) -> Result<Settled, Stop> {
-        let until = Instant::now() + COMMIT;
+    async fn confirm(&mut self, at: u64, until: Instant) -> Result<Settled, Stop> {
         let mut attempt = 0;
         self.figures.barriers.one();
         loop {
             let in_time = Instant::now() < until;
-            let range = self.replica.store().range(until.min(Instant::now() + ATTEMPT)).await;
+            let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
             if let Ok(range) = &range {
                 self.figures.behind(range.last.saturating_sub(at));
+                self.keeper.look_for_hole(at, range.first);
             }
             match range {
                 Ok(range) if range.last == at => return Ok(Settled::Yes),
                 Ok(range) if range.last > at => {
-                    if self.replica.catch_up(range.last).await.map_err(Stop::Broken)? {
+                    if self.replica.catch_up(range.last, until).await.map_err(Stop::Broken)? {
                         return Ok(Settled::Again { current: range.last });
                     }
                 }
@@ -283,6 +296,7 @@ fn size(command: &Command) -> usize {
     }
 }
 
-fn too_late() -> Failure {
+/// It waited for the writer until its time was over: the storage is slow, or away.
+pub(super) fn too_late() -> Failure {
     Failure::new(Reason::Timeout, "its deadline passed before the work began").delivered(Delivered::No)
 }

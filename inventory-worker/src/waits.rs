@@ -1,0 +1,70 @@
+//! How long each wait of a worker may take, in one place, because each has to end before the one around it: else what is
+//! known inside is not told, and the outer wait says "unknown" of what certainly was not done. Must never know what is
+//! waited for.
+//!
+//! | inner | outer |
+//! |---|---|
+//! | a look for what the feed did not bring, `QUIET` | waiting for an entry, `CATCH_UP` |
+//! | one append, or one look at the leader, `APPEND`; an entry that is known to exist, `CATCH_UP` | a batch, `COMMIT` |
+//! | a batch, `COMMIT` | the answer to a request: the route's timeout less `RETURN` |
+//! | one tombstone, `BURY` | the same |
+//! | the guard's finding that a stream is gone: two looks and the pauses before them | the same |
+//! | a batch, `COMMIT` | an event or an expired reservation, `EVENT` |
+//! | an event, and its dead letter, `EVENT` each | the server's wait for its acknowledgement, `ACK_WAIT` |
+//! | a snapshot's parts, `SNAPSHOT` | opening the ledger, `OPEN` |
+//!
+//! The gateway's are in its own `waits`: the route's timeout is one attempt there.
+
+use std::time::Duration;
+
+/// One append, or one look at the leader, before it is repeated.
+pub const APPEND: Duration = Duration::from_secs(1);
+/// An entry that is known to exist may take this long to come, before it is asked again what exists.
+pub const CATCH_UP: Duration = Duration::from_secs(1);
+/// The feed may bring nothing that is waited for, before the leader is asked for it.
+pub const QUIET: Duration = Duration::from_millis(200);
+/// A batch, before its callers are told that the outcome is not known.
+pub const COMMIT: Duration = Duration::from_secs(3);
+/// One try to put a tombstone.
+pub const BURY: Duration = Duration::from_secs(1);
+/// An order event, a dead letter, or an expired reservation.
+pub const EVENT: Duration = Duration::from_secs(10);
+/// The server waits for an event's acknowledgement, before it sends it to the next worker.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// One part of reading or writing snapshots.
+pub const SNAPSHOT: Duration = Duration::from_secs(30);
+/// Opening the ledger: the snapshot and the entries after it.
+pub const OPEN: Duration = Duration::from_secs(120);
+/// What the way back of an answer takes at the most: it is to be there before the asker gives up. A tenth of the time that
+/// is left, where that is less.
+pub const RETURN: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use contract::route;
+    use link::guard;
+
+    use super::*;
+
+    #[test]
+    fn each_wait_ends_before_the_one_around_it() {
+        let attempt = route::ALL.iter().map(|route| route.timeout).min().unwrap();
+        let answer = attempt - RETURN;
+        let gone = 2 * (guard::PAUSE + guard::LOOK).min(guard::PAUSE + Duration::from_secs(1));
+        for (what, inner, outer) in [
+            ("a look for an entry, waiting for it", QUIET, CATCH_UP),
+            ("an append, its batch", APPEND, COMMIT),
+            ("an entry, its batch", CATCH_UP, COMMIT),
+            // The last try of either begins before the batch ends.
+            ("a batch, an answer", COMMIT, answer),
+            ("a tombstone, an answer", BURY, answer),
+            ("a stream that is gone, an answer", gone, answer),
+            ("an answer, an attempt", answer, attempt),
+            ("a batch, an event", COMMIT, EVENT),
+            ("an event and its dead letter, its acknowledgement", 2 * EVENT, ACK_WAIT),
+            ("a snapshot's list and contents, opening", 2 * SNAPSHOT, OPEN),
+        ] {
+            assert!(inner < outer, "{what}: {inner:?} is not below {outer:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What somebody changes under a running system: streams that are removed, edited or made anew, a consumer, and a stream
+//! that begins to take requests. It is noticed within seconds, nothing is acknowledged meanwhile, and it ends when it is
+//! mended.
+
+use std::time::Duration;
+
+use contract::inventory::v1::GetStockRequest;
+use futures_util::StreamExt;
+use link::{Link, Store, Streams, streams};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::failures::{comes_back, told};
+use crate::shop::{PATIENCE, Shop, until, wish};
+
+/// An answer comes within this, however busy the machine is: the attempts of a call alone would take 20 s.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What JetStream's API answers.
+async fn api(shop: &Shop, request: &str, body: Value) -> Value {
+    let reply =
+        shop.nats().await.request(format!("$JS.API.{request}"), body.to_string().into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&reply.payload).unwrap();
+    assert!(answer["error"].is_null(), "{request}: {answer}");
+    answer
+}
+
+/// Changes a stream's configuration, and returns the one before.
+async fn edit(shop: &Shop, stream: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut config = api(shop, &format!("STREAM.INFO.{stream}"), json!({})).await["config"].take();
+    let before = config.clone();
+    change(&mut config);
+    api(shop, &format!("STREAM.UPDATE.{stream}"), config).await;
+    before
+}
+
+async fn healthz(address: std::net::SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text.starts_with("HTTP/1.0 200")
+}
+
+/// Waits until the gateway and the worker say by their health that all is well, or that it is not.
+async fn say(shop: &Shop, well: bool) {
+    let (worker, gateway) = (shop.workers[0].http().await, &shop.gateways[0]);
+    until(&format!("the gateway says {well}"), async || {
+        let names = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
+        names.iter().all(|name| gateway.up(name) == Some(well)) && healthz(gateway.http_addr()).await == well
+    })
+    .await;
+    until(&format!("the worker says {well}"), async || healthz(worker).await == well).await;
+    let port = format!("http://{}", shop.workers[0].health().await);
+    let channel = Channel::from_shared(port).unwrap().connect_lazy();
+    until(&format!("its health port says {well}"), async || {
+        let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+        (answer.into_inner().status() == ServingStatus::Serving) == well
+    })
+    .await;
+}
+
+/// How many entries a stream has had.
+async fn entries(shop: &Shop, stream: &'static str) -> u64 {
+    let link = Link::connect(&link::Options::at(shop.nats.url()), "a witness").await.unwrap();
+    Store::new(link, stream).range(Instant::now() + PATIENCE).await.unwrap().last
+}
+
+/// Nothing is written, and callers are told so at once.
+async fn refuses_writes(shop: &Shop) {
+    let refused = timeout(SOON, shop.place(&wish("lamp", 1).id("refused"))).await.expect("an answer");
+    comes_back(&told(refused, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
+    let refused = timeout(SOON, shop.adjust("lamp", 1)).await.expect("an answer");
+    comes_back(&told(refused, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_removed_is_missed_at_once_and_by_everybody() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    api(&shop, "STREAM.DELETE.INVENTORY", json!({})).await;
+    refuses_writes(&shop).await;
+    let request = GetStockRequest { product_id: "lamp".to_owned() };
+    let read = timeout(SOON, shop.inventory().get_stock(request)).await.expect("an answer");
+    comes_back(&told(read, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
+    say(&shop, false).await;
+    refuses_writes(&shop).await;
+    assert_eq!(entries(&shop, streams::ORDERS).await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_whose_ledger_was_made_anew_ends_and_says_why() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let change = async {
+        until("two workers answer", async || workers(&shop).await == 2).await;
+        api(&shop, "STREAM.DELETE.INVENTORY", json!({})).await;
+        Streams::open(&link, 1, true).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let end = tokio::select! {
+        end = timeout(PATIENCE, inventory_worker::run(shop.worker.clone(), std::future::pending())) => end,
+        () = change => unreachable!(),
+    };
+    let end = end.expect("it ends").expect_err("an error");
+    assert!(end.to_string().contains("INVENTORY was removed and made anew"), "{end}");
+}
+
+/// How many workers answer.
+async fn workers(shop: &Shop) -> usize {
+    let nats = shop.nats().await;
+    let inbox = nats.new_inbox();
+    let replies = nats.subscribe(inbox.clone()).await.unwrap();
+    nats.publish_with_reply("$SRV.PING.inventory", inbox, "".into()).await.unwrap();
+    let replies = replies.take_until(tokio::time::sleep(Duration::from_millis(300)));
+    replies.count().await
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_back_brings_everything_back() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    for stream in ["DEAD_LETTERS", "OBJ_inventory-snapshots"] {
+        api(&shop, &format!("STREAM.DELETE.{stream}"), json!({})).await;
+        say(&shop, false).await;
+        refuses_writes(&shop).await;
+        let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+        Streams::open(&link, 1, true).await.unwrap();
+        say(&shop, true).await;
+        shop.order("lamp", 1).await.expect("an order");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_at_start_refuses_writes_while_it_lasts() {
+    let shop = Shop::open().stock("lamp", 99).ready().await;
+    let order = shop.order("lamp", 1).await.unwrap();
+    let edits: [(&str, &str, fn(&mut Value)); 7] = [
+        ("ORDERS", "discard", |config| {
+            (config["discard"], config["max_msgs"]) = (json!("old"), json!(1_000))
+        }),
+        ("ORDERS", "allow_direct", |config| config["allow_direct"] = json!(true)),
+        ("ORDERS", "republish", |config| config["republish"] = Value::Null),
+        ("ORDERS", "max_msgs_per_subject", |config| config["max_msgs_per_subject"] = json!(9)),
+        ("INVENTORY", "max_age", |config| config["max_age"] = json!(3_600_000_000_000_u64)),
+        ("DEAD_LETTERS", "subjects", |config| config["subjects"] = json!(["dead_letters.orders.*"])),
+        ("OBJ_inventory-snapshots", "max_msgs", |config| config["max_msgs"] = json!(1_000)),
+    ];
+    for (stream, field, change) in edits {
+        let before = edit(&shop, stream, change).await;
+        say(&shop, false).await;
+        let metric = format!("jetstream_stream_fit{{stream=\"{stream}\"}} 0");
+        for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
+            assert!(crate::figures::get(address, "/metrics").await.contains(&metric), "{stream} {field}");
+        }
+        let count = entries(&shop, streams::ORDERS).await;
+        refuses_writes(&shop).await;
+        assert_eq!(entries(&shop, streams::ORDERS).await, count, "{stream} {field}");
+        // What changes nothing goes on.
+        assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
+        assert!(shop.check("lamp").await.unwrap());
+        api(&shop, &format!("STREAM.UPDATE.{stream}"), before).await;
+        say(&shop, true).await;
+        shop.order("lamp", 1).await.expect("an order, when it is mended");
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_paused_or_removed_is_noticed_and_events_arrive_in_the_end() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let order = shop.order("lamp", 1).await.unwrap();
+    api(&shop, "CONSUMER.PAUSE.ORDERS.inventory-worker", json!({"pause_until": "2099-01-01T00:00:00Z"}))
+        .await;
+    let worker = shop.workers[0].http().await;
+    until("the worker says so", async || !healthz(worker).await).await;
+    api(&shop, "CONSUMER.PAUSE.ORDERS.inventory-worker", json!({})).await;
+    until("it is well again", async || healthz(worker).await).await;
+    api(&shop, "CONSUMER.DELETE.ORDERS.inventory-worker", json!({})).await;
+    shop.update(&order, contract::orders::v1::OrderStatus::Cancelled, "").await.unwrap();
+    until("the stock is free", async || shop.stock("lamp").await == (9, 0)).await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_purged_is_saved_by_who_knows_it() {
+    let mut shop = Shop::open().stock("lamp", 9).ready().await;
+    shop.order("lamp", 1).await.unwrap();
+    until("it is bound", async || entries(&shop, streams::INVENTORY).await >= 3).await;
+    api(&shop, "STREAM.PURGE.INVENTORY", json!({})).await;
+    let snapshots = async || api(&shop, "STREAM.INFO.OBJ_inventory-snapshots", json!({})).await;
+    until("there is a snapshot", async || {
+        assert_eq!(shop.stock("lamp").await, (9, 1));
+        snapshots().await["state"]["messages"].as_u64() >= Some(2)
+    })
+    .await;
+    shop.workers.remove(0).drain().await;
+    shop.hire().await;
+    until("the next one answers", async || shop.check("lamp").await.is_ok()).await;
+    assert_eq!(shop.stock("lamp").await, (9, 1));
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_requests_is_noticed_and_its_acknowledgement_is_no_answer() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let thief = json!({"name": "THIEF", "subjects": ["check_inventory"], "storage": "memory"});
+    api(&shop, "STREAM.CREATE.THIEF", thief).await;
+    let mut refused = Vec::new();
+    until("it is noticed", async || match shop.check("lamp").await {
+        // The worker was faster than the stream.
+        Ok(available) => {
+            assert!(available, "an empty answer");
+            false
+        }
+        Err(status) => {
+            refused.push(crate::shop::reason(&status));
+            refused.last().is_some_and(|reason| reason == "SUBJECT_CAPTURED")
+        }
+    })
+    .await;
+    let ours = ["CONTRACT_VIOLATION", "SUBJECT_CAPTURED"];
+    assert!(refused.iter().all(|reason| ours.contains(&reason.as_str())), "{refused:?}");
+    comes_back(&told(shop.check("lamp").await, Code::Unavailable, "SUBJECT_CAPTURED", "no"));
+    until("its health says so", async || shop.gateways[0].up("orders.v1.OrderService") == Some(false)).await;
+    // The routes of others are not in its way.
+    assert_eq!(shop.stock("lamp").await, (9, 0));
+    api(&shop, "STREAM.DELETE.THIEF", json!({})).await;
+    until("checks are answered again", async || shop.check("lamp").await.is_ok_and(|available| available))
+        .await;
+    until("its health says so", async || shop.gateways[0].up("orders.v1.OrderService") == Some(true)).await;
+}
