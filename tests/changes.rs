@@ -23,6 +23,9 @@ use crate::shop::{PATIENCE, Shop, until, wish};
 /// An answer comes within this, however busy the machine is: the attempts of a call alone would take 20 s.
 const SOON: Duration = Duration::from_secs(10);
 
+/// A stream, one of its fields, and a change of that.
+type Edit = (&'static str, &'static str, fn(&mut Value));
+
 /// What JetStream's API answers.
 async fn api(shop: &Shop, request: &str, body: Value) -> Value {
     let reply =
@@ -140,7 +143,7 @@ async fn a_stream_that_comes_back_brings_everything_back() {
 async fn what_is_refused_at_start_refuses_writes_while_it_lasts() {
     let shop = Shop::open().stock("lamp", 99).ready().await;
     let order = shop.order("lamp", 1).await.unwrap();
-    let edits: [(&str, &str, fn(&mut Value)); 7] = [
+    let edits: [Edit; 7] = [
         ("ORDERS", "discard", |config| {
             (config["discard"], config["max_msgs"]) = (json!("old"), json!(1_000))
         }),

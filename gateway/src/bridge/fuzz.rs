@@ -72,7 +72,7 @@ pub fn told(call: &Call) {
         assert_eq!(values.len(), 1, "{name} is there once");
         let value = values[0].as_str();
         let good = match AsRef::<str>::as_ref(name) {
-            names::REQUEST_DEADLINE => value.bytes().all(|b| b.is_ascii_digit()),
+            names::REQUEST_DEADLINE | names::REQUEST_TIMEOUT => value.bytes().all(|b| b.is_ascii_digit()),
             names::CONTENT_TYPE => value == ALL[0].content_type(),
             names::REQUEST_ID => (1..=64).contains(&value.len()) && value.bytes().all(is_id),
             names::PRINCIPAL => value.len() <= 256 && value.bytes().all(|b| b.is_ascii_graphic()),
