@@ -18,8 +18,13 @@ pub struct Pair {
 
 impl Authority {
     pub fn new() -> Authority {
+        Authority::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut CertificateParams)) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 

@@ -31,17 +31,17 @@ use crate::pki::{Authority, Pair, door, expired};
 use crate::shop::{PATIENCE, Shop, until};
 
 /// A gateway with TLS, and what its files are.
-struct House {
-    shop: Shop,
-    authority: Authority,
-    clients: Authority,
-    folder: TempDir,
+pub struct House {
+    pub shop: Shop,
+    pub authority: Authority,
+    pub clients: Authority,
+    pub folder: TempDir,
     port: u16,
 }
 
 impl House {
     /// With the given wish for clients' certificates, if any, and other changes.
-    async fn open(
+    pub async fn open(
         auth: Option<ClientAuth>,
         change: impl FnOnce(&mut gateway::config::Serve, &Path),
     ) -> House {
@@ -65,7 +65,7 @@ impl House {
         House { shop, authority, clients, folder, port }
     }
 
-    async fn connect(&self, client: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
+    pub async fn connect(&self, client: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
         door(self.port, &self.authority, client).connect().await
     }
 
@@ -90,7 +90,7 @@ impl House {
     }
 }
 
-async fn list(channel: Channel) -> Result<(), tonic::Status> {
+pub async fn list(channel: Channel) -> Result<(), tonic::Status> {
     OrderServiceClient::new(channel).list_orders(ListOrdersRequest::default()).await.map(drop)
 }
 

@@ -5,6 +5,7 @@ pub mod apikey;
 mod cache;
 mod certificate;
 mod claims;
+mod end;
 mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -14,6 +15,7 @@ mod keyset;
 mod list;
 mod quota;
 mod scopes;
+mod trust;
 mod verify;
 
 use std::fmt;
@@ -31,8 +33,10 @@ use tokio::time::Instant;
 pub(crate) use certificate::Badge;
 use quota::{Account, Accounts};
 pub(crate) use scopes::Scopes;
+pub(crate) use trust::{Authorities, Standing, Trust, unix};
 
 use crate::config::access::Access as Config;
+use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;
 use crate::share::Hold;
 
@@ -55,7 +59,7 @@ pub struct Caller {
 /// How callers are known. One for all threads of a gateway.
 pub(crate) struct Access {
     bearer: Option<jwt::Bearer>,
-    keys: Option<watch::Receiver<Arc<apikey::Keys>>>,
+    keys: Option<Kept<apikey::Keys>>,
     clients: Option<certificate::Clients>,
     accounts: Accounts,
 }
@@ -64,6 +68,7 @@ pub(crate) struct Access {
 #[derive(Default)]
 pub(crate) struct Upkeep {
     tasks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+    sources: Sources,
 }
 
 /// Why nobody is known. What it says reaches the caller.
@@ -101,8 +106,12 @@ pub(crate) enum Unknown {
     ApiKey,
     #[error("the client certificate names nobody who is known")]
     Certificate,
+    #[error("the client certificate has ended, or its authority is trusted no longer")]
+    Ended,
     #[error("the keys that tokens are checked with could not be had yet")]
     NoKeysYet,
+    #[error("what says who may call could not be read for too long")]
+    Stale,
 }
 
 /// What a call carries.
@@ -125,7 +134,8 @@ impl Access {
         };
         let keys = match &config.api_keys {
             Some(path) => {
-                Some(upkeep.keep(Reload::open("API keys", vec![path.clone()], apikey::Keys::read)?))
+                let keys = Reload::open("API keys", vec![path.clone()], apikey::Keys::read)?;
+                Some(upkeep.guard(keys.within("api_keys", config.max_stale())))
             }
             None => None,
         };
@@ -145,7 +155,7 @@ impl Access {
                 self.bearer.as_ref().ok_or(Unknown::NoTokens)?.caller(token, &self.accounts).await
             }
             Credential::ApiKey(key) => {
-                let keys = self.keys.as_ref().ok_or(Unknown::NoKeys)?.borrow().clone();
+                let keys = self.keys.as_ref().ok_or(Unknown::NoKeys)?.get()?;
                 keys.caller(key, &self.accounts)
             }
             Credential::Badge(badge) => {
@@ -227,6 +237,23 @@ impl Upkeep {
         latest
     }
 
+    /// Keeps something up to date that says who may call: where that does not succeed for too long, nobody may.
+    pub(crate) fn guard<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> Kept<T> {
+        let fresh = reload.fresh().clone();
+        self.sources.0.push(fresh.clone());
+        Kept::new(self.keep(reload), fresh)
+    }
+
+    /// Does something else for as long.
+    pub(crate) fn also(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(Box::pin(task));
+    }
+
+    /// How fresh what says who may call is.
+    pub(crate) fn sources(&self) -> Sources {
+        self.sources.clone()
+    }
+
     /// Does what there is to do until it is dropped.
     pub(crate) async fn run(self) {
         let mut tasks: JoinSet<()> = self.tasks.into_iter().collect();
@@ -234,10 +261,16 @@ impl Upkeep {
     }
 }
 
+impl From<Stale> for Unknown {
+    fn from(_: Stale) -> Unknown {
+        Unknown::Stale
+    }
+}
+
 impl From<Unknown> for Failure {
     fn from(unknown: Unknown) -> Failure {
         let reason = match unknown {
-            Unknown::NoKeysYet => Reason::KeysUnavailable,
+            Unknown::NoKeysYet | Unknown::Stale => Reason::KeysUnavailable,
             _ => Reason::Unauthenticated,
         };
         let failure = Failure::new(reason, unknown.to_string()).delivered(Delivered::No);

@@ -27,6 +27,7 @@ const MAX_HANDSHAKES: u32 = 512;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// Seconds.
 const MAX_CONNECTION_AGE: u64 = 3_600;
+const MAX_CONNECTION_AGE_GRACE: u64 = 30;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// As much as gRPC clients take unless they are told otherwise.
@@ -110,6 +111,10 @@ pub struct Limits {
     /// How long a connection lasts, a tenth more or less, in seconds; calls on it are finished; 0: as long as it likes
     #[arg(long, env = "MAX_CONNECTION_AGE", default_value_t = MAX_CONNECTION_AGE, value_name = "SECONDS")]
     pub max_connection_age: u64,
+    /// How long watches and other streams may go on after that, in seconds, before they end with UNAVAILABLE and their
+    /// resume token; each ends at another moment of the second half
+    #[arg(long, env = "MAX_CONNECTION_AGE_GRACE", default_value_t = MAX_CONNECTION_AGE_GRACE, value_name = "SECONDS")]
+    pub max_connection_age_grace: u64,
     /// The largest request, in bytes
     #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
@@ -162,6 +167,7 @@ impl Default for Limits {
             max_handshakes: MAX_HANDSHAKES,
             max_header_bytes: MAX_HEADER_BYTES,
             max_connection_age: MAX_CONNECTION_AGE,
+            max_connection_age_grace: MAX_CONNECTION_AGE_GRACE,
             max_request_bytes: MAX_REQUEST_BYTES,
             max_reply_bytes: MAX_REPLY_BYTES,
         }

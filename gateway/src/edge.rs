@@ -20,6 +20,7 @@ mod name;
 pub mod orders;
 mod parting;
 mod pass;
+mod peer;
 pub mod probe;
 mod pushback;
 mod request;

@@ -18,6 +18,7 @@ mod tests;
 pub mod token;
 mod watcher;
 
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ pub struct Limits {
     /// clients at the most, and drops all of them beyond.
     pub reads: usize,
 }
+
+/// Ends when a watch's client has to go elsewhere.
+pub type Leave = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A place of a watch, within its caller's share.
 pub struct Place {
@@ -256,11 +260,22 @@ impl Feed {
         from: u64,
         place: Place,
     ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
+        self.watch_until(Box::pin(std::future::pending()), whose, from, place)
+    }
+
+    /// The same, until its client has to go elsewhere: then it ends with a resume token.
+    pub fn watch_until(
+        &self,
+        leave: Leave,
+        whose: Whose,
+        from: u64,
+        place: Place,
+    ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
         let shared = &self.shared;
         if shared.end.is_cancelled() {
             return Err(shared.draining(from));
         }
-        let watcher = Watcher::new(Arc::clone(shared), whose, from, place);
+        let watcher = Watcher::new(Arc::clone(shared), whose, from, place, leave);
         Ok(futures_util::stream::unfold(watcher, Watcher::step))
     }
 
@@ -278,6 +293,11 @@ impl Shared {
 
     fn draining(&self, cursor: u64) -> Failure {
         self.ended(Reason::Draining, "the gateway ends; go on with the resume_token", cursor)
+    }
+
+    fn moved(&self, cursor: u64) -> Failure {
+        let message = "the connection has come of age; go on with the resume_token on another";
+        self.ended(Reason::Draining, message, cursor)
     }
 
     /// A watch that ends and can go on.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod dev;
 pub mod edge;
 pub mod feed;
+mod fresh;
 pub mod gate;
 pub mod letters;
 pub mod order;

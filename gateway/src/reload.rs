@@ -1,5 +1,5 @@
 //! Files that are read again when they change: certificates, keys, lists of who may call. What was read last and made
-//! sense stays in use. Must never know what is in them.
+//! sense stays in use, and it is known how long ago that was. Must never know what is in them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,45 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ring::digest;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
+
+use crate::fresh::Fresh;
 
 /// Between two looks. A look reads the files, as a folder that Kubernetes swaps has no new times that could be trusted.
 const LOOK: Duration = Duration::from_secs(1);
+/// What stays wrong is said again so often.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Faulty lines that are named.
+const SHOWN: usize = 20;
 /// No file of ours is larger.
 const MOST: u64 = 1 << 20;
 
 /// What a file held, wiped when it is dropped.
 pub(crate) type Contents = Zeroizing<Vec<u8>>;
 
+/// What some files say.
+pub(crate) struct Made<T> {
+    pub(crate) value: T,
+    /// What is wrong with lines that were left out.
+    pub(crate) faults: Vec<String>,
+    /// Whether there is nothing in it: a file that is just being written has nothing in it either.
+    pub(crate) empty: bool,
+}
+
 /// Makes something of the contents of some files.
-type Make<T> = Box<dyn Fn(&[Contents]) -> anyhow::Result<T> + Send + Sync>;
+type Make<T> = Box<dyn Fn(&[Contents]) -> anyhow::Result<Made<T>> + Send + Sync>;
+
+/// What the last look at the files found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// What is in force.
+    Good,
+    /// Something that may be half written: it is taken if the next look finds the same.
+    Doubtful,
+    /// Nothing that makes sense.
+    Bad,
+}
 
 /// Something made of files.
 pub(crate) struct Reload<T> {
@@ -31,19 +57,45 @@ pub(crate) struct Reload<T> {
     latest: watch::Sender<Arc<T>>,
     /// Of the contents that were looked at last.
     seen: digest::Digest,
+    found: Found,
+    fresh: Fresh,
+    /// When something wrong was said last.
+    told: Option<Instant>,
+}
+
+impl<T> From<T> for Made<T> {
+    /// Of files that are good or bad as a whole.
+    fn from(value: T) -> Made<T> {
+        Made { value, faults: Vec::new(), empty: false }
+    }
 }
 
 impl<T: Send + Sync + 'static> Reload<T> {
-    /// Reads the files for the first time; `what` is what they are called in errors and logs.
-    pub(crate) fn open(
+    /// Reads the files for the first time, when nothing may be wrong with them; `what` is what they are called in errors
+    /// and logs.
+    pub(crate) fn open<M: Into<Made<T>>>(
         what: &'static str,
         paths: Vec<PathBuf>,
-        make: impl Fn(&[Contents]) -> anyhow::Result<T> + Send + Sync + 'static,
+        make: impl Fn(&[Contents]) -> anyhow::Result<M> + Send + Sync + 'static,
     ) -> anyhow::Result<Reload<T>> {
         let contents = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-        let first = make(&contents).with_context(|| format!("{what}: {}", shown(&paths)))?;
+        let make: Make<T> = Box::new(move |contents| make(contents).map(Into::into));
+        let first = make(&contents).and_then(Made::whole);
+        let first = first.with_context(|| format!("{what}: {}", shown(&paths)))?;
         let seen = digest_of(&contents);
-        Ok(Reload { what, paths, make: Box::new(make), latest: watch::Sender::new(Arc::new(first)), seen })
+        let latest = watch::Sender::new(Arc::new(first));
+        let fresh = Fresh::new(what, None);
+        Ok(Reload { what, paths, make, latest, seen, found: Found::Good, fresh, told: None })
+    }
+
+    /// Something that may not be older than this: `source` is its name in metrics.
+    pub(crate) fn within(self, source: &'static str, limit: Option<Duration>) -> Reload<T> {
+        Reload { fresh: Fresh::new(source, limit.map(|limit| limit + LOOK)), ..self }
+    }
+
+    /// How fresh it is.
+    pub(crate) fn fresh(&self) -> &Fresh {
+        &self.fresh
     }
 
     /// The latest that made sense.
@@ -70,24 +122,79 @@ impl<T: Send + Sync + 'static> Reload<T> {
             Ok(contents) => digest_of(contents),
             Err(error) => digest::digest(&digest::SHA256, format!("{error:#}").as_bytes()),
         };
-        if seen.as_ref() == self.seen.as_ref() {
+        let same = seen.as_ref() == self.seen.as_ref();
+        self.seen = seen;
+        if same && self.found == Found::Good {
+            self.fresh.confirm();
             return;
         }
-        self.seen = seen;
+        let told = self.told.is_some_and(|told| told.elapsed() < AGAIN);
+        if same && self.found == Found::Bad && told {
+            return;
+        }
         match read.and_then(|contents| (self.make)(&contents)) {
-            Ok(made) => {
-                self.latest.send_replace(Arc::new(made));
-                tracing::info!(files = shown(&self.paths), "{} read again", self.what);
-            }
+            Ok(made) if !same && (made.empty || !made.faults.is_empty()) => self.found = Found::Doubtful,
+            Ok(made) => self.take(made),
             // Files that belong together may change one after the other: the next look may find them whole.
-            Err(error) => tracing::warn!(
-                files = shown(&self.paths),
-                error = format!("{error:#}"),
-                "{} as before stay in use",
-                self.what
-            ),
+            Err(error) => {
+                (self.found, self.told) = (Found::Bad, Some(Instant::now()));
+                let (files, error) = (shown(&self.paths), format!("{error:#}"));
+                let (age, over) = (self.fresh.age().as_secs(), self.fresh.over());
+                if over {
+                    tracing::error!(
+                        files,
+                        error,
+                        age,
+                        "{} are too old to be trusted: nobody is let in by them",
+                        self.what
+                    );
+                } else {
+                    tracing::warn!(files, error, age, "{} as before stay in use", self.what);
+                }
+            }
         }
     }
+
+    fn take(&mut self, made: Made<T>) {
+        let files = shown(&self.paths);
+        self.fresh.faulty(made.faults.len());
+        if made.faults.is_empty() {
+            tracing::info!(files, "{} read again", self.what);
+        } else {
+            let lines = listed(&made.faults);
+            tracing::error!(files, lines, "{} read again, without lines that make no sense", self.what);
+        }
+        self.latest.send_replace(Arc::new(made.value));
+        self.found = Found::Good;
+        self.fresh.confirm();
+    }
+}
+
+impl<T> Made<T> {
+    /// What was made of lines. Where no line makes sense, nobody can say what was meant: that is no list.
+    pub(crate) fn of_lines(value: T, good: usize, faults: Vec<String>) -> anyhow::Result<Made<T>> {
+        if good == 0 && !faults.is_empty() {
+            bail!("no line makes sense: {}", listed(&faults));
+        }
+        Ok(Made { value, empty: good == 0, faults })
+    }
+
+    /// It, if nothing is wrong with it.
+    fn whole(self) -> anyhow::Result<T> {
+        if !self.faults.is_empty() {
+            bail!("{}", listed(&self.faults));
+        }
+        Ok(self.value)
+    }
+}
+
+/// The first of what is wrong, and how much more there is.
+fn listed(faults: &[String]) -> String {
+    let mut text = faults.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if faults.len() > SHOWN {
+        text += &format!("; and {} more", faults.len() - SHOWN);
+    }
+    text
 }
 
 /// A file of a size that makes sense.
@@ -150,6 +257,59 @@ mod tests {
         write(&one, "3");
         latest.changed().await.unwrap();
         assert_eq!(**latest.borrow_and_update(), [3, 4]);
+    }
+
+    /// A list of numbers, a line each.
+    fn listing(contents: &[Contents]) -> anyhow::Result<Made<Vec<u8>>> {
+        let lines = str::from_utf8(&contents[0])?.lines().zip(1..);
+        let read = |(line, number): (&str, usize)| line.parse().map_err(|_| format!("line {number}"));
+        let (good, bad): (Vec<_>, Vec<_>) = lines.map(read).partition(Result::is_ok);
+        let good: Vec<u8> = good.into_iter().flatten().collect();
+        let faults = bad.into_iter().filter_map(Result::err).collect();
+        Made::of_lines(good.clone(), good.len(), faults)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn good_lines_count_beside_bad_ones_and_nothing_once_it_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let open = || Reload::open("numbers", vec![path.clone()], listing);
+        write("1\nx\n3\ny");
+        let error = format!("{:#}", open().err().unwrap());
+        assert!(error.contains("line 2; line 4") && !error.contains('x'), "{error}");
+        write("1\n2\n3");
+        let reload = open().unwrap().within("numbers", Some(10 * LOOK));
+        let (mut latest, fresh) = (reload.latest(), reload.fresh().clone());
+        tokio::spawn(reload.keep());
+        // Gone at the next look: it was just being written.
+        write("1\n2\nx");
+        sleep(LOOK + LOOK / 2).await;
+        assert_eq!(**latest.borrow(), [1, 2, 3]);
+        for (text, numbers, faults) in [("1\nx\n3", &[1, 3][..], 1), ("", &[], 0), ("2", &[2], 0)] {
+            write(text);
+            latest.changed().await.unwrap();
+            assert_eq!((&**latest.borrow_and_update(), fresh.faults()), (&numbers.to_vec(), faults));
+        }
+        // Where nothing makes sense, the last list is good for a while.
+        write("x\ny");
+        sleep(5 * LOOK).await;
+        assert!(!latest.has_changed().unwrap() && !fresh.over());
+        until(|| fresh.over()).await;
+        write("2");
+        until(|| !fresh.over()).await;
+        std::fs::remove_file(&path).unwrap();
+        until(|| fresh.over()).await;
+        assert!(!latest.has_changed().unwrap() || **latest.borrow() == [2]);
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        let wait = async {
+            while !holds() {
+                sleep(LOOK / 4).await;
+            }
+        };
+        tokio::time::timeout(100 * LOOK, wait).await.expect("it comes to hold");
     }
 
     #[test]

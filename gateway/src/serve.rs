@@ -281,6 +281,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     book.add(Tasks(Handle::current()));
     book.add(shared.board.clone());
     book.add(shared.room.clone());
+    book.add(shared.secure.sources.clone());
     book.add(shared.lanes.clone());
     book.add(link.clone());
     book.add(shared.guard.clone());

@@ -13,10 +13,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::list::lines;
+use super::list;
 use super::quota::Accounts;
 use super::{Caller, Scopes, Unknown, principal};
-use crate::reload::Contents;
+use crate::reload::{Contents, Made};
 
 /// Random bytes of a key.
 const RANDOM: usize = 32;
@@ -29,6 +29,8 @@ pub(crate) struct Keys(HashMap<Box<str>, Vec<Key>>);
 
 #[derive(Debug)]
 struct Key {
+    /// Of the file.
+    line: usize,
     hash: [u8; digest::SHA256_OUTPUT_LEN],
     scopes: Scopes,
     customer: Option<Box<str>>,
@@ -54,24 +56,31 @@ pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Res
     if let Some(customer) = customer {
         line.extend([" ", customer]);
     }
-    Keys::read(&[Zeroizing::new(line.clone().into_bytes())])?;
+    let read = Keys::read(&[Zeroizing::new(line.clone().into_bytes())])?;
+    if let Some(fault) = read.faults.first() {
+        bail!("{fault}");
+    }
     Ok(New { key, line })
 }
 
 impl Keys {
     /// Reads the file: lines of name, hash in hex, scopes with commas between them, and a customer.
-    pub(crate) fn read(contents: &[Contents]) -> anyhow::Result<Keys> {
-        let mut keys = Keys::default();
-        for line in lines(contents)? {
-            let (number, [name, hash, scopes], customer) = line?;
-            let key = || -> anyhow::Result<Key> {
-                check(name)?;
-                let scopes = Scopes::of_list(scopes.split(','))?;
-                Ok(Key { hash: unhex(hash).context("the hash is not 64 hex digits")?, scopes, customer })
-            };
-            keys.0.entry(name.into()).or_default().push(key().with_context(|| format!("line {number}"))?);
-        }
-        Ok(keys)
+    /// One name is one caller, whose request ids and share all its keys have: with another customer it would be two.
+    pub(crate) fn read(contents: &[Contents]) -> anyhow::Result<Made<Keys>> {
+        list::read(contents, |keys: &mut Keys, (line, [name, hash, scopes], customer)| {
+            check(name)?;
+            let scopes = Scopes::of_list(scopes.split(','))?;
+            let hash = unhex(hash).context("the hash is not 64 hex digits")?;
+            let same = keys.0.entry(name.into()).or_default();
+            if let Some(other) = same.iter().find(|other| other.customer != customer) {
+                bail!(
+                    "{name} has another customer in line {}; give this key a name of its own (`gateway keys new`)",
+                    other.line
+                );
+            }
+            same.push(Key { line, hash, scopes, customer });
+            Ok(())
+        })
     }
 
     /// Whose key this is.
@@ -120,6 +129,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> anyhow::Result<Keys> {
+        Ok(made_of(text)?.value)
+    }
+
+    fn made_of(text: &str) -> anyhow::Result<Made<Keys>> {
         Keys::read(&[Zeroizing::new(text.as_bytes().to_vec())])
     }
 
@@ -168,5 +181,42 @@ mod tests {
         assert!(new("a b", &["orders.read".to_owned()], None).is_err());
         assert!(new("a", &["orders.rea".to_owned()], None).is_err());
         assert!(new("a", &["orders.read".to_owned()], Some("a\nb")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_bad_line_hides_no_other_and_is_named_without_its_words() {
+        let (good, late) = (made("shop", None), made("late", None));
+        let secret = late.key.rsplit('.').next().unwrap();
+        let bad = [
+            format!("till {secret} orders.read"),
+            format!("till {} {secret}", "0".repeat(64)),
+            secret.to_owned(),
+        ];
+        for bad in bad {
+            let file = [bad.as_bytes(), b"\n\xff\xfe\n", good.line.as_bytes()].concat();
+            let made = Keys::read(&[Zeroizing::new(file)]).unwrap();
+            assert!(made.value.caller(&good.key, &Accounts::new(9, 0)).is_ok());
+            let faults = made.faults.join("\n");
+            assert!(faults.contains("line 1") && faults.contains("line 2"), "{faults}");
+            assert!(made.faults.len() == 2 && !faults.contains(secret), "{faults}");
+        }
+        assert!(made_of("nonsense\n").is_err() && made_of("# nobody\n").unwrap().empty);
+    }
+
+    #[tokio::test]
+    async fn one_name_is_one_customer() {
+        let [one, two] = [Some("ann"), Some("bob")].map(|customer| made("shop", customer));
+        let none = made("shop", None);
+        for other in [&two, &none] {
+            let both = made_of(&format!("{}\n\n{}\n", one.line, other.line)).unwrap();
+            let accounts = Accounts::new(9, 0);
+            assert_eq!(both.value.caller(&one.key, &accounts).unwrap().customer.as_deref(), Some("ann"));
+            assert!(both.value.caller(&other.key, &accounts).is_err());
+            assert!(
+                both.faults[0].contains("line 3") && both.faults[0].contains("line 1"),
+                "{:?}",
+                both.faults
+            );
+        }
     }
 }

@@ -2,16 +2,16 @@
 //! certificate has the same scopes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use tokio::sync::watch;
-
-use super::list::lines;
+use super::list;
 use super::quota::Accounts;
 use super::{Caller, Scopes, Unknown, Upkeep, principal};
 use crate::config::access::Access as Config;
-use crate::reload::{Contents, Reload};
+use crate::fresh::Kept;
+use crate::reload::{Contents, Made, Reload};
+use anyhow::{Context, bail};
 
 /// Names of a certificate that are looked at.
 const NAMES: usize = 16;
@@ -22,7 +22,7 @@ pub(crate) struct Badge(Box<[Box<str>]>);
 
 /// Who may what.
 pub(super) struct Clients {
-    list: Option<watch::Receiver<Arc<List>>>,
+    list: Option<Kept<List>>,
     /// Of those that the list does not name.
     scopes: Option<Scopes>,
 }
@@ -48,7 +48,10 @@ impl Clients {
     /// Reads the list for the first time. None where a certificate says nothing of who calls.
     pub(super) fn open(config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Option<Clients>> {
         let list = match &config.tls_clients {
-            Some(path) => Some(upkeep.keep(Reload::open("client names", vec![path.clone()], List::read)?)),
+            Some(path) => {
+                let list = Reload::open("client names", vec![path.clone()], List::read)?;
+                Some(upkeep.guard(list.within("tls_clients", config.max_stale())))
+            }
             None => None,
         };
         let names = &config.tls_client_scopes;
@@ -61,7 +64,7 @@ impl Clients {
 
     /// Whose badge this is: the first name in the list, or else the first name.
     pub(super) fn caller(&self, badge: &Badge, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
-        let list = self.list.as_ref().map(|list| list.borrow().clone());
+        let list = self.list.as_ref().map(Kept::get).transpose()?;
         let listed =
             list.as_ref().and_then(|list| badge.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
         let (name, scopes, customer) = match (listed, &self.scopes, badge.0.first()) {
@@ -76,27 +79,28 @@ impl Clients {
 
 impl List {
     /// Reads the file: lines of name, scopes with commas between them, and a customer.
-    fn read(contents: &[Contents]) -> anyhow::Result<List> {
-        let mut list = List::default();
-        for line in lines(contents)? {
-            let (number, [name, scopes], customer) = line?;
-            let scopes = Scopes::of_list(scopes.split(',')).with_context(|| format!("line {number}"))?;
-            if list.0.insert(name.into(), Entry { scopes, customer }).is_some() {
-                bail!("line {number}: {name} is there already");
+    fn read(contents: &[Contents]) -> anyhow::Result<Made<List>> {
+        list::read(contents, |list: &mut List, (_, [name, scopes], customer)| {
+            let scopes = Scopes::of_list(scopes.split(','))?;
+            match list.0.entry(name.into()) {
+                Slot::Occupied(_) => bail!("{name} is there already"),
+                Slot::Vacant(slot) => drop(slot.insert(Entry { scopes, customer })),
             }
-        }
-        Ok(list)
+            Ok(())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fresh::Fresh;
 
     fn clients(list: Option<&str>, scopes: &str) -> Clients {
         let list = list.map(|text| {
-            let list = List::read(&[Contents::new(text.as_bytes().to_vec())]).unwrap();
-            watch::Sender::new(Arc::new(list)).subscribe()
+            let list = List::read(&[Contents::new(text.as_bytes().to_vec())]).unwrap().value;
+            let latest = tokio::sync::watch::Sender::new(Arc::new(list)).subscribe();
+            Kept::new(latest, Fresh::new("test", None))
         });
         let scopes = (!scopes.is_empty()).then(|| Scopes::of_list(scopes.split(',')).unwrap());
         Clients { list, scopes }
@@ -127,6 +131,8 @@ mod tests {
     #[test]
     fn a_name_is_listed_once() {
         let twice = "a orders.read\na orders.create\n";
-        assert!(List::read(&[Contents::new(twice.as_bytes().to_vec())]).is_err());
+        let made = List::read(&[Contents::new(twice.as_bytes().to_vec())]).unwrap();
+        assert!(made.faults.len() == 1 && made.faults[0].contains("line 2"), "{:?}", made.faults);
+        assert!(made.value.0["a"].scopes.have("orders.read"));
     }
 }

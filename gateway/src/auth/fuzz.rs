@@ -96,11 +96,12 @@ fn named(caller: &Caller, kind: &str) {
 /// A list that can be read can be read with one more line, whose key is then known, and no other.
 fn listed(list: &[u8]) {
     let read = |list: &[u8]| apikey::Keys::read(&[Zeroizing::new(list.to_vec())]);
-    if read(list).is_err() {
+    // A list with another customer of that name has not both.
+    if read(list).is_err() || list.windows(4).any(|part| part == b"fuzz") {
         return;
     }
     let made = apikey::new("fuzz", &["orders.read".to_owned()], Some("Zoë")).expect("a key can be made");
-    let keys = read(&[list, b"\n", made.line.as_bytes()].concat()).expect("one more line does no harm");
+    let keys = read(&[list, b"\n", made.line.as_bytes()].concat()).expect("one more line does no harm").value;
     let accounts = Accounts::new(9, 0);
     let caller = keys.caller(&made.key, &accounts).expect("its key is known");
     named(&caller, "key:");

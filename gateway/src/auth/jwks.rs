@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use http::Uri;
 use jsonwebtoken::Algorithm;
 use ring::digest;
@@ -15,7 +16,8 @@ use super::jwt::Proof;
 use super::keyset::KeySet;
 use super::{Unknown, Upkeep};
 use crate::config::access::{Access as Config, Place};
-use crate::reload::Reload;
+use crate::fresh::{Fresh, Kept};
+use crate::reload::{Contents, Made, Reload};
 
 /// What a fetch may take.
 const FETCH: Duration = Duration::from_secs(5);
@@ -26,7 +28,7 @@ const WAITING: usize = 256;
 
 /// The keys.
 pub(super) struct Keys {
-    latest: watch::Receiver<Arc<Proof>>,
+    latest: Kept<Proof>,
     /// Of keys that are fetched.
     wishes: Option<Arc<Wishes>>,
 }
@@ -54,14 +56,18 @@ impl Keys {
         let url = match place {
             Place::Url(url) => url.clone(),
             Place::File(path) => {
-                let read = |contents: &[crate::reload::Contents]| {
-                    KeySet::read(contents.first().map(|file| file.as_slice()).unwrap_or_default())
-                        .map(Proof::Keys)
-                };
-                let latest = upkeep.keep(Reload::open("the tokens' keys (JWKS)", vec![path.clone()], read)?);
+                let json = crate::reload::read(path)?;
+                KeySet::read(&json)
+                    .with_context(|| format!("the tokens' keys (JWKS): {}", path.display()))?;
+                let keys = Reload::open("the tokens' keys (JWKS)", vec![path.clone()], of_file)?;
+                let latest = upkeep.guard(keys.within("jwks", config.max_stale()));
                 return Ok(Keys { latest, wishes: None });
             }
         };
+        let refresh = Duration::from_secs(config.jwt_jwks_refresh);
+        // It is late only once the next fetch is.
+        let limit = config.max_stale().map(|limit| limit + refresh.mul_f64(1.1) + FETCH);
+        let fresh = Fresh::new("jwks", limit);
         let fetch = Fetch::new(&url, config.jwt_jwks_ca.as_deref())?;
         let wishes = Arc::new(Wishes::new());
         let latest = watch::Sender::new(Arc::new(Proof::Keys(KeySet::default())));
@@ -71,9 +77,12 @@ impl Keys {
             wishes: wishes.clone(),
             latest,
             seen: None,
-            refresh: Duration::from_secs(config.jwt_jwks_refresh),
+            refresh,
+            fresh: fresh.clone(),
+            failed: false,
         };
-        let keys = Keys { latest: fetcher.latest.subscribe(), wishes: Some(wishes) };
+        upkeep.sources.0.push(fresh.clone());
+        let keys = Keys { latest: Kept::new(fetcher.latest.subscribe(), fresh), wishes: Some(wishes) };
         fetcher.once().await;
         upkeep.tasks.push(Box::pin(fetcher.run()));
         Ok(keys)
@@ -82,7 +91,7 @@ impl Keys {
     /// Keys among which is the one for a token.
     pub(super) async fn with(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<Proof>, Unknown> {
         let look = || {
-            let latest = self.latest.borrow().clone();
+            let latest = self.latest.get()?;
             match &*latest {
                 Proof::Keys(keys) if keys.find(id, algorithm).is_some() => Ok(latest),
                 Proof::Keys(keys) if keys.len() == 0 => Err(Unknown::NoKeysYet),
@@ -97,7 +106,7 @@ impl Keys {
 
     /// Whether these are the ones in use.
     pub(super) fn are(&self, proof: &Arc<Proof>) -> bool {
-        Arc::ptr_eq(&self.latest.borrow(), proof)
+        self.latest.is(proof)
     }
 }
 
@@ -148,13 +157,16 @@ struct Fetcher {
     latest: watch::Sender<Arc<Proof>>,
     seen: Option<digest::Digest>,
     refresh: Duration,
+    fresh: Fresh,
+    /// Whether the last fetch was.
+    failed: bool,
 }
 
 impl Fetcher {
     async fn run(mut self) {
         loop {
             let began = self.wishes.last().began;
-            let known = self.seen.is_some();
+            let known = self.seen.is_some() && !self.failed;
             // At other times than the other gateways.
             let pause = if known { self.refresh.mul_f64(0.9 + fraction() / 5.0) } else { LEAST };
             tokio::select! {
@@ -171,9 +183,14 @@ impl Fetcher {
         self.wishes.begin();
         let fetched = timeout(FETCH, self.fetch.get()).await;
         let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {FETCH:?}")));
-        if let Err(error) = fetched.and_then(|json| self.take(&json)) {
-            let kept = self.seen.is_some();
-            tracing::warn!(url = %self.url, error = format!("{error:#}"), kept, "the tokens' keys (JWKS) were not fetched");
+        let taken = fetched.and_then(|json| self.take(&json));
+        self.failed = taken.is_err();
+        if let Err(error) = taken {
+            let kept = self.seen.is_some() && !self.fresh.over();
+            let age = self.fresh.age().as_secs();
+            tracing::warn!(url = %self.url, error = format!("{error:#}"), kept, age, "the tokens' keys (JWKS) were not fetched");
+        } else {
+            self.fresh.confirm();
         }
         self.wishes.end();
     }
@@ -183,12 +200,19 @@ impl Fetcher {
         if self.seen.as_ref().is_some_and(|before| before.as_ref() == seen.as_ref()) {
             return Ok(());
         }
-        let keys = KeySet::read(json)?;
+        let keys = if self.seen.is_some() { KeySet::again(json)? } else { KeySet::read(json)? };
         tracing::info!(url = %self.url, keys = keys.len(), "the tokens' keys (JWKS) fetched");
         self.latest.send_replace(Arc::new(Proof::Keys(keys)));
         self.seen = Some(seen);
         Ok(())
     }
+}
+
+/// Of a file that is read again. No key at all may be meant, once it lasts.
+fn of_file(contents: &[Contents]) -> anyhow::Result<Made<Proof>> {
+    let keys = KeySet::again(contents.first().map(|file| file.as_slice()).unwrap_or_default())?;
+    let empty = keys.len() == 0;
+    Ok(Made { value: Proof::Keys(keys), faults: Vec::new(), empty })
 }
 
 /// From 0 to 1.

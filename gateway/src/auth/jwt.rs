@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cache::{Cache, mark};
@@ -18,6 +17,7 @@ use super::keyset::KeySet;
 use super::quota::Accounts;
 use super::{Caller, Unknown, Upkeep, principal, verify};
 use crate::config::access as config;
+use crate::fresh::Kept;
 use crate::reload::{Contents, Reload};
 
 /// How far the clocks of issuers and ours may be apart, in seconds.
@@ -30,7 +30,7 @@ const SECRET: usize = 32;
 /// Checks bearer tokens.
 pub(super) struct Bearer {
     keys: Option<Keys>,
-    secret: Option<watch::Receiver<Arc<Proof>>>,
+    secret: Option<Kept<Proof>>,
     /// What may be signed with a key of the JWKS.
     public: Vec<Algorithm>,
     /// All but the algorithm.
@@ -63,7 +63,10 @@ impl Bearer {
             None => None,
         };
         let secret = match &config.jwt_secret_file {
-            Some(path) => Some(upkeep.keep(Reload::open("the tokens' secret", vec![path.clone()], secret)?)),
+            Some(path) => {
+                let secret = Reload::open("the tokens' secret", vec![path.clone()], secret)?;
+                Some(upkeep.guard(secret.within("jwt_secret", config.max_stale())))
+            }
             None => None,
         };
         let public = config.jwt_algorithms.iter().map(|algorithm| match algorithm {
@@ -104,10 +107,7 @@ impl Bearer {
     /// Where the key of a token is, by its algorithm.
     async fn proof(&self, header: &Header) -> Result<Arc<Proof>, Unknown> {
         match header.alg {
-            Algorithm::HS256 => {
-                let secret = self.secret.as_ref().ok_or(Unknown::Algorithm)?;
-                Ok(secret.borrow().clone())
-            }
+            Algorithm::HS256 => Ok(self.secret.as_ref().ok_or(Unknown::Algorithm)?.get()?),
             public if self.public.contains(&public) => {
                 let keys = self.keys.as_ref().ok_or(Unknown::Algorithm)?;
                 Ok(keys.with(header.kid.as_deref(), public).await?)
@@ -131,9 +131,7 @@ impl Bearer {
     fn current(&self, proof: &Arc<Proof>) -> bool {
         match &**proof {
             Proof::Keys(_) => self.keys.as_ref().is_some_and(|keys| keys.are(proof)),
-            Proof::Secret(_) => {
-                self.secret.as_ref().is_some_and(|secret| Arc::ptr_eq(&secret.borrow(), proof))
-            }
+            Proof::Secret(_) => self.secret.as_ref().is_some_and(|secret| secret.is(proof)),
         }
     }
 }

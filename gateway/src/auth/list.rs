@@ -6,34 +6,48 @@ use std::str;
 use anyhow::{Context, bail};
 use contract::limits::Reader;
 
-use crate::reload::Contents;
+use crate::reload::{Contents, Made};
 
 /// A line of a list: its number, its first words, and the customer that the rest of it is.
 pub(super) type Line<'a, const N: usize> = (usize, [&'a str; N], Option<Box<str>>);
 
-/// The lines of a list that are neither empty nor remarks (`#`).
-pub(super) fn lines<const N: usize>(
+/// Reads a list line by line, but for those that are empty or remarks (`#`). One that makes no sense is left out, and
+/// what is wrong with it is said without its words: there may be a secret in it.
+pub(super) fn read<T: Default, const N: usize>(
     contents: &[Contents],
-) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line<'_, N>>>> {
-    let text = str::from_utf8(contents.first().map(|file| file.as_slice()).unwrap_or_default())?;
-    let lines = text.lines().map(str::trim).zip(1..);
-    Ok(lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).map(|(line, number)| {
-        let mut rest = line;
-        let mut words = [""; N];
-        for word in &mut words {
-            if rest.is_empty() {
-                bail!("line {number} has fewer than {N} words");
-            }
-            let (first, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            (*word, rest) = (first, after.trim_start());
+    mut take: impl FnMut(&mut T, Line<'_, N>) -> anyhow::Result<()>,
+) -> anyhow::Result<Made<T>> {
+    let (mut list, mut good, mut faults) = (T::default(), 0, Vec::new());
+    let file = contents.first().map(|file| file.as_slice()).unwrap_or_default();
+    for (line, number) in file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).zip(1..) {
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
         }
-        let customer = match rest {
-            "" => None,
-            text => {
-                let customer = Reader::default().customer_id("customer", text);
-                Some(customer.with_context(|| format!("line {number}: what follows is no customer"))?)
-            }
-        };
-        Ok((number, words, customer))
-    }))
+        match words(line, number).and_then(|line| take(&mut list, line)) {
+            Ok(()) => good += 1,
+            Err(error) => faults.push(format!("line {number}: {error:#}")),
+        }
+    }
+    Made::of_lines(list, good, faults)
+}
+
+/// The words of a line.
+fn words<const N: usize>(line: &[u8], number: usize) -> anyhow::Result<Line<'_, N>> {
+    let mut rest = str::from_utf8(line).ok().context("it is no UTF-8")?;
+    let mut words = [""; N];
+    for word in &mut words {
+        if rest.is_empty() {
+            bail!("it has fewer than {N} words");
+        }
+        let (first, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        (*word, rest) = (first, after.trim_start());
+    }
+    let customer = match rest {
+        "" => None,
+        text => {
+            let customer = Reader::default().customer_id("customer", text);
+            Some(customer.context("what follows is no customer")?)
+        }
+    };
+    Ok((number, words, customer))
 }

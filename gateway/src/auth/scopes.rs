@@ -17,7 +17,10 @@ impl Scopes {
         let known = |name: &str| {
             access::scope(name).ok_or_else(|| {
                 let all = access::scopes().join(", ");
-                anyhow::anyhow!("there is no scope {name:?}, but {all}")
+                // A secret in the wrong place is not repeated.
+                let plain = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
+                let name = if plain { format!(" {name:?}") } else { String::new() };
+                anyhow::anyhow!("there is no scope{name}, but {all}")
             })
         };
         names.into_iter().map(known).collect::<Result<_, _>>().map(Scopes)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -9,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 const IN_FLIGHT: u32 = 512;
 /// Seconds.
 const REFRESH: u64 = 300;
+const MAX_STALE: u64 = 600;
 
 /// Who may call: anybody, unless one of the first six says how callers are known.
 #[derive(Debug, Clone, Args)]
@@ -72,6 +74,10 @@ pub struct Access {
     /// Calls that one caller may begin per second, for long; ten seconds' worth at once. 0: no limit
     #[arg(long, env = "CALLER_RATE", default_value_t = 0, value_name = "N")]
     pub caller_rate: u32,
+    /// How long what says who may call stays in force while it cannot be read, in seconds; then it lets nobody in. 0: for
+    /// ever, so that a key that was taken off a list stays good as long as the list cannot be read
+    #[arg(long, env = "AUTH_MAX_STALE", default_value_t = MAX_STALE, value_name = "SECONDS")]
+    pub auth_max_stale: u64,
     /// Serve other machines although there is no TLS, or callers are not known
     #[arg(long, env = "INSECURE")]
     pub insecure: bool,
@@ -160,6 +166,7 @@ impl Default for Access {
             reflection: Reflection::default(),
             caller_in_flight: IN_FLIGHT,
             caller_rate: 0,
+            auth_max_stale: MAX_STALE,
             insecure: false,
         }
     }
@@ -169,6 +176,11 @@ impl Access {
     /// Whether bearer tokens are taken.
     pub fn tokens(&self) -> bool {
         self.jwt_jwks.is_some() || self.jwt_secret_file.is_some()
+    }
+
+    /// How long what says who may call stays in force while it cannot be read; none: for ever.
+    pub(crate) fn max_stale(&self) -> Option<Duration> {
+        (self.auth_max_stale > 0).then(|| Duration::from_secs(self.auth_max_stale))
     }
 
     /// Whether callers have to be known.

@@ -11,6 +11,7 @@ use tonic::Request;
 
 use super::baggage::Kept;
 use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use super::peer::Peer;
 use super::request::timeout;
 use crate::auth::Caller;
 use crate::call::{Call, Limit};
@@ -32,6 +33,12 @@ pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
     call(request.metadata().as_ref(), request.extensions(), default_budget)
 }
 
+/// Whose hand the call is in: the caller's, or where nobody is known the connection's.
+fn hold(extensions: &Extensions) -> Option<Arc<Hold>> {
+    let known = extensions.get::<Arc<Hold>>().cloned();
+    known.or_else(|| extensions.get::<Arc<Peer>>().and_then(|peer| peer.hold()))
+}
+
 /// The same, of a request's parts.
 pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget: Duration) -> Call {
     let asked = asked(headers);
@@ -41,7 +48,7 @@ pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget:
         request_id: text(headers, &REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
         principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
         customer: caller.and_then(|caller| caller.customer.clone()),
-        hold: extensions.get::<Arc<Hold>>().cloned(),
+        hold: hold(extensions),
         trace: trace(headers, extensions),
         span: extensions.get().cloned().unwrap_or_default(),
         ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))

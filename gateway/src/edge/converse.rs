@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
 use super::incoming::Guest;
-use crate::auth::Badge;
+use super::peer::Peer;
 
 /// Clients that answer no ping are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -41,6 +41,8 @@ pub(super) struct Manners {
     pub(super) headers: u32,
     /// How long it lasts; a tenth more or less, so that those that came together do not come together again.
     pub(super) age: Option<Duration>,
+    /// How long streams may go on after that.
+    pub(super) grace: Duration,
 }
 
 impl Manners {
@@ -90,30 +92,53 @@ pub(super) async fn converse<S, B>(
     S::Future: Send,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let Guest { line, badge } = guest;
-    let service = TowerToHyperService::new(Introduced { badge, service });
+    let Guest { line, badge, standing } = guest;
+    let peer = Arc::new(Peer::new(badge, standing, manners.grace));
+    let service = TowerToHyperService::new(Introduced { peer: peer.clone(), service });
     let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = manners.aged() => None,
-        () = drain.cancelled() => None,
+    let why = tokio::select! {
+        ended = connection.as_mut() => return note(ended),
+        () = manners.aged() => Why::Aged,
+        () = peer.ended() => Why::Ended,
+        () = drain.cancelled() => Why::Drain,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    connection.as_mut().graceful_shutdown();
+    let rest = async {
+        match why {
+            Why::Aged => tokio::select! {
+                () = peer.part() => {}
+                () = async { peer.ended().await; peer.hang_up().await } => {}
+            },
+            Why::Ended => peer.hang_up().await,
+            Why::Drain => std::future::pending().await,
         }
     };
+    tokio::select! {
+        ended = connection => note(ended),
+        () = rest => tracing::debug!("a connection was cut off"),
+    }
+}
+
+/// Why a connection ends.
+enum Why {
+    /// It has come of age.
+    Aged,
+    /// Its client is believed no longer.
+    Ended,
+    /// All have to go.
+    Drain,
+}
+
+fn note(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
 }
 
-/// Puts what the client's certificate says with each of its calls.
+/// Puts what is known of the client with each of its calls.
 #[derive(Clone)]
 struct Introduced<S> {
-    badge: Option<Arc<Badge>>,
+    peer: Arc<Peer>,
     service: S,
 }
 
@@ -130,9 +155,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> S::Future {
-        if let Some(badge) = &self.badge {
-            request.extensions_mut().insert(badge.clone());
-        }
+        request.extensions_mut().insert(self.peer.clone());
         self.service.call(request)
     }
 }

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::peer::Peer;
 use super::status;
-use super::vigil::{Ticket, Vigil};
-use crate::auth::{Access, Badge, Caller, credentials};
+use super::vigil::{Ticket, Vigil, end};
+use crate::auth::{Access, Caller, credentials};
 use crate::config::access::Reflection;
 use crate::share::Hold;
 
@@ -77,7 +78,7 @@ impl Guard {
         head: &http::request::Parts,
         way: Way,
     ) -> Result<(Arc<Caller>, Arc<Hold>), Failure> {
-        let badge = head.extensions.get::<Arc<Badge>>().map(AsRef::as_ref);
+        let badge = head.extensions.get::<Arc<Peer>>().and_then(|peer| peer.badge());
         let rpc = match way {
             Way::Rule(rule) => rule.path,
             Way::Open | Way::Known | Way::Closed => "another",
@@ -99,8 +100,9 @@ impl Guard {
 
     /// Whether a call that goes on would be let in again, as the same.
     pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
-        let caller = self.access.caller(&ticket.headers, ticket.badge.as_deref()).await?;
-        caller.allowed(ticket.rule)?;
+        let badge = ticket.peer.as_ref().and_then(|peer| peer.badge());
+        let caller = self.access.caller(&ticket.headers, badge).await?;
+        ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
         if caller.principal != ticket.caller.principal || caller.customer != ticket.caller.customer {
             let failure = Failure::new(Reason::PermissionDenied, "the credential is another's by now");
             return Err(failure.delivered(Delivered::No));
@@ -159,34 +161,70 @@ where
     }
 
     fn call(&mut self, request: http::Request<Q>) -> Self::Future {
-        let Some(guard) = self.guard.clone() else { return Either::Left(self.service.call(request)) };
-        let way = guard.way(request.uri().path());
-        if matches!(way, Way::Open) {
-            return Either::Left(self.service.call(request));
+        let peer = request.extensions().get::<Arc<Peer>>();
+        if let Some(Err(failure)) = peer.map(|peer| peer.check()) {
+            return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
-        // The services behind are always ready.
-        let mut service = self.service.clone();
-        Either::Right(Box::pin(async move {
-            let (mut head, body) = request.into_parts();
-            match guard.admit(&head, way).await {
-                Ok((caller, held)) => {
-                    let ticket = match way {
-                        Way::Rule(rule) if rule.streams => Some(Ticket {
-                            rule,
-                            caller: caller.clone(),
-                            headers: credentials(&head.headers),
-                            badge: head.extensions.get().cloned(),
-                            guard,
-                        }),
-                        _ => None,
-                    };
-                    head.extensions.insert(caller);
-                    head.extensions.insert(held.clone());
-                    let response = service.call(http::Request::from_parts(head, body)).await?;
-                    Ok(response.map(|body| Body::new(Vigil::over(body, held, ticket))))
-                }
-                Err(failure) => Ok(status(failure).into_http()),
+        let path = request.uri().path();
+        let way = self.guard.as_ref().map_or(Way::Open, |guard| guard.way(path));
+        match (&self.guard, way) {
+            (Some(guard), Way::Known | Way::Rule(_) | Way::Closed) => {
+                // The services behind are always ready.
+                Either::Right(Box::pin(known(guard.clone(), way, self.service.clone(), request)))
             }
-        }))
+            _ if path.starts_with(HEALTH) || path.starts_with(REFLECTION) => {
+                Either::Right(Box::pin(leaving(self.service.clone(), request, true)))
+            }
+            // A watch of somebody who is not known ends with the certificate that let the connection in.
+            _ if peer.is_some_and(|peer| peer.certified()) && rule(path).is_some_and(|rule| rule.streams) => {
+                Either::Right(Box::pin(leaving(self.service.clone(), request, false)))
+            }
+            _ => Either::Left(self.service.call(request)),
+        }
     }
+}
+
+/// Answers a known caller.
+async fn known<S, Q>(
+    guard: Arc<Guard>,
+    way: Way,
+    mut service: S,
+    request: http::Request<Q>,
+) -> Result<http::Response<Body>, S::Error>
+where
+    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+{
+    let (mut head, body) = request.into_parts();
+    let (caller, held) = match guard.admit(&head, way).await {
+        Ok(admitted) => admitted,
+        Err(failure) => return Ok(status(failure).into_http()),
+    };
+    let rule = match way {
+        Way::Rule(rule) => Some(rule),
+        Way::Open | Way::Known | Way::Closed => None,
+    };
+    let ends = rule.is_none_or(|rule| rule.streams).then(|| {
+        let (headers, caller) = (credentials(&head.headers), caller.clone());
+        let peer = head.extensions.get::<Arc<Peer>>().cloned();
+        let ticket = Ticket { rule, caller, headers, peer: peer.clone(), guard };
+        end(Some(ticket), peer, rule.is_none())
+    });
+    head.extensions.insert(caller);
+    head.extensions.insert(held.clone());
+    let response = service.call(http::Request::from_parts(head, body)).await?;
+    Ok(response.map(|body| Body::new(Vigil::over(body, Some(held), ends))))
+}
+
+/// Answers with a stream that ends when its connection has to be left.
+async fn leaving<S, Q>(
+    mut service: S,
+    request: http::Request<Q>,
+    moves: bool,
+) -> Result<http::Response<Body>, S::Error>
+where
+    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+{
+    let peer = request.extensions().get::<Arc<Peer>>().cloned();
+    let response = service.call(request).await?;
+    Ok(response.map(|body| Body::new(Vigil::over(body, None, Some(end(None, peer, moves))))))
 }

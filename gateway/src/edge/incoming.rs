@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tls;
-use crate::auth::Badge;
+use crate::auth::{Badge, Standing, Trust};
 
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -31,6 +31,8 @@ pub struct Tls {
     /// Handshakes under way. One more ends the oldest: whoever means it is done within a moment, and whoever does not
     /// cannot keep others out.
     pub handshakes: usize,
+    /// Whose clients are believed, where they are asked for a certificate.
+    pub(crate) trust: Option<Trust>,
 }
 
 /// A listener, and who stands at its door.
@@ -59,10 +61,12 @@ impl Door {
                 },
             };
             match &self.tls {
-                None => return Guest::new(Wire::Plain(stream), None, seat),
+                None => {
+                    return Guest { line: Line::new(Wire::Plain(stream), seat), badge: None, standing: None };
+                }
                 Some(tls) => {
-                    let (config, most) = (tls.latest.borrow().clone(), tls.handshakes);
-                    self.begin(shake(stream, config, seat), most);
+                    let most = tls.handshakes;
+                    self.begin(shake(stream, tls.clone(), seat), most);
                 }
             }
         }
@@ -81,7 +85,9 @@ impl Door {
     }
 }
 
-async fn shake(stream: TcpStream, config: Arc<ServerConfig>, seat: Seat) -> Option<Guest> {
+async fn shake(stream: TcpStream, tls: Tls, seat: Seat) -> Option<Guest> {
+    let asked = tls.trust.as_ref().map(Trust::number);
+    let config = tls.latest.borrow().clone();
     let peer = stream.peer_addr().ok();
     let shaken = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) if tls::speaks(stream.get_ref().1) => Ok(stream),
@@ -91,8 +97,10 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, seat: Seat) -> Opti
     };
     match shaken {
         Ok(stream) => {
-            let badge = tls::badge(stream.get_ref().1);
-            Some(Guest::new(Wire::Tls(Box::new(stream)), badge, seat))
+            let (badge, chain) = (tls::badge(stream.get_ref().1), tls::chain(stream.get_ref().1));
+            let standing = tls.trust.zip(asked).zip(chain);
+            let standing = standing.map(|((trust, asked), chain)| trust.standing(asked, chain));
+            Some(Guest { line: Line::new(Wire::Tls(Box::new(stream)), seat), badge, standing })
         }
         Err(error) => {
             tracing::debug!(%error, peer = peer.map(tracing::field::display), "a handshake failed");
@@ -105,12 +113,8 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, seat: Seat) -> Opti
 pub(super) struct Guest {
     pub(super) line: Line<Wire>,
     pub(super) badge: Option<Arc<Badge>>,
-}
-
-impl Guest {
-    fn new(wire: Wire, badge: Option<Arc<Badge>>, seat: Seat) -> Guest {
-        Guest { line: Line::new(wire, seat), badge }
-    }
+    /// How long it is believed.
+    pub(super) standing: Option<Standing>,
 }
 
 /// What bytes travel on.

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::call_of;
+use super::peer::Peer;
 use super::pushback::answer;
 use crate::feed::Feed;
 use crate::order::Orders;
@@ -72,8 +73,15 @@ impl OrderService for OrderApi {
         request: Request<pb::WatchOrdersRequest>,
     ) -> Result<Response<Self::WatchOrdersStream>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let leave = async move {
+            match peer {
+                Some(peer) => peer.leaving().await,
+                None => std::future::pending().await,
+            }
+        };
         let (whose, from, place) = self.orders.follow(request.into_inner(), call).await.map_err(failed)?;
-        let changes = self.feed.watch(whose, from, place).map_err(failed)?;
+        let changes = self.feed.watch_until(Box::pin(leave), whose, from, place).map_err(failed)?;
         Ok(Response::new(Box::pin(changes.map(move |change| change.map_err(failed)))))
     }
 }

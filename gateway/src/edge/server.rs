@@ -63,6 +63,8 @@ pub struct Limits {
     pub headers: u32,
     /// How long a connection lasts, roughly; none: as long as its client likes.
     pub age: Option<Duration>,
+    /// How long streams go on after that.
+    pub grace: Duration,
     /// Connections.
     pub seats: Seats,
     /// Their encryption.
@@ -96,7 +98,8 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
     let mut door = Door::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
-    let manners = Manners { streams: limits.streams, headers: limits.headers, age: limits.age };
+    let manners =
+        Manners { streams: limits.streams, headers: limits.headers, age: limits.age, grace: limits.grace };
     let http = manners.http();
     let guarding = Guarding(api.guard.clone());
     let envelope =

@@ -1,6 +1,6 @@
-//! The answer of a known caller: its call is in the caller's hand to its end, and one that goes on is looked at again
-//! now and then. It ends when its credential has ended, was taken back, or is good for less. Must never look into a
-//! message.
+//! An answer: the call of a known caller is in the caller's hand to its end, and one that goes on is looked at again now
+//! and then. It ends when its credential has ended, was taken back, or is good for less, and when its connection has to
+//! be left. Must never look into a message.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::guard::Guard;
+use super::peer::Peer;
 use super::status;
-use crate::auth::{Badge, Caller};
+use crate::auth::Caller;
 use crate::share::Hold;
 
 /// Between two looks.
@@ -27,28 +28,61 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// An answer's body.
 pub(super) struct Vigil {
     body: Body,
-    _held: Arc<Hold>,
+    _held: Option<Arc<Hold>>,
     /// Ends with why the answer has to.
-    ends: Option<Pin<Box<dyn Future<Output = Failure> + Send>>>,
+    ends: Option<End>,
     over: bool,
 }
+
+/// Ends with why a stream has to.
+pub(super) type End = Pin<Box<dyn Future<Output = Failure> + Send>>;
 
 /// What a call that goes on was let in with.
 pub(super) struct Ticket {
     pub(super) guard: Arc<Guard>,
-    pub(super) rule: &'static Rule,
+    pub(super) rule: Option<&'static Rule>,
     pub(super) caller: Arc<Caller>,
     /// The credentials alone.
     pub(super) headers: HeaderMap,
-    pub(super) badge: Option<Arc<Badge>>,
+    pub(super) peer: Option<Arc<Peer>>,
 }
 
 impl Vigil {
-    /// An answer of a call in hand; with a ticket, one that goes on.
-    pub(super) fn over(body: Body, held: Arc<Hold>, ticket: Option<Ticket>) -> Vigil {
-        let ends = ticket.map(|ticket| Box::pin(ticket.end()) as Pin<Box<_>>);
+    /// An answer of a call in hand; one that goes on has an end.
+    pub(super) fn over(body: Body, held: Option<Arc<Hold>>, ends: Option<End>) -> Vigil {
         Vigil { body, _held: held, ends, over: false }
     }
+}
+
+/// When a stream ends, whatever it says: when its caller may not go on, and when its connection has to be left. `moves`
+/// says that it does not end by itself then.
+pub(super) fn end(ticket: Option<Ticket>, peer: Option<Arc<Peer>>, moves: bool) -> End {
+    Box::pin(async move {
+        let refused = async {
+            match ticket {
+                Some(ticket) => ticket.end().await,
+                None => std::future::pending().await,
+            }
+        };
+        let left = async {
+            let Some(peer) = &peer else { return std::future::pending().await };
+            let moved = async {
+                if !moves {
+                    std::future::pending::<()>().await;
+                }
+                peer.leaving().await;
+                peer.moved()
+            };
+            tokio::select! {
+                failure = peer.unwelcome() => failure,
+                failure = moved => failure,
+            }
+        };
+        tokio::select! {
+            failure = refused => failure,
+            failure = left => failure,
+        }
+    })
 }
 
 impl Ticket {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::replay::{self, News};
 use super::ring::{Event, Found};
-use super::{Place, Shared, refused};
+use super::{Leave, Place, Shared, refused};
 use crate::order::request::Whose;
 use crate::share::Slot;
 
@@ -29,6 +29,7 @@ pub(super) struct Watcher {
     /// Whether the first bookmark was said.
     begun: bool,
     place: Place,
+    leave: Leave,
 }
 
 /// Where the next change comes from.
@@ -46,9 +47,9 @@ enum Source {
 type Message = Result<pb::WatchOrdersResponse, Failure>;
 
 impl Watcher {
-    pub(super) fn new(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place) -> Watcher {
+    pub(super) fn new(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place, leave: Leave) -> Watcher {
         let head = shared.ring.head();
-        Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, place }
+        Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, place, leave }
     }
 
     /// The next message; none after an error.
@@ -66,10 +67,14 @@ impl Watcher {
 
     async fn next(&mut self) -> Message {
         // `advance` loses nothing where it is dropped: the cursor says what was done.
-        match timeout(BOOKMARK, self.advance()).await {
-            Ok(message) => message,
-            Err(_) => Ok(self.bookmark()),
-        }
+        let mut leave = std::mem::replace(&mut self.leave, Box::pin(std::future::pending()));
+        let message = tokio::select! {
+            biased;
+            () = &mut leave => return Err(self.shared.moved(self.cursor)),
+            message = timeout(BOOKMARK, self.advance()) => message,
+        };
+        self.leave = leave;
+        message.unwrap_or_else(|_| Ok(self.bookmark()))
     }
 
     fn bookmark(&self) -> pb::WatchOrdersResponse {

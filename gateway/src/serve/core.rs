@@ -70,6 +70,7 @@ impl Core {
             streams: limits.max_streams,
             headers: limits.max_header_bytes,
             age: (limits.max_connection_age > 0).then(|| Duration::from_secs(limits.max_connection_age)),
+            grace: Duration::from_secs(limits.max_connection_age_grace),
             seats: self.shared.room.grpc.clone(),
             tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },

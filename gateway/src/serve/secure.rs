@@ -8,11 +8,13 @@ use crate::config::Serve;
 use crate::edge::guard::Guard;
 use crate::edge::server::Tls;
 use crate::edge::tls;
+use crate::fresh::Sources;
 
 /// What the serving threads share.
 pub(super) struct Secure {
     pub(super) tls: Option<Tls>,
     pub(super) guard: Option<Arc<Guard>>,
+    pub(super) sources: Sources,
 }
 
 /// Reads what there is, with the work of keeping it up to date.
@@ -24,6 +26,8 @@ pub(super) async fn open(config: &Serve) -> anyhow::Result<(Secure, Upkeep)> {
     };
     // Each thread has its share of the handshakes, and at least one.
     let handshakes = (config.limits.max_handshakes as usize).div_ceil(config.thread_count());
-    let tls = tls::open(&config.tls)?.map(|reload| Tls { latest: upkeep.keep(reload), handshakes });
-    Ok((Secure { tls, guard }, upkeep))
+    let tls = tls::open(&config.tls, config.access.max_stale(), &mut upkeep)?;
+    let tls = tls.map(|tls| Tls { latest: tls.configs, handshakes, trust: tls.trust });
+    let sources = upkeep.sources();
+    Ok((Secure { tls, guard, sources }, upkeep))
 }

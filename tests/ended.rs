@@ -1,0 +1,204 @@
+//! What let somebody in has ended: calls, streams and connections end with it; and streams end when their connection has
+//! come of age.
+
+use std::time::Duration;
+
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use contract::orders::v1::{WatchOrdersRequest, WatchOrdersResponse};
+use gateway::auth::apikey;
+use gateway::config::access::Access;
+use gateway::config::tls::ClientAuth;
+use rcgen::{CertificateParams, date_time_ymd};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_types::StatusExt as _;
+
+use crate::access::Guarded;
+use crate::issuer::now;
+use crate::pki::{Authority, Pair};
+use crate::shop::{PATIENCE, Shop, reason, until, wish};
+use crate::tls::{House, list};
+
+async fn watch(channel: Channel, token: &str) -> Result<Streaming<WatchOrdersResponse>, Status> {
+    let request = WatchOrdersRequest { resume_token: token.to_owned(), ..Default::default() };
+    let mut watch = OrderServiceClient::new(channel).watch_orders(request).await?.into_inner();
+    watch.message().await?.expect("a bookmark");
+    Ok(watch)
+}
+
+/// How a stream ends.
+async fn end<T>(stream: &mut Streaming<T>) -> Status {
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ends without a word"),
+                Err(status) => return status,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("an end in time")
+}
+
+/// A house that lets in whoever has a good certificate, and nobody else.
+async fn house(known: bool) -> House {
+    House::open(Some(ClientAuth::Required), |config, _| {
+        // Nothing else ends a connection.
+        config.limits.max_connection_age = 0;
+        if known {
+            config.access = Access { tls_client_scopes: vec!["orders.read".to_owned()], ..Access::default() };
+        }
+    })
+    .await
+}
+
+/// Certificates that end soon.
+fn soon(params: &mut CertificateParams) {
+    let end = u64::try_from(now() + 4).unwrap();
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
+}
+
+/// A client at work, and what ends its right to be.
+async fn ends(house: &House, client: &Pair, change: impl FnOnce()) {
+    let channel = house.connect(Some(client)).await.unwrap();
+    list(channel.clone()).await.unwrap();
+    let mut watch = watch(channel.clone(), "").await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    let mut health = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    change();
+    assert_eq!(end(&mut watch).await.code(), Code::Unauthenticated);
+    assert_eq!(end(&mut health).await.code(), Code::Unauthenticated);
+    // On the connection as on a new one, which the client's library makes by itself.
+    until("calls are refused", async || list(channel.clone()).await.is_err()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_ends_what_it_let_in() {
+    for known in [true, false] {
+        let house = house(known).await;
+        let client = house.clients.sign(&["spiffe://here/shop"], soon);
+        ends(&house, &client, || ()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
+    let house = house(true).await;
+    let other = Authority::new();
+    let ca = house.folder.path().join("clients.crt");
+    std::fs::write(&ca, house.clients.pem() + &other.pem()).unwrap();
+    let name = "spiffe://here/shop";
+    let stays = other.client(name);
+    let mut channel = None;
+    until("the other authority is trusted", async || {
+        channel = house.connect(Some(&stays)).await.ok();
+        match channel.clone() {
+            Some(channel) => list(channel).await.is_ok(),
+            None => false,
+        }
+    })
+    .await;
+    let mut others = watch(channel.clone().unwrap(), "").await.unwrap();
+    ends(&house, &house.clients.client(name), || {
+        // A key that does not fit keeps the authority in force no longer.
+        std::fs::write(house.folder.path().join("tls.key"), &house.authority.server().key).unwrap();
+        std::fs::write(&ca, other.pem()).unwrap();
+    })
+    .await;
+    list(channel.unwrap()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), others.message()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_authority_that_ends_is_trusted_no_longer() {
+    let house = house(true).await;
+    let brief = Authority::with(soon);
+    std::fs::write(house.folder.path().join("clients.crt"), house.clients.pem() + &brief.pem()).unwrap();
+    let client = brief.client("spiffe://here/shop");
+    until("the authority is trusted", async || match house.connect(Some(&client)).await {
+        Ok(channel) => list(channel).await.is_ok(),
+        Err(_) => false,
+    })
+    .await;
+    ends(&house, &client, || ()).await;
+}
+
+#[tokio::test]
+async fn reflection_ends_when_the_key_that_let_it_in_is_taken_off_the_list() {
+    let shop = Shop::open().ready().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    let key = apikey::new("till", &["orders.read".to_owned()], None).unwrap();
+    std::fs::write(&file, &key.line).unwrap();
+    let guarded = Guarded::open(&shop, Access { api_keys: Some(file.clone()), ..Access::default() }).await;
+    let mut request = Request::new(futures_util::stream::pending::<ServerReflectionRequest>());
+    request.metadata_mut().insert("x-api-key", key.key.parse().unwrap());
+    let mut client = ServerReflectionClient::new(guarded.channel.clone());
+    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    std::fs::write(&file, "# nobody\n").unwrap();
+    assert_eq!(end(&mut answers).await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watches_with_a_token() {
+    let opening = Shop::open().stock("lamp", 9).each_gateway(|config| {
+        (config.limits.max_connection_age, config.limits.max_connection_age_grace) = (1, 2);
+    });
+    let shop = opening.ready().await;
+    let channel = shop.channel();
+    let mut orders = watch(channel.clone(), "").await.unwrap();
+    let questions = futures_util::stream::pending::<ServerReflectionRequest>();
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let mut answers = reflection.server_reflection_info(questions).await.unwrap().into_inner();
+    let mut health = HealthClient::new(channel);
+    let mut health = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let status = end(&mut orders).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "DRAINING"));
+    for status in [end(&mut answers).await, end(&mut health).await] {
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "DRAINING"));
+    }
+    let details = status.get_error_details();
+    assert!(details.retry_info().is_some());
+    let token = &details.error_info().unwrap().metadata["resume_token"];
+    // Connections come of age all the time, and tonic's client does not repeat what it had not sent.
+    let mut order = None;
+    until("an order is placed", async || {
+        order = shop.place(&wish("lamp", 1).id("r-1")).await.ok();
+        order.is_some()
+    })
+    .await;
+    let mut next = None;
+    until("a watch goes on with it", async || {
+        if let Ok(mut watch) = watch(shop.channel(), token).await {
+            next = watch.message().await.ok().flatten();
+        }
+        next.is_some()
+    })
+    .await;
+    let next = next.unwrap().order.unwrap();
+    assert_eq!(next.order_id, order.unwrap().order_id);
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_do_not_end_all_at_once() {
+    let opening = Shop::open().each_gateway(|config| {
+        (config.limits.max_connection_age, config.limits.max_connection_age_grace) = (1, 4);
+    });
+    let shop = opening.ready().await;
+    let channel = shop.channel();
+    let mut ends = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let mut watch = watch(channel.clone(), "").await.unwrap();
+        ends.spawn(async move {
+            end(&mut watch).await;
+            tokio::time::Instant::now()
+        });
+    }
+    let ends = ends.join_all().await;
+    let spread = *ends.iter().max().unwrap() - *ends.iter().min().unwrap();
+    assert!(spread > Duration::from_millis(300), "{spread:?}");
+}
