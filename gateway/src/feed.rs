@@ -82,7 +82,9 @@ impl Place {
         let permit = Arc::clone(bound).try_acquire_owned().map_err(|_| Full::Gate)?;
         // Counted with this one among what is free: the last may be anybody's first.
         let hold = match shares {
-            Some(shares) => Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Full::Share)?),
+            Some(shares) => {
+                Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Full::by(shares))?)
+            }
             None => None,
         };
         Ok(Place { _permit: permit, hold })

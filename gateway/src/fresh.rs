@@ -101,6 +101,10 @@ impl<T> Kept<T> {
 
 impl Source for Sources {
     fn tell(&self, page: &mut Page) {
+        if self.0.is_empty() {
+            // So that whoever asks for it finds that there is nothing that could grow old.
+            Sources(vec![Fresh::new("none", None)]).tell(page);
+        }
         for Fresh(state) in &self.0 {
             let (fresh, labels) = (Fresh(state.clone()), [("source", state.source)]);
             let help = "Since it was last certain that what says who may call is up to date.";

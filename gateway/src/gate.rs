@@ -78,7 +78,7 @@ impl Gate {
             return Err(Full::Gate);
         }
         let share = match shares {
-            Some(shares) => Some(shares.take_fairly(self.slot, free).ok_or(Full::Share)?),
+            Some(shares) => Some(shares.take_fairly(self.slot, free).ok_or(Full::by(shares))?),
             None => None,
         };
         let one_more = |inside: usize| (inside < room).then_some(inside + 1);
@@ -156,6 +156,11 @@ impl Place {
 }
 
 impl Full {
+    /// What is full when a share is: a connection's, where callers are not known, is told as the whole.
+    pub fn by(shares: &Shares) -> Full {
+        if shares.known() { Full::Share } else { Full::Gate }
+    }
+
     /// The refusal of a call.
     pub fn failure(self, subject: &str, wait: Duration) -> Failure {
         match self {

@@ -14,8 +14,8 @@ const SLOTS: usize = 64;
 const ROUTES: usize = 16;
 /// A known caller may have as much of a bound as it leaves free: half of it alone, a third beside another, and so on.
 const CALLER: usize = 1;
-/// Where callers are not known, a connection may have four times what it leaves free: behind a proxy it may carry all
-/// there are.
+/// Where callers are not known, a connection may have four times what it leaves free of lists and watches; of other calls,
+/// which end soon, any number: behind a proxy it may carry all there are.
 const CONNECTION: usize = 4;
 
 /// A bound that callers share.
@@ -93,7 +93,14 @@ impl Shares {
 
     /// One more of a bound of which so much is free, if it is within the share.
     pub fn take_fairly(self: &Arc<Self>, slot: Slot, free: usize) -> Option<Hold> {
-        self.take(slot, self.weight.saturating_mul(free))
+        let lasts = [Slot::LIST, Slot::WATCHES, Slot::REPLAYS].contains(&slot);
+        let most = if self.known() || lasts { self.weight.saturating_mul(free) } else { usize::MAX };
+        self.take(slot, most)
+    }
+
+    /// Whether they are a known caller's.
+    pub fn known(&self) -> bool {
+        self.weight == CALLER
     }
 }
 
@@ -155,12 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_unknown_callers_has_more_and_not_all() {
+    fn a_connection_of_unknown_callers_has_more_and_not_all_of_what_lasts() {
         let shares = Shares::of_connection();
         let mut held = Vec::new();
-        while let Some(hold) = shares.take_fairly(Slot::route(0, false), 256 - held.len()) {
+        while let Some(hold) = shares.take_fairly(Slot::LIST, 128 - held.len()) {
             held.push(hold);
         }
-        assert_eq!(held.len(), 205);
+        assert_eq!(held.len(), 103);
+        assert!(shares.take_fairly(Slot::CREATE, 0).is_some());
     }
 }
