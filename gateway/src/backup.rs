@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// `gateway backup`.
 #[derive(Debug, Clone, Args)]
 pub struct Backup {
-    /// Where to; it is made, and has to be empty
+    /// Where to; it is made, for nobody else to read, and has to be empty
     pub folder: PathBuf,
     /// Have the servers check every message before it is copied
     #[arg(long)]
@@ -74,7 +74,8 @@ pub async fn restore(config: Restore) -> anyhow::Result<()> {
 
 /// Copies all streams into a folder.
 pub async fn save(link: &Link, folder: &Path, check: bool) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    ensure!(folder != Path::new("-"), "a backup is a folder, and cannot be standard output");
+    cli::file::folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut there = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     ensure!(there.next().is_none(), "{} is not empty: a backup needs a folder of its own", folder.display());
     let incomplete = || format!("the backup in {} is incomplete; remove it", folder.display());
@@ -130,14 +131,12 @@ fn seal(folder: &Path, files: Vec<PathBuf>) -> anyhow::Result<()> {
         let digest = backup::digest(&folder.join(&file))?;
         sums += &format!("{digest}  {}\n", file.display());
     }
-    let (part, whole) = (folder.join(format!("{SUMS}.part")), folder.join(SUMS));
-    std::fs::write(&part, sums).and_then(|()| std::fs::File::open(&part)?.sync_all())?;
-    std::fs::rename(part, whole)?;
-    Ok(())
+    Ok(cli::file::replace(&folder.join(SUMS), |out| out.write_all(sums.as_bytes()))?)
 }
 
 /// Makes all streams from a folder, if there are none. Returns what makes them less durable than they could be.
 pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow::Result<Vec<String>> {
+    ensure!(folder != Path::new("-"), "a backup is a folder, and cannot be standard input");
     for stream in ORDER {
         backup::saved(&folder.join(stream)).with_context(|| format!("{stream} is not in the backup"))?;
     }

@@ -150,7 +150,7 @@ fn folder(config: &Dev) -> anyhow::Result<PathBuf> {
     let folder = config.data_dir.clone().or_else(user_folder).context(
         "no folder for the data, as neither XDG_DATA_HOME nor HOME is an absolute path: say --data-dir",
     )?;
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    cli::file::folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(std::path::absolute(folder)?)
 }
 

@@ -134,10 +134,10 @@ pub async fn exists(link: &Link, stream: &str) -> Result<bool, StoreError> {
     }
 }
 
-/// Writes a stream into a folder, which is made. With `check` the server reads every message first, and breaks off at
+/// Writes a stream into a folder, which is made, for nobody else to read. With `check` the server reads every message first, and breaks off at
 /// one that is damaged.
 pub async fn save(link: &Link, stream: &str, folder: &Path, check: bool) -> Result<Saved, BackupError> {
-    std::fs::create_dir_all(folder).map_err(of(folder))?;
+    cli::file::folder(folder).map_err(of(folder))?;
     let inbox = link.client().new_inbox();
     let chunks = timeout(ATTEMPT, link.client().subscribe(inbox.clone())).await;
     let chunks = chunks.map_err(|_| BackupError::Silent)?;
@@ -156,7 +156,7 @@ pub async fn save(link: &Link, stream: &str, folder: &Path, check: bool) -> Resu
     let meta: Meta = answer(&reply.payload)?.map_err(StoreError::from)?;
 
     let part = folder.join("stream.part");
-    let mut file = File::create(&part).map_err(of(&part))?;
+    let mut file = cli::file::create(&part).map_err(of(&part))?;
     let (mut bytes, mut beginning) = (0, Vec::with_capacity(BEGINNING));
     for index in 1.. {
         let next = timeout(STEP, chunks.next()).await.map_err(|_| BackupError::Silent)?;
@@ -274,8 +274,7 @@ fn archive(folder: &Path) -> Result<&'static str, BackupError> {
 
 fn write_meta(path: &Path, meta: &Meta) -> Result<u64, BackupError> {
     let text = serde_json::to_vec_pretty(meta).map_err(unreadable(path))?;
-    let mut file = File::create(path).map_err(of(path))?;
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(of(path))?;
+    cli::file::replace(path, |out| out.write_all(&text)).map_err(of(path))?;
     Ok(text.len() as u64)
 }
 

@@ -45,6 +45,6 @@ pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<S
         reason: "demo catalogue".to_owned(),
     };
     Probe::connect(gateway).await?.adjust(request).await.context("cannot load the demo catalogue")?;
-    std::fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
+    cli::file::replace(&mark, |_| Ok(())).with_context(|| format!("cannot write {}", mark.display()))?;
     Ok(format!("{} products loaded", PRODUCTS.len()))
 }

@@ -1,0 +1,15 @@
+//! The program `gateway` as it is run: its arguments, variables, streams and files.
+
+// One binary: what is visible to its parts is visible to nobody else.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../../tests/emptied.rs"]
+mod emptied;
+#[path = "../../tests/program.rs"]
+mod program;
+mod system;
+mod unread;
+mod variables;
+
+/// The program.
+const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");

@@ -1,0 +1,144 @@
+//! A nats-server with streams, a worker, and orders that nothing is held for: what commands have something to do about.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use contract::header;
+use contract::inventory::v1::Item;
+use contract::orders::v1::{Order, OrderStatus};
+use link::{Expect, Letters, Link, Store, streams};
+use local_nats::Server;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::GATEWAY;
+use crate::program::{program, run};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running system. It ends when it is dropped.
+pub struct System {
+    pub nats: Server,
+    pub folder: TempDir,
+    runtime: Runtime,
+    stop: CancellationToken,
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl System {
+    /// Streams that are empty.
+    pub fn empty() -> System {
+        let system = System::bare();
+        let made = run(&mut system.gateway(&["provision"]));
+        assert_eq!(made.code, Some(0), "{}", made.err);
+        system
+    }
+
+    /// A nats-server alone.
+    pub fn bare() -> System {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        System {
+            nats: Server::start().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            runtime: runtime.unwrap(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// A worker, and orders whose stock nobody reserved: each is a dead letter, and a difference.
+    pub fn with_orders(count: usize) -> System {
+        let system = System::empty();
+        let mut config = inventory_worker::config::Serve::at(&system.nats.url());
+        config.max_deliver = 1;
+        let stock = system.file("stock.csv", "product,on_hand\nlamp,100\n");
+        system.runtime.block_on(inventory_worker::file::import(&stock, false, &config.nats)).unwrap();
+        let stop = system.stop.clone().cancelled_owned();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(inventory_worker::run(config, stop)).unwrap();
+        });
+        (0..count).for_each(|_| system.forge());
+        system.until("every order is a dead letter", || system.letters() == count);
+        system
+    }
+
+    /// The program, for this nats-server.
+    pub fn gateway(&self, arguments: &[&str]) -> Command {
+        let mut command = program(GATEWAY, arguments);
+        command.env("NATS_URL", self.nats.url());
+        command
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// How many dead letters there are.
+    pub fn letters(&self) -> usize {
+        let link = self.link();
+        let counted = self.runtime.block_on(async { Letters::new(&link).by_event().await });
+        counted.unwrap().len()
+    }
+
+    /// The last sequence of a stream; `None` where there is no such stream.
+    pub fn last(&self, stream: &'static str) -> Option<u64> {
+        let store = Store::new(self.link(), stream);
+        let limit = tokio::time::Instant::now() + PATIENCE;
+        self.runtime.block_on(store.range(limit)).ok().map(|range| range.last)
+    }
+
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let limit = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < limit, "waited too long until {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn link(&self) -> Link {
+        let options = link::Options::at(self.nats.url());
+        self.runtime.block_on(Link::connect(&options, "a test")).unwrap()
+    }
+
+    /// An order as a gateway records it, but without a reservation.
+    fn forge(&self) {
+        let id = Uuid::new_v4();
+        let order = Order {
+            order_id: id.to_string(),
+            customer_id: "ann".to_owned(),
+            items: vec![Item { product_id: "lamp".to_owned(), quantity: 2 }],
+            status: OrderStatus::Pending.into(),
+            create_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
+            update_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
+            ..Order::default()
+        };
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(header::ORDER_CUSTOMER, "ann");
+        headers.insert(header::ORDER_STATUS, "PENDING");
+        let (subject, payload) =
+            (format!("orders.event.order_created.{id}"), serde_json::to_vec(&order).unwrap());
+        let store = Store::new(self.link(), streams::ORDERS);
+        let limit = tokio::time::Instant::now() + PATIENCE;
+        self.runtime.block_on(store.append(&subject, headers, payload.into(), Expect::Any, limit)).unwrap();
+    }
+}
+
+/// The permissions of a file or folder.
+pub fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).unwrap().mode() & 0o777
+}

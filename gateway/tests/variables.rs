@@ -1,0 +1,74 @@
+//! Environment variables that stand for flags.
+
+use clap::CommandFactory as _;
+use gateway::commands::Cli;
+
+use crate::GATEWAY;
+use crate::emptied::{Ways, emptied};
+use crate::program::{program, run};
+
+const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
+const PREFIX: &str = "--nats-inbox-prefix=*";
+/// Nobody listens there.
+const NOBODY: &str = "127.0.0.1:1";
+
+fn ways(names: &[&str]) -> Ways {
+    let more: &[&str] = match names {
+        [] | ["serve"] | ["provision"] | ["reconcile"] | ["dead-letters", "list"] => &[],
+        ["backup" | "restore"] => &["/nowhere/folder"],
+        ["dead-letters", "show" | "replay"] => &["1"],
+        ["healthcheck"] => return [vec!["--addr", NOBODY], vec!["--health-addr", NOBODY]],
+        // A name that cannot be.
+        ["keys", "new"] => return [vec!["?", "--scopes=a"], vec!["", "--scopes=a"]],
+        // Addresses that are another machine's.
+        ["dev"] => {
+            let address = "192.0.2.1:1";
+            return [vec!["--insecure", "--grpc-addr", address], vec!["--http-addr", address]];
+        }
+        ["worker"] => return [vec!["--nats-url=nats://127.0.0.1:1"], vec!["--nats-url=nonsense://"]],
+        other => panic!("say how {other:?} is ended right after its arguments were read"),
+    };
+    [[more, &[CREDENTIALS]].concat(), [more, &[PREFIX]].concat()]
+}
+
+#[test]
+fn a_variable_that_is_set_and_empty_is_not_set() {
+    assert!(emptied(GATEWAY, Cli::command(), ways) > 40);
+}
+
+#[test]
+fn a_bad_value_is_named_by_its_flag_and_its_variable() {
+    for (variable, flag) in [
+        ("NATS_CONNECT_TIMEOUT_MS", "--nats-connect-timeout-ms"),
+        ("GRPC_ADDR", "--grpc-addr"),
+        ("PROVISION", "--provision"),
+        ("CONSOLE", "--console"),
+        ("INSECURE", "--insecure"),
+        ("JWT_ALGORITHMS", "--jwt-algorithms"),
+        ("OTEL_TRACES_SAMPLER_ARG", "--otel-traces-sampler-arg"),
+        ("LOG_FORMAT", "--log-format"),
+    ] {
+        let ended = run(program(GATEWAY, &["serve"]).env(variable, "maybe not"));
+        let named = ended.err.contains(variable) && ended.err.contains(flag);
+        assert!(ended.code == Some(2) && named && ended.err.contains("maybe not"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn what_one_variable_needs_is_named_by_both_as_well() {
+    let ended = run(program(GATEWAY, &["serve"]).env("TLS_CERT", "cert.pem"));
+    assert!(ended.err.contains("--tls-key") && ended.err.contains("TLS_KEY"), "{}", ended.err);
+}
+
+#[test]
+fn help_and_errors_show_no_secret_of_a_variable() {
+    let secret = "https://ann:hush@example.com/";
+    for arguments in [["serve", "--help"].as_slice(), &["serve"]] {
+        let mut command = program(GATEWAY, arguments);
+        for variable in ["NATS_URL", "NATS_MONITOR_URL", "JWT_JWKS", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+            command.env(variable, secret);
+        }
+        let ended = run(&mut command);
+        assert!(!ended.out.contains("hush") && !ended.err.contains("hush"), "{ended:?}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The program `inventory-worker` as it is run: its arguments, variables, streams and files.
+
+// One binary: what is visible to its parts is visible to nobody else.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../../tests/emptied.rs"]
+mod emptied;
+#[path = "../../tests/program.rs"]
+mod program;
+mod stock;
+mod variables;
+
+/// The program.
+const WORKER: &str = env!("CARGO_BIN_EXE_inventory-worker");
