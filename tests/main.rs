@@ -54,4 +54,5 @@ mod tls;
 mod traces;
 mod unreadable;
 mod upgrade;
+mod urls;
 mod watch;

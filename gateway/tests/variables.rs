@@ -72,3 +72,20 @@ fn help_and_errors_show_no_secret_of_a_variable() {
         assert!(!ended.out.contains("hush") && !ended.err.contains("hush"), "{ended:?}");
     }
 }
+
+#[test]
+fn no_log_shows_the_password_in_a_url_and_as_an_argument_it_is_warned_of() {
+    let config = r#"accounts { A { jetstream: enabled, users: [ { user: "ann", password: "hu@sh" } ] } }"#;
+    let options = local_nats::Options { config: Some(config.to_owned()), ..Default::default() };
+    let nats = local_nats::Server::with(options).unwrap();
+    let url = nats.url().replace("nats://", "nats://ann:hu%40sh@");
+    for (arguments, warned) in [(["--log=trace", "--replicas=1"], false), (["--nats-url", &url], true)] {
+        let arguments = [["provision"].as_slice(), &arguments].concat();
+        let ended = run(program(GATEWAY, &arguments).env("NATS_URL", &url));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let shown =
+            [&ended.out, &ended.err].iter().any(|text| text.contains("hu%40sh") || text.contains("hu@sh"));
+        assert!(!shown, "{ended:?}");
+        assert_eq!(ended.err.contains("--nats-url has a user or a password"), warned, "{}", ended.err);
+    }
+}

@@ -8,6 +8,7 @@ use async_nats::ConnectOptions;
 use zeroize::Zeroizing;
 
 use crate::options::{ConnectError, Options};
+use crate::servers::Login;
 
 /// A file with a secret is not larger.
 const LARGEST: u64 = 64 * 1_024;
@@ -15,11 +16,13 @@ const LARGEST: u64 = 64 * 1_024;
 pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
 pub(crate) const TOKEN: &str = "NATS_TOKEN";
 const PASSWORD_FILE: &str = "NATS_PASSWORD_FILE";
+/// A user, or a token.
+const IN_URL: &str = "a user in NATS_URL";
 /// The seed of a user's key begins so.
 const SEED: &str = "SU";
 
 /// A text that is never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -62,7 +65,7 @@ pub(crate) enum Credentials {
 
 impl Credentials {
     /// Reads what the options say. More than one way is refused: which of them counts would be the library's choice.
-    pub(crate) fn of(options: &Options) -> Result<Credentials, ConnectError> {
+    pub(crate) fn of(options: &Options, url: Option<Login>) -> Result<Credentials, ConnectError> {
         let Options { creds, nkey, user, password, password_file, token, token_file, .. } = options;
         only_one(&[
             ("NATS_CREDS", creds.is_some()),
@@ -70,10 +73,17 @@ impl Credentials {
             ("NATS_USER", user.is_some()),
             (TOKEN, token.is_some()),
             ("NATS_TOKEN_FILE", token_file.is_some()),
-            ("a user in NATS_URL", options.url.contains('@')),
+            (IN_URL, url.is_some()),
         ])?;
         let passwords = [(PASSWORD, password.is_some()), (PASSWORD_FILE, password_file.is_some())];
         only_one(&passwords)?;
+        only_one(&[passwords[0], (IN_URL, url.is_some())])?;
+        only_one(&[passwords[1], (IN_URL, url.is_some())])?;
+        match url {
+            Some(Login::User(user, password)) => return Ok(Credentials::User(user, password)),
+            Some(Login::Token(token)) => return Ok(Credentials::Token(token)),
+            None => {}
+        }
         match (user, passwords.iter().find(|(_, said)| *said)) {
             (None, Some((is, _))) => return Err(ConnectError::Incomplete { is, lacks: "NATS_USER" }),
             (Some(_), None) => {
@@ -147,6 +157,12 @@ fn line(path: &Path) -> Result<Secret, ConnectError> {
 }
 
 fn read(path: &Path) -> Result<Secret, ConnectError> {
+    if cli::file::is_exposed(path) {
+        tracing::warn!(
+            "{} says who we are to NATS, and every user of this machine may read it: chmod o= it",
+            path.display()
+        );
+    }
     let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
     if size > LARGEST {
         return Err(unreadable(path, "it is too large for a secret"));
@@ -161,11 +177,13 @@ fn unreadable(path: &Path, why: impl std::fmt::Display) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::servers::Servers;
 
     fn options(change: impl FnOnce(&mut Options)) -> Result<Credentials, String> {
         let mut options = Options::at("nats://one");
         change(&mut options);
-        Credentials::of(&options).map_err(|error| error.to_string())
+        let servers = Servers::of(&options.url).map_err(|error| error.to_string())?;
+        Credentials::of(&options, servers.login).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -175,6 +193,10 @@ mod tests {
         let both =
             options(|o| (o.token, o.url) = (Some("t".to_owned().into()), "nats://ann:x@one".to_owned()));
         assert!(both.unwrap_err().contains("NATS_TOKEN and a user in NATS_URL"));
+        let password = |o: &mut Options| {
+            (o.password, o.url) = (Some("x".to_owned().into()), "nats://ann:y@one".to_owned());
+        };
+        assert!(options(password).unwrap_err().contains("NATS_PASSWORD and a user in NATS_URL"));
         let both = options(|o| {
             o.user = Some("ann".to_owned());
             (o.password, o.password_file) = (Some("x".to_owned().into()), Some("file".into()));

@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod letters;
 mod monitor;
 pub mod options;
+mod servers;
 pub mod store;
 pub mod streams;
 mod waiting;

@@ -39,14 +39,15 @@ pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
     };
     let mut warnings = Vec::new();
     for url in urls.split(',').map(str::trim) {
+        let shown = cli::url::shown(url);
         match timeout(LIMIT, syncs(url)).await.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             Ok(true) => {}
             Ok(false) => warnings.push(format!(
-                "the nats-server at {url} acknowledges writes that are not on its disk yet: a power failure loses them; \
+                "the nats-server at {shown} acknowledges writes that are not on its disk yet: a power failure loses them; \
                  the remedy is {REMEDY}"
             )),
             Err(why) => warnings.push(format!(
-                "whether the nats-server at {url} syncs each write cannot be seen: {why}; its /jsz has to say \
+                "whether the nats-server at {shown} syncs each write cannot be seen: {why}; its /jsz has to say \
                  `sync_always`"
             )),
         }
@@ -58,6 +59,11 @@ pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
 async fn syncs(url: &str) -> Result<bool, String> {
     let text = |error: std::io::Error| error.to_string();
     let rest = url.strip_prefix("http://").ok_or("it is no http:// URL")?;
+    if cli::url::user_information(url).is_some() {
+        return Err(
+            "a user or a password in NATS_MONITOR_URL is not used, as monitoring asks for none".to_owned()
+        );
+    }
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host).await.map_err(text)?;
     let path = path.trim_end_matches('/');
@@ -91,9 +97,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_seen_is_said_to_be_so() {
-        for urls in [None, Some("https://one"), Some("http://127.0.0.1:1"), Some("nonsense")] {
+        let secret = "http://ann:hush@127.0.0.1:1/?token=hush";
+        for urls in [None, Some("https://one"), Some("http://127.0.0.1:1"), Some("nonsense"), Some(secret)] {
             let said = warnings(urls).await;
             assert!(said.len() == 1 && said[0].contains("cannot be seen"), "{said:?}");
+            assert!(!said[0].contains("hush"), "{said:?}");
         }
     }
 }

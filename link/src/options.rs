@@ -8,6 +8,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use crate::clock::Wall;
 use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN};
 use crate::denied::Denied;
+use crate::servers::Servers;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
@@ -19,7 +20,7 @@ const INBOX: &str = "_INBOX";
 /// Where NATS is, and who we are there.
 #[derive(Clone, clap::Args)]
 pub struct Options {
-    /// NATS servers, separated by commas
+    /// NATS servers, separated by commas: nats:// or tls://, and maybe `user:password@` or `token@`, percent-encoded
     #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub url: String,
     /// Credentials file (JWT and seed)
@@ -99,12 +100,16 @@ pub enum ConnectError {
         /// What is missing.
         lacks: &'static str,
     },
+    /// Not what NATS_URL may be.
+    #[error("NATS_URL: {0}")]
+    Url(String),
     /// A prefix of inboxes that is none.
     #[error("NATS_INBOX_PREFIX is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them")]
     Prefix(String),
     /// A server answered, and does not know us.
     #[error(
-        "NATS at {url} does not let us in; NATS_CREDS, NATS_NKEY, NATS_USER or NATS_TOKEN say who we are"
+        "NATS at {url} does not let us in; NATS_CREDS, NATS_NKEY, NATS_USER, NATS_TOKEN or \
+         a user in NATS_URL say who we are"
     )]
     Refused {
         /// Where.
@@ -159,12 +164,9 @@ impl Options {
 
     /// The servers without the secrets that a URL may carry.
     pub fn shown(&self) -> String {
-        let one = |url: &str| {
-            let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-            format!("{scheme}://{host}")
-        };
-        self.url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+        let whole = |url: &str| if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };
+        let urls = self.url.split(',').map(|url| cli::url::shown(&whole(url.trim())));
+        urls.collect::<Vec<_>>().join(",")
     }
 
     /// Connects; `name` is what the server shows for the connection, `hear` is told its events.
@@ -189,15 +191,15 @@ impl Options {
                 hear(&event);
                 std::future::ready(())
             });
-        let mut options = Credentials::of(self)?.give(options)?;
+        let Servers { urls, login } = Servers::of(&self.url)?;
+        let mut options = Credentials::of(self, login)?.give(options)?;
         if let Some(path) = &self.ca {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             options = options.add_client_certificate(cert.clone(), key.clone());
         }
-        let servers: Vec<&str> = self.url.split(',').map(str::trim).collect();
-        options.connect(servers).await.map_err(|source| match source.kind() {
+        options.connect(urls).await.map_err(|source| match source.kind() {
             ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { url: self.shown() },
             _ => ConnectError::Unreachable { url: self.shown(), source },
         })
