@@ -235,3 +235,46 @@ async fn a_stream_that_takes_requests_is_noticed_and_its_acknowledgement_is_no_a
         .await;
     until("its health says so", async || shop.gateways[0].up("orders.v1.OrderService") == Some(true)).await;
 }
+
+#[tokio::test]
+async fn orders_that_a_limit_took_are_the_last_ones() {
+    let shop = Shop::open().stock("lamp", 99).ready().await;
+    for _ in 0..5 {
+        shop.order("lamp", 1).await.unwrap();
+    }
+    let limit = |config: &mut Value| (config["discard"], config["max_msgs"]) = (json!("old"), json!(3));
+    let before = edit(&shop, "ORDERS", limit).await;
+    say(&shop, false).await;
+    let count = entries(&shop, streams::ORDERS).await;
+    refuses_writes(&shop).await;
+    assert_eq!(entries(&shop, streams::ORDERS).await, count);
+    api(&shop, "STREAM.UPDATE.ORDERS", before).await;
+    say(&shop, true).await;
+    let order = shop.order("lamp", 1).await.expect("an order, when it is mended");
+    assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_put_back_as_it_was_is_gone_on_with() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    shop.order("lamp", 1).await.unwrap();
+    until("it is bound", async || entries(&shop, streams::INVENTORY).await >= 3).await;
+    let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let (store, limit) = (Store::new(link, streams::INVENTORY), Instant::now() + PATIENCE);
+    let mut saved = Vec::new();
+    for sequence in 1..=entries(&shop, streams::INVENTORY).await {
+        saved.push(store.get(sequence, limit).await.unwrap().unwrap().payload);
+    }
+    let config = api(&shop, "STREAM.INFO.INVENTORY", json!({})).await["config"].take();
+    api(&shop, "STREAM.DELETE.INVENTORY", json!({})).await;
+    say(&shop, false).await;
+    api(&shop, "STREAM.CREATE.INVENTORY", config).await;
+    for entry in saved {
+        let nothing = Default::default();
+        store.append(streams::LEDGER_SUBJECT, nothing, entry, link::Expect::Any, limit).await.unwrap();
+    }
+    say(&shop, true).await;
+    assert_eq!(shop.stock("lamp").await, (9, 1));
+    shop.order("lamp", 1).await.expect("an order");
+    assert_eq!(shop.stock("lamp").await, (9, 2));
+}

@@ -50,6 +50,9 @@ async fn a_worker_whose_clock_is_off_works_and_says_so() {
         works(&shop).await;
         let found = skew(shop.workers[0].http().await, "inventory-worker").await;
         assert!((found - seconds).abs() < 3.0, "{found}");
+        let name = "gateway_service_clock_skew_seconds{service=\"inventory\",instance_id=";
+        let gateway = async || get(shop.gateways[0].http_addr(), "/metrics").await;
+        until("the gateway knows whose clock it is", async || gateway().await.contains(name)).await;
     }
 }
 

@@ -293,6 +293,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         around: around.clone(),
         feed: feed.clone(),
         link: link.clone(),
+        guard: shared.guard.clone(),
         url: shared.config.nats.shown().into(),
         since: Instant::now(),
         aliases: Aliases::new(),

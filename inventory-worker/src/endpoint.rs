@@ -91,14 +91,16 @@ impl Endpoints {
     ) -> Result<Endpoints, async_nats::Error> {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
         let tallies = Arc::new(Tallies::new(&subjects));
-        let counted = tallies.clone();
+        let (counted, clock) = (tallies.clone(), back.clock().clone());
         let service = front
             .link()
             .client()
             .service_builder()
             .description("Stock: check, reserve, release, read, adjust")
             // The library counts only failures without a body.
-            .stats_handler(move |_, _| serde_json::json!({ "failures": counted.failures() }))
+            .stats_handler(move |_, _| {
+                serde_json::json!({ "failures": counted.failures(), "clock_skew_ms": clock.skew_ms() })
+            })
             .start(SERVICE, env!("CARGO_PKG_VERSION"))
             .await?;
         let places = Semaphore::new(AT_ONCE);

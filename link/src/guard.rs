@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::fit;
 use crate::inbox::Link;
-use crate::store::{StoreError, ask, told};
+use crate::store::{Range, StoreError, ask, told};
 use crate::streams::{ALL, IDENTITY, INVENTORY, ORDERS, Unfit, configs};
 
 /// Between two looks.
@@ -60,11 +60,14 @@ struct Standing {
     silent: u32,
     /// What is wrong with it.
     wrong: Option<String>,
+    /// Its first entry.
+    first: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct Info {
     config: Config,
+    state: Range,
     ts: Option<Timestamp>,
 }
 
@@ -158,7 +161,7 @@ impl Guard {
             if let Ok(info) = &info {
                 told(link, info.ts.as_ref(), asked);
             }
-            (name, info.map(|info| info.config))
+            (name, info.map(|info| (info.config, info.state.first)))
         });
         let found = join_all(looks).await;
         if !link.connected() {
@@ -168,6 +171,10 @@ impl Guard {
         let (mut again, mut configs_found) = (false, Vec::new());
         for (needed, (name, found)) in configs(replicas).iter().zip(found) {
             let standing = state.streams.entry(name).or_default();
+            if let Ok((_, first)) = &found {
+                standing.begins_with(needed, *first);
+            }
+            let found = found.map(|(config, _)| config);
             let wrong = standing.take(name, needed, found.as_ref());
             again |= standing.missing == 1;
             if standing.another {
@@ -216,6 +223,15 @@ impl Standing {
         }
     }
 
+    /// Says if entries are gone from a stream of which nobody may take any.
+    fn begins_with(&mut self, needed: &Config, first: u64) {
+        let before = self.first.replace(first).unwrap_or(first);
+        if needed.deny_purge && first > before.max(1) {
+            let stream = &needed.name;
+            tracing::error!(target: "streams", stream, before, first, "entries at the beginning of the stream are gone");
+        }
+    }
+
     /// Whether the stream is another than the one that it has to be.
     fn is_another(&self, found: Option<&Config>) -> bool {
         let identity = found.and_then(|found| found.metadata.get(IDENTITY));
@@ -258,6 +274,10 @@ impl Source for Guard {
             let fit = stream.wrong.is_none() && stream.silent < PATIENCE;
             let help = "Whether a stream answers, and is as correctness needs it.";
             page.flag("jetstream_stream_fit", help, &[("stream", name)], fit);
+            if let Some(first) = stream.first {
+                let help = "The first entry of a stream: that of ORDERS never changes.";
+                page.level("jetstream_stream_first_sequence", help, &[("stream", name)], first as f64);
+            }
         }
         let help =
             "Whether nothing is written because a stream or its consumer is not as correctness needs it.";

@@ -40,6 +40,8 @@ pub struct Instance {
     pub requests: u64,
     /// Those that it refused, as far as it tells.
     pub failures: u64,
+    /// By how much its clock is ahead of JetStream's, in milliseconds, if it tells.
+    pub clock_skew_ms: Option<i64>,
     /// The subjects that it serves.
     pub subjects: Vec<String>,
 }
@@ -84,10 +86,12 @@ impl From<Stats> for Instance {
     fn from(stats: Stats) -> Instance {
         // A service that counts its refusals by itself says one number for all of its endpoints.
         let told = stats.endpoints.iter().filter_map(|endpoint| endpoint.data["failures"].as_u64()).max();
+        let skew = stats.endpoints.iter().find_map(|endpoint| endpoint.data["clock_skew_ms"].as_i64());
         let counted = stats.endpoints.iter().map(|endpoint| endpoint.num_errors).sum();
         Instance {
             requests: stats.endpoints.iter().map(|endpoint| endpoint.num_requests).sum(),
             failures: told.unwrap_or(counted),
+            clock_skew_ms: skew,
             subjects: stats.endpoints.into_iter().map(|endpoint| endpoint.subject).collect(),
             id: stats.id,
             name: stats.name,

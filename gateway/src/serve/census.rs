@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::subject;
+use link::clock::SKEW;
 use link::streams::{ALL, DEAD_LETTERS, ORDERS};
 use link::{Census, Letter, Letters, Link};
 use telemetry::{Page, Source};
@@ -18,6 +19,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const WATCHED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at the services, also while nobody looks: their clocks.
+const SERVICES: Duration = Duration::from_secs(30);
 /// Whoever looks at the console asks again within this.
 const WATCHED: Duration = Duration::from_secs(10);
 /// Dead letters that are shown.
@@ -82,19 +85,42 @@ impl Around {
             state.census = census;
             (state.watched(), state.letters.first().map_or(0, |letter| letter.id))
         };
-        if !watched {
+        if !watched && !self.due() {
             return;
         }
         let instances = survey::instances(link).await;
+        self.compare(&instances);
         {
             let mut state = self.state();
             (state.instances, state.seen) = (instances, Some(Instant::now()));
+        }
+        if !watched {
+            return;
         }
         if let Some((messages, last)) = last
             && (last != known || self.state().letters.len() as u64 != messages.min(LETTERS as u64))
         {
             let found = newest(letters, messages, last).await;
             self.state().letters = found;
+        }
+    }
+
+    fn due(&self) -> bool {
+        self.state().seen.is_none_or(|seen| seen.elapsed() >= SERVICES)
+    }
+
+    /// Says which instances' clocks are off, each once as long as that lasts.
+    fn compare(&self, found: &[Instance]) {
+        let off = |skew: i64| skew.unsigned_abs() > SKEW.as_millis() as u64;
+        let known = self.state().instances.clone();
+        for Instance { id, name, clock_skew_ms, .. } in found {
+            let before = known.iter().find(|other| other.id == *id).and_then(|other| other.clock_skew_ms);
+            match clock_skew_ms {
+                Some(ahead_ms) if off(*ahead_ms) && !before.is_some_and(off) => {
+                    tracing::warn!(target: "clock", id, name, ahead_ms, "the clock of a service's instance is off");
+                }
+                _ => {}
+            }
         }
     }
 
@@ -123,6 +149,14 @@ async fn newest(letters: &Letters, messages: u64, last: u64) -> Vec<Letter> {
 
 impl Source for Around {
     fn tell(&self, page: &mut Page) {
-        self.state().census.tell(page);
+        let state = self.state();
+        state.census.tell(page);
+        for Instance { id, name, clock_skew_ms, .. } in &state.instances {
+            let help = "By how much the clock of a service's instance is ahead of JetStream's, as it tells.";
+            if let Some(skew) = clock_skew_ms {
+                let labels = [("service", name.as_str()), ("instance_id", id)];
+                page.level("gateway_service_clock_skew_seconds", help, &labels, *skew as f64 / 1e3);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::header;
 use axum::routing::get;
 use contract::route::{RPCS, VITAL};
-use link::{Letter, Link};
+use link::{Guard, Letter, Link};
 use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -36,6 +36,7 @@ pub(super) struct Console {
     pub(super) around: Around,
     pub(super) feed: Arc<Feed>,
     pub(super) link: Link,
+    pub(super) guard: Guard,
     /// NATS, without secrets.
     pub(super) url: Arc<str>,
     pub(super) since: Instant,
@@ -115,6 +116,8 @@ impl Console {
             "url": &*self.url,
             "connected": connected,
             "reconnects": reconnects,
+            "clock_skew_ms": self.link.clock().skew_ms(),
+            "findings": self.guard.findings(),
             "server": server.server_name,
             "version": server.version,
         })
@@ -174,6 +177,7 @@ fn instance(worker: &Instance, state: &State) -> Value {
         "version": worker.version,
         "requests": worker.requests,
         "failures": worker.failures,
+        "clock_skew_ms": worker.clock_skew_ms,
         "subjects": worker.subjects,
         "seen_ms": state.seen.map(|seen| seen.elapsed().as_millis() as u64),
     })
