@@ -91,6 +91,14 @@ pub enum Unusable {
         /// What it printed, cut short.
         said: String,
     },
+    /// Others than we may have put it there.
+    #[error("{} is not run: {why}", path.display())]
+    Shared {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It is a nats-server from before [`Version::OLDEST`].
     #[error("{} is nats-server {found}, and {} or newer is needed", path.display(), Version::OLDEST)]
     Old {

@@ -1,4 +1,5 @@
-//! The copy of nats-server in the user's cache folder. Must never know how one is fetched.
+//! The copy of nats-server in the user's cache folder, which is run only if nobody else can have put it there. Must never
+//! know how one is fetched.
 //!
 //! Whoever sees the file sees a whole one: it is made in a folder beside it and renamed into place. A lock
 //! lets only one process fetch; the others wait and use what it fetched.
@@ -7,7 +8,7 @@ use std::env;
 use std::error::Error;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::lock;
 
 /// What we install. Others that are new enough do as well when they are there already.
 pub(crate) const VERSION: &str = "2.15.1";
+
+const OTHERS_WRITE: u32 = 0o002;
+/// In such a folder, only its owner replaces a file.
+const STICKY: u32 = 0o1000;
 
 /// Longer than all ways to fetch may take together: the holder ends before a waiter gives up.
 const LOCK: Duration = Duration::from_secs(600);
@@ -50,13 +55,16 @@ impl Cache {
 
     /// The cached copy, if there is one and it works.
     pub(crate) fn copy(&self, origin: Origin) -> Result<Binary, Unusable> {
-        Binary::check(&self.slot(), origin)
+        let slot = self.slot();
+        ours(&slot).map_err(|why| Unusable::Shared { path: slot.clone(), why })?;
+        Binary::check(&slot, origin)
     }
 
     /// Waits for the right to install.
     pub(crate) fn lock(&self) -> io::Result<Installing> {
-        fs::create_dir_all(&self.0)?;
-        let _lock = File::options().create(true).append(true).open(self.0.join("install.lock"))?;
+        cli::file::folder(&self.0)?;
+        ours(&self.0).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        let _lock = cli::file::own(&self.0.join("install.lock"))?;
         let late =
             || io::Error::new(io::ErrorKind::TimedOut, "another process has been installing for too long");
         if lock::exclusive(&_lock, LOCK)? { Ok(Installing { _lock }) } else { Err(late()) }
@@ -77,6 +85,24 @@ impl Cache {
         fs::rename(&fetched, self.slot())?;
         Ok(self.copy(origin)?)
     }
+}
+
+/// A file or folder belongs to us, or to root, and no folder on the way to it lets everybody put others in its place.
+fn ours(path: &Path) -> Result<(), String> {
+    let told = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let found = fs::symlink_metadata(path).map_err(|error| told(path, error))?;
+    let us = rustix::process::geteuid().as_raw();
+    if found.is_symlink() || ![0, us].contains(&found.uid()) {
+        return Err(format!("{} is a link, or belongs to another user", path.display()));
+    }
+    for place in path.ancestors() {
+        let found = fs::metadata(place).map_err(|error| told(place, error))?;
+        let sticky = found.is_dir() && found.mode() & STICKY != 0;
+        if found.mode() & OTHERS_WRITE != 0 && !sticky {
+            return Err(format!("every user of this machine may write to {}", place.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Fetches into an empty folder, and returns where in it the program is.

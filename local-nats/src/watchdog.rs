@@ -16,7 +16,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::lock;
+use crate::path;
 use crate::paused::is_paused;
+use crate::run::output;
 use crate::wait::until;
 
 const SCRIPT: &str = include_str!("watchdog.sh");
@@ -52,10 +54,15 @@ impl Watched {
     ) -> io::Result<Watched> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "watchdog"]).arg(server).args(arguments);
+        command.env("PATH", path::safe());
         command.stdin(Stdio::piped()).stdout(lock.try_clone()?).stderr(log).process_group(0);
         let mut shell = command.spawn()?;
         let lifeline = shell.stdin.take();
         match until(SPEAK, || lock::holder(lock)) {
+            // Whoever else wrote to the file could have us kill any process.
+            Some(server) if parent(server).is_some_and(|parent| parent != shell.id()) => {
+                Err(io::Error::other(format!("process {server} is none that we started")))
+            }
             Some(server) => Ok(Watched { shell, reaped: false, _lifeline: lifeline, server }),
             // The lifeline is closed here, so the shell ends by itself if it ever goes on.
             None => Err(io::Error::new(io::ErrorKind::TimedOut, "the shell did not say what it started")),
@@ -117,6 +124,17 @@ impl Watched {
         self.reaped = self.reaped || until(limit, || self.shell.try_wait().transpose()).is_some();
         self.reaped
     }
+}
+
+/// The process that started this one; `None` where that cannot be seen, or it has ended.
+fn parent(pid: u32) -> Option<u32> {
+    if cfg!(target_os = "linux") {
+        // The line reads `PID (NAME) STATE PARENT …`, and a name may have parentheses too.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        return stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok();
+    }
+    let said = output(Command::new("/bin/ps").args(["-o", "ppid=", "-p", &pid.to_string()]), SPEAK);
+    said.ok()?.trim().parse().ok()
 }
 
 impl Drop for Watched {

