@@ -96,6 +96,8 @@ reasons! {
     Deadline = "DEADLINE" => DeadlineExceeded;
     /// No service here has such an rpc.
     UnknownRpc = "UNKNOWN_RPC" => Unimplemented;
+    /// The rest of a request did not come in time.
+    RequestIncomplete = "REQUEST_INCOMPLETE" => Cancelled;
     /// A request's messages are compressed; `grpc-accept-encoding` says what is read.
     UnsupportedEncoding = "UNSUPPORTED_ENCODING" => Unimplemented;
     /// A request or reply over the limit.

@@ -25,7 +25,7 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 /// A gateway of a shop that knows its callers.
 pub struct Guarded {
     pub channel: Channel,
-    gateway: Gateway,
+    pub gateway: Gateway,
 }
 
 impl Guarded {

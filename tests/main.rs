@@ -25,6 +25,7 @@ mod flood;
 mod hostile;
 mod identity;
 mod input;
+mod intake;
 mod issuer;
 mod keys;
 mod lagging;

@@ -39,8 +39,11 @@ pub struct Stranger {
 
 impl Stranger {
     pub fn at(address: SocketAddr) -> Stranger {
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        Stranger { client, address }
+        Stranger { client: Stranger::client(), address }
+    }
+
+    pub fn client() -> Client<HttpConnector, Body> {
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http()
     }
 
     pub async fn send(&self, request: http::request::Builder, path: &str, body: Body) -> Response<()> {
@@ -69,7 +72,7 @@ async fn ports() -> (Shop, Vec<SocketAddr>) {
     let free = "127.0.0.1:0".parse().unwrap();
     let shop =
         Shop::open().stock("lamp", 9).each_gateway(|config| config.health_addr = Some(free)).ready().await;
-    let ports = vec![shop.gateways[0].grpc_addr()];
+    let ports = vec![shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap()];
     (shop, ports)
 }
 

@@ -35,6 +35,7 @@ use quota::{Account, Accounts};
 pub(crate) use scopes::Scopes;
 pub(crate) use trust::{Authorities, Standing, Trust, unix};
 
+use crate::budget::Share;
 use crate::config::access::Access as Config;
 use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;
@@ -215,6 +216,11 @@ impl Caller {
         Err(Failure::new(Reason::PermissionDenied, message)
             .with("scope", rule.scope)
             .delivered(Delivered::No))
+    }
+
+    /// What this caller's requests hold.
+    pub(crate) fn bytes(&self) -> &Arc<Share> {
+        &self.account.bytes
     }
 
     /// A place among what this caller may have in hand.

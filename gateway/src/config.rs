@@ -2,6 +2,7 @@
 
 pub mod access;
 mod exposure;
+mod memory;
 pub mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -30,6 +31,8 @@ const MAX_CONNECTION_AGE: u64 = 3_600;
 const MAX_CONNECTION_AGE_GRACE: u64 = 30;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// An eighth of the 512 MiB that containers are given: a request may hold twice its bytes and more while it is read.
+const MAX_BUFFERED_BYTES: usize = 64 << 20;
 /// As much as gRPC clients take unless they are told otherwise.
 const MAX_REPLY_BYTES: usize = 4 << 20;
 
@@ -118,6 +121,10 @@ pub struct Limits {
     /// The largest request, in bytes
     #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
+    /// Bytes that all requests may hold while they are read and worked on, headers included; one more is
+    /// RESOURCE_EXHAUSTED. A connection and a caller have a quarter each, those who are not known an eighth
+    #[arg(long, env = "MAX_BUFFERED_BYTES", value_parser = bytes, default_value_t = MAX_BUFFERED_BYTES, value_name = "BYTES")]
+    pub max_buffered_bytes: usize,
     /// The largest reply, in bytes
     #[arg(long, env = "MAX_REPLY_BYTES", value_parser = bytes, default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
     pub max_reply_bytes: usize,
@@ -169,6 +176,7 @@ impl Default for Limits {
             max_connection_age: MAX_CONNECTION_AGE,
             max_connection_age_grace: MAX_CONNECTION_AGE_GRACE,
             max_request_bytes: MAX_REQUEST_BYTES,
+            max_buffered_bytes: MAX_BUFFERED_BYTES,
             max_reply_bytes: MAX_REPLY_BYTES,
         }
     }

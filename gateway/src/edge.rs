@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod account;
+mod admission;
 mod baggage;
 pub mod board;
 mod body;
@@ -17,6 +18,7 @@ pub(crate) mod guard;
 mod health;
 mod incoming;
 mod name;
+mod open;
 pub mod orders;
 mod parting;
 mod pass;
@@ -34,6 +36,7 @@ mod vigil;
 
 pub use accept::call_of;
 pub use account::Books;
+pub(crate) use admission::request_size;
 pub use baggage::Baggage;
 pub use board::Board;
 pub use pushback::status;

@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod backup;
 pub mod bridge;
+pub mod budget;
 pub mod call;
 pub mod commands;
 pub mod config;

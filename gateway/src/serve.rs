@@ -37,6 +37,7 @@ use self::room::Room;
 use self::secure::Secure;
 use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
+use crate::budget::Budget;
 use crate::config::{Provision, Serve};
 use crate::edge::{Board, server};
 use crate::feed::{self, Feed};
@@ -67,6 +68,8 @@ struct Shared {
     places: Arc<Places>,
     /// Connections.
     room: Room,
+    /// Memory of requests.
+    budget: Budget,
     secure: Secure,
     board: Board,
     /// The figures of all threads.
@@ -108,6 +111,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
+            budget: Budget::new(config.limits.budget()?),
             secure,
             guard: Guard::default(),
             lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
@@ -282,6 +286,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     book.add(shared.board.clone());
     book.add(shared.room.clone());
     book.add(shared.secure.sources.clone());
+    book.add(shared.budget.clone());
     book.add(shared.lanes.clone());
     book.add(link.clone());
     book.add(shared.guard.clone());

@@ -89,7 +89,7 @@ impl Ports {
                 };
             tokio::join!(
                 http1::serve(http, router(late), http1::TIMEOUTS),
-                http2::serve(probes, health, http2::TIMEOUTS),
+                http2::serve(probes, move || health.clone(), http2::TIMEOUTS),
             );
         })?)
     }

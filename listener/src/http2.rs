@@ -27,8 +27,9 @@ pub const TIMEOUTS: Timeouts =
     Timeouts { first: Duration::from_secs(10), idle: Duration::from_secs(65), request: None };
 /// Calls at a time on one connection.
 const STREAMS: u32 = 16;
-/// Bytes of a call's headers.
-const HEADERS: u32 = 4 << 10;
+/// Bytes of a call's headers. The library takes four times as many, so that the service can say that there are more.
+pub const HEADERS: usize = 4 << 10;
+const REFUSABLE: u32 = 16 << 10;
 /// Bytes that a client may send before they are read: of one call, and of all on its connection. A probe's request has
 /// a hundred.
 const WINDOW: u32 = 64 << 10;
@@ -42,8 +43,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a client has for its goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Serves for ever.
-pub async fn serve<S, B>(acceptor: Acceptor, service: S, timeouts: Timeouts)
+/// Serves for ever, each connection with a service of its own.
+pub async fn serve<S, B>(acceptor: Acceptor, service: impl Fn() -> S, timeouts: Timeouts)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
         + Clone
@@ -56,7 +57,7 @@ where
     http.timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_local_error_reset_streams(MISTAKES)
-        .max_header_list_size(HEADERS)
+        .max_header_list_size(REFUSABLE)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(SEND)
@@ -65,7 +66,7 @@ where
     let mut connections = JoinSet::new();
     loop {
         let (stream, seat) = acceptor.next().await;
-        connections.spawn(converse(http.clone(), stream, seat, service.clone(), timeouts));
+        connections.spawn(converse(http.clone(), stream, seat, service(), timeouts));
         while connections.try_join_next().is_some() {}
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use contract::Failure;
 use tokio::time::Instant;
 
+use crate::budget::Share;
 use crate::share::{Hold, Shares, Slot, exceeded};
 
 /// Callers that are remembered. Whoever comes when all of them are busy shares one account with the others who do.
@@ -41,6 +42,8 @@ pub(super) struct Account {
     rate: f64,
     shares: Arc<Shares>,
     bucket: Mutex<Bucket>,
+    /// What its requests hold.
+    pub(super) bytes: Arc<Share>,
 }
 
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Accounts {
 impl Account {
     fn new(most: usize, rate: f64, now: Instant) -> Account {
         let bucket = Mutex::new(Bucket { calls: rate * BURST, filled: now });
-        Account { most, rate, shares: Shares::of_caller(), bucket }
+        Account { most, rate, shares: Shares::of_caller(), bucket, bytes: Arc::default() }
     }
 
     /// Begins a call, if this caller may.

@@ -19,8 +19,6 @@ use crate::share::Hold;
 
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
-/// What is added to that for a request that is still being sent.
-const GRACE: Duration = Duration::from_secs(10);
 /// W3C asks for at least 512 characters of tracestate to be passed on.
 const TRACESTATE_MOST: usize = 512;
 
@@ -55,12 +53,6 @@ pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget:
     }
 }
 
-/// The moment by which a call has to be answered in any case: after its own deadline, and before the library's timer,
-/// which would say CANCELLED.
-pub(super) fn last_moment(headers: &HeaderMap, Arrived(at): Arrived) -> Call {
-    within(at, last(asked(headers)))
-}
-
 /// The time that a caller gives a call. What is malformed was refused before.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
     timeout(headers).ok().flatten()
@@ -75,11 +67,10 @@ fn own(asked: Option<Duration>, default: Duration) -> (Duration, Limit) {
     }
 }
 
-fn last(asked: Option<Duration>) -> (Duration, Limit) {
-    match asked {
-        Some(time) if time <= LONGEST => (time.saturating_sub(margin(time) / 2), Limit::Caller),
-        _ => (LONGEST + GRACE, Limit::Budget),
-    }
+/// The time within which a call has to be answered in any case: after its own, and before the library's timer, which
+/// would say CANCELLED.
+pub(super) fn latest(asked: Duration) -> Duration {
+    asked.saturating_sub(margin(asked) / 2)
 }
 
 fn within(from: Instant, (time, limit): (Duration, Limit)) -> Call {
@@ -150,7 +141,7 @@ mod tests {
             let asked = Some(Duration::from_millis(asked));
             let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
             assert_eq!(millis(own(asked, Duration::from_secs(20))), (ours, Limit::Caller));
-            assert_eq!(millis(last(asked)), (latest, Limit::Caller));
+            assert_eq!(super::latest(asked.unwrap()).as_millis(), latest);
         }
     }
 
@@ -168,7 +159,6 @@ mod tests {
     fn the_largest_timeouts_are_capped() {
         let asked = Some(Duration::from_secs(99_999_999 * 3_600));
         assert_eq!(own(asked, Duration::ZERO), (LONGEST, Limit::Budget));
-        assert_eq!(last(asked), (LONGEST + GRACE, Limit::Budget));
     }
 
     #[test]

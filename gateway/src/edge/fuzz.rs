@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::accept::{self, Arrived};
-use super::{Baggage, status, unary};
+use super::{Baggage, request, status, unary};
 use crate::call::{Call, Limit};
 use crate::{bridge, order};
 
@@ -72,10 +72,10 @@ fn told(headers: &HeaderMap) -> Call {
     extensions.insert(Arrived(now));
     let call = accept::call(headers, &extensions, budget);
     assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
-    let last = accept::last_moment(headers, Arrived(now));
-    assert!(call.deadline <= last.deadline && last.deadline <= now + 2 * accept::LONGEST);
     if matches!(call.limit, Limit::Caller) {
-        assert!(matches!(last.limit, Limit::Caller) && call.deadline <= now + accept::LONGEST);
+        assert!(call.deadline <= now + accept::LONGEST);
+        let asked = request::timeout(headers).ok().flatten().expect("the caller gave a time");
+        assert!(call.deadline <= now + accept::latest(asked) && accept::latest(asked) <= asked);
     }
     call
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::body::Measured;
 use super::peer::Peer;
 use super::status;
 use super::vigil::{Ticket, Vigil, end};
@@ -145,9 +146,9 @@ pub(super) struct Guarded<S> {
     guard: Option<Arc<Guard>>,
 }
 
-impl<S, Q> Service<http::Request<Q>> for Guarded<S>
+impl<S, Q> Service<http::Request<Measured<Q>>> for Guarded<S>
 where
-    S: Service<http::Request<Q>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     Q: Send + 'static,
 {
@@ -160,13 +161,20 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Measured<Q>>) -> Self::Future {
         let peer = request.extensions().get::<Arc<Peer>>();
         if let Some(Err(failure)) = peer.map(|peer| peer.check()) {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
         let path = request.uri().path();
         let way = self.guard.as_ref().map_or(Way::Open, |guard| guard.way(path));
+        // Where callers have to be known, those who need not be share a part of what requests may hold.
+        if self.guard.is_some()
+            && matches!(way, Way::Open)
+            && let Err(failure) = request.body().intake().charge().unknown()
+        {
+            return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
+        }
         match (&self.guard, way) {
             (Some(guard), Way::Known | Way::Rule(_) | Way::Closed) => {
                 // The services behind are always ready.
@@ -189,16 +197,19 @@ async fn known<S, Q>(
     guard: Arc<Guard>,
     way: Way,
     mut service: S,
-    request: http::Request<Q>,
+    request: http::Request<Measured<Q>>,
 ) -> Result<http::Response<Body>, S::Error>
 where
-    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+    S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>>,
 {
     let (mut head, body) = request.into_parts();
     let (caller, held) = match guard.admit(&head, way).await {
         Ok(admitted) => admitted,
         Err(failure) => return Ok(status(failure).into_http()),
     };
+    if let Err(failure) = body.intake().charge().owned(caller.bytes()) {
+        return Ok(status(failure).into_http());
+    }
     let rule = match way {
         Way::Rule(rule) => Some(rule),
         Way::Open | Way::Known | Way::Closed => None,

@@ -40,12 +40,9 @@ impl Parting {
         self.answers.token()
     }
 
-    /// Waits until requests that are still being sent are to be turned away, with this failure.
-    pub(super) async fn hurried(&self) -> Failure {
-        self.hurry.cancelled().await;
-        Failure::new(Reason::Draining, "the gateway ends, and the rest of the request did not come")
-            .delivered(Delivered::No)
-            .retry_after(RETRY)
+    /// Cancelled when requests that are still being sent are to be turned away.
+    pub(super) fn hurry(&self) -> &CancellationToken {
+        &self.hurry
     }
 
     /// Waits for the goodbye, and then until all is answered, and read where anybody reads.
@@ -82,6 +79,13 @@ impl Parting {
     }
 }
 
+/// What a request is told that did not come whole before the end.
+pub(super) fn draining() -> Failure {
+    Failure::new(Reason::Draining, "the gateway ends, and the rest of the request did not come")
+        .delivered(Delivered::No)
+        .retry_after(RETRY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +111,7 @@ mod tests {
         let (parting, drain) = parting();
         let call = parting.call();
         let finish = async {
-            assert!(parting.hurried().await.is(Reason::Draining));
+            parting.hurry().cancelled().await;
             sleep(FLUSH).await;
             drop(call);
         };

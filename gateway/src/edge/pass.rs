@@ -12,6 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
+use super::body::Measured;
 use super::finish::{Begun, Finish};
 use super::pushback::answer;
 use super::{accept, unary};
@@ -42,9 +43,9 @@ impl Pass {
     }
 }
 
-impl<B> Service<http::Request<B>> for Pass
+impl<B> Service<http::Request<Measured<B>>> for Pass
 where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -54,11 +55,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Measured<B>>) -> Self::Future {
         let way = self.0.clone();
-        Finish::new(
-            |begun| async move { Ok(way.go(request, &begun).await.unwrap_or_else(Status::into_http)) },
-        )
+        Finish::new(|begun| async move {
+            // The message stays charged as long as the work goes on, also without its caller.
+            let _charged = request.body().intake().clone();
+            Ok(way.go(request, &begun).await.unwrap_or_else(Status::into_http))
+        })
     }
 }
 

@@ -24,8 +24,10 @@ pub use super::incoming::Tls;
 pub use super::pass::Sizes;
 
 use super::account::Books;
+use super::admission::Admission;
 use super::baggage::Baggage;
 use super::board::Board;
+use super::body::Measured;
 use super::converse::{Manners, converse};
 use super::envelope::Envelope;
 use super::guard::{Guard, Guarding};
@@ -34,6 +36,7 @@ use super::incoming::Door;
 use super::parting::Parting;
 use super::pass::Pass;
 use crate::bridge::Bridge;
+use crate::budget::Budget;
 use crate::config::access::Reflection;
 
 /// What the server answers with.
@@ -71,6 +74,8 @@ pub struct Limits {
     pub tls: Option<Tls>,
     /// Message sizes.
     pub sizes: Sizes,
+    /// Memory of requests.
+    pub budget: Budget,
 }
 
 /// The names of the services with orders and stock, that is all but health and reflection.
@@ -98,18 +103,26 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
     let mut door = Door::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
-    let manners =
-        Manners { streams: limits.streams, headers: limits.headers, age: limits.age, grace: limits.grace };
+    let manners = Manners {
+        streams: limits.streams,
+        headers: refusable(limits.headers),
+        age: limits.age,
+        grace: limits.grace,
+    };
     let http = manners.http();
     let guarding = Guarding(api.guard.clone());
+    let (headers, most) = (limits.headers as usize, limits.sizes.request);
+    let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
+    let admission = Admission::new(headers, sizes, parting.hurry().clone(), &limits.budget);
     let envelope =
         Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
-    let service = envelope.layer(guarding.layer(rpcs(api, limits.sizes)?));
+    let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
     let connections = TaskTracker::new();
     let accept = async {
         loop {
             let guest = door.next().await;
-            connections.spawn(converse(guest, service.clone(), http.clone(), manners, drain.clone()));
+            let service = service.connection(&limits.budget);
+            connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
         }
     };
     let never: Option<Infallible> = drain.run_until_cancelled(accept).await;
@@ -128,6 +141,12 @@ pub async fn serve(
     Ok(())
 }
 
+/// What HTTP/2 takes of headers, so that a call with more than its limit is told so as gRPC. With more than this it is
+/// told 431, by the library.
+pub(super) fn refusable(headers: u32) -> u32 {
+    headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
+}
+
 /// Every rpc by its path: a routed one needs no code, and goes past the router.
 #[derive(Clone)]
 struct Rpcs {
@@ -135,21 +154,23 @@ struct Rpcs {
     others: Routes,
 }
 
-impl<B> Service<http::Request<B>> for Rpcs
+impl<B> Service<http::Request<Measured<B>>> for Rpcs
 where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future =
-        Either<<Pass as Service<http::Request<B>>>::Future, <Routes as Service<http::Request<B>>>::Future>;
+    type Future = Either<
+        <Pass as Service<http::Request<Measured<B>>>>::Future,
+        <Routes as Service<http::Request<Measured<B>>>>::Future,
+    >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Both always are.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Measured<B>>) -> Self::Future {
         match self.passed.get(request.uri().path()) {
             Some(pass) => Either::Left(pass.clone().call(request)),
             None => Either::Right(self.others.call(request)),

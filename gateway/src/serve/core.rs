@@ -74,6 +74,7 @@ impl Core {
             seats: self.shared.room.grpc.clone(),
             tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
+            budget: self.shared.budget.clone(),
         }
     }
 }

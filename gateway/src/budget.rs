@@ -1,0 +1,376 @@
+//! The budget of memory that requests may hold while they are read and worked on: of the whole process, of one
+//! connection and of one caller. Each byte is charged when it comes and given back when its call no longer holds it. Must
+//! never know what a request is.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::{Delivered, Failure, Reason};
+use telemetry::{Page, Source};
+
+/// When to come back: a request is worked on for some milliseconds.
+const RETRY: Duration = Duration::from_millis(250);
+/// When to come back with one stream too many: they are open for long.
+const RETRY_STREAM: Duration = Duration::from_secs(5);
+/// The whole budget has room for so many connections and callers that take all they may.
+const CONNECTIONS: usize = 4;
+const CALLERS: usize = 4;
+/// And so many times what those who are not known may take together, where callers have to be known.
+const UNKNOWN: usize = 8;
+
+/// What somebody holds of a bound.
+#[derive(Debug, Default)]
+pub(crate) struct Share(AtomicUsize);
+
+impl Share {
+    fn take(&self, more: usize, most: usize) -> bool {
+        let fits = self.0.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= most;
+        if !fits {
+            self.give(more);
+        }
+        fits
+    }
+
+    fn give(&self, less: usize) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    fn held(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A bound, and what is held of it.
+#[derive(Debug)]
+struct Bound {
+    most: usize,
+    share: Share,
+    refused: AtomicU64,
+}
+
+impl Bound {
+    fn of(most: usize) -> Bound {
+        Bound { most, share: Share::default(), refused: AtomicU64::new(0) }
+    }
+
+    fn take(&self, more: usize) -> bool {
+        let fits = self.share.take(more, self.most);
+        if !fits {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// Streams that are open for as long as a client likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Health watches.
+    Watch,
+    /// Reflection.
+    Reflection,
+}
+
+impl Stream {
+    const ALL: [Stream; 2] = [Stream::Watch, Stream::Reflection];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Stream::Watch => "health watches",
+            Stream::Reflection => "reflection streams",
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Stream::Watch => "health_watch",
+            Stream::Reflection => "reflection",
+        }
+    }
+}
+
+/// How large the budget is.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Bytes of all requests.
+    pub all: usize,
+    /// Bytes that one request may hold: each share has room for one.
+    pub request: usize,
+    /// Health watches and reflection streams of all connections, each.
+    pub streams: [usize; 2],
+    /// The same of one connection, together.
+    pub connection_streams: usize,
+}
+
+/// The budget of a process. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    size: Size,
+    bytes: Bound,
+    streams: [Bound; 2],
+    /// What those hold who call without a credential.
+    unknown: Arc<Share>,
+    /// Refused for a connection's share, and for a caller's.
+    connections: AtomicU64,
+    callers: AtomicU64,
+}
+
+/// One connection's part.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    budget: Budget,
+    bytes: Share,
+    streams: Share,
+}
+
+/// What one request holds. Given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    connection: Arc<Connection>,
+    owner: OnceLock<Owner>,
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Owner {
+    share: Arc<Share>,
+    most: usize,
+}
+
+/// An open stream's place. Given back on drop.
+#[derive(Debug)]
+pub(crate) struct Place {
+    connection: Arc<Connection>,
+    stream: Stream,
+}
+
+impl Budget {
+    /// A budget of this size.
+    pub fn new(size: Size) -> Budget {
+        Budget(Arc::new(Inner {
+            size,
+            bytes: Bound::of(size.all),
+            streams: size.streams.map(Bound::of),
+            unknown: Arc::default(),
+            connections: AtomicU64::new(0),
+            callers: AtomicU64::new(0),
+        }))
+    }
+
+    /// The part of a new connection.
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        Arc::new(Connection { budget: self.clone(), bytes: Share::default(), streams: Share::default() })
+    }
+
+    /// A part of the whole, with room for one request at least.
+    fn part(&self, of: usize) -> usize {
+        (self.0.size.all / of).max(self.0.size.request)
+    }
+}
+
+impl Connection {
+    /// Charges a new request.
+    pub(crate) fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
+        let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
+        charge.more(bytes).map(|()| charge)
+    }
+
+    /// Opens a stream.
+    pub(crate) fn open(self: &Arc<Self>, stream: Stream) -> Result<Place, Failure> {
+        let Inner { size, streams, .. } = &*self.budget.0;
+        let bound = &streams[stream as usize];
+        let full = |subject: &str, most: usize| {
+            let limit = format!("{most} {} open", stream.name());
+            Failure::overloaded(subject, &limit, RETRY_STREAM)
+        };
+        if !self.streams.take(1, size.connection_streams) {
+            bound.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(full("the connection", size.connection_streams));
+        }
+        if !bound.take(1) {
+            self.streams.give(1);
+            return Err(full("the process", bound.most));
+        }
+        Ok(Place { connection: self.clone(), stream })
+    }
+}
+
+impl Charge {
+    /// Charges more bytes of the same request.
+    pub(crate) fn more(&self, bytes: usize) -> Result<(), Failure> {
+        let budget = &self.connection.budget;
+        let Inner { bytes: all, connections, callers, .. } = &*budget.0;
+        let most = budget.part(CONNECTIONS);
+        if !self.connection.bytes.take(bytes, most) {
+            connections.fetch_add(1, Ordering::Relaxed);
+            return Err(held("the connection", most));
+        }
+        if !all.take(bytes) {
+            self.connection.bytes.give(bytes);
+            return Err(held("the process", all.most));
+        }
+        if let Some(Owner { share, most }) = self.owner.get()
+            && !share.take(bytes, *most)
+        {
+            self.connection.bytes.give(bytes);
+            all.share.give(bytes);
+            callers.fetch_add(1, Ordering::Relaxed);
+            return Err(exceeded(*most));
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The request is a known caller's.
+    pub(crate) fn owned(&self, share: &Arc<Share>) -> Result<(), Failure> {
+        let most = self.connection.budget.part(CALLERS);
+        self.own(Owner { share: share.clone(), most })
+    }
+
+    /// The request is nobody's, where callers have to be known.
+    pub(crate) fn unknown(&self) -> Result<(), Failure> {
+        let budget = &self.connection.budget;
+        self.own(Owner { share: budget.0.unknown.clone(), most: budget.part(UNKNOWN) })
+    }
+
+    fn own(&self, owner: Owner) -> Result<(), Failure> {
+        if !owner.share.take(self.bytes.load(Ordering::Relaxed), owner.most) {
+            self.connection.budget.0.callers.fetch_add(1, Ordering::Relaxed);
+            return Err(exceeded(owner.most));
+        }
+        // It is said once.
+        self.owner.get_or_init(|| owner);
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.connection.bytes.give(bytes);
+        self.connection.budget.0.bytes.share.give(bytes);
+        if let Some(owner) = self.owner.get() {
+            owner.share.give(bytes);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connection.streams.give(1);
+        self.connection.budget.0.streams[self.stream as usize].share.give(1);
+    }
+}
+
+fn held(subject: &str, most: usize) -> Failure {
+    Failure::overloaded(subject, &format!("{most} bytes of requests held"), RETRY)
+}
+
+fn exceeded(most: usize) -> Failure {
+    let limit = format!("{most} bytes of one caller's requests held");
+    Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
+        .delivered(Delivered::No)
+        .retry_after(RETRY)
+        .detail(Detail::Quota { subject: "caller".to_owned(), description: limit })
+}
+
+impl Source for Budget {
+    fn tell(&self, page: &mut Page) {
+        let Inner { size, bytes, streams, connections, callers, .. } = &*self.0;
+        let help =
+            "Bytes that requests hold while they are read and worked on, with what each call takes besides.";
+        page.level("gateway_request_bytes", help, &[], bytes.share.held() as f64);
+        let help = "What gateway_request_bytes may be at the most (MAX_BUFFERED_BYTES).";
+        page.level("gateway_request_bytes_limit", help, &[], size.all as f64);
+        let help = "Requests that were shed as there was no room for their bytes, by whose share was full.";
+        for (share, count) in [("process", &bytes.refused), ("connection", connections), ("caller", callers)]
+        {
+            let count = count.load(Ordering::Relaxed);
+            page.count("gateway_request_bytes_shed_total", help, &[("share", share)], count);
+        }
+        for stream in Stream::ALL {
+            let (bound, label) = (&streams[stream as usize], [("kind", stream.label())]);
+            let help = "Health watches and reflection streams that are open.";
+            page.level("gateway_open_streams", help, &label, bound.share.held() as f64);
+            let help = "Health watches and reflection streams that were refused.";
+            let refused = bound.refused.load(Ordering::Relaxed);
+            page.count("gateway_open_streams_refused_total", help, &label, refused);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget() -> Budget {
+        Budget::new(Size { all: 800, request: 150, streams: [5, 2], connection_streams: 3 })
+    }
+
+    fn reason(failure: Failure) -> String {
+        assert!(failure.metadata["delivered"] == "no" && !failure.details.is_empty(), "{failure:?}");
+        format!("{} {}", failure.reason, failure.message.split(' ').take(2).collect::<Vec<_>>().join(" "))
+    }
+
+    fn shed(budget: &Budget, share: &'static str) -> f64 {
+        let mut page = Page::default();
+        budget.tell(&mut page);
+        page.number("gateway_request_bytes_shed_total", &[("share", share)])
+    }
+
+    fn holds(budget: &Budget) -> usize {
+        budget.0.bytes.share.held() + budget.0.unknown.held()
+    }
+
+    #[test]
+    fn each_share_is_bounded_and_all_is_given_back() {
+        let budget = budget();
+        let connections: Vec<_> = (0..5).map(|_| budget.connection()).collect();
+        let mut charges: Vec<_> = connections[..4].iter().map(|one| one.begin(200).unwrap()).collect();
+        assert_eq!(reason(connections[0].begin(1).unwrap_err()), "OVERLOADED the connection");
+        assert_eq!(reason(connections[4].begin(1).unwrap_err()), "OVERLOADED the process");
+        charges.truncate(1);
+        let one = connections[4].begin(150).unwrap();
+        one.more(50).unwrap();
+        assert_eq!(reason(one.more(1).unwrap_err()), "OVERLOADED the connection");
+        let caller = Arc::new(Share::default());
+        one.owned(&caller).unwrap();
+        let other = connections[3].begin(1).unwrap();
+        assert_eq!(reason(other.owned(&caller).unwrap_err()), "QUOTA_EXCEEDED over the");
+        drop((one, other, charges));
+        assert_eq!((holds(&budget), caller.held()), (0, 0));
+        assert!(connections.iter().all(|connection| connection.bytes.held() == 0));
+        assert_eq!(shed(&budget, "process"), 1.0);
+        assert_eq!(shed(&budget, "connection"), 2.0);
+        assert_eq!(shed(&budget, "caller"), 1.0);
+    }
+
+    #[test]
+    fn who_is_not_known_leaves_most_of_it_to_others() {
+        let budget = budget();
+        let charges: Vec<_> = (0..2).map(|_| budget.connection().begin(100).unwrap()).collect();
+        charges[0].unknown().unwrap();
+        assert!(charges[1].unknown().is_err(), "a part, with room for one request");
+        assert_eq!(reason(charges[0].more(60).unwrap_err()), "QUOTA_EXCEEDED over the");
+        drop(charges);
+        assert_eq!(holds(&budget), 0);
+    }
+
+    #[test]
+    fn open_streams_are_bounded_per_connection_and_in_all() {
+        let budget = budget();
+        let (one, two) = (budget.connection(), budget.connection());
+        let mut places: Vec<_> = (0..3).map(|_| one.open(Stream::Watch).unwrap()).collect();
+        assert_eq!(reason(one.open(Stream::Reflection).unwrap_err()), "OVERLOADED the connection");
+        places.extend((0..2).map(|_| two.open(Stream::Watch).unwrap()));
+        assert_eq!(reason(two.open(Stream::Watch).unwrap_err()), "OVERLOADED the process");
+        two.open(Stream::Reflection).unwrap();
+        places.clear();
+        assert!(one.open(Stream::Watch).is_ok() && one.streams.held() == 0);
+    }
+}

@@ -1,0 +1,60 @@
+//! How much memory requests may hold, as it is configured. Must never look at more than flags.
+
+use anyhow::bail;
+
+use super::Limits;
+use crate::budget::Size;
+use crate::edge::request_size;
+
+/// Health watches of all connections, and of one: a client has one for each service that it looks at.
+const WATCHES: usize = 8_192;
+const CONNECTION_STREAMS: usize = 16;
+/// Reflection streams of all connections: a tool has one.
+const REFLECTIONS: usize = 64;
+/// So many of the largest requests have to fit at the least.
+const LEAST: usize = 4;
+
+impl Limits {
+    /// The budget of requests.
+    ///
+    /// # Errors
+    ///
+    /// Where a few of the largest requests would not fit.
+    pub(crate) fn budget(&self) -> anyhow::Result<Size> {
+        let request = request_size(self.max_header_bytes as usize, self.max_request_bytes);
+        let least = LEAST.saturating_mul(request);
+        if self.max_buffered_bytes < least {
+            bail!(
+                "MAX_BUFFERED_BYTES ({}) has to be at least {least}: {LEAST} requests of MAX_REQUEST_BYTES ({}) with \
+                 headers of MAX_HEADER_BYTES ({})",
+                self.max_buffered_bytes,
+                self.max_request_bytes,
+                self.max_header_bytes
+            )
+        }
+        Ok(Size {
+            all: self.max_buffered_bytes,
+            request,
+            streams: [WATCHES, REFLECTIONS],
+            connection_streams: CONNECTION_STREAMS,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_holds_no_request_is_refused_with_the_least() {
+        let size = Limits::default().budget().unwrap();
+        assert_eq!(size.all, 64 << 20);
+        assert!((1 << 20..2 << 20).contains(&size.request), "{}", size.request);
+        let large = Limits { max_request_bytes: 32 << 20, ..Limits::default() };
+        let error = large.budget().unwrap_err().to_string();
+        assert!(error.contains("MAX_BUFFERED_BYTES") && error.contains("MAX_REQUEST_BYTES"), "{error}");
+        let least = LEAST * request_size(16 << 10, 32 << 20);
+        assert!(error.contains(&least.to_string()), "{error}");
+        Limits { max_buffered_bytes: least, ..large }.budget().unwrap();
+    }
+}

@@ -1,0 +1,107 @@
+//! Answers that are open for as long as a client likes: each has a place among a bounded number, and one whose client
+//! asks nothing more for long is ended. Must never know what is said in one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::Failure;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::admission::incomplete;
+use super::body::{Broken, Intake};
+use super::status;
+use crate::budget::Place;
+
+/// How long a client may ask nothing, and how long it may ask in all.
+const IDLE: Duration = Duration::from_secs(60);
+const TOTAL: Duration = Duration::from_secs(600);
+
+/// The body of such an answer.
+pub(super) struct Open {
+    body: Body,
+    asking: Option<Asking>,
+    over: bool,
+    _place: Place,
+}
+
+/// A client that goes on asking.
+struct Asking {
+    intake: Arc<Intake>,
+    begun: Instant,
+    seen: u32,
+    look: Pin<Box<Sleep>>,
+}
+
+impl Open {
+    /// An answer in its place; with an intake, one whose client goes on asking.
+    pub(super) fn new(body: Body, place: Place, intake: Option<Arc<Intake>>) -> Open {
+        let asking = intake.map(|intake| Asking {
+            begun: Instant::now(),
+            seen: intake.progress(),
+            look: Box::pin(sleep(IDLE)),
+            intake,
+        });
+        Open { body, asking, over: false, _place: place }
+    }
+}
+
+impl Asking {
+    /// Why it ends, if it does now.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Option<Failure> {
+        match self.intake.broken() {
+            Some(Broken::Refused(failure)) => return Some(failure),
+            Some(Broken::Left) | None => {}
+        }
+        while self.look.as_mut().poll(context).is_ready() {
+            let why = if self.begun.elapsed() >= TOTAL {
+                format!("it was open for {} s", TOTAL.as_secs())
+            } else if self.intake.progress() == self.seen {
+                format!("nothing more was asked for {} s", IDLE.as_secs())
+            } else {
+                self.seen = self.intake.progress();
+                self.look.as_mut().reset(Instant::now() + IDLE);
+                continue;
+            };
+            // Whoever reads it is told as well.
+            self.intake.refuse(incomplete(&why));
+            return Some(incomplete(&why));
+        }
+        None
+    }
+}
+
+impl http_body::Body for Open {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        if let Some(failure) = self.asking.as_mut().and_then(|asking| asking.poll_end(context)) {
+            self.over = true;
+            let mut trailers = HeaderMap::new();
+            let told = status(failure).add_header(&mut trailers);
+            return Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.asking.is_some() { SizeHint::default() } else { self.body.size_hint() }
+    }
+}
