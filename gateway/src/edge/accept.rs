@@ -138,10 +138,10 @@ mod tests {
         for (asked, ours, latest) in
             [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_750, 59_875)]
         {
-            let asked = Some(Duration::from_millis(asked));
+            let asked = Duration::from_millis(asked);
             let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
-            assert_eq!(millis(own(asked, Duration::from_secs(20))), (ours, Limit::Caller));
-            assert_eq!(super::latest(asked.unwrap()).as_millis(), latest);
+            assert_eq!(millis(own(Some(asked), Duration::from_secs(20))), (ours, Limit::Caller));
+            assert_eq!(super::latest(asked).as_millis(), latest);
         }
     }
 
