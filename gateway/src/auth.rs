@@ -111,6 +111,8 @@ pub(crate) enum Unknown {
     Ended,
     #[error("the keys that tokens are checked with could not be had yet")]
     NoKeysYet,
+    #[error("too many calls wait for the token's key; repeat")]
+    Busy,
     #[error("what says who may call could not be read for too long")]
     Stale,
 }
@@ -276,7 +278,7 @@ impl From<Stale> for Unknown {
 impl From<Unknown> for Failure {
     fn from(unknown: Unknown) -> Failure {
         let reason = match unknown {
-            Unknown::NoKeysYet | Unknown::Stale => Reason::KeysUnavailable,
+            Unknown::NoKeysYet | Unknown::Busy | Unknown::Stale => Reason::KeysUnavailable,
             _ => Reason::Unauthenticated,
         };
         let failure = Failure::new(reason, unknown.to_string()).delivered(Delivered::No);

@@ -99,7 +99,12 @@ impl Keys {
             }
         };
         match (look(), &self.wishes) {
-            (Err(_), Some(wishes)) if wishes.granted().await => look(),
+            (Err(unknown), Some(wishes)) => match wishes.granted().await {
+                Some(true) => look(),
+                Some(false) => Err(unknown),
+                // The key may be good: nobody can say now.
+                None => Err(Unknown::Busy),
+            },
             (found, _) => found,
         }
     }
@@ -120,18 +125,18 @@ impl Wishes {
         }
     }
 
-    /// Wishes for a fetch, and waits for its end. False where none may be made now.
-    async fn granted(&self) -> bool {
-        let Ok(_place) = self.places.try_acquire() else { return false };
+    /// Wishes for a fetch, and waits for its end. False where none may be made now; nothing where too many wait.
+    async fn granted(&self) -> Option<bool> {
         let mut ended = self.ended.subscribe();
         let last = *self.last();
         if !last.under_way && last.began.elapsed() < LEAST {
-            return false;
+            return Some(false);
         }
+        let _place = self.places.try_acquire().ok()?;
         if !last.under_way {
             self.wish.notify_one();
         }
-        matches!(timeout(2 * FETCH, ended.changed()).await, Ok(Ok(())))
+        Some(matches!(timeout(2 * FETCH, ended.changed()).await, Ok(Ok(()))))
     }
 
     fn begin(&self) {
@@ -218,4 +223,30 @@ fn of_file(contents: &[Contents]) -> anyhow::Result<Made<Proof>> {
 /// From 0 to 1.
 fn fraction() -> f64 {
     link::inbox::jitter(1_000) as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_too_many_that_waits_for_a_key_is_not_told_that_its_key_is_unknown() {
+        let wishes = Arc::new(Wishes::new());
+        let waits = |_| {
+            let wishes = wishes.clone();
+            tokio::spawn(async move { wishes.granted().await })
+        };
+        let waiting: Vec<_> = (0..WAITING).map(waits).collect();
+        while wishes.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(wishes.granted().await, None);
+        wishes.end();
+        for granted in join_all(waiting).await {
+            assert_eq!(granted.unwrap(), Some(true));
+        }
+        assert_eq!(wishes.granted().await, Some(false), "there was a fetch just now");
+    }
 }

@@ -82,7 +82,8 @@ impl Bearer {
     /// Who bears a token.
     pub(super) async fn caller(&self, token: &str, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
         let mark = mark(token);
-        if let Some(caller) = self.cache.get(&mark, Instant::now(), |proof| self.current(proof)) {
+        let remembered = self.cache.get(&mark, Instant::now(), |proof| self.current(proof));
+        if let Some(caller) = remembered.filter(|caller| caller.account.current()) {
             return Ok(caller);
         }
         let header = decode_header(token).map_err(|_| Unknown::Unreadable)?;

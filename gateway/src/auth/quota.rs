@@ -2,6 +2,8 @@
 //! does.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +13,11 @@ use tokio::time::Instant;
 use crate::budget::Share;
 use crate::share::{Hold, Shares, Slot, exceeded};
 
-/// Callers that are remembered. Whoever comes when all of them are busy shares one account with the others who do.
+/// Callers that are remembered: those who have something in hand, or had just now. Whoever comes when there are so many
+/// shares an account with others who do.
 const CALLERS: usize = 16_384;
+/// Accounts that these share. Which one it is nobody can tell from outside.
+const OTHERS: usize = 64;
 /// Between two looks for accounts that nobody uses.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Calls that may begin at once, in seconds of the rate.
@@ -26,7 +31,8 @@ pub(super) struct Accounts {
     rate: f64,
     known: Mutex<Known>,
     /// Of those for whom there is no room.
-    others: Arc<Account>,
+    others: Box<[Arc<Account>]>,
+    hasher: RandomState,
 }
 
 struct Known {
@@ -41,6 +47,8 @@ pub(super) struct Account {
     /// Calls per second; 0: any number.
     rate: f64,
     shares: Arc<Shares>,
+    /// Whether it is its caller's still.
+    current: AtomicBool,
     bucket: Mutex<Bucket>,
     /// What its requests hold.
     pub(super) bytes: Arc<Share>,
@@ -57,8 +65,8 @@ impl Accounts {
     pub(super) fn new(in_hand: usize, rate: u32) -> Accounts {
         let (now, rate) = (Instant::now(), f64::from(rate));
         let known = Known { accounts: HashMap::new(), swept: now };
-        let others = Arc::new(Account::new(in_hand, rate, now));
-        Accounts { most: in_hand, rate, known: Mutex::new(known), others }
+        let others = (0..OTHERS).map(|_| Arc::new(Account::new(in_hand, rate, now))).collect();
+        Accounts { most: in_hand, rate, known: Mutex::new(known), others, hasher: RandomState::new() }
     }
 
     /// The account of a principal.
@@ -71,10 +79,18 @@ impl Accounts {
         }
         if known.accounts.len() >= CALLERS && now - known.swept >= SWEEP {
             known.swept = now;
-            known.accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.fresh(now));
+            // A token that is remembered keeps nobody here: it is checked again, and finds the account of that time.
+            known.accounts.retain(|_, account| {
+                let used = !account.fresh(now);
+                account.current.store(used, Ordering::Relaxed);
+                used
+            });
         }
         if known.accounts.len() >= CALLERS {
-            return self.others.clone();
+            let place = usize::try_from(self.hasher.hash_one(principal)).unwrap_or_default() % OTHERS;
+            if let Some(shared) = self.others.get(place) {
+                return shared.clone();
+            }
         }
         let account = Arc::new(Account::new(self.most, self.rate, now));
         known.accounts.insert(principal.into(), account.clone());
@@ -85,7 +101,8 @@ impl Accounts {
 impl Account {
     fn new(most: usize, rate: f64, now: Instant) -> Account {
         let bucket = Mutex::new(Bucket { calls: rate * BURST, filled: now });
-        Account { most, rate, shares: Shares::of_caller(), bucket, bytes: Arc::default() }
+        let (shares, current) = (Shares::of_caller(), AtomicBool::new(true));
+        Account { most, rate, shares, current, bucket, bytes: Arc::default() }
     }
 
     /// Begins a call, if this caller may.
@@ -109,6 +126,11 @@ impl Account {
         }
         bucket.calls -= 1.0;
         Ok(())
+    }
+
+    /// Whether it is still its caller's, who has another one if not.
+    pub(super) fn current(&self) -> bool {
+        self.current.load(Ordering::Relaxed)
     }
 
     /// Whether forgetting it changes nothing.
@@ -175,6 +197,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn callers_who_do_nothing_crowd_nobody_out_and_those_who_share_are_not_all_together() {
+        let accounts = Accounts::new(10, 0);
+        // Tokens that are remembered have their accounts.
+        let idle: Vec<_> = (0..CALLERS).map(|number| accounts.of(&number.to_string())).collect();
+        tokio::time::advance(SWEEP).await;
+        let honest = accounts.of("honest");
+        assert!(!accounts.others.iter().any(|other| Arc::ptr_eq(&honest, other)));
+        assert!(idle.iter().all(|account| !account.current()) && honest.current());
+        let busy: Vec<_> = (0..CALLERS)
+            .map(|number| accounts.of(&number.to_string()).enter(Instant::now()).unwrap())
+            .collect();
+        tokio::time::advance(SWEEP).await;
+        let late: Vec<_> = (0..200).map(|number| accounts.of(&format!("late-{number}"))).collect();
+        let fullest =
+            late.iter().map(|one| late.iter().filter(|other| Arc::ptr_eq(one, other)).count()).max();
+        assert!(fullest.unwrap() < 40, "{fullest:?}");
+        drop(busy);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_number_of_remembered_callers_is_bounded_and_nobody_gets_more_by_being_forgotten() {
         let accounts = Accounts::new(10, 1);
         let enter = |name: &str| accounts.of(name).enter(Instant::now());
@@ -184,10 +226,11 @@ mod tests {
             accounts.of(&number.to_string());
         }
         assert_eq!(accounts.known.lock().unwrap().accounts.len(), CALLERS);
-        assert!(Arc::ptr_eq(&accounts.of("one more"), &accounts.others));
+        let shared = |account: &Arc<Account>| accounts.others.iter().any(|other| Arc::ptr_eq(account, other));
+        assert!(shared(&accounts.of("one more")));
         tokio::time::advance(SWEEP).await;
         let next = accounts.of("another");
-        assert!(!Arc::ptr_eq(&next, &accounts.others));
+        assert!(!shared(&next));
         assert_eq!(accounts.known.lock().unwrap().accounts.len(), 2, "ann's bucket is not full yet");
         assert!((0..3).filter(|_| enter("ann").is_ok()).count() <= 1);
     }
