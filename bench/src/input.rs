@@ -1,11 +1,7 @@
 //! CSV files as input: columns by name, and bad lines with their numbers. Must never know what the columns mean.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
-
-use csv::{ReaderBuilder, StringRecord, Trim};
 
 /// How many bad lines are printed; the rest is counted.
 const PRINTED: usize = 100;
@@ -50,49 +46,35 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// Opens a file and reads it with `read`; bad lines come back under the file's name.
-pub(crate) fn file<T>(path: &Path, read: impl Fn(File) -> Result<T, Vec<BadLine>>) -> Result<T, BadInput> {
-    File::open(path)
+/// Reads a file, or standard input where it is `-`, with `read`; bad lines come back under the file's name.
+pub(crate) fn file<T>(path: &Path, read: impl Fn(&[u8]) -> Result<T, Vec<BadLine>>) -> Result<T, BadInput> {
+    cli::file::read(path)
         .map_err(|error| vec![BadLine::new(0, error.to_string())])
-        .and_then(read)
+        .and_then(|text| read(&text))
         .map_err(|lines| BadInput { file: path.display().to_string(), lines })
 }
 
-/// Reads a CSV with a header. `each` gets the wanted columns of one record, and says what is wrong with it, if
-/// anything is. All bad lines come back together.
+/// Reads a CSV with a header, in which every line is a record. `each` gets the wanted columns of one, and says what is
+/// wrong with it, if anything is. All bad lines come back together.
 pub(crate) fn rows<const N: usize>(
-    source: impl Read,
+    text: &[u8],
     columns: [&str; N],
     mut each: impl FnMut([&str; N]) -> Result<(), String>,
 ) -> Result<(), Vec<BadLine>> {
-    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::Headers).from_reader(source);
-    let header = reader.headers().map_err(|error| vec![unreadable(1, &error)])?.clone();
+    let mut rows = cli::rows::rows(text).map_err(|why| vec![BadLine::new(0, why)])?;
+    let (line, header) = rows.next().unwrap_or((1, Ok(Vec::new())));
+    let header = header.map_err(|why| vec![BadLine::new(line, why)])?;
     let places = places(&header, columns)?;
     let mut bad = Vec::new();
-    let mut record = StringRecord::new();
-    loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut record) {
-            Ok(false) => break,
-            Ok(true) => {
-                let line = record.position().map_or(line, csv::Position::line);
-                let row = fields(&record, header.len(), places);
-                let judged = row.and_then(&mut each);
-                bad.extend(judged.err().map(|what| BadLine::new(line, what)));
-            }
-            Err(error) => {
-                bad.push(unreadable(line, &error));
-                if error.is_io_error() {
-                    break;
-                }
-            }
-        }
+    for (line, row) in rows {
+        let judged = row.and_then(|row| each(fields(&row, header.len(), places)?));
+        bad.extend(judged.err().map(|what| BadLine::new(line, what)));
     }
     if bad.is_empty() { Ok(()) } else { Err(bad) }
 }
 
-fn places<const N: usize>(header: &StringRecord, columns: [&str; N]) -> Result<[usize; N], Vec<BadLine>> {
-    let found = columns.map(|column| header.iter().position(|name| name == column));
+fn places<const N: usize>(header: &[String], columns: [&str; N]) -> Result<[usize; N], Vec<BadLine>> {
+    let found = columns.map(|column| header.iter().position(|name| name.trim() == column));
     let missing: Vec<&str> =
         columns.iter().zip(&found).filter(|(_, place)| place.is_none()).map(|(column, _)| *column).collect();
     if missing.is_empty() {
@@ -101,23 +83,11 @@ fn places<const N: usize>(header: &StringRecord, columns: [&str; N]) -> Result<[
     Err(vec![BadLine::new(1, format!("the header has no column {}", missing.join(", ")))])
 }
 
-fn fields<const N: usize>(
-    record: &StringRecord,
-    width: usize,
-    places: [usize; N],
-) -> Result<[&str; N], String> {
-    if record.len() != width {
-        return Err(format!("has {} columns, the header has {width}", record.len()));
+fn fields<const N: usize>(row: &[String], width: usize, places: [usize; N]) -> Result<[&str; N], String> {
+    if row.len() != width {
+        return Err(format!("has {} columns, the header has {width}", row.len()));
     }
-    Ok(places.map(|place| record.get(place).unwrap_or_default()))
-}
-
-fn unreadable(line: u64, error: &csv::Error) -> BadLine {
-    let line = error.position().map_or(line, csv::Position::line);
-    match error.kind() {
-        csv::ErrorKind::Utf8 { err, .. } => BadLine::new(line, format!("is not UTF-8: {err}")),
-        _ => BadLine::new(line, error.to_string()),
-    }
+    Ok(places.map(|place| row.get(place).map_or("", String::as_str)))
 }
 
 #[cfg(test)]
@@ -146,6 +116,12 @@ mod tests {
     }
 
     #[test]
+    fn a_stray_quote_costs_its_own_line_alone() {
+        let bad = read("a,b\n\"1,2\n3,4\n5,\"6\n7,8\n").unwrap_err();
+        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    #[test]
     fn a_missing_column_is_a_fault_of_the_header() {
         assert_eq!(read("a,c\n1,2\n").unwrap_err(), [BadLine::new(1, "the header has no column b")]);
     }
@@ -158,7 +134,7 @@ mod tests {
     #[test]
     fn a_line_that_is_not_utf8_is_named_and_the_rest_is_read() {
         let mut seen = 0;
-        let bad = rows(b"a\n1\n\xff\n3\n".as_slice(), ["a"], |_| {
+        let bad = rows(b"a\n1\n\xff\n3\n", ["a"], |_| {
             seen += 1;
             Ok(())
         })

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(3);
 /// What to replay, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
-    /// CSV with the columns order, customer, product, quantity, time: a line per product
+    /// CSV with the columns order, customer, product, quantity, time: a line per product. `-` is standard input
     #[arg(long, value_name = "FILE")]
     orders: PathBuf,
     /// CSV with the columns product, on_hand: the stock is set to this first

@@ -1,10 +1,12 @@
 //! Files with data or secrets: made for their owner alone, whatever the umask, and never through a link that somebody
 //! left where ours is to be. `-` is standard input or output. Must never know what is in them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
@@ -133,6 +135,13 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Whether every user of this machine may read a file.
 pub fn is_exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
+}
+
+/// The same, once for each file of this process: a secret is read for every connection.
+pub fn is_newly_exposed(path: &Path) -> bool {
+    static KNOWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let new = |path: &Path| KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    is_exposed(path) && new(path)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ set -Eeuo pipefail
 cd "$(dirname "$0")"
 folder=${1:?where to}
 operator=${2:-orders}
+umask 077
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-umask 077
 
 # A list of roles.conf, separated by commas: of a role, publish or subscribe, allow or deny.
 list() {

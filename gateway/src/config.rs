@@ -3,6 +3,7 @@
 pub mod access;
 mod exposure;
 mod memory;
+mod secrets;
 pub mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};

@@ -89,3 +89,31 @@ fn no_log_shows_the_password_in_a_url_and_as_an_argument_it_is_warned_of() {
         assert_eq!(ended.err.contains("--nats-url has a user or a password"), warned, "{}", ended.err);
     }
 }
+
+#[test]
+fn a_secret_that_everybody_may_read_is_warned_of_once() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let config = "authorization { users: [ { user: ann, password: hush } ] }".to_owned();
+    let options = local_nats::Options { config: Some(config), ..Default::default() };
+    let nats = local_nats::Server::with(options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "hush").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
+        let mut command = program(GATEWAY, &["serve", "--insecure", "--threads=4", "--tls-cert=/nowhere"]);
+        command.env("JWT_SECRET_FILE", file("secret", mode)).env("TLS_KEY", file("key", mode));
+        // It ends as a secret has to be longer.
+        let mut said = run(&mut command).err.matches("every user of this machine may read it").count();
+        assert_eq!(said, warnings, "{mode:o}");
+        let password = file("password", mode);
+        let mut command = program(GATEWAY, &["provision"]);
+        command.envs([("NATS_URL", nats.url()), ("NATS_USER", "ann".to_owned())]);
+        let ended = run(command.env("NATS_PASSWORD_FILE", password));
+        said = ended.err.matches("every user of this machine may read it").count();
+        assert_eq!((ended.code, said), (Some(0), warnings / 2), "{mode:o}: {}", ended.err);
+    }
+}

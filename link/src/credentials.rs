@@ -157,17 +157,22 @@ fn line(path: &Path) -> Result<Secret, ConnectError> {
 }
 
 fn read(path: &Path) -> Result<Secret, ConnectError> {
-    if cli::file::is_exposed(path) {
-        tracing::warn!(
-            "{} says who we are to NATS, and every user of this machine may read it: chmod o= it",
-            path.display()
-        );
-    }
+    warn_if_exposed(path);
     let size = std::fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
     if size > LARGEST {
         return Err(unreadable(path, "it is too large for a secret"));
     }
     std::fs::read_to_string(path).map(Secret::from).map_err(|error| unreadable(path, error))
+}
+
+/// A secret is for its owner, and maybe for a group.
+pub(crate) fn warn_if_exposed(path: &Path) {
+    if cli::file::is_newly_exposed(path) {
+        tracing::warn!(
+            "{} has a secret, and every user of this machine may read it: chmod o=",
+            path.display()
+        );
+    }
 }
 
 fn unreadable(path: &Path, why: impl std::fmt::Display) -> ConnectError {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
 use crate::clock::Wall;
-use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN};
+use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
 use crate::denied::Denied;
 use crate::servers::Servers;
 
@@ -101,10 +101,12 @@ pub enum ConnectError {
         lacks: &'static str,
     },
     /// Not what NATS_URL may be.
-    #[error("NATS_URL: {0}")]
+    #[error("--nats-url (NATS_URL): {0}")]
     Url(String),
     /// A prefix of inboxes that is none.
-    #[error("NATS_INBOX_PREFIX is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them")]
+    #[error(
+        "--nats-inbox-prefix (NATS_INBOX_PREFIX) is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them"
+    )]
     Prefix(String),
     /// A server answered, and does not know us.
     #[error(
@@ -197,6 +199,7 @@ impl Options {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            warn_if_exposed(key);
             options = options.add_client_certificate(cert.clone(), key.clone());
         }
         options.connect(urls).await.map_err(|source| match source.kind() {

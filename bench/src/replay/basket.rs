@@ -2,7 +2,6 @@
 //! for what its messages cannot hold.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use contract::inventory::v1::Item;
 
@@ -25,10 +24,10 @@ pub(crate) struct Basket {
 }
 
 /// Reads orders in the order of their first lines.
-pub(crate) fn read(source: impl Read) -> Result<Vec<Basket>, Vec<BadLine>> {
+pub(crate) fn read(text: &[u8]) -> Result<Vec<Basket>, Vec<BadLine>> {
     let mut baskets: Vec<Basket> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    input::rows(source, COLUMNS, |[id, customer, product, quantity, _]| {
+    input::rows(text, COLUMNS, |[id, customer, product, quantity, _]| {
         let quantity = Quantity::parse(quantity)?;
         if id.is_empty() {
             return Err("has no order id".to_owned());

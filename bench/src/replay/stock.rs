@@ -1,7 +1,6 @@
 //! The stock to start from: out of a CSV, and onto the server by differences. Must never know of orders.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
 use anyhow::Context as _;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
@@ -19,9 +18,9 @@ const COLUMNS: [&str; 2] = ["product", "on_hand"];
 pub(crate) type Wanted = BTreeMap<String, u32>;
 
 /// Reads products with what shall be on hand of them.
-pub(crate) fn read(source: impl Read) -> Result<Wanted, Vec<BadLine>> {
+pub(crate) fn read(text: &[u8]) -> Result<Wanted, Vec<BadLine>> {
     let mut wanted = Wanted::new();
-    input::rows(source, COLUMNS, |[product, units]| {
+    input::rows(text, COLUMNS, |[product, units]| {
         let units = units.trim();
         let on_hand = units.parse().ok().filter(|on_hand| *on_hand <= ON_HAND);
         let on_hand =

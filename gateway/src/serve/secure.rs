@@ -20,6 +20,7 @@ pub(super) struct Secure {
 /// Reads what there is, with the work of keeping it up to date.
 pub(super) async fn open(config: &Serve) -> anyhow::Result<(Secure, Upkeep)> {
     config.check_exposure()?;
+    config.warn_of_exposed_secrets();
     let (guard, mut upkeep) = match Access::open(&config.access).await? {
         Some((access, upkeep)) => (Some(Arc::new(Guard::new(access, config.access.reflection))), upkeep),
         None => (None, Upkeep::default()),
