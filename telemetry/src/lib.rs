@@ -2,6 +2,7 @@
 //! Must never know what the services do.
 
 pub mod figure;
+mod limit;
 pub mod log;
 pub mod page;
 mod quota;

@@ -6,6 +6,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use cli::out::Quiet;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::limit::Limit;
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
@@ -30,7 +34,8 @@ pub enum Format {
 }
 
 impl Options {
-    /// Starts logging, once per process. `default` is what is logged if nobody says.
+    /// Starts logging, once per process. `default` is what is logged if nobody says. Of each place in the code there are at
+    /// most ten lines a second, and a line that says how many were left out.
     pub fn start(&self, default: &str) -> anyhow::Result<()> {
         let filter = self.log.as_deref().unwrap_or(default);
         let filter = EnvFilter::try_new(filter)
@@ -42,11 +47,13 @@ impl Options {
             .with_ansi(colours)
             .with_writer(Quiet::default)
             .log_internal_errors(false);
+        let (limit, heard) = Limit::new();
         let started = match self.log_format {
-            Format::Text => subscriber.try_init(),
-            Format::Json => subscriber.json().try_init(),
+            Format::Text => subscriber.finish().with(limit.clone()).try_init(),
+            Format::Json => subscriber.json().finish().with(limit.clone()).try_init(),
         };
-        started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+        started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))?;
+        limit.tell(heard).context("the thread that counts log lines cannot start")
     }
 
     /// The arguments that say the same to a child process.

@@ -1,0 +1,165 @@
+//! A limit on log lines by the place in the code that writes them, whoever wrote that code: what load can repeat fills no
+//! disk. How many were left out is a line of its own. Must never know what the lines say.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// So many lines of one place…
+const LINES: u64 = 10;
+/// …in this time.
+const TIME: Duration = Duration::from_secs(1);
+/// The lines that tell what was left out are not limited: there is one for each place and time.
+const OWN: &str = "telemetry::limit";
+
+/// The limit. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Limit {
+    places: Arc<Mutex<HashMap<Identifier, Place>>>,
+    /// Something was left out.
+    left_out: SyncSender<()>,
+}
+
+/// A place in the code, and its lines.
+#[derive(Debug)]
+struct Place {
+    metadata: &'static Metadata<'static>,
+    since: Instant,
+    lines: u64,
+    left_out: u64,
+}
+
+impl Limit {
+    /// A limit, and the word when something was left out.
+    pub(crate) fn new() -> (Limit, Receiver<()>) {
+        let (left_out, heard) = sync_channel(1);
+        (Limit { places: Arc::default(), left_out }, heard)
+    }
+
+    /// Tells what is left out, on a thread of its own, as long as the process lives.
+    pub(crate) fn tell(self, heard: Receiver<()>) -> std::io::Result<()> {
+        let tell = move || {
+            while heard.recv().is_ok() {
+                std::thread::sleep(TIME);
+                self.report();
+            }
+        };
+        std::thread::Builder::new().name("log".to_owned()).spawn(tell).map(drop)
+    }
+
+    /// Writes how many lines were left out since the last time.
+    fn report(&self) {
+        let mut told = Vec::new();
+        for place in self.places.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            let count = std::mem::take(&mut place.left_out);
+            if count > 0 {
+                told.push((place.metadata, count));
+            }
+        }
+        for (metadata, left_out) in told {
+            let (of, level) = (metadata.target(), metadata.level().as_str());
+            let place =
+                format!("{}:{}", metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
+            tracing::warn!(target: OWN, left_out, of, level, place, "lines were left out: at most 10 a second from one place");
+        }
+    }
+
+    /// Whether one more line of this place may be written.
+    fn take(&self, metadata: &'static Metadata<'static>) -> bool {
+        let now = Instant::now();
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Place { metadata, since: now, lines: 0, left_out: 0 };
+        let place = places.entry(metadata.callsite()).or_insert_with(new);
+        if now.saturating_duration_since(place.since) >= TIME {
+            (place.since, place.lines) = (now, 0);
+        }
+        place.lines += 1;
+        if place.lines <= LINES {
+            return true;
+        }
+        place.left_out += 1;
+        // Whoever listens has been told already, if there is no room for it.
+        let _ = self.left_out.try_send(());
+        false
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Limit {
+    /// Whoever asks for more than INFO wants all of it.
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        *metadata.level() > Level::INFO || metadata.target() == OWN || self.take(metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written while this is done.
+    fn written(limit: &Limit, filter: &str, done: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_env_filter(filter)
+            .with_writer(move || writer.clone());
+        tracing::subscriber::with_default(subscriber.finish().with(limit.clone()), done);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_flood_from_one_place_writes_ten_lines_and_how_many_were_left_out() {
+        let (limit, heard) = Limit::new();
+        let lines = written(&limit, "info", || {
+            let begun = Instant::now();
+            (0..1_280).for_each(|number| tracing::error!(number, "storage is full"));
+            tracing::warn!("another place");
+            limit.report();
+            limit.report();
+            // On a machine that is slow there are ten a second.
+            assert!(begun.elapsed() < Duration::from_secs(60));
+        });
+        let count = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+        assert!((10..=610).contains(&count("storage is full")), "{lines:#?}");
+        assert_eq!((count("another place"), heard.try_recv()), (1, Ok(())));
+        let told = lines.iter().find(|line| line.contains("were left out")).unwrap();
+        let left_out = 1_280 - count("storage is full");
+        assert!(told.contains(&format!("left_out={left_out} ")) && told.contains("limit.rs:"), "{told}");
+        assert_eq!(count("were left out"), 1, "{lines:#?}");
+    }
+
+    #[test]
+    fn who_asks_for_debug_lines_gets_all_of_them() {
+        let (limit, _heard) = Limit::new();
+        let lines =
+            written(&limit, "debug", || (0..100).for_each(|number| tracing::debug!(number, "detail")));
+        assert_eq!(lines.len(), 100);
+        let lines = written(&limit, "info", || (0..100).for_each(|number| tracing::debug!(number, "detail")));
+        assert_eq!(lines.len(), 0);
+    }
+}
