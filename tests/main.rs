@@ -11,6 +11,7 @@ mod changes;
 mod clients;
 mod clocks;
 mod cluster;
+mod collectors;
 mod credentials;
 mod crew;
 mod customers;

@@ -59,7 +59,7 @@ impl Collector {
         let (received, listener) = (Received::default(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let options = telemetry::trace::Options {
             otel_exporter_otlp_endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
-            otel_traces_sampler: "parentbased_always_off".to_owned(),
+            otel_traces_sampler: Some("parentbased_always_off".to_owned()),
             ..telemetry::trace::Options::default()
         };
         let service = TraceServiceServer::new(received.clone());

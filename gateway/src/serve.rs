@@ -283,6 +283,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     let around = Around::default();
     let book = &shared.book;
     book.add(Tasks(Handle::current()));
+    book.add(shared.tracer.tally());
     book.add(shared.board.clone());
     book.add(shared.room.clone());
     book.add(shared.secure.sources.clone());

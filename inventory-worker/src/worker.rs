@@ -93,6 +93,7 @@ impl Worker {
 
         let book = Arc::new(Book::new("worker_build_info", env!("CARGO_PKG_VERSION")));
         book.add(Tasks(Handle::current()));
+        book.add(tracer.tally());
         book.add(requests);
         seats.into_iter().for_each(|seats| book.add(seats));
         links.iter().cloned().for_each(|link| book.add(link));

@@ -2,47 +2,30 @@
 //! which costs nothing. Spans are passed on by hand: nothing is looked up in threads or tasks. Must never know what a
 //! span is about.
 
+mod export;
+mod settings;
+mod transport;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
-use clap::Args;
+use anyhow::Context as _;
 use opentelemetry::trace::{
     Link, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
     TraceState, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, Value};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
-};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
-/// Spans that wait to be exported; more are dropped.
-const QUEUE: usize = 8_192;
+use export::Processor;
+pub use export::Tally;
+pub use settings::Options;
+use transport::Transport;
+
 /// How long what waits at the end may take.
 const FLUSH: Duration = Duration::from_secs(3);
-
-/// Where traces go, and which: the names are OpenTelemetry's. What else it names, such as
-/// OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES, its library reads.
-#[derive(Debug, Clone, Default, Args)]
-#[group(skip)]
-pub struct Options {
-    /// Where traces are sent over OTLP/gRPC, as in http://collector:4317; without it nothing is traced
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otel_exporter_otlp_endpoint: Option<String>,
-    /// Which calls are traced: always_on, always_off, traceidratio, or one of these after parentbased_, which does as
-    /// the caller does where it says so
-    #[arg(long, env = "OTEL_TRACES_SAMPLER", default_value = "parentbased_always_on", value_name = "NAME")]
-    pub otel_traces_sampler: String,
-    /// The share of calls for traceidratio: 0 to 1
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "SHARE")]
-    pub otel_traces_sampler_arg: f64,
-    /// The name of this service in traces
-    #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
-    pub otel_service_name: Option<String>,
-}
 
 /// Begins traces, or does nothing. Clones share it.
 #[derive(Clone, Default)]
@@ -51,6 +34,7 @@ pub struct Tracer(Option<Arc<Inner>>);
 struct Inner {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    tally: Arc<Tally>,
     share: f64,
     as_parent: bool,
 }
@@ -92,24 +76,28 @@ impl From<Kind> for SpanKind {
 }
 
 impl Tracer {
-    /// Begins to trace if the options say where to. To be called on a runtime that lives as long as the tracer is used.
+    /// Begins to trace if the options say where to.
     pub fn start(options: &Options, service: &'static str) -> anyhow::Result<Tracer> {
-        let Some(endpoint) = &options.otel_exporter_otlp_endpoint else { return Ok(Tracer::default()) };
-        let (share, as_parent) = sampler(options)?;
-        let exporter =
-            SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().with_context(|| {
-                format!("traces cannot be sent to {endpoint} (OTEL_EXPORTER_OTLP_ENDPOINT)")
-            })?;
-        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
-        let name = options.otel_service_name.clone().unwrap_or_else(|| service.to_owned());
+        let Some(settings) = options.read()? else { return Ok(Tracer::default()) };
+        let transport = Transport::open(&settings)
+            .context("traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_CERTIFICATE)")?;
+        tracing::info!(endpoint = transport.endpoint(), share = settings.share, "calls are traced");
+        let tally = Arc::new(Tally::default());
+        let name = settings.service.clone().unwrap_or_else(|| service.to_owned());
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build())
+            .with_span_processor(Processor::start(&settings, transport, tally.clone()))
             // What is begun has been chosen already.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(Resource::builder().with_service_name(name).build())
             .build();
         let tracer = provider.tracer("order-gateway");
-        Ok(Tracer(Some(Arc::new(Inner { provider, tracer, share, as_parent }))))
+        let (share, as_parent) = (settings.share, settings.as_parent);
+        Ok(Tracer(Some(Arc::new(Inner { provider, tracer, tally, share, as_parent }))))
+    }
+
+    /// What became of spans, for the page; nothing where nothing is traced.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.0.as_ref().map(|inner| inner.tally.clone()).unwrap_or_default()
     }
 
     /// Whether anything is traced.
@@ -240,25 +228,6 @@ fn open(tracer: &SdkTracer, builder: SpanBuilder, parent: &Context) -> Span {
     Span(Some(Arc::new(Open { context: Context::new().with_span(span), tracer: tracer.clone() })))
 }
 
-/// The share of calls that are traced, and whether a caller's own choice goes first.
-fn sampler(options: &Options) -> anyhow::Result<(f64, bool)> {
-    let name = options.otel_traces_sampler.as_str();
-    let (kind, as_parent) = match name.strip_prefix("parentbased_") {
-        Some(kind) => (kind, true),
-        None => (name, false),
-    };
-    let share = match kind {
-        "always_on" => 1.0,
-        "always_off" => 0.0,
-        "traceidratio" => options.otel_traces_sampler_arg,
-        _ => bail!("{name:?} is no sampler (OTEL_TRACES_SAMPLER): try parentbased_traceidratio"),
-    };
-    if !(0.0..=1.0).contains(&share) {
-        bail!("{share} is no share of calls (OTEL_TRACES_SAMPLER_ARG): it must be from 0 to 1");
-    }
-    Ok((share, as_parent))
-}
-
 /// By chance; a caller that wants its own share decides itself.
 fn chosen(share: f64) -> bool {
     share >= 1.0 || (share > 0.0 && fastrand::f64() < share)
@@ -286,9 +255,9 @@ mod tests {
         let options = Options {
             // Nobody is there: spans are made all the same.
             otel_exporter_otlp_endpoint: Some("http://127.0.0.1:9".to_owned()),
-            otel_traces_sampler: sampler.to_owned(),
-            otel_traces_sampler_arg: share,
-            otel_service_name: None,
+            otel_traces_sampler: Some(sampler.to_owned()),
+            otel_traces_sampler_arg: Some(share.to_string()),
+            ..Options::default()
         };
         Tracer::start(&options, "test").unwrap()
     }
@@ -321,15 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_endpoint_nothing_is_traced_and_nonsense_is_refused() {
+    fn without_an_endpoint_nothing_is_traced() {
         assert!(!Tracer::start(&Options::default(), "test").unwrap().on());
-        for (name, share) in [("sometimes", 1.0), ("traceidratio", 1.5), ("traceidratio", f64::NAN)] {
-            let options = Options {
-                otel_traces_sampler: name.to_owned(),
-                otel_traces_sampler_arg: share,
-                ..Options::default()
-            };
-            assert!(sampler(&options).is_err(), "{name} {share}");
-        }
     }
 }

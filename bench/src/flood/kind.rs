@@ -190,15 +190,14 @@ impl Kind {
         matches!(self, Idle | Crowd | Handshakes | IdleHttp | IdleHealth)
     }
 
-    /// Whether a bare server can be attacked in the same way. It has no TLS, no limit on connections, no list, no health,
-    /// no pages and no products.
+    /// Whether it is measured what the same attack on a bare server makes of the machine. That has no TLS, no limit on
+    /// connections, no list, no health, no pages and no products; and frames of one byte it reads as fast as they are
+    /// sent, which is no measure.
     pub(super) fn has_like(self) -> bool {
-        use Kind::{ConsoleHammered, HealthUnfinished, HealthWatches, MetricsHammered, Products};
-        let own =
-            [HealthUnfinished, Kind::ReflectionUnfinished, HealthWatches, MetricsHammered, ConsoleHammered];
-        !self.counts_heads()
-            && !own.contains(&self)
-            && !matches!(self, Kind::SlowReaders | Kind::WindowDrip | Kind::HalfSent | Products)
+        use Kind::{GzipBomb, HpackBomb, Oversize, PatientReset, RapidReset};
+        matches!(self, RapidReset | PatientReset | Kind::Continuation | HpackBomb | GzipBomb | Oversize)
+            || matches!(self, Kind::Settings | Kind::SettingsUnread | Kind::Pings | Kind::PingsUnread)
+            || matches!(self, Kind::Pongs | Kind::Junk)
     }
 
     /// Where it is done.
