@@ -23,6 +23,8 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+// One is made, at the start.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Answer requests until told to stop
     Serve(Serve),
