@@ -5,6 +5,7 @@
 #![allow(clippy::doc_markdown)]
 
 pub mod access;
+pub mod ascii;
 pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -5,6 +5,7 @@ pub mod deadline;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod maintenance;
+mod micro;
 pub mod page;
 pub mod refusal;
 pub mod reserve;
@@ -14,13 +15,12 @@ mod tally;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_nats::service::endpoint::Endpoint;
-use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{HeaderMap, HeaderValue, Message};
+use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use contract::route::{Mismatch, Routed};
-use contract::{Delivered, Failure, Fault, Reason, header, nest};
+use contract::{Delivered, Failure, Fault, Reason, Route, header, nest};
 use futures_util::StreamExt;
 use link::Link;
+use link::header::put;
 use tally::Tallies;
 use telemetry::{Kind, Source, Span, Tracer};
 use tokio::sync::{RwLock, Semaphore};
@@ -62,7 +62,8 @@ pub struct Errand {
 
 /// The endpoints, while they serve.
 pub struct Endpoints {
-    service: Service,
+    routes: Vec<&'static Route>,
+    micro: Option<AbortOnDropHandle<()>>,
     /// Requests come in over this connection, and nothing else: it can be left by itself.
     front: Front,
     desk: Arc<Desk>,
@@ -76,6 +77,7 @@ struct Desk {
     places: Semaphore,
     tallies: Arc<Tallies>,
     tracer: Tracer,
+    front: Client,
     /// Set when `front` closes: replies then leave over the other connection.
     back: Link,
     closing: RwLock<bool>,
@@ -91,22 +93,11 @@ impl Endpoints {
     ) -> Result<Endpoints, async_nats::Error> {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
         let tallies = Arc::new(Tallies::new(&subjects));
-        let (counted, clock) = (tallies.clone(), back.clock().clone());
-        let service = front
-            .link()
-            .client()
-            .service_builder()
-            .description("Stock: check, reserve, release, read, adjust")
-            // The library counts only failures without a body.
-            .stats_handler(move |_, _| {
-                serde_json::json!({ "failures": counted.failures(), "clock_skew_ms": clock.skew_ms() })
-            })
-            .start(SERVICE, env!("CARGO_PKG_VERSION"))
-            .await?;
-        let places = Semaphore::new(AT_ONCE);
-        let desk = Arc::new(Desk { inventory, places, tallies, tracer, back, closing: RwLock::new(false) });
-        let (takers, tasks) = (Vec::new(), TaskTracker::new());
-        let mut endpoints = Endpoints { service, front, desk, takers, tasks };
+        let (places, client, closing) =
+            (Semaphore::new(AT_ONCE), front.link().client().clone(), RwLock::new(false));
+        let desk = Arc::new(Desk { inventory, places, tallies, tracer, front: client, back, closing });
+        let (takers, tasks, routes) = (Vec::new(), TaskTracker::new(), Vec::new());
+        let mut endpoints = Endpoints { routes, micro: None, front, desk, takers, tasks };
         endpoints.open(stock::check).await?;
         endpoints.open(stock::get).await?;
         endpoints.open(stock::list).await?;
@@ -116,6 +107,11 @@ impl Endpoints {
         endpoints.open(maintenance::redeliver).await?;
         endpoints.open(maintenance::list).await?;
         endpoints.open(maintenance::settle).await?;
+        let (client, tallies) = (endpoints.desk.front.clone(), endpoints.desk.tallies.clone());
+        endpoints.micro = Some(
+            micro::serve(client, endpoints.routes.clone(), tallies, endpoints.desk.back.clock().clone())
+                .await?,
+        );
         // Nothing is announced as ready before the server knows the subscriptions.
         endpoints.front.link().client().flush().await?;
         Ok(endpoints)
@@ -129,11 +125,11 @@ impl Endpoints {
         H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
         F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
     {
-        let builder =
-            self.service.endpoint_builder().name(R::ROUTE.subject).queue_group(R::ROUTE.queue_group);
-        let endpoint = builder.add(R::ROUTE.subject).await?;
+        let (subject, group) = (R::ROUTE.subject, R::ROUTE.queue_group.to_owned());
+        let requests = self.desk.front.queue_subscribe(subject, group).await?;
+        self.routes.push(R::ROUTE);
         let (desk, tasks) = (self.desk.clone(), self.tasks.clone());
-        let taker = self.front.thread().spawn(take(endpoint, desk, tasks, handler));
+        let taker = self.front.thread().spawn(take(requests, desk, tasks, handler));
         self.takers.push(AbortOnDropHandle::new(taker));
         Ok(())
     }
@@ -159,7 +155,7 @@ impl Endpoints {
 }
 
 /// Takes requests until the connection is drained, each into a task of its own.
-async fn take<R, H, F>(mut endpoint: Endpoint, desk: Arc<Desk>, tasks: TaskTracker, handler: H)
+async fn take<R, H, F>(mut requests: Subscriber, desk: Arc<Desk>, tasks: TaskTracker, handler: H)
 where
     R: Routed + Send + 'static,
     R::Reply: Send,
@@ -167,20 +163,20 @@ where
     F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
 {
     let deadlines = Deadlines::new();
-    while let Some(request) = endpoint.next().await {
+    while let Some(request) = requests.next().await {
         let desk = desk.clone();
-        let deadline = deadlines.of(&request.message, desk.back.clock());
+        let deadline = deadlines.of(&request, desk.back.clock());
         tasks.spawn(async move {
-            let (begun, span) = (Instant::now(), desk.span::<R>(&request.message));
+            let (begun, span) = (Instant::now(), desk.span::<R>(&request));
             desk.tallies.begin();
             let answer = match desk.places.try_acquire() {
-                Ok(_place) => answer(&desk.inventory.under(&span), &request.message, deadline, handler).await,
-                Err(_) => Answer::to(&request.message, Err(overloaded())),
+                Ok(_place) => answer(&desk.inventory.under(&span), &request, deadline, handler).await,
+                Err(_) => Answer::to(&request, Err(overloaded())),
             };
             if let Some(failure) = &answer.failure {
                 span.fail(failure.reason.to_string());
             }
-            desk.tallies.end(R::ROUTE.subject, answer.failure.as_ref(), begun.elapsed(), &request.message);
+            desk.tallies.end(R::ROUTE.subject, answer.failure.as_ref(), begun.elapsed(), &request);
             desk.reply(request, answer).await;
         });
     }
@@ -221,8 +217,8 @@ impl Answer {
     fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> Answer {
         let mut headers = HeaderMap::new();
         if let Err(failure) = &result {
-            headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
-            headers.insert(header::SERVICE_ERROR, words(&failure.message).replace(['\r', '\n'], " "));
+            put(&mut headers, header::SERVICE_ERROR_CODE, failure.number());
+            put(&mut headers, header::SERVICE_ERROR, words(&failure.message));
         }
         let enveloped = nest::reply(&message.payload, &result);
         let (payload, failure) = match result {
@@ -274,8 +270,8 @@ impl Desk {
         span
     }
 
-    async fn reply(&self, request: Request, mut answer: Answer) {
-        let Some(inbox) = request.message.reply.clone() else { return };
+    async fn reply(&self, request: Message, mut answer: Answer) {
+        let Some(inbox) = request.reply.clone() else { return };
         let limit = self.back.client().max_payload();
         // Headers count as well; an answer so close to the limit is as good as over it.
         if answer.payload.len() + 1_024 > limit {
@@ -283,13 +279,14 @@ impl Desk {
                 Reason::PayloadTooLarge,
                 format!("the reply is over the limit of {limit} bytes"),
             );
-            answer = Answer::to(&request.message, Err(failure.delivered(Delivered::Yes)));
+            answer = Answer::to(&request, Err(failure.delivered(Delivered::Yes)));
         }
         let closing = self.closing.read().await;
-        let sent = if *closing {
-            self.back.client().publish_with_headers(inbox, answer.headers, answer.payload.into()).await
-        } else {
-            request.respond_with_headers(Ok(answer.payload.into()), answer.headers).await
+        let client = if *closing { self.back.client() } else { &self.front };
+        let payload = answer.payload.into();
+        let sent = match answer.headers.is_empty() {
+            true => client.publish(inbox, payload).await,
+            false => client.publish_with_headers(inbox, answer.headers, payload).await,
         };
         if let Err(error) = sent {
             tracing::warn!(%error, "a reply was not sent");

@@ -14,10 +14,12 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
+use contract::ascii;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
+use link::header::put;
 use link::inbox::backoff;
 use link::{Expect, Link, Store, StoreError, streams};
 use telemetry::{Count, Kind, Page, Source, Span, Tracer};
@@ -302,9 +304,9 @@ impl Events {
         let order = message.subject.rsplit('.').next().unwrap_or("unknown");
         let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
         let mut headers = HeaderMap::new();
-        headers.insert(header::DEAD_LETTER_ERROR, why.replace(['\r', '\n'], " "));
-        headers.insert(header::DEAD_LETTER_SUBJECT, message.subject.as_str());
-        headers.insert(header::DEAD_LETTER_SEQUENCE, sequence.to_string());
+        put(&mut headers, header::DEAD_LETTER_ERROR, ascii::encode(why));
+        put(&mut headers, header::DEAD_LETTER_SUBJECT, ascii::encode(&message.subject));
+        put(&mut headers, header::DEAD_LETTER_SEQUENCE, sequence);
         let deadline = Instant::now() + EVENT;
         let store =
             |payload| self.dead_letters.append(&subject, headers.clone(), payload, Expect::Any, deadline);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
+use link::header::put;
 use link::inbox::backoff;
 use link::{Expect, Guard, Link, Store, StoreError, streams};
 use tokio::time::Instant;
@@ -68,7 +69,7 @@ impl Orders {
         let (mut open, mut attempt) = (false, 0);
         loop {
             let mut headers = HeaderMap::new();
-            headers.insert(header::OPERATION_ID, Uuid::new_v4().to_string());
+            put(&mut headers, header::OPERATION_ID, Uuid::new_v4());
             let expect = Expect::LastOf { filter: &filter, sequence: expected };
             let until = deadline.min(Instant::now() + BURY);
             let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {

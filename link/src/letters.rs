@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
+use contract::ascii;
 use contract::header;
 use tokio::time::Instant;
 
@@ -93,13 +94,13 @@ fn read(message: StreamMessage) -> Letter {
     Letter {
         id: message.sequence,
         at: SystemTime::from(message.time),
-        error: header(header::DEAD_LETTER_ERROR).unwrap_or_default().to_owned(),
+        error: header(header::DEAD_LETTER_ERROR).unwrap_or_default(),
         sequence: header(header::DEAD_LETTER_SEQUENCE).and_then(|text| text.parse().ok()),
-        subject: header(header::DEAD_LETTER_SUBJECT).unwrap_or_default().to_owned(),
+        subject: header(header::DEAD_LETTER_SUBJECT).unwrap_or_default(),
         payload: message.payload.clone(),
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
-    headers.get(name).map(async_nats::HeaderValue::as_str)
+fn text(headers: &HeaderMap, name: &'static str) -> Option<String> {
+    headers.get(name).map(|value| ascii::decode(value.as_str()).into_owned())
 }

@@ -9,6 +9,7 @@ pub mod denied;
 pub mod failure;
 mod fit;
 pub mod guard;
+pub mod header;
 pub mod inbox;
 pub mod letters;
 mod monitor;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::guard::Guard;
+use crate::header::put;
 use crate::inbox::{Link, Trouble};
 use crate::streams::IDENTITY;
 
@@ -197,10 +198,10 @@ impl Store {
         self.guard.check()?;
         match expect {
             Expect::Any => {}
-            Expect::Last(sequence) => headers.insert(EXPECTED_LAST, sequence.to_string()),
+            Expect::Last(sequence) => put(&mut headers, EXPECTED_LAST, sequence),
             Expect::LastOf { filter, sequence } => {
-                headers.insert(EXPECTED_SUBJECT_LAST, sequence.to_string());
-                headers.insert(EXPECTED_SUBJECT, filter);
+                put(&mut headers, EXPECTED_SUBJECT_LAST, sequence);
+                put(&mut headers, EXPECTED_SUBJECT, filter);
             }
         }
         let ack = match self.link.request(subject, headers, payload, deadline).await {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use anyhow::Context as _;
 use local_nats::{Server, spare_port};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
@@ -18,7 +19,7 @@ use crate::stage;
 const PRODUCTS: usize = 1_000;
 const ORDERS: &str = "orders.v1.OrderService";
 /// What `ulimit -n` says on many a machine, and the connections that a gateway with so few files can have.
-const FILES: (u64, &str) = (1_024, "500");
+const FILES: (u64, &str) = (1_024, "150");
 
 /// A gateway or a worker.
 pub(super) struct Site {
@@ -96,7 +97,10 @@ impl Field {
         }
         let log = self.folder.path().join(format!("{name}.log"));
         let process = Process::caged(program, &words, &log, cage)?;
-        serves(health, service).await?;
+        serves(health, service).await.with_context(|| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("{name}: {}", said.lines().last().unwrap_or("it said nothing"))
+        })?;
         self.sites.push(Site { victim, process, grpc, health, http });
         Ok(())
     }

@@ -10,6 +10,7 @@ use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use contract::{Delivered, Failure, Reason, header, subject};
 use link::failure::{RETRY, of_store};
+use link::header::put;
 use link::inbox::backoff;
 use link::store::Range;
 use link::{Expect, Store, StoreError};
@@ -19,7 +20,6 @@ use uuid::Uuid;
 use super::damage::Damage;
 use super::event::{Event, Last, Stored, Unreadable};
 use crate::bridge::budget::Budget;
-use crate::bridge::header::put;
 use crate::call::Call;
 use crate::waits::RECORD;
 

@@ -1,13 +1,15 @@
 //! What requests came to, by route. Must never know what a request is about.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderValue, Message};
 use contract::failure::{Code, code_name, label};
 use contract::{Failure, header};
 use telemetry::{Count, Page, Quota, Source, Spread};
+
+use super::WORDS;
 
 /// The tallies of a worker's endpoints.
 #[derive(Debug, Default)]
@@ -23,7 +25,20 @@ struct Tally {
     times: Spread,
     /// By code and reason.
     failed: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// As ADR-32 tells it.
+    last: Mutex<String>,
     lines: Quota,
+}
+
+/// What came of the requests of a route.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) requests: u64,
+    pub(super) failures: u64,
+    /// The last failure: `number:text`.
+    pub(super) last: String,
+    /// Time that all of them took.
+    pub(super) nanos: u64,
 }
 
 impl Tallies {
@@ -45,21 +60,29 @@ impl Tallies {
         tally.log(subject, failure, took, request);
         let Some(failure) = failure else { return tally.ok.one() };
         let end = (code_name(failure.code), label(&failure.domain, &failure.reason));
-        *tally.failed.lock().unwrap_or_else(PoisonError::into_inner).entry(end).or_default() += 1;
+        *lock(&tally.failed).entry(end).or_default() += 1;
+        let text: String = failure.message.chars().take(WORDS).collect();
+        *lock(&tally.last) = format!("{}:{text}", failure.number());
     }
 
-    /// How many were refused.
-    pub(super) fn failures(&self) -> u64 {
-        let all =
-            self.routes.values().map(|tally| tally.failed.lock().unwrap_or_else(PoisonError::into_inner));
-        all.map(|failed| failed.values().sum::<u64>()).sum()
+    /// What came of a route's requests so far.
+    pub(super) fn seen(&self, subject: &str) -> Seen {
+        let Some(tally) = self.routes.get(subject) else { return Seen::default() };
+        let failures = lock(&tally.failed).values().sum();
+        let nanos = Duration::try_from_secs_f64(tally.times.look().sum).unwrap_or_default().as_nanos();
+        Seen {
+            requests: tally.ok.get() + failures,
+            failures,
+            last: lock(&tally.last).clone(),
+            nanos: u64::try_from(nanos).unwrap_or(u64::MAX),
+        }
     }
 }
 
 impl Tally {
     fn new() -> Tally {
         let (ok, times) = (Count::default(), Spread::times());
-        Tally { ok, times, failed: Mutex::default(), lines: Quota::default() }
+        Tally { ok, times, failed: Mutex::default(), last: Mutex::default(), lines: Quota::default() }
     }
 
     /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's.
@@ -82,6 +105,10 @@ impl Tally {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether a failure is one that an operator has to know of.
 fn ours(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Internal | Code::Unknown | Code::ResourceExhausted)
@@ -100,7 +127,7 @@ impl Source for Tallies {
             let (name, help) =
                 ("worker_requests_total", "Requests that were answered, by status code and reason.");
             page.count(name, help, &[route, ("code", "OK"), ("reason", "")], tally.ok.get());
-            for ((code, reason), count) in &*tally.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            for ((code, reason), count) in &*lock(&tally.failed) {
                 page.count(name, help, &[route, ("code", code), ("reason", reason)], *count);
             }
         }

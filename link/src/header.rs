@@ -1,0 +1,29 @@
+//! Headers of messages: the one place that writes a value, so that none can hold what it must not. Must never know what
+//! a header is for.
+
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue};
+use contract::ascii;
+
+/// Puts a header on a message. What is no visible ASCII becomes question marks: where it has to be read back, it has to be
+/// encoded before (`contract::ascii::encode`).
+pub fn put(headers: &mut HeaderMap, name: &'static str, value: impl ToString) {
+    // Visible ASCII is always a value.
+    if let Ok(value) = ascii::visible(&value.to_string()).parse::<HeaderValue>() {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_put_there_is_one_line_of_visible_ascii() {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, "Some-Text", "Zoë\r\nNats-Rollup: all\0");
+        put(&mut headers, "Some-Number", 7);
+        let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
+        assert_eq!((text("Some-Text"), text("Some-Number")), (Some("Zo???Nats-Rollup: all?"), Some("7")));
+    }
+}

@@ -1,0 +1,106 @@
+//! Headers of everything that gateway and workers put on NATS: visible ASCII, whatever callers and strangers write.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use async_nats::{Message, Subscriber};
+use contract::orders::v1::{OrderStatus, UpdateOrderStatusRequest};
+use futures_util::StreamExt as _;
+use link::{Letters, Link, Options};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Request;
+
+use crate::events::forge;
+use crate::shop::{Shop, until, wish};
+
+const HOSTILE: &str = "Zoë Größe – 価格 100 %";
+
+/// Hears everything, and keeps what headers say.
+struct Ear {
+    heard: Arc<Mutex<Vec<(String, String)>>>,
+    _hearing: AbortOnDropHandle<()>,
+}
+
+impl Ear {
+    async fn on(shop: &Shop) -> Ear {
+        let nats = shop.nats().await;
+        let all = nats.subscribe(">").await.unwrap();
+        nats.flush().await.unwrap();
+        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let hearing = AbortOnDropHandle::new(tokio::spawn(keep(all, heard.clone())));
+        Ear { heard, _hearing: hearing }
+    }
+
+    /// Names of the headers that were heard.
+    fn names(&self) -> HashSet<String> {
+        self.heard.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    #[track_caller]
+    fn assert_visible(&self) {
+        let heard = self.heard.lock().unwrap();
+        let strange = |value: &str| !value.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let wrong: Vec<_> = heard.iter().filter(|(_, value)| strange(value)).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+async fn keep(mut all: Subscriber, heard: Arc<Mutex<Vec<(String, String)>>>) {
+    while let Some(Message { headers, .. }) = all.next().await {
+        for (name, values) in headers.iter().flat_map(|headers| headers.iter()) {
+            let said = values.iter().map(|value| (name.to_string(), value.as_str().to_owned()));
+            heard.lock().unwrap().extend(said);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_header_is_visible_ascii_whatever_callers_write() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let ear = Ear::on(&shop).await;
+    let order = shop.place(&wish("lamp", 1).by(HOSTILE)).await.unwrap();
+    let (order_id, status, reason) = (order.order_id, OrderStatus::Cancelled.into(), HOSTILE.to_owned());
+    let request = UpdateOrderStatusRequest { order_id, status, reason, ..Default::default() };
+    shop.orders().update_order_status(request).await.unwrap();
+    shop.order(HOSTILE, 1).await.unwrap_err();
+    let mut request = Request::new(wish("lamp", 99).id("too-much").by(HOSTILE).request);
+    request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
+    shop.orders().create_order(request).await.unwrap_err();
+    until("the refusal was heard", async || ear.names().contains("Nats-Service-Error")).await;
+    for name in ["Order-Customer", "Request-Deadline", "Nats-Service-Error-Code"] {
+        assert!(ear.names().contains(name), "{name} is not among {:?}", ear.names());
+    }
+    ear.assert_visible();
+}
+
+#[tokio::test]
+async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let nats = shop.nats().await;
+    let ear = Ear::on(&shop).await;
+    // A field that is not there, a product's name, an enum's value: each is repeated in the error's words.
+    for payload in [
+        format!(r#"{{"{HOSTILE}":1}}"#),
+        format!(r#"{{"requestId":"a","adjustments":[{{"productId":"{HOSTILE}","delta":1}}]}}"#),
+        format!(r#"{{"requestId":"{HOSTILE}","adjustments":"{HOSTILE}"}}"#),
+    ] {
+        let reply = nats.request("adjust_stock", payload.into()).await.unwrap();
+        let text = reply.headers.unwrap().get("Nats-Service-Error").unwrap().as_str().to_owned();
+        assert!(!text.is_empty() && text.is_ascii(), "{text:?}");
+    }
+    ear.assert_visible();
+}
+
+#[tokio::test]
+async fn a_dead_letter_says_in_ascii_what_was_wrong_and_is_read_back_as_it_was() {
+    let shop = Shop::open().stock("lamp", 9).each_worker(|config| config.max_deliver = 1).ready().await;
+    let ear = Ear::on(&shop).await;
+    let id = uuid::Uuid::new_v4();
+    forge(&shop, id, format!(r#"{{"orderId":"{HOSTILE}"}}"#).as_bytes()).await;
+    until("it is a dead letter", async || ear.names().contains("Dead-Letter-Error")).await;
+    ear.assert_visible();
+    let link = Link::connect(&Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let letter = Letters::new(&link).next(1).await.unwrap().expect("a dead letter");
+    assert_eq!(letter.subject, format!("orders.event.order_created.{id}"));
+    assert!(letter.error.contains("Zoë"), "{}", letter.error);
+}
