@@ -102,6 +102,8 @@ reasons! {
     UnsupportedEncoding = "UNSUPPORTED_ENCODING" => Unimplemented;
     /// A request or reply over the limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE" => ResourceExhausted;
+    /// There is as much of something as there may be, and it is kept.
+    LimitReached = "LIMIT_REACHED" => ResourceExhausted;
     /// Too many calls in flight.
     Overloaded = "OVERLOADED" => ResourceExhausted;
     /// The service behind answered something that the contract does not allow.

@@ -5,6 +5,7 @@
 
 mod access;
 mod backup;
+mod bounds;
 mod buyers;
 mod cast;
 mod changes;

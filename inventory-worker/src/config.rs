@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::stock::Amounts;
+
 /// The inventory service of the order gateway: stock over NATS, kept in a ledger on JetStream
 #[derive(Debug, Parser)]
 #[command(name = "inventory-worker", version, args_conflicts_with_subcommands = true)]
@@ -28,9 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Answer requests until told to stop
     Serve(Serve),
-    /// Import or export the stock on hand
+    /// Import or export the stock on hand; remove products
     Stock {
-        /// Which of the two
+        /// What to do
         #[command(subcommand)]
         action: Stock,
     },
@@ -52,6 +54,21 @@ pub enum Stock {
         /// Import the good lines although there are bad ones
         #[arg(long)]
         skip_bad: bool,
+        /// Where the ledger is
+        #[command(flatten)]
+        nats: Nats,
+    },
+    /// Keep products no longer of which nothing is on hand and nothing reserved
+    Remove {
+        /// Their names
+        #[arg(required_unless_present = "zero", conflicts_with = "zero")]
+        products: Vec<String>,
+        /// All of them
+        #[arg(long)]
+        zero: bool,
+        /// Say which, and change nothing
+        #[arg(long)]
+        dry_run: bool,
         /// Where the ledger is
         #[command(flatten)]
         nats: Nats,
@@ -81,6 +98,32 @@ pub struct Nats {
     /// Ledger entries after which a snapshot is made
     #[arg(long, env = "SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
+    /// Products that there may be: no change of stock makes more. `stock remove` makes room
+    #[arg(long, env = "MAX_PRODUCTS", default_value_t = PRODUCTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_products: u32,
+    /// Ids of adjustments that are remembered at most, for ID_HORIZON
+    #[arg(long, env = "MAX_ADJUSTMENTS", default_value_t = ADJUSTMENTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_adjustments: u32,
+    /// Reservations that are known at most; finished ones are, for ID_HORIZON
+    #[arg(long, env = "MAX_RESERVATIONS", default_value_t = RESERVATIONS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_reservations: u32,
+}
+
+/// Together they fit into 768 MiB, with a copy of them while a snapshot is made.
+const PRODUCTS: u32 = 400_000;
+const ADJUSTMENTS: u32 = 400_000;
+const RESERVATIONS: u32 = 1_800_000;
+
+impl Nats {
+    /// How much the stock may come to hold.
+    pub fn bounds(&self) -> Amounts {
+        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        Amounts {
+            products: number(self.max_products),
+            adjustments: number(self.max_adjustments),
+            reservations: number(self.max_reservations),
+        }
+    }
 }
 
 /// An odd number, so that there is a majority.
@@ -144,6 +187,9 @@ impl Serve {
                 provision: Provision::Auto,
                 replicas: 1,
                 snapshot_every: 20_000,
+                max_products: PRODUCTS,
+                max_adjustments: ADJUSTMENTS,
+                max_reservations: RESERVATIONS,
             },
             health_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::config::Nats;
+use crate::endpoint::refusal;
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Refusal};
 use crate::worker;
@@ -89,7 +90,9 @@ async fn append(ledger: &Ledger, counted: &[Counted]) -> anyhow::Result<()> {
                     bar.position()
                 );
             }
-            Err(Denial::Refused(refusal)) => anyhow::bail!("refused: {refusal:?}"),
+            Err(denial) => {
+                anyhow::bail!("{}; imported so far: {}", refusal::failure(denial, "").message, bar.position())
+            }
         }
     }
     bar.finish_and_clear();

@@ -4,7 +4,9 @@
 mod answer;
 mod feed;
 mod figures;
+mod fill;
 mod keeper;
+mod pipe;
 mod replica;
 mod request;
 mod snapshots;
@@ -20,11 +22,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::stock::{Command, Contradiction, Refusal, Stock};
+use crate::stock::{Amounts, Command, Contradiction, Refusal, Stock};
 use crate::waits::OPEN;
 pub use answer::Answer;
 use feed::Feed;
 use figures::Figures;
+use fill::Fill;
 use keeper::Keeper;
 use replica::Replica;
 use request::Request;
@@ -41,6 +44,8 @@ pub struct Settings {
     pub snapshot_every: u64,
     /// Commands that are decided together at most.
     pub batch: usize,
+    /// How much the stock may come to hold.
+    pub bounds: Amounts,
 }
 
 /// A handle on the ledger; clones share it.
@@ -53,6 +58,7 @@ pub struct Ledger {
     figures: Arc<Figures>,
     clock: Arc<Clock>,
     guard: Guard,
+    bounds: Amounts,
     /// What is submitted over this handle is done for the call with this span.
     span: Span,
 }
@@ -144,6 +150,8 @@ impl Ledger {
                 worker,
                 batch: 0,
                 figures: figures.clone(),
+                bounds: settings.bounds,
+                fill: Fill::default(),
             };
             let (end, ended) = watch::channel(None);
             tokio::spawn(async move {
@@ -155,7 +163,8 @@ impl Ledger {
                 tracing::error!(error = %broken, "the ledger cannot go on");
                 let _ = end.send(Some(Arc::new(broken)));
             });
-            Ok(Ledger { commands, stock, loading, ended, figures, clock, guard, span: Span::default() })
+            let (bounds, span) = (settings.bounds, Span::default());
+            Ok(Ledger { commands, stock, loading, ended, figures, clock, guard, bounds, span })
         };
         tokio::time::timeout(OPEN, opening).await.unwrap_or(Err(Broken::Slow))
     }

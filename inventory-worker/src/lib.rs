@@ -12,6 +12,7 @@ mod http;
 pub mod ledger;
 pub mod orders;
 pub mod release;
+pub mod remove;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use inventory_worker::config::{Cli, Command, Stock};
-use inventory_worker::{file, run};
+use inventory_worker::{file, remove, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -38,6 +38,9 @@ async fn work(cli: Cli) -> anyhow::Result<()> {
             file::import(&file, skip_bad, &nats).await
         }
         Command::Stock { action: Stock::Export { file, nats } } => file::export(&file, &nats).await,
+        Command::Stock { action: Stock::Remove { products, zero, dry_run, nats } } => {
+            remove::remove(&products, zero, dry_run, &nats).await
+        }
         Command::Healthcheck { addr } => healthcheck(addr).await,
     }
 }

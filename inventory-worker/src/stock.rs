@@ -1,6 +1,7 @@
 //! The stock: products with their levels, reservations, and the ids of changes that were made. Pure: no clock, no
 //! I/O. It changes by facts alone, and every fact that the rules let through keeps 0 ≤ reserved ≤ on_hand.
 
+pub mod bounds;
 pub mod draft;
 pub mod fact;
 #[cfg(any(test, fuzzing))]
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
+pub use bounds::Amounts;
 pub use draft::Draft;
 pub use fact::{Entry, Fact};
 pub use reservation::{Line, Phase, Release, Reservation};
@@ -62,9 +64,11 @@ pub struct Stock {
     index: HashMap<Arc<str>, u32, RandomState>,
     sorted: BTreeSet<Arc<str>>,
     levels: Vec<Level>,
+    /// Numbers of products that were removed, for the next ones.
+    free: Vec<u32>,
     reservations: HashMap<Uuid, Reservation, RandomState>,
     expiring: BTreeSet<(u64, Uuid)>,
-    adjustments: HashMap<Box<str>, Adjusted>,
+    adjustments: HashMap<Arc<str>, Adjusted>,
     horizon: Horizon,
     last: Option<(Uuid, u64)>,
 }
@@ -148,7 +152,16 @@ impl Stock {
 
     /// How many products there are.
     pub fn products(&self) -> usize {
-        self.names.len()
+        self.index.len()
+    }
+
+    /// What there is of everything that is bounded.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            products: self.products(),
+            adjustments: self.adjustments.len(),
+            reservations: self.reservations.len(),
+        }
     }
 
     /// How far back finished ids were forgotten.
@@ -214,11 +227,12 @@ impl Stock {
                     self.set(product, on_hand)?;
                 }
                 let fingerprint = fact::fingerprint(lines, reason);
-                self.adjustments.insert(request.clone(), Adjusted { fingerprint, at, known: *known });
+                self.adjustments.insert(Arc::from(&**request), Adjusted { fingerprint, at, known: *known });
             }
             Fact::Counted { lines } => {
                 lines.iter().try_for_each(|(product, on_hand)| self.set(product, *on_hand))?;
             }
+            Fact::Removed { products } => products.iter().try_for_each(|product| self.remove(product))?,
             Fact::Forgot(horizon) => {
                 self.reservations.retain(|_, reservation| !reservation.forgettable(*horizon));
                 self.adjustments.retain(|_, adjusted| adjusted.at > horizon.before);
@@ -285,12 +299,31 @@ impl Stock {
         if let Some(index) = self.index.get(product) {
             return *index;
         }
-        let (name, index) = (Arc::<str>::from(product), u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        self.names.push(name.clone());
-        self.levels.push(Level::default());
+        let name = Arc::<str>::from(product);
+        let index = self.free.pop().unwrap_or_else(|| u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        match self.names.get_mut(index as usize) {
+            Some(free) => *free = name.clone(),
+            None => {
+                self.names.push(name.clone());
+                self.levels.push(Level::default());
+            }
+        }
         self.sorted.insert(name.clone());
         self.index.insert(name, index);
         index
+    }
+
+    /// Nothing refers to the number of a product that nobody holds.
+    fn remove(&mut self, product: &str) -> Result<(), String> {
+        if self.level(product) != Some(Level::default()) {
+            return Err(format!("{product} was removed, and is in stock or not known"));
+        }
+        self.sorted.remove(product);
+        if let Some(index) = self.index.remove(product) {
+            self.names[index as usize] = "".into();
+            self.free.push(index);
+        }
+        Ok(())
     }
 
     fn level_mut(&mut self, index: u32) -> Result<&mut Level, String> {

@@ -208,7 +208,11 @@ async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> 
     for warning in found.durability(nats.link.nats_monitor_url.as_deref()).await {
         tracing::warn!(target: "durability", "{warning}");
     }
-    Ok(Ledger::open(link.clone(), Settings { snapshot_every: nats.snapshot_every, batch }).await?)
+    Ok(Ledger::open(
+        link.clone(),
+        Settings { snapshot_every: nats.snapshot_every, batch, bounds: nats.bounds() },
+    )
+    .await?)
 }
 
 /// Serves until `shutdown`, or until the ledger cannot go on.

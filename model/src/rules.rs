@@ -132,6 +132,8 @@ fn after(fact: &Fact, content: u8, fence: u8) -> Hold {
         Fact::Released { by: Release::Cancelled(event), .. } => Hold::Cancelled(small(*event)),
         Fact::Released { by: Release::Duplicate(event), .. } => Hold::Duplicate(small(*event)),
         Fact::Shipped { event, .. } => Hold::Shipped(small(*event)),
-        Fact::Adjusted { .. } | Fact::Counted { .. } | Fact::Forgot(_) => Hold::Nothing,
+        Fact::Adjusted { .. } | Fact::Counted { .. } | Fact::Removed { .. } | Fact::Forgot(_) => {
+            Hold::Nothing
+        }
     }
 }

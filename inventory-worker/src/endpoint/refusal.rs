@@ -1,8 +1,10 @@
 //! A refusal of the rules as a failure for the caller.
 
+use contract::failure::Detail;
 use contract::{Delivered, Failure, Reason};
 
 use crate::ledger::Denial;
+use crate::stock::bounds::Kind;
 use crate::stock::{Refusal, Shortage};
 
 /// The failure of a command that was denied. `id` is the order's or the request's.
@@ -32,6 +34,11 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
             let over = |product: Box<str>| (product.into_string(), "over 2,147,483,647 units".to_owned());
             Failure::stock(Reason::AboveLimit, products.into_iter().map(over))
         }
+        Refusal::Full { kind, limit } => full(kind, limit),
+        Refusal::InStock(products) => Failure::stock(
+            Reason::BelowReserved,
+            each(products, |short| format!("{} on hand, {} reserved", short.available, short.wanted)),
+        ),
         Refusal::Reused => {
             Failure::new(Reason::RequestIdReused, format!("the id {id} stands for another content already"))
                 .with("id", id)
@@ -43,4 +50,17 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
         Refusal::Behind => Failure::new(Reason::Contention, "this worker is behind; repeat")
             .retry_after(link::failure::RETRY),
     }
+}
+
+fn full(kind: Kind, limit: usize) -> Failure {
+    let how = match kind {
+        Kind::Products => "`inventory-worker stock remove --zero` makes room; or",
+        Kind::Adjustments | Kind::Reservations => "the oldest are forgotten after ID_HORIZON; to have more,",
+    };
+    let message =
+        format!("there are as many {kind} as there may be: {limit}; {how} raise {}", kind.variable());
+    Failure::new(Reason::LimitReached, message)
+        .with("limit", limit.to_string())
+        .with("of", kind.noun())
+        .detail(Detail::Quota { subject: kind.noun().to_owned(), description: format!("at most {limit}") })
 }

@@ -43,6 +43,7 @@ impl Answer {
             | Command::Drop(..)
             | Command::Disown(..)
             | Command::Count(_)
+            | Command::Remove(_)
             | Command::Forget(_)
             | Command::CatchUp => Answer::Done,
         }

@@ -1,6 +1,7 @@
 //! The entries of the ledger as they are committed, from a sequence on. It hands over what the server sends, and
 //! leaves it to the writer to see that nothing is missing: a consumer that a purge overtook jumps without an error.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -8,20 +9,25 @@ use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use link::{Link, streams};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Entries that may wait for the writer.
+/// Entries that may wait for the writer…
 const AHEAD: usize = 256;
+/// …and their bytes: an entry may have a megabyte.
+const AHEAD_BYTES: u32 = 16 << 20;
 const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Between two lines in the log about a consumer that cannot be made.
 const REMIND: Duration = Duration::from_secs(10);
 
+/// An entry that waits, in its place.
+type Waiting = (u64, Bytes, OwnedSemaphorePermit);
+
 /// The entries from a sequence on, unread.
 pub(super) struct Feed {
-    entries: mpsc::Receiver<(u64, Bytes)>,
+    entries: mpsc::Receiver<Waiting>,
     _task: Option<AbortOnDropHandle<()>>,
 }
 
@@ -40,7 +46,7 @@ impl Feed {
     /// The next entry. May be dropped while it waits without losing one.
     pub(super) async fn next(&mut self) -> (u64, Bytes) {
         match self.entries.recv().await {
-            Some(entry) => entry,
+            Some((sequence, bytes, _place)) => (sequence, bytes),
             // There is no task, or it ends only when its receiver is gone.
             None => std::future::pending().await,
         }
@@ -50,14 +56,15 @@ impl Feed {
 impl Feed {
     /// The next entry, if it is there already.
     pub(super) fn ready(&mut self) -> Option<(u64, Bytes)> {
-        self.entries.try_recv().ok()
+        self.entries.try_recv().ok().map(|(sequence, bytes, _place)| (sequence, bytes))
     }
 }
 
-async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<(u64, Bytes)>) {
+async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<Waiting>) {
+    let places = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
     let mut said: Option<Instant> = None;
     loop {
-        if let Err(error) = read(&link, &mut last, &entries).await
+        if let Err(error) = read(&link, &mut last, &entries, &places).await
             && said.is_none_or(|said| said.elapsed() > REMIND)
         {
             said = Some(Instant::now());
@@ -74,7 +81,8 @@ async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<(u64, Bytes)>) 
 async fn read(
     link: &Link,
     last: &mut u64,
-    entries: &mpsc::Sender<(u64, Bytes)>,
+    entries: &mpsc::Sender<Waiting>,
+    places: &Arc<Semaphore>,
 ) -> Result<(), async_nats::Error> {
     let client = link.client();
     let context = jetstream::new(client.clone());
@@ -93,7 +101,10 @@ async fn read(
             // The library makes a consumer that has delivered nothing anew from the ledger's beginning.
             return Err(format!("it went back to {sequence}").into());
         }
-        if entries.send((sequence, message.message.payload)).await.is_err() {
+        let payload = message.message.payload;
+        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).clamp(1, AHEAD_BYTES);
+        let place = places.clone().acquire_many_owned(bytes).await?;
+        if entries.send((sequence, payload, place)).await.is_err() {
             return Ok(());
         }
         *last = sequence;

@@ -94,9 +94,9 @@ impl Source for Ledger {
         }
         page.spread("ledger_batch_commands", "Commands that were committed together.", &[], &figures.batches);
         page.spread("ledger_commit_duration_seconds", "Time of a commit.", &[], &figures.times);
-        let (sequence, products, (known, open)) = {
+        let (sequence, amounts, (known, open)) = {
             let stock = self.stock();
-            (stock.sequence(), stock.products(), stock.reservations())
+            (stock.sequence(), stock.amounts(), stock.reservations())
         };
         let levels = [
             ("ledger_sequence", "The last entry that the stock has.", sequence as f64),
@@ -115,7 +115,11 @@ impl Source for Ledger {
                 "Since the newest snapshot is known; -1: there is none.",
                 figures.age(),
             ),
-            ("inventory_products", "Products.", products as f64),
+            ("inventory_products", "Products.", amounts.products as f64),
+            ("inventory_products_limit", "How many there may be.", self.bounds.products as f64),
+            ("inventory_adjustments", "Ids of adjustments that are remembered.", amounts.adjustments as f64),
+            ("inventory_adjustments_limit", "How many there may be.", self.bounds.adjustments as f64),
+            ("inventory_reservations_limit", "How many may be known.", self.bounds.reservations as f64),
             ("inventory_reservations", "Reservations that are known, finished ones included.", known as f64),
             ("inventory_reservations_open", "Reservations without an order, which may expire.", open as f64),
         ];

@@ -85,17 +85,17 @@ async fn make(
     if hole {
         tracing::error!(newest, first, "the ledger was purged past its newest snapshot; another is made now");
     }
-    let written = tokio::task::spawn_blocking(move || {
+    let copied = tokio::task::spawn_blocking(move || {
         // The writer waits for the copy, not for the JSON.
         let copy = stock.read().unwrap_or_else(PoisonError::into_inner).clone();
         if !hole && copy.sequence() < newest + every.div_ceil(2) {
-            return Ok(None);
+            return None;
         }
-        copy.to_snapshot().map(|bytes| Some((copy.sequence(), bytes)))
+        Some(copy)
     });
-    let written = written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let Some((sequence, bytes)) = written else { return Ok(newest) };
-    snapshots.write(sequence, &bytes).await?;
-    tracing::info!(sequence, bytes = bytes.len(), "a snapshot was made");
+    let Some(copy) = copied.await.map_err(|error| error.to_string())? else { return Ok(newest) };
+    let sequence = copy.sequence();
+    let bytes = snapshots.write(copy).await?;
+    tracing::info!(sequence, bytes, "a snapshot was made");
     Ok(sequence)
 }

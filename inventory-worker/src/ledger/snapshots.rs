@@ -8,8 +8,8 @@ use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
 use link::streams::SNAPSHOT_PREFIX as PREFIX;
 use link::{Link, streams};
-use tokio::io::AsyncReadExt;
 
+use super::pipe::pipe;
 use crate::stock::Stock;
 use crate::waits::SNAPSHOT;
 
@@ -45,11 +45,21 @@ impl Snapshots {
     }
 
     /// Writes a snapshot, and removes what is older than the second newest: snapshots, and the ledger up to there.
-    pub(super) async fn write(&self, sequence: u64, bytes: &[u8]) -> Result<(), String> {
-        let name = format!("{PREFIX}{sequence}");
-        if !self.list().await?.contains(&sequence) {
-            let mut bytes = bytes;
-            limited(self.objects.put(name.as_str(), &mut bytes)).await?;
+    /// Its bytes.
+    pub(super) async fn write(&self, stock: Stock) -> Result<usize, String> {
+        let name = format!("{PREFIX}{}", stock.sequence());
+        let mut size = 0;
+        if !self.list().await?.contains(&stock.sequence()) {
+            let (mut inlet, mut outlet) = pipe();
+            let writes = tokio::task::spawn_blocking(move || {
+                stock.write_snapshot(&mut inlet).map_err(text)?;
+                inlet.finish().map_err(text)
+            });
+            let put = limited(self.objects.put(name.as_str(), &mut outlet)).await;
+            drop(outlet);
+            let written = writes.await.map_err(text)?;
+            size =
+                put.map_err(|why| written.err().map_or(why.clone(), |also| format!("{why}; {also}")))?.size;
         }
         let kept = self.list().await?;
         if let Some(older) = kept.get(KEPT - 1) {
@@ -59,7 +69,7 @@ impl Snapshots {
         for gone in kept.iter().skip(KEPT) {
             self.remove(&format!("{PREFIX}{gone}")).await?;
         }
-        Ok(())
+        Ok(size)
     }
 
     /// Removes a snapshot and what says that it was there: the library's delete leaves a note for ever.
@@ -89,9 +99,13 @@ impl Snapshots {
 
     async fn read(&self, sequence: u64) -> Result<Stock, String> {
         let mut object = limited(self.objects.get(format!("{PREFIX}{sequence}"))).await?;
-        let mut bytes = Vec::with_capacity(object.info.size);
-        limited(object.read_to_end(&mut bytes)).await?;
-        let stock = Stock::from_snapshot(&bytes).map_err(text)?;
+        let (inlet, outlet) = pipe();
+        let reads = tokio::task::spawn_blocking(move || Stock::read_snapshot(outlet));
+        // Its end tells also whether the digest is right.
+        let filled = limited(inlet.fill(&mut object)).await;
+        let stock = reads.await.map_err(text)?;
+        filled?;
+        let stock = stock.map_err(text)?;
         if stock.sequence() == sequence {
             Ok(stock)
         } else {

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::keeper::Keeper;
 use super::replica::Replica;
 use super::request::{Request, Verdict, answer};
-use super::{Answer, Broken, Denial, Figures};
-use crate::stock::{Command, Draft, Entry, Fact, Stock};
+use super::{Answer, Broken, Denial, Figures, Fill};
+use crate::stock::{Amounts, Command, Draft, Entry, Fact, Stock};
 use crate::waits::{APPEND, COMMIT};
 
 /// Full jitter below this before an append or a read is repeated; doubling.
@@ -37,6 +37,8 @@ pub(super) struct Writer {
     pub(super) worker: Uuid,
     pub(super) batch: u64,
     pub(super) figures: Arc<Figures>,
+    pub(super) bounds: Amounts,
+    pub(super) fill: Fill,
 }
 
 /// A batch that was decided on the stock at `at`.
@@ -79,6 +81,8 @@ impl Writer {
                 }
             }
             self.keeper.look(self.replica.sequence());
+            let amounts = self.stock.read().unwrap_or_else(PoisonError::into_inner).amounts();
+            self.fill.look(amounts, self.bounds);
         }
     }
 
@@ -126,7 +130,8 @@ impl Writer {
     /// Decides as many commands as fit into one message.
     fn decide(&self, batch: &[Request]) -> Round {
         let stock = self.stock.read().unwrap_or_else(PoisonError::into_inner);
-        let (mut draft, mut verdicts, mut confirm) = (Draft::over(&stock, self.now()), Vec::new(), false);
+        let (mut draft, mut verdicts, mut confirm) =
+            (Draft::over(&stock, self.now()).within(self.bounds), Vec::new(), false);
         let mut room = self.replica.store().link().client().max_payload().saturating_sub(FRAME);
         for request in batch {
             let size = size(&request.command);
@@ -291,6 +296,7 @@ fn size(command: &Command) -> usize {
             let text = request.len() + 6 * reason.len();
             160 + text + lines.iter().map(|(product, _)| product.len() + 20).sum::<usize>()
         }
+        Command::Remove(products) => 64 + products.iter().map(|product| product.len() + 4).sum::<usize>(),
         Command::Count(lines) => 64 + lines.iter().map(|(product, _)| product.len() + 20).sum::<usize>(),
         _ => 160,
     }

@@ -10,17 +10,20 @@ use uuid::Uuid;
 
 use super::reservation::{Phase, Reservation};
 use super::rules::{Command, Refusal, View};
-use super::{Adjusted, Fact, Horizon, Level, Stock, fact};
+use super::{Adjusted, Amounts, Fact, Horizon, Level, Stock, fact};
 
 /// The stock and the changes of one batch.
 pub struct Draft<'a> {
     stock: &'a Stock,
-    levels: HashMap<Box<str>, Level, RandomState>,
+    /// `None`: removed.
+    levels: HashMap<Box<str>, Option<Level>, RandomState>,
     reservations: HashMap<Uuid, Drafted, RandomState>,
     adjustments: HashMap<Box<str>, Adjusted>,
     horizon: Option<Horizon>,
     facts: Vec<Fact>,
     now: u64,
+    bounds: Amounts,
+    amounts: Amounts,
 }
 
 struct Drafted {
@@ -39,7 +42,15 @@ impl<'a> Draft<'a> {
             horizon: None,
             facts: Vec::new(),
             now,
+            bounds: Amounts::ANY,
+            amounts: stock.amounts(),
         }
+    }
+
+    /// The same, in which no command makes more of anything than this.
+    #[must_use]
+    pub fn within(self, bounds: Amounts) -> Draft<'a> {
+        Draft { bounds, ..self }
     }
 
     /// Decides a command on what the commands before it left, and keeps its fact. Tells whether there was one.
@@ -61,6 +72,7 @@ impl<'a> Draft<'a> {
                 for (product, quantity) in items {
                     self.change(product, |level| level.reserved = level.reserved.saturating_add(*quantity));
                 }
+                self.amounts.reservations += usize::from(View::reservation(self, order).is_none());
                 let phase = Phase::Held { expires_at: *expires_at };
                 let reservation =
                     Reservation { items: Box::default(), phase, fence: *fence, changed: self.now };
@@ -75,6 +87,7 @@ impl<'a> Draft<'a> {
                 }
                 let fingerprint = fact::fingerprint(lines, reason);
                 let adjusted = Adjusted { fingerprint, at: self.now, known: *known };
+                self.amounts.adjustments += usize::from(View::adjusted(self, request).is_none());
                 self.adjustments.insert(request.clone(), adjusted);
             }
             Fact::Counted { lines } => {
@@ -82,15 +95,21 @@ impl<'a> Draft<'a> {
                     self.change(product, |level| level.on_hand = *on_hand);
                 }
             }
+            Fact::Removed { products } => {
+                self.amounts.products = self.amounts.products.saturating_sub(products.len());
+                self.levels.extend(products.iter().map(|product| (product.clone(), None)));
+            }
             // What is forgotten is still here for the rest of the batch: more evidence, never less.
             Fact::Forgot(horizon) => self.horizon = Some(self.stock.horizon.later(*horizon)),
         }
     }
 
     fn change(&mut self, product: &str, change: impl FnOnce(&mut Level)) {
-        let mut level = View::level(self, product).unwrap_or_default();
+        let before = View::level(self, product);
+        self.amounts.products += usize::from(before.is_none());
+        let mut level = before.unwrap_or_default();
         change(&mut level);
-        self.levels.insert(product.into(), level);
+        self.levels.insert(product.into(), Some(level));
     }
 
     fn turn(&mut self, order: Uuid, phase: Phase) {
@@ -120,7 +139,7 @@ impl<'a> Draft<'a> {
 
 impl View for Draft<'_> {
     fn level(&self, product: &str) -> Option<Level> {
-        self.levels.get(product).copied().or_else(|| self.stock.level(product))
+        self.levels.get(product).copied().unwrap_or_else(|| self.stock.level(product))
     }
 
     fn reservation(&self, order: &Uuid) -> Option<&Reservation> {
@@ -141,6 +160,14 @@ impl View for Draft<'_> {
 
     fn adjusted(&self, request: &str) -> Option<Adjusted> {
         self.adjustments.get(request).or_else(|| self.stock.adjustments.get(request)).copied()
+    }
+
+    fn bounds(&self) -> Amounts {
+        self.bounds
+    }
+
+    fn amounts(&self) -> Amounts {
+        self.amounts
     }
 
     fn horizon(&self) -> Horizon {

@@ -79,6 +79,12 @@ pub enum Fact {
         /// Product and units.
         lines: Vec<(Box<str>, u32)>,
     },
+    /// Products of which there was nothing, on hand or reserved, are not kept any longer. Versions before this fact stop
+    /// at it.
+    Removed {
+        /// Which.
+        products: Vec<Box<str>>,
+    },
     /// Ids of what was finished before were dropped.
     Forgot(Horizon),
 }

@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
+use super::bounds::Kind;
 use super::reservation::{Phase, Release, Reservation};
-use super::{Adjusted, Fact, Horizon, Level, fact, key};
+use super::{Adjusted, Amounts, Fact, Horizon, Level, fact, key};
 use contract::Item;
 use contract::limits::ON_HAND;
 
@@ -19,6 +20,14 @@ pub trait View {
     fn adjusted(&self, request: &str) -> Option<Adjusted>;
     /// How far back ids were forgotten.
     fn horizon(&self) -> Horizon;
+    /// How much there is of what is bounded.
+    fn amounts(&self) -> Amounts {
+        Amounts::default()
+    }
+    /// How much there may be.
+    fn bounds(&self) -> Amounts {
+        Amounts::ANY
+    }
 }
 
 /// Something that somebody wants. Events and tombstones are sequences on ORDERS.
@@ -56,6 +65,8 @@ pub enum Command {
     },
     /// Stock on hand as counted, all or none.
     Count(Vec<(Box<str>, u32)>),
+    /// Keep these products no longer, all or none. Those that are not known are gone already.
+    Remove(Vec<Box<str>>),
     /// Drop the ids of what was finished before.
     Forget(Horizon),
     /// Nothing; its answer says that the stock includes everything that was committed before.
@@ -75,6 +86,15 @@ pub enum Refusal {
     BelowReserved(Vec<Shortage>),
     /// Stock on hand would exceed the limit, for these products.
     AboveLimit(Vec<Box<str>>),
+    /// There would be more of it than the bound.
+    Full {
+        /// Of what.
+        kind: Kind,
+        /// The bound.
+        limit: usize,
+    },
+    /// These products are on hand or reserved.
+    InStock(Vec<Shortage>),
     /// The state has no evidence for the event: it is behind, or the event is not of this system.
     Behind,
 }
@@ -104,6 +124,7 @@ impl Command {
             Command::Disown(order, tombstone) => Ok(disown(view, *order, *tombstone)),
             Command::Adjust { request, lines, reason } => adjust(view, request, lines, reason),
             Command::Count(lines) => count(view, lines),
+            Command::Remove(products) => remove(view, products),
             Command::Forget(horizon) => Ok(Some(Fact::Forgot(*horizon))),
             Command::CatchUp => Ok(None),
         }
@@ -139,6 +160,7 @@ fn reserve(
     if !shortages.is_empty() {
         return Err(Refusal::Short(shortages));
     }
+    room(view, Kind::Reservations, usize::from(view.reservation(&order).is_none()))?;
     let items = items.iter().map(|item| (item.product.clone(), item.quantity)).collect();
     Ok(Some(Fact::Reserved { order, items, expires_at, fence }))
 }
@@ -232,6 +254,8 @@ fn adjust(
         (false, _) => Err(Refusal::BelowReserved(below)),
         (true, false) => Err(Refusal::AboveLimit(above)),
         (true, true) => {
+            room(view, Kind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
+            room(view, Kind::Adjustments, 1)?;
             let known = key::is_known(request);
             let (request, reason) = (request.into(), reason.into());
             Ok(Some(Fact::Adjusted { request, lines: lines.to_vec(), reason, known }))
@@ -256,6 +280,42 @@ fn count(view: &impl View, lines: &[(Box<str>, u32)]) -> Result<Option<Fact>, Re
     match (below.is_empty(), above.is_empty()) {
         (false, _) => Err(Refusal::BelowReserved(below)),
         (true, false) => Err(Refusal::AboveLimit(above)),
-        (true, true) => Ok(Some(Fact::Counted { lines: lines.to_vec() })),
+        (true, true) => {
+            room(view, Kind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
+            Ok(Some(Fact::Counted { lines: lines.to_vec() }))
+        }
     }
+}
+
+fn remove(view: &impl View, products: &[Box<str>]) -> Result<Option<Fact>, Refusal> {
+    let level = |product: &'_ str| view.level(product).map(|level| (Box::from(product), level));
+    let known: Vec<(Box<str>, Level)> = products.iter().filter_map(|product| level(product)).collect();
+    let in_stock: Vec<Shortage> = known
+        .iter()
+        .filter(|(_, level)| *level != Level::default())
+        .map(|(product, level)| Shortage {
+            product: product.clone(),
+            wanted: level.reserved,
+            available: level.on_hand,
+        })
+        .collect();
+    if !in_stock.is_empty() {
+        return Err(Refusal::InStock(in_stock));
+    }
+    let products: Vec<Box<str>> = known.into_iter().map(|(product, _)| product).collect();
+    Ok((!products.is_empty()).then_some(Fact::Removed { products }))
+}
+
+/// How many of these products would be new.
+fn unknown<'a>(view: &impl View, products: impl Iterator<Item = &'a Box<str>>) -> usize {
+    products.filter(|product| view.level(product).is_none()).count()
+}
+
+/// Whether there may be so many more of it.
+fn room(view: &impl View, kind: Kind, more: usize) -> Result<(), Refusal> {
+    let limit = view.bounds().of(kind);
+    if more > 0 && view.amounts().of(kind).saturating_add(more) > limit {
+        return Err(Refusal::Full { kind, limit });
+    }
+    Ok(())
 }

@@ -1,0 +1,58 @@
+//! How full the stock is, told before it is full: a line when a share of a bound is passed, and none while it stays so.
+//! Must never refuse anything.
+
+use crate::stock::Amounts;
+use crate::stock::bounds::Kind;
+
+/// Shares, in percent, that are told when they are passed.
+const TOLD: [usize; 3] = [80, 90, 100];
+/// Below this share, the next rise is told again.
+const FORGOTTEN: usize = 75;
+
+/// What was told of each bound.
+#[derive(Debug, Default)]
+pub(super) struct Fill([usize; Kind::ALL.len()]);
+
+impl Fill {
+    /// Looks at what there is, and tells what is new.
+    pub(super) fn look(&mut self, amounts: Amounts, bounds: Amounts) {
+        for (kind, told) in Kind::ALL.into_iter().zip(&mut self.0) {
+            let (there, limit) = (amounts.of(kind), bounds.of(kind));
+            let share = there.saturating_mul(100).checked_div(limit).unwrap_or(100);
+            if rises(told, share) {
+                let (what, variable) = (kind.noun(), kind.variable());
+                tracing::warn!(
+                    what,
+                    there,
+                    limit,
+                    variable,
+                    "{told} % of a bound is reached; beyond it new ones are refused"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a share that was not told yet is passed now; it is told then.
+fn rises(told: &mut usize, share: usize) -> bool {
+    if share < FORGOTTEN {
+        *told = 0;
+    }
+    let passed = TOLD.into_iter().rfind(|least| share >= *least).unwrap_or(0);
+    let rises = passed > *told;
+    *told = passed.max(*told);
+    rises
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_share_is_told_once_on_the_way_up_and_again_after_a_fall() {
+        let mut told = 0;
+        let shares = [10, 79, 80, 81, 89, 79, 90, 99, 100, 85, 100, 74, 80];
+        let lines: Vec<_> = shares.into_iter().filter(|share| rises(&mut told, *share)).collect();
+        assert_eq!(lines, [80, 90, 100, 80]);
+    }
+}
