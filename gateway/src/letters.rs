@@ -116,9 +116,18 @@ pub async fn replay(link: &Link, ids: &[u64], dry_run: bool) -> anyhow::Result<V
         if gone.contains(&id) {
             continue;
         }
-        let end = desk.replay(id, dry_run).await?;
-        gone.extend(end.iter().flatten());
-        replayed.push(Replayed { id, end });
+        match desk.replay(id, dry_run).await {
+            Ok(end) => {
+                gone.extend(end.iter().flatten());
+                replayed.push(Replayed { id, end });
+            }
+            // What was done before is done, and has to be said.
+            Err(error) => {
+                let end = Err(format!("{error:#}; those after it were not tried"));
+                replayed.push(Replayed { id, end });
+                break;
+            }
+        }
     }
     Ok(replayed)
 }
@@ -186,7 +195,7 @@ fn say(replayed: &[Replayed], dry_run: bool) -> anyhow::Result<()> {
     }
     match left {
         0 => Ok(()),
-        left => bail!("{left} of {} could not be replayed", replayed.len()),
+        left => bail!("{left} of {} that were tried could not be replayed", replayed.len()),
     }
 }
 
