@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use http::Uri;
 use jsonwebtoken::Algorithm;
 use ring::digest;
@@ -17,7 +16,7 @@ use super::keyset::KeySet;
 use super::{Unknown, Upkeep};
 use crate::config::access::{Access as Config, Place};
 use crate::fresh::{Fresh, Kept};
-use crate::reload::{Contents, Made, Reload};
+use crate::reload::{Contents, Reload};
 
 /// What a fetch may take.
 const FETCH: Duration = Duration::from_secs(5);
@@ -56,9 +55,10 @@ impl Keys {
         let url = match place {
             Place::Url(url) => url.clone(),
             Place::File(path) => {
-                let json = crate::reload::read(path)?;
-                KeySet::read(&json)
-                    .with_context(|| format!("the tokens' keys (JWKS): {}", path.display()))?;
+                let of_file = |contents: &[Contents]| {
+                    KeySet::read(contents.first().map(|file| file.as_slice()).unwrap_or_default())
+                        .map(Proof::Keys)
+                };
                 let keys = Reload::open("the tokens' keys (JWKS)", vec![path.clone()], of_file)?;
                 let latest = upkeep.guard(keys.within("jwks", config.max_stale()));
                 return Ok(Keys { latest, wishes: None });
@@ -205,19 +205,12 @@ impl Fetcher {
         if self.seen.as_ref().is_some_and(|before| before.as_ref() == seen.as_ref()) {
             return Ok(());
         }
-        let keys = if self.seen.is_some() { KeySet::again(json)? } else { KeySet::read(json)? };
+        let keys = KeySet::read(json)?;
         tracing::info!(url = %self.url, keys = keys.len(), "the tokens' keys (JWKS) fetched");
         self.latest.send_replace(Arc::new(Proof::Keys(keys)));
         self.seen = Some(seen);
         Ok(())
     }
-}
-
-/// Of a file that is read again. No key at all may be meant, once it lasts.
-fn of_file(contents: &[Contents]) -> anyhow::Result<Made<Proof>> {
-    let keys = KeySet::again(contents.first().map(|file| file.as_slice()).unwrap_or_default())?;
-    let empty = keys.len() == 0;
-    Ok(Made { value: Proof::Keys(keys), faults: Vec::new(), empty })
 }
 
 /// From 0 to 1.

@@ -29,17 +29,8 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a document that has to have keys.
+    /// Reads a document.
     pub(super) fn read(json: &[u8]) -> anyhow::Result<KeySet> {
-        let keys = KeySet::again(json)?;
-        if keys.keys.is_empty() {
-            bail!("the JWKS has no key for signatures with RS256, ES256 or EdDSA");
-        }
-        Ok(keys)
-    }
-
-    /// Reads a document that takes the place of another: the last key may have been taken out.
-    pub(super) fn again(json: &[u8]) -> anyhow::Result<KeySet> {
         let document: Document = serde_json::from_slice(json).context("this is no JWKS")?;
         let keys: Vec<Key> = document
             .keys
@@ -47,6 +38,9 @@ impl KeySet {
             .take(KEYS)
             .filter_map(|key| Key::read(&serde_json::from_value(key).ok()?))
             .collect();
+        if keys.is_empty() {
+            bail!("the JWKS has no key for signatures with RS256, ES256 or EdDSA");
+        }
         Ok(KeySet { keys })
     }
 
