@@ -1,7 +1,10 @@
 //! The commands but `dev`. Must never know more of a gateway than how it is started and ended.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use link::{Link, Streams};
+use tokio::time::{Instant, sleep};
 
 use crate::auth::apikey;
 use crate::config::access::{Keys, KeysCommand};
@@ -9,6 +12,10 @@ use crate::config::{self, reachable};
 use crate::edge::probe::Probe;
 use crate::serve::Gateway;
 use crate::stop::Stop;
+
+/// What a second wish to stop leaves what is in hand.
+const MOMENT: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
 pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
@@ -21,10 +28,23 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
         () = stop.asked() => {}
         () = gateway.lost() => bail!("ORDERS was made anew, or lost its end: the next start reads it from its beginning"),
     }
+    let in_hand = gateway.in_hand();
     tokio::select! {
         () = gateway.drain() => Ok(()),
-        () = stop.asked() => bail!("stopped before calls in flight were answered"),
+        () = stop.asked() => at_once(|| in_hand.none()).await,
     }
+}
+
+/// What a second wish to stop comes to: nothing is lost where nothing is in hand, or it ends in a moment.
+async fn at_once(done: impl Fn() -> bool) -> anyhow::Result<()> {
+    let limit = Instant::now() + MOMENT;
+    while !done() {
+        if Instant::now() >= limit {
+            bail!("stopped before calls in flight were answered");
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Asks a gateway for its health.
@@ -67,4 +87,17 @@ pub fn keys(config: Keys) -> anyhow::Result<()> {
     report.line(format_args!("{}\n{}", *new.key, new.line));
     // It is shown only now.
     Ok(report.whole()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_is_no_failure_where_nothing_is_in_hand() {
+        at_once(|| true).await.unwrap();
+        let begun = Instant::now();
+        at_once(|| begun.elapsed() > LOOK).await.unwrap();
+        assert!(at_once(|| false).await.is_err());
+    }
 }

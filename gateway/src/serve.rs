@@ -10,6 +10,7 @@ mod monitor;
 mod record;
 mod room;
 mod secure;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,10 +32,12 @@ use self::console::{Aliases, Console};
 use self::core::Core;
 use self::host::Hosts;
 use self::http::Port;
+pub use self::listen::check_free;
 use self::monitor::Monitor;
 use self::record::Record;
 use self::room::Room;
 use self::secure::Secure;
+use self::work::InHand;
 use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
 use crate::budget::Budget;
@@ -75,6 +78,8 @@ struct Shared {
     /// The figures of all threads.
     book: Arc<Book>,
     tracer: Tracer,
+    /// What each thread has in hand.
+    work: InHand,
     /// Calls in flight finish, and no new ones come.
     drain: CancellationToken,
     /// Everything ends.
@@ -118,6 +123,7 @@ impl Gateway {
             board: Board::new(&server::services()),
             book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
             tracer: Tracer::start(&config.traces, "gateway")?,
+            work: InHand::default(),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -161,6 +167,11 @@ impl Gateway {
     /// nothing then, and only a start can mend that.
     pub async fn lost(&self) {
         self.shared.lost.cancelled().await;
+    }
+
+    /// What is in hand, also when it drains.
+    pub fn in_hand(&self) -> InHand {
+        self.shared.work.clone()
     }
 
     /// Ends the gateway in order: it is no longer healthy, watches end, calls in flight are answered, within the
@@ -361,11 +372,6 @@ async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>
     )
     .await?;
     Ok((record, feed))
-}
-
-/// Whether a gateway could listen on this address; the error names the flag to change.
-pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
-    listen::one(address, flag).map(drop)
 }
 
 #[cfg(test)]

@@ -52,6 +52,26 @@ impl Letters {
         Ok(self.letters.next(">", id, Instant::now() + LIMIT).await?.map(read))
     }
 
+    /// The newest letters, the newest first, at most so many. Letters that were removed leave gaps, which cost a few
+    /// requests each; what cannot be found with so many requests, or in so long, is left out.
+    pub async fn newest(
+        &self,
+        most: usize,
+        requests: u32,
+        limit: Duration,
+    ) -> Result<Vec<Letter>, StoreError> {
+        let deadline = Instant::now() + limit;
+        let range = self.letters.range(deadline).await?;
+        let mut search = Search { letters: &self.letters, deadline, left: requests };
+        let (mut found, mut below) = (Vec::new(), range.last.saturating_add(1));
+        while found.len() < most && below > range.first {
+            let Some(letter) = search.before(below, range.first).await? else { break };
+            below = letter.sequence;
+            found.push(read(letter));
+        }
+        Ok(found)
+    }
+
     /// The letter with this id.
     pub async fn get(&self, id: u64) -> Result<Option<Letter>, StoreError> {
         Ok(self.letters.get(id, Instant::now() + LIMIT).await?.map(read))
@@ -86,6 +106,53 @@ impl Letters {
     /// Removes a letter, and overwrites what it said. Whether it was there.
     pub async fn remove(&self, id: u64) -> Result<bool, StoreError> {
         self.letters.remove(id, Instant::now() + LIMIT).await
+    }
+}
+
+/// Looks backward in a stream that can only be read forward.
+struct Search<'a> {
+    letters: &'a Store,
+    deadline: Instant,
+    /// Requests that may still be made.
+    left: u32,
+}
+
+impl Search<'_> {
+    /// The last message before a sequence, not before another; none if there is none, or it takes too long.
+    async fn before(&mut self, end: u64, first: u64) -> Result<Option<StreamMessage>, StoreError> {
+        let (mut step, mut from, mut high) = (1, end - 1, end);
+        // Further and further back, until there is one.
+        let mut best = loop {
+            match self.from(from, high).await? {
+                Some(found) => break found,
+                None if from <= first || self.left == 0 => return Ok(None),
+                None => high = from,
+            }
+            step *= 2;
+            from = from.saturating_sub(step).max(first);
+        };
+        // The last one between it and where there is none.
+        while best.sequence + 1 < high {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            let middle = best.sequence + 1 + (high - best.sequence - 1) / 2;
+            match self.from(middle, high).await? {
+                Some(found) => best = found,
+                None => high = middle,
+            }
+        }
+        Ok(Some(best))
+    }
+
+    /// The first message from a sequence on, before another.
+    async fn from(&mut self, from: u64, end: u64) -> Result<Option<StreamMessage>, StoreError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let found = self.letters.next(">", from, self.deadline).await?;
+        Ok(found.filter(|found| found.sequence < end))
     }
 }
 

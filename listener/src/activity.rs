@@ -1,11 +1,13 @@
 //! What a connection does: it waits for a request, or a request is in hand, and since when. Must never know what the
 //! request is.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+use crate::patrol::Toll;
 
 /// Between two looks at the time.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,6 +31,7 @@ pub struct Timeouts {
 pub struct Activity {
     state: Mutex<State>,
     pub(crate) leave: CancellationToken,
+    pub(crate) toll: Arc<Toll>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +68,17 @@ pub(crate) enum Over {
 impl Activity {
     pub(crate) fn new() -> Activity {
         let state = State { phase: Phase::Waiting, since: Instant::now(), requests: 0, in_hand: 0 };
-        Activity { state: Mutex::new(state), leave: CancellationToken::new() }
+        Activity { state: Mutex::new(state), leave: CancellationToken::new(), toll: Arc::default() }
+    }
+
+    /// A call was let in: it pays for its frames.
+    pub fn called(&self) {
+        self.toll.called();
+    }
+
+    /// A call was refused without being looked at: it pays for nothing, and costs.
+    pub fn refused(&self) {
+        self.toll.refused();
     }
 
     /// Bytes came.
@@ -78,6 +91,7 @@ impl Activity {
 
     /// A request's head came.
     pub(crate) fn begin(&self) {
+        self.called();
         let mut state = self.state();
         state.requests += 1;
         state.in_hand += 1;

@@ -17,12 +17,20 @@ const HELLO: Duration = Duration::from_secs(10);
 /// What it says then: the preface of 24 bytes, and the head of a frame.
 const GREETING: usize = 33;
 
+/// How long after the last answer what the client still sends is read, if it does not close. Calls that crossed our
+/// goodbye are repeated elsewhere; a connection that was closed on them would be reset, and answers on their way lost.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are read at once then.
+const DISCARDED: usize = 4 << 10;
+
 /// A connection with its seat.
 pub struct Line<W> {
     wire: W,
     /// What it has still to say, and until when.
     silent: Option<(usize, Pin<Box<Sleep>>)>,
     patrol: Patrol,
+    /// After the last answer: until when what the client still sends is read.
+    linger: Option<Pin<Box<Sleep>>>,
     seat: Seat,
 }
 
@@ -30,7 +38,8 @@ impl<W> Line<W> {
     /// A connection that has not said anything yet.
     pub fn new(wire: W, seat: Seat) -> Line<W> {
         let silent = Some((GREETING, Box::pin(sleep(HELLO))));
-        Line { wire, silent, patrol: Patrol::new(), seat }
+        let patrol = Patrol::new(seat.activity().toll.clone());
+        Line { wire, silent, patrol, linger: None, seat }
     }
 
     /// What it sits on.
@@ -69,7 +78,26 @@ impl<W: AsyncRead + Unpin> AsyncRead for Line<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin> AsyncWrite for Line<W> {
+impl<W: AsyncRead + Unpin> Line<W> {
+    /// Reads and discards until the client has closed, or has had its time.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let time = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let mut bytes = [0; DISCARDED];
+        loop {
+            if time.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.wire).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // It has closed, or it is gone.
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<W: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<W> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let wrote = Pin::new(&mut self.wire).poll_write(context, bytes);
         self.count(wrote)
@@ -84,6 +112,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Line<W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_linger(context));
         Pin::new(&mut self.wire).poll_shutdown(context)
     }
 

@@ -1,8 +1,11 @@
-//! Watches the heads of the frames that a client sends. Frames that are no part of a call cost the client credit, which
-//! comes back with time and with calls; who has none left is not read from until it has. And who sends a lot at once
-//! has to let others have their turn. Must never look into a frame, or keep one.
+//! Watches the heads of the frames that a client sends. Every frame costs the client credit, but for one that carries as
+//! much as it costs us. Credit comes back with time, with answers, and with each call that is let in; who has none left
+//! is not read from until it has. And who sends a lot at once has to let others have their turn. Must never look into a
+//! frame, or keep one.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,24 +18,52 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 const ACK: u8 = 1;
 
 /// What a client may send at once that is no part of a call.
 const FULL: i64 = 2_048;
 /// What comes back each second.
 const RATE: i64 = 1_024;
-/// A call comes with a change of a window, or a PING that measures the way.
-const CALL: i64 = 2;
-/// One more than a call brings: calls that are only made to be reset cost.
-const RESET: i64 = CALL + 1;
+/// A call's headers, a small message, its end, a change of a window, and a PING that measures the way.
+const CALL: i64 = 5;
+/// Calls that are only made to be reset cost, by one frame.
+const RESET: i64 = CALL;
+/// So do calls that are refused without being looked at: what they bring, their answer's bytes, and more.
+const REFUSED: i64 = CALL + 20;
 /// We ask once in half a minute. The library logs each answer to a PING that it never sent.
 const PONG: i64 = 64;
+/// A setting may change the windows of all streams: each then sends what its window lets out.
+const SETTING: i64 = 512;
+/// Bytes that a frame has to carry to cost nothing. Messages of more than a few bytes come in frames of thousands.
+const WORTH: usize = 256;
 /// Bytes of answers that bring as much as one frame costs: a large answer is taken in many steps.
 const ANSWER: usize = 32;
 /// Frames that cost as much of a task's turn, of which it has 128, as a read does. A call costs as much by itself.
 const TURN: usize = 8;
+
+/// What a connection's calls bring and cost, as whoever serves them says.
+#[derive(Debug, Default)]
+pub(crate) struct Toll(AtomicI64);
+
+impl Toll {
+    /// A call was let in.
+    pub(crate) fn called(&self) {
+        self.0.fetch_add(CALL, Ordering::Relaxed);
+    }
+
+    /// A call was refused without being looked at.
+    pub(crate) fn refused(&self) {
+        self.0.fetch_sub(REFUSED, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> i64 {
+        // Most reads bring no news.
+        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
+    }
+}
 
 /// One connection's watch.
 #[derive(Debug)]
@@ -43,6 +74,9 @@ pub(crate) struct Patrol {
     head: [u8; HEAD],
     part: usize,
     credit: i64,
+    toll: Arc<Toll>,
+    /// Whether it has said its settings, as everybody does once.
+    settled: bool,
     /// Up to when time has brought credit.
     since: Instant,
     /// Bytes of answers that have brought none yet.
@@ -59,12 +93,14 @@ struct Found {
 }
 
 impl Patrol {
-    pub(crate) fn new() -> Patrol {
+    pub(crate) fn new(toll: Arc<Toll>) -> Patrol {
         Patrol {
             skip: PREFACE,
             head: [0; HEAD],
             part: 0,
             credit: FULL,
+            toll,
+            settled: false,
             since: Instant::now(),
             answers: 0,
             wait: None,
@@ -73,6 +109,7 @@ impl Patrol {
 
     /// Waits until there is credit.
     pub(crate) fn pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.credit = self.credit.saturating_add(self.toll.take()).min(FULL);
         while self.credit < 0 {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(context));
@@ -88,6 +125,7 @@ impl Patrol {
                 self.wait = Some(Box::pin(sleep_until(now + missing)));
             }
         }
+        self.wait = None;
         Poll::Ready(())
     }
 
@@ -131,20 +169,21 @@ impl Patrol {
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 found.frames += 1;
                 found.calls += usize::from(kind == HEADERS);
-                found.cost += cost(kind, flags, self.skip);
+                found.cost += self.cost(kind, flags);
             }
         }
     }
-}
 
-/// What a frame costs; less than nothing if it is a call.
-fn cost(kind: u8, flags: u8, length: usize) -> i64 {
-    match kind {
-        HEADERS => -CALL,
-        DATA if length > 0 || flags & END_STREAM != 0 => 0,
-        RST_STREAM => RESET,
-        PING if flags & ACK != 0 => PONG,
-        _ => 1,
+    /// What a frame costs whose bytes are to be skipped.
+    fn cost(&mut self, kind: u8, flags: u8) -> i64 {
+        match kind {
+            // Padding carries nothing, and nobody who means it pads so many.
+            DATA if self.skip >= WORTH && flags & PADDED == 0 => 0,
+            RST_STREAM => RESET,
+            SETTINGS if self.skip > 0 && std::mem::replace(&mut self.settled, true) => SETTING,
+            PING if flags & ACK != 0 => PONG,
+            _ => 1,
+        }
     }
 }
 
@@ -164,7 +203,7 @@ mod tests {
 
     /// A patrol that has seen the preface, with what is left of its credit.
     async fn after(bytes: &[u8]) -> Patrol {
-        let mut patrol = Patrol::new();
+        let mut patrol = Patrol::new(Arc::default());
         patrol.look(&[0; PREFACE]);
         read(&mut patrol, bytes).await;
         patrol
@@ -187,7 +226,7 @@ mod tests {
         let frames = [frame(HEADERS, 4, 30), frame(DATA, 1, 7), frame(PING, 0, 8), frame(4, 1, 0)].concat();
         let bytes = [&[b'P'; PREFACE][..], &frames].concat();
         for step in 1..bytes.len() {
-            let (mut patrol, mut all) = (Patrol::new(), Found::default());
+            let (mut patrol, mut all) = (Patrol::new(Arc::default()), Found::default());
             for part in bytes.chunks(step) {
                 let found = patrol.look(part);
                 all = Found {
@@ -196,7 +235,7 @@ mod tests {
                     cost: all.cost + found.cost,
                 };
             }
-            assert_eq!(all, Found { frames: 4, calls: 1, cost: 2 - CALL }, "{step}");
+            assert_eq!(all, Found { frames: 4, calls: 1, cost: 4 }, "{step}");
         }
     }
 
@@ -215,13 +254,37 @@ mod tests {
         }
     }
 
+    /// Calls one after the other, each let in when it is read.
+    async fn call(patrol: &mut Patrol, frames: &[u8], times: i64, refused: bool) {
+        for _ in 0..times {
+            read(patrol, frames).await;
+            patrol.toll.called();
+            if refused {
+                patrol.toll.refused();
+            }
+            // All but the cost of the last.
+            let _ = passes(patrol).await;
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_calls_never_waits() {
-        let call = [frame(HEADERS, 4, 30), frame(DATA, 1, 20), frame(8, 0, 4), frame(PING, 0, 8)].concat();
-        assert!(passes(&mut after(&call.repeat(100_000)).await).await);
-        // A long answer, each part of which the client confirms twice.
+        let small =
+            [frame(HEADERS, 4, 30), frame(DATA, 0, 20), frame(DATA, 1, 0), frame(8, 0, 4), frame(PING, 0, 8)];
+        let mut patrol = after(&[]).await;
+        call(&mut patrol, &small.concat(), 100_000, false).await;
+        assert!(passes(&mut patrol).await);
+        // As many at once as a connection takes are let in while the first wait.
+        let mut patrol = after(&small.concat().repeat(1_024)).await;
+        assert!(!passes(&mut patrol).await);
+        (0..1_024).for_each(|_| patrol.toll.called());
+        assert!(passes(&mut patrol).await);
+        // A large message, and a long answer, each part of which the client confirms twice.
         let mut patrol = after(&[]).await;
         for _ in 0..100_000 {
+            let mut large = vec![0, 0x40, 0, DATA, 0, 0, 0, 0, 1];
+            large.resize(9 + (16 << 10), 0);
+            read(&mut patrol, &large).await;
             patrol.wrote(80);
             read(&mut patrol, &frame(8, 0, 4).repeat(2)).await;
         }
@@ -229,11 +292,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_are_only_reset_cost() {
+    async fn frames_that_carry_little_or_padding_cost() {
         let full = usize::try_from(FULL).unwrap();
+        for one in [frame(DATA, 0, 1), frame(DATA, 1, 0), frame(DATA, PADDED, 255), frame(9, 0, 1)] {
+            assert!(passes(&mut after(&one.repeat(full)).await).await, "{one:?}");
+            assert!(!passes(&mut after(&one.repeat(full + 1)).await).await, "{one:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_changes_all_windows_again_and_again_waits() {
+        let settings = frame(SETTINGS, 0, 6);
+        assert!(passes(&mut after(&settings.repeat(4)).await).await);
+        assert!(!passes(&mut after(&settings.repeat(5)).await).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_are_only_reset_or_refused_cost() {
         let pair = [frame(HEADERS, 4, 30), frame(RST_STREAM, 0, 4)].concat();
-        assert!(passes(&mut after(&pair.repeat(full)).await).await);
-        assert!(!passes(&mut after(&pair.repeat(full + 1)).await).await);
+        let mut patrol = after(&[]).await;
+        call(&mut patrol, &pair, FULL, false).await;
+        assert_eq!(patrol.credit, 0);
+        let one = [frame(HEADERS, 4, 30), frame(DATA, 1, 5)].concat();
+        let mut patrol = after(&[]).await;
+        call(&mut patrol, &one, 50, true).await;
+        assert!(patrol.credit > 0, "{patrol:?}");
+        call(&mut patrol, &one, 100, true).await;
+        assert!(!passes(&mut patrol).await, "{patrol:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,9 @@
 //! know what is called.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use listener::Activity;
+use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
@@ -31,6 +33,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND: usize = 256 << 10;
 /// Streams that we had to end for a client's mistakes, before its connection ends.
 const MISTAKES: usize = 1_024;
+
+const GRPC_STATUS: &str = "grpc-status";
+/// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
+const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 
 /// Limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +100,8 @@ pub(super) async fn converse<S, B>(
 {
     let Guest { line, badge, standing } = guest;
     let peer = Arc::new(Peer::new(badge, standing, manners.grace));
-    let service = TowerToHyperService::new(Introduced { peer: peer.clone(), service });
+    let activity = line.seat().activity().clone();
+    let service = TowerToHyperService::new(Introduced { peer: peer.clone(), activity, service });
     let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
     let why = tokio::select! {
         ended = connection.as_mut() => return note(ended),
@@ -135,27 +142,57 @@ fn note(ended: hyper::Result<()>) {
     }
 }
 
-/// Puts what is known of the client with each of its calls.
+/// Puts what is known of the client with each of its calls, and says what each is worth.
 #[derive(Clone)]
 struct Introduced<S> {
     peer: Arc<Peer>,
+    activity: Arc<Activity>,
     service: S,
 }
 
-impl<S, B> Service<http::Request<B>> for Introduced<S>
+impl<S, B, R> Service<http::Request<B>> for Introduced<S>
 where
-    S: Service<http::Request<B>>,
+    S: Service<http::Request<B>, Response = http::Response<R>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Judged<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<B>) -> S::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Judged<S::Future> {
+        self.activity.called();
         request.extensions_mut().insert(self.peer.clone());
-        self.service.call(request)
+        Judged { response: self.service.call(request), activity: self.activity.clone() }
     }
+}
+
+pin_project! {
+    /// A response whose call costs if it was refused without being looked at.
+    struct Judged<F> {
+        #[pin]
+        response: F,
+        activity: Arc<Activity>,
+    }
+}
+
+impl<F: Future<Output = Result<http::Response<R>, E>>, R, E> Future for Judged<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let ended = ready!(this.response.poll(context));
+        if ended.as_ref().is_ok_and(|response| refused(response)) {
+            this.activity.refused();
+        }
+        Poll::Ready(ended)
+    }
+}
+
+/// Whether nobody was known, there is no such rpc, or it is no call at all.
+fn refused<R>(response: &http::Response<R>) -> bool {
+    let code = response.headers().get(GRPC_STATUS);
+    !response.status().is_success() || code.is_some_and(|code| REFUSED.contains(&code.as_bytes()))
 }

@@ -12,8 +12,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// What a client has for the rest of its request after the goodbye, and for reading answers after the last of them.
 const GRACE: Duration = Duration::from_secs(2);
-/// After that: for bytes that are on their way, and calls that crossed our goodbye.
-const FLUSH: Duration = Duration::from_secs(1);
+/// After that: for bytes that are on their way, and calls that crossed our goodbye. Longer than connections linger.
+const FLUSH: Duration = Duration::from_millis(1_500);
 
 /// What a server waits for at its end.
 pub(super) struct Parting {

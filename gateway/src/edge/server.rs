@@ -13,6 +13,7 @@ use contract::route::{self, Route};
 use foldhash::fast::RandomState;
 use futures_util::future::Either;
 use listener::{Acceptor, Seats};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -94,6 +95,9 @@ pub fn has_code(service: &str) -> bool {
 
 const ORDERS: &str = contract::orders::v1::server::order_service_server::SERVICE_NAME;
 
+/// How long connections are still accepted after the wish to stop: those that wait to be.
+const LATECOMERS: Duration = Duration::from_millis(50);
+
 /// Serves until `drain`, and then until every call has been answered.
 pub async fn serve(
     listener: TcpListener,
@@ -125,8 +129,15 @@ pub async fn serve(
             connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
         }
     };
-    let never: Option<Infallible> = drain.run_until_cancelled(accept).await;
-    debug_assert!(never.is_none());
+    // Those that have connected by then, and may have sent a call, are answered too: closing the socket resets them.
+    let last = async {
+        drain.cancelled().await;
+        sleep(LATECOMERS).await;
+    };
+    tokio::select! {
+        never = accept => match never {},
+        () = last => {}
+    }
     // Nobody else can connect now; handshakes under way end as well.
     drop(door);
     connections.close();

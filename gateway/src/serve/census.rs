@@ -25,6 +25,8 @@ const SERVICES: Duration = Duration::from_secs(30);
 const WATCHED: Duration = Duration::from_secs(10);
 /// Dead letters that are shown.
 const LETTERS: usize = 20;
+/// Requests that they may cost: gaps between them take some.
+const REQUESTS: u32 = 200;
 /// The durable consumer of the workers.
 const CONSUMER: (&str, &str) = (ORDERS, subject::CONSUMER);
 
@@ -38,6 +40,8 @@ pub(super) struct State {
     pub(super) instances: Vec<Instance>,
     /// The newest first.
     pub(super) letters: Vec<Letter>,
+    /// How many dead letters there were, and the last of all, when they were read.
+    read: (u64, u64),
     /// When the services were asked.
     pub(super) seen: Option<Instant>,
     /// When somebody looked at the console.
@@ -83,7 +87,7 @@ impl Around {
         let (watched, known) = {
             let mut state = self.state();
             state.census = census;
-            (state.watched(), state.letters.first().map_or(0, |letter| letter.id))
+            (state.watched(), state.read)
         };
         if !watched && !self.due() {
             return;
@@ -94,14 +98,13 @@ impl Around {
             let mut state = self.state();
             (state.instances, state.seen) = (instances, Some(Instant::now()));
         }
-        if !watched {
-            return;
-        }
-        if let Some((messages, last)) = last
-            && (last != known || self.state().letters.len() as u64 != messages.min(LETTERS as u64))
+        if let Some(last) = last
+            && watched
+            && last != known
+            && let Ok(found) = letters.newest(LETTERS, REQUESTS, LOOK).await
         {
-            let found = newest(letters, messages, last).await;
-            self.state().letters = found;
+            let mut state = self.state();
+            (state.letters, state.read) = (found, last);
         }
     }
 
@@ -128,23 +131,6 @@ impl Around {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The newest dead letters; those that were removed leave gaps.
-async fn newest(letters: &Letters, messages: u64, last: u64) -> Vec<Letter> {
-    let mut found = Vec::new();
-    let wanted = usize::try_from(messages).unwrap_or(LETTERS).min(LETTERS);
-    for id in (1..=last).rev() {
-        if found.len() >= wanted {
-            break;
-        }
-        match letters.get(id).await {
-            Ok(Some(letter)) => found.push(letter),
-            Ok(None) => {}
-            Err(_) => break,
-        }
-    }
-    found
 }
 
 impl Source for Around {

@@ -42,6 +42,7 @@ impl Core {
         let drain = self.shared.drain.clone();
         let limits = self.limits();
         let bridge = Bridge::new(link.clone(), self.shared.lanes.clone());
+        self.shared.work.add(bridge.tasks().clone());
         let store = Store::new(link, streams::ORDERS).guarded(self.shared.guard.clone());
         let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
         let books = Books::new(self.shared.tracer.clone());

@@ -28,6 +28,11 @@ pub(super) fn one(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener
     many(address, 1, flag)?.pop().context("no socket")
 }
 
+/// Whether a gateway could listen on this address; the error names the flag to change.
+pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
+    one(address, flag).map(drop)
+}
+
 /// A socket that has its address.
 struct Bound(Socket);
 
