@@ -45,7 +45,6 @@ fn a_bad_value_is_named_by_its_flag_and_its_variable() {
         ("CONSOLE", "--console"),
         ("INSECURE", "--insecure"),
         ("JWT_ALGORITHMS", "--jwt-algorithms"),
-        ("OTEL_TRACES_SAMPLER_ARG", "--otel-traces-sampler-arg"),
         ("LOG_FORMAT", "--log-format"),
     ] {
         let ended = run(program(GATEWAY, &["serve"]).env(variable, "maybe not"));
