@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Nats, Provision, Serve};
@@ -33,6 +34,9 @@ use crate::settle::Settler;
 
 /// The service that the health protocol knows besides the empty one.
 const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
+
+/// Bytes of a request for health: anybody may send one.
+const HEALTH_MESSAGE: usize = 1 << 10;
 
 /// How often the worker looks how it is.
 const LOOK: Duration = Duration::from_millis(500);
@@ -68,7 +72,7 @@ impl Worker {
         let (listener, health_addr) = bind(config.health_addr, "--health-addr").await?;
         let (http, http_addr) = bind(config.http_addr, "--http-addr").await?;
         let tracer = Tracer::start(&config.traces, "inventory-worker")?;
-        let (health, service) = tonic_health::server::health_reporter();
+        let (health, service) = reporter();
         say(&health, false).await;
         let (ports, late) = (Ports::new(http, listener)?, Late::default());
         let seats = ports.figures();
@@ -264,6 +268,12 @@ async fn look(health: HealthReporter, condition: Condition, stop: CancellationTo
             () = stop.cancelled() => {}
         }
     }
+}
+
+/// Health, for requests as small as they are.
+fn reporter() -> (HealthReporter, HealthServer<impl Health>) {
+    let (health, service) = tonic_health::server::health_reporter();
+    (health, service.max_decoding_message_size(HEALTH_MESSAGE))
 }
 
 async fn say(health: &HealthReporter, serves: bool) {

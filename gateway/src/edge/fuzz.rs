@@ -21,8 +21,8 @@ use crate::{bridge, order};
 
 /// Bytes of a message.
 const MOST: usize = 4_096;
-/// Bytes of headers that every client takes.
-const HEADERS: usize = 8_192;
+/// Bytes of headers that everybody takes.
+const HEADERS: usize = status::RESPONSE;
 
 /// A call: a byte for its rpc, lines of headers, an empty line, and its message. What goes on of it keeps to the alphabets
 /// of subjects and headers.

@@ -1,5 +1,5 @@
 //! A failure as a gRPC status with google.rpc details. Must never say more than the failure does, nor more than
-//! clients accept: gRPC's C core and Java take 8 KiB of headers, and refuse the whole response beyond.
+//! what stands before us accepts: nginx reads a response's headers into 4 KiB, and answers 502 beyond.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,16 +9,33 @@ use contract::failure::Detail;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Bytes of headers that message and details may take: 8 KiB less what else is in a response.
-const HEADERS: usize = 7_000;
+/// Bytes of all headers or trailers of a response, as HTTP/2 counts them: nginx's buffer has 4 KiB
+/// (`grpc_buffer_size`), and the frames about them lie in it as well. gRPC's C core and Java take 8 KiB.
+pub(super) const RESPONSE: usize = (4 << 10) - 256;
+/// What HTTP/2 counts for a header besides its name and its value.
+const FIELD: usize = 32;
+/// The headers of a response, each with the longest value of those that are not message and details.
+const FIELDS: [(&str, usize); 7] = [
+    (":status", 3),
+    ("content-type", 16),
+    ("grpc-status", 2),
+    ("grpc-message", 0),
+    ("grpc-status-details-bin", 0),
+    (super::pushback::PUSHBACK, 11),
+    ("grpc-accept-encoding", 8),
+];
+/// Bytes that message and details may take of it.
+const HEADERS: usize = RESPONSE - fixed();
 /// Bytes of a message; ours are far shorter, those of other services may not be.
 const MESSAGE: usize = 1_024;
-/// Bytes of a message when little else fits.
+/// Bytes of a message when little else fits, and when hardly anything does.
 const MESSAGE_LEAST: usize = 256;
+const MESSAGE_BARE: usize = 128;
 /// Bytes of a reason or a domain.
 const NAME: usize = 128;
-/// Bytes of any other text.
+/// Bytes of any other text, and when hardly anything fits.
 const TEXT: usize = 256;
+const TEXT_BARE: usize = 64;
 /// Entries of a list; of the usual ones hardly so many fit.
 const ENTRIES: usize = 256;
 /// Metadata that clients go on with, whatever else has to be left out.
@@ -31,40 +48,60 @@ pub(super) fn status(mut failure: Failure) -> Status {
     failure.domain = short(failure.domain);
     failure.metadata.values_mut().for_each(|value| cap(value, TEXT));
     let most = entries(&failure).min(ENTRIES);
-    let whole = build(&failure, most);
-    if size(&whole) <= HEADERS {
+    let whole = build(&failure, most, TEXT);
+    if fits(&whole) {
         return whole;
     }
-    if size(&build(&failure, 0)) > HEADERS {
-        tracing::warn!(reason = %failure.reason, "the metadata of a failure is too large, and was left out");
-        failure.metadata.retain(|key, _| KEPT.contains(&key.as_str()));
+    if !fits(&build(&failure, 0, TEXT)) {
         cap(&mut failure.message, MESSAGE_LEAST);
     }
+    if !fits(&build(&failure, 0, TEXT)) {
+        tracing::debug!(reason = %failure.reason, "the metadata of a failure is too large, and was left out");
+        failure.metadata.retain(|key, _| KEPT.contains(&key.as_str()));
+    }
+    if !fits(&build(&failure, 0, TEXT)) {
+        cap(&mut failure.message, MESSAGE_BARE);
+        return build(&failure, 0, TEXT_BARE);
+    }
     let counts: Vec<usize> = (1..=most).collect();
-    let kept = counts.partition_point(|count| size(&build(&failure, *count)) <= HEADERS);
-    build(&failure, kept)
+    let kept = counts.partition_point(|count| fits(&build(&failure, *count, TEXT)));
+    build(&failure, kept, TEXT)
+}
+
+const fn fixed() -> usize {
+    let (mut sum, mut at) = (0, 0);
+    while at < FIELDS.len() {
+        sum += FIELDS[at].0.len() + FIELDS[at].1 + FIELD;
+        at += 1;
+    }
+    sum
+}
+
+fn fits(status: &Status) -> bool {
+    size(status) <= HEADERS
 }
 
 /// The status with so many of the failure's violations, and with a word on those left out.
-fn build(failure: &Failure, kept: usize) -> Status {
+fn build(failure: &Failure, kept: usize, text: usize) -> Status {
     let mut metadata: HashMap<String, String> =
         failure.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut message = Cow::Borrowed(failure.message.as_str());
     let omitted = entries(failure) - kept;
     if omitted > 0 {
-        message = format!("{message}; {omitted} violations more than fit are left out").into();
+        message = format!("{message}; and {omitted} more violations that do not fit here").into();
         metadata.insert("omitted".to_owned(), omitted.to_string());
     }
     let mut details = ErrorDetails::new();
     details.set_error_info(failure.reason.as_ref(), failure.domain.as_ref(), metadata);
     let mut room = kept;
     for detail in &failure.details {
-        add(&mut details, detail, &mut room);
+        add(&mut details, detail, &mut room, text);
     }
     Status::with_error_details(failure.code, message, details)
 }
 
-fn add(details: &mut ErrorDetails, detail: &Detail, room: &mut usize) {
+fn add(details: &mut ErrorDetails, detail: &Detail, room: &mut usize, most: usize) {
+    let clip = |text| begin(text, most);
     match detail {
         Detail::BadRequest(faults) => {
             for fault in faults.iter().take(*room) {
@@ -125,10 +162,6 @@ fn cap(text: &mut String, limit: usize) {
     text.truncate(begin(text, limit).len());
 }
 
-fn clip(text: &str) -> &str {
-    begin(text, TEXT)
-}
-
 fn short(text: Cow<'static, str>) -> Cow<'static, str> {
     if text.len() <= NAME {
         return text;
@@ -144,6 +177,7 @@ mod tests {
 
     use contract::failure::Violation;
     use contract::{Delivered, Fault, Reason};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -187,9 +221,13 @@ mod tests {
         let status = status(Failure::invalid(faults(500)));
         let details = status.get_error_details();
         let kept = details.bad_request().unwrap().field_violations.len();
-        assert!(size(&status) <= HEADERS && kept > 50, "{kept} kept in {} bytes", size(&status));
+        assert!(fits(&status) && kept > 20, "{kept} kept in {} bytes", size(&status));
         assert_eq!(details.error_info().unwrap().metadata["omitted"], (500 - kept).to_string());
-        assert!(status.message().contains(&format!("{} violations", 500 - kept)), "{}", status.message());
+        assert!(
+            status.message().contains(&format!("and {} more violations", 500 - kept)),
+            "{}",
+            status.message()
+        );
     }
 
     #[test]
@@ -198,7 +236,7 @@ mod tests {
             Failure::new(Reason::Internal, "ü".repeat(100_000)).with("dump", "x".repeat(100_000));
         failure.reason = Cow::Owned("R".repeat(100_000));
         let status = status(failure.delivered(Delivered::Yes));
-        assert!(size(&status) <= HEADERS);
+        assert!(fits(&status));
         assert_eq!(status.get_error_details().error_info().unwrap().metadata["dump"].len(), TEXT);
     }
 
@@ -215,7 +253,7 @@ mod tests {
         }
         let status = status(failure);
         let details = status.get_error_details();
-        assert!(size(&status) <= HEADERS, "{} bytes", size(&status));
+        assert!(fits(&status), "{} bytes", size(&status));
         assert_eq!(details.resource_info().unwrap().resource_name.len(), TEXT);
         let metadata = &details.error_info().unwrap().metadata;
         for key in ["order_id", "request_id", "resume_token"] {
@@ -225,10 +263,65 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_violations_a_bounded_number_is_looked_at() {
+    fn of_very_many_violations_as_many_are_named_as_fit() {
         let faults = std::iter::repeat_n(Fault::new("a", "b"), 1_000_000).collect();
         let details = status(Failure::invalid(faults)).get_error_details();
-        assert_eq!(details.bad_request().unwrap().field_violations.len(), ENTRIES);
-        assert_eq!(details.error_info().unwrap().metadata["omitted"], (1_000_000 - ENTRIES).to_string());
+        let kept = details.bad_request().unwrap().field_violations.len();
+        assert!((100..=ENTRIES).contains(&kept), "{kept}");
+        assert_eq!(details.error_info().unwrap().metadata["omitted"], (1_000_000 - kept).to_string());
+    }
+
+    /// Texts that become longer on their way: percent-encoded, in base64, or of several bytes each.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof!["[a-z]", "[%\"<>`{}#? ]", "[\u{0}-\u{1f}]", "[\u{80}-\u{10ffff}]"];
+        (piece, prop_oneof![0..40_usize, 100..300_usize, 2_000..9_000_usize])
+            .prop_map(|(piece, times)| piece.repeat(times))
+    }
+
+    fn details() -> impl Strategy<Value = Vec<Detail>> {
+        let violation = (text(), text(), text()).prop_map(|(kind, subject, description)| Violation {
+            kind,
+            subject,
+            description,
+        });
+        let detail = prop_oneof![
+            prop::collection::vec((text(), text()), 0..90).prop_map(|faults| Detail::BadRequest(
+                faults.into_iter().map(|(field, description)| Fault { field, description }).collect()
+            )),
+            prop::collection::vec(violation, 0..90).prop_map(Detail::Precondition),
+            (text(), text()).prop_map(|(kind, name)| Detail::Resource { kind, name }),
+            (text(), text()).prop_map(|(subject, description)| Detail::Quota { subject, description }),
+            any::<u32>().prop_map(|millis| Detail::Retry(Duration::from_millis(millis.into()))),
+        ];
+        prop::collection::vec(detail, 0..5)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn every_response_fits_where_nginx_reads_it_and_says_why(
+            reason in prop::sample::select(Reason::ALL),
+            (message, domain, name) in (text(), text(), prop::option::of(text())),
+            metadata in prop::collection::btree_map(text(), text(), 0..20),
+            (details, order) in (details(), text()),
+        ) {
+            let mut failure = Failure::new(reason, message).with("order_id", &order).delivered(Delivered::Unknown);
+            failure.metadata.extend(metadata);
+            failure.details = details;
+            if let Some(name) = name {
+                (failure.reason, failure.domain) = (name.into(), domain.into());
+            }
+            let expected = begin(&failure.reason, NAME).to_owned();
+            for status in [super::super::status(failure.clone()), super::super::pushback::answer(failure, true)] {
+                let info = status.get_details_error_info().unwrap();
+                prop_assert_eq!(&info.reason, &expected);
+                prop_assert_eq!(&info.metadata["delivered"], "unknown");
+                prop_assert_eq!(info.metadata["order_id"].as_str(), begin(&order, TEXT));
+                let response = status.into_http::<tonic::body::Body>();
+                let counted = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + FIELD;
+                let counted: usize = response.headers().iter().map(counted).sum();
+                prop_assert!(counted + ":status".len() + 3 + FIELD <= RESPONSE, "{} bytes", counted);
+            }
+        }
     }
 }
