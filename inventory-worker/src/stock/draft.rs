@@ -174,3 +174,38 @@ impl View for Draft<'_> {
         self.horizon.unwrap_or(self.stock.horizon)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bounds::Kind;
+    use super::*;
+
+    fn adjust(request: &str, product: &str, delta: i32) -> Command {
+        Command::Adjust { request: request.into(), lines: vec![(product.into(), delta)], reason: "".into() }
+    }
+
+    #[test]
+    fn commands_of_one_batch_cannot_pass_a_bound_together_and_a_removal_among_them_makes_room() {
+        let (stock, bounds) = (Stock::default(), Amounts { products: 1, adjustments: 4, reservations: 1 });
+        let mut draft = Draft::over(&stock, 1).within(bounds);
+        let full = |kind| Err(Refusal::Full { kind, limit: bounds.of(kind) });
+        assert_eq!(draft.decide(&adjust("1", "lamp", 1)), Ok(true));
+        assert_eq!(draft.decide(&adjust("2", "rug", 1)), full(Kind::Products));
+        assert_eq!(draft.decide(&adjust("3", "lamp", -1)), Ok(true));
+        assert_eq!(draft.decide(&Command::Remove(vec!["lamp".into()])), Ok(true));
+        assert_eq!(draft.decide(&adjust("4", "rug", 2)), Ok(true));
+        let items = || vec![Item { product: "rug".into(), quantity: 1 }];
+        let reserve =
+            |order| Command::Reserve { order: Uuid::from_u128(order), items: items(), expires_at: None };
+        assert_eq!(draft.decide(&reserve(1)), Ok(true));
+        assert_eq!(draft.decide(&reserve(2)), full(Kind::Reservations));
+        assert_eq!(draft.decide(&reserve(1)), Ok(false), "a repeat is no more");
+        assert_eq!(draft.decide(&adjust("5", "rug", 1)), Ok(true));
+        assert_eq!(draft.decide(&adjust("6", "rug", 1)), full(Kind::Adjustments));
+        let facts = draft.facts();
+        let entry = super::super::Entry { worker: Uuid::nil(), batch: 1, previous: None, at: 1, facts };
+        let mut after = Stock::default();
+        after.apply(1, &entry).unwrap();
+        assert_eq!(after.amounts(), Amounts { products: 1, adjustments: 4, reservations: 1 });
+    }
+}
