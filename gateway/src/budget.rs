@@ -17,6 +17,10 @@ const RETRY_STREAM: Duration = Duration::from_secs(5);
 /// The whole budget has room for so many connections and callers that take all they may.
 const CONNECTIONS: usize = 4;
 const CALLERS: usize = 4;
+/// A part of the whole that only small requests may take: whoever fills the rest with large ones shuts nobody out who
+/// calls as most do.
+const RESERVED: usize = 8;
+const SMALL: usize = 32 << 10;
 /// And so many times what those who are not known may take together, where callers have to be known.
 const UNKNOWN: usize = 8;
 
@@ -56,7 +60,12 @@ impl Bound {
     }
 
     fn take(&self, more: usize) -> bool {
-        let fits = self.share.take(more, self.most);
+        self.within(more, self.most)
+    }
+
+    /// The same for whoever may not take all of it.
+    fn within(&self, more: usize, most: usize) -> bool {
+        let fits = self.share.take(more, most);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -167,6 +176,12 @@ impl Budget {
         Arc::new(Connection { budget: self.clone(), bytes: Share::default(), streams: Share::default() })
     }
 
+    /// What a request that holds so much may fill: a large one leaves something, but has room for itself.
+    fn room(&self, held: usize) -> usize {
+        let Size { all, request, .. } = self.0.size;
+        if held <= SMALL { all } else { (all - all / RESERVED).max(request.min(all)) }
+    }
+
     /// A part of the whole, with room for one request at least.
     fn part(&self, of: usize) -> usize {
         (self.0.size.all / of).max(self.0.size.request)
@@ -210,9 +225,10 @@ impl Charge {
             connections.fetch_add(1, Ordering::Relaxed);
             return Err(held("the connection", most));
         }
-        if !all.take(bytes) {
+        let room = budget.room(self.bytes.load(Ordering::Relaxed).saturating_add(bytes));
+        if !all.within(bytes, room) {
             self.connection.bytes.give(bytes);
-            return Err(held("the process", all.most));
+            return Err(held("the process", room));
         }
         if let Some(Owner { share, most }) = self.owner.get()
             && !share.take(bytes, *most)
@@ -305,72 +321,4 @@ impl Source for Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn budget() -> Budget {
-        Budget::new(Size { all: 800, request: 150, streams: [5, 2], connection_streams: 3 })
-    }
-
-    fn reason(failure: Failure) -> String {
-        assert!(failure.metadata["delivered"] == "no" && !failure.details.is_empty(), "{failure:?}");
-        format!("{} {}", failure.reason, failure.message.split(' ').take(2).collect::<Vec<_>>().join(" "))
-    }
-
-    fn shed(budget: &Budget, share: &'static str) -> f64 {
-        let mut page = Page::default();
-        budget.tell(&mut page);
-        page.number("gateway_request_bytes_shed_total", &[("share", share)])
-    }
-
-    fn holds(budget: &Budget) -> usize {
-        budget.0.bytes.share.held() + budget.0.unknown.held()
-    }
-
-    #[test]
-    fn each_share_is_bounded_and_all_is_given_back() {
-        let budget = budget();
-        let connections: Vec<_> = (0..5).map(|_| budget.connection()).collect();
-        let mut charges: Vec<_> = connections[..4].iter().map(|one| one.begin(200).unwrap()).collect();
-        assert_eq!(reason(connections[0].begin(1).unwrap_err()), "OVERLOADED the connection");
-        assert_eq!(reason(connections[4].begin(1).unwrap_err()), "OVERLOADED the process");
-        charges.truncate(1);
-        let one = connections[4].begin(150).unwrap();
-        one.more(50).unwrap();
-        assert_eq!(reason(one.more(1).unwrap_err()), "OVERLOADED the connection");
-        let caller = Arc::new(Share::default());
-        one.owned(&caller).unwrap();
-        let other = connections[3].begin(1).unwrap();
-        assert_eq!(reason(other.owned(&caller).unwrap_err()), "QUOTA_EXCEEDED over the");
-        drop((one, other, charges));
-        assert_eq!((holds(&budget), caller.held()), (0, 0));
-        assert!(connections.iter().all(|connection| connection.bytes.held() == 0));
-        assert_eq!(shed(&budget, "process"), 1.0);
-        assert_eq!(shed(&budget, "connection"), 2.0);
-        assert_eq!(shed(&budget, "caller"), 1.0);
-    }
-
-    #[test]
-    fn who_is_not_known_leaves_most_of_it_to_others() {
-        let budget = budget();
-        let charges: Vec<_> = (0..2).map(|_| budget.connection().begin(100).unwrap()).collect();
-        charges[0].unknown().unwrap();
-        assert!(charges[1].unknown().is_err(), "a part, with room for one request");
-        assert_eq!(reason(charges[0].more(60).unwrap_err()), "QUOTA_EXCEEDED over the");
-        drop(charges);
-        assert_eq!(holds(&budget), 0);
-    }
-
-    #[test]
-    fn open_streams_are_bounded_per_connection_and_in_all() {
-        let budget = budget();
-        let (one, two) = (budget.connection(), budget.connection());
-        let mut places: Vec<_> = (0..3).map(|_| one.open(Stream::Watch).unwrap()).collect();
-        assert_eq!(reason(one.open(Stream::Reflection).unwrap_err()), "OVERLOADED the connection");
-        places.extend((0..2).map(|_| two.open(Stream::Watch).unwrap()));
-        assert_eq!(reason(two.open(Stream::Watch).unwrap_err()), "OVERLOADED the process");
-        two.open(Stream::Reflection).unwrap();
-        places.clear();
-        assert!(one.open(Stream::Watch).is_ok() && one.streams.held() == 0);
-    }
-}
+mod tests;

@@ -143,6 +143,9 @@ pub(super) async fn watches(
     let most = u32::try_from(line.room.most.min(1_024)).unwrap_or(1_024);
     for number in 0..most {
         let stream = 2 * number + 1;
+        if Instant::now() >= end {
+            return Ok(());
+        }
         let begin = frame(HEADERS, END_HEADERS, stream, &block);
         line.settle(end).await?;
         if !line.send(&[begin, frame(DATA, END_STREAM, stream, &empty)].concat(), end, true).await? {
