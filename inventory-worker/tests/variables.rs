@@ -15,6 +15,7 @@ fn ways(names: &[&str]) -> Ways {
         [] | ["serve"] => &[],
         ["stock", "import"] => &["/dev/stdin"],
         ["stock", "export"] => &["/dev/null"],
+        ["stock", "remove"] => &["lamp"],
         // Nobody listens there.
         ["healthcheck"] => return [vec!["--addr=127.0.0.1:1"], vec!["--addr=[::1]:1"]],
         other => panic!("say how {other:?} is ended right after its arguments were read"),
