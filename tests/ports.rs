@@ -140,3 +140,40 @@ async fn a_gateway_that_other_machines_reach_has_no_console_unless_that_is_meant
         }
     }
 }
+
+/// Dead letters that nobody removed, far apart.
+const FAR: usize = 30_000;
+
+#[tokio::test]
+async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
+    let shop = Shop::open().ready().await;
+    let nats = shop.nats().await;
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    let letter = async |number: u32| {
+        let stored = jetstream.publish(format!("dead_letters.orders.{number}"), "x".into()).await.unwrap();
+        stored.await.unwrap().sequence
+    };
+    let mut ids = vec![letter(1).await, letter(2).await];
+    for _ in 0..FAR {
+        nats.publish("dead_letters.gone", "x".into()).await.unwrap();
+    }
+    ids.push(letter(3).await);
+    let stream = jetstream.get_stream_no_info("DEAD_LETTERS").await.unwrap();
+    stream.purge().filter("dead_letters.gone").await.unwrap();
+    ids.extend([letter(4).await, letter(5).await]);
+    let link = link::Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let mut asked = nats.subscribe("$JS.API.STREAM.MSG.GET.DEAD_LETTERS").await.unwrap();
+    nats.flush().await.unwrap();
+    let newest = async |requests| {
+        let letters = link::Letters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
+        letters.iter().rev().map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(200).await, ids);
+    // Not as many as are needed: what can be found with them.
+    assert_eq!(newest(4).await, ids[2..]);
+    let mut count = 0;
+    while timeout(Duration::from_millis(500), futures_util::StreamExt::next(&mut asked)).await.is_ok() {
+        count += 1;
+    }
+    assert!((5..80).contains(&count), "{count}");
+}
