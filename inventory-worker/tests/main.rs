@@ -5,6 +5,7 @@
 
 #[path = "../../tests/emptied.rs"]
 mod emptied;
+mod lines;
 #[path = "../../tests/program.rs"]
 mod program;
 mod stock;
