@@ -71,7 +71,9 @@ async fn shop() -> Shop {
 async fn services_for_everybody_take_small_messages_alone() {
     let shop = shop().await;
     let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
-    let cases = [(grpc, HEALTH), (health, HEALTH), (grpc, REFLECTIONS[0]), (grpc, REFLECTIONS[1])];
+    let worker = shop.workers[0].health().await;
+    let cases =
+        [(grpc, HEALTH), (health, HEALTH), (worker, HEALTH), (grpc, REFLECTIONS[0]), (grpc, REFLECTIONS[1])];
     for (address, path) in cases {
         // It is refused by the length that it claims: the rest is not waited for.
         let refused = call_half(address, path, 4 << 20).await;
@@ -103,7 +105,8 @@ async fn watch(channel: &Channel) -> Result<Streaming<HealthCheckResponse>, Stat
 async fn health_watches_are_bounded_on_each_port_and_room_comes_back() {
     let shop = shop().await;
     let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
-    for (address, most) in [(grpc, 16), (health, 8)] {
+    let worker = shop.workers[0].health().await;
+    for (address, most) in [(grpc, 16), (health, 8), (worker, 8)] {
         let channel = channel(address).await;
         let mut open = Vec::new();
         for _ in 0..most {
@@ -192,9 +195,13 @@ async fn a_known_caller_who_half_sends_holds_a_share_and_others_are_served() {
 async fn metadata_past_the_limit_is_told_as_grpc() {
     let shop = shop().await;
     let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
-    for (address, path, size) in
-        [(grpc, CHECK, 17_000), (grpc, CREATE, 60_000), (grpc, HEALTH, 30_000), (health, HEALTH, 5_000)]
-    {
+    for (address, path, size) in [
+        (grpc, CHECK, 17_000),
+        (grpc, CREATE, 60_000),
+        (grpc, HEALTH, 30_000),
+        (health, HEALTH, 5_000),
+        (shop.workers[0].health().await, HEALTH, 9_000),
+    ] {
         let long = "v".repeat(size);
         let refused = ask(&channel(address).await, path, Bytes::new(), &[("x-long", &long)]).await;
         let details = told(refused, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");

@@ -72,7 +72,8 @@ async fn ports() -> (Shop, Vec<SocketAddr>) {
     let free = "127.0.0.1:0".parse().unwrap();
     let shop =
         Shop::open().stock("lamp", 9).each_gateway(|config| config.health_addr = Some(free)).ready().await;
-    let ports = vec![shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap()];
+    let ports = [shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap()];
+    let ports = vec![ports[0], ports[1], shop.workers[0].health().await];
     (shop, ports)
 }
 

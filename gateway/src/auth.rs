@@ -21,6 +21,7 @@ mod verify;
 use std::fmt;
 use std::sync::Arc;
 
+use admission::budget::Share;
 use anyhow::Context;
 use contract::access::Rule;
 use contract::{Delivered, Failure, Reason};
@@ -35,7 +36,6 @@ use quota::{Account, Accounts};
 pub(crate) use scopes::Scopes;
 pub(crate) use trust::{Authorities, Standing, Trust, unix};
 
-use crate::budget::Share;
 use crate::config::access::Access as Config;
 use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;

@@ -4,7 +4,6 @@
 pub mod auth;
 pub mod backup;
 pub mod bridge;
-pub mod budget;
 pub mod call;
 pub mod commands;
 pub mod config;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use admission::Budget;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use link::{Guard, Link, Streams};
@@ -40,7 +41,6 @@ use self::secure::Secure;
 use self::work::InHand;
 use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
-use crate::budget::Budget;
 use crate::config::{Provision, Serve};
 use crate::edge::{Board, server};
 use crate::feed::{self, Feed};

@@ -1,20 +1,19 @@
 //! HTTP and health beside NATS: figures for Prometheus, /healthz, /livez and grpc.health.v1, on a thread of their own.
 //! Must never answer for the stock.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
+use admission::Board;
+use admission::port::services;
 use anyhow::bail;
 use axum::Router;
-use axum::http::{self, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::body::Incoming;
 use link::Link;
 use listener::{Acceptor, Full, Seats, Thread, descriptors, http1, http2};
 use telemetry::{Book, Rendering, page};
 use tokio::net::TcpListener;
-use tonic::body::Body;
 
 use crate::ledger::Ledger;
 
@@ -69,14 +68,7 @@ impl Ports {
     }
 
     /// Serves both on a thread of its own, so that whoever hammers them slows no request down.
-    pub(crate) fn serve<H>(self, late: Late, health: H) -> anyhow::Result<Thread>
-    where
-        H: tower::Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
-        H::Future: Send + 'static,
-    {
+    pub(crate) fn serve(self, late: Late, health: Board) -> anyhow::Result<Thread> {
         let (listener, seats) = self.http;
         let http = (listener.into_std()?, seats);
         let (listener, seats) = self.health;
@@ -89,7 +81,7 @@ impl Ports {
                 };
             tokio::join!(
                 http1::serve(http, router(late), http1::TIMEOUTS),
-                http2::serve(probes, move || health.clone(), http2::TIMEOUTS),
+                http2::serve(probes, services(health, http2::HEADERS), http2::TIMEOUTS),
             );
         })?)
     }

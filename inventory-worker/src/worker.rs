@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::Board;
+use admission::board::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -16,8 +18,6 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_health::server::HealthReporter;
 
 use crate::config::{Nats, Provision, Serve};
 use crate::endpoint::maintenance::Upkeep;
@@ -34,9 +34,6 @@ use crate::settle::Settler;
 
 /// The service that the health protocol knows besides the empty one.
 const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
-
-/// Bytes of a request for health: anybody may send one.
-const HEALTH_MESSAGE: usize = 1 << 10;
 
 /// How often the worker looks how it is.
 const LOOK: Duration = Duration::from_millis(500);
@@ -56,7 +53,7 @@ pub struct Worker {
     stop: CancellationToken,
     /// Cancelled when a part of the worker ended that must not.
     ended: CancellationToken,
-    health: HealthReporter,
+    health: Board,
     health_addr: SocketAddr,
     http_addr: SocketAddr,
     tracer: Tracer,
@@ -72,11 +69,11 @@ impl Worker {
         let (listener, health_addr) = bind(config.health_addr, "--health-addr").await?;
         let (http, http_addr) = bind(config.http_addr, "--http-addr").await?;
         let tracer = Tracer::start(&config.traces, "inventory-worker")?;
-        let (health, service) = reporter();
-        say(&health, false).await;
+        let health = Board::new(&[HEALTH_SERVICE]);
+        say(&health, false);
         let (ports, late) = (Ports::new(http, listener)?, Late::default());
         let seats = ports.figures();
-        let server = watched(ports.serve(late.clone(), service)?.ended().boxed());
+        let server = watched(ports.serve(late.clone(), health.clone())?.ended().boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
@@ -112,7 +109,7 @@ impl Worker {
         let condition = Condition { links, ledger: ledger.clone() };
         let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
         let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
-        say(&health, true).await;
+        say(&health, true);
         late.set(condition.clone(), book);
         let look = look(health.clone(), condition, stop.clone());
         let background = vec![
@@ -157,7 +154,7 @@ impl Worker {
     /// Stops taking work, finishes what was taken, within the limit.
     pub async fn drain(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        say(&self.health, false).await;
+        self.health.end();
         let finish = async {
             let ((), events) = tokio::join!(self.endpoints.close(), self.events);
             events.context("the consumer of ORDERS failed")?;
@@ -254,13 +251,13 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
 }
 
 /// Says by the health protocol how the worker is: connected both ways, and its ledger ready.
-async fn look(health: HealthReporter, condition: Condition, stop: CancellationToken) {
+async fn look(health: Board, condition: Condition, stop: CancellationToken) {
     let mut said = true;
     while !stop.is_cancelled() {
         let serves = condition.serves();
         if serves != said {
             tracing::info!(serves, "health");
-            say(&health, serves).await;
+            say(&health, serves);
             said = serves;
         }
         tokio::select! {
@@ -270,16 +267,9 @@ async fn look(health: HealthReporter, condition: Condition, stop: CancellationTo
     }
 }
 
-/// Health, for requests as small as they are.
-fn reporter() -> (HealthReporter, HealthServer<impl Health>) {
-    let (health, service) = tonic_health::server::health_reporter();
-    (health, service.max_decoding_message_size(HEALTH_MESSAGE))
-}
-
-async fn say(health: &HealthReporter, serves: bool) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    for service in ["", HEALTH_SERVICE] {
-        health.set_service_status(service, if serves { Serving } else { NotServing }).await;
+fn say(health: &Board, serves: bool) {
+    for service in [GATEWAY, HEALTH_SERVICE] {
+        health.set(service, serves);
     }
 }
 

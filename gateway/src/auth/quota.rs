@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use admission::budget::Share;
 use contract::Failure;
 use tokio::time::Instant;
 
-use crate::budget::Share;
 use crate::share::{Hold, Shares, Slot, exceeded};
 
 /// Callers that are remembered: those who have something in hand, or had just now. Whoever comes when there are so many

@@ -1,10 +1,10 @@
 //! How much memory requests may hold, as it is configured. Must never look at more than flags.
 
+use admission::budget::Size;
+use admission::layer::request_size;
 use anyhow::bail;
 
 use super::Limits;
-use crate::budget::Size;
-use crate::edge::request_size;
 
 /// Health watches of all connections, and of one: a client has one for each service that it looks at.
 const WATCHES: usize = 8_192;

@@ -12,10 +12,10 @@ use tonic::Request;
 use super::baggage::Kept;
 use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
 use super::peer::Peer;
-use super::request::timeout;
 use crate::auth::Caller;
 use crate::call::{Call, Limit};
 use crate::share::Hold;
+use admission::request::{margin, timeout};
 
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
@@ -67,19 +67,8 @@ fn own(asked: Option<Duration>, default: Duration) -> (Duration, Limit) {
     }
 }
 
-/// The time within which a call has to be answered in any case: after its own, and before the library's timer, which
-/// would say CANCELLED.
-pub(super) fn latest(asked: Duration) -> Duration {
-    asked.saturating_sub(margin(asked) / 2)
-}
-
 fn within(from: Instant, (time, limit): (Duration, Limit)) -> Call {
     Call { limit, ..Call::until(from + time) }
-}
-
-/// By how much a call's own deadline comes before its caller's: 5 %, 2 to 250 ms.
-fn margin(timeout: Duration) -> Duration {
-    (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(250))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -141,7 +130,7 @@ mod tests {
             let asked = Duration::from_millis(asked);
             let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
             assert_eq!(millis(own(Some(asked), Duration::from_secs(20))), (ours, Limit::Caller));
-            assert_eq!(super::latest(asked).as_millis(), latest);
+            assert_eq!(admission::request::latest(asked).as_millis(), latest);
         }
     }
 

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use admission::request::{GRPC_TIMEOUT, refused};
+use admission::{Admitting, Budget};
 use futures_util::future::Either;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -14,13 +16,9 @@ use tower::{Layer, Service};
 
 use super::accept::Arrived;
 use super::account::{Books, Entry};
-use super::admission::Admitting;
 use super::baggage::Baggage;
 use super::body::Counted;
-use super::name::GRPC_TIMEOUT;
 use super::parting::Parting;
-use super::request::refused;
-use crate::budget::Budget;
 
 /// Its streams are open for as long as a client likes, and hold nothing that anybody could lose.
 const REFLECTION: &str = "/grpc.reflection.";

@@ -15,14 +15,16 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::accept::{self, Arrived};
-use super::{Baggage, request, status, unary};
+use admission::request::{latest, timeout};
+
+use super::{Baggage, status, unary};
 use crate::call::{Call, Limit};
 use crate::{bridge, order};
 
 /// Bytes of a message.
 const MOST: usize = 4_096;
 /// Bytes of headers that everybody takes.
-const HEADERS: usize = status::RESPONSE;
+const HEADERS: usize = admission::RESPONSE;
 
 /// A call: a byte for its rpc, lines of headers, an empty line, and its message. What goes on of it keeps to the alphabets
 /// of subjects and headers.
@@ -74,8 +76,8 @@ fn told(headers: &HeaderMap) -> Call {
     assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
         assert!(call.deadline <= now + accept::LONGEST);
-        let asked = request::timeout(headers).ok().flatten().expect("the caller gave a time");
-        assert!(call.deadline <= now + accept::latest(asked) && accept::latest(asked) <= asked);
+        let asked = timeout(headers).ok().flatten().expect("the caller gave a time");
+        assert!(call.deadline <= now + latest(asked) && latest(asked) <= asked);
     }
     call
 }

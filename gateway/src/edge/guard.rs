@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use admission::Measured;
 use contract::access::{Rule, rule};
 use contract::{Delivered, Failure, Reason};
 use futures_util::future::Either;
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::body::Measured;
 use super::peer::Peer;
 use super::status;
 use super::vigil::{Ticket, Vigil, end};

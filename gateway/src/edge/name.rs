@@ -4,9 +4,6 @@ use contract::header;
 use http::HeaderName;
 
 pub(super) static BAGGAGE: HeaderName = HeaderName::from_static(header::BAGGAGE);
-pub(super) static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-pub(super) static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-pub(super) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static(header::TRACEPARENT);
 pub(super) static TRACESTATE: HeaderName = HeaderName::from_static(header::TRACESTATE);

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::answer;
 use contract::Failure;
 use contract::orders::v1 as pb;
 use contract::orders::v1::server::order_service_server::OrderService;
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status};
 
 use super::call_of;
 use super::peer::Peer;
-use super::pushback::answer;
 use crate::feed::Feed;
 use crate::order::Orders;
 

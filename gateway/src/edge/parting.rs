@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use contract::{Delivered, Failure, Reason};
-use link::failure::RETRY;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,13 +75,6 @@ impl Parting {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-/// What a request is told that did not come whole before the end.
-pub(super) fn draining() -> Failure {
-    Failure::new(Reason::Draining, "the gateway ends, and the rest of the request did not come")
-        .delivered(Delivered::No)
-        .retry_after(RETRY)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use admission::{Measured, answer};
 use bytes::Bytes;
 use contract::{Delivered, Failure, Route};
 use http::Response;
@@ -12,9 +13,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
-use super::body::Measured;
 use super::finish::{Begun, Finish};
-use super::pushback::answer;
 use super::{accept, unary};
 use crate::bridge::Bridge;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use admission::{Admission, Budget, Checkup, Measured};
 use bytes::Bytes;
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
@@ -25,19 +26,15 @@ pub use super::incoming::Tls;
 pub use super::pass::Sizes;
 
 use super::account::Books;
-use super::admission::Admission;
 use super::baggage::Baggage;
 use super::board::Board;
-use super::body::Measured;
 use super::converse::{Manners, converse};
 use super::envelope::Envelope;
 use super::guard::{Guard, Guarding};
-use super::health::Checkup;
 use super::incoming::Door;
 use super::parting::Parting;
 use super::pass::Pass;
 use crate::bridge::Bridge;
-use crate::budget::Budget;
 use crate::config::access::Reflection;
 
 /// What the server answers with.

@@ -17,14 +17,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::accept;
-use super::body::{Broken, Intake, Measure, Measured};
-use super::explain::explained;
-use super::open::Open;
-use super::parting::draining;
-use super::request::{compressed, refused, timeout};
-use super::status;
+use crate::body::{Broken, Intake, Measure, Measured};
 use crate::budget::{Budget, Connection, Place, Stream};
+use crate::explain::explained;
+use crate::open::Open;
+use crate::request::{compressed, latest, refused, timeout};
+use crate::status;
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -40,13 +38,15 @@ const BODY: usize = 1 << 10;
 const ENTRY: usize = 64;
 /// How HTTP/2 counts a header's size: its bytes, and so many.
 const FIELD: usize = 32;
+/// When to come back, to another instance.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long a request may make no progress, and how long it may take in all.
 const IDLE: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(60);
 
 /// What is let in.
 #[derive(Clone)]
-pub(super) struct Admission {
+pub struct Admission {
     rules: Arc<Rules>,
     connection: Arc<Connection>,
 }
@@ -61,7 +61,7 @@ struct Rules {
 impl Admission {
     /// Lets in calls with so many bytes of headers, and messages of these sizes by path. Those that are not whole when
     /// `hurry` is cancelled are ended.
-    pub(super) fn new(
+    pub fn new(
         headers: usize,
         sizes: impl IntoIterator<Item = (&'static str, usize)>,
         hurry: CancellationToken,
@@ -104,7 +104,7 @@ impl Admission {
 }
 
 /// The most that a request may hold, with so many bytes of headers and a message of so many.
-pub(crate) const fn request_size(headers: usize, message: usize) -> usize {
+pub const fn request_size(headers: usize, message: usize) -> usize {
     // A header has at least `FIELD` bytes by HTTP/2's count. What is charged comes in steps.
     CALL + headers + headers / FIELD * ENTRY + message + 2 * MOST
 }
@@ -152,14 +152,14 @@ impl<S> Layer<S> for Admission {
 
 /// A service of which calls are let in.
 #[derive(Clone)]
-pub(super) struct Admitting<S> {
+pub struct Admitting<S> {
     service: S,
     admission: Admission,
 }
 
 impl<S: Clone> Admitting<S> {
     /// The same for a connection, with a part of the budget of its own.
-    pub(super) fn connection(&self, budget: &Budget) -> Admitting<S> {
+    pub fn connection(&self, budget: &Budget) -> Admitting<S> {
         let admission = Admission { rules: self.admission.rules.clone(), connection: budget.connection() };
         Admitting { service: self.service.clone(), admission }
     }
@@ -232,7 +232,7 @@ async fn unfinished(intake: &Intake, hurry: &CancellationToken, asked: Option<Du
 
 async fn late(intake: &Intake, asked: Option<Duration>) -> Failure {
     let begun = Instant::now();
-    let (deadline, end) = (asked.map(|asked| begun + accept::latest(asked)), begun + TOTAL);
+    let (deadline, end) = (asked.map(|asked| begun + latest(asked)), begun + TOTAL);
     loop {
         let (seen, idle) = (intake.progress(), Instant::now() + IDLE);
         let next = idle.min(end);
@@ -253,8 +253,15 @@ async fn late(intake: &Intake, asked: Option<Duration>) -> Failure {
     }
 }
 
+/// What a request is told that did not come whole before the end.
+fn draining() -> Failure {
+    Failure::new(Reason::Draining, "the process ends, and the rest of the request did not come")
+        .delivered(Delivered::No)
+        .retry_after(RETRY)
+}
+
 /// A request that was given up.
-pub(super) fn incomplete(why: &str) -> Failure {
+pub fn incomplete(why: &str) -> Failure {
     Failure::new(Reason::RequestIncomplete, format!("the request was given up: {why}"))
         .delivered(Delivered::No)
 }

@@ -11,19 +11,20 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::board::{Board, Standing};
-use super::status;
+use crate::board::{Board, Standing};
+use crate::status;
 
 /// Characters of a service's name, at the most.
 const NAME: usize = 128;
 
 /// The health service.
-pub(super) struct Checkup {
+pub struct Checkup {
     board: Board,
 }
 
 impl Checkup {
-    pub(super) fn new(board: Board) -> Checkup {
+    /// Health as the board has it.
+    pub fn new(board: Board) -> Checkup {
         Checkup { board }
     }
 }
@@ -150,6 +151,6 @@ mod tests {
     async fn the_process_is_alive_until_it_is_gone() {
         let board = Board::new(&[]);
         board.end();
-        assert_eq!(board.up(super::super::board::LIVENESS), Some(true));
+        assert_eq!(board.up(crate::board::LIVENESS), Some(true));
     }
 }

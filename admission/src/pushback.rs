@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 /// The trailer: milliseconds until the repeat; a negative number forbids it.
-pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Libraries read 32 bits.
 const LONGEST: u128 = i32::MAX as u128;
 
@@ -19,9 +19,9 @@ pub fn status(failure: Failure) -> Status {
 }
 
 /// The status of a failure. `repeatable`: the call does no more when it is sent twice.
-pub(super) fn answer(failure: Failure, repeatable: bool) -> Status {
+pub fn answer(failure: Failure, repeatable: bool) -> Status {
     let pushback = pushback(&failure, repeatable);
-    let mut status = super::status::status(failure);
+    let mut status = crate::status::status(failure);
     if let Some(pushback) = pushback {
         status.metadata_mut().insert(PUSHBACK, MetadataValue::from(pushback));
     }

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// Bytes of all headers or trailers of a response, as HTTP/2 counts them: nginx's buffer has 4 KiB
 /// (`grpc_buffer_size`), and the frames about them lie in it as well. gRPC's C core and Java take 8 KiB.
-pub(super) const RESPONSE: usize = (4 << 10) - 256;
+pub const RESPONSE: usize = (4 << 10) - 256;
 /// What HTTP/2 counts for a header besides its name and its value.
 const FIELD: usize = 32;
 /// The headers of a response, each with the longest value of those that are not message and details.
@@ -21,7 +21,7 @@ const FIELDS: [(&str, usize); 7] = [
     ("grpc-status", 2),
     ("grpc-message", 0),
     ("grpc-status-details-bin", 0),
-    (super::pushback::PUSHBACK, 11),
+    (crate::pushback::PUSHBACK, 11),
     ("grpc-accept-encoding", 8),
 ];
 /// Bytes that message and details may take of it.
@@ -42,7 +42,7 @@ const ENTRIES: usize = 256;
 const KEPT: [&str; 4] = ["delivered", "order_id", "request_id", "resume_token"];
 
 /// The status of a failure, without what libraries are told about repeating the call.
-pub(super) fn status(mut failure: Failure) -> Status {
+pub(crate) fn status(mut failure: Failure) -> Status {
     cap(&mut failure.message, MESSAGE);
     failure.reason = short(failure.reason);
     failure.domain = short(failure.domain);
@@ -312,7 +312,7 @@ mod tests {
                 (failure.reason, failure.domain) = (name.into(), domain.into());
             }
             let expected = begin(&failure.reason, NAME).to_owned();
-            for status in [super::super::status(failure.clone()), super::super::pushback::answer(failure, true)] {
+            for status in [crate::status(failure.clone()), crate::pushback::answer(failure, true)] {
                 let info = status.get_details_error_info().unwrap();
                 prop_assert_eq!(&info.reason, &expected);
                 prop_assert_eq!(&info.metadata["delivered"], "unknown");

@@ -5,10 +5,10 @@ use contract::{Delivered, Failure, Reason};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::status;
+use crate::status;
 
 /// The response, with the library's own error put in our words.
-pub(super) fn explained(response: http::Response<Body>) -> http::Response<Body> {
+pub(crate) fn explained(response: http::Response<Body>) -> http::Response<Body> {
     let headers = response.headers();
     // The library's errors have no details; ours always have.
     if !headers.contains_key(Status::GRPC_STATUS) || headers.contains_key(Status::GRPC_STATUS_DETAILS) {

@@ -9,9 +9,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tonic::body::Body;
 
-use super::name::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_TIMEOUT};
-use super::status;
+use crate::status;
 
+static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// The header with a call's time.
+pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The encoding of messages as they are. No other one is read.
 const IDENTITY: &str = "identity";
 /// The content types of calls. What follows a `+` names the encoding of messages; without it they are protobuf.
@@ -21,7 +24,7 @@ const DIGITS: usize = 8;
 
 /// The response to a request that is no gRPC call. Browsers can send such requests to other sites without asking
 /// them first, so nothing may come of one.
-pub(super) fn refused(method: &Method, headers: &HeaderMap) -> Option<Response<Body>> {
+pub fn refused(method: &Method, headers: &HeaderMap) -> Option<Response<Body>> {
     if *method != Method::POST {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC calls are POST requests\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
@@ -54,7 +57,7 @@ fn plain(code: StatusCode, why: &'static str) -> Response<Body> {
 }
 
 /// The response to a call whose messages are compressed: they are not read.
-pub(super) fn compressed(headers: &HeaderMap) -> Option<Response<Body>> {
+pub fn compressed(headers: &HeaderMap) -> Option<Response<Body>> {
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(IDENTITY.as_bytes());
     let encoding = headers.get_all(&GRPC_ENCODING).iter().find(|value| !plain(value))?;
     let why = "compressed messages are not accepted: send them without compression (grpc-encoding: identity)";
@@ -72,7 +75,7 @@ pub(super) fn compressed(headers: &HeaderMap) -> Option<Response<Body>> {
 ///
 /// INVALID_REQUEST if the header is malformed or there are several. A deadline that is not understood must not become
 /// a call without one.
-pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let mut values = headers.get_all(&GRPC_TIMEOUT).iter();
     let Some(first) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -80,6 +83,17 @@ pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> 
     }
     let why = "must be 1 to 8 digits and a unit, one of H, M, S, m, u, n, as in 500m";
     first.to_str().ok().and_then(duration).map(Some).ok_or_else(|| malformed(&GRPC_TIMEOUT, why))
+}
+
+/// The time within which a call has to be answered in any case: after its own, and before the library's timer, which
+/// would say CANCELLED.
+pub fn latest(asked: Duration) -> Duration {
+    asked.saturating_sub(margin(asked) / 2)
+}
+
+/// By how much a call's own deadline comes before its caller's: 5 %, 2 to 250 ms.
+pub fn margin(timeout: Duration) -> Duration {
+    (timeout / 20).clamp(Duration::from_millis(2), Duration::from_millis(250))
 }
 
 fn malformed(header: &HeaderName, why: &str) -> Failure {

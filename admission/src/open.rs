@@ -14,17 +14,17 @@ use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::admission::incomplete;
-use super::body::{Broken, Intake};
-use super::status;
+use crate::body::{Broken, Intake};
 use crate::budget::Place;
+use crate::layer::incomplete;
+use crate::status;
 
 /// How long a client may ask nothing, and how long it may ask in all.
 const IDLE: Duration = Duration::from_secs(60);
 const TOTAL: Duration = Duration::from_secs(600);
 
 /// The body of such an answer.
-pub(super) struct Open {
+pub(crate) struct Open {
     body: Body,
     asking: Option<Asking>,
     over: bool,
@@ -41,7 +41,7 @@ struct Asking {
 
 impl Open {
     /// An answer in its place; with an intake, one whose client goes on asking.
-    pub(super) fn new(body: Body, place: Place, intake: Option<Arc<Intake>>) -> Open {
+    pub(crate) fn new(body: Body, place: Place, intake: Option<Arc<Intake>>) -> Open {
         let asking = intake.map(|intake| Asking {
             begun: Instant::now(),
             seen: intake.progress(),

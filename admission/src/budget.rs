@@ -26,7 +26,7 @@ const UNKNOWN: usize = 8;
 
 /// What somebody holds of a bound.
 #[derive(Debug, Default)]
-pub(crate) struct Share(AtomicUsize);
+pub struct Share(AtomicUsize);
 
 impl Share {
     fn take(&self, more: usize, most: usize) -> bool {
@@ -75,7 +75,7 @@ impl Bound {
 
 /// Streams that are open for as long as a client likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub enum Stream {
     /// Health watches.
     Watch,
     /// Reflection.
@@ -131,7 +131,7 @@ struct Inner {
 
 /// One connection's part.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     budget: Budget,
     bytes: Share,
     streams: Share,
@@ -139,7 +139,7 @@ pub(crate) struct Connection {
 
 /// What one request holds. Given back on drop.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub struct Charge {
     connection: Arc<Connection>,
     owner: OnceLock<Owner>,
     bytes: AtomicUsize,
@@ -153,7 +153,7 @@ struct Owner {
 
 /// An open stream's place. Given back on drop.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     connection: Arc<Connection>,
     stream: Stream,
 }
@@ -172,7 +172,7 @@ impl Budget {
     }
 
     /// The part of a new connection.
-    pub(crate) fn connection(&self) -> Arc<Connection> {
+    pub fn connection(&self) -> Arc<Connection> {
         Arc::new(Connection { budget: self.clone(), bytes: Share::default(), streams: Share::default() })
     }
 
@@ -190,13 +190,13 @@ impl Budget {
 
 impl Connection {
     /// Charges a new request.
-    pub(crate) fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
+    pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
         charge.more(bytes).map(|()| charge)
     }
 
     /// Opens a stream.
-    pub(crate) fn open(self: &Arc<Self>, stream: Stream) -> Result<Place, Failure> {
+    pub fn open(self: &Arc<Self>, stream: Stream) -> Result<Place, Failure> {
         let Inner { size, streams, .. } = &*self.budget.0;
         let bound = &streams[stream as usize];
         let full = |subject: &str, most: usize| {
@@ -217,7 +217,7 @@ impl Connection {
 
 impl Charge {
     /// Charges more bytes of the same request.
-    pub(crate) fn more(&self, bytes: usize) -> Result<(), Failure> {
+    pub fn more(&self, bytes: usize) -> Result<(), Failure> {
         let budget = &self.connection.budget;
         let Inner { bytes: all, connections, callers, .. } = &*budget.0;
         let most = budget.part(CONNECTIONS);
@@ -243,13 +243,13 @@ impl Charge {
     }
 
     /// The request is a known caller's.
-    pub(crate) fn owned(&self, share: &Arc<Share>) -> Result<(), Failure> {
+    pub fn owned(&self, share: &Arc<Share>) -> Result<(), Failure> {
         let most = self.connection.budget.part(CALLERS);
         self.own(Owner { share: share.clone(), most })
     }
 
     /// The request is nobody's, where callers have to be known.
-    pub(crate) fn unknown(&self) -> Result<(), Failure> {
+    pub fn unknown(&self) -> Result<(), Failure> {
         let budget = &self.connection.budget;
         self.own(Owner { share: budget.0.unknown.clone(), most: budget.part(UNKNOWN) })
     }

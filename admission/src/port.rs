@@ -1,0 +1,30 @@
+//! A port for grpc.health.v1 alone: probes of Kubernetes and of load balancers have neither certificates nor credentials.
+//! Must never serve anything else.
+
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::health_server::HealthServer;
+use tower::Layer as _;
+
+use crate::board::Board;
+use crate::budget::{Budget, Size};
+use crate::health::Checkup;
+use crate::layer::{Admission, Admitting, request_size};
+
+/// Bytes of all probes' requests.
+const BYTES: usize = 8 << 20;
+/// Watches of all connections, and of one.
+const WATCHES: usize = 256;
+const CONNECTION_WATCHES: usize = 8;
+
+/// Health alone, of calls with so many bytes of headers: a service for each connection.
+pub fn services(board: Board, headers: usize) -> impl Fn() -> Admitting<HealthServer<Checkup>> {
+    let budget = Budget::new(Size {
+        all: BYTES,
+        request: request_size(headers, 0),
+        streams: [WATCHES, 0],
+        connection_streams: CONNECTION_WATCHES,
+    });
+    let admission = Admission::new(headers, [], CancellationToken::new(), &budget);
+    let service = admission.layer(HealthServer::new(Checkup::new(board)));
+    move || service.connection(&budget)
+}
