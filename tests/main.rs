@@ -35,6 +35,7 @@ mod lagging;
 mod leaving;
 mod ledger;
 mod letters;
+mod linger;
 mod list;
 mod lost;
 mod micro;
