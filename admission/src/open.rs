@@ -105,3 +105,52 @@ impl http_body::Body for Open {
         if self.asking.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tonic::Code;
+
+    use super::*;
+    use crate::body::{Measure, Measured};
+    use crate::budget::{Budget, Size, Stream};
+
+    /// A stream whose client asks as often as told, each time with a byte, and the reader of what it asks.
+    fn open(every: Duration) -> (Open, Measured<impl http_body::Body<Data = Bytes, Error = Status> + Unpin>) {
+        let size = Size { all: 1 << 20, request: 1 << 10, streams: [1, 1], connection_streams: 1 };
+        let connection = Budget::new(size).connection();
+        let place = connection.open(Stream::Reflection).unwrap();
+        let intake = Arc::new(Intake::new(connection.begin(1).unwrap(), 0));
+        let asks = futures_util::stream::unfold((), move |()| async move {
+            tokio::time::sleep(every).await;
+            Some((Ok(Frame::data(Bytes::from_static(&[0]))), ()))
+        });
+        let asks = StreamBody::new(Box::pin(asks));
+        let reader = Measured::new(asks, intake.clone(), Measure { most: 9, streams: true });
+        intake.answered();
+        let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>());
+        (Open::new(Body::new(never), place, Some(intake)), reader)
+    }
+
+    /// When it ends, and what it says then. Its reader ends as well.
+    async fn end(every: u64) -> (Duration, String) {
+        let begun = Instant::now();
+        let (mut open, mut reader) = open(Duration::from_secs(every));
+        let reader = tokio::spawn(async move { while reader.frame().await.is_some() {} });
+        let trailers = open.frame().await.unwrap().unwrap().into_trailers().unwrap();
+        let status = Status::from_header_map(&trailers).unwrap();
+        assert_eq!(status.code(), Code::Cancelled);
+        assert!(open.frame().now_or_never().unwrap().is_none());
+        reader.await.unwrap();
+        (begun.elapsed(), status.message().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_client_asks_nothing_ends_and_one_that_asks_on_ends_later() {
+        let (time, why) = end(9_999).await;
+        assert!(time <= 2 * IDLE && why.contains("nothing more was asked for 60 s"), "{time:?} {why}");
+        let (time, why) = end(20).await;
+        assert!((TOTAL..=TOTAL + IDLE).contains(&time) && why.contains("open for 600 s"), "{time:?} {why}");
+    }
+}

@@ -43,6 +43,9 @@ const WORTH: usize = 256;
 const ANSWER: usize = 32;
 /// Frames that cost as much of a task's turn, of which it has 128, as a read does. A call costs as much by itself.
 const TURN: usize = 8;
+/// Bytes that cost as much: what is read lies unread in windows until calls have had their turn, and with very many
+/// connections it is that which adds up.
+const BYTES: usize = 512;
 
 /// What a connection's calls bring and cost, as whoever serves them says.
 #[derive(Debug, Default)]
@@ -133,7 +136,7 @@ impl Patrol {
     pub(crate) fn read(&mut self, bytes: &[u8], context: &mut Context<'_>) {
         let found = self.look(bytes);
         self.credit = (self.credit - found.cost).min(FULL);
-        for _ in 0..found.calls + found.frames / TURN {
+        for _ in 0..(found.calls + found.frames / TURN).max(bytes.len() / BYTES) {
             match coop::poll_proceed(context) {
                 Poll::Ready(turn) => turn.made_progress(),
                 // The next read gives way.
@@ -329,5 +332,23 @@ mod tests {
             read(&mut patrol, &frame(PING, 0, 8)).await;
         }
         assert!(!passes(&mut patrol).await, "{patrol:?}");
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_gives_way_before_its_window_is_full() {
+        let mut data = frame(DATA, 0, 0);
+        data[1] = 64;
+        data.resize(HEAD + (64 << 8), 9);
+        let mut patrol = after(&[]).await;
+        tokio::task::yield_now().await;
+        let reads = poll_fn(|context| {
+            let more = |_: &usize| {
+                patrol.read(&data, context);
+                coop::has_budget_remaining()
+            };
+            Poll::Ready((0..64).take_while(more).count())
+        });
+        let bytes = reads.await * data.len();
+        assert!((32 << 10..=64 << 10).contains(&bytes), "{bytes} of a window of 1 MiB");
     }
 }
