@@ -43,6 +43,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How long a request may make no progress, and how long it may take in all.
 const IDLE: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(60);
+/// Bytes a second of a message that is so large that it takes longer.
+const RATE: usize = 256 << 10;
 
 /// What is let in.
 #[derive(Clone)]
@@ -194,7 +196,7 @@ where
                     Some(broken) => response(broken),
                 },
                 broken = poll_fn(|_| intake.broken().map_or(Poll::Pending, Poll::Ready)) => response(broken),
-                failure = unfinished(&intake, &rules.hurry, asked) => status(failure).into_http(),
+                failure = unfinished(&intake, &rules.hurry, asked, total(measure)) => status(failure).into_http(),
             };
             intake.answered();
             Ok(match place {
@@ -217,11 +219,16 @@ fn response(broken: Broken) -> http::Response<Body> {
 }
 
 /// Ends a request that does not come whole in time. One that has is left to its handler, which keeps its own time.
-async fn unfinished(intake: &Intake, hurry: &CancellationToken, asked: Option<Duration>) -> Failure {
+async fn unfinished(
+    intake: &Intake,
+    hurry: &CancellationToken,
+    asked: Option<Duration>,
+    total: Duration,
+) -> Failure {
     if !intake.whole() {
         let failure = tokio::select! {
             () = hurry.cancelled() => draining(),
-            failure = late(intake, asked) => failure,
+            failure = late(intake, asked, total) => failure,
         };
         if !intake.whole() {
             return failure;
@@ -230,9 +237,14 @@ async fn unfinished(intake: &Intake, hurry: &CancellationToken, asked: Option<Du
     pending().await
 }
 
-async fn late(intake: &Intake, asked: Option<Duration>) -> Failure {
+/// How long a request may take in all.
+fn total(measure: Measure) -> Duration {
+    TOTAL.max(Duration::from_secs((measure.most / RATE) as u64))
+}
+
+async fn late(intake: &Intake, asked: Option<Duration>, total: Duration) -> Failure {
     let begun = Instant::now();
-    let (deadline, end) = (asked.map(|asked| begun + latest(asked)), begun + TOTAL);
+    let (deadline, end) = (asked.map(|asked| begun + latest(asked)), begun + total);
     loop {
         let (seen, idle) = (intake.progress(), Instant::now() + IDLE);
         let next = idle.min(end);
@@ -245,7 +257,7 @@ async fn late(intake: &Intake, asked: Option<Duration>) -> Failure {
             return Failure::new(Reason::Deadline, "the caller's deadline passed").delivered(Delivered::No);
         }
         if now >= end {
-            return incomplete(&format!("it did not come whole within {} s", TOTAL.as_secs()));
+            return incomplete(&format!("it did not come whole within {} s", total.as_secs()));
         }
         if intake.progress() == seen {
             return incomplete(&format!("nothing more of it came for {} s", IDLE.as_secs()));

@@ -25,7 +25,7 @@ use admission::budget::Share;
 use anyhow::Context;
 use contract::access::Rule;
 use contract::{Delivered, Failure, Reason};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -173,7 +173,8 @@ pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
     let mut found = HeaderMap::new();
     for name in [AUTHORIZATION, HeaderName::from_static(API_KEY)] {
         for value in headers.get_all(&name) {
-            let mut value = value.clone();
+            // A copy: the value is a part of all that was read from the connection with it.
+            let mut value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
             value.set_sensitive(true);
             found.append(name.clone(), value);
         }
@@ -288,7 +289,6 @@ impl From<Unknown> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

@@ -144,6 +144,12 @@ async fn a_request_that_stands_still_or_drips_is_given_up() {
     assert!(why.contains("10 s"), "{why}");
 }
 
+#[test]
+fn a_large_message_has_longer() {
+    let total = |most| super::total(Measure { most, streams: false }).as_secs();
+    assert_eq!([total(1 << 10), total(1 << 20), total(64 << 20)], [60, 60, 256]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_ends_a_request_that_is_not_whole() {
     for timeout in ["1n", "1u", "1m", "3m", "20m", "5S"] {

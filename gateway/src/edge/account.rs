@@ -22,6 +22,9 @@ const HEALTH: [Rpc; 2] = [
     Rpc { name: "grpc.health.v1.Health/Watch", path: "/grpc.health.v1.Health/Watch", streams: true },
 ];
 
+/// Bytes of a request id, or of a trace's parent, that are kept for the log: no good one has more.
+const KEPT: usize = 64;
+
 /// The accounts of one thread. Clones share them.
 #[derive(Clone)]
 pub struct Books {
@@ -91,10 +94,19 @@ impl Books {
     pub(super) fn open(&self, path: &str, headers: &HeaderMap, since: Instant) -> Entry {
         let account = self.accounts.get(path).unwrap_or(&self.other).clone();
         account.begun.one();
-        let parent = headers.get(&TRACEPARENT).cloned();
+        // The values are parts of what was read from the connection, which a stream would keep as long as it is open.
+        let kept = |name: &HeaderName| {
+            let value = headers.get(name).filter(|value| value.len() <= KEPT)?;
+            if account.rpc.streams {
+                HeaderValue::from_bytes(value.as_bytes()).ok()
+            } else {
+                Some(value.clone())
+            }
+        };
+        let (request_id, parent) = (kept(&REQUEST_ID), kept(&TRACEPARENT));
         let traced = self.tracer.on() && account.traced;
         let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
-        Entry { account, since, span, request_id: headers.get(&REQUEST_ID).cloned(), parent, open: true }
+        Entry { account, since, span, request_id, parent, open: true }
     }
 
     fn span(&self, rpc: &Rpc, headers: &HeaderMap) -> Span {
