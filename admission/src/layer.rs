@@ -50,6 +50,7 @@ const RATE: usize = 256 << 10;
 #[derive(Clone)]
 pub struct Admission {
     rules: Arc<Rules>,
+    checked: bool,
     connection: Arc<Connection>,
 }
 
@@ -70,7 +71,13 @@ impl Admission {
         budget: &Budget,
     ) -> Admission {
         let rules = Rules { headers, sizes: sizes.into_iter().collect(), hurry };
-        Admission { rules: Arc::new(rules), connection: budget.connection() }
+        Admission { rules: Arc::new(rules), checked: false, connection: budget.connection() }
+    }
+
+    /// The same where whoever stands before it has refused what is no call ([`refused`]).
+    #[must_use]
+    pub fn of_calls(self) -> Admission {
+        Admission { checked: true, ..self }
     }
 
     fn measure(&self, path: &str) -> Measure {
@@ -84,7 +91,9 @@ impl Admission {
 
     fn admit<Q>(&self, request: &http::Request<Q>) -> Result<Admitted, http::Response<Body>> {
         let (headers, path) = (request.headers(), request.uri().path());
-        if let Some(response) = refused(request.method(), headers) {
+        if !self.checked
+            && let Some(response) = refused(request.method(), headers)
+        {
             return Err(response);
         }
         let refuse = |failure| status(failure).into_http();
@@ -162,7 +171,7 @@ pub struct Admitting<S> {
 impl<S: Clone> Admitting<S> {
     /// The same for a connection, with a part of the budget of its own.
     pub fn connection(&self, budget: &Budget) -> Admitting<S> {
-        let admission = Admission { rules: self.admission.rules.clone(), connection: budget.connection() };
+        let admission = Admission { connection: budget.connection(), ..self.admission.clone() };
         Admitting { service: self.service.clone(), admission }
     }
 }

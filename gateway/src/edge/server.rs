@@ -114,7 +114,7 @@ pub async fn serve(
     let guarding = Guarding(api.guard.clone());
     let (headers, most) = (limits.headers as usize, limits.sizes.request);
     let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
-    let admission = Admission::new(headers, sizes, parting.hurry().clone(), &limits.budget);
+    let admission = Admission::new(headers, sizes, parting.hurry().clone(), &limits.budget).of_calls();
     let envelope =
         Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
     let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
