@@ -11,6 +11,7 @@ pub mod refusal;
 pub mod reserve;
 pub mod stock;
 mod tally;
+pub mod wide;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,6 +33,7 @@ use crate::ledger::Ledger;
 use crate::release::Releaser;
 use deadline::Deadlines;
 use maintenance::Upkeep;
+use wide::Wide;
 
 /// The service's name for `nats micro`.
 pub const SERVICE: &str = "inventory";
@@ -50,6 +52,8 @@ pub struct Inventory {
     pub ttl: Option<Duration>,
     /// For an operator's commands.
     pub upkeep: Arc<Upkeep>,
+    /// For requests of many lines.
+    pub wide: Arc<Wide>,
 }
 
 /// What a handler is told of a request besides what it says.
@@ -240,6 +244,7 @@ impl Inventory {
             releaser: self.releaser.under(span),
             ttl: self.ttl,
             upkeep: self.upkeep.clone(),
+            wide: self.wide.clone(),
         })
     }
 }

@@ -85,8 +85,8 @@ impl Worker {
         let releaser = Releaser::new(ledger.clone(), orders.clone());
         let settler = Settler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
-        let (ttl, releaser_too) = (config.ttl(), releaser.clone());
-        let inventory = Inventory { ledger: ledger.clone(), releaser: releaser_too, ttl, upkeep };
+        let (ttl, releaser_too, wide) = (config.ttl(), releaser.clone(), Arc::default());
+        let inventory = Inventory { ledger: ledger.clone(), releaser: releaser_too, ttl, upkeep, wide };
         let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;

@@ -27,7 +27,7 @@ const TURN: usize = 8 * FRAME;
 /// Until it is looked again whether there is room.
 const LOOK: Duration = Duration::from_millis(50);
 /// Watches that are begun in a second by all connections: it is not the calls that are to be felt.
-const WATCHES: f64 = 10_000.0;
+const WATCHES: f64 = 3_000.0;
 /// What is let out of a connection before the first byte is let out of a stream.
 const OUT: u32 = 1 << 30;
 /// Pages that are let out a byte at a time, per connection.

@@ -91,6 +91,7 @@ pub async fn adjust(
     errand: Errand,
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
+    let _turn = inventory.wide.turn(lines.len(), errand.deadline).await?;
     let command = Command::Adjust { request: key::of(&errand.principal, &id), lines, reason };
     match inventory.ledger.submit(command, errand.deadline).await {
         Ok(Answer::Levels(levels)) => Ok(AdjustStockResponse {

@@ -1,0 +1,86 @@
+//! Requests that are a thousand in one: they are worked on one after the other, so that whoever asks for a little waits for
+//! one of them at the most. Must never know what they ask for.
+
+use contract::{Delivered, Failure, Reason};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+/// Lines that make a request a wide one.
+const LINES: usize = 64;
+/// Wide requests that may be here; one more is refused at once.
+const HERE: usize = 64;
+
+/// The way of wide requests.
+pub struct Wide {
+    here: Semaphore,
+    turn: Semaphore,
+}
+
+/// A turn, if one is needed. Given back on drop.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _held: Option<(SemaphorePermit<'a>, SemaphorePermit<'a>)>,
+}
+
+impl Default for Wide {
+    fn default() -> Wide {
+        Wide { here: Semaphore::new(HERE), turn: Semaphore::new(1) }
+    }
+}
+
+impl Wide {
+    /// Waits until a request of so many lines may go on.
+    pub(crate) async fn turn(&self, lines: usize, deadline: Instant) -> Result<Turn<'_>, Failure> {
+        if lines <= LINES {
+            return Ok(Turn { _held: None });
+        }
+        let full = |_| {
+            let limit = format!("{HERE} requests of more than {LINES} lines at once");
+            Failure::overloaded("this worker", &limit, link::failure::RETRY)
+        };
+        let late = || {
+            let text = "the deadline passed while others of many lines were worked on";
+            Failure::new(Reason::Timeout, text).delivered(Delivered::No)
+        };
+        let here = self.here.try_acquire().map_err(full)?;
+        // Neither is ever closed.
+        let turn =
+            timeout_at(deadline, self.turn.acquire()).await.map_err(|_| late())?.map_err(|_| late())?;
+        Ok(Turn { _held: Some((here, turn)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_wide_request_goes_on_at_a_time_and_small_ones_pass() {
+        let (wide, soon) = (Wide::default(), Instant::now() + Duration::from_millis(20));
+        let first = wide.turn(1_000, soon).await.unwrap();
+        assert_eq!(wide.turn(65, soon).await.unwrap_err().reason, "TIMEOUT");
+        for _ in 0..3 {
+            wide.turn(64, soon).await.unwrap();
+        }
+        drop(first);
+        wide.turn(65, Instant::now() + Duration::from_secs(9)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_one_more_is_refused_at_once() {
+        let (wide, late) = (Wide::default(), Instant::now() + Duration::from_secs(60));
+        let waiting: Vec<_> = (0..HERE).map(|_| Box::pin(wide.turn(1_000, late))).collect();
+        let mut held = Vec::new();
+        for mut turn in waiting {
+            // Looked at once: the first has its turn, the others wait.
+            match futures_util::poll!(&mut turn) {
+                std::task::Poll::Ready(turn) => held.push((Some(turn.unwrap()), None)),
+                std::task::Poll::Pending => held.push((None, Some(turn))),
+            }
+        }
+        assert_eq!(held.iter().filter(|(turn, _)| turn.is_some()).count(), 1);
+        assert_eq!(wide.turn(1_000, late).await.unwrap_err().reason, "OVERLOADED");
+    }
+}
