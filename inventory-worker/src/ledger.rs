@@ -180,6 +180,11 @@ impl Ledger {
         &self.clock
     }
 
+    /// How much the stock may come to hold.
+    pub fn bounds(&self) -> Amounts {
+        self.bounds
+    }
+
     /// Whether the streams are as they have to be: else nothing is written.
     pub fn guard(&self) -> &Guard {
         &self.guard
