@@ -55,7 +55,10 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
 fn full(kind: Kind, limit: usize) -> Failure {
     let how = match kind {
         Kind::Products => "`inventory-worker stock remove --zero` makes room; or",
-        Kind::Adjustments | Kind::Reservations => "the oldest are forgotten after ID_HORIZON; to have more,",
+        Kind::Adjustments => "the oldest are forgotten after ID_HORIZON; to have more,",
+        Kind::Reservations => {
+            "those of finished orders are forgotten after ID_HORIZON, those of unfinished ones stay; to have more,"
+        }
     };
     let message =
         format!("there are as many {kind} as there may be: {limit}; {how} raise {}", kind.variable());
@@ -63,4 +66,16 @@ fn full(kind: Kind, limit: usize) -> Failure {
         .with("limit", limit.to_string())
         .with("of", kind.noun())
         .detail(Detail::Quota { subject: kind.noun().to_owned(), description: format!("at most {limit}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_ledger_says_that_unfinished_orders_are_not_forgotten() {
+        let failure = full(Kind::Reservations, 5).to_string();
+        assert!(failure.contains("those of unfinished ones stay"), "{failure}");
+        assert!(failure.contains("raise MAX_RESERVATIONS"), "{failure}");
+    }
 }
