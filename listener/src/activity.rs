@@ -154,6 +154,12 @@ impl Activity {
         limit.is_some_and(|limit| since.elapsed() >= limit).then_some(over)
     }
 
+    /// Keeps others from looking at it.
+    #[cfg(test)]
+    pub(crate) fn busy(&self) -> impl Sized + '_ {
+        self.state()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

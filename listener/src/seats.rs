@@ -74,22 +74,16 @@ impl Seats {
     pub fn take(&self) -> Option<Seat> {
         let mut taken = self.taken();
         if taken.seated.len() >= self.0.most {
-            // Those that were asked to leave have as many descriptors as they had before.
-            let oldest = taken.seated.iter().min_by_key(|(_, activity)| activity.rank());
-            let oldest = oldest.map(|(number, _)| *number);
-            match oldest {
-                Some(oldest) if self.0.full == Full::Evict && taken.leaving < self.0.most => {
-                    if let Some(activity) = taken.seated.remove(&oldest) {
-                        activity.evict();
-                        taken.leaving += 1;
-                    }
-                }
-                _ => {
-                    drop(taken);
-                    self.refuse();
-                    return None;
-                }
-            }
+            // Those that were asked to leave have as many descriptors as they had before. Where nobody makes room, nobody
+            // is looked at: connections that are turned away must not cost those that are served.
+            let evicts = self.0.full == Full::Evict && taken.leaving < self.0.most;
+            let Some(activity) = evicts.then(|| taken.oldest()).flatten() else {
+                drop(taken);
+                self.refuse();
+                return None;
+            };
+            activity.evict();
+            taken.leaving += 1;
         }
         let number = taken.next;
         taken.next += 1;
@@ -172,6 +166,14 @@ impl Source for Seats {
     }
 }
 
+impl Taken {
+    /// Takes the seat of the one that makes room first.
+    fn oldest(&mut self) -> Option<Arc<Activity>> {
+        let oldest = self.seated.iter().min_by_key(|(_, activity)| activity.rank()).map(|(number, _)| *number)?;
+        self.seated.remove(&oldest)
+    }
+}
+
 impl Seat {
     /// What the connection does.
     pub fn activity(&self) -> &Arc<Activity> {
@@ -233,5 +235,18 @@ mod tests {
         drop(seat);
         assert!(seats.take().is_some());
         assert_eq!(seats.refused(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_refused_does_not_look_at_those_that_are_seated() {
+        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Refuse);
+        let seat = seats.take().unwrap();
+        // Whoever looked at it would wait until this is dropped.
+        let busy = seat.activity.busy();
+        let (send, refused) = std::sync::mpsc::channel();
+        let others = seats.clone();
+        std::thread::spawn(move || send.send(others.take().is_none()));
+        assert_eq!(refused.recv_timeout(Duration::from_secs(10)), Ok(true));
+        drop(busy);
     }
 }
