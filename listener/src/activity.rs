@@ -81,6 +81,11 @@ impl Activity {
         self.toll.refused();
     }
 
+    /// A call was looked at: those that are refused beside it must not stop others.
+    pub fn good(&self) {
+        self.toll.good();
+    }
+
     /// Bytes came.
     pub(crate) fn bytes(&self) {
         let mut state = self.state();

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +33,11 @@ const CALL: i64 = 5;
 const RESET: i64 = CALL;
 /// So do calls that are refused without being looked at: what they bring, their answer's bytes, and more.
 const REFUSED: i64 = CALL + 20;
+/// What they leave of the credit of a connection that carries good calls as well: behind a proxy, others' calls come on
+/// the same one, whose frames are paid from this until they are let in.
+const RESERVE: i64 = FULL / 2;
+/// And where no call was good yet, they make a client wait no longer than time takes to bring this.
+const DEBT: i64 = RATE;
 /// We ask once in half a minute. The library logs each answer to a PING that it never sent.
 const PONG: i64 = 64;
 /// A setting may change the windows of all streams: each then sends what its window lets out.
@@ -49,22 +54,45 @@ const BYTES: usize = 512;
 
 /// What a connection's calls bring and cost, as whoever serves them says.
 #[derive(Debug, Default)]
-pub(crate) struct Toll(AtomicI64);
+pub(crate) struct Toll {
+    brought: AtomicI64,
+    refused: AtomicI64,
+    /// Whether any was good.
+    good: AtomicBool,
+}
 
 impl Toll {
     /// A call was let in.
     pub(crate) fn called(&self) {
-        self.0.fetch_add(CALL, Ordering::Relaxed);
+        self.brought.fetch_add(CALL, Ordering::Relaxed);
     }
 
     /// A call was refused without being looked at.
     pub(crate) fn refused(&self) {
-        self.0.fetch_sub(REFUSED, Ordering::Relaxed);
+        self.refused.fetch_add(REFUSED, Ordering::Relaxed);
     }
 
-    fn take(&self) -> i64 {
+    /// A call was looked at.
+    pub(crate) fn good(&self) {
+        if !self.good.load(Ordering::Relaxed) {
+            self.good.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn brought(&self) -> i64 {
+        Toll::take(&self.brought)
+    }
+
+    /// What is left of a credit by calls that were refused. They never take what others' calls need.
+    fn left(&self, credit: i64) -> i64 {
+        let refused = Toll::take(&self.refused);
+        let floor = if self.good.load(Ordering::Relaxed) { RESERVE } else { -DEBT };
+        credit.saturating_sub(refused).max(floor.min(credit))
+    }
+
+    fn take(count: &AtomicI64) -> i64 {
         // Most reads bring no news.
-        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
+        if count.load(Ordering::Relaxed) == 0 { 0 } else { count.swap(0, Ordering::Relaxed) }
     }
 }
 
@@ -112,7 +140,7 @@ impl Patrol {
 
     /// Waits until there is credit.
     pub(crate) fn pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.credit = self.credit.saturating_add(self.toll.take()).min(FULL);
+        self.credit = self.toll.left(self.credit.saturating_add(self.toll.brought()).min(FULL));
         while self.credit < 0 {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(context));
@@ -322,6 +350,35 @@ mod tests {
         assert!(patrol.credit > 0, "{patrol:?}");
         call(&mut patrol, &one, 100, true).await;
         assert!(!passes(&mut patrol).await, "{patrol:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_calls_do_not_stop_the_good_ones_on_their_connection() {
+        let one = [frame(HEADERS, 4, 30), frame(DATA, 1, 5)].concat();
+        let (mut patrol, mut waits) = (after(&[]).await, 0);
+        for turn in 0..5_050 {
+            read(&mut patrol, &one).await;
+            patrol.toll.called();
+            if turn % 101 == 0 { patrol.toll.good() } else { patrol.toll.refused() }
+            waits += usize::from(!passes(&mut patrol).await);
+        }
+        assert_eq!(waits, 0, "{patrol:?}");
+        // As many at once as a connection takes.
+        (0..1_024).for_each(|_| patrol.toll.refused());
+        assert!(passes(&mut patrol).await, "{patrol:?}");
+        // Frames that are not worth it cost as before.
+        read(&mut patrol, &frame(DATA, 0, 1).repeat(usize::try_from(FULL).unwrap())).await;
+        patrol.since = Instant::now();
+        assert!(!passes(&mut patrol).await, "{patrol:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_refused_calls_as_come_at_once_stop_a_connection_for_a_second_at_most() {
+        let mut patrol = after(&[]).await;
+        (0..1_024).for_each(|_| patrol.toll.refused());
+        assert!(!passes(&mut patrol).await);
+        advance(Duration::from_millis(1_010)).await;
+        assert!(passes(&mut patrol).await, "{patrol:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -184,8 +184,9 @@ impl<F: Future<Output = Result<http::Response<R>, E>>, R, E> Future for Judged<F
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let ended = ready!(this.response.poll(context));
-        if ended.as_ref().is_ok_and(|response| refused(response)) {
-            this.activity.refused();
+        match ended.as_ref().is_ok_and(|response| refused(response)) {
+            true => this.activity.refused(),
+            false => this.activity.good(),
         }
         Poll::Ready(ended)
     }
