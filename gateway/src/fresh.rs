@@ -67,6 +67,11 @@ impl Fresh {
         self.0.base.elapsed().saturating_sub(confirmed)
     }
 
+    /// How long it may be used if it is not confirmed again.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.0.limit.map(|limit| limit.saturating_sub(self.age()))
+    }
+
     /// Whether that is too long ago.
     pub(crate) fn over(&self) -> bool {
         self.0.limit.is_some_and(|limit| self.age() > limit)

@@ -137,15 +137,21 @@ impl Standing {
         Ok(())
     }
 
-    /// Waits until the client is believed no longer.
+    /// Waits until the client is believed no longer, for whatever reason. One who came when nobody was believed has no
+    /// stream, and each of its calls is told why.
     pub(crate) async fn ended(&self) {
         let mut current = self.trust.current.clone();
+        let mut believed = false;
         loop {
             current.borrow_and_update();
-            if self.check() == Err(Unknown::Ended) {
-                return;
-            }
+            let stale = match self.check() {
+                Ok(()) => false,
+                Err(Unknown::Stale) if !believed => true,
+                Err(_) => return,
+            };
+            believed |= !stale;
             let rest = Duration::from_secs(self.until.load(Ordering::Relaxed).saturating_sub(unix()));
+            let rest = if stale { LOOK } else { rest.min(self.trust.fresh.left().unwrap_or(LOOK)) };
             tokio::select! {
                 // Without an end: an error says that the gateway ends.
                 changed = current.changed() => if changed.is_err() { std::future::pending().await },
@@ -164,4 +170,35 @@ fn next_end(chain: &[CertificateDer<'static>], now: u64) -> u64 {
 /// Seconds of unix time.
 pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(4);
+
+    fn trust() -> (watch::Sender<Arc<Authorities>>, Fresh, Trust) {
+        let none = Authorities::of(&[], true, unix()).unwrap();
+        let (authorities, fresh) = (watch::Sender::new(Arc::new(none)), Fresh::new("here", Some(MOST)));
+        let trust = Trust::new(authorities.subscribe(), fresh.clone());
+        (authorities, fresh, trust)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_believed_no_longer_when_its_authority_could_not_be_read_for_too_long() {
+        let (_authorities, fresh, trust) = trust();
+        let number = trust.number();
+        let standing = trust.clone().standing(number, Vec::new());
+        assert!(timeout(MOST, standing.ended()).await.is_err());
+        assert!(timeout(MOST, standing.ended()).await.is_ok());
+        assert_eq!(standing.check(), Err(Unknown::Stale));
+        // Who comes then is told so by each call, and stays until it was believed once.
+        let next = trust.standing(number, Vec::new());
+        assert!(timeout(10 * LOOK, next.ended()).await.is_err());
+        fresh.confirm();
+        assert_eq!(next.check(), Ok(()));
+    }
 }

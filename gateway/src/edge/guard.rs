@@ -101,6 +101,7 @@ impl Guard {
 
     /// Whether a call that goes on would be let in again, as the same.
     pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
+        ticket.peer.as_ref().map_or(Ok(()), |peer| peer.check())?;
         let badge = ticket.peer.as_ref().and_then(|peer| peer.badge());
         let caller = self.access.caller(&ticket.headers, badge).await?;
         ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
