@@ -71,10 +71,14 @@ async fn a_bad_line_keeps_no_key_alive_that_was_taken_off_the_list() {
         until("the key is gone", is_gone).await;
     }
     check(&guarded, "x-api-key", &two).await.unwrap();
-    // The last key of a list, too.
-    keys.write(&["# nobody"]);
-    let is_gone = async || refused(&check(&guarded, "x-api-key", &two).await, Code::Unauthenticated);
-    until("the last key is gone", is_gone).await;
+    // The last key of a list, too, where nothing else is in it and where nothing else makes sense.
+    for rest in ["# nobody", "nonsense"] {
+        keys.write(&[rest]);
+        let is_gone = async || refused(&check(&guarded, "x-api-key", &two).await, Code::Unauthenticated);
+        until("the last key is gone", is_gone).await;
+        keys.write(&[&second]);
+        until("it is back", async || check(&guarded, "x-api-key", &two).await.is_ok()).await;
+    }
 }
 
 #[tokio::test]
@@ -85,8 +89,8 @@ async fn keys_whose_list_cannot_be_read_are_good_for_a_while_and_then_no_longer(
     keys.write(&[&line]);
     let guarded = Guarded::open(&shop, keys.access(4)).await;
     check(&guarded, "x-api-key", &key).await.unwrap();
-    // No list at all, and one that says nothing.
-    for nonsense in [None, Some("nonsense")] {
+    // No list at all, and one that is no text.
+    for nonsense in [None, Some("nonsense\0")] {
         std::fs::remove_file(&keys.file).unwrap();
         if let Some(text) = nonsense {
             keys.write(&[text]);

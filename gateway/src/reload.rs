@@ -171,12 +171,10 @@ impl<T: Send + Sync + 'static> Reload<T> {
 }
 
 impl<T> Made<T> {
-    /// What was made of lines. Where no line makes sense, nobody can say what was meant: that is no list.
-    pub(crate) fn of_lines(value: T, good: usize, faults: Vec<String>) -> anyhow::Result<Made<T>> {
-        if good == 0 && !faults.is_empty() {
-            bail!("no line makes sense: {}", listed(&faults));
-        }
-        Ok(Made { value, empty: good == 0, faults })
+    /// What was made of lines. Where no line makes sense nobody is let in, as by an empty file: what was taken out must
+    /// not stay in force for what is wrong with the rest.
+    pub(crate) fn of_lines(value: T, good: usize, faults: Vec<String>) -> Made<T> {
+        Made { value, empty: good == 0, faults }
     }
 
     /// It, if nothing is wrong with it.
@@ -186,6 +184,15 @@ impl<T> Made<T> {
         }
         Ok(self.value)
     }
+}
+
+/// The text of the first file. What is none was not written by whoever keeps the file: nobody can say what was meant.
+pub(crate) fn text(contents: &[Contents]) -> anyhow::Result<&[u8]> {
+    let file = contents.first().map(|file| file.as_slice()).unwrap_or_default();
+    if file.contains(&0) {
+        bail!("it is no text");
+    }
+    Ok(file)
 }
 
 /// The first of what is wrong, and how much more there is.
@@ -261,12 +268,12 @@ mod tests {
 
     /// A list of numbers, a line each.
     fn listing(contents: &[Contents]) -> anyhow::Result<Made<Vec<u8>>> {
-        let lines = str::from_utf8(&contents[0])?.lines().zip(1..);
+        let lines = str::from_utf8(text(contents)?)?.lines().zip(1..);
         let read = |(line, number): (&str, usize)| line.parse().map_err(|_| format!("line {number}"));
         let (good, bad): (Vec<_>, Vec<_>) = lines.map(read).partition(Result::is_ok);
         let good: Vec<u8> = good.into_iter().flatten().collect();
         let faults = bad.into_iter().filter_map(Result::err).collect();
-        Made::of_lines(good.clone(), good.len(), faults)
+        Ok(Made::of_lines(good.clone(), good.len(), faults))
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,13 +293,20 @@ mod tests {
         write("1\n2\nx");
         sleep(LOOK + LOOK / 2).await;
         assert_eq!(**latest.borrow(), [1, 2, 3]);
-        for (text, numbers, faults) in [("1\nx\n3", &[1, 3][..], 1), ("", &[], 0), ("2", &[2], 0)] {
+        for (text, numbers, faults) in [
+            ("1\nx\n3", &[1, 3][..], 1),
+            ("", &[], 0),
+            ("1\n2", &[1, 2], 0),
+            // One was taken out, and the other mistyped: neither counts.
+            ("x", &[], 1),
+            ("2", &[2], 0),
+        ] {
             write(text);
             latest.changed().await.unwrap();
             assert_eq!((&**latest.borrow_and_update(), fresh.faults()), (&numbers.to_vec(), faults));
         }
-        // Where nothing makes sense, the last list is good for a while.
-        write("x\ny");
+        // Where there is no text, the last list is good for a while.
+        write("x\0y");
         sleep(5 * LOOK).await;
         assert!(!latest.has_changed().unwrap() && !fresh.over());
         until(|| fresh.over()).await;

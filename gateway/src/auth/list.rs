@@ -6,7 +6,7 @@ use std::str;
 use anyhow::{Context, bail};
 use contract::limits::Reader;
 
-use crate::reload::{Contents, Made};
+use crate::reload::{Contents, Made, text};
 
 /// A line of a list: its number, its first words, and the customer that the rest of it is.
 pub(super) type Line<'a, const N: usize> = (usize, [&'a str; N], Option<Box<str>>);
@@ -18,8 +18,7 @@ pub(super) fn read<T: Default, const N: usize>(
     mut take: impl FnMut(&mut T, Line<'_, N>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Made<T>> {
     let (mut list, mut good, mut faults) = (T::default(), 0, Vec::new());
-    let file = contents.first().map(|file| file.as_slice()).unwrap_or_default();
-    for (line, number) in file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).zip(1..) {
+    for (line, number) in text(contents)?.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).zip(1..) {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
@@ -28,7 +27,7 @@ pub(super) fn read<T: Default, const N: usize>(
             Err(error) => faults.push(format!("line {number}: {error:#}")),
         }
     }
-    Made::of_lines(list, good, faults)
+    Ok(Made::of_lines(list, good, faults))
 }
 
 /// The words of a line.

@@ -18,7 +18,7 @@ use crate::auth::{Authorities, Badge, Trust, Upkeep, unix};
 use crate::config::tls::{ClientAuth, Tls};
 use crate::fresh::Kept;
 use crate::provider::ring;
-use crate::reload::{Contents, Made, Reload};
+use crate::reload::{Contents, Made, Reload, text};
 
 /// The protocol that gRPC speaks.
 const HTTP2: &[u8] = b"h2";
@@ -147,7 +147,7 @@ fn server_config(
 
 /// The authorities of a file, each by itself: one that cannot be read keeps no other in force or out.
 fn roots(contents: &[Contents]) -> anyhow::Result<Made<Vec<CertificateDer<'static>>>> {
-    let text = String::from_utf8_lossy(contents.first().map(|file| file.as_slice()).unwrap_or_default());
+    let text = String::from_utf8_lossy(text(contents)?);
     let (mut good, mut faults) = (Vec::new(), Vec::new());
     for (number, block) in text.split(BEGIN).skip(1).enumerate() {
         let certificate = CertificateDer::from_pem_slice(format!("{BEGIN}{block}").as_bytes());
@@ -157,7 +157,7 @@ fn roots(contents: &[Contents]) -> anyhow::Result<Made<Vec<CertificateDer<'stati
         }
     }
     let count = good.len();
-    Made::of_lines(good, count, faults)
+    Ok(Made::of_lines(good, count, faults))
 }
 
 fn certificates(pem: &Contents) -> anyhow::Result<Vec<CertificateDer<'static>>> {
