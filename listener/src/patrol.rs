@@ -359,7 +359,11 @@ mod tests {
         for turn in 0..5_050 {
             read(&mut patrol, &one).await;
             patrol.toll.called();
-            if turn % 101 == 0 { patrol.toll.good() } else { patrol.toll.refused() }
+            if turn % 101 == 0 {
+                patrol.toll.good()
+            } else {
+                patrol.toll.refused()
+            }
             waits += usize::from(!passes(&mut patrol).await);
         }
         assert_eq!(waits, 0, "{patrol:?}");

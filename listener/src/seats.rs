@@ -169,7 +169,8 @@ impl Source for Seats {
 impl Taken {
     /// Takes the seat of the one that makes room first.
     fn oldest(&mut self) -> Option<Arc<Activity>> {
-        let oldest = self.seated.iter().min_by_key(|(_, activity)| activity.rank()).map(|(number, _)| *number)?;
+        let oldest =
+            self.seated.iter().min_by_key(|(_, activity)| activity.rank()).map(|(number, _)| *number)?;
         self.seated.remove(&oldest)
     }
 }
