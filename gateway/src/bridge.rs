@@ -39,9 +39,6 @@ use crate::share::Shares;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// The most that a backoff may grow to.
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
-/// A request that is refused as too late with more than this left was refused wrongly. A service answers as late as the way
-/// back allows: the workers, 200 ms (`RETURN`) before the end.
-const EARLY: Duration = Duration::from_millis(500);
 /// When to come back after being turned away.
 const SHED: Duration = Duration::from_millis(100);
 
@@ -236,7 +233,7 @@ impl Bridge {
     /// A service says that the time of an attempt is over. While it is not, one of the two clocks is off.
     fn refused_early(&self, route: &Route, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left < EARLY {
+        if left < crate::waits::EARLY {
             return;
         }
         self.tally(route, |tally| tally.early.one());

@@ -22,6 +22,9 @@ pub const RELEASE: Duration = Duration::from_secs(10);
 pub const SURVEY: Duration = Duration::from_millis(300);
 /// Between two surveys, while all is there.
 pub const SURVEYS: Duration = Duration::from_secs(2);
+/// A request that is refused as too late with more than this left was refused wrongly. A service answers as late as the way
+/// back allows: the workers, 200 ms (`RETURN`) before the end.
+pub const EARLY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -40,6 +43,7 @@ mod tests {
             ("an attempt, its call", attempt, budget),
             ("a stream that is gone, an attempt", 2 * guard::PAUSE + Duration::from_secs(1), attempt),
             ("a survey, the next one", SURVEY, SURVEYS),
+            ("a withdrawal by a worker, what counts as early", inventory_worker::waits::RETURN, EARLY),
             ("giving back, the expiry", RELEASE, Duration::from_secs(120)),
         ] {
             assert!(inner < outer, "{what}: {inner:?} is not below {outer:?}");

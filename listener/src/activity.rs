@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::patrol::Toll;
+use crate::toll::Toll;
 
 /// Between two looks at the time.
 const LOOK: Duration = Duration::from_millis(250);

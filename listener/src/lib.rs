@@ -12,6 +12,7 @@ mod line;
 mod patrol;
 mod seats;
 mod thread;
+mod toll;
 
 pub use accept::Acceptor;
 pub use activity::{Activity, Timeouts};

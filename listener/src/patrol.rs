@@ -5,12 +5,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::toll::{CALL, Toll};
 
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
@@ -24,20 +25,11 @@ const PADDED: u8 = 8;
 const ACK: u8 = 1;
 
 /// What a client may send at once that is no part of a call.
-const FULL: i64 = 2_048;
+pub(crate) const FULL: i64 = 2_048;
 /// What comes back each second.
-const RATE: i64 = 1_024;
-/// A call's headers, a small message, its end, a change of a window, and a PING that measures the way.
-const CALL: i64 = 5;
+pub(crate) const RATE: i64 = 1_024;
 /// Calls that are only made to be reset cost, by one frame.
 const RESET: i64 = CALL;
-/// So do calls that are refused without being looked at: what they bring, their answer's bytes, and more.
-const REFUSED: i64 = CALL + 20;
-/// What they leave of the credit of a connection that carries good calls as well: behind a proxy, others' calls come on
-/// the same one, whose frames are paid from this until they are let in.
-const RESERVE: i64 = FULL / 2;
-/// And where no call was good yet, they make a client wait no longer than time takes to bring this.
-const DEBT: i64 = RATE;
 /// We ask once in half a minute. The library logs each answer to a PING that it never sent.
 const PONG: i64 = 64;
 /// A setting may change the windows of all streams: each then sends what its window lets out.
@@ -51,50 +43,6 @@ const TURN: usize = 8;
 /// Bytes that cost as much: what is read lies unread in windows until calls have had their turn, and with very many
 /// connections it is that which adds up.
 const BYTES: usize = 512;
-
-/// What a connection's calls bring and cost, as whoever serves them says.
-#[derive(Debug, Default)]
-pub(crate) struct Toll {
-    brought: AtomicI64,
-    refused: AtomicI64,
-    /// Whether any was good.
-    good: AtomicBool,
-}
-
-impl Toll {
-    /// A call was let in.
-    pub(crate) fn called(&self) {
-        self.brought.fetch_add(CALL, Ordering::Relaxed);
-    }
-
-    /// A call was refused without being looked at.
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(REFUSED, Ordering::Relaxed);
-    }
-
-    /// A call was looked at.
-    pub(crate) fn good(&self) {
-        if !self.good.load(Ordering::Relaxed) {
-            self.good.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn brought(&self) -> i64 {
-        Toll::take(&self.brought)
-    }
-
-    /// What is left of a credit by calls that were refused. They never take what others' calls need.
-    fn left(&self, credit: i64) -> i64 {
-        let refused = Toll::take(&self.refused);
-        let floor = if self.good.load(Ordering::Relaxed) { RESERVE } else { -DEBT };
-        credit.saturating_sub(refused).max(floor.min(credit))
-    }
-
-    fn take(count: &AtomicI64) -> i64 {
-        // Most reads bring no news.
-        if count.load(Ordering::Relaxed) == 0 { 0 } else { count.swap(0, Ordering::Relaxed) }
-    }
-}
 
 /// One connection's watch.
 #[derive(Debug)]

@@ -11,9 +11,6 @@ use futures_util::StreamExt;
 use super::*;
 use crate::call::Limit;
 
-/// A worker that withdraws a request at its deadline answers `RETURN` before the end: that is no clock that is off.
-const _: () = assert!(EARLY.as_millis() >= inventory_worker::waits::RETURN.as_millis() + 250);
-
 /// A bridge with one route, and a server to go with it.
 struct Bench {
     server: local_nats::Server,
