@@ -4,7 +4,6 @@ are replaced by SIGTERM, sent twice. Usage: proxies.py FOLDER-OF-BINARIES NATS-S
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from waiting import free_port, listens, within
 
 FOLDER, NATS, SECONDS = sys.argv[1], sys.argv[2], float(sys.argv[3])
 PATIENCE = 30
@@ -60,22 +60,8 @@ backend gateways
 """
 
 
-def free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
-
-
 def until(what, holds):
-    limit = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < limit, f"waited too long until {what}"
-        time.sleep(0.02)
-
-
-def listens(port):
-    with socket.socket() as some:
-        return some.connect_ex(("127.0.0.1", port)) == 0
+    within(PATIENCE, what, holds)
 
 
 def healthy(port, service):

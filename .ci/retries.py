@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from waiting import free_port, listens, within
 
 FOLDER, NATS = sys.argv[1:3]
 PATIENCE, CALLERS = 90, 8
@@ -34,22 +35,8 @@ POLICY = {
 }
 
 
-def free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
-
-
 def until(what, holds):
-    limit = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < limit, f"waited too long until {what}"
-        time.sleep(0.05)
-
-
-def listens(port):
-    with socket.socket() as some:
-        return some.connect_ex(("127.0.0.1", port)) == 0
+    within(PATIENCE, what, holds)
 
 
 class Proxy:

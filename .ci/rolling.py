@@ -19,6 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from waiting import free_port, listens, within
 
 FOLDER, NATS = sys.argv[1:3]
 # Of a drain, and of anything else that is waited for, in seconds.
@@ -29,17 +30,8 @@ CALLERS, WATCHES = 16, 8
 ORDERS, STOCK = "orders.v1.OrderService", "inventory.v1.InventoryService"
 
 
-def free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
-
-
 def until(what, holds):
-    limit = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < limit, f"waited too long until {what}"
-        time.sleep(0.02)
+    within(PATIENCE, what, holds)
 
 
 def healthy(port, service):
@@ -241,11 +233,6 @@ def rolling(workers, gateways):
     print(f"rolling: {len(load.placed)} orders, each seen once by {WATCHES} watches; watches ended {load.ends}")
     print(f"rolling: answers {client.codes}; the longest call took {client.longest:.2f} s")
     assert client.longest < LOST, "a request was lost on the way to a worker"
-
-
-def listens(port):
-    with socket.socket() as some:
-        return some.connect_ex(("127.0.0.1", port)) == 0
 
 
 def without_nats(nats, workers, gateways):
