@@ -61,15 +61,23 @@ impl Door {
                 },
             };
             match &self.tls {
-                None => {
-                    return Guest { line: Line::new(Wire::Plain(stream), seat), badge: None, standing: None };
-                }
+                None => return plain(stream, seat),
                 Some(tls) => {
                     let most = tls.handshakes;
                     self.begin(shake(stream, tls.clone(), seat), most);
                 }
             }
         }
+    }
+
+    /// Closes the socket, and returns those who had connected by then. Where there is TLS they have not sent a call yet:
+    /// they, and handshakes under way, end, and their clients go elsewhere.
+    pub(super) fn finish(self) -> Vec<Guest> {
+        let last = self.acceptor.finish();
+        if self.tls.is_some() {
+            return Vec::new();
+        }
+        last.into_iter().map(|(stream, seat)| plain(stream, seat)).collect()
     }
 
     fn begin(&mut self, handshake: impl Future<Output = Option<Guest>> + Send + 'static, most: usize) {
@@ -83,6 +91,10 @@ impl Door {
         }
         self.under_way.push_back(self.handshakes.spawn(handshake));
     }
+}
+
+fn plain(stream: TcpStream, seat: Seat) -> Guest {
+    Guest { line: Line::new(Wire::Plain(stream), seat), badge: None, standing: None }
 }
 
 async fn shake(stream: TcpStream, tls: Tls, seat: Seat) -> Option<Guest> {

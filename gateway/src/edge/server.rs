@@ -119,11 +119,13 @@ pub async fn serve(
         Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
     let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
     let connections = TaskTracker::new();
+    let begin = |guest| {
+        let service = service.connection(&limits.budget);
+        connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
+    };
     let accept = async {
         loop {
-            let guest = door.next().await;
-            let service = service.connection(&limits.budget);
-            connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
+            begin(door.next().await);
         }
     };
     // Those that have connected by then, and may have sent a call, are answered too: closing the socket resets them.
@@ -136,7 +138,7 @@ pub async fn serve(
         () = last => {}
     }
     // Nobody else can connect now; handshakes under way end as well.
-    drop(door);
+    door.finish().into_iter().for_each(begin);
     connections.close();
     // They have to go on while calls are finished: they are what says goodbye to clients, and lets no new ones in.
     tokio::select! {
