@@ -2,6 +2,7 @@
 takes the gateway away from nobody; and no call that may be repeated is lost while connections live a second and gateways
 are replaced by SIGTERM, sent twice. Usage: proxies.py FOLDER-OF-BINARIES NATS-SERVER SECONDS"""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -165,10 +166,11 @@ def refusals(types, port):
 
 
 def replaced(types, port, gateways):
-    """One after the other: nginx leaves one out for 10 s that did not answer."""
+    """In turns, both at least once: nginx leaves one out for 10 s that did not answer."""
     load, begun = Load(types, port), time.monotonic()
-    for after, (process, number) in zip([2, 2 + AWAY], gateways):
-        time.sleep(max(0, begun + after - time.monotonic()))
+    turns = max(2, int(SECONDS) // AWAY)
+    for turn, (process, number) in zip(range(turns), itertools.cycle(gateways)):
+        time.sleep(max(0, begun + 2 + turn * AWAY - time.monotonic()))
         process.replace(number)
     time.sleep(max(0, begun + SECONDS - time.monotonic()))
     ends = load.over()
