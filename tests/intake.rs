@@ -106,7 +106,7 @@ async fn health_watches_are_bounded_on_each_port_and_room_comes_back() {
     let shop = shop().await;
     let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
     let worker = shop.workers[0].health().await;
-    for (address, most) in [(grpc, 16), (health, 8), (worker, 8)] {
+    for (address, most) in [(grpc, 64), (health, 8), (worker, 8)] {
         let channel = channel(address).await;
         let mut open = Vec::new();
         for _ in 0..most {

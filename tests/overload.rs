@@ -101,11 +101,11 @@ async fn slow_service(shop: &Shop, at_once: usize, takes: Duration) -> Arc<Atomi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
     let shop = Shop::open().workers(0).ready().await;
-    // 200 a second can be had.
-    let served = slow_service(&shop, 4, Duration::from_millis(20)).await;
+    // 400 a second can be had.
+    let served = slow_service(&shop, 8, Duration::from_millis(20)).await;
     let items = wish("lamp", 1).request.items;
     let (ok, stop) = (Arc::new(AtomicUsize::new(0)), tokio_util::sync::CancellationToken::new());
-    let callers = (0..500).map(|_| {
+    let callers = (0..1_000).map(|_| {
         let (mut client, items, ok, stop) = (shop.orders(), items.clone(), ok.clone(), stop.clone());
         tokio::spawn(async move {
             while !stop.is_cancelled() {
@@ -123,12 +123,12 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
         until("it is served", async || served.load(Ordering::Relaxed) >= goal).await;
         (served.load(Ordering::Relaxed), ok.load(Ordering::Relaxed))
     };
-    // Without a limit that adapts, 500 wait for 2.5 s each, and nothing that is served is of use any more, however
+    // Without a limit that adapts, 1,000 wait for 2.5 s each, and nothing that is served is of use any more, however
     // long it goes on. A machine that is busy with other things may need more than one look.
-    let mut before = reaches(1_200).await;
+    let mut before = reaches(2_400).await;
     let mut looks = Vec::new();
     while looks.len() < 5 && !looks.iter().any(|(served, used)| used * 2 > *served) {
-        let after = reaches(before.0 + 500).await;
+        let after = reaches(before.0 + 1_000).await;
         looks.push((after.0 - before.0, after.1 - before.1));
         before = after;
     }

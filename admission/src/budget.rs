@@ -23,6 +23,8 @@ const RESERVED: usize = 8;
 const SMALL: usize = 32 << 10;
 /// And so many times what those who are not known may take together, where callers have to be known.
 const UNKNOWN: usize = 8;
+/// Of which one connection has a quarter: requests that are half sent on it leave room for others'.
+const UNKNOWN_CONNECTION: usize = 4 * UNKNOWN;
 
 /// What somebody holds of a bound.
 #[derive(Debug, Default)]
@@ -109,8 +111,8 @@ pub struct Size {
     pub request: usize,
     /// Health watches and reflection streams of all connections, each.
     pub streams: [usize; 2],
-    /// The same of one connection, together.
-    pub connection_streams: usize,
+    /// The same of one connection.
+    pub connection_streams: [usize; 2],
 }
 
 /// The budget of a process. Clones share it.
@@ -134,7 +136,9 @@ struct Inner {
 pub struct Connection {
     budget: Budget,
     bytes: Share,
-    streams: Share,
+    /// What those hold on it who call without a credential.
+    unknown: Share,
+    streams: [Share; 2],
 }
 
 /// What one request holds. Given back on drop.
@@ -149,6 +153,8 @@ pub struct Charge {
 struct Owner {
     share: Arc<Share>,
     most: usize,
+    /// What the connection may hold of it, if that is bounded.
+    connection: Option<usize>,
 }
 
 /// An open stream's place. Given back on drop.
@@ -173,7 +179,12 @@ impl Budget {
 
     /// The part of a new connection.
     pub fn connection(&self) -> Arc<Connection> {
-        Arc::new(Connection { budget: self.clone(), bytes: Share::default(), streams: Share::default() })
+        Arc::new(Connection {
+            budget: self.clone(),
+            bytes: Share::default(),
+            unknown: Share::default(),
+            streams: Default::default(),
+        })
     }
 
     /// What a request that holds so much may fill: a large one leaves something, but has room for itself.
@@ -203,12 +214,13 @@ impl Connection {
             let limit = format!("{most} {} open", stream.name());
             Failure::overloaded(subject, &limit, RETRY_STREAM)
         };
-        if !self.streams.take(1, size.connection_streams) {
+        let (mine, most) = (&self.streams[stream as usize], size.connection_streams[stream as usize]);
+        if !mine.take(1, most) {
             bound.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(full("the connection", size.connection_streams));
+            return Err(full("the connection", most));
         }
         if !bound.take(1) {
-            self.streams.give(1);
+            mine.give(1);
             return Err(full("the process", bound.most));
         }
         Ok(Place { connection: self.clone(), stream })
@@ -230,13 +242,11 @@ impl Charge {
             self.connection.bytes.give(bytes);
             return Err(held("the process", room));
         }
-        if let Some(Owner { share, most }) = self.owner.get()
-            && !share.take(bytes, *most)
-        {
+        if let Some(Err(most)) = self.owner.get().map(|owner| owner.take(&self.connection, bytes)) {
             self.connection.bytes.give(bytes);
             all.share.give(bytes);
             callers.fetch_add(1, Ordering::Relaxed);
-            return Err(exceeded(*most));
+            return Err(exceeded(most));
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -245,23 +255,49 @@ impl Charge {
     /// The request is a known caller's.
     pub fn owned(&self, share: &Arc<Share>) -> Result<(), Failure> {
         let most = self.connection.budget.part(CALLERS);
-        self.own(Owner { share: share.clone(), most })
+        self.own(Owner { share: share.clone(), most, connection: None })
     }
 
     /// The request is nobody's, where callers have to be known.
     pub fn unknown(&self) -> Result<(), Failure> {
         let budget = &self.connection.budget;
-        self.own(Owner { share: budget.0.unknown.clone(), most: budget.part(UNKNOWN) })
+        let connection = Some(budget.part(UNKNOWN_CONNECTION));
+        self.own(Owner { share: budget.0.unknown.clone(), most: budget.part(UNKNOWN), connection })
     }
 
     fn own(&self, owner: Owner) -> Result<(), Failure> {
-        if !owner.share.take(self.bytes.load(Ordering::Relaxed), owner.most) {
+        if let Err(most) = owner.take(&self.connection, self.bytes.load(Ordering::Relaxed)) {
             self.connection.budget.0.callers.fetch_add(1, Ordering::Relaxed);
-            return Err(exceeded(owner.most));
+            return Err(exceeded(most));
         }
         // It is said once.
         self.owner.get_or_init(|| owner);
         Ok(())
+    }
+}
+
+impl Owner {
+    /// Takes so much, or says what bounds it.
+    fn take(&self, connection: &Connection, bytes: usize) -> Result<(), usize> {
+        if let Some(most) = self.connection
+            && !connection.unknown.take(bytes, most)
+        {
+            return Err(most);
+        }
+        if self.share.take(bytes, self.most) {
+            return Ok(());
+        }
+        if self.connection.is_some() {
+            connection.unknown.give(bytes);
+        }
+        Err(self.most)
+    }
+
+    fn give(&self, connection: &Connection, bytes: usize) {
+        self.share.give(bytes);
+        if self.connection.is_some() {
+            connection.unknown.give(bytes);
+        }
     }
 }
 
@@ -271,14 +307,14 @@ impl Drop for Charge {
         self.connection.bytes.give(bytes);
         self.connection.budget.0.bytes.share.give(bytes);
         if let Some(owner) = self.owner.get() {
-            owner.share.give(bytes);
+            owner.give(&self.connection, bytes);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connection.streams.give(1);
+        self.connection.streams[self.stream as usize].give(1);
         self.connection.budget.0.streams[self.stream as usize].share.give(1);
     }
 }

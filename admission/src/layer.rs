@@ -45,6 +45,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(60);
 /// Bytes a second of a message that is so large that it takes longer.
 const RATE: usize = 256 << 10;
+/// The same of health: its requests have a few bytes, come from anybody, and share what those may hold who are not known.
+const HEALTH_TOTAL: Duration = Duration::from_secs(2);
 
 /// What is let in.
 #[derive(Clone)]
@@ -195,6 +197,7 @@ where
             Err(response) => return Box::pin(async { Ok(response) }),
         };
         let rules = self.admission.rules.clone();
+        let total = total(request.uri().path(), measure);
         let answer = self.service.call(request.map(|body| Measured::new(body, intake.clone(), measure)));
         Box::pin(async move {
             let response = tokio::select! {
@@ -205,7 +208,7 @@ where
                     Some(broken) => response(broken),
                 },
                 broken = poll_fn(|_| intake.broken().map_or(Poll::Pending, Poll::Ready)) => response(broken),
-                failure = unfinished(&intake, &rules.hurry, asked, total(measure)) => status(failure).into_http(),
+                failure = unfinished(&intake, &rules.hurry, asked, total) => status(failure).into_http(),
             };
             intake.answered();
             Ok(match place {
@@ -247,7 +250,10 @@ async fn unfinished(
 }
 
 /// How long a request may take in all.
-fn total(measure: Measure) -> Duration {
+fn total(path: &str, measure: Measure) -> Duration {
+    if path.starts_with(HEALTH) {
+        return HEALTH_TOTAL;
+    }
     TOTAL.max(Duration::from_secs((measure.most / RATE) as u64))
 }
 

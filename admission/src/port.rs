@@ -22,7 +22,7 @@ pub fn services(board: Board, headers: usize) -> impl Fn() -> Admitting<HealthSe
         all: BYTES,
         request: request_size(headers, 0),
         streams: [WATCHES, 0],
-        connection_streams: CONNECTION_WATCHES,
+        connection_streams: [CONNECTION_WATCHES, 0],
     });
     let admission = Admission::new(headers, [], CancellationToken::new(), &budget);
     let service = admission.layer(HealthServer::new(Checkup::new(board)));

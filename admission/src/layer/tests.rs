@@ -18,7 +18,7 @@ use super::*;
 use crate::budget::Size;
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
-const SIZE: Size = Size { all: 1 << 20, request: 100_000, streams: [8, 2], connection_streams: 4 };
+const SIZE: Size = Size { all: 1 << 20, request: 100_000, streams: [8, 2], connection_streams: [4, 2] };
 
 /// Reads requests to their end, and answers only those with a text.
 #[derive(Clone)]
@@ -146,7 +146,7 @@ async fn a_request_that_stands_still_or_drips_is_given_up() {
 
 #[test]
 fn a_large_message_has_longer() {
-    let total = |most| super::total(Measure { most, streams: false }).as_secs();
+    let total = |most| super::total(CREATE, Measure { most, streams: false }).as_secs();
     assert_eq!([total(1 << 10), total(1 << 20), total(64 << 20)], [60, 60, 256]);
 }
 
@@ -260,6 +260,22 @@ async fn headers_are_charged_and_held_to_their_limit() {
         .map(|mut call| ((&mut call).now_or_never().is_none(), call))
         .filter(|(open, _)| *open);
     assert!((10..30).contains(&open.collect::<Vec<_>>().len()), "a quarter of a MiB");
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_has_little_time_to_come_whole() {
+    let budget = Budget::new(SIZE);
+    for (path, seconds) in [("/grpc.health.v1.Health/Check", 2), (CREATE, 10)] {
+        let half = parts([message(9, 3), Part::Pause(999)]);
+        let mut call = admission(&budget).call(post(path).body(half).unwrap());
+        assert!((&mut call).now_or_never().is_none());
+        advance(Duration::from_millis(seconds * 1_000 - 10)).await;
+        assert!((&mut call).now_or_never().is_none(), "{path}");
+        advance(Duration::from_millis(20)).await;
+        let answer = call.now_or_never().expect("it is given up").unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "REQUEST_INCOMPLETE", "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,11 +6,13 @@ use anyhow::bail;
 
 use super::Limits;
 
-/// Health watches of all connections, and of one: a client has one for each service that it looks at.
+/// Health watches of all connections, and of one: a client has one for each service that it looks at, and behind a proxy
+/// some clients share a connection.
 const WATCHES: usize = 8_192;
-const CONNECTION_STREAMS: usize = 16;
-/// Reflection streams of all connections: a tool has one.
+const CONNECTION_WATCHES: usize = 64;
+/// Reflection streams of all connections, and of one: a tool has one.
 const REFLECTIONS: usize = 64;
+const CONNECTION_REFLECTIONS: usize = 16;
 /// So many of the largest requests have to fit at the least.
 const LEAST: usize = 4;
 
@@ -36,7 +38,7 @@ impl Limits {
             all: self.max_buffered_bytes,
             request,
             streams: [WATCHES, REFLECTIONS],
-            connection_streams: CONNECTION_STREAMS,
+            connection_streams: [CONNECTION_WATCHES, CONNECTION_REFLECTIONS],
         })
     }
 }
