@@ -183,6 +183,15 @@ impl<B> Measured<B> {
         Ok(())
     }
 
+    /// All of it has come.
+    fn complete(&self) {
+        let has_message = self.begun == PREFIX && self.left == 0;
+        if has_message && self.intake.state.load(Ordering::Relaxed) == COMING {
+            self.intake.charge.whole();
+        }
+        self.intake.end(WHOLE);
+    }
+
     /// What a reader gets of a request that will never come whole: nothing, so that only the call layer says why. Once
     /// the answer has begun there is nobody to say it but the answer's body, and the reader has to end.
     fn stop<T>(&self) -> Poll<Option<T>> {
@@ -220,8 +229,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Measured<B> {
             None => {
                 // The library says the same of a stream that was reset without an error.
                 let ended = self.body.is_end_stream();
-                self.intake.end(if ended { WHOLE } else { LEFT });
-                return if ended { Poll::Ready(None) } else { self.stop() };
+                if ended {
+                    self.complete();
+                    return Poll::Ready(None);
+                }
+                self.intake.end(LEFT);
+                return self.stop();
             }
         };
         let Some(data) = frame.data_ref() else {
@@ -234,7 +247,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Measured<B> {
             return self.stop();
         }
         if self.body.is_end_stream() {
-            self.intake.end(WHOLE);
+            self.complete();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -139,6 +139,8 @@ pub struct Connection {
     /// What those hold on it who call without a credential.
     unknown: Share,
     streams: [Share; 2],
+    /// Calls whose request came whole.
+    whole: Arc<AtomicU64>,
 }
 
 /// What one request holds. Given back on drop.
@@ -179,11 +181,17 @@ impl Budget {
 
     /// The part of a new connection.
     pub fn connection(&self) -> Arc<Connection> {
+        self.counting(Arc::default())
+    }
+
+    /// The same, with its calls counted whose request came whole.
+    pub fn counting(&self, whole: Arc<AtomicU64>) -> Arc<Connection> {
         Arc::new(Connection {
             budget: self.clone(),
             bytes: Share::default(),
             unknown: Share::default(),
             streams: Default::default(),
+            whole,
         })
     }
 
@@ -250,6 +258,11 @@ impl Charge {
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The request came whole.
+    pub(crate) fn whole(&self) {
+        self.connection.whole.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The request is a known caller's.

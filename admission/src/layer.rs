@@ -172,8 +172,8 @@ pub struct Admitting<S> {
 
 impl<S: Clone> Admitting<S> {
     /// The same for a connection, with a part of the budget of its own.
-    pub fn connection(&self, budget: &Budget) -> Admitting<S> {
-        let admission = Admission { connection: budget.connection(), ..self.admission.clone() };
+    pub fn connection(&self, connection: Arc<Connection>) -> Admitting<S> {
+        let admission = Admission { connection, ..self.admission.clone() };
         Admitting { service: self.service.clone(), admission }
     }
 }

@@ -26,5 +26,5 @@ pub fn services(board: Board, headers: usize) -> impl Fn() -> Admitting<HealthSe
     });
     let admission = Admission::new(headers, [], CancellationToken::new(), &budget);
     let service = admission.layer(HealthServer::new(Checkup::new(board)));
-    move || service.connection(&budget)
+    move || service.connection(budget.connection())
 }

@@ -1,6 +1,7 @@
 //! What a connection does: it waits for a request, or a request is in hand, and since when. Must never know what the
 //! request is.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ impl Activity {
     /// A call was looked at: those that are refused beside it must not stop others.
     pub fn good(&self) {
         self.toll.good();
+    }
+
+    /// Where calls whose request came whole are to be counted: each may be given up at no cost.
+    pub fn whole(&self) -> &Arc<AtomicU64> {
+        self.toll.whole()
     }
 
     /// Bytes came.

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,8 +29,10 @@ const ACK: u8 = 1;
 pub(crate) const FULL: i64 = 2_048;
 /// What comes back each second.
 pub(crate) const RATE: i64 = 1_024;
-/// Calls that are only made to be reset cost, by one frame.
+/// Calls that are only made to be reset cost, by one frame. A reset is no more than a frame where a request came whole
+/// for it: its client has waited for an answer, and gives up. So many of those may be saved up.
 const RESET: i64 = CALL;
+const GIVEN_UP: u64 = FULL.unsigned_abs();
 /// We ask once in half a minute. The library logs each answer to a PING that it never sent.
 const PONG: i64 = 64;
 /// A setting may change the windows of all streams: each then sends what its window lets out.
@@ -54,6 +57,9 @@ pub(crate) struct Patrol {
     part: usize,
     credit: i64,
     toll: Arc<Toll>,
+    /// Requests that have come whole, and how many of them may still be given up.
+    whole: u64,
+    may_reset: u64,
     /// Whether it has said its settings, as everybody does once.
     settled: bool,
     /// Up to when time has brought credit.
@@ -79,6 +85,8 @@ impl Patrol {
             part: 0,
             credit: FULL,
             toll,
+            whole: 0,
+            may_reset: 0,
             settled: false,
             since: Instant::now(),
             answers: 0,
@@ -158,206 +166,23 @@ impl Patrol {
         match kind {
             // Padding carries nothing, and nobody who means it pads so many.
             DATA if self.skip >= WORTH && flags & PADDED == 0 => 0,
+            RST_STREAM if self.gives_up() => 1,
             RST_STREAM => RESET,
             SETTINGS if self.skip > 0 && std::mem::replace(&mut self.settled, true) => SETTING,
             PING if flags & ACK != 0 => PONG,
             _ => 1,
         }
     }
+
+    /// Whether a reset stands for a call that came whole.
+    fn gives_up(&mut self) -> bool {
+        let whole = self.toll.whole().load(Ordering::Relaxed);
+        let more = whole.saturating_sub(std::mem::replace(&mut self.whole, whole));
+        let may_reset = self.may_reset.saturating_add(more).min(GIVEN_UP);
+        self.may_reset = may_reset.saturating_sub(1);
+        may_reset > 0
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use tokio::time::advance;
-
-    use super::*;
-
-    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
-        let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
-        frame.extend(std::iter::repeat_n(9, length.into()));
-        frame
-    }
-
-    /// A patrol that has seen the preface, with what is left of its credit.
-    async fn after(bytes: &[u8]) -> Patrol {
-        let mut patrol = Patrol::new(Arc::default());
-        patrol.look(&[0; PREFACE]);
-        read(&mut patrol, bytes).await;
-        patrol
-    }
-
-    async fn read(patrol: &mut Patrol, bytes: &[u8]) {
-        poll_fn(|context| {
-            patrol.read(bytes, context);
-            Poll::Ready(())
-        })
-        .await;
-    }
-
-    async fn passes(patrol: &mut Patrol) -> bool {
-        poll_fn(|context| Poll::Ready(patrol.pass(context).is_ready())).await
-    }
-
-    #[test]
-    fn heads_are_found_wherever_reads_begin_and_end() {
-        let frames = [frame(HEADERS, 4, 30), frame(DATA, 1, 7), frame(PING, 0, 8), frame(4, 1, 0)].concat();
-        let bytes = [&[b'P'; PREFACE][..], &frames].concat();
-        for step in 1..bytes.len() {
-            let (mut patrol, mut all) = (Patrol::new(Arc::default()), Found::default());
-            for part in bytes.chunks(step) {
-                let found = patrol.look(part);
-                all = Found {
-                    frames: all.frames + found.frames,
-                    calls: all.calls + found.calls,
-                    cost: all.cost + found.cost,
-                };
-            }
-            assert_eq!(all, Found { frames: 4, calls: 1, cost: 4 }, "{step}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_floods_waits_and_goes_on_at_a_rate() {
-        let full = usize::try_from(FULL).unwrap();
-        for one in [frame(PING, 0, 8), frame(4, 0, 0), frame(2, 0, 5), frame(DATA, 0, 0), frame(0xbb, 0, 0)] {
-            let mut patrol = after(&one.repeat(full)).await;
-            assert!(passes(&mut patrol).await, "{one:?}");
-            let mut patrol = after(&one.repeat(full + 1_024)).await;
-            assert!(!passes(&mut patrol).await, "{one:?}");
-            advance(Duration::from_millis(990)).await;
-            assert!(!passes(&mut patrol).await, "{one:?}");
-            advance(Duration::from_millis(20)).await;
-            assert!(passes(&mut patrol).await, "{one:?}");
-        }
-    }
-
-    /// Calls one after the other, each let in when it is read.
-    async fn call(patrol: &mut Patrol, frames: &[u8], times: i64, refused: bool) {
-        for _ in 0..times {
-            read(patrol, frames).await;
-            patrol.toll.called();
-            if refused {
-                patrol.toll.refused();
-            }
-            // All but the cost of the last.
-            let _ = passes(patrol).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_calls_never_waits() {
-        let small =
-            [frame(HEADERS, 4, 30), frame(DATA, 0, 20), frame(DATA, 1, 0), frame(8, 0, 4), frame(PING, 0, 8)];
-        let mut patrol = after(&[]).await;
-        call(&mut patrol, &small.concat(), 100_000, false).await;
-        assert!(passes(&mut patrol).await);
-        // As many at once as a connection takes are let in while the first wait.
-        let mut patrol = after(&small.concat().repeat(1_024)).await;
-        assert!(!passes(&mut patrol).await);
-        (0..1_024).for_each(|_| patrol.toll.called());
-        assert!(passes(&mut patrol).await);
-        // A large message, and a long answer, each part of which the client confirms twice.
-        let mut patrol = after(&[]).await;
-        for _ in 0..100_000 {
-            let mut large = vec![0, 0x40, 0, DATA, 0, 0, 0, 0, 1];
-            large.resize(9 + (16 << 10), 0);
-            read(&mut patrol, &large).await;
-            patrol.wrote(80);
-            read(&mut patrol, &frame(8, 0, 4).repeat(2)).await;
-        }
-        assert!(passes(&mut patrol).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn frames_that_carry_little_or_padding_cost() {
-        let full = usize::try_from(FULL).unwrap();
-        for one in [frame(DATA, 0, 1), frame(DATA, 1, 0), frame(DATA, PADDED, 255), frame(9, 0, 1)] {
-            assert!(passes(&mut after(&one.repeat(full)).await).await, "{one:?}");
-            assert!(!passes(&mut after(&one.repeat(full + 1)).await).await, "{one:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_changes_all_windows_again_and_again_waits() {
-        let settings = frame(SETTINGS, 0, 6);
-        assert!(passes(&mut after(&settings.repeat(4)).await).await);
-        assert!(!passes(&mut after(&settings.repeat(5)).await).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_that_are_only_reset_or_refused_cost() {
-        let pair = [frame(HEADERS, 4, 30), frame(RST_STREAM, 0, 4)].concat();
-        let mut patrol = after(&[]).await;
-        call(&mut patrol, &pair, FULL, false).await;
-        assert_eq!(patrol.credit, 0);
-        let one = [frame(HEADERS, 4, 30), frame(DATA, 1, 5)].concat();
-        let mut patrol = after(&[]).await;
-        call(&mut patrol, &one, 50, true).await;
-        assert!(patrol.credit > 0, "{patrol:?}");
-        call(&mut patrol, &one, 100, true).await;
-        assert!(!passes(&mut patrol).await, "{patrol:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_calls_do_not_stop_the_good_ones_on_their_connection() {
-        let one = [frame(HEADERS, 4, 30), frame(DATA, 1, 5)].concat();
-        let (mut patrol, mut waits) = (after(&[]).await, 0);
-        for turn in 0..5_050 {
-            read(&mut patrol, &one).await;
-            patrol.toll.called();
-            if turn % 101 == 0 {
-                patrol.toll.good()
-            } else {
-                patrol.toll.refused()
-            }
-            waits += usize::from(!passes(&mut patrol).await);
-        }
-        assert_eq!(waits, 0, "{patrol:?}");
-        // As many at once as a connection takes.
-        (0..1_024).for_each(|_| patrol.toll.refused());
-        assert!(passes(&mut patrol).await, "{patrol:?}");
-        // Frames that are not worth it cost as before.
-        read(&mut patrol, &frame(DATA, 0, 1).repeat(usize::try_from(FULL).unwrap())).await;
-        patrol.since = Instant::now();
-        assert!(!passes(&mut patrol).await, "{patrol:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn as_many_refused_calls_as_come_at_once_stop_a_connection_for_a_second_at_most() {
-        let mut patrol = after(&[]).await;
-        (0..1_024).for_each(|_| patrol.toll.refused());
-        assert!(!passes(&mut patrol).await);
-        advance(Duration::from_millis(1_010)).await;
-        assert!(passes(&mut patrol).await, "{patrol:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_to_pings_bring_less_than_the_pings_cost() {
-        let mut patrol = after(&[]).await;
-        for _ in 0..3 * FULL {
-            patrol.wrote(17);
-            read(&mut patrol, &frame(PING, 0, 8)).await;
-        }
-        assert!(!passes(&mut patrol).await, "{patrol:?}");
-    }
-
-    #[tokio::test]
-    async fn who_sends_much_gives_way_before_its_window_is_full() {
-        let mut data = frame(DATA, 0, 0);
-        data[1] = 64;
-        data.resize(HEAD + (64 << 8), 9);
-        let mut patrol = after(&[]).await;
-        tokio::task::yield_now().await;
-        let reads = poll_fn(|context| {
-            let more = |_: &usize| {
-                patrol.read(&data, context);
-                coop::has_budget_remaining()
-            };
-            Poll::Ready((0..64).take_while(more).count())
-        });
-        let bytes = reads.await * data.len();
-        assert!((32 << 10..=64 << 10).contains(&bytes), "{bytes} of a window of 1 MiB");
-    }
-}
+mod tests;

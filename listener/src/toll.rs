@@ -1,6 +1,7 @@
 //! What a connection's calls bring to its credit and take from it. Must never know how the credit is spent.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::patrol::{FULL, RATE};
 
@@ -19,6 +20,8 @@ const DEBT: i64 = RATE;
 pub(crate) struct Toll {
     brought: AtomicI64,
     refused: AtomicI64,
+    /// Calls whose request came whole, counted by whoever reads them.
+    whole: Arc<AtomicU64>,
     /// Whether any was good.
     good: AtomicBool,
 }
@@ -39,6 +42,11 @@ impl Toll {
         if !self.good.load(Ordering::Relaxed) {
             self.good.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Calls whose request came whole: the work for each was begun, and its client may give it up.
+    pub(crate) fn whole(&self) -> &Arc<AtomicU64> {
+        &self.whole
     }
 
     pub(crate) fn brought(&self) -> i64 {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use contract::header::REQUEST_ID;
@@ -233,12 +234,33 @@ async fn what_is_being_read_is_charged_and_one_request_too_many_is_shed() {
         assert!(details.retry_info().is_some(), "{status:?}");
         assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
     }
-    let other =
-        service.connection(&budget).call(post(CREATE).body(parts([message(9, 3), Part::Pause(5)])).unwrap());
+    let other = service
+        .connection(budget.connection())
+        .call(post(CREATE).body(parts([message(9, 3), Part::Pause(5)])).unwrap());
     assert!(other.now_or_never().is_none(), "another connection has its own part");
     drop(open);
     let again = service.clone().call(post(CREATE).body(parts([message(9, 3), Part::Pause(5)])).unwrap());
     assert!(again.now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_come_whole_are_counted_and_no_others() {
+    let (budget, whole) = (Budget::new(SIZE), Arc::new(AtomicU64::new(0)));
+    let mut service = admission(&budget).connection(budget.counting(whole.clone()));
+    let cases = [
+        (vec![message(3, 3)], 1),
+        (vec![message(3, 1), Part::Data(vec![7; 2])], 1),
+        (vec![], 0),
+        (vec![message(3, 2)], 0),
+        (vec![message(3, 3), Part::Pause(9)], 0),
+        (vec![message(3, 3), Part::Error], 0),
+        (vec![message(50_001, 9)], 0),
+    ];
+    for (number, (sent, counts)) in cases.into_iter().enumerate() {
+        let before = whole.load(Ordering::Relaxed);
+        let _ = service.call(post(CREATE).body(parts(sent)).unwrap()).now_or_never();
+        assert_eq!(whole.load(Ordering::Relaxed) - before, counts, "{number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

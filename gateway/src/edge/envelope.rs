@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use admission::Admitting;
+use admission::budget::Connection;
 use admission::request::{GRPC_TIMEOUT, refused};
-use admission::{Admitting, Budget};
 use futures_util::future::Either;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -47,8 +48,8 @@ pub(super) struct Enveloped<S> {
 
 impl<S: Clone> Enveloped<Admitting<S>> {
     /// The same for a connection, with a part of the budget of its own.
-    pub(super) fn connection(&self, budget: &Budget) -> Self {
-        Enveloped { service: self.service.connection(budget), envelope: self.envelope.clone() }
+    pub(super) fn connection(&self, connection: Arc<Connection>) -> Self {
+        Enveloped { service: self.service.connection(connection), envelope: self.envelope.clone() }
     }
 }
 

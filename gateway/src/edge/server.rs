@@ -31,7 +31,7 @@ use super::board::Board;
 use super::converse::{Manners, converse};
 use super::envelope::Envelope;
 use super::guard::{Guard, Guarding};
-use super::incoming::Door;
+use super::incoming::{Door, Guest};
 use super::parting::Parting;
 use super::pass::Pass;
 use crate::bridge::Bridge;
@@ -119,8 +119,9 @@ pub async fn serve(
         Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
     let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
     let connections = TaskTracker::new();
-    let begin = |guest| {
-        let service = service.connection(&limits.budget);
+    let begin = |guest: Guest| {
+        let whole = guest.line.seat().activity().whole().clone();
+        let service = service.connection(limits.budget.counting(whole));
         connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
     };
     let accept = async {
