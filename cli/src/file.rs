@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
+use tempfile::PersistError;
 
 use crate::out::told;
 
@@ -65,7 +66,34 @@ pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>)
     drop(out);
     file.as_file().set_permissions(Permissions::from_mode(FILE))?;
     file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    settle(file.persist(path), path)
+}
+
+/// What is mounted by itself, as containers have single files, cannot be replaced. So it is written where it is.
+fn settle(persisted: Result<File, PersistError>, path: &Path) -> io::Result<()> {
+    let PersistError { error, file } = match persisted {
+        Ok(_) => return Ok(()),
+        Err(failed) => failed,
+    };
+    if !matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::CrossesDevices) {
+        return Err(error);
+    }
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
+    let mut there = OpenOptions::new().write(true).custom_flags(nofollow).open(path)?;
+    // Only its owner may do that; whoever else may write to it does as its owner had it.
+    let _ = there.set_permissions(Permissions::from_mode(FILE));
+    there.set_len(0)?;
+    io::copy(&mut file.reopen()?, &mut there)?;
+    there.sync_all()
+}
+
+/// Whether a path, and not what a link there leads to, is in a folder of devices or of processes: what is there is
+/// somebody's open file or a device, and no place for a file.
+fn is_system(path: &Path) -> bool {
+    let Some(folder) = path.parent() else { return false };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(folder) = folder.canonicalize() else { return false };
+    (folder.starts_with("/dev") && !folder.starts_with("/dev/shm")) || folder.starts_with("/proc")
 }
 
 /// Opens a file that is ours, to read and to append to, and makes it if need be. A link, and another user's file, is
@@ -96,7 +124,8 @@ pub fn own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes what a command was asked for to a file, which is replaced, or to standard output.
+/// Writes what a command was asked for to a file, which is replaced, or to standard output. To what others have open, by
+/// its name in /dev or /proc, it is appended.
 ///
 /// # Errors
 /// As the system's, or what `fill` says.
@@ -104,6 +133,10 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     if STDOUT.iter().any(|name| path == Path::new(name)) {
         let mut out = BufWriter::new(io::stdout().lock());
         return fill(&mut out).and_then(|()| out.flush()).map_err(|error| told(&error));
+    }
+    if is_system(path) {
+        let mut out = BufWriter::new(OpenOptions::new().append(true).open(path)?);
+        return fill(&mut out).and_then(|()| out.flush());
     }
     match fs::metadata(path) {
         // Such as a pipe, or /dev/null.
@@ -182,6 +215,56 @@ mod tests {
         fs::hard_link(&victim, place.path().join("second")).unwrap();
         assert!(own(&place.path().join("second")).unwrap_err().to_string().contains("several names"));
         assert_eq!((fs::read(&victim).unwrap(), fs::read(&link).unwrap()), (b"mine".into(), b"new".into()));
+    }
+
+    #[test]
+    fn what_somebody_has_open_is_appended_to() {
+        use std::os::fd::AsRawFd as _;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("open");
+        fs::write(&path, "before\n").unwrap();
+        let open = OpenOptions::new().append(true).open(&path).unwrap();
+        let fd = open.as_raw_fd();
+        let names = [
+            format!("/dev/fd/{fd}"),
+            format!("/dev/../dev/fd/{fd}"),
+            format!("/proc/self/fd/{fd}"),
+            format!("/proc/{}/fd/{fd}", std::process::id()),
+        ];
+        for name in &names {
+            write(Path::new(name), |out| writeln!(out, "{name}")).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("before\n{}\n", names.join("\n")));
+    }
+
+    #[test]
+    fn places_of_devices_and_processes_are_known_by_their_folder() {
+        for path in ["/dev/stderr", "/dev/fd/3", "/dev/null", "/proc/self/fd/1", "/dev/../dev/stderr"] {
+            assert!(is_system(Path::new(path)), "{path}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        symlink("/dev/null", &link).unwrap();
+        for path in ["file", "/", "/dev/shm/file", "/devices", link.to_str().unwrap()] {
+            assert!(!is_system(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_written_where_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("mounted");
+        for kind in [ErrorKind::ResourceBusy, ErrorKind::CrossesDevices, ErrorKind::PermissionDenied] {
+            fs::write(&path, "what was there, and is longer").unwrap();
+            let before = fs::metadata(&path).unwrap().ino();
+            let mut file = tempfile::NamedTempFile::new_in(place.path()).unwrap();
+            file.write_all(b"new").unwrap();
+            let written = settle(Err(PersistError { error: kind.into(), file }), &path);
+            assert_eq!(written.is_ok(), kind != ErrorKind::PermissionDenied, "{kind}");
+            assert_eq!(fs::read(&path).unwrap() == b"new", written.is_ok(), "{kind}");
+            assert_eq!(fs::metadata(&path).unwrap().ino(), before, "{kind}");
+            assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "{kind}");
+        }
     }
 
     #[test]
