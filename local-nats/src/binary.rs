@@ -80,6 +80,12 @@ pub struct Binary {
 /// Why a file is of no use as a nats-server.
 #[derive(Debug, Error)]
 pub enum Unusable {
+    /// It is a name without a folder, and no folder has it.
+    #[error("there is no {0} in an absolute folder of PATH; one in the working folder is ./{0}", name.display())]
+    Nowhere {
+        /// The name.
+        name: PathBuf,
+    },
     /// It does not run.
     #[error(transparent)]
     Broken(#[from] Failure),

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fmt;
-use std::path::{PathBuf, absolute};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
@@ -63,14 +63,16 @@ struct Places {
 impl Places {
     fn of_environment() -> Places {
         let named = env::var_os("NATS_SERVER_BIN").filter(|value| !value.is_empty()).map(PathBuf::from);
-        // A name alone would be looked for in the working folder as well where PATH has that.
-        let named = named.map(|file| path::find(&file).or_else(|| absolute(&file).ok()).unwrap_or(file));
         Places { named, path: path::folders(), cache: Cache::of_user() }
     }
 
     fn search(&self) -> Result<Binary, Missing> {
-        if let Some(path) = &self.named {
-            return Binary::check(path, Origin::Variable).map_err(|why| Missing::Named(Arc::new(why)));
+        if let Some(name) = &self.named {
+            // A name alone is never looked for in the working folder.
+            let file = path::find(name, &self.path).ok_or_else(|| Unusable::Nowhere { name: name.clone() });
+            return file
+                .and_then(|file| Binary::check(&file, Origin::Variable))
+                .map_err(|why| Missing::Named(Arc::new(why)));
         }
         let mut failed = Failed(Vec::new());
         self.on_path(&mut failed)
@@ -174,6 +176,27 @@ mod tests {
             let error = places.search().unwrap_err().to_string();
             assert!(error.contains("NATS_SERVER_BIN") && error.contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn a_named_path_is_that_file_and_a_name_alone_is_on_path() {
+        let (near, system) = (tempfile::tempdir_in(".").unwrap(), tempfile::tempdir().unwrap());
+        let near_too = Path::new(".").join(near.path().file_name().unwrap());
+        let (mine, other) = (pretend(near.path(), "2.13.0"), pretend(system.path(), "2.12.0"));
+        // What the system's folder would have where the path is taken for a name.
+        let inner = system.path().join(near.path().file_name().unwrap());
+        std::fs::create_dir(&inner).unwrap();
+        pretend(&inner, "2.12.0");
+        let find = |name: &Path| {
+            let path = vec![system.path().to_owned()];
+            Places { named: Some(name.to_owned()), path, ..nowhere(Path::new("/nowhere")) }.search()
+        };
+        let found = find(&near_too.join("nats-server")).unwrap().path;
+        assert_eq!(found.canonicalize().unwrap(), mine.canonicalize().unwrap());
+        assert_eq!(find(Path::new("nats-server")).unwrap().path, other);
+        // In the working folder of every test, and not to be run.
+        let error = find(Path::new("Cargo.toml")).unwrap_err().to_string();
+        assert!(error.contains("PATH") && error.contains("./Cargo.toml"), "{error}");
     }
 
     #[test]
