@@ -49,9 +49,10 @@ impl Servers {
 /// A server's URL without its login, and that.
 fn server(url: &str) -> Result<(String, Option<Login>), ConnectError> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-    if !SCHEMES.contains(&scheme) {
+    let scheme = scheme.to_ascii_lowercase();
+    if !SCHEMES.contains(&&*scheme) {
         let known = scheme.chars().all(|c| c.is_ascii_alphanumeric());
-        let scheme = if known { scheme } else { "…" };
+        let scheme = if known { &*scheme } else { "…" };
         return Err(ConnectError::Url(format!(
             "the scheme {scheme}:// is not supported; use nats:// or tls://"
         )));
@@ -101,6 +102,8 @@ mod tests {
             ("tls://t%2Bk@one", "tls://one", token("t+k")),
             ("hush@one", "nats://one", token("hush")),
             ("nats://@one", "nats://one", None),
+            ("NATS://ann:Hush@one", "nats://one", user("ann", "Hush")),
+            ("Tls://one", "tls://one", None),
         ];
         for (text, url, login) in pairs {
             let servers = Servers::of(text).unwrap();
