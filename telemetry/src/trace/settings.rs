@@ -139,24 +139,41 @@ pub(super) struct Settings {
 }
 
 impl Options {
-    /// Checks all of them; nothing, if nothing is to be traced.
+    /// Checks all of them; nothing, if nothing is to be traced. Then the rest is not used, and stops nobody.
     pub(super) fn read(&self) -> anyhow::Result<Option<Settings>> {
-        let (share, as_parent) = self.sampler()?;
-        self.refuse()?;
-        let exporter = self.set("OTEL_TRACES_EXPORTER");
-        match exporter {
-            None | Some("otlp" | "none") => {}
+        let off = self.off()?;
+        let checked = self.sampler().and_then(|sampler| self.refuse().map(|()| sampler));
+        if off {
+            if let Err(error) = checked {
+                tracing::warn!("traces are off, and could not be turned on: {error:#}");
+            }
+            return Ok(None);
+        }
+        self.settings(checked?).map(Some)
+    }
+
+    /// Whether the switches leave nothing to be traced.
+    fn off(&self) -> anyhow::Result<bool> {
+        if self.flag("OTEL_SDK_DISABLED")? {
+            return Ok(true);
+        }
+        match self.set("OTEL_TRACES_EXPORTER") {
+            None => Ok(self.endpoint().is_none()),
+            Some("otlp") => Ok(false),
+            Some("none") => Ok(true),
             Some(other) => {
                 bail!("{other:?} is no exporter that is supported (OTEL_TRACES_EXPORTER): otlp or none")
             }
         }
+    }
+
+    fn settings(&self, (share, as_parent): (f64, bool)) -> anyhow::Result<Settings> {
         let protocol = self.protocol()?;
-        let endpoint = match (self.endpoint_of(protocol)?, exporter, protocol) {
-            (Some(endpoint), _, _) => endpoint,
-            // Whoever asks for it by name gets what OpenTelemetry has for it.
-            (None, Some("otlp"), Protocol::Grpc) => Uri::from_static(GRPC),
-            (None, Some("otlp"), Protocol::Http) => format!("{HTTP}/{PATH}").parse()?,
-            (None, _, _) => return Ok(None),
+        let endpoint = match (self.endpoint_of(protocol)?, protocol) {
+            (Some(endpoint), _) => endpoint,
+            // Whoever asks for OTLP by name gets what OpenTelemetry has for it.
+            (None, Protocol::Grpc) => Uri::from_static(GRPC),
+            (None, Protocol::Http) => format!("{HTTP}/{PATH}").parse()?,
         };
         let authorities = self.of_traces("CERTIFICATE").map(|(name, file)| {
             std::fs::read(file).with_context(|| format!("{file} cannot be read ({name})"))
@@ -181,8 +198,7 @@ impl Options {
         };
         let batch = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
         ensure!(settings.batch <= settings.queue, "{batch} is more than OTEL_BSP_MAX_QUEUE_SIZE");
-        let off = self.flag("OTEL_SDK_DISABLED")? || exporter == Some("none");
-        Ok((!off).then_some(settings))
+        Ok(settings)
     }
 
     /// What OpenTelemetry has and this has not.

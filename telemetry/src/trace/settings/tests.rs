@@ -36,6 +36,27 @@ fn nothing_is_traced_unless_somebody_says_where_to() {
 }
 
 #[test]
+fn what_is_strange_stops_nobody_whose_traces_are_off() {
+    for strange in [
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
+        ("OTEL_PROPAGATORS", "b3"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+    ] {
+        for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert!(read(&[ENDPOINT, off, strange]).unwrap().is_none(), "{off:?} {strange:?}");
+        }
+        assert!(read(&[strange]).unwrap().is_none(), "{strange:?}");
+        assert!(read(&[ENDPOINT, strange]).is_err(), "{strange:?}");
+    }
+    let both = [ENDPOINT, ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "zipkin")];
+    assert!(read(&both).unwrap().is_none());
+}
+
+#[test]
 fn empty_is_unset_for_every_variable() {
     let settings = |set| read(set).unwrap().unwrap();
     let mut all = vec![ENDPOINT];
