@@ -36,6 +36,8 @@ use wire::Told;
 
 /// Before an attack is felt, and before calm is measured again.
 const SETTLE: Duration = Duration::from_millis(500);
+/// The longest that calm is measured; a server beside is attacked for twice as long.
+const CALM: Duration = Duration::from_secs(10);
 /// How long the gateway may take to give memory back.
 const RETURN: Duration = Duration::from_secs(15);
 /// How much longer than planned an attacker may take.
@@ -84,6 +86,11 @@ pub(crate) struct Flood {
 }
 
 impl Flood {
+    /// How long calm is measured.
+    fn calm(&self) -> Duration {
+        (Duration::from_secs_f64(self.seconds) / 2).min(CALM)
+    }
+
     fn kinds(&self) -> Vec<Kind> {
         match self.only.is_empty() {
             true => Kind::ALL.into_iter().filter(|kind| !self.brief || *kind != Kind::Crowd).collect(),
@@ -133,7 +140,7 @@ impl Field {
         let (seconds, connections) = size(kind, options);
         let (attacked, bears) = (self.site(place.0)?, self.site(kind.bears(place.0))?);
         let (target, clients) = (attacked.at(place.1), self.clients(place.0.served_by())?);
-        let calm = healthy.watch(Duration::from_secs_f64(options.seconds) / 2).await?;
+        let calm = healthy.watch(options.calm()).await?;
         let control = match options.brief || !kind.has_like() {
             true => None,
             false => Some(self.control(kind, healthy, options, connections).await?),
@@ -170,7 +177,7 @@ impl Field {
             ended.push(format!("the worker does not come back: {error:#}"));
         }
         sleep(SETTLE).await;
-        let again = healthy.watch(Duration::from_secs_f64(options.seconds) / 2).await?;
+        let again = healthy.watch(options.calm()).await?;
         let log = self.logged()? - log;
         let memory = verdict::Memory { before, most, after, wait };
         Ok(Round {
@@ -199,10 +206,11 @@ impl Field {
         options: &Flood,
         connections: usize,
     ) -> anyhow::Result<Seen> {
-        let attack = assault(kind, self.beside(), options.seconds + 1.0, connections, BESIDE);
+        let length = Duration::from_secs_f64(options.seconds).min(2 * CALM);
+        let attack = assault(kind, self.beside(), length.as_secs_f64() + 1.0, connections, BESIDE);
         let watch = async {
             sleep(SETTLE).await;
-            healthy.watch(Duration::from_secs_f64(options.seconds)).await
+            healthy.watch(length).await
         };
         let (told, seen) = tokio::join!(attack, watch);
         told.context("the attack on a server beside")?;
