@@ -207,7 +207,9 @@ impl Field {
         connections: usize,
     ) -> anyhow::Result<Seen> {
         let length = Duration::from_secs_f64(options.seconds).min(2 * CALM);
-        let attack = assault(kind, self.beside(), length.as_secs_f64() + 1.0, connections, BESIDE);
+        // It would keep what is half sent: what it refuses at once is as much to read.
+        let most = if kind == Kind::HalfSent { BESIDE + 1 } else { BESIDE };
+        let attack = assault(kind, self.beside(), length.as_secs_f64() + 1.0, connections, most);
         let watch = async {
             sleep(SETTLE).await;
             healthy.watch(length).await

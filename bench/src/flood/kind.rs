@@ -191,15 +191,18 @@ impl Kind {
     }
 
     /// Whether it is measured what the same attack on a bare server makes of the machine. That has no TLS, no limit on
-    /// connections, no list, no pages and no products; it keeps what is half sent, and reads frames of one byte as fast as
-    /// they are sent, which is no measure. Calls of services that it has not are refused as quickly as any.
+    /// connections, no list, no pages and no products; and frames of one byte it reads as fast as they are sent, which is no
+    /// measure. Calls of services that it has not are refused as quickly as any.
     pub(super) fn has_like(self) -> bool {
         use Kind::{
             GzipBomb, HealthUnfinished, HpackBomb, Oversize, PatientReset, RapidReset, ReflectionUnfinished,
         };
         matches!(self, RapidReset | PatientReset | Kind::Continuation | HpackBomb | GzipBomb | Oversize)
             || matches!(self, Kind::Settings | Kind::SettingsUnread | Kind::Pings | Kind::PingsUnread)
-            || matches!(self, Kind::Pongs | Kind::Junk | HealthUnfinished | ReflectionUnfinished)
+            || matches!(
+                self,
+                Kind::Pongs | Kind::Junk | Kind::HalfSent | HealthUnfinished | ReflectionUnfinished
+            )
     }
 
     /// Where it is done.
