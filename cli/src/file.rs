@@ -20,6 +20,8 @@ const FOLDER: u32 = 0o700;
 const LARGEST: u64 = 1 << 30;
 /// Names of the standard output of this process. Opened anew, it would be written from its beginning once more.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+/// The same of its standard error.
+const STDERR: [&str; 3] = ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
 
 /// Makes a folder, and those above it that are missing. One that is there stays as it is.
 ///
@@ -124,8 +126,8 @@ pub fn own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes what a command was asked for to a file, which is replaced, or to standard output. To what others have open, by
-/// its name in /dev or /proc, it is appended.
+/// Writes what a command was asked for to a file, which is replaced, or to standard output or error. To what others have
+/// open, by its name in /dev or /proc, it is appended.
 ///
 /// # Errors
 /// As the system's, or what `fill` says.
@@ -133,6 +135,10 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     if STDOUT.iter().any(|name| path == Path::new(name)) {
         let mut out = BufWriter::new(io::stdout().lock());
         return fill(&mut out).and_then(|()| out.flush()).map_err(|error| told(&error));
+    }
+    if STDERR.iter().any(|name| path == Path::new(name)) {
+        let mut out = BufWriter::new(io::stderr().lock());
+        return fill(&mut out).and_then(|()| out.flush());
     }
     if is_system(path) {
         let mut out = BufWriter::new(OpenOptions::new().append(true).open(path)?);

@@ -84,6 +84,13 @@ fn an_export_is_whole_wherever_it_goes_and_words_are_beside_it() {
     shelf.shell("echo before > f; stock export /dev/stdout >> f; stock export - >> f");
     assert_eq!(read(&shelf.path("f")), format!("before\n{expected}{expected}"));
     assert_eq!(shelf.shell("stock export - | cat").out, expected);
+    // What somebody has open goes on where it is, and words come behind.
+    shelf.shell(
+        "(echo before; stock export /dev/fd/3 3>&1) >> f3; (echo before; stock export /dev/stderr) 2> f2 >&2",
+    );
+    assert_eq!(read(&shelf.path("f3")), format!("before\n{expected}"));
+    let whole = read(&shelf.path("f2"));
+    assert!(whole.starts_with(&format!("before\n{expected}")) && whole.contains("exported: 2"), "{whole}");
     let words = shelf.shell("stock export /dev/stdout 2>&1 >/dev/null").out;
     assert!(words.contains("products exported: 2") && !words.contains("lamp"), "{words}");
 }
