@@ -9,6 +9,7 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{
     CheckInventoryRequest, CreateOrderRequest, CreateOrderResponse, GetOrderRequest, ListOrdersRequest,
 };
+use link::{Link, Options};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -38,7 +39,7 @@ pub(crate) enum Kind {
 pub(crate) struct Calls {
     load: Load,
     channels: Vec<Channel>,
-    clients: Vec<async_nats::Client>,
+    links: Vec<Link>,
     known: Arc<[(String, String)]>,
 }
 
@@ -56,10 +57,11 @@ pub(crate) struct Caller {
 impl Calls {
     /// Opens the connections.
     pub(crate) async fn open(load: &Load) -> anyhow::Result<Calls> {
-        let (mut channels, mut clients) = (Vec::new(), Vec::new());
+        let (mut channels, mut links) = (Vec::new(), Vec::new());
         for _ in 0..load.connections {
             if load.kind == Kind::Nats {
-                clients.push(async_nats::connect(&load.url).await?);
+                // As the services read it: with a user or token, percent-decoded, and several servers.
+                links.push(Link::connect(&Options::at(&load.url), "bench load").await?);
             } else {
                 channels.push(Endpoint::from_shared(load.url.clone())?.connect().await?);
             }
@@ -69,7 +71,7 @@ impl Calls {
             None if matches!(load.kind, Kind::Get | Kind::List) => bail!("reading needs --orders"),
             None => Arc::default(),
         };
-        Ok(Calls { load: load.clone(), channels, clients, known })
+        Ok(Calls { load: load.clone(), channels, links, known })
     }
 
     /// Caller `number`; callers share the connections evenly.
@@ -78,7 +80,7 @@ impl Calls {
         Caller {
             kind: self.load.kind,
             orders: self.channels.get(turn).cloned().map(OrderServiceClient::new),
-            nats: self.clients.get(turn).cloned(),
+            nats: self.links.get(turn).map(|link| link.client().clone()),
             known: self.known.clone(),
             items: self.load.items,
             products: self.load.products,
@@ -160,5 +162,25 @@ impl Caller {
         } else {
             self.known[self.dice.usize(0..self.known.len())].clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use local_nats::Server;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_and_several_servers_in_the_url_are_used() {
+        let config = "authorization { users: [ { user: \"ann\", password: \"p@ss\" } ] }".to_owned();
+        let options = local_nats::Options { config: Some(config), ..Default::default() };
+        let nats = tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().unwrap();
+        let url = |login: &str| nats.url().replace("nats://", &format!("nats://{login}@"));
+        let open = async |url: String| Calls::open(&Load::of(Kind::Nats, &url)).await;
+        let calls = open(format!("nats://ann:p%40ss@127.0.0.1:1,{}", url("ann:p%40ss"))).await.unwrap();
+        calls.caller(0).nats.unwrap().flush().await.unwrap();
+        let refused = format!("{:#}", open(url("ann:hush")).await.err().expect("a refusal"));
+        assert!(refused.contains("does not let us in") && !refused.contains("hush"), "{refused}");
     }
 }
