@@ -98,12 +98,15 @@ async fn many_who_ask_for_figures_at_once_are_answered_together() {
 
 #[tokio::test]
 async fn pages_of_another_host_read_nothing() {
+    let hosts = vec!["figures.example.com".to_owned()];
     let shop = Shop::open()
-        .each_gateway(|config| config.http_hosts = vec!["figures.example.com".to_owned()])
+        .each_gateway(|config| config.http_hosts = hosts.clone())
+        .each_worker(|config| config.http_hosts = hosts.clone())
         .ready()
         .await;
-    let address = shop.gateways[0].http_addr();
-    for path in ["/", "/console.json", "/metrics"] {
+    let (gateway, worker) = (shop.gateways[0].http_addr(), shop.workers[0].http().await);
+    let pages = ["/", "/console.json", "/metrics"].map(|path| (gateway, path));
+    for (address, path) in pages.into_iter().chain([(worker, "/metrics")]) {
         let ask = async |host: &str| {
             let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             exchange(address, &request).await.to_ascii_lowercase()
@@ -111,7 +114,7 @@ async fn pages_of_another_host_read_nothing() {
         for host in ["evil.example", "evil.example:8080", "localhost.evil.example"] {
             let answer = ask(host).await;
             assert!(
-                answer.starts_with("http/1.1 403") && !answer.contains("gateway_"),
+                answer.starts_with("http/1.1 403") && !answer.contains("_build_info"),
                 "{path} {host}: {answer}"
             );
         }
@@ -122,6 +125,24 @@ async fn pages_of_another_host_read_nothing() {
                 assert!(answer.contains(header), "{path}: {header}: {answer}");
             }
             assert!(!answer.contains("access-control"), "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_whatever_they_call_us_and_nobody_keeps_that() {
+    let shop = Shop::open().ready().await;
+    for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
+        for path in ["/healthz", "/livez", "/nothing"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: pod.example\r\nConnection: close\r\n\r\n");
+            let answer = exchange(address, &request).await.to_ascii_lowercase();
+            let code = if path == "/nothing" { "404" } else { "200" };
+            assert!(answer.starts_with(&format!("http/1.1 {code}")), "{path}: {answer}");
+            for header in
+                ["cache-control: no-store", "x-content-type-options: nosniff", "x-frame-options: deny"]
+            {
+                assert!(answer.contains(header), "{path}: {header}: {answer}");
+            }
         }
     }
 }

@@ -155,6 +155,10 @@ pub struct Serve {
     /// Where /metrics, /healthz and /livez are served, over HTTP; port 0 takes a free one
     #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
+    /// Hosts that figures are served for, besides this machine's, separated by commas; `.NAME` stands for all names below
+    /// it
+    #[arg(long, env = "HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    pub http_hosts: Vec<String>,
     /// Where traces go
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
@@ -193,6 +197,7 @@ impl Serve {
             },
             health_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http_hosts: Vec::new(),
             traces: telemetry::trace::Options::default(),
             reservation_ttl: 120,
             expiry_interval_ms: 1_000,

@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use link::Link;
-use listener::{Acceptor, Full, Seats, Thread, descriptors, http1, http2};
+use listener::{Acceptor, Full, Hosts, Seats, Thread, descriptors, guarded, http1, http2};
 use telemetry::{Book, Rendering, page};
 use tokio::net::TcpListener;
 
@@ -68,8 +68,9 @@ impl Ports {
     }
 
     /// Serves both on a thread of its own, so that whoever hammers them slows no request down.
-    pub(crate) fn serve(self, late: Late, health: Board) -> anyhow::Result<Thread> {
+    pub(crate) fn serve(self, late: Late, hosts: &[String], health: Board) -> anyhow::Result<Thread> {
         let (listener, seats) = self.http;
+        let router = router(late, Hosts::new(listener.local_addr()?, hosts));
         let http = (listener.into_std()?, seats);
         let (listener, seats) = self.health;
         let probes = (listener.into_std()?, seats);
@@ -80,7 +81,7 @@ impl Ports {
                     (Err(error), _) | (_, Err(error)) => return tracing::error!(%error, "HTTP is not served"),
                 };
             tokio::join!(
-                http1::serve(http, router(late), http1::TIMEOUTS),
+                http1::serve(http, router, http1::TIMEOUTS),
                 http2::serve(probes, services(health, http2::HEADERS), http2::TIMEOUTS),
             );
         })?)
@@ -99,12 +100,12 @@ impl Late {
     }
 }
 
-fn router(late: Late) -> Router {
+fn router(late: Late, hosts: Hosts) -> Router {
     let of = late.clone();
-    Router::new()
-        .route("/healthz", get(move || health(of)))
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/metrics", get(move || metrics(late)))
+    let told = Router::new().route("/metrics", get(move || metrics(late)));
+    let probes =
+        Router::new().route("/healthz", get(move || health(of))).route("/livez", get(|| async { "alive\n" }));
+    guarded(told, probes, hosts)
 }
 
 async fn metrics(late: Late) -> Response {

@@ -73,7 +73,7 @@ impl Worker {
         say(&health, false);
         let (ports, late) = (Ports::new(http, listener)?, Late::default());
         let seats = ports.figures();
-        let server = watched(ports.serve(late.clone(), health.clone())?.ended().boxed());
+        let server = watched(ports.serve(late.clone(), &config.http_hosts, health.clone())?.ended().boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;

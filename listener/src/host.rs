@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What a request's Host may say.
 #[derive(Debug, Clone)]
-pub(super) struct Hosts {
+pub struct Hosts {
     address: IpAddr,
     /// In lower case; one that begins with a dot stands for all names below it.
     listed: Vec<String>,
@@ -13,13 +13,13 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Those of a server at this address, and these.
-    pub(super) fn new(address: SocketAddr, listed: &[String]) -> Hosts {
+    pub fn new(address: SocketAddr, listed: &[String]) -> Hosts {
         let address = address.ip().to_canonical();
         Hosts { address, listed: listed.iter().map(|name| name.trim().to_ascii_lowercase()).collect() }
     }
 
     /// Whether a Host, with or without a port, is one of them.
-    pub(super) fn know(&self, host: &str) -> bool {
+    pub(crate) fn know(&self, host: &str) -> bool {
         let host = host.trim().to_ascii_lowercase();
         if let Some(rest) = host.strip_prefix('[') {
             let Some((address, port)) = rest.split_once(']') else { return false };

@@ -1,10 +1,12 @@
 //! TCP listeners with limits, for every port of both services: how many connections there may be, how long one may be
-//! silent, how long a request may take, and whether the process has descriptors for all of it. Must never know what
-//! is served.
+//! silent, how long a request may take, which hosts HTTP is served for, and whether the process has descriptors for all
+//! of it. Must never know what is served.
 
 mod accept;
 mod activity;
 pub mod descriptors;
+mod guard;
+mod host;
 pub mod http1;
 pub mod http2;
 mod in_hand;
@@ -16,6 +18,8 @@ mod toll;
 
 pub use accept::Acceptor;
 pub use activity::{Activity, Timeouts};
+pub use guard::guarded;
+pub use host::Hosts;
 pub use in_hand::InHand;
 pub use line::Line;
 pub use seats::{Full, Seat, Seats};

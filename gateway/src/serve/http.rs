@@ -5,26 +5,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
-use listener::{Acceptor, Seats, Thread, http1};
+use listener::{Acceptor, Hosts, Seats, Thread, guarded, http1};
 use telemetry::{Book, Rendering, page};
 
 use super::console::{self, Console};
-use super::host::Hosts;
 use crate::edge::board::GATEWAY;
 use crate::edge::{Board, clinic};
-
-/// What no response may be used for: it is read by whoever asked, and kept by nobody.
-const HEADERS: [(HeaderName, HeaderValue); 4] = [
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-];
 
 /// A listening socket, and how many may connect.
 pub(super) struct Port {
@@ -64,26 +53,10 @@ pub(super) fn router(board: Board, book: Arc<Book>, console: Option<Console>, ho
         Some(console) => told.merge(console::router(console)),
         None => told,
     };
-    // Probes address an instance by whatever name they like, and learn what the contract says anyhow.
-    told.layer(from_fn_with_state(Arc::new(hosts), addressed))
+    let probes = Router::new()
         .route("/healthz", get(move || health(board)))
-        .route("/livez", get(|| async { "alive\n" }))
-        .layer(axum::middleware::map_response(sealed))
-}
-
-/// Refuses a request for another host: a page whose name was made to lead here must not read what we tell.
-async fn addressed(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST);
-    match host.map(HeaderValue::to_str) {
-        None => next.run(request).await,
-        Some(Ok(host)) if hosts.know(host) => next.run(request).await,
-        Some(_) => (StatusCode::FORBIDDEN, "this host is not served here (HTTP_HOSTS)\n").into_response(),
-    }
-}
-
-async fn sealed(mut response: Response) -> Response {
-    response.headers_mut().extend(HEADERS);
-    response
+        .route("/livez", get(|| async { "alive\n" }));
+    guarded(told, probes, hosts)
 }
 
 async fn metrics(page: Rendering) -> impl IntoResponse {
