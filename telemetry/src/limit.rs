@@ -10,11 +10,12 @@ use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// So many lines of one place…
-const LINES: u64 = 10;
-/// …in this time.
-const TIME: Duration = Duration::from_secs(1);
-/// The lines that tell what was left out are not limited: there is one for each place and time.
+/// So many lines of one place in so much time: what goes on for long says less.
+const MOST: [(u64, Duration); 2] = [(10, Duration::from_secs(1)), (60, Duration::from_secs(60))];
+/// How long what was left out is counted before it is told, the first time and from then on.
+const SOON: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(4);
+/// The lines that tell what was left out are not limited: there is one for each place and pause.
 const OWN: &str = "telemetry::limit";
 
 /// The limit. Clones share it.
@@ -29,9 +30,26 @@ pub(crate) struct Limit {
 #[derive(Debug)]
 struct Place {
     metadata: &'static Metadata<'static>,
-    since: Instant,
-    lines: u64,
+    written: Written,
     left_out: u64,
+}
+
+/// Of each limit, when its time began, and how many lines there were since.
+#[derive(Debug)]
+struct Written([(Instant, u64); 2]);
+
+impl Written {
+    /// Whether one more line may be written.
+    fn take(&mut self, now: Instant) -> bool {
+        for ((since, lines), (_, time)) in self.0.iter_mut().zip(MOST) {
+            if now.saturating_duration_since(*since) >= time {
+                (*since, *lines) = (now, 0);
+            }
+        }
+        let fits = self.0.iter().zip(MOST).all(|((_, lines), (most, _))| *lines < most);
+        self.0.iter_mut().for_each(|(_, lines)| *lines += u64::from(fits));
+        fits
+    }
 }
 
 impl Limit {
@@ -45,8 +63,9 @@ impl Limit {
     pub(crate) fn tell(self, heard: Receiver<()>) -> std::io::Result<()> {
         let tell = move || {
             while heard.recv().is_ok() {
-                std::thread::sleep(TIME);
+                std::thread::sleep(SOON);
                 self.report();
+                std::thread::sleep(PAUSE);
             }
         };
         std::thread::Builder::new().name("log".to_owned()).spawn(tell).map(drop)
@@ -65,7 +84,7 @@ impl Limit {
             let (of, level) = (metadata.target(), metadata.level().as_str());
             let place =
                 format!("{}:{}", metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
-            tracing::warn!(target: OWN, left_out, of, level, place, "lines were left out: at most 10 a second from one place");
+            tracing::warn!(target: OWN, left_out, of, level, place, "lines were left out: at most 10 a second and 60 a minute from one place");
         }
     }
 
@@ -73,13 +92,9 @@ impl Limit {
     fn take(&self, metadata: &'static Metadata<'static>) -> bool {
         let now = Instant::now();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Place { metadata, since: now, lines: 0, left_out: 0 };
+        let new = || Place { metadata, written: Written([(now, 0); 2]), left_out: 0 };
         let place = places.entry(metadata.callsite()).or_insert_with(new);
-        if now.saturating_duration_since(place.since) >= TIME {
-            (place.since, place.lines) = (now, 0);
-        }
-        place.lines += 1;
-        if place.lines <= LINES {
+        if place.written.take(now) {
             return true;
         }
         place.left_out += 1;
@@ -145,12 +160,24 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60));
         });
         let count = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
-        assert!((10..=610).contains(&count("storage is full")), "{lines:#?}");
+        assert!((10..=60).contains(&count("storage is full")), "{lines:#?}");
         assert_eq!((count("another place"), heard.try_recv()), (1, Ok(())));
         let told = lines.iter().find(|line| line.contains("were left out")).unwrap();
         let left_out = 1_280 - count("storage is full");
         assert!(told.contains(&format!("left_out={left_out} ")) && told.contains("limit.rs:"), "{told}");
         assert_eq!(count("were left out"), 1, "{lines:#?}");
+    }
+
+    #[test]
+    fn what_goes_on_for_minutes_writes_sixty_lines_in_each() {
+        let begun = Instant::now();
+        let mut written = Written([(begun, 0); 2]);
+        // A hundred a second, for two minutes.
+        let times = (0..12_000).map(|number| begun + Duration::from_millis(10 * number));
+        let taken: Vec<_> =
+            times.filter(|now| written.take(*now)).map(|now| (now - begun).as_secs()).collect();
+        let within = |seconds: std::ops::Range<u64>| taken.iter().filter(|at| seconds.contains(at)).count();
+        assert_eq!((within(0..1), within(0..60), within(60..61), within(60..120)), (10, 60, 10, 60));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum Format {
 
 impl Options {
     /// Starts logging, once per process. `default` is what is logged if nobody says. Of each place in the code there are at
-    /// most ten lines a second, and a line that says how many were left out.
+    /// most ten lines a second and sixty a minute, and a line that says how many were left out.
     pub fn start(&self, default: &str) -> anyhow::Result<()> {
         let filter = self.log.as_deref().unwrap_or(default);
         let filter = EnvFilter::try_new(filter)

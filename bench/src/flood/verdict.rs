@@ -21,8 +21,8 @@ const BUFFERS: u64 = 16 << 20;
 const RATE: (f64, f64) = (2_048.0, 1_024.0);
 /// Answers bring back half of what a frame costs.
 const BACK: f64 = 2.2;
-/// Bytes that an attack may have logged, and each second: there are ten lines of one place.
-const LOGGED: (u64, f64) = (64 << 10, 4_096.0);
+/// Bytes that an attack may have logged.
+const LOGGED: u64 = 64 << 10;
 /// GOAWAY's code for too much.
 const CALM: u32 = 11;
 const MIB: f64 = (1 << 20) as f64;
@@ -149,8 +149,7 @@ impl Round {
         must(kept <= KEPT || self.kind == Kind::Products, format!("{:.1} MiB were kept", kept as f64 / MIB));
         let limit = self.kind.bears(self.place.0).memory();
         must(memory.most <= limit, format!("more than {:.0} MiB were taken", limit as f64 / MIB));
-        let most = LOGGED.0 + (LOGGED.1 * self.took.as_secs_f64()) as u64;
-        must(self.log <= most, format!("{} bytes were logged", grouped(self.log)));
+        must(self.log <= LOGGED, format!("{} bytes were logged", grouped(self.log)));
         must(self.met(), format!("its connections: {:?} is wanted", self.kind.fate()));
         // Where all seats are taken, newcomers have none.
         let full = self.kind == Kind::Crowd;
