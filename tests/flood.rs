@@ -156,6 +156,33 @@ async fn a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
+async fn messages_that_are_refused_are_read_at_a_rate_and_keep_nobody_else_waiting() {
+    let most = 100_000;
+    let shop = Shop::open()
+        .stock("lamp", 9)
+        .each_gateway(|config| config.limits.max_request_bytes = most)
+        .ready()
+        .await;
+    let address = format!("http://{}", shop.gateways[0].grpc_addr());
+    let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let end = Instant::now() + Duration::from_secs(3);
+    let refused = async || {
+        let mut count = 0;
+        while Instant::now() < end {
+            let refused = ask(&channel, CHECK, padded(most + 1), &[]).await.unwrap_err();
+            assert_eq!(refused.code(), Code::ResourceExhausted);
+            count += 1;
+        }
+        count
+    };
+    let (counts, checked) =
+        tokio::join!(futures_util::future::join_all((0..8).map(|_| refused())), shop.check("lamp"));
+    // The 16 KiB of each that are read cost as much as 32 frames, and its answer brings a part of it back.
+    let all: u64 = counts.iter().sum();
+    assert!((8..600).contains(&all) && checked.unwrap(), "{counts:?}");
+}
+
+#[tokio::test]
 async fn what_says_that_it_is_compressed_is_refused_whatever_it_unfolds_to() {
     let shop = Shop::open().ready().await;
     let channel = shop.channel();

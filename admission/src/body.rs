@@ -243,6 +243,10 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Measured<B> {
             return Poll::Ready(None);
         };
         if let Err(failure) = self.take(data) {
+            // Of a stream, what came before was good.
+            let came =
+                if self.measure.streams { data.len() } else { self.intake.came.load(Ordering::Relaxed) };
+            self.intake.charge.wasted(came);
             self.intake.refuse(failure);
             return self.stop();
         }

@@ -2,6 +2,8 @@
 //! connection and of one caller. Each byte is charged when it comes and given back when its call no longer holds it. Must
 //! never know what a request is.
 
+mod tally;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use contract::failure::Detail;
 use contract::{Delivered, Failure, Reason};
 use telemetry::{Page, Source};
+
+pub use tally::Tally;
 
 /// When to come back: a request is worked on for some milliseconds.
 const RETRY: Duration = Duration::from_millis(250);
@@ -139,8 +143,7 @@ pub struct Connection {
     /// What those hold on it who call without a credential.
     unknown: Share,
     streams: [Share; 2],
-    /// Calls whose request came whole.
-    whole: Arc<AtomicU64>,
+    tally: Tally,
 }
 
 /// What one request holds. Given back on drop.
@@ -181,17 +184,17 @@ impl Budget {
 
     /// The part of a new connection.
     pub fn connection(&self) -> Arc<Connection> {
-        self.counting(Arc::default())
+        self.counting(Tally::default())
     }
 
-    /// The same, with its calls counted whose request came whole.
-    pub fn counting(&self, whole: Arc<AtomicU64>) -> Arc<Connection> {
+    /// The same, with its requests counted here.
+    pub fn counting(&self, tally: Tally) -> Arc<Connection> {
         Arc::new(Connection {
             budget: self.clone(),
             bytes: Share::default(),
             unknown: Share::default(),
             streams: Default::default(),
-            whole,
+            tally,
         })
     }
 
@@ -211,7 +214,7 @@ impl Connection {
     /// Charges a new request.
     pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
-        charge.more(bytes).map(|()| charge)
+        charge.more(bytes).inspect_err(|_| self.refused()).map(|()| charge)
     }
 
     /// Opens a stream.
@@ -219,6 +222,7 @@ impl Connection {
         let Inner { size, streams, .. } = &*self.budget.0;
         let bound = &streams[stream as usize];
         let full = |subject: &str, most: usize| {
+            self.refused();
             let limit = format!("{most} {} open", stream.name());
             Failure::overloaded(subject, &limit, RETRY_STREAM)
         };
@@ -258,11 +262,6 @@ impl Charge {
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// The request came whole.
-    pub(crate) fn whole(&self) {
-        self.connection.whole.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The request is a known caller's.

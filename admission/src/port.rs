@@ -6,7 +6,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::board::Board;
-use crate::budget::{Budget, Size};
+use crate::budget::{Budget, Size, Tally};
 use crate::health::Checkup;
 use crate::layer::{Admission, Admitting, request_size};
 
@@ -16,8 +16,8 @@ const BYTES: usize = 8 << 20;
 const WATCHES: usize = 256;
 const CONNECTION_WATCHES: usize = 8;
 
-/// Health alone, of calls with so many bytes of headers: a service for each connection.
-pub fn services(board: Board, headers: usize) -> impl Fn() -> Admitting<HealthServer<Checkup>> {
+/// Health alone, of calls with so many bytes of headers: a service for each connection, with its tally.
+pub fn services(board: Board, headers: usize) -> impl Fn(Tally) -> Admitting<HealthServer<Checkup>> {
     let budget = Budget::new(Size {
         all: BYTES,
         request: request_size(headers, 0),
@@ -26,5 +26,5 @@ pub fn services(board: Board, headers: usize) -> impl Fn() -> Admitting<HealthSe
     });
     let admission = Admission::new(headers, [], CancellationToken::new(), &budget);
     let service = admission.layer(HealthServer::new(Checkup::new(board)));
-    move || service.connection(budget.connection())
+    move |tally| service.connection(budget.counting(tally))
 }

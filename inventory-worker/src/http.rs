@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use admission::Board;
+use admission::budget::Tally;
 use admission::port::services;
 use anyhow::bail;
 use axum::Router;
@@ -11,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use link::Link;
-use listener::{Acceptor, Full, Hosts, Seats, Thread, descriptors, guarded, http1, http2};
+use listener::{Acceptor, Activity, Full, Hosts, Seats, Thread, descriptors, guarded, http1, http2};
 use telemetry::{Book, Rendering, page};
 use tokio::net::TcpListener;
 
@@ -74,6 +75,11 @@ impl Ports {
         let http = (listener.into_std()?, seats);
         let (listener, seats) = self.health;
         let probes = (listener.into_std()?, seats);
+        let services = services(health, http2::HEADERS);
+        let tally = |activity: &Activity| Tally {
+            whole: activity.whole().clone(),
+            wasted: activity.wasted().clone(),
+        };
         Ok(Thread::start("http", async move {
             let (http, probes) =
                 match (Acceptor::from_std(http.0, http.1), Acceptor::from_std(probes.0, probes.1)) {
@@ -82,7 +88,7 @@ impl Ports {
                 };
             tokio::join!(
                 http1::serve(http, router, http1::TIMEOUTS),
-                http2::serve(probes, services(health, http2::HEADERS), http2::TIMEOUTS),
+                http2::serve(probes, |activity| services(tally(activity)), http2::TIMEOUTS),
             );
         })?)
     }

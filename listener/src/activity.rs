@@ -92,6 +92,11 @@ impl Activity {
         self.toll.whole()
     }
 
+    /// Where the bytes of requests that were refused before they were whole are to be counted: they cost.
+    pub fn wasted(&self) -> &Arc<AtomicU64> {
+        self.toll.wasted()
+    }
+
     /// Bytes came.
     pub(crate) fn bytes(&self) {
         let mut state = self.state();

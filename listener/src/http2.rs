@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tower::{BoxError, Service};
 
 use crate::accept::Acceptor;
-use crate::activity::{Over, Timeouts};
+use crate::activity::{Activity, Over, Timeouts};
 use crate::in_hand::InHand;
 use crate::line::Line;
 use crate::seats::Seat;
@@ -44,7 +44,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves for ever, each connection with a service of its own.
-pub async fn serve<S, B>(acceptor: Acceptor, service: impl Fn() -> S, timeouts: Timeouts)
+pub async fn serve<S, B>(acceptor: Acceptor, service: impl Fn(&Activity) -> S, timeouts: Timeouts)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
         + Clone
@@ -66,7 +66,8 @@ where
     let mut connections = JoinSet::new();
     loop {
         let (stream, seat) = acceptor.next().await;
-        connections.spawn(converse(http.clone(), stream, seat, service(), timeouts));
+        let service = service(seat.activity());
+        connections.spawn(converse(http.clone(), stream, seat, service, timeouts));
         while connections.try_join_next().is_some() {}
     }
 }

@@ -15,6 +15,9 @@ const RESERVE: i64 = FULL / 2;
 /// And where no call was good yet, they make a client wait no longer than time takes to bring this.
 const DEBT: i64 = RATE;
 
+/// Bytes of requests that were read for nothing that cost as much as a frame.
+const WASTE: u64 = 512;
+
 /// What a connection's calls bring and cost, as whoever serves them says.
 #[derive(Debug, Default)]
 pub(crate) struct Toll {
@@ -22,6 +25,8 @@ pub(crate) struct Toll {
     refused: AtomicI64,
     /// Calls whose request came whole, counted by whoever reads them.
     whole: Arc<AtomicU64>,
+    /// Bytes of requests that were refused before they were whole, counted by whoever reads them.
+    wasted: Arc<AtomicU64>,
     /// Whether any was good.
     good: AtomicBool,
 }
@@ -49,15 +54,32 @@ impl Toll {
         &self.whole
     }
 
+    /// Bytes of requests that were refused before they were whole.
+    pub(crate) fn wasted(&self) -> &Arc<AtomicU64> {
+        &self.wasted
+    }
+
     pub(crate) fn brought(&self) -> i64 {
         Toll::take(&self.brought)
     }
 
-    /// What is left of a credit by calls that were refused. They never take what others' calls need.
+    /// What is left of a credit by calls that were refused. They never take what others' calls need; but requests that
+    /// are read for nothing do: whoever shares the connection with them waits for a second at most.
     pub(crate) fn left(&self, credit: i64) -> i64 {
         let refused = Toll::take(&self.refused);
         let floor = if self.good.load(Ordering::Relaxed) { RESERVE } else { -DEBT };
-        credit.saturating_sub(refused).max(floor.min(credit))
+        let left = credit.saturating_sub(refused).max(floor.min(credit));
+        left.saturating_sub(self.waste()).max((-DEBT).min(left))
+    }
+
+    /// What those cost that came since the last time.
+    fn waste(&self) -> i64 {
+        let bytes = self.wasted.load(Ordering::Relaxed);
+        if bytes < WASTE {
+            return 0;
+        }
+        self.wasted.fetch_sub(bytes - bytes % WASTE, Ordering::Relaxed);
+        i64::try_from(bytes / WASTE).unwrap_or(i64::MAX)
     }
 
     fn take(count: &AtomicI64) -> i64 {

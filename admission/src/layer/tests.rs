@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use contract::header::REQUEST_ID;
@@ -16,7 +16,7 @@ use tokio::time::advance;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::budget::Size;
+use crate::budget::{Size, Tally};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const SIZE: Size = Size { all: 1 << 20, request: 100_000, streams: [8, 2], connection_streams: [4, 2] };
@@ -245,8 +245,8 @@ async fn what_is_being_read_is_charged_and_one_request_too_many_is_shed() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_come_whole_are_counted_and_no_others() {
-    let (budget, whole) = (Budget::new(SIZE), Arc::new(AtomicU64::new(0)));
-    let mut service = admission(&budget).connection(budget.counting(whole.clone()));
+    let (budget, tally) = (Budget::new(SIZE), Tally::default());
+    let mut service = admission(&budget).connection(budget.counting(tally.clone()));
     let cases = [
         (vec![message(3, 3)], 1),
         (vec![message(3, 1), Part::Data(vec![7; 2])], 1),
@@ -257,10 +257,36 @@ async fn requests_that_come_whole_are_counted_and_no_others() {
         (vec![message(50_001, 9)], 0),
     ];
     for (number, (sent, counts)) in cases.into_iter().enumerate() {
-        let before = whole.load(Ordering::Relaxed);
+        let before = tally.whole.load(Ordering::Relaxed);
         let _ = service.call(post(CREATE).body(parts(sent)).unwrap()).now_or_never();
-        assert_eq!(whole.load(Ordering::Relaxed) - before, counts, "{number}");
+        assert_eq!(tally.whole.load(Ordering::Relaxed) - before, counts, "{number}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_requests_that_are_refused_are_counted_and_no_others() {
+    let (budget, tally) = (Budget::new(SIZE), Tally::default());
+    let mut service = admission(&budget).connection(budget.counting(tally.clone()));
+    let cases = [
+        (CREATE, vec![message(3, 3)], 0),
+        (CREATE, vec![message(9, 3), Part::Error], 0),
+        // Too large, as its prefix says.
+        (CREATE, vec![message(50_001, 995), Part::Pause(9)], 1_000),
+        (CREATE, vec![message(3, 3), Part::Data(vec![7; 92])], 100),
+        // More than the connection's share: two parts, of which the second is refused.
+        (CREATE, vec![message(50_000, 40_000), Part::Data(vec![7; 100_000])], 140_005),
+    ];
+    for (number, (path, sent, counts)) in cases.into_iter().enumerate() {
+        let before = tally.wasted.load(Ordering::Relaxed);
+        let _ = service.call(post(path).body(parts(sent)).unwrap()).now_or_never();
+        assert_eq!(tally.wasted.load(Ordering::Relaxed) - before, counts, "{number}");
+    }
+    // One for which there is no room from its beginning counts as if much of it were on its way.
+    let half = || post(CREATE).body(parts([message(9, 3), Part::Pause(9)])).unwrap();
+    let mut open: Vec<_> = (0..99).map(|_| Box::pin(service.call(half()))).collect();
+    open.retain_mut(|call| call.now_or_never().is_none());
+    assert!((1..99).contains(&open.len()));
+    assert_eq!(tally.wasted.load(Ordering::Relaxed), 141_105 + (99 - open.len() as u64) * (64 << 10));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use admission::budget::Tally;
 use admission::{Admission, Budget, Checkup, Measured};
 use bytes::Bytes;
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
 use foldhash::fast::RandomState;
 use futures_util::future::Either;
-use listener::{Acceptor, Seats};
+use listener::{Acceptor, Activity, Seats};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -120,8 +121,8 @@ pub async fn serve(
     let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
     let connections = TaskTracker::new();
     let begin = |guest: Guest| {
-        let whole = guest.line.seat().activity().whole().clone();
-        let service = service.connection(limits.budget.counting(whole));
+        let tally = tally(guest.line.seat().activity());
+        let service = service.connection(limits.budget.counting(tally));
         connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
     };
     let accept = async {
@@ -150,6 +151,11 @@ pub async fn serve(
     // A caller may have left its call behind.
     parting.worked().await;
     Ok(())
+}
+
+/// Where a connection's requests are counted, for its patrol.
+pub(super) fn tally(activity: &Activity) -> Tally {
+    Tally { whole: activity.whole().clone(), wasted: activity.wasted().clone() }
 }
 
 /// What HTTP/2 takes of headers, so that a call with more than its limit is told so as gRPC. With more than this it is

@@ -225,3 +225,21 @@ async fn who_sends_much_gives_way_before_its_window_is_full() {
     let bytes = reads.await * data.len();
     assert!((32 << 10..=64 << 10).contains(&bytes), "{bytes} of a window of 1 MiB");
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_read_for_nothing_cost_by_their_bytes_also_beside_good_ones() {
+    let mut patrol = after(&[]).await;
+    patrol.toll.good();
+    let waste = |toll: &Toll, bytes| toll.wasted().fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    // Small ones that are shed in a moment of overload.
+    for _ in 0..1_000 {
+        waste(&patrol.toll, 300);
+    }
+    assert!(passes(&mut patrol).await, "{patrol:?}");
+    waste(&patrol.toll, 1 << 30);
+    assert!(!passes(&mut patrol).await, "{patrol:?}");
+    advance(Duration::from_millis(990)).await;
+    assert!(!passes(&mut patrol).await, "{patrol:?}");
+    advance(Duration::from_millis(20)).await;
+    assert!(passes(&mut patrol).await, "{patrol:?}");
+}
