@@ -111,6 +111,19 @@ async fn calls_that_are_only_reset_are_read_at_a_rate() {
 }
 
 #[tokio::test]
+async fn who_floods_on_after_the_goodbye_is_heard_no_longer() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let mut endless = line(&shop).await;
+    let head = wire::frame(HEADERS, END_STREAM, 1, &wire::head(CHECK, &[]));
+    let more = wire::frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b']);
+    let sent = endless.send(&[head, more.repeat(4_000_000)].concat(), limit(), true).await;
+    assert!(matches!(sent, Err(CALM | End::Cut)), "{sent:?}");
+    // What the kernel takes, and a little.
+    assert!(endless.wrote < 16 << 20, "{}", endless.wrote);
+    assert!(shop.check("lamp").await.unwrap());
+}
+
+#[tokio::test]
 async fn headers_that_never_end_or_unfold_end_the_connection() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let mut endless = line(&shop).await;

@@ -20,8 +20,9 @@ const GREETING: usize = 33;
 /// How long after the last answer what the client still sends is read, if it does not close. Calls that crossed our
 /// goodbye are repeated elsewhere; a connection that was closed on them would be reset, and answers on their way lost.
 const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that are read at once then.
+/// Bytes that are read at once then, and in all: as no window is given back, those who mean well have no more to send.
 const DISCARDED: usize = 4 << 10;
+const CROSSED: usize = 2 << 20;
 
 /// A connection with its seat.
 pub struct Line<W> {
@@ -29,8 +30,8 @@ pub struct Line<W> {
     /// What it has still to say, and until when.
     silent: Option<(usize, Pin<Box<Sleep>>)>,
     patrol: Patrol,
-    /// After the last answer: until when what the client still sends is read.
-    linger: Option<Pin<Box<Sleep>>>,
+    /// After the last answer: until when what the client still sends is read, and how many bytes of it.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
     seat: Seat,
 }
 
@@ -79,17 +80,22 @@ impl<W: AsyncRead + Unpin> AsyncRead for Line<W> {
 }
 
 impl<W: AsyncRead + Unpin> Line<W> {
-    /// Reads and discards until the client has closed, or has had its time.
+    /// Reads and discards until the client has closed, or has had its time. It pays for it as before, so that nobody gains
+    /// by being told to go.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let time = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let (time, left) = self.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), CROSSED));
         let mut bytes = [0; DISCARDED];
         loop {
-            if time.as_mut().poll(context).is_ready() {
+            let over = *left == 0 || time.as_mut().poll(context).is_ready();
+            if over || self.patrol.pass(context).is_pending() {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::new(&mut bytes);
             match ready!(Pin::new(&mut self.wire).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.patrol.read(buffer.filled(), context);
+                    *left = left.saturating_sub(buffer.filled().len());
+                }
                 // It has closed, or it is gone.
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }

@@ -99,7 +99,10 @@ async fn attack(plan: Plan, target: SocketAddr, end: Instant) -> Told {
         told.answered += line.answers();
         told.bytes += line.wrote;
         match ended {
-            Ok(()) => told.lasted += 1,
+            Ok(()) => match line.told() {
+                Some(code) => *told.goodbyes.entry(code).or_default() += 1,
+                None => told.lasted += 1,
+            },
             Err(End::Goodbye(code)) => *told.goodbyes.entry(code).or_default() += 1,
             Err(End::Cut) => told.cut += 1,
         }

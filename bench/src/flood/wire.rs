@@ -338,6 +338,11 @@ impl Line {
         self.goodbye.map_or(End::Cut, End::Goodbye)
     }
 
+    /// What it was told to go for, if it was.
+    pub(super) fn told(&self) -> Option<u32> {
+        self.goodbye
+    }
+
     /// Frames that came, but GOAWAY.
     pub(super) fn answers(&self) -> u64 {
         self.seen.iter().sum::<u64>() - self.seen[usize::from(GOAWAY)]
