@@ -12,7 +12,8 @@ fn shown(letter: char) -> bool {
 
 /// A text for people: what is no visible ASCII is a question mark.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if text.chars().all(shown) && text.trim() == text {
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && !ends.contains(&Some(b' ')) {
         return text.into();
     }
     // At its ends, a header has no blanks.

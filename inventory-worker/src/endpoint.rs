@@ -21,7 +21,7 @@ use contract::route::{Mismatch, Routed};
 use contract::{Delivered, Failure, Fault, Reason, Route, header, nest};
 use futures_util::StreamExt;
 use link::Link;
-use link::header::put;
+use link::header::{number, put};
 use tally::Tallies;
 use telemetry::{Kind, Source, Span, Tracer};
 use tokio::sync::{RwLock, Semaphore};
@@ -221,7 +221,7 @@ impl Answer {
     fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> Answer {
         let mut headers = HeaderMap::new();
         if let Err(failure) = &result {
-            put(&mut headers, header::SERVICE_ERROR_CODE, failure.number());
+            number(&mut headers, header::SERVICE_ERROR_CODE, failure.number().into());
             put(&mut headers, header::SERVICE_ERROR, words(&failure.message));
         }
         let enveloped = nest::reply(&message.payload, &result);

@@ -19,7 +19,7 @@ use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
-use link::header::put;
+use link::header::{number, put};
 use link::inbox::backoff;
 use link::{Expect, Link, Store, StoreError, streams};
 use telemetry::{Count, Kind, Page, Source, Span, Tracer};
@@ -306,7 +306,7 @@ impl Events {
         let mut headers = HeaderMap::new();
         put(&mut headers, header::DEAD_LETTER_ERROR, ascii::encode(why));
         put(&mut headers, header::DEAD_LETTER_SUBJECT, ascii::encode(&message.subject));
-        put(&mut headers, header::DEAD_LETTER_SEQUENCE, sequence);
+        number(&mut headers, header::DEAD_LETTER_SEQUENCE, sequence);
         let deadline = Instant::now() + EVENT;
         let store =
             |payload| self.dead_letters.append(&subject, headers.clone(), payload, Expect::Any, deadline);

@@ -69,7 +69,7 @@ impl Orders {
         let (mut open, mut attempt) = (false, 0);
         loop {
             let mut headers = HeaderMap::new();
-            put(&mut headers, header::OPERATION_ID, Uuid::new_v4());
+            put(&mut headers, header::OPERATION_ID, Uuid::new_v4().to_string());
             let expect = Expect::LastOf { filter: &filter, sequence: expected };
             let until = deadline.min(Instant::now() + BURY);
             let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {

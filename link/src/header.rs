@@ -5,13 +5,16 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use contract::ascii;
 
-/// Puts a header on a message. What is no visible ASCII becomes question marks: where it has to be read back, it has to be
-/// encoded before (`contract::ascii::encode`).
-pub fn put(headers: &mut HeaderMap, name: &'static str, value: impl ToString) {
+/// Puts a header with a text on a message. What is no visible ASCII becomes question marks: where it has to be read back,
+/// it has to be encoded before (`contract::ascii::encode`).
+pub fn put(headers: &mut HeaderMap, name: &'static str, text: impl AsRef<str>) {
     // Visible ASCII is always a value.
-    if let Ok(value) = ascii::visible(&value.to_string()).parse::<HeaderValue>() {
-        headers.insert(HeaderName::from_static(name), value);
-    }
+    headers.insert(HeaderName::from_static(name), HeaderValue::from(ascii::visible(text.as_ref()).as_ref()));
+}
+
+/// Puts a header with a number on a message.
+pub fn number(headers: &mut HeaderMap, name: &'static str, number: u64) {
+    headers.insert(HeaderName::from_static(name), HeaderValue::from(number));
 }
 
 #[cfg(test)]
@@ -22,7 +25,7 @@ mod tests {
     fn whatever_is_put_there_is_one_line_of_visible_ascii() {
         let mut headers = HeaderMap::new();
         put(&mut headers, "Some-Text", "Zoë\r\nNats-Rollup: all\0");
-        put(&mut headers, "Some-Number", 7);
+        number(&mut headers, "Some-Number", 7);
         let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
         assert_eq!((text("Some-Text"), text("Some-Number")), (Some("Zo???Nats-Rollup: all?"), Some("7")));
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::guard::Guard;
-use crate::header::put;
+use crate::header::{number, put};
 use crate::inbox::{Link, Trouble};
 use crate::streams::IDENTITY;
 
@@ -198,9 +198,9 @@ impl Store {
         self.guard.check()?;
         match expect {
             Expect::Any => {}
-            Expect::Last(sequence) => put(&mut headers, EXPECTED_LAST, sequence),
+            Expect::Last(sequence) => number(&mut headers, EXPECTED_LAST, sequence),
             Expect::LastOf { filter, sequence } => {
-                put(&mut headers, EXPECTED_SUBJECT_LAST, sequence);
+                number(&mut headers, EXPECTED_SUBJECT_LAST, sequence);
                 put(&mut headers, EXPECTED_SUBJECT, filter);
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_nats::header::HeaderMap;
 use contract::{Route, header};
 use link::Wall;
-use link::header::put;
+use link::header::{number, put};
 use telemetry::Span;
 
 use crate::call::Call;
@@ -16,10 +16,10 @@ pub(super) fn of(route: &Route, call: &Call, span: &Span, wall: Wall, left: Dura
     let mut headers = HeaderMap::new();
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     let deadline = wall.unix_ms().saturating_add(left);
-    put(&mut headers, header::REQUEST_DEADLINE, deadline);
-    put(&mut headers, header::REQUEST_TIMEOUT, left);
+    number(&mut headers, header::REQUEST_DEADLINE, deadline);
+    number(&mut headers, header::REQUEST_TIMEOUT, left);
     if span.traced() {
-        put(&mut headers, header::REQUEST_SENT, unix_us());
+        number(&mut headers, header::REQUEST_SENT, unix_us());
     }
     put(&mut headers, header::CONTENT_TYPE, route.content_type());
     if let Some(id) = &call.request_id {
