@@ -1,30 +1,54 @@
-//! Requests that are a thousand in one: they are worked on one after the other, so that whoever asks for a little waits for
-//! one of them at the most. Must never know what they ask for.
+//! Requests that are a thousand in one: they are worked on one after the other, with pauses between, so that whoever asks
+//! for a little waits for one of them at the most, and mostly for none. Must never know what they ask for.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Lines that make a request a wide one.
 const LINES: usize = 64;
 /// Wide requests that may be here; one more is refused at once.
 const HERE: usize = 64;
+/// After a wide request there are none for so many times as long as it took: they have a quarter of the time.
+const PAUSE: u32 = 3;
+/// But not for longer: one that waited for the storage says nothing of what the next one takes.
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// The way of wide requests.
 pub struct Wide {
     here: Semaphore,
     turn: Semaphore,
+    /// When the next may go on.
+    next: Mutex<Instant>,
 }
 
 /// A turn, if one is needed. Given back on drop.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    _held: Option<(SemaphorePermit<'a>, SemaphorePermit<'a>)>,
+    _held: Option<Held<'a>>,
+}
+
+#[derive(Debug)]
+struct Held<'a> {
+    next: &'a Mutex<Instant>,
+    begun: Instant,
+    _permits: (SemaphorePermit<'a>, SemaphorePermit<'a>),
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let pause = (PAUSE * self.begun.elapsed()).min(LONGEST);
+        // Nothing panics while it is held.
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
+    }
 }
 
 impl Default for Wide {
     fn default() -> Wide {
-        Wide { here: Semaphore::new(HERE), turn: Semaphore::new(1) }
+        Wide { here: Semaphore::new(HERE), turn: Semaphore::new(1), next: Mutex::new(Instant::now()) }
     }
 }
 
@@ -46,13 +70,18 @@ impl Wide {
         // Neither is ever closed.
         let turn =
             timeout_at(deadline, self.turn.acquire()).await.map_err(|_| late())?.map_err(|_| late())?;
-        Ok(Turn { _held: Some((here, turn)) })
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next > Instant::now() {
+            timeout_at(deadline, sleep_until(next)).await.map_err(|_| late())?;
+        }
+        let held = Held { next: &self.next, begun: Instant::now(), _permits: (here, turn) };
+        Ok(Turn { _held: Some(held) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use tokio::time::advance;
 
     use super::*;
 
@@ -66,6 +95,24 @@ mod tests {
         }
         drop(first);
         wide.turn(65, Instant::now() + Duration::from_secs(9)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_wide_request_there_is_a_pause_three_times_as_long_and_small_ones_pass() {
+        let (wide, late) = (Wide::default(), Instant::now() + Duration::from_secs(60));
+        for (took, pause) in [(4, 12), (5_000, 20)] {
+            let turn = wide.turn(1_000, late).await.unwrap();
+            advance(Duration::from_millis(took)).await;
+            drop(turn);
+            let ended = Instant::now();
+            wide.turn(64, late).await.unwrap();
+            assert_eq!(ended.elapsed(), Duration::ZERO);
+            let soon = ended + Duration::from_millis(pause / 2);
+            assert_eq!(wide.turn(1_000, soon).await.unwrap_err().reason, "TIMEOUT");
+            wide.turn(1_000, late).await.unwrap();
+            let waited = ended.elapsed().as_millis() as u64;
+            assert!((pause..=pause + 2).contains(&waited), "{took}: {waited}");
+        }
     }
 
     #[tokio::test]
