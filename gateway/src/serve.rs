@@ -350,6 +350,8 @@ fn http(
 async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
     let config = &shared.config.nats;
     let link = Link::connect(config, "gateway background").await?;
+    // The record's own time, whatever the clocks of the other streams' leaders say.
+    link.clock().follow(link::streams::ORDERS);
     let (record, feed) = link.permitted(read(shared, &link)).await??;
     Ok((link, record, feed))
 }

@@ -104,7 +104,7 @@ mod tests {
         let now = Wall::default().unix_ms();
         for wall in [Wall::ahead(hours(25)), Wall::behind(hours(25))] {
             let clock = Clock::new(wall);
-            clock.tell(now, Instant::now());
+            clock.tell(link::streams::INVENTORY, now, Instant::now());
             assert_eq!(due(&clock, hours(24), 7), Horizon { before: now - 24 * 3_600_000, floor: 7 });
         }
     }

@@ -131,6 +131,8 @@ impl Ledger {
     pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
         let opening = async {
             let (guard, clock) = (Guard::default(), link.clock().clone());
+            // What is kept in the ledger is compared with the ledger's own time alone.
+            clock.follow(streams::INVENTORY);
             let store = Store::new(link.clone(), streams::INVENTORY).guarded(guard.clone());
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());

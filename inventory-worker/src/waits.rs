@@ -8,6 +8,7 @@
 //! | one append, or one look at the leader, `APPEND`; an entry that is known to exist, `CATCH_UP` | a batch, `COMMIT` |
 //! | a batch, `COMMIT` | the answer to a request: the route's timeout less `RETURN` |
 //! | one tombstone, `BURY` | the same |
+//! | the pause before a stream that was not found is asked for again, `store::AGAIN` | an append, `APPEND`; a tombstone |
 //! | the guard's finding that a stream is gone: two looks and the pauses before them | the same |
 //! | a batch, `COMMIT` | an event or an expired reservation, `EVENT` |
 //! | an event, and its dead letter, `EVENT` each | the server's wait for its acknowledgement, `ACK_WAIT` |
@@ -42,7 +43,7 @@ pub const RETURN: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use contract::route;
-    use link::guard;
+    use link::{guard, store};
 
     use super::*;
 
@@ -57,6 +58,9 @@ mod tests {
             ("an entry, its batch", CATCH_UP, COMMIT),
             // The last try of either begins before the batch ends.
             ("a batch, an answer", COMMIT, answer),
+            // The question before the pause and the one after it take their time as well.
+            ("asking again for a stream, an append", 3 * store::AGAIN, APPEND),
+            ("asking again for a stream, a tombstone", 3 * store::AGAIN, BURY),
             ("a tombstone, an answer", BURY, answer),
             ("a stream that is gone, an answer", gone, answer),
             ("an answer, an attempt", answer, attempt),

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use crate::inbox::Link;
-use crate::store::{StoreError, answer};
+use crate::store::{NO_STREAM, StoreError, answer, found};
 
 /// The file with a stream's configuration and state.
 pub const META: &str = "backup.json";
@@ -39,7 +39,6 @@ const STEP: Duration = Duration::from_secs(60);
 /// What it may take to put everything in its place.
 const END: Duration = Duration::from_secs(1_800);
 const ATTEMPT: Duration = Duration::from_secs(10);
-const NO_STREAM: u64 = 10059;
 
 /// A stream's numbers, as the server writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -126,8 +125,7 @@ struct Restored {
 /// Whether a stream of this name exists.
 pub async fn exists(link: &Link, stream: &str) -> Result<bool, StoreError> {
     let subject = format!("$JS.API.STREAM.INFO.{stream}");
-    let reply = link.request(subject, HeaderMap::new(), Bytes::new(), Instant::now() + ATTEMPT).await?;
-    match answer::<Value>(&reply.payload)? {
+    match found::<Value>(link, subject, Bytes::new(), Instant::now() + ATTEMPT).await? {
         Ok(_) => Ok(true),
         Err(error) if error.err_code == NO_STREAM => Ok(false),
         Err(error) => Err(error.into()),

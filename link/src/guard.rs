@@ -17,13 +17,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::fit;
 use crate::inbox::Link;
-use crate::store::{Range, StoreError, ask, told};
+use crate::store::{AGAIN, Range, StoreError, ask, told};
 use crate::streams::{ALL, IDENTITY, INVENTORY, ORDERS, Unfit, configs};
 
 /// Between two looks.
 pub const PAUSE: Duration = Duration::from_secs(1);
-/// Before a stream that was not found is looked for once more: whoever leads JetStream since a moment ago may not know it.
-const AGAIN: Duration = Duration::from_millis(250);
 /// How long a look may take.
 pub const LOOK: Duration = Duration::from_secs(2);
 /// Looks in a row that find no answer: fewer are an election that is quickly over.
@@ -159,7 +157,7 @@ impl Guard {
             let asked = Instant::now();
             let info = ask::<Info>(link, format!("$JS.API.STREAM.INFO.{name}"), deadline).await;
             if let Ok(info) = &info {
-                told(link, info.ts.as_ref(), asked);
+                told(link, name, info.ts.as_ref(), asked);
             }
             (name, info.map(|info| (info.config, info.state.first)))
         });

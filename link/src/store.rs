@@ -2,6 +2,7 @@
 //! JetStream means is decided here, by its error code, and nowhere else.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use pbjson_types::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::guard::Guard;
 use crate::header::{number, put};
@@ -24,8 +25,10 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// With replicas: another append under the same lock is in flight. Whether that one or any other was stored is open.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
-/// Nobody who leads JetStream knows the stream.
-const NO_STREAM: u64 = 10059;
+/// Nobody who leads JetStream knows the stream. Said once, right after a change of leaders, that proves nothing.
+pub(crate) const NO_STREAM: u64 = 10059;
+/// Before a stream that was not found is asked for once more. Far below every deadline that a request is given.
+pub const AGAIN: Duration = Duration::from_millis(250);
 const NO_MESSAGE: u64 = 10037;
 const NO_SEQUENCE: u64 = 10043;
 const NOT_REMOVED: u64 = 10057;
@@ -205,11 +208,22 @@ impl Store {
             }
         }
         let ack = match self.link.request(subject, headers, payload, deadline).await {
-            Ok(reply) => answer::<Ack>(&reply.payload)?.map_err(StoreError::from),
+            Ok(reply) => match answer::<Ack>(&reply.payload)? {
+                Err(error) if error.err_code == NO_STREAM => return Err(self.gone(error, deadline).await),
+                ack => ack.map_err(StoreError::from),
+            },
             Err(open @ (Trouble::Timeout | Trouble::Lost)) => Err(StoreError::Undetermined(open.to_string())),
             Err(trouble) => Err(trouble.into()),
         };
         ack.map(|ack| ack.seq)
+    }
+
+    /// An append found no stream: nothing was stored. Whether the stream is gone, two more answers say.
+    async fn gone(&self, error: ApiError, deadline: Instant) -> StoreError {
+        match Box::pin(self.info(deadline)).await {
+            Err(gone @ StoreError::Unusable(_)) => gone,
+            _ => StoreError::Unavailable(error.description),
+        }
     }
 
     /// The last message among the subjects of a filter, as the leader has it.
@@ -236,8 +250,7 @@ impl Store {
     pub async fn remove(&self, sequence: u64, deadline: Instant) -> Result<bool, StoreError> {
         let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream);
         let query = serde_json::json!({ "seq": sequence, "no_erase": false }).to_string();
-        let reply = self.link.request(subject, HeaderMap::new(), query.into(), deadline).await?;
-        match answer::<Removed>(&reply.payload)? {
+        match found::<Removed>(&self.link, subject, query.into(), deadline).await? {
             Ok(removed) => Ok(removed.success),
             Err(error) if [NO_MESSAGE, NO_SEQUENCE].contains(&error.err_code) => Ok(false),
             // A code for all that can go wrong, with the storage's words.
@@ -252,8 +265,7 @@ impl Store {
     pub async fn subjects(&self, filter: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
         let query = serde_json::json!({ "subjects_filter": filter }).to_string();
-        let reply = self.link.request(subject, HeaderMap::new(), query.into(), deadline).await?;
-        let listed = answer::<Listed>(&reply.payload)?.map_err(of_read)?;
+        let listed = found::<Listed>(&self.link, subject, query.into(), deadline).await?.map_err(of_read)?;
         Ok(listed.state.subjects.unwrap_or_default().into_keys().collect())
     }
 
@@ -271,7 +283,7 @@ impl Store {
     async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
         let (subject, asked) = (format!("$JS.API.STREAM.INFO.{}", self.stream), Instant::now());
         let info: Info = ask(&self.link, subject, deadline).await?;
-        told(&self.link, info.ts.as_ref(), asked);
+        told(&self.link, self.stream, info.ts.as_ref(), asked);
         Ok(info)
     }
 
@@ -281,8 +293,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<Option<StreamMessage>, StoreError> {
         let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream);
-        let reply = self.link.request(subject, HeaderMap::new(), query.to_string().into(), deadline).await?;
-        match answer::<Found>(&reply.payload)? {
+        match found::<Found>(&self.link, subject, query.to_string().into(), deadline).await? {
             Ok(found) => StreamMessage::try_from(found.message)
                 .map(Some)
                 .map_err(|error| StoreError::Unexpected(error.to_string())),
@@ -292,11 +303,11 @@ impl Store {
     }
 }
 
-/// Notes the time of day that an answer has.
-pub(crate) fn told(link: &Link, time: Option<&Timestamp>, asked: Instant) {
+/// Notes the time of day that the answer of a stream's leader has.
+pub(crate) fn told(link: &Link, stream: &'static str, time: Option<&Timestamp>, asked: Instant) {
     let Some(time) = time else { return };
     let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return };
-    link.clock().tell(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000), asked);
+    link.clock().tell(stream, seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000), asked);
 }
 
 /// Asks JetStream something that changes nothing.
@@ -305,8 +316,31 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     subject: String,
     deadline: Instant,
 ) -> Result<T, StoreError> {
-    let reply = link.request(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
-    answer::<T>(&reply.payload)?.map_err(of_read)
+    found::<T>(link, subject, Bytes::new(), deadline).await?.map_err(of_read)
+}
+
+/// What JetStream's API answers. That there is no stream is believed when it is said twice; without time for that, not.
+pub(crate) async fn found<T: DeserializeOwned>(
+    link: &Link,
+    subject: String,
+    query: Bytes,
+    deadline: Instant,
+) -> Result<Result<T, ApiError>, StoreError> {
+    let mut first = true;
+    loop {
+        // In a box: futures around it are large, and threads' stacks are not.
+        let asked = Box::pin(link.request(subject.clone(), HeaderMap::new(), query.clone(), deadline));
+        match answer::<T>(&asked.await?.payload)? {
+            Err(error) if error.err_code == NO_STREAM && first => {
+                if Instant::now() + AGAIN >= deadline {
+                    return Err(StoreError::Unavailable(error.description));
+                }
+                sleep(AGAIN).await;
+                first = false;
+            }
+            found => return Ok(found),
+        }
+    }
 }
 
 /// What JetStream's API answered.

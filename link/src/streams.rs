@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use contract::subject;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::inbox::Link;
-use crate::store::answer;
+use crate::store::{AGAIN, answer};
 use crate::{fit, monitor};
 
 /// The record of orders and their events.
@@ -181,7 +182,7 @@ pub(crate) fn configs(replicas: usize) -> [Config; 4] {
 async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Result<Config, Unfit> {
     let name = config.name.clone();
     let lost = |error: &dyn std::fmt::Display| Unfit::JetStream(error.to_string());
-    let mut stream = match timeout(LIMIT, context.get_stream(&name)).await.map_err(|error| lost(&error))? {
+    let mut stream = match Box::pin(look(context, &name)).await.map_err(|error| lost(&error))? {
         Ok(stream) => stream,
         Err(error) if missing(error.kind()) && make => {
             match timeout(LIMIT, context.create_stream(config.clone())).await.map_err(|error| lost(&error))? {
@@ -211,6 +212,18 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
     let info = info.map_err(|error| lost(&error))?;
     fit::check(&config, &info.config)?;
     Ok(info.config.clone())
+}
+
+/// Looks for a stream. That there is none is believed when it is said twice: who leads since a moment ago may not know it.
+async fn look(context: &jetstream::Context, name: &str) -> Result<Result<Stream, GetStreamError>, Elapsed> {
+    let get = || timeout(LIMIT, Box::pin(context.get_stream(name)));
+    match get().await? {
+        Err(error) if missing(error.kind()) => {
+            sleep(AGAIN).await;
+            get().await
+        }
+        found => Ok(found),
+    }
 }
 
 fn missing(kind: GetStreamErrorKind) -> bool {

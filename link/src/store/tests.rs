@@ -1,6 +1,77 @@
 //! What JetStream's answers mean, code by code.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt;
+use local_nats::Server;
+
 use super::*;
+use crate::Options;
+use crate::streams::ORDERS;
+
+const GONE: &str = r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
+const INFO: &str = r#"{"state":{"first_seq":1,"last_seq":7},"config":{}}"#;
+
+/// A store whose JetStream gives these answers in turn, and the last of them for ever. It counts them.
+async fn store(answers: &'static [&'static str]) -> (Server, Store, Arc<AtomicUsize>) {
+    // What is asked of JetStream goes to the test.
+    let config = "accounts { JS { jetstream: enabled, users: [{ user: j, password: j }] }\n\
+                  NONE { mappings: { \"$JS.API.>\": \"js.>\" }, users: [{ user: n, password: n }] } }\nno_auth_user: n";
+    let options = local_nats::Options { config: Some(config.to_owned()), ..Default::default() };
+    let server = tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().unwrap();
+    let url = server.url();
+    let nats = async_nats::connect(&url).await.unwrap();
+    let mut asked = nats.subscribe(">").await.unwrap();
+    nats.flush().await.unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let Some(message) = asked.next().await {
+            let Some(reply) = message.reply else { continue };
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            let answer = answers[number.min(answers.len() - 1)];
+            nats.publish(reply, answer.into()).await.unwrap();
+        }
+    });
+    let link = Link::connect(&Options::at(url), "test").await.unwrap();
+    (server, Store::new(link, ORDERS), count)
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_found_once_is_asked_for_again() {
+    let (_server, store, asked) = store(&[GONE, INFO]).await;
+    assert_eq!(store.range(soon()).await.unwrap(), Range { first: 1, last: 7 });
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_found_twice_is_gone_for_reads_and_appends() {
+    let (_server, store, asked) = store(&[GONE]).await;
+    assert!(matches!(store.last("x", soon()).await, Err(StoreError::Unusable(_))));
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "it is asked no more often than needed");
+    let appended = store.append("x", HeaderMap::new(), "x".into(), Expect::Last(7), soon()).await;
+    assert!(matches!(appended, Err(StoreError::Unusable(_))), "{appended:?}");
+}
+
+#[tokio::test]
+async fn an_append_that_found_no_stream_where_there_is_one_may_be_repeated() {
+    let (_server, store, _) = store(&[GONE, GONE, INFO]).await;
+    let appended = store.append("x", HeaderMap::new(), "x".into(), Expect::Last(7), soon()).await;
+    assert!(matches!(appended, Err(StoreError::Unavailable(_))), "{appended:?}");
+}
+
+#[tokio::test]
+async fn without_time_to_ask_again_one_answer_is_not_believed() {
+    let (_server, store, _) = store(&[GONE]).await;
+    // An answer may take longer than this: that is no proof either.
+    let read = store.range(Instant::now() + AGAIN).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+}
 
 fn of_append(code: u64, err_code: u64, description: &str) -> StoreError {
     let text =
