@@ -154,3 +154,21 @@ async fn a_service_that_calls_everything_late_is_asked_no_more_often_than_one_th
     assert!(asked <= 101 + 101 / 5 + 10, "{asked}");
     drop(client);
 }
+
+#[tokio::test]
+async fn an_operator_whose_clock_is_off_finds_no_reservation_over_that_is_not() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let id = Uuid::new_v4();
+    let reserve =
+        json!({"orderId": id, "ttlSeconds": 3_600, "items": [{"productId": "lamp", "quantity": 2}]});
+    let nats = shop.nats().await;
+    nats.request("reserve_inventory", reserve.to_string().into()).await.unwrap();
+    assert_eq!(shop.stock("lamp").await, (9, 2));
+    for wall in [Wall::ahead(DAY), Wall::behind(DAY)] {
+        let options = link::Options { wall, ..shop.gateway.nats.clone() };
+        let link = link::Link::connect(&options, "operator").await.unwrap();
+        let report = gateway::reconcile::reconcile(&link, true, TEN).await.unwrap();
+        assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
+    }
+    assert_eq!(shop.stock("lamp").await, (9, 2));
+}

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use contract::inventory::v1::{ListReservationsRequest, ListReservationsResponse, Reservation};
 use contract::{Failure, Reason};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use link::streams::ORDERS;
+use link::streams::{INVENTORY, ORDERS};
 use link::{Link, Store};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -90,6 +90,7 @@ impl Eyes {
     pub(super) fn new(link: &Link) -> Eyes {
         let record = Store::new(link.clone(), ORDERS);
         let bridge = Bridge::new(link.clone(), Arc::new(Lanes::default()));
+        link.clock().follow(INVENTORY);
         Eyes { link: link.clone(), bridge, clerk: Clerk::new(record.clone()), record }
     }
 
@@ -97,7 +98,7 @@ impl Eyes {
     pub(super) async fn overview(&self) -> anyhow::Result<Overview> {
         let mut orders = register::take(&self.link).await?;
         let mut overview = Overview { orders: orders.len(), ..Overview::default() };
-        let (mut token, mut forgotten, now) = (String::new(), 0, unix_ms());
+        let (mut token, mut forgotten, now) = (String::new(), 0, self.now().await?);
         loop {
             let request =
                 ListReservationsRequest { page_size: PAGE, page_token: token, ..Default::default() };
@@ -122,6 +123,12 @@ impl Eyes {
         overview.newest = overview.newest.max(forgotten);
         overview.end = self.end().await?;
         Ok(overview)
+    }
+
+    /// The ledger's time of day, in which reservations end: this machine's clock may be off.
+    async fn now(&self) -> anyhow::Result<u64> {
+        Store::new(self.link.clone(), INVENTORY).range(Instant::now() + LIMIT).await?;
+        Ok(self.link.clock().unix_ms())
     }
 
     /// The record's last entry.
@@ -170,7 +177,7 @@ impl Eyes {
         let before = self.entries(orders).await?;
         let rows = self.rows(orders).await?;
         let after = self.entries(orders).await?;
-        let (now, mut sights) = (unix_ms(), Vec::with_capacity(orders.len()));
+        let (now, mut sights) = (self.now().await?, Vec::with_capacity(orders.len()));
         for ((id, shipped), (before, order)) in orders.iter().zip(before.into_iter().zip(after)) {
             if before != order {
                 sights.push(Sight::Moves(*id, *shipped));
@@ -246,11 +253,6 @@ fn read(reservation: &Reservation) -> anyhow::Result<(Uuid, Held)> {
 
 fn number(sequence: i64) -> u64 {
     u64::try_from(sequence).unwrap_or(0)
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The last entry as the record has it, for a step that has to be written again.
