@@ -39,7 +39,7 @@ pub(crate) use trust::{Authorities, Standing, Trust, unix};
 use crate::config::access::Access as Config;
 use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;
-use crate::share::Hold;
+use crate::share::{Hold, Shares};
 
 const API_KEY: &str = "x-api-key";
 /// Bytes of a principal: it travels in a header.
@@ -147,15 +147,17 @@ impl Access {
         Ok(Some((Access { bearer, keys, clients, accounts }, upkeep)))
     }
 
-    /// Who calls. Waits only where a token names a key that has just come into use.
+    /// Who calls. Waits only where a token names a key that has just come into use: in a place that counts among the shares of
+    /// the connection.
     pub(crate) async fn caller(
         &self,
         headers: &HeaderMap,
         badge: Option<&Badge>,
+        shares: Option<&Arc<Shares>>,
     ) -> Result<Arc<Caller>, Unknown> {
         match credential(headers, badge)? {
             Credential::Bearer(token) => {
-                self.bearer.as_ref().ok_or(Unknown::NoTokens)?.caller(token, &self.accounts).await
+                self.bearer.as_ref().ok_or(Unknown::NoTokens)?.caller(token, &self.accounts, shares).await
             }
             Credential::ApiKey(key) => {
                 let keys = self.keys.as_ref().ok_or(Unknown::NoKeys)?.get()?;

@@ -37,6 +37,8 @@ impl Slot {
     pub const WATCHES: Slot = Slot(5);
     /// Watches that read the history.
     pub const REPLAYS: Slot = Slot(6);
+    /// Calls that wait for a token's key to be fetched.
+    pub const KEYS: Slot = Slot(7);
 
     /// A route, and whether the gateway itself calls it. With very many routes some share a slot, which makes shares
     /// smaller, never larger.

@@ -128,7 +128,7 @@ fn known(headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Unknown> {
         let access = runtime.block_on(Access::open(&config())).expect("the configuration is good");
         (runtime, access.expect("callers have to be known").0)
     });
-    runtime.block_on(access.caller(headers, None))
+    runtime.block_on(access.caller(headers, None, None))
 }
 
 fn config() -> Config {

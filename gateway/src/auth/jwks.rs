@@ -17,6 +17,7 @@ use super::{Unknown, Upkeep};
 use crate::config::access::{Access as Config, Place};
 use crate::fresh::{Fresh, Kept};
 use crate::reload::{Contents, Reload};
+use crate::share::{Shares, Slot};
 
 /// What a fetch may take.
 const FETCH: Duration = Duration::from_secs(5);
@@ -88,8 +89,13 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Keys among which is the one for a token.
-    pub(super) async fn with(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<Proof>, Unknown> {
+    /// Keys among which is the one for a token. `shares` are those of the connection that it came by.
+    pub(super) async fn with(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        shares: Option<&Arc<Shares>>,
+    ) -> Result<Arc<Proof>, Unknown> {
         let look = || {
             let latest = self.latest.get()?;
             match &*latest {
@@ -99,7 +105,7 @@ impl Keys {
             }
         };
         match (look(), &self.wishes) {
-            (Err(unknown), Some(wishes)) => match wishes.granted().await {
+            (Err(unknown), Some(wishes)) => match wishes.granted(shares).await {
                 Some(true) => look(),
                 Some(false) => Err(unknown),
                 // The key may be good: nobody can say now.
@@ -125,13 +131,18 @@ impl Wishes {
         }
     }
 
-    /// Wishes for a fetch, and waits for its end. False where none may be made now; nothing where too many wait.
-    async fn granted(&self) -> Option<bool> {
+    /// Wishes for a fetch, and waits for its end. False where none may be made now; nothing where too many wait. Nobody is
+    /// known yet, so a connection has a share: as many places as it leaves free.
+    async fn granted(&self, shares: Option<&Arc<Shares>>) -> Option<bool> {
         let mut ended = self.ended.subscribe();
         let last = *self.last();
         if !last.under_way && last.began.elapsed() < LEAST {
             return Some(false);
         }
+        let _share = match shares {
+            Some(shares) => Some(shares.take(Slot::KEYS, self.places.available_permits())?),
+            None => None,
+        };
         let _place = self.places.try_acquire().ok()?;
         if !last.under_way {
             self.wish.notify_one();
@@ -229,17 +240,41 @@ mod tests {
         let wishes = Arc::new(Wishes::new());
         let waits = |_| {
             let wishes = wishes.clone();
-            tokio::spawn(async move { wishes.granted().await })
+            tokio::spawn(async move { wishes.granted(None).await })
         };
         let waiting: Vec<_> = (0..WAITING).map(waits).collect();
         while wishes.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(wishes.granted().await, None);
+        assert_eq!(wishes.granted(None).await, None);
         wishes.end();
         for granted in join_all(waiting).await {
             assert_eq!(granted.unwrap(), Some(true));
         }
-        assert_eq!(wishes.granted().await, Some(false), "there was a fetch just now");
+        assert_eq!(wishes.granted(None).await, Some(false), "there was a fetch just now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_that_waits_for_keys_leaves_places_to_others() {
+        let wishes = Arc::new(Wishes::new());
+        let waits = |shares: &Arc<Shares>| {
+            let (wishes, shares) = (wishes.clone(), shares.clone());
+            tokio::spawn(async move { wishes.granted(Some(&shares)).await })
+        };
+        let (greedy, other) = (Shares::of_connection(), Shares::of_connection());
+        let flood: Vec<_> = (0..2 * WAITING).map(|_| waits(&greedy)).collect();
+        while flood.iter().filter(|call| call.is_finished()).count() < 2 * WAITING - WAITING / 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(wishes.places.available_permits(), WAITING / 2);
+        let call = waits(&other);
+        while wishes.places.available_permits() == WAITING / 2 {
+            tokio::task::yield_now().await;
+        }
+        wishes.end();
+        assert_eq!(call.await.unwrap(), Some(true));
+        let granted = join_all(flood).await.into_iter().filter(|call| *call.as_ref().unwrap() == Some(true));
+        assert_eq!(granted.count(), WAITING / 2);
+        assert_eq!(greedy.held(Slot::KEYS), 0, "they are given back");
     }
 }

@@ -19,6 +19,7 @@ use super::{Caller, Unknown, Upkeep, principal, verify};
 use crate::config::access as config;
 use crate::fresh::Kept;
 use crate::reload::{Contents, Reload};
+use crate::share::Shares;
 
 /// How far the clocks of issuers and ours may be apart, in seconds.
 const SKEW: u64 = 60;
@@ -80,7 +81,12 @@ impl Bearer {
     }
 
     /// Who bears a token.
-    pub(super) async fn caller(&self, token: &str, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
+    pub(super) async fn caller(
+        &self,
+        token: &str,
+        accounts: &Accounts,
+        shares: Option<&Arc<Shares>>,
+    ) -> Result<Arc<Caller>, Unknown> {
         let mark = mark(token);
         let remembered = self.cache.get(&mark, Instant::now(), |proof| self.current(proof));
         if let Some(caller) = remembered.filter(|caller| caller.account.current()) {
@@ -91,7 +97,7 @@ impl Bearer {
         if header.crit.is_some() {
             return Err(Unknown::Unreadable);
         }
-        let proof = self.proof(&header).await?;
+        let proof = self.proof(&header, shares).await?;
         let claims = self.claims(token, &header, &proof)?;
         let until = moment(claims.expires.saturating_add(SKEW));
         let principal = principal("jwt", &claims.subject).ok_or(Unknown::Claims)?;
@@ -106,12 +112,12 @@ impl Bearer {
     }
 
     /// Where the key of a token is, by its algorithm.
-    async fn proof(&self, header: &Header) -> Result<Arc<Proof>, Unknown> {
+    async fn proof(&self, header: &Header, shares: Option<&Arc<Shares>>) -> Result<Arc<Proof>, Unknown> {
         match header.alg {
             Algorithm::HS256 => Ok(self.secret.as_ref().ok_or(Unknown::Algorithm)?.get()?),
             public if self.public.contains(&public) => {
                 let keys = self.keys.as_ref().ok_or(Unknown::Algorithm)?;
-                Ok(keys.with(header.kid.as_deref(), public).await?)
+                Ok(keys.with(header.kid.as_deref(), public, shares).await?)
             }
             _ => Err(Unknown::Algorithm),
         }

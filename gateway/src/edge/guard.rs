@@ -11,14 +11,14 @@ use admission::Measured;
 use contract::access::{Rule, rule};
 use contract::{Delivered, Failure, Reason};
 use futures_util::future::Either;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::peer::Peer;
 use super::status;
 use super::vigil::{Ticket, Vigil, end};
-use crate::auth::{Access, Caller, credentials};
+use crate::auth::{Access, Caller, Unknown, credentials};
 use crate::config::access::Reflection;
 use crate::share::Hold;
 
@@ -28,6 +28,10 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
 /// Refusals are logged so often, with how many there were since.
 const LOG: Duration = Duration::from_millis(200);
+/// How often a call that goes on is looked at once more when too many wait for a key, and what is between. Longer than any
+/// of them may wait, and short: meanwhile the call goes on.
+const BUSY: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What the guard knows. One for all threads of a gateway.
 pub(crate) struct Guard {
@@ -79,12 +83,13 @@ impl Guard {
         head: &http::request::Parts,
         way: Way,
     ) -> Result<(Arc<Caller>, Arc<Hold>), Failure> {
-        let badge = head.extensions.get::<Arc<Peer>>().and_then(|peer| peer.badge());
+        let peer = head.extensions.get::<Arc<Peer>>();
+        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
         let rpc = match way {
             Way::Rule(rule) => rule.path,
             Way::Open | Way::Known | Way::Closed => "another",
         };
-        let caller = self.access.caller(&head.headers, badge).await.map_err(Failure::from);
+        let caller = self.access.caller(&head.headers, badge, shares).await.map_err(Failure::from);
         let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
         let allowed = match way {
             Way::Rule(rule) => caller.allowed(rule),
@@ -102,8 +107,9 @@ impl Guard {
     /// Whether a call that goes on would be let in again, as the same.
     pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
         ticket.peer.as_ref().map_or(Ok(()), |peer| peer.check())?;
-        let badge = ticket.peer.as_ref().and_then(|peer| peer.badge());
-        let caller = self.access.caller(&ticket.headers, badge).await?;
+        let peer = ticket.peer.as_ref();
+        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
+        let caller = patient(|| self.access.caller(&ticket.headers, badge, shares)).await?;
         ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
         if caller.principal != ticket.caller.principal || caller.customer != ticket.caller.customer {
             let failure = Failure::new(Reason::PermissionDenied, "the credential is another's by now");
@@ -127,6 +133,18 @@ impl Guard {
         let principal = caller.map(|caller| &*caller.principal);
         tracing::info!(target: "access", reason = %failure.reason, why = %failure.message, rpc, principal, count, "refused");
     }
+}
+
+/// Finds out who calls. That too many others wait for a key says nothing against whoever was let in: it is tried again for
+/// a while, within which those who wait have had their answer.
+async fn patient<T, F: Future<Output = Result<T, Unknown>>>(find: impl Fn() -> F) -> Result<T, Unknown> {
+    for _ in 0..BUSY {
+        match find().await {
+            Err(Unknown::Busy) => sleep(PAUSE).await,
+            found => return found,
+        }
+    }
+    find().await
 }
 
 /// Puts a guard before a service, or nobody.
@@ -239,4 +257,30 @@ where
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let response = service.call(request).await?;
     Ok(response.map(|body| Body::new(Vigil::over(body, None, Some(end(None, peer, moves))))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_goes_on_is_not_ended_because_too_many_wait_for_a_key() {
+        let looks = Cell::new(0);
+        let find = |busy: u32| {
+            let looks = &looks;
+            patient(move || async move {
+                looks.set(looks.get() + 1);
+                if looks.get() <= busy { Err(Unknown::Busy) } else { Ok(looks.get()) }
+            })
+        };
+        assert_eq!(find(5).await, Ok(6));
+        looks.set(0);
+        let begun = Instant::now();
+        assert_eq!(find(u32::MAX).await, Err(Unknown::Busy), "not for ever");
+        assert_eq!(begun.elapsed(), BUSY * PAUSE);
+        let stale = patient(|| async { Err::<(), _>(Unknown::Stale) }).await;
+        assert_eq!((stale, begun.elapsed()), (Err(Unknown::Stale), BUSY * PAUSE), "at once");
+    }
 }

@@ -47,6 +47,11 @@ impl Peer {
         self.hold.clone()
     }
 
+    /// The connection's shares.
+    pub(super) fn shares(&self) -> Option<&Arc<Shares>> {
+        self.hold.as_ref().map(|hold| hold.shares())
+    }
+
     /// Whether the client may still call, as far as its certificate lets it in.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.standing.as_ref().map_or(Ok(()), Standing::check).map_err(Failure::from)
