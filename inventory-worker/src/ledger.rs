@@ -12,8 +12,8 @@ mod request;
 mod snapshots;
 mod writer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use contract::{Delivered, Failure, Reason};
 use link::{Clock, Guard, Link, Store, StoreError, streams};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::stock::{Amounts, Command, Contradiction, Refusal, Stock};
-use crate::waits::OPEN;
+use crate::waits::{OPEN, PIECE};
 pub use answer::Answer;
 use feed::Feed;
 use figures::Figures;
@@ -129,12 +129,14 @@ impl Ledger {
     /// Loads the newest snapshot, replays what came after it, and starts the writer. Returns once the stock includes
     /// every entry that was there at the start.
     pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
+        let (begun, furthest) = (Instant::now(), OnceLock::<Arc<AtomicU64>>::new());
         let opening = async {
             let (guard, clock) = (Guard::default(), link.clock().clone());
             // What is kept in the ledger is compared with the ledger's own time alone.
             clock.follow(streams::INVENTORY);
             let store = Store::new(link.clone(), streams::INVENTORY).guarded(guard.clone());
             let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
+            let _ = furthest.set(snapshots.furthest());
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
             let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(Figures::new()));
             let keeper =
@@ -168,7 +170,18 @@ impl Ledger {
             let (bounds, span) = (settings.bounds, Span::default());
             Ok(Ledger { commands, stock, loading, ended, figures, clock, guard, bounds, span })
         };
-        tokio::time::timeout(OPEN, opening).await.unwrap_or(Err(Broken::Slow))
+        let mut opening = Box::pin(opening);
+        loop {
+            let pieces = furthest.get().map_or(0, |pieces| pieces.load(Ordering::Relaxed));
+            // A large snapshot has more time, in which it has to come further.
+            let until = begun + OPEN + PIECE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX));
+            if Instant::now() >= until {
+                return Err(Broken::Slow);
+            }
+            if let Ok(opened) = tokio::time::timeout_at(until, &mut opening).await {
+                return opened;
+            }
+        }
     }
 
     /// The stock as far as it is committed. To be held for moments only, and never across an await.

@@ -12,7 +12,8 @@
 //! | the guard's finding that a stream is gone: two looks and the pauses before them | the same |
 //! | a batch, `COMMIT` | an event or an expired reservation, `EVENT` |
 //! | an event, and its dead letter, `EVENT` each | the server's wait for its acknowledgement, `ACK_WAIT` |
-//! | a snapshot's parts, `SNAPSHOT` | opening the ledger, `OPEN` |
+//! | a piece of a snapshot, `PIECE_IDLE` | a snapshot's list or contents, `SNAPSHOT` and `PIECE` for each piece that moved |
+//! | a snapshot's list and contents | opening the ledger, `OPEN` and `PIECE` for each piece that was read |
 //!
 //! The gateway's are in its own `waits`: the route's timeout is one attempt there.
 
@@ -32,9 +33,13 @@ pub const BURY: Duration = Duration::from_secs(1);
 pub const EVENT: Duration = Duration::from_secs(10);
 /// The server waits for an event's acknowledgement, before it sends it to the next worker.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
-/// One part of reading or writing snapshots.
+/// One part of reading or writing snapshots. A snapshot's contents have `PIECE` more for each piece of it.
 pub const SNAPSHOT: Duration = Duration::from_secs(30);
-/// Opening the ledger: the snapshot and the entries after it.
+/// What a piece of a snapshot, 128 KiB, may take on average.
+pub const PIECE: Duration = Duration::from_secs(1);
+/// No single piece may take as long as this.
+pub const PIECE_IDLE: Duration = Duration::from_secs(10);
+/// Opening the ledger: the snapshot and the entries after it. It has `PIECE` more for each piece of the snapshot.
 pub const OPEN: Duration = Duration::from_secs(120);
 /// What the way back of an answer takes at the most: it is to be there before the asker gives up. A tenth of the time that
 /// is left, where that is less.
@@ -66,6 +71,7 @@ mod tests {
             ("an answer, an attempt", answer, attempt),
             ("a batch, an event", COMMIT, EVENT),
             ("an event and its dead letter, its acknowledgement", 2 * EVENT, ACK_WAIT),
+            ("a piece of a snapshot, its contents", PIECE_IDLE, SNAPSHOT),
             ("a snapshot's list and contents, opening", 2 * SNAPSHOT, OPEN),
         ] {
             assert!(inner < outer, "{what}: {inner:?} is not below {outer:?}");

@@ -18,6 +18,8 @@ pub(super) struct Figures {
     pub(super) undetermined: Count,
     pub(super) barriers: Count,
     pub(super) loads: Count,
+    /// Snapshots that were begun and not made.
+    pub(super) unmade: Count,
     /// Entries behind the leader, when it was asked last.
     lag: AtomicU64,
     /// The newest snapshot known here; 0 for none.
@@ -38,6 +40,7 @@ impl Figures {
             undetermined: Count::default(),
             barriers: Count::default(),
             loads: Count::default(),
+            unmade: Count::default(),
             lag: AtomicU64::new(0),
             snapshot: AtomicU64::new(0),
             known: AtomicU64::new(0),
@@ -88,6 +91,7 @@ impl Source for Ledger {
                 "Loads of snapshot and entries: once at start, more after holes.",
                 &figures.loads,
             ),
+            ("ledger_snapshot_failures_total", "Snapshots that could not be made.", &figures.unmade),
         ];
         for (name, help, count) in counts {
             page.count(name, help, &[], count.get());

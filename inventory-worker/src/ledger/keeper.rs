@@ -2,16 +2,20 @@
 //! the same count together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use link::inbox::jitter;
+use tokio::time::Instant;
 
 use super::{Figures, Snapshots};
 use crate::stock::Stock;
 
 /// Workers wait for up to so long before they look whether another was first.
 const SPREAD_MS: u64 = 2_000;
+/// After a failure the next try waits for this, doubling up to the most: whatever is wrong, trying makes it no better.
+const REST: Duration = Duration::from_secs(1);
+const REST_MOST: Duration = Duration::from_secs(600);
 
 pub(super) struct Keeper {
     snapshots: Snapshots,
@@ -20,7 +24,30 @@ pub(super) struct Keeper {
     /// Where the last one was begun.
     last: u64,
     busy: Arc<AtomicBool>,
+    failed: Arc<Mutex<Failed>>,
     figures: Arc<Figures>,
+}
+
+/// Failures in a row, and when the next try may be made.
+#[derive(Debug, Default)]
+struct Failed {
+    times: u32,
+    until: Option<Instant>,
+}
+
+impl Failed {
+    /// Whether one may be begun now that is due, or is not: what failed is due until it is made.
+    fn allows(&self, due: bool, now: Instant) -> bool {
+        self.until.map_or(due, |until| now >= until)
+    }
+
+    /// One more; how long the next try waits.
+    fn again(&mut self, now: Instant) -> Duration {
+        let rest = REST.saturating_mul(1 << self.times.min(16)).min(REST_MOST);
+        self.times = self.times.saturating_add(1);
+        self.until = Some(now + rest);
+        rest
+    }
 }
 
 impl Keeper {
@@ -31,12 +58,13 @@ impl Keeper {
         every: u64,
         figures: Arc<Figures>,
     ) -> Keeper {
-        Keeper { snapshots, stock, every, last: 0, busy: Arc::new(AtomicBool::new(false)), figures }
+        let (busy, failed) = Default::default();
+        Keeper { snapshots, stock, every, last: 0, busy, failed, figures }
     }
 
     /// Begins one if it is due at this sequence.
     pub(super) fn look(&mut self, sequence: u64) {
-        if sequence >= self.last + self.every {
+        if self.failed().allows(sequence >= self.last + self.every, Instant::now()) {
             self.begin(sequence, None);
         }
     }
@@ -44,7 +72,8 @@ impl Keeper {
     /// Begins one if entries are gone that no snapshot has: somebody purged the ledger, which begins with `first` now. Only
     /// who runs knows them still; the next start would not.
     pub(super) fn look_for_hole(&mut self, sequence: u64, first: u64) {
-        if first > self.figures.known_snapshot() + 1 && sequence + 1 >= first {
+        let hole = first > self.figures.known_snapshot() + 1 && sequence + 1 >= first;
+        if hole && self.failed().allows(true, Instant::now()) {
             self.begin(sequence, Some(first));
         }
     }
@@ -56,14 +85,31 @@ impl Keeper {
         self.last = sequence;
         let (snapshots, stock, every, busy) =
             (self.snapshots.clone(), self.stock.clone(), self.every, self.busy.clone());
-        let figures = self.figures.clone();
+        let (figures, failed) = (self.figures.clone(), self.failed.clone());
         tokio::spawn(async move {
-            match make(&snapshots, stock, every, first).await {
-                Ok(newest) => figures.snapshot(newest),
-                Err(why) => tracing::error!(why, "the snapshot was not made"),
+            let made = make(&snapshots, stock, every, first).await;
+            {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                match made {
+                    Ok(newest) => {
+                        *failed = Failed::default();
+                        figures.snapshot(newest);
+                    }
+                    Err(why) => {
+                        figures.unmade.one();
+                        let again = failed.again(Instant::now());
+                        let times = failed.times;
+                        tracing::error!(why, times, ?again, "the snapshot was not made");
+                    }
+                }
             }
             busy.store(false, Ordering::Release);
         });
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, Failed> {
+        // Nothing panics while it is held.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,4 +144,24 @@ async fn make(
     let bytes = snapshots.write(copy).await?;
     tracing::info!(sequence, bytes, "a snapshot was made");
     Ok(sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_tried_again_later_and_later_whether_entries_come_or_not() {
+        let (mut failed, mut now) = (Failed::default(), Instant::now());
+        assert!(failed.allows(true, now) && !failed.allows(false, now));
+        let mut rests = Vec::new();
+        for _ in 0..12 {
+            let rest = failed.again(now);
+            assert!(!failed.allows(true, now + rest - Duration::from_millis(1)), "due or not");
+            now += rest;
+            assert!(failed.allows(false, now));
+            rests.push(rest.as_secs());
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -28,13 +30,14 @@ pub(super) struct Outlet {
     pieces: mpsc::Receiver<Piece>,
     piece: Bytes,
     over: bool,
+    moved: Arc<AtomicU64>,
 }
 
 /// Both ends.
 pub(super) fn pipe() -> (Inlet, Outlet) {
     let (sender, receiver) = mpsc::channel(PIECES);
     let inlet = Inlet { pieces: sender, buffer: Vec::with_capacity(PIECE) };
-    (inlet, Outlet { pieces: receiver, piece: Bytes::new(), over: false })
+    (inlet, Outlet { pieces: receiver, piece: Bytes::new(), over: false, moved: Arc::default() })
 }
 
 fn broken() -> io::Error {
@@ -80,8 +83,14 @@ impl Write for Inlet {
 }
 
 impl Outlet {
+    /// How many pieces were taken out of it.
+    pub(super) fn moved(&self) -> Arc<AtomicU64> {
+        self.moved.clone()
+    }
+
     /// What came, as a reader takes it: none at the end.
     fn note(&mut self, came: Option<Piece>) -> io::Result<()> {
+        self.moved.fetch_add(1, Ordering::Relaxed);
         match came {
             Some(Some(piece)) => self.piece = piece,
             Some(None) => self.over = true,

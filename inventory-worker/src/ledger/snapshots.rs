@@ -1,32 +1,57 @@
 //! Snapshots of the stock in an object store: `snapshot-<sequence>`, with the store's digest, never changed. Two are
 //! kept, and the ledger is purged up to the older one.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use async_nats::jetstream;
-use async_nats::jetstream::object_store::ObjectStore;
+use async_nats::jetstream::object_store::{InfoErrorKind, ObjectInfo, ObjectStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
 use link::streams::SNAPSHOT_PREFIX as PREFIX;
-use link::{Link, streams};
+use link::{Link, Store, streams};
+use tokio::time::Instant;
 
 use super::pipe::pipe;
 use crate::stock::Stock;
-use crate::waits::SNAPSHOT;
+use crate::waits::{PIECE, PIECE_IDLE, SNAPSHOT};
 
 const KEPT: usize = 2;
+/// Contents to which nothing was added for so long are nobody's any more: whoever writes ends long before that.
+const ABANDONED: Duration = Duration::from_secs(120);
 
 /// The snapshots of the ledger.
 #[derive(Clone)]
 pub(super) struct Snapshots {
     context: jetstream::Context,
     objects: ObjectStore,
+    store: Store,
+    /// Pieces that were read, in the try that came furthest.
+    furthest: Arc<AtomicU64>,
 }
 
 impl Snapshots {
     pub(super) async fn open(link: &Link) -> Result<Snapshots, String> {
         let context = jetstream::new(link.client().clone());
-        let objects = context.get_object_store(streams::SNAPSHOT_BUCKET).await.map_err(text)?;
-        Ok(Snapshots { context, objects })
+        let bucket = || limited(context.get_object_store(streams::SNAPSHOT_BUCKET));
+        let objects = match bucket().await {
+            Ok(objects) => objects,
+            // Who leads since a moment ago may not know it yet.
+            Err(_) => {
+                tokio::time::sleep(link::store::AGAIN).await;
+                bucket().await?
+            }
+        };
+        let store = Store::new(link.clone(), streams::SNAPSHOTS);
+        Ok(Snapshots { context, objects, store, furthest: Arc::default() })
+    }
+
+    /// How many pieces of a snapshot could be read so far.
+    pub(super) fn furthest(&self) -> Arc<AtomicU64> {
+        self.furthest.clone()
     }
 
     /// The newest snapshot that can be read. One that can't is reported, and the one before is tried.
@@ -49,13 +74,18 @@ impl Snapshots {
     pub(super) async fn write(&self, stock: Stock) -> Result<usize, String> {
         let name = format!("{PREFIX}{}", stock.sequence());
         let mut size = 0;
+        // Those of tries that failed, here or elsewhere: what is written next may need the room.
+        if let Err(why) = self.sweep(ABANDONED).await {
+            tracing::warn!(why, "what is left of snapshots that were not finished could not be removed");
+        }
         if !self.list().await?.contains(&stock.sequence()) {
             let (mut inlet, mut outlet) = pipe();
             let writes = tokio::task::spawn_blocking(move || {
                 stock.write_snapshot(&mut inlet).map_err(text)?;
                 inlet.finish().map_err(text)
             });
-            let put = limited(self.objects.put(name.as_str(), &mut outlet)).await;
+            let moved = outlet.moved();
+            let put = moving(&moved, self.objects.put(name.as_str(), &mut outlet)).await;
             drop(outlet);
             let written = writes.await.map_err(text)?;
             size =
@@ -74,7 +104,12 @@ impl Snapshots {
 
     /// Removes a snapshot and what says that it was there: the library's delete leaves a note for ever.
     async fn remove(&self, name: &str) -> Result<(), String> {
-        let object = limited(self.objects.info(name)).await?;
+        let info = self.objects.info(name);
+        let object = match limited(async { Ok::<_, String>(info.await) }).await? {
+            // Another worker was faster.
+            Err(error) if error.kind() == InfoErrorKind::NotFound => return Ok(()),
+            object => object.map_err(text)?,
+        };
         let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
         let bucket = streams::SNAPSHOT_BUCKET;
         // First what says that it is there, so that nobody finds a snapshot without its contents.
@@ -86,13 +121,38 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Removes contents without a snapshot to which nothing was added for this long: a try that failed leaves them.
+    async fn sweep(&self, idle: Duration) -> Result<(), String> {
+        let (contents, deadline) =
+            (format!("$O.{}.C.", streams::SNAPSHOT_BUCKET), || Instant::now() + SNAPSHOT);
+        let subjects = self.store.subjects(&format!("{contents}*"), deadline()).await.map_err(text)?;
+        // Asked for after the contents: one that was finished meanwhile is among them.
+        let kept: HashSet<String> = self.objects().await?.into_iter().map(|object| object.nuid).collect();
+        let without =
+            |subject: &&String| subject.strip_prefix(&contents).is_some_and(|nuid| !kept.contains(nuid));
+        for subject in subjects.iter().filter(without) {
+            let Some(last) = self.store.last(subject, deadline()).await.map_err(text)? else { continue };
+            let written = u64::try_from(last.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+            let age = self.store.link().clock().unix_ms().saturating_sub(written);
+            if Duration::from_millis(age) < idle {
+                continue;
+            }
+            let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
+            limited(async { stream.purge().filter(subject.as_str()).await }).await?;
+            tracing::info!(subject, "what was left of a snapshot that was not finished was removed");
+        }
+        Ok(())
+    }
+
+    async fn objects(&self) -> Result<Vec<ObjectInfo>, String> {
+        let objects = limited(self.objects.list()).await?;
+        limited(objects.try_collect()).await
+    }
+
     /// The sequences of the snapshots, the newest first.
     pub(super) async fn list(&self) -> Result<Vec<u64>, String> {
-        let objects = limited(self.objects.list()).await?;
-        let objects: Vec<_> = limited(objects.try_collect()).await?;
-        let number =
-            |object: &jetstream::object_store::ObjectInfo| object.name.strip_prefix(PREFIX)?.parse().ok();
-        let mut sequences: Vec<u64> = objects.iter().filter_map(number).collect();
+        let number = |object: &ObjectInfo| object.name.strip_prefix(PREFIX)?.parse().ok();
+        let mut sequences: Vec<u64> = self.objects().await?.iter().filter_map(number).collect();
         sequences.sort_unstable_by(|a, b| b.cmp(a));
         Ok(sequences)
     }
@@ -100,9 +160,13 @@ impl Snapshots {
     async fn read(&self, sequence: u64) -> Result<Stock, String> {
         let mut object = limited(self.objects.get(format!("{PREFIX}{sequence}"))).await?;
         let (inlet, outlet) = pipe();
+        let moved = outlet.moved();
         let reads = tokio::task::spawn_blocking(move || Stock::read_snapshot(outlet));
         // Its end tells also whether the digest is right.
-        let filled = limited(inlet.fill(&mut object)).await;
+        let note = |pieces| {
+            self.furthest.fetch_max(pieces, Ordering::Relaxed);
+        };
+        let filled = moving_with(&moved, inlet.fill(&mut object), note).await;
         let stock = reads.await.map_err(text)?;
         filled?;
         let stock = stock.map_err(text)?;
@@ -121,6 +185,47 @@ async fn limited<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E
     }
 }
 
+/// Work that moves pieces, which `moved` counts: it may take longer the more there are, while none takes too long.
+async fn moving<T, E: std::fmt::Display>(
+    moved: &AtomicU64,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    moving_with(moved, work, |_| ()).await
+}
+
+/// The same, and tells now and then how many have moved.
+async fn moving_with<T, E: std::fmt::Display>(
+    moved: &AtomicU64,
+    work: impl Future<Output = Result<T, E>>,
+    tell: impl Fn(u64),
+) -> Result<T, String> {
+    tokio::pin!(work);
+    let (begun, mut known) = (Instant::now(), 0);
+    let mut looks = tokio::time::interval(PIECE);
+    let mut last = begun;
+    loop {
+        tokio::select! {
+            done = &mut work => return done.map_err(text),
+            _ = looks.tick() => {}
+        }
+        let (now, pieces) = (Instant::now(), moved.load(Ordering::Relaxed));
+        tell(pieces);
+        if pieces > known {
+            (known, last) = (pieces, now);
+        }
+        let whole = SNAPSHOT + PIECE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX));
+        if now >= last + PIECE_IDLE {
+            return Err(format!("no piece after the first {pieces} moved within {PIECE_IDLE:?}"));
+        }
+        if now >= begun + whole {
+            return Err(format!("{pieces} pieces took longer than {whole:?}"));
+        }
+    }
+}
+
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests;
