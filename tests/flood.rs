@@ -10,14 +10,8 @@ use tonic::Code;
 
 use crate::raw::ask;
 use crate::shop::{PATIENCE, Shop, until, wish};
-
-// There is one place where frames are written by hand.
-#[path = "../bench/src/flood/wire.rs"]
-#[allow(dead_code)]
-mod wire;
-
-use wire::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, HEADERS, Line, PING, RST_STREAM, SETTINGS,
+use crate::wire::{
+    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, HEADERS, Line, PING, RST_STREAM, SETTINGS,
 };
 
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";

@@ -59,6 +59,11 @@ mod strangers;
 mod tls;
 mod traces;
 mod unreadable;
+mod untaken;
 mod upgrade;
 mod urls;
 mod watch;
+// There is one place where frames are written by hand.
+#[path = "../bench/src/flood/wire.rs"]
+#[allow(dead_code)]
+mod wire;

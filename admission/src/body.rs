@@ -12,6 +12,7 @@ use contract::{Delivered, Failure, Reason};
 use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 
+use crate::answer::{Keep, Unsent};
 use crate::budget::Charge;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
@@ -46,6 +47,9 @@ pub struct Intake {
     /// Its answer has begun.
     answered: AtomicU8,
     refusal: OnceLock<Failure>,
+    unsent: Unsent,
+    /// What else is held until the answer is written.
+    kept: OnceLock<Keep>,
     /// Who reads a stream.
     reader: AtomicWaker,
 }
@@ -69,6 +73,8 @@ impl Intake {
             state: AtomicU8::new(COMING),
             answered: AtomicU8::new(0),
             refusal: OnceLock::new(),
+            unsent: Unsent::default(),
+            kept: OnceLock::new(),
             reader: AtomicWaker::new(),
         }
     }
@@ -76,6 +82,16 @@ impl Intake {
     /// What it holds.
     pub fn charge(&self) -> &Charge {
         &self.charge
+    }
+
+    /// What of its answer is not written.
+    pub(crate) fn unsent(&self) -> &Unsent {
+        &self.unsent
+    }
+
+    /// Holds this until its answer is written.
+    pub(crate) fn keep(&self, kept: Keep) {
+        self.kept.get_or_init(|| kept);
     }
 
     /// Whether nobody waits for more of it: its end has come, or its reader is gone.

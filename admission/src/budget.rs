@@ -3,6 +3,7 @@
 //! never know what a request is.
 
 mod tally;
+mod unread;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,8 @@ use contract::{Delivered, Failure, Reason};
 use telemetry::{Page, Source};
 
 pub use tally::Tally;
+
+use crate::answer::Periods;
 
 /// When to come back: a request is worked on for some milliseconds.
 const RETRY: Duration = Duration::from_millis(250);
@@ -30,13 +33,16 @@ const UNKNOWN: usize = 8;
 /// Of which one connection has a quarter: requests that are half sent on it leave room for others'.
 const UNKNOWN_CONNECTION: usize = 4 * UNKNOWN;
 
-/// What somebody holds of a bound.
+/// What somebody holds of a bound, and of the one on answers that are not read.
 #[derive(Debug, Default)]
-pub struct Share(AtomicUsize);
+pub struct Share {
+    held: AtomicUsize,
+    unread: AtomicUsize,
+}
 
 impl Share {
     fn take(&self, more: usize, most: usize) -> bool {
-        let fits = self.0.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= most;
+        let fits = self.held.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= most;
         if !fits {
             self.give(more);
         }
@@ -44,11 +50,11 @@ impl Share {
     }
 
     fn give(&self, less: usize) {
-        self.0.fetch_sub(less, Ordering::Relaxed);
+        self.held.fetch_sub(less, Ordering::Relaxed);
     }
 
     fn held(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed)
     }
 }
 
@@ -113,6 +119,10 @@ pub struct Size {
     pub all: usize,
     /// Bytes that one request may hold: each share has room for one.
     pub request: usize,
+    /// Bytes of all answers that are not read; one more call is refused then.
+    pub answers: usize,
+    /// Bytes of the largest answer: each share has room for one.
+    pub answer: usize,
     /// Health watches and reflection streams of all connections, each.
     pub streams: [usize; 2],
     /// The same of one connection.
@@ -144,6 +154,7 @@ pub struct Connection {
     unknown: Share,
     streams: [Share; 2],
     tally: Tally,
+    periods: Periods,
 }
 
 /// What one request holds. Given back on drop.
@@ -195,6 +206,7 @@ impl Budget {
             unknown: Share::default(),
             streams: Default::default(),
             tally,
+            periods: Periods::default(),
         })
     }
 
@@ -213,6 +225,7 @@ impl Budget {
 impl Connection {
     /// Charges a new request.
     pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
+        self.unread().inspect_err(|_| self.refused())?;
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
         charge.more(bytes).inspect_err(|_| self.refused()).map(|()| charge)
     }
@@ -267,7 +280,12 @@ impl Charge {
     /// The request is a known caller's.
     pub fn owned(&self, share: &Arc<Share>) -> Result<(), Failure> {
         let most = self.connection.budget.part(CALLERS);
-        self.own(Owner { share: share.clone(), most, connection: None })
+        let owner = Owner { share: share.clone(), most, connection: None };
+        if let Err(failure) = owner.unread(&self.connection) {
+            self.connection.budget.0.callers.fetch_add(1, Ordering::Relaxed);
+            return Err(failure);
+        }
+        self.own(owner)
     }
 
     /// The request is nobody's, where callers have to be known.
@@ -351,6 +369,10 @@ impl Source for Budget {
         page.level("gateway_request_bytes", help, &[], bytes.share.held() as f64);
         let help = "What gateway_request_bytes may be at the most (MAX_BUFFERED_BYTES).";
         page.level("gateway_request_bytes_limit", help, &[], size.all as f64);
+        let help = "Bytes of answers that their clients have not taken.";
+        page.level("gateway_answer_bytes", help, &[], bytes.share.unread() as f64);
+        let help = "What gateway_answer_bytes may be before no call is let in.";
+        page.level("gateway_answer_bytes_limit", help, &[], size.answers as f64);
         let help = "Requests that were shed as there was no room for their bytes, by whose share was full.";
         for (share, count) in [("process", &bytes.refused), ("connection", connections), ("caller", callers)]
         {

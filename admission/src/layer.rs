@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::answer::{Answer, Keep};
 use crate::body::{Broken, Intake, Measure, Measured};
 use crate::budget::{Budget, Connection, Place, Stream};
 use crate::explain::explained;
@@ -34,6 +35,8 @@ const MOST: usize = 4 << 10;
 /// What a call takes besides what its client sends: its tasks, its stream, and the first bytes of its body.
 const CALL: usize = 6 << 10;
 const BODY: usize = 1 << 10;
+/// Of that, what a small answer may have: it is held as long as the answer is not written.
+const ANSWER: usize = 4 << 10;
 /// What a header takes besides its bytes, in a map.
 const ENTRY: usize = 64;
 /// How HTTP/2 counts a header's size: its bytes, and so many.
@@ -183,7 +186,7 @@ where
     S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
 {
-    type Response = http::Response<Body>;
+    type Response = http::Response<Answer>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
@@ -194,13 +197,13 @@ where
     fn call(&mut self, request: http::Request<Q>) -> Self::Future {
         let Admitted { intake, measure, asked, place } = match self.admission.admit(&request) {
             Ok(admitted) => admitted,
-            Err(response) => return Box::pin(async { Ok(response) }),
+            Err(response) => return Box::pin(async { Ok(response.map(Answer::plain)) }),
         };
         let rules = self.admission.rules.clone();
         let total = total(request.uri().path(), measure);
         let answer = self.service.call(request.map(|body| Measured::new(body, intake.clone(), measure)));
         Box::pin(async move {
-            let response = tokio::select! {
+            let mut response = tokio::select! {
                 biased;
                 answer = answer => match intake.broken() {
                     None => explained(answer?),
@@ -211,12 +214,20 @@ where
                 failure = unfinished(&intake, &rules.hurry, asked, total) => status(failure).into_http(),
             };
             intake.answered();
-            Ok(match place {
-                None => response,
-                Some(place) => {
-                    response.map(|body| Body::new(Open::new(body, place, measure.streams.then_some(intake))))
-                }
-            })
+            if let Some(kept) = response.extensions_mut().remove::<Keep>() {
+                intake.keep(kept);
+            }
+            if let Some(place) = place {
+                let asking = measure.streams.then(|| intake.clone());
+                response = response.map(|body| Body::new(Open::new(body, place, asking)));
+            }
+            let (head, body) = response.into_parts();
+            if !measure.streams {
+                intake.charge().shrink(CALL);
+            }
+            let covered = (!measure.streams).then_some(ANSWER);
+            let answer = Answer::begin(body, intake, covered);
+            Ok(http::Response::from_parts(head, answer.await))
         })
     }
 }

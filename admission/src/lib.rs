@@ -1,6 +1,7 @@
 //! What stands before every gRPC service of both programs: which requests are calls, what they may hold while they are
 //! read, how failures are told, and health. Must never know what a service does.
 
+mod answer;
 pub mod board;
 pub mod body;
 pub mod budget;
@@ -13,6 +14,7 @@ mod pushback;
 pub mod request;
 mod status;
 
+pub use answer::{Answer, Keep};
 pub use board::Board;
 pub use body::{Intake, Measured};
 pub use budget::Budget;

@@ -118,7 +118,14 @@ mod tests {
 
     /// A stream whose client asks as often as told, each time with a byte, and the reader of what it asks.
     fn open(every: Duration) -> (Open, Measured<impl http_body::Body<Data = Bytes, Error = Status> + Unpin>) {
-        let size = Size { all: 1 << 20, request: 1 << 10, streams: [1, 1], connection_streams: [1, 1] };
+        let size = Size {
+            all: 1 << 20,
+            request: 1 << 10,
+            answers: 4_000,
+            answer: 1_000,
+            streams: [1, 1],
+            connection_streams: [1, 1],
+        };
         let connection = Budget::new(size).connection();
         let place = connection.open(Stream::Reflection).unwrap();
         let intake = Arc::new(Intake::new(connection.begin(1).unwrap(), 0));

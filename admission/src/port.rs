@@ -21,6 +21,8 @@ pub fn services(board: Board, headers: usize) -> impl Fn(Tally) -> Admitting<Hea
     let budget = Budget::new(Size {
         all: BYTES,
         request: request_size(headers, 0),
+        answers: BYTES,
+        answer: 0,
         streams: [WATCHES, 0],
         connection_streams: [CONNECTION_WATCHES, 0],
     });

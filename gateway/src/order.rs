@@ -161,16 +161,17 @@ impl Orders {
         }
     }
 
-    /// Lists orders.
+    /// Lists orders. The page is in its place until it is sent.
     pub async fn list(
         &self,
         request: pb::ListOrdersRequest,
         call: Call,
-    ) -> Result<pb::ListOrdersResponse, Failure> {
+    ) -> Result<(pb::ListOrdersResponse, Place), Failure> {
         let place = enter(&self.places.list, "ListOrders", &call)?;
         let mut query = Query::parse(&request).map_err(Failure::invalid)?;
         query.customer = own::narrow(query.customer, &call)?;
-        place.judge(call.deadline, list::list(&self.records, &self.feed, &query, &call).await)
+        let page = list::list(&self.records, &self.feed, &query, &call).await;
+        place.judge(call.deadline, page).map(|page| (page, place))
     }
 
     /// What a watch is about, the sequence after which it begins (that of its token, or the record's last), and its

@@ -19,7 +19,14 @@ use super::*;
 use crate::budget::{Size, Tally};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
-const SIZE: Size = Size { all: 1 << 20, request: 100_000, streams: [8, 2], connection_streams: [4, 2] };
+const SIZE: Size = Size {
+    all: 1 << 20,
+    request: 100_000,
+    answers: 4_000,
+    answer: 1_000,
+    streams: [8, 2],
+    connection_streams: [4, 2],
+};
 
 /// Reads requests to their end, and answers only those with a text.
 #[derive(Clone)]

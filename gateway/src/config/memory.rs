@@ -37,6 +37,8 @@ impl Limits {
         Ok(Size {
             all: self.max_buffered_bytes,
             request,
+            answers: self.max_buffered_bytes.max(LEAST.saturating_mul(self.max_reply_bytes)),
+            answer: self.max_reply_bytes,
             streams: [WATCHES, REFLECTIONS],
             connection_streams: [CONNECTION_WATCHES, CONNECTION_REFLECTIONS],
         })

@@ -3,17 +3,17 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use admission::Answer;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
-use tonic::body::Body;
 
 use super::account::Entry;
 
 /// An answer's body that is counted until it is dropped, and whose end is entered in the books.
 pub(super) struct Counted {
-    pub(super) body: Body,
+    pub(super) body: Answer,
     /// None of a request that is no call.
     pub(super) entry: Option<Entry>,
     pub(super) _token: Option<TaskTrackerToken>,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use admission::budget::Connection;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
@@ -33,6 +34,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND: usize = 256 << 10;
 /// Streams that we had to end for a client's mistakes, before its connection ends.
 const MISTAKES: usize = 1_024;
+
+/// Between two looks at a connection. Of an answer something has to be taken in seven of them, or its connection ends.
+const LOOK: Duration = Duration::from_secs(5);
 
 const GRPC_STATUS: &str = "grpc-status";
 /// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
@@ -86,6 +90,7 @@ impl Manners {
 /// are answered, and its client makes others on another connection.
 pub(super) async fn converse<S, B>(
     guest: Guest,
+    calls: Arc<Connection>,
     service: S,
     http: Builder<TokioExecutor>,
     manners: Manners,
@@ -107,6 +112,7 @@ pub(super) async fn converse<S, B>(
         ended = connection.as_mut() => return note(ended),
         () = manners.aged() => Why::Aged,
         () = peer.ended() => Why::Ended,
+        () = unread(&calls) => Why::Unread,
         () = drain.cancelled() => Why::Drain,
     };
     connection.as_mut().graceful_shutdown();
@@ -116,7 +122,7 @@ pub(super) async fn converse<S, B>(
                 () = peer.part() => {}
                 () = async { peer.ended().await; peer.hang_up().await } => {}
             },
-            Why::Ended => peer.hang_up().await,
+            Why::Ended | Why::Unread => peer.hang_up().await,
             Why::Drain => std::future::pending().await,
         }
     };
@@ -126,12 +132,24 @@ pub(super) async fn converse<S, B>(
     }
 }
 
+/// Waits until nothing of some answer has been taken for long.
+async fn unread(calls: &Connection) {
+    loop {
+        sleep(LOOK).await;
+        if calls.turn() {
+            return;
+        }
+    }
+}
+
 /// Why a connection ends.
 enum Why {
     /// It has come of age.
     Aged,
     /// Its client is believed no longer.
     Ended,
+    /// Its client does not take an answer.
+    Unread,
     /// All have to go.
     Drain,
 }

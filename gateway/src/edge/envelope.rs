@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use admission::Admitting;
 use admission::budget::Connection;
 use admission::request::{GRPC_TIMEOUT, refused};
+use admission::{Admitting, Answer};
 use futures_util::future::Either;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::accept::Arrived;
@@ -55,7 +54,7 @@ impl<S: Clone> Enveloped<Admitting<S>> {
 
 impl<S, Q> Service<http::Request<Q>> for Enveloped<S>
 where
-    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+    S: Service<http::Request<Q>, Response = http::Response<Answer>>,
     S::Future: Unpin,
 {
     type Response = http::Response<Counted>;
@@ -70,7 +69,8 @@ where
         let Envelope { parting, books, baggage } = &self.envelope;
         if let Some(response) = refused(request.method(), request.headers()) {
             books.strange(response.status());
-            let response = response.map(|body| Counted { body, entry: None, _token: None });
+            let response =
+                response.map(|body| Counted { body: Answer::plain(body), entry: None, _token: None });
             return Either::Left(ready(Ok(response)));
         }
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
@@ -100,7 +100,7 @@ pub(super) struct Noted<F> {
 
 impl<F, E> Future for Noted<F>
 where
-    F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
+    F: Future<Output = Result<http::Response<Answer>, E>> + Unpin,
 {
     type Output = Result<http::Response<Counted>, E>;
 

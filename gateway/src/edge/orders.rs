@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::answer;
+use admission::{Keep, answer};
 use contract::Failure;
 use contract::orders::v1 as pb;
 use contract::orders::v1::server::order_service_server::OrderService;
@@ -54,7 +54,11 @@ impl OrderService for OrderApi {
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
-        self.orders.list(request.into_inner(), call).await.map(Response::new).map_err(failed)
+        let (page, place) = self.orders.list(request.into_inner(), call).await.map_err(failed)?;
+        let mut response = Response::new(page);
+        // A page that nobody takes goes on taking a place.
+        response.extensions_mut().insert(Keep::new(place));
+        Ok(response)
     }
 
     async fn update_order_status(

@@ -122,8 +122,9 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let begin = |guest: Guest| {
         let tally = tally(guest.line.seat().activity());
-        let service = service.connection(limits.budget.counting(tally));
-        connections.spawn(converse(guest, service, http.clone(), manners, drain.clone()));
+        let calls = limits.budget.counting(tally);
+        let service = service.connection(calls.clone());
+        connections.spawn(converse(guest, calls, service, http.clone(), manners, drain.clone()));
     };
     let accept = async {
         loop {

@@ -1,0 +1,153 @@
+//! Answers that are taken piece by piece, late, or never.
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::time::advance;
+
+use super::*;
+use crate::budget::{Budget, Connection, Size};
+
+const LARGE: usize = 200 << 10;
+
+fn budget() -> Budget {
+    let size = Size {
+        all: 1 << 20,
+        request: 1 << 10,
+        answers: 1 << 20,
+        answer: 9,
+        streams: [1, 1],
+        connection_streams: [1, 1],
+    };
+    Budget::new(size)
+}
+
+/// An answer of messages of these sizes, with a pause before each that is 0.
+async fn answer(connection: &Arc<Connection>, messages: impl IntoIterator<Item = usize>) -> Answer {
+    let call = Arc::new(Intake::new(connection.begin(6 << 10).unwrap(), 0));
+    let frame = |size| async move {
+        if size == 0 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        Ok(Frame::data(vec![7; size].into()))
+    };
+    let messages: Vec<_> = messages.into_iter().collect();
+    let end = stream::iter([Ok::<_, Status>(Frame::trailers(HeaderMap::new()))]);
+    let body = StreamBody::new(Box::pin(stream::iter(messages).then(frame).chain(end)));
+    Answer::begin(Body::new(body), call, Some(4 << 10)).await
+}
+
+/// What is handed on, to the end.
+async fn pieces(answer: Answer) -> Vec<Bytes> {
+    let frames = answer.into_data_stream().map(Result::unwrap);
+    frames.filter(|data| std::future::ready(!data.is_empty())).collect().await
+}
+
+fn unread(budget: &Budget) -> f64 {
+    let mut page = telemetry::Page::default();
+    telemetry::Source::tell(budget, &mut page);
+    page.number("gateway_answer_bytes", &[])
+}
+
+fn refused(connection: &Arc<Connection>) -> String {
+    connection.begin(1).map(drop).unwrap_err().message
+}
+
+#[tokio::test]
+async fn an_answer_is_charged_until_the_last_of_it_is_written() {
+    let budget = budget();
+    let connection = budget.connection();
+    // Before anybody takes it.
+    let large = answer(&connection, [LARGE]).await;
+    assert_eq!((unread(&budget), connection.idle()), (LARGE as f64, false));
+    let mut pieces = pieces(large).await;
+    assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, PIECE, LARGE - 3 * PIECE]);
+    while let Some(piece) = pieces.pop() {
+        assert!(unread(&budget) >= piece.len() as f64 && !connection.idle());
+    }
+    assert_eq!((unread(&budget), connection.idle()), (0.0, true));
+    // One that is never taken, and is dropped with its connection.
+    drop(answer(&connection, [LARGE]).await);
+    assert_eq!((unread(&budget), connection.idle()), (0.0, true));
+}
+
+#[tokio::test]
+async fn a_small_answer_keeps_what_its_call_was_charged() {
+    let budget = budget();
+    let connection = budget.connection();
+    let pieces = pieces(answer(&connection, [4 << 10]).await).await;
+    assert_eq!((unread(&budget), connection.idle(), pieces.len()), (0.0, false, 1));
+    drop(pieces);
+    assert!(connection.idle());
+}
+
+#[tokio::test]
+async fn what_an_answer_keeps_is_let_go_when_it_is_written() {
+    let connection = budget().connection();
+    let (kept, large) = (Arc::new(()), answer(&connection, [LARGE]).await);
+    large.call.as_ref().unwrap().keep(Keep::new(kept.clone()));
+    let pieces = pieces(large).await;
+    assert_eq!(Arc::strong_count(&kept), 2);
+    drop(pieces);
+    assert_eq!(Arc::strong_count(&kept), 1);
+}
+
+#[tokio::test]
+async fn whose_answers_lie_unread_begins_nothing_new_and_others_do() {
+    let budget = budget();
+    let (one, two) = (budget.connection(), budget.connection());
+    let lies = answer(&one, [2 * LARGE]).await;
+    assert!(refused(&one).contains("answers not read"), "{}", refused(&one));
+    assert!(two.begin(1).is_ok());
+    // A caller's, on whichever connection.
+    let (ann, bob) = (Arc::default(), Arc::default());
+    let call = two.begin(1).unwrap();
+    call.owned(&ann).unwrap();
+    call.owe(LARGE * 2);
+    let three = budget.connection();
+    let refused = three.begin(1).unwrap().owned(&ann).unwrap_err();
+    assert!(refused.is(contract::Reason::QuotaExceeded) && refused.metadata["delivered"] == "no");
+    assert!(three.begin(1).unwrap().owned(&bob).is_ok());
+    call.paid(LARGE * 2);
+    drop((lies, call));
+    assert!(one.begin(1).unwrap().owned(&ann).is_ok());
+}
+
+#[tokio::test]
+async fn an_answer_of_which_nothing_is_taken_is_noticed_and_one_that_is_taken_slowly_is_not() {
+    let connection = budget().connection();
+    let mut slow = pieces(answer(&connection, [8 * PIECE]).await).await;
+    while slow.len() > 1 {
+        assert!((0..PERIODS - 2).all(|_| !connection.turn()), "{}", slow.len());
+        slow.pop();
+    }
+    assert!((0..PERIODS - 2).all(|_| !connection.turn()));
+    assert!(connection.turn());
+    drop(slow);
+    assert!((0..3 * PERIODS).all(|_| !connection.turn()));
+    let _never = answer(&connection, [1]).await;
+    assert!((0..PERIODS).any(|_| connection.turn()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_gives_back_its_calls_charge_and_waits_while_others_lie_unread() {
+    let budget = budget();
+    let connection = budget.connection();
+    let mut stream = answer(&connection, [9, 0, LARGE, 0, 9]).await;
+    let first = stream.frame().await.unwrap().unwrap();
+    assert!(stream.frame().now_or_never().is_none());
+    let mut page = telemetry::Page::default();
+    telemetry::Source::tell(&budget, &mut page);
+    assert!(page.number("gateway_request_bytes", &[]) <= 1.0 && !connection.idle());
+    let lies = answer(&connection, [LARGE]).await;
+    assert!(stream.frame().await.is_some(), "the pause's own frame");
+    let large = stream.frame().await.unwrap().unwrap();
+    // The rest of what is in hand is handed on; nothing more is asked for.
+    let rest: Vec<_> = (0..3).map(|_| stream.frame().now_or_never().unwrap()).collect();
+    assert!(stream.frame().now_or_never().is_none());
+    advance(Duration::from_secs(9)).await;
+    assert!(stream.frame().now_or_never().is_none());
+    drop((first, large, rest, lies));
+    assert!(stream.frame().await.unwrap().unwrap().is_data());
+}
