@@ -27,6 +27,7 @@ mod flood;
 mod headers;
 mod hostile;
 mod identity;
+mod idle;
 mod input;
 mod intake;
 mod issuer;

@@ -30,6 +30,7 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// Seconds.
 const MAX_CONNECTION_AGE: u64 = 3_600;
 const MAX_CONNECTION_AGE_GRACE: u64 = 30;
+const MAX_CONNECTION_IDLE: u64 = 900;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// An eighth of the 512 MiB that containers are given: a request may hold twice its bytes and more while it is read.
@@ -100,7 +101,7 @@ pub struct Limits {
     /// Calls at a time on one connection; clients wait with more
     #[arg(long, env = "MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
-    /// Connections; one more is closed at once. If nobody says: 10,000, or as many as the limit of open files lets in
+    /// Connections; with one more the one that has been idle longest, for 10 s at the least, ends, or the new one. If nobody says: 10,000, or as many as the limit of open files lets in
     #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub max_connections: Option<u32>,
     /// Watches at a time; one more is RESOURCE_EXHAUSTED
@@ -119,6 +120,9 @@ pub struct Limits {
     /// resume token; each ends at another moment of the second half
     #[arg(long, env = "MAX_CONNECTION_AGE_GRACE", default_value_t = MAX_CONNECTION_AGE_GRACE, value_name = "SECONDS")]
     pub max_connection_age_grace: u64,
+    /// How long a connection may have no call in hand, in seconds, before it ends with GOAWAY; 0: as long as it likes
+    #[arg(long, env = "MAX_CONNECTION_IDLE", default_value_t = MAX_CONNECTION_IDLE, value_name = "SECONDS")]
+    pub max_connection_idle: u64,
     /// The largest request, in bytes
     #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
@@ -176,6 +180,7 @@ impl Default for Limits {
             max_header_bytes: MAX_HEADER_BYTES,
             max_connection_age: MAX_CONNECTION_AGE,
             max_connection_age_grace: MAX_CONNECTION_AGE_GRACE,
+            max_connection_idle: MAX_CONNECTION_IDLE,
             max_request_bytes: MAX_REQUEST_BYTES,
             max_buffered_bytes: MAX_BUFFERED_BYTES,
             max_reply_bytes: MAX_REPLY_BYTES,

@@ -1,7 +1,7 @@
 //! What a connection does: it waits for a request, or a request is in hand, and since when. Must never know what the
 //! request is.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ struct State {
     requests: u64,
     /// Requests in hand.
     in_hand: u32,
+    /// Calls that had come whole when it was last seen with one.
+    whole: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,18 +59,18 @@ enum Phase {
 
 /// Why a connection's time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
+pub enum Over {
     /// It made room for another.
     Evicted,
     /// No request came.
     Idle,
-    /// A request took too long.
+    /// A request took too long, or its answer was not taken.
     Slow,
 }
 
 impl Activity {
     pub(crate) fn new() -> Activity {
-        let state = State { phase: Phase::Waiting, since: Instant::now(), requests: 0, in_hand: 0 };
+        let state = State { phase: Phase::Waiting, since: Instant::now(), requests: 0, in_hand: 0, whole: 0 };
         Activity { state: Mutex::new(state), leave: CancellationToken::new(), toll: Arc::default() }
     }
 
@@ -137,6 +139,29 @@ impl Activity {
         let state = self.state();
         let waits = state.phase != Phase::Busy && state.since.elapsed() >= NEW;
         (!waits, state.since)
+    }
+
+    /// Whoever serves it says now and then whether a call is in hand; returns for how long none has been, and none has
+    /// come.
+    pub fn seen(&self, busy: bool) -> Duration {
+        let whole = self.toll.whole().load(Ordering::Relaxed);
+        let mut state = self.state();
+        if busy || state.whole != whole {
+            (state.since, state.whole) = (Instant::now(), whole);
+        }
+        state.since.elapsed()
+    }
+
+    /// For how long it has had no call; not at all, if one has come since it was last seen.
+    pub(crate) fn idle(&self) -> Duration {
+        let state = self.state();
+        let whole = self.toll.whole().load(Ordering::Relaxed);
+        if state.whole == whole { state.since.elapsed() } else { Duration::ZERO }
+    }
+
+    /// Waits until it has to make room for another.
+    pub async fn evicted(&self) {
+        self.leave.cancelled().await;
     }
 
     /// Makes room for another.

@@ -17,10 +17,10 @@ mod thread;
 mod toll;
 
 pub use accept::Acceptor;
-pub use activity::{Activity, Timeouts};
+pub use activity::{Activity, Over, Timeouts};
 pub use guard::guarded;
 pub use host::Hosts;
 pub use in_hand::InHand;
 pub use line::Line;
-pub use seats::{Full, Seat, Seats};
+pub use seats::{Full, LEAVING, Seat, Seats};
 pub use thread::Thread;

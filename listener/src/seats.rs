@@ -3,19 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use telemetry::{Page, Quota, Source};
+use tokio::time::Instant;
 
 use crate::activity::{Activity, Over};
 
 /// What becomes of a connection that finds all seats taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// It is closed at once.
-    Refuse,
+    /// It is closed at once, unless one has been idle for some seconds: the one that has been so longest is asked to leave,
+    /// in peace.
+    Yield,
     /// The one that has waited longest for a request is closed for it. For ports of probes, which have to get in.
     Evict,
 }
+
+/// Who has had no call for so long makes room for a newcomer.
+const IDLE: Duration = Duration::from_secs(10);
+/// Those that are asked to leave at the same time, each with a descriptor.
+pub const LEAVING: usize = 64;
+/// Between two looks at all connections for such, and how many are remembered of one.
+const LOOK: Duration = Duration::from_secs(1);
+const REMEMBERED: usize = 256;
 
 /// The seats of a port. Clones share them.
 #[derive(Debug, Clone)]
@@ -43,6 +54,9 @@ struct Taken {
     seated: BTreeMap<u64, Arc<Activity>>,
     /// Those that were asked to leave, and have not yet.
     leaving: usize,
+    /// Those that were idle when all were looked at last, the most idle last.
+    idle: Vec<u64>,
+    looked: Option<Instant>,
 }
 
 /// One connection's seat; it is free again when this is dropped.
@@ -74,10 +88,14 @@ impl Seats {
     pub fn take(&self) -> Option<Seat> {
         let mut taken = self.taken();
         if taken.seated.len() >= self.0.most {
-            // Those that were asked to leave have as many descriptors as they had before. Where nobody makes room, nobody
-            // is looked at: connections that are turned away must not cost those that are served.
-            let evicts = self.0.full == Full::Evict && taken.leaving < self.0.most;
-            let Some(activity) = evicts.then(|| taken.oldest()).flatten() else {
+            // Those that were asked to leave have as many descriptors as they had before. Where few make room, nobody is
+            // looked at for each newcomer: connections that are turned away must not cost those that are served.
+            let leaves = match self.0.full {
+                Full::Evict if taken.leaving < self.0.most => taken.oldest(),
+                Full::Yield if taken.leaving < LEAVING => taken.idlest(),
+                Full::Evict | Full::Yield => None,
+            };
+            let Some(activity) = leaves else {
                 drop(taken);
                 self.refuse();
                 return None;
@@ -121,7 +139,8 @@ impl Seats {
         }
     }
 
-    pub(crate) fn count(&self, over: Over) {
+    /// Counts a connection whose time was over.
+    pub fn count(&self, over: Over) {
         let count = match over {
             Over::Evicted => &self.0.evicted,
             Over::Idle => &self.0.idle,
@@ -173,6 +192,29 @@ impl Taken {
             self.seated.iter().min_by_key(|(_, activity)| activity.rank()).map(|(number, _)| *number)?;
         self.seated.remove(&oldest)
     }
+
+    /// Takes the seat of the one that has been idle longest.
+    fn idlest(&mut self) -> Option<Arc<Activity>> {
+        loop {
+            while let Some(number) = self.idle.pop() {
+                if self.seated.get(&number).is_some_and(|activity| activity.idle() >= IDLE) {
+                    return self.seated.remove(&number);
+                }
+            }
+            if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+                return None;
+            }
+            self.looked = Some(Instant::now());
+            let idle = self.seated.iter().map(|(number, activity)| (activity.idle(), *number));
+            let mut idle: Vec<_> = idle.filter(|(time, _)| *time >= IDLE).collect();
+            idle.sort_unstable();
+            self.idle = idle
+                .split_off(idle.len().saturating_sub(REMEMBERED))
+                .iter()
+                .map(|(_, number)| *number)
+                .collect();
+        }
+    }
 }
 
 impl Seat {
@@ -181,7 +223,8 @@ impl Seat {
         &self.activity
     }
 
-    pub(crate) fn seats(&self) -> &Seats {
+    /// Whose seat it is.
+    pub fn seats(&self) -> &Seats {
         &self.seats
     }
 }
@@ -197,7 +240,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::Ordering;
 
     use tokio::time::advance;
 
@@ -229,8 +272,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_one_that_has_been_idle_longest_makes_room_and_nobody_else_does() {
+        let seats = Seats::new("grpc", 3, "MAX_CONNECTIONS", Full::Yield);
+        let mut three = Vec::new();
+        for _ in 0..3 {
+            three.push(seats.take().unwrap());
+            advance(IDLE / 2).await;
+        }
+        // The first has had a call in hand just now, and one has come on the second since it was seen.
+        three[0].activity.seen(true);
+        three[1].activity.whole().fetch_add(1, Ordering::Relaxed);
+        assert!(seats.take().is_none());
+        advance(IDLE / 2).await;
+        let newcomer = seats.take().unwrap();
+        let asked: Vec<bool> = three.iter().map(|seat| seat.activity.leave.is_cancelled()).collect();
+        assert_eq!(asked, [false, false, true]);
+        // It was looked at all a moment ago.
+        advance(IDLE).await;
+        let _second = seats.take().unwrap();
+        assert!(three[0].activity.leave.is_cancelled());
+        // The first newcomer says nothing either.
+        let _third = seats.take().unwrap();
+        assert!(newcomer.activity.leave.is_cancelled() && !three[1].activity.leave.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_asked_to_leave_are_few_at_a_time() {
+        let seats = Seats::new("grpc", 1_000, "MAX_CONNECTIONS", Full::Yield);
+        let _all: Vec<Seat> = (0..1_000).map(|_| seats.take().unwrap()).collect();
+        advance(IDLE).await;
+        let more: Vec<Seat> = std::iter::from_fn(|| seats.take()).take(1_000).collect();
+        assert_eq!((more.len(), seats.taken_count()), (LEAVING, 1_000 + LEAVING));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn where_nobody_makes_room_one_more_is_refused_until_a_seat_is_free() {
-        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Refuse);
+        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Yield);
         let seat = seats.take().unwrap();
         assert!(seats.take().is_none());
         drop(seat);
@@ -238,16 +315,14 @@ mod tests {
         assert_eq!(seats.refused(), 1);
     }
 
-    #[tokio::test]
-    async fn one_that_is_refused_does_not_look_at_those_that_are_seated() {
-        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Refuse);
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_refused_do_not_look_at_those_that_are_seated() {
+        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Yield);
         let seat = seats.take().unwrap();
+        assert!(seats.take().is_none());
         // Whoever looked at it would wait until this is dropped.
         let busy = seat.activity.busy();
-        let (send, refused) = std::sync::mpsc::channel();
-        let others = seats.clone();
-        std::thread::spawn(move || send.send(others.take().is_none()));
-        assert_eq!(refused.recv_timeout(Duration::from_secs(10)), Ok(true));
+        assert!((0..1_000).all(|_| seats.take().is_none()));
         drop(busy);
     }
 }

@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use listener::Activity;
+use listener::{Activity, Over};
 use pin_project_lite::pin_project;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
@@ -37,6 +37,8 @@ const MISTAKES: usize = 1_024;
 
 /// Between two looks at a connection. Of an answer something has to be taken in seven of them, or its connection ends.
 const LOOK: Duration = Duration::from_secs(5);
+/// What a client without a call has to hang up.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 const GRPC_STATUS: &str = "grpc-status";
 /// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
@@ -53,6 +55,8 @@ pub(super) struct Manners {
     pub(super) age: Option<Duration>,
     /// How long streams may go on after that.
     pub(super) grace: Duration,
+    /// How long it may have no call.
+    pub(super) idle: Option<Duration>,
 }
 
 impl Manners {
@@ -105,16 +109,20 @@ pub(super) async fn converse<S, B>(
 {
     let Guest { line, badge, standing } = guest;
     let peer = Arc::new(Peer::new(badge, standing, manners.grace));
-    let activity = line.seat().activity().clone();
-    let service = TowerToHyperService::new(Introduced { peer: peer.clone(), activity, service });
+    let (activity, seats) = (line.seat().activity().clone(), line.seat().seats().clone());
+    let service =
+        TowerToHyperService::new(Introduced { peer: peer.clone(), activity: activity.clone(), service });
     let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
     let why = tokio::select! {
         ended = connection.as_mut() => return note(ended),
         () = manners.aged() => Why::Aged,
         () = peer.ended() => Why::Ended,
-        () = unread(&calls) => Why::Unread,
+        over = watch(&calls, &activity, manners.idle) => Why::Over(over),
         () = drain.cancelled() => Why::Drain,
     };
+    if let Why::Over(over) = why {
+        seats.count(over);
+    }
     connection.as_mut().graceful_shutdown();
     let rest = async {
         match why {
@@ -122,7 +130,14 @@ pub(super) async fn converse<S, B>(
                 () = peer.part() => {}
                 () = async { peer.ended().await; peer.hang_up().await } => {}
             },
-            Why::Ended | Why::Unread => peer.hang_up().await,
+            Why::Ended | Why::Over(Over::Slow) => peer.hang_up().await,
+            Why::Over(Over::Idle | Over::Evicted) => {
+                sleep(GOODBYE).await;
+                // A call has crossed our goodbye.
+                if !calls.idle() {
+                    peer.part().await;
+                }
+            }
             Why::Drain => std::future::pending().await,
         }
     };
@@ -132,12 +147,25 @@ pub(super) async fn converse<S, B>(
     }
 }
 
-/// Waits until nothing of some answer has been taken for long.
-async fn unread(calls: &Connection) {
+/// Waits until a connection has been idle for too long, has to make room, or nothing of some answer has been taken for
+/// long.
+async fn watch(calls: &Connection, activity: &Activity, idle: Option<Duration>) -> Over {
+    let look = idle.map_or(LOOK, |idle| LOOK.min(idle / 2));
+    let mut turned = Instant::now();
     loop {
-        sleep(LOOK).await;
-        if calls.turn() {
-            return;
+        tokio::select! {
+            () = sleep(look) => {}
+            () = activity.evicted() => return Over::Evicted,
+        }
+        let quiet = activity.seen(!calls.idle());
+        if idle.is_some_and(|idle| quiet >= idle) {
+            return Over::Idle;
+        }
+        if turned.elapsed() >= LOOK {
+            turned = Instant::now();
+            if calls.turn() {
+                return Over::Slow;
+            }
         }
     }
 }
@@ -148,8 +176,8 @@ enum Why {
     Aged,
     /// Its client is believed no longer.
     Ended,
-    /// Its client does not take an answer.
-    Unread,
+    /// It was idle for too long or too many wait, or its client does not take an answer.
+    Over(Over),
     /// All have to go.
     Drain,
 }

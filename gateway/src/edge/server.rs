@@ -67,6 +67,8 @@ pub struct Limits {
     pub age: Option<Duration>,
     /// How long streams go on after that.
     pub grace: Duration,
+    /// How long a connection may have no call; none: as long as its client likes.
+    pub idle: Option<Duration>,
     /// Connections.
     pub seats: Seats,
     /// Their encryption.
@@ -110,6 +112,7 @@ pub async fn serve(
         headers: refusable(limits.headers),
         age: limits.age,
         grace: limits.grace,
+        idle: limits.idle,
     };
     let http = manners.http();
     let guarding = Guarding(api.guard.clone());

@@ -72,6 +72,7 @@ impl Core {
             headers: limits.max_header_bytes,
             age: (limits.max_connection_age > 0).then(|| Duration::from_secs(limits.max_connection_age)),
             grace: Duration::from_secs(limits.max_connection_age_grace),
+            idle: (limits.max_connection_idle > 0).then(|| Duration::from_secs(limits.max_connection_idle)),
             seats: self.shared.room.grpc.clone(),
             tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },

@@ -2,7 +2,7 @@
 //! open one.
 
 use anyhow::bail;
-use listener::{Full, Seats, descriptors};
+use listener::{Full, LEAVING, Seats, descriptors};
 use telemetry::{Page, Source};
 
 use crate::config::{MAX_CONNECTIONS, Serve};
@@ -35,7 +35,7 @@ impl Room {
         let connections = connections(wanted, reserved, limit)?;
         tracing::info!(open_files = limit, reserved, connections, "limits");
         Ok(Room {
-            grpc: Seats::new("grpc", connections, "MAX_CONNECTIONS", Full::Refuse),
+            grpc: Seats::new("grpc", connections, "MAX_CONNECTIONS", Full::Yield),
             http: Seats::new("http", HTTP, "this limit is fixed", Full::Evict),
             health: Seats::new("health", HEALTH, "this limit is fixed", Full::Evict),
         })
@@ -58,7 +58,7 @@ impl Source for Room {
 fn reserved(config: &Serve) -> u64 {
     let health = if config.health_addr.is_some() { HEALTH } else { 0 };
     let threads = u64::try_from(config.thread_count()).unwrap_or(u64::MAX).saturating_add(2);
-    FILES + THREAD * threads + 2 * u64::from(HTTP + health)
+    FILES + LEAVING as u64 + THREAD * threads + 2 * u64::from(HTTP + health)
 }
 
 /// How many connections of clients there may be.
