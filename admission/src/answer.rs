@@ -18,8 +18,8 @@ use tonic::body::Body;
 
 use crate::body::Intake;
 
-/// Bytes that are handed on at once: what has been taken of an answer is seen in such steps.
-const PIECE: usize = 64 << 10;
+/// Bytes that are handed on at once, as many as a frame has: what has been taken of an answer is seen in such steps.
+const PIECE: usize = 16 << 10;
 /// Between two looks whether there is room for more of a stream.
 const ROOM: Duration = Duration::from_millis(100);
 /// Of these, each lasts as long as whoever turns them says.

@@ -62,7 +62,8 @@ async fn an_answer_is_charged_until_the_last_of_it_is_written() {
     let large = answer(&connection, [LARGE]).await;
     assert_eq!((unread(&budget), connection.idle()), (LARGE as f64, false));
     let mut pieces = pieces(large).await;
-    assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, PIECE, LARGE - 3 * PIECE]);
+    assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+    assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), LARGE);
     while let Some(piece) = pieces.pop() {
         assert!(unread(&budget) >= piece.len() as f64 && !connection.idle());
     }
@@ -144,8 +145,8 @@ async fn a_stream_gives_back_its_calls_charge_and_waits_while_others_lie_unread(
     assert!(stream.frame().await.is_some(), "the pause's own frame");
     let large = stream.frame().await.unwrap().unwrap();
     // The rest of what is in hand is handed on; nothing more is asked for.
-    let rest: Vec<_> = (0..3).map(|_| stream.frame().now_or_never().unwrap()).collect();
-    assert!(stream.frame().now_or_never().is_none());
+    let rest: Vec<_> = std::iter::from_fn(|| stream.frame().now_or_never()).take(LARGE).collect();
+    assert_eq!(rest.len(), LARGE.div_ceil(PIECE) - 1);
     advance(Duration::from_secs(9)).await;
     assert!(stream.frame().now_or_never().is_none());
     drop((first, large, rest, lies));
