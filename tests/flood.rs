@@ -135,6 +135,25 @@ async fn headers_that_never_end_or_unfold_end_the_connection() {
 }
 
 #[tokio::test]
+async fn headers_that_do_not_come_whole_end_the_connection_in_time() {
+    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let block = wire::head(CHECK, &[]);
+    // The last frame, or the last byte, is missing.
+    let unended = wire::frame(HEADERS, 0, 1, &block);
+    let mut unsent = wire::frame(HEADERS, END_HEADERS | END_STREAM, 1, &block);
+    unsent.pop();
+    for begun in [unended, unsent] {
+        let mut line = line(&shop).await;
+        line.send(&begun, limit(), true).await.unwrap();
+        // Whoever answers no ping is gone after 40 s.
+        let time = Instant::now();
+        assert_eq!(line.ended(time + Duration::from_secs(30)).await, Some(End::Cut));
+        assert!(time.elapsed() > Duration::from_secs(8), "{:?}", time.elapsed());
+    }
+    assert!(shop.check("lamp").await.unwrap());
+}
+
+#[tokio::test]
 async fn answers_to_pings_that_were_never_sent_are_hardly_read() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let mut line = line(&shop).await;

@@ -17,6 +17,10 @@ const HELLO: Duration = Duration::from_secs(10);
 /// What it says then: the preface of 24 bytes, and the head of a frame.
 const GREETING: usize = 33;
 
+/// How long a client may take for the headers of a call, from their first frame on: nobody else counts them, and nothing
+/// else can be sent meanwhile.
+const HEADERS: Duration = Duration::from_secs(10);
+
 /// How long after the last answer what the client still sends is read, if it does not close. Calls that crossed our
 /// goodbye are repeated elsewhere; a connection that was closed on them would be reset, and answers on their way lost.
 const LINGER: Duration = Duration::from_secs(1);
@@ -30,6 +34,8 @@ pub struct Line<W> {
     /// What it has still to say, and until when.
     silent: Option<(usize, Pin<Box<Sleep>>)>,
     patrol: Patrol,
+    /// Until when a header block has to come whole, and which.
+    headers: Option<(u64, Pin<Box<Sleep>>)>,
     /// After the last answer: until when what the client still sends is read, and how many bytes of it.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
     seat: Seat,
@@ -40,12 +46,30 @@ impl<W> Line<W> {
     pub fn new(wire: W, seat: Seat) -> Line<W> {
         let silent = Some((GREETING, Box::pin(sleep(HELLO))));
         let patrol = Patrol::new(seat.activity().toll.clone());
-        Line { wire, silent, patrol, linger: None, seat }
+        Line { wire, silent, patrol, headers: None, linger: None, seat }
     }
 
     /// What it sits on.
     pub fn seat(&self) -> &Seat {
         &self.seat
+    }
+
+    /// Whether there is still time for what was not read yet of a header block.
+    fn in_time(&mut self, pending: bool, context: &mut Context<'_>) -> Result<()> {
+        let Some(block) = self.patrol.open_block() else {
+            self.headers = None;
+            return Ok(());
+        };
+        if self.headers.as_ref().is_none_or(|(number, _)| *number != block) {
+            self.headers = Some((block, Box::pin(sleep(HEADERS))));
+        }
+        if let Some((_, time)) = &mut self.headers
+            && pending
+            && time.as_mut().poll(context).is_ready()
+        {
+            return Err(Error::new(ErrorKind::TimedOut, "the headers of a call did not come whole"));
+        }
+        Ok(())
     }
 
     fn count(&mut self, wrote: Poll<Result<usize>>) -> Poll<Result<usize>> {
@@ -66,6 +90,7 @@ impl<W: AsyncRead + Unpin> AsyncRead for Line<W> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.wire).poll_read(context, buffer);
         self.patrol.read(&buffer.filled()[before..], context);
+        self.in_time(read.is_pending(), context)?;
         let Some((missing, time)) = &mut self.silent else { return read };
         if read.is_pending() {
             ready!(time.as_mut().poll(context));

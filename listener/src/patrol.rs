@@ -23,7 +23,9 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const PADDED: u8 = 8;
+const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// What a client may send at once that is no part of a call.
 pub(crate) const FULL: i64 = 2_048;
@@ -55,6 +57,9 @@ pub(crate) struct Patrol {
     /// A head that has not come whole, and how much of it has.
     head: [u8; HEAD],
     part: usize,
+    /// Header blocks that were begun, and how much of the last has come.
+    blocks: u64,
+    block: Block,
     credit: i64,
     toll: Arc<Toll>,
     /// Requests that have come whole, and how many of them may still be given up.
@@ -67,6 +72,17 @@ pub(crate) struct Patrol {
     /// Bytes of answers that have brought none yet.
     answers: usize,
     wait: Option<Pin<Box<Sleep>>>,
+}
+
+/// A call's headers, which may come in several frames, with no other between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// All of it has come.
+    Whole,
+    /// It goes on after this frame.
+    GoesOn,
+    /// It ends with this frame.
+    Ends,
 }
 
 /// What was in a read.
@@ -83,6 +99,8 @@ impl Patrol {
             skip: PREFACE,
             head: [0; HEAD],
             part: 0,
+            blocks: 0,
+            block: Block::Whole,
             credit: FULL,
             toll,
             whole: 0,
@@ -137,12 +155,20 @@ impl Patrol {
         self.credit = self.credit.saturating_add(brought).min(FULL);
     }
 
+    /// Which header block has not come whole, if any.
+    pub(crate) fn open_block(&self) -> Option<u64> {
+        (self.block != Block::Whole).then_some(self.blocks)
+    }
+
     fn look(&mut self, mut bytes: &[u8]) -> Found {
         let mut found = Found::default();
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
+            if self.skip == 0 && self.block == Block::Ends {
+                self.block = Block::Whole;
+            }
             let taken = bytes.len().min(HEAD - self.part);
             if taken == 0 {
                 return found;
@@ -157,6 +183,10 @@ impl Patrol {
                 found.frames += 1;
                 found.calls += usize::from(kind == HEADERS);
                 found.cost += self.cost(kind, flags);
+                if matches!(kind, HEADERS | CONTINUATION) {
+                    self.blocks += u64::from(kind == HEADERS);
+                    self.block = if flags & END_HEADERS == 0 { Block::GoesOn } else { Block::Ends };
+                }
             }
         }
     }

@@ -50,6 +50,31 @@ fn heads_are_found_wherever_reads_begin_and_end() {
     }
 }
 
+#[test]
+fn a_header_block_is_open_until_the_last_byte_of_its_last_frame() {
+    let block = |flags, more: u8| [frame(HEADERS, flags, 30), frame(9, 4 * (1 - more.min(1)), 7)].concat();
+    for (bytes, whole) in [
+        (frame(HEADERS, 4, 30), true),
+        (frame(HEADERS, 0, 30), false),
+        (block(0, 0), true),
+        (block(0, 1), false),
+        ([block(0, 0), frame(PING, 0, 8)].concat(), true),
+        ([block(0, 0), frame(HEADERS, 1, 0)].concat(), false),
+    ] {
+        for step in [1, 7, bytes.len()] {
+            let mut patrol = Patrol::new(Arc::default());
+            patrol.look(&[0; PREFACE]);
+            for part in bytes.chunks(step) {
+                patrol.look(part);
+            }
+            assert_eq!(patrol.open_block().is_none(), whole, "{step} {bytes:?}");
+        }
+        let mut patrol = Patrol::new(Arc::default());
+        patrol.look(&[&[0; PREFACE], &bytes[..HEAD + 20]].concat());
+        assert_eq!(patrol.open_block(), Some(1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_floods_waits_and_goes_on_at_a_rate() {
     let full = usize::try_from(FULL).unwrap();
