@@ -50,6 +50,8 @@ const START: Duration = Duration::from_secs(60);
 /// Polls of tasks between two looks for what came over sockets. More than the library's 61, so that under load more is
 /// read and written at once.
 const TURN: u32 = 255;
+/// Bytes of a thread's stack: futures are deep in builds that are not optimized.
+const STACK: usize = 8 << 20;
 
 /// A gateway that serves. Dropped, it stops at once, as a crash would; `drain` ends it in order.
 pub struct Gateway {
@@ -274,7 +276,7 @@ fn spawn(
         // A blocking call that was given up, such as a look-up of a name, must not hold the end up.
         runtime.shutdown_background();
     };
-    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    let handle = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run)?;
     Ok(Thread { handle: Some(handle), served: wait })
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use super::name::{GRPC_STATUS, REQUEST_ID, TRACEPARENT, TRACESTATE};
 
 /// What is neither an rpc of ours nor of health and reflection has one account.
 const OTHER: Rpc = Rpc { name: "other", path: "", streams: true };
@@ -150,7 +150,7 @@ impl Entry {
 
     /// Reads an answer's headers or trailers: the call is over with those that have a status.
     pub(super) fn read(&mut self, headers: &HeaderMap) {
-        match headers.get(Status::GRPC_STATUS) {
+        match headers.get(&GRPC_STATUS) {
             None => {}
             Some(code) if code == "0" => self.close(None),
             Some(_) => {

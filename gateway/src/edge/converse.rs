@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
 use super::incoming::Guest;
+use super::name::GRPC_STATUS;
 use super::peer::Peer;
 
 /// Clients that answer no ping are gone.
@@ -40,7 +41,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What a client without a call has to hang up.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-const GRPC_STATUS: &str = "grpc-status";
 /// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
 const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 
@@ -240,6 +240,6 @@ impl<F: Future<Output = Result<http::Response<R>, E>>, R, E> Future for Judged<F
 
 /// Whether nobody was known, there is no such rpc, or it is no call at all.
 fn refused<R>(response: &http::Response<R>) -> bool {
-    let code = response.headers().get(GRPC_STATUS);
+    let code = response.headers().get(&GRPC_STATUS);
     !response.status().is_success() || code.is_some_and(|code| REFUSED.contains(&code.as_bytes()))
 }
