@@ -19,10 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
+use futures_util::poll;
 use link::{Link, Trouble};
 use prost::Message as _;
 use telemetry::{Kind, Quota, Span};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -81,9 +81,13 @@ impl Bridge {
         &self.tasks
     }
 
-    /// Runs work to its end even when its caller leaves. A drain waits for it.
-    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.tasks.spawn(work)
+    /// Begins work that goes on to its end even when its caller leaves. A drain waits for it. What ends at once, as where
+    /// there is no connection, has ended when this returns: it must not take up room until its turn comes.
+    pub async fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        if poll!(work.as_mut()).is_pending() {
+            self.tasks.spawn(work);
+        }
     }
 
     /// Calls a route with a message, for its reply.

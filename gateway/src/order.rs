@@ -108,7 +108,7 @@ impl Orders {
     async fn place(&self, flow: Flow, place: Place) -> Result<Order, Failure> {
         let (answer, placed) = oneshot::channel();
         let releases = self.places.release.clone();
-        self.bridge.spawn(async move {
+        let work = async move {
             if let Err(failure) = flow.check().await {
                 let _ = answer.send(place.judge(flow.call.deadline, Err(failure)));
                 return;
@@ -131,7 +131,8 @@ impl Orders {
                 Ok(_place) => flow.release().await,
                 Err(_) => tracing::info!(order = %flow.order.id, "a reservation is left to its expiry"),
             }
-        });
+        };
+        self.bridge.begin(work).await;
         placed.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -152,9 +153,13 @@ impl Orders {
         let change = Change::parse(&request).map_err(Failure::invalid)?;
         let (id, records) = (change.id, self.records.clone());
         // What was sent is not taken back by a caller who leaves: it is in the caller's hand to its end.
-        let updated = self
-            .bridge
-            .spawn(async move { place.judge(call.deadline, update::update(&records, &change, &call).await) });
+        let (answer, updated) = oneshot::channel();
+        let work = async move {
+            let updated = update::update(&records, &change, &call).await;
+            // An error says that the caller has left.
+            let _ = answer.send(place.judge(call.deadline, updated));
+        };
+        self.bridge.begin(work).await;
         match updated.await.unwrap_or_else(|_| Err(lost())) {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("order_id", id.to_string())),

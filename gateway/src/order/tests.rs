@@ -228,6 +228,10 @@ async fn without_a_connection_nothing_was_sent() {
     let given_up = Records::new(stage.store()).append(order.id, event, 0, &soon()).await;
     assert!(matches!(given_up, Err(GiveUp::Never(failure)) if failure.is(Reason::NatsDisconnected)));
     assert_refused(stage.create("r-1", "Ann").await, Reason::NatsDisconnected);
+    // However many: what ends at once takes up no room.
+    for placed in join_all((0..1_000).map(|_| stage.create("r-1", "Ann"))).await {
+        assert_refused(placed, Reason::NatsDisconnected);
+    }
 }
 
 #[tokio::test]
