@@ -19,7 +19,7 @@ use crate::stage;
 const PRODUCTS: usize = 1_000;
 const ORDERS: &str = "orders.v1.OrderService";
 /// What `ulimit -n` says on many a machine, and the connections that a gateway with so few files can have.
-const FILES: (u64, &str) = (1_024, "150");
+const FILES: (u64, &str) = (1_024, "90");
 
 /// A gateway or a worker.
 pub(super) struct Site {
