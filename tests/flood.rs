@@ -22,6 +22,13 @@ async fn line(shop: &Shop) -> Line {
     Line::open(shop.gateways[0].grpc_addr(), &[]).await.unwrap()
 }
 
+/// A shop whose gateway takes messages of so many bytes.
+async fn small() -> (Shop, usize) {
+    let most = 100_000;
+    let shop = Shop::open().stock("lamp", 9).each_gateway(|config| config.limits.max_request_bytes = most);
+    (shop.ready().await, most)
+}
+
 fn limit() -> Instant {
     Instant::now() + PATIENCE
 }
@@ -164,12 +171,7 @@ async fn answers_to_pings_that_were_never_sent_are_hardly_read() {
 
 #[tokio::test]
 async fn a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
-    let most = 100_000;
-    let shop = Shop::open()
-        .stock("lamp", 9)
-        .each_gateway(|config| config.limits.max_request_bytes = most)
-        .ready()
-        .await;
+    let (shop, most) = small().await;
     let channel = shop.channel();
     for _ in 0..40 {
         let refused = ask(&channel, CHECK, padded(most + 1), &[]).await.unwrap_err();
@@ -183,12 +185,7 @@ async fn a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 
 #[tokio::test]
 async fn messages_that_are_refused_are_read_at_a_rate_and_keep_nobody_else_waiting() {
-    let most = 100_000;
-    let shop = Shop::open()
-        .stock("lamp", 9)
-        .each_gateway(|config| config.limits.max_request_bytes = most)
-        .ready()
-        .await;
+    let (shop, most) = small().await;
     let address = format!("http://{}", shop.gateways[0].grpc_addr());
     let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
     let end = Instant::now() + Duration::from_secs(3);

@@ -271,7 +271,7 @@ impl Charge {
             self.connection.bytes.give(bytes);
             all.share.give(bytes);
             callers.fetch_add(1, Ordering::Relaxed);
-            return Err(exceeded(most));
+            return Err(exceeded(format!("{most} bytes of one caller's requests held")));
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -298,7 +298,7 @@ impl Charge {
     fn own(&self, owner: Owner) -> Result<(), Failure> {
         if let Err(most) = owner.take(&self.connection, self.bytes.load(Ordering::Relaxed)) {
             self.connection.budget.0.callers.fetch_add(1, Ordering::Relaxed);
-            return Err(exceeded(most));
+            return Err(exceeded(format!("{most} bytes of one caller's requests held")));
         }
         // It is said once.
         self.owner.get_or_init(|| owner);
@@ -353,8 +353,8 @@ fn held(subject: &str, most: usize) -> Failure {
     Failure::overloaded(subject, &format!("{most} bytes of requests held"), RETRY)
 }
 
-fn exceeded(most: usize) -> Failure {
-    let limit = format!("{most} bytes of one caller's requests held");
+/// What a caller is told who has all of this share.
+fn exceeded(limit: String) -> Failure {
     Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
         .delivered(Delivered::No)
         .retry_after(RETRY)

@@ -49,6 +49,7 @@ impl Acceptor {
             }
         }
     }
+
     /// Closes the socket, and returns those who had connected by then: to the kernel they are connected before they are
     /// accepted, they may have sent a call, and closing the socket on them resets it.
     pub fn finish(self) -> Vec<(TcpStream, Seat)> {

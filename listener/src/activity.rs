@@ -180,7 +180,7 @@ impl Activity {
             }
         };
         tokio::select! {
-            () = self.leave.cancelled() => Over::Evicted,
+            () = self.evicted() => Over::Evicted,
             over = time => over,
         }
     }

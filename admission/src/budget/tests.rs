@@ -3,14 +3,13 @@
 use super::*;
 
 fn budget() -> Budget {
-    Budget::new(Size {
-        all: 800,
-        request: 150,
-        answers: 4_000,
-        answer: 1_000,
-        streams: [5, 2],
-        connection_streams: [3, 1],
-    })
+    sized(800, 150)
+}
+
+/// A budget of so many bytes for requests, of which one may have so many.
+fn sized(all: usize, request: usize) -> Budget {
+    let (streams, connection_streams) = ([5, 2], [3, 1]);
+    Budget::new(Size { all, request, answers: 4_000, answer: 1_000, streams, connection_streams })
 }
 
 fn reason(failure: Failure) -> String {
@@ -53,14 +52,7 @@ fn each_share_is_bounded_and_all_is_given_back() {
 
 #[test]
 fn large_requests_leave_room_for_small_ones() {
-    let budget = Budget::new(Size {
-        all: 8 << 20,
-        request: 1 << 20,
-        answers: 4_000,
-        answer: 1_000,
-        streams: [5, 2],
-        connection_streams: [3, 1],
-    });
+    let budget = sized(8 << 20, 1 << 20);
     let large: Vec<_> = (0..4).map(|_| budget.connection().begin(7 << 18).unwrap()).collect();
     let connection = budget.connection();
     assert_eq!(reason(connection.begin(SMALL + 1).unwrap_err()), "OVERLOADED the process");
@@ -87,14 +79,7 @@ fn who_is_not_known_leaves_most_of_it_to_others() {
 
 #[test]
 fn one_connection_does_not_take_all_that_those_may_hold_who_are_not_known() {
-    let budget = Budget::new(Size {
-        all: 3_200,
-        request: 100,
-        answers: 4_000,
-        answer: 1_000,
-        streams: [5, 2],
-        connection_streams: [3, 1],
-    });
+    let budget = sized(3_200, 100);
     let (one, two) = (budget.connection(), budget.connection());
     let half = |connection: &Arc<Connection>| connection.begin(50).and_then(|it| it.unknown().map(|()| it));
     let held: Vec<_> = std::iter::from_fn(|| half(&one).ok()).take(20).collect();

@@ -3,10 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
+use contract::Failure;
 
-use super::{CALLERS, CONNECTIONS, Charge, Connection, Inner, Owner, RETRY, Share};
+use super::{CALLERS, CONNECTIONS, Charge, Connection, Inner, Owner, RETRY, Share, exceeded};
 use crate::answer::Periods;
 
 impl Share {
@@ -64,11 +63,7 @@ impl Owner {
         if self.share.unread() <= most {
             return Ok(());
         }
-        let limit = format!("{most} bytes of one caller's answers not read");
-        Err(Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
-            .delivered(Delivered::No)
-            .retry_after(RETRY)
-            .detail(Detail::Quota { subject: "caller".to_owned(), description: limit }))
+        Err(exceeded(format!("{most} bytes of one caller's answers not read")))
     }
 }
 

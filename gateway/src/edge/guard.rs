@@ -84,12 +84,11 @@ impl Guard {
         way: Way,
     ) -> Result<(Arc<Caller>, Arc<Hold>), Failure> {
         let peer = head.extensions.get::<Arc<Peer>>();
-        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
         let rpc = match way {
             Way::Rule(rule) => rule.path,
             Way::Open | Way::Known | Way::Closed => "another",
         };
-        let caller = self.access.caller(&head.headers, badge, shares).await.map_err(Failure::from);
+        let caller = self.caller(&head.headers, peer).await.map_err(Failure::from);
         let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
         let allowed = match way {
             Way::Rule(rule) => caller.allowed(rule),
@@ -104,12 +103,20 @@ impl Guard {
         Ok((caller, Arc::new(held)))
     }
 
+    /// Who calls on this connection with these headers.
+    async fn caller(
+        &self,
+        headers: &http::HeaderMap,
+        peer: Option<&Arc<Peer>>,
+    ) -> Result<Arc<Caller>, Unknown> {
+        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
+        self.access.caller(headers, badge, shares).await
+    }
+
     /// Whether a call that goes on would be let in again, as the same.
     pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
         ticket.peer.as_ref().map_or(Ok(()), |peer| peer.check())?;
-        let peer = ticket.peer.as_ref();
-        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
-        let caller = patient(|| self.access.caller(&ticket.headers, badge, shares)).await?;
+        let caller = patient(|| self.caller(&ticket.headers, ticket.peer.as_ref())).await?;
         ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
         if caller.principal != ticket.caller.principal || caller.customer != ticket.caller.customer {
             let failure = Failure::new(Reason::PermissionDenied, "the credential is another's by now");
