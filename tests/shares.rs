@@ -14,10 +14,11 @@ use crate::failures::{comes_back, told};
 use crate::issuer::Issuer;
 use crate::proxy::Proxy;
 use crate::raw::ask;
-use crate::shop::{Shop, reason, until};
+use crate::shop::{Shop, reason, until, wish};
 
 const LIST: &str = "/orders.v1.OrderService/ListOrders";
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
+const ADJUST: &str = "/inventory.v1.InventoryService/AdjustStock";
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 
 /// Ann and Bob, at a gateway that knows them.
@@ -117,4 +118,38 @@ async fn orders_that_their_client_left_are_in_the_callers_hand_until_they_are_do
 async fn passed_calls_that_their_client_left_are_in_the_callers_hand_until_they_are_answered() {
     let checked = left(CHECK, "check_inventory").await;
     assert!(checked <= 4 + 2, "{checked} checks of a caller who may have 4 calls");
+}
+
+#[tokio::test]
+async fn of_what_is_kept_one_caller_leaves_half_of_what_is_free_to_others() {
+    let shop = Shop::open()
+        .each_worker(|worker| {
+            worker.nats.max_adjustments = 8;
+            worker.nats.max_products = 9;
+            worker.nats.max_reservations = 6;
+        })
+        .stock("lamp", 1_000)
+        .ready()
+        .await;
+    let issuer = Issuer::new();
+    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let [ann, bob] = ["ann", "bob"].map(|who| issuer.with(json!({"sub": who})));
+    let filled = async |path: &str, token: &str| {
+        let mut done = 0;
+        loop {
+            match guarded.call(path, request(path, "ann", ""), token).await {
+                Ok(_) => done += 1,
+                Err(status) => return (done, reason(&status)),
+            }
+        }
+    };
+    let past = |done| (done, "QUOTA_EXCEEDED".to_owned());
+    // The first adjustment was nobody's: it brought the lamp.
+    assert_eq!(filled(ADJUST, &ann).await, past(3));
+    assert_eq!(filled(ADJUST, &bob).await, past(2));
+    assert_eq!(filled(CREATE, &ann).await, past(3));
+    assert_eq!(filled(CREATE, &bob).await, past(1));
+    shop.adjust("lamp", 1).await.expect("who is not known has no share");
+    let again = shop.place(&wish("lamp", 1)).await;
+    again.expect("who is not known has no share");
 }

@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,8 +137,8 @@ pub struct Answer {
     call: Option<Arc<Intake>>,
     /// Bytes of its first frame that the call's own charge pays for.
     covered: usize,
-    /// What was asked of the body in advance.
-    ahead: Option<Result<Frame<Bytes>, Status>>,
+    /// What was asked of the body in advance, where that was no message.
+    ahead: Option<Box<Result<Frame<Bytes>, Status>>>,
     /// Of the frame in hand, what was not handed on.
     rest: Bytes,
     charged: bool,
@@ -157,15 +156,20 @@ impl Answer {
 
     /// The answer of a call whose charge pays for so many bytes of it; of one that goes on asking, for none. Asks for its
     /// first frame: from then on it is known what it holds, whether its client takes it or not.
-    pub(crate) async fn begin(body: Body, call: Arc<Intake>, covered: Option<usize>) -> Answer {
+    pub(crate) fn begin(
+        body: Body,
+        call: Arc<Intake>,
+        covered: Option<usize>,
+        context: &mut Context<'_>,
+    ) -> Answer {
         let mut answer = Answer::plain(body);
         if answer.body.is_end_stream() {
             return answer;
         }
         (answer.call, answer.stream) = (Some(call), covered.is_none());
         answer.covered = covered.unwrap_or(0);
-        match poll_fn(|context| Poll::Ready(Pin::new(&mut answer.body).poll_frame(context))).await {
-            Poll::Ready(Some(frame)) => answer.ahead = answer.hold(frame),
+        match Pin::new(&mut answer.body).poll_frame(context) {
+            Poll::Ready(Some(frame)) => answer.ahead = answer.hold(frame).map(Box::new),
             Poll::Ready(None) => answer.body = Body::empty(),
             Poll::Pending => answer.goes_on(),
         }
@@ -226,7 +230,7 @@ impl http_body::Body for Answer {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if let Some(frame) = self.ahead.take() {
-            return Poll::Ready(Some(frame));
+            return Poll::Ready(Some(*frame));
         }
         ready!(self.poll_room(context));
         let frame = match Pin::new(&mut self.body).poll_frame(context) {

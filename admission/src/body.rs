@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::answer::{Keep, Unsent};
 use crate::budget::Charge;
+use crate::request::Arrival;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
@@ -38,6 +39,7 @@ pub struct Measure {
 #[derive(Debug)]
 pub struct Intake {
     charge: Charge,
+    arrival: Arrival,
     /// Bytes that came, and bytes that are paid for.
     came: AtomicUsize,
     paid: AtomicUsize,
@@ -64,9 +66,10 @@ pub enum Broken {
 
 impl Intake {
     /// A request whose charge pays for so many bytes of its body.
-    pub fn new(charge: Charge, paid: usize) -> Intake {
+    pub fn new(charge: Charge, arrival: Arrival, paid: usize) -> Intake {
         Intake {
             charge,
+            arrival,
             came: AtomicUsize::new(0),
             paid: AtomicUsize::new(paid),
             frames: AtomicU32::new(0),
@@ -82,6 +85,11 @@ impl Intake {
     /// What it holds.
     pub fn charge(&self) -> &Charge {
         &self.charge
+    }
+
+    /// When it came.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival
     }
 
     /// What of its answer is not written.

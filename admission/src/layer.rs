@@ -3,26 +3,26 @@
 //! a service takes is decided here by its path, so that one that is added is safe. Must never look into a message.
 
 use std::collections::HashMap;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
 use foldhash::fast::RandomState;
+use hyper::service::Service;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 
 use crate::answer::{Answer, Keep};
 use crate::body::{Broken, Intake, Measure, Measured};
-use crate::budget::{Budget, Connection, Place, Stream};
+use crate::budget::{Connection, Place, Stream};
 use crate::explain::explained;
 use crate::open::Open;
-use crate::request::{compressed, latest, refused, timeout};
+use crate::request::{Arrival, FIELD, Told, latest, refused};
 use crate::status;
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -39,8 +39,6 @@ const BODY: usize = 1 << 10;
 const ANSWER: usize = 4 << 10;
 /// What a header takes besides its bytes, in a map.
 const ENTRY: usize = 64;
-/// How HTTP/2 counts a header's size: its bytes, and so many.
-const FIELD: usize = 32;
 /// When to come back, to another instance.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a request may make no progress, and how long it may take in all.
@@ -56,7 +54,6 @@ const HEALTH_TOTAL: Duration = Duration::from_secs(2);
 pub struct Admission {
     rules: Arc<Rules>,
     checked: bool,
-    connection: Arc<Connection>,
 }
 
 struct Rules {
@@ -73,16 +70,20 @@ impl Admission {
         headers: usize,
         sizes: impl IntoIterator<Item = (&'static str, usize)>,
         hurry: CancellationToken,
-        budget: &Budget,
     ) -> Admission {
         let rules = Rules { headers, sizes: sizes.into_iter().collect(), hurry };
-        Admission { rules: Arc::new(rules), checked: false, connection: budget.connection() }
+        Admission { rules: Arc::new(rules), checked: false }
     }
 
     /// The same where whoever stands before it has refused what is no call ([`refused`]).
     #[must_use]
     pub fn of_calls(self) -> Admission {
         Admission { checked: true, ..self }
+    }
+
+    /// Stands before a service on this connection.
+    pub fn before<S>(&self, service: S, connection: Arc<Connection>) -> Admitting<S> {
+        Admitting { service, admission: self.clone(), connection }
     }
 
     fn measure(&self, path: &str) -> Measure {
@@ -94,7 +95,11 @@ impl Admission {
         }
     }
 
-    fn admit<Q>(&self, request: &http::Request<Q>) -> Result<Admitted, http::Response<Body>> {
+    fn admit<Q>(
+        &self,
+        request: &http::Request<Q>,
+        connection: &Arc<Connection>,
+    ) -> Result<Admitted, http::Response<Body>> {
         let (headers, path) = (request.headers(), request.uri().path());
         if !self.checked
             && let Some(response) = refused(request.method(), headers)
@@ -102,20 +107,21 @@ impl Admission {
             return Err(response);
         }
         let refuse = |failure| status(failure).into_http();
-        let listed = listed(request);
+        let told = Told::of(headers);
+        let listed = told.listed + pseudo(request.uri());
         if listed > self.rules.headers {
             return Err(refuse(too_many(listed, self.rules.headers)));
         }
-        if let Some(response) = compressed(headers) {
+        if let Some(response) = told.compressed() {
             return Err(response);
         }
-        let asked = timeout(headers).map_err(refuse)?;
-        let place = stream(path).map(|stream| self.connection.open(stream)).transpose().map_err(refuse)?;
+        let arrival = Arrival { asked: told.timeout().map_err(refuse)?, ..Arrival::now() };
+        let place = stream(path).map(|stream| connection.open(stream)).transpose().map_err(refuse)?;
         let measure = self.measure(path);
         // Of a stream, one message is held at a time, as it came and as it was joined.
         let held = if measure.streams { 2 * measure.most } else { 0 };
-        let charge = self.connection.begin(CALL + listed + headers.len() * ENTRY + held).map_err(refuse)?;
-        Ok(Admitted { intake: Arc::new(Intake::new(charge, BODY)), measure, asked, place })
+        let charge = connection.begin(CALL + listed + headers.len() * ENTRY + held).map_err(refuse)?;
+        Ok(Admitted { intake: Arc::new(Intake::new(charge, arrival, BODY)), measure, place })
     }
 }
 
@@ -129,16 +135,12 @@ pub const fn request_size(headers: usize, message: usize) -> usize {
 struct Admitted {
     intake: Arc<Intake>,
     measure: Measure,
-    asked: Option<Duration>,
     place: Option<Place>,
 }
 
-/// The size of a call's headers as HTTP/2 counts it.
-fn listed<Q>(request: &http::Request<Q>) -> usize {
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
-    let uri = request.uri();
-    let pseudo = uri.path().len() + uri.authority().map_or(0, |authority| authority.as_str().len());
-    fields.sum::<usize>() + pseudo + 4 * FIELD
+/// The size of a call's pseudo-headers as HTTP/2 counts it.
+fn pseudo(uri: &http::Uri) -> usize {
+    uri.path().len() + uri.authority().map_or(0, |authority| authority.as_str().len()) + 4 * FIELD
 }
 
 fn too_many(listed: usize, most: usize) -> Failure {
@@ -158,77 +160,124 @@ fn stream(path: &str) -> Option<Stream> {
     }
 }
 
-impl<S> Layer<S> for Admission {
-    type Service = Admitting<S>;
-
-    fn layer(&self, service: S) -> Admitting<S> {
-        Admitting { service, admission: self.clone() }
-    }
-}
-
-/// A service of which calls are let in.
+/// A service of which calls are let in that come on one connection.
 #[derive(Clone)]
 pub struct Admitting<S> {
     service: S,
     admission: Admission,
-}
-
-impl<S: Clone> Admitting<S> {
-    /// The same for a connection, with a part of the budget of its own.
-    pub fn connection(&self, connection: Arc<Connection>) -> Admitting<S> {
-        let admission = Admission { connection, ..self.admission.clone() };
-        Admitting { service: self.service.clone(), admission }
-    }
+    connection: Arc<Connection>,
 }
 
 impl<S, Q> Service<http::Request<Q>> for Admitting<S>
 where
     S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
+    S::Future: Unpin,
 {
     type Response = http::Response<Answer>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = Responding<S::Future>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
-        let Admitted { intake, measure, asked, place } = match self.admission.admit(&request) {
+    fn call(&self, request: http::Request<Q>) -> Self::Future {
+        let Admitted { intake, measure, place } = match self.admission.admit(&request, &self.connection) {
             Ok(admitted) => admitted,
-            Err(response) => return Box::pin(async { Ok(response.map(Answer::plain)) }),
+            Err(response) => return Responding::Refused(Some(Box::new(response.map(Answer::plain)))),
         };
         let rules = self.admission.rules.clone();
         let total = total(request.uri().path(), measure);
         let answer = self.service.call(request.map(|body| Measured::new(body, intake.clone(), measure)));
-        Box::pin(async move {
-            let mut response = tokio::select! {
-                biased;
-                answer = answer => match intake.broken() {
-                    None => explained(answer?),
-                    // Whatever its reader made of it.
-                    Some(broken) => response(broken),
-                },
-                broken = poll_fn(|_| intake.broken().map_or(Poll::Pending, Poll::Ready)) => response(broken),
-                failure = unfinished(&intake, &rules.hurry, asked, total) => status(failure).into_http(),
-            };
-            intake.answered();
-            if let Some(kept) = response.extensions_mut().remove::<Keep>() {
-                intake.keep(kept);
-            }
-            if let Some(place) = place {
-                let asking = measure.streams.then(|| intake.clone());
-                response = response.map(|body| Body::new(Open::new(body, place, asking)));
-            }
-            let (head, body) = response.into_parts();
-            if !measure.streams {
-                intake.charge().shrink(CALL);
-            }
-            let covered = (!measure.streams).then_some(ANSWER);
-            let answer = Answer::begin(body, intake, covered);
-            Ok(http::Response::from_parts(head, answer.await))
+        Responding::Call(Call {
+            answer,
+            intake,
+            streams: measure.streams,
+            place,
+            rules,
+            total,
+            unfinished: None,
         })
+    }
+}
+
+/// A request until its answer begins.
+pub enum Responding<F> {
+    /// It is not let in, and told why.
+    Refused(Option<Box<http::Response<Answer>>>),
+    /// It is.
+    Call(Call<F>),
+}
+
+/// A call that was let in, until its answer begins.
+pub struct Call<F> {
+    answer: F,
+    intake: Arc<Intake>,
+    streams: bool,
+    place: Option<Place>,
+    rules: Arc<Rules>,
+    total: Duration,
+    /// Ends with why it does not come whole, where it did not come so at once.
+    unfinished: Option<Pin<Box<dyn Future<Output = Failure> + Send>>>,
+}
+
+impl<F, E> Future for Responding<F>
+where
+    F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
+{
+    type Output = Result<http::Response<Answer>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Responding::Refused(response) => {
+                response.take().map_or(Poll::Pending, |told| Poll::Ready(Ok(*told)))
+            }
+            Responding::Call(call) => {
+                let response = ready!(call.poll_response(context))?;
+                Poll::Ready(Ok(call.begin(response, context)))
+            }
+        }
+    }
+}
+
+impl<F, E> Call<F>
+where
+    F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
+{
+    fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<http::Response<Body>, E>> {
+        let answer = Pin::new(&mut self.answer).poll(context);
+        if let Some(broken) = self.intake.broken() {
+            // Whatever its reader made of it.
+            return Poll::Ready(Ok(response(broken)));
+        }
+        if let Poll::Ready(answer) = answer {
+            return Poll::Ready(answer.map(explained));
+        }
+        if self.intake.whole() {
+            self.unfinished = None;
+            return Poll::Pending;
+        }
+        let unfinished = self.unfinished.get_or_insert_with(|| {
+            Box::pin(unfinished(self.intake.clone(), self.rules.hurry.clone(), self.total))
+        });
+        unfinished.as_mut().poll(context).map(|failure| Ok(status(failure).into_http()))
+    }
+
+    fn begin(
+        &mut self,
+        mut response: http::Response<Body>,
+        context: &mut Context<'_>,
+    ) -> http::Response<Answer> {
+        let intake = self.intake.clone();
+        intake.answered();
+        if let Some(kept) = response.extensions_mut().remove::<Keep>() {
+            intake.keep(kept);
+        }
+        if let Some(place) = self.place.take() {
+            let asking = self.streams.then(|| intake.clone());
+            response = response.map(|body| Body::new(Open::new(body, place, asking)));
+        }
+        if !self.streams {
+            intake.charge().shrink(CALL);
+        }
+        let covered = (!self.streams).then_some(ANSWER);
+        response.map(|body| Answer::begin(body, intake, covered, context))
     }
 }
 
@@ -242,22 +291,15 @@ fn response(broken: Broken) -> http::Response<Body> {
 }
 
 /// Ends a request that does not come whole in time. One that has is left to its handler, which keeps its own time.
-async fn unfinished(
-    intake: &Intake,
-    hurry: &CancellationToken,
-    asked: Option<Duration>,
-    total: Duration,
-) -> Failure {
-    if !intake.whole() {
-        let failure = tokio::select! {
-            () = hurry.cancelled() => draining(),
-            failure = late(intake, asked, total) => failure,
-        };
-        if !intake.whole() {
-            return failure;
-        }
+async fn unfinished(intake: Arc<Intake>, hurry: CancellationToken, total: Duration) -> Failure {
+    let failure = tokio::select! {
+        () = hurry.cancelled() => draining(),
+        failure = late(&intake, total) => failure,
+    };
+    if intake.whole() {
+        return pending().await;
     }
-    pending().await
+    failure
 }
 
 /// How long a request may take in all.
@@ -268,9 +310,9 @@ fn total(path: &str, measure: Measure) -> Duration {
     TOTAL.max(Duration::from_secs((measure.most / RATE) as u64))
 }
 
-async fn late(intake: &Intake, asked: Option<Duration>, total: Duration) -> Failure {
-    let begun = Instant::now();
-    let (deadline, end) = (asked.map(|asked| begun + latest(asked)), begun + total);
+async fn late(intake: &Intake, total: Duration) -> Failure {
+    let Arrival { at, asked } = intake.arrival();
+    let (deadline, end) = (asked.map(|asked| at + latest(asked)), at + total);
     loop {
         let (seen, idle) = (intake.progress(), Instant::now() + IDLE);
         let next = idle.min(end);

@@ -21,4 +21,5 @@ pub use budget::Budget;
 pub use health::Checkup;
 pub use layer::{Admission, Admitting};
 pub use pushback::{answer, status};
+pub use request::Arrival;
 pub use status::RESPONSE;

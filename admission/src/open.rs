@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use crate::body::{Measure, Measured};
     use crate::budget::{Budget, Size, Stream};
+    use crate::request::Arrival;
 
     /// A stream whose client asks as often as told, each time with a byte, and the reader of what it asks.
     fn open(every: Duration) -> (Open, Measured<impl http_body::Body<Data = Bytes, Error = Status> + Unpin>) {
@@ -128,7 +129,7 @@ mod tests {
         };
         let connection = Budget::new(size).connection();
         let place = connection.open(Stream::Reflection).unwrap();
-        let intake = Arc::new(Intake::new(connection.begin(1).unwrap(), 0));
+        let intake = Arc::new(Intake::new(connection.begin(1).unwrap(), Arrival::now(), 0));
         let asks = futures_util::stream::unfold((), move |()| async move {
             tokio::time::sleep(every).await;
             Some((Ok(Frame::data(Bytes::from_static(&[0]))), ()))

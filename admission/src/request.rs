@@ -7,20 +7,98 @@ use contract::{Delivered, Failure, Fault, Reason};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::status;
 
 static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// The header with a call's time.
-pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The encoding of messages as they are. No other one is read.
 const IDENTITY: &str = "identity";
 /// The content types of calls. What follows a `+` names the encoding of messages; without it they are protobuf.
 const CALLS: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 /// Digits of a `grpc-timeout`.
 const DIGITS: usize = 8;
+/// How HTTP/2 counts a header's size: its bytes, and so many.
+pub(crate) const FIELD: usize = 32;
+
+/// When a call came, and the time that its caller gives it: that counts from the headers, also if the message comes
+/// later.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// When its headers came.
+    pub at: Instant,
+    /// The caller's time; none: any.
+    pub asked: Option<Duration>,
+}
+
+impl Arrival {
+    /// A call that comes now, and may take any time.
+    pub fn now() -> Arrival {
+        Arrival { at: Instant::now(), asked: None }
+    }
+}
+
+/// What has to be known of a call's headers before it is let in, found in one walk.
+#[derive(Default)]
+pub(crate) struct Told<'a> {
+    /// Their size as HTTP/2 counts it.
+    pub(crate) listed: usize,
+    timeout: Option<&'a HeaderValue>,
+    /// It is there more than once.
+    several: bool,
+    /// An encoding that is not read.
+    encoding: Option<&'a HeaderValue>,
+}
+
+impl<'a> Told<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Told<'a> {
+        let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(IDENTITY.as_bytes());
+        let mut told = Told::default();
+        for (name, value) in headers {
+            told.listed += name.as_str().len() + value.len() + FIELD;
+            if *name == GRPC_TIMEOUT {
+                told.several |= told.timeout.is_some();
+                told.timeout = told.timeout.or(Some(value));
+            } else if *name == GRPC_ENCODING && !plain(value) {
+                told.encoding = told.encoding.or(Some(value));
+            }
+        }
+        told
+    }
+
+    /// The time that a caller gives a call; none: any.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_REQUEST if the header is malformed or there are several. A deadline that is not understood must not become
+    /// a call without one.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Failure> {
+        if self.several {
+            return Err(malformed(&GRPC_TIMEOUT, "must be given once"));
+        }
+        let why = "must be 1 to 8 digits and a unit, one of H, M, S, m, u, n, as in 500m";
+        let read = |value: &HeaderValue| {
+            value.to_str().ok().and_then(duration).ok_or_else(|| malformed(&GRPC_TIMEOUT, why))
+        };
+        self.timeout.map(read).transpose()
+    }
+
+    /// The response to a call whose messages are compressed: they are not read.
+    pub(crate) fn compressed(&self) -> Option<Response<Body>> {
+        let encoding = self.encoding?;
+        let why =
+            "compressed messages are not accepted: send them without compression (grpc-encoding: identity)";
+        let failure = Failure::new(Reason::UnsupportedEncoding, why)
+            .with("grpc-encoding", String::from_utf8_lossy(encoding.as_bytes()))
+            .delivered(Delivered::No);
+        let mut response = status(failure).into_http();
+        response.headers_mut().insert(GRPC_ACCEPT_ENCODING.clone(), HeaderValue::from_static(IDENTITY));
+        Some(response)
+    }
+}
 
 /// The response to a request that is no gRPC call. Browsers can send such requests to other sites without asking
 /// them first, so nothing may come of one.
@@ -56,33 +134,13 @@ fn plain(code: StatusCode, why: &'static str) -> Response<Body> {
     response
 }
 
-/// The response to a call whose messages are compressed: they are not read.
-pub fn compressed(headers: &HeaderMap) -> Option<Response<Body>> {
-    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(IDENTITY.as_bytes());
-    let encoding = headers.get_all(&GRPC_ENCODING).iter().find(|value| !plain(value))?;
-    let why = "compressed messages are not accepted: send them without compression (grpc-encoding: identity)";
-    let failure = Failure::new(Reason::UnsupportedEncoding, why)
-        .with("grpc-encoding", String::from_utf8_lossy(encoding.as_bytes()))
-        .delivered(Delivered::No);
-    let mut response = status(failure).into_http();
-    response.headers_mut().insert(GRPC_ACCEPT_ENCODING.clone(), HeaderValue::from_static(IDENTITY));
-    Some(response)
-}
-
-/// The time that a caller gives a call; none: any.
+/// The time that a caller gives a call with these headers; none: any.
 ///
 /// # Errors
 ///
-/// INVALID_REQUEST if the header is malformed or there are several. A deadline that is not understood must not become
-/// a call without one.
+/// INVALID_REQUEST if the header is malformed or there are several.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
-    let mut values = headers.get_all(&GRPC_TIMEOUT).iter();
-    let Some(first) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(malformed(&GRPC_TIMEOUT, "must be given once"));
-    }
-    let why = "must be 1 to 8 digits and a unit, one of H, M, S, m, u, n, as in 500m";
-    first.to_str().ok().and_then(duration).map(Some).ok_or_else(|| malformed(&GRPC_TIMEOUT, why))
+    Told::of(headers).timeout()
 }
 
 /// The time within which a call has to be answered in any case: after its own, and before the library's timer, which
@@ -222,10 +280,10 @@ mod tests {
     #[test]
     fn compression_is_refused_with_what_is_accepted() {
         for good in [&[][..], &["identity"], &["Identity", "identity"]] {
-            assert!(compressed(&headers("grpc-encoding", good)).is_none(), "{good:?}");
+            assert!(Told::of(&headers("grpc-encoding", good)).compressed().is_none(), "{good:?}");
         }
         for bad in [&["gzip"][..], &[""], &["identity", "gzip"], &["identity,gzip"], &["\u{fc}"]] {
-            let response = compressed(&headers("grpc-encoding", bad)).unwrap();
+            let response = Told::of(&headers("grpc-encoding", bad)).compressed().unwrap();
             assert_eq!(response.headers()["grpc-accept-encoding"], "identity");
             let status = tonic::Status::from_header_map(response.headers()).unwrap();
             assert_eq!(status.code(), tonic::Code::Unimplemented, "{bad:?}");

@@ -15,6 +15,7 @@ pub(crate) mod guard;
 mod incoming;
 mod name;
 pub mod orders;
+mod origin;
 mod parting;
 mod pass;
 mod peer;

@@ -212,4 +212,9 @@ impl Serve {
     pub(crate) fn ttl(&self) -> Option<Duration> {
         (self.reservation_ttl > 0).then(|| Duration::from_secs(self.reservation_ttl))
     }
+
+    /// How long finished ids are known.
+    pub(crate) fn horizon(&self) -> Duration {
+        Duration::from_secs(self.id_horizon.saturating_mul(3_600))
+    }
 }

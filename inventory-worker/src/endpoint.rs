@@ -9,6 +9,7 @@ mod micro;
 pub mod page;
 pub mod refusal;
 pub mod reserve;
+pub mod shares;
 pub mod stock;
 mod tally;
 pub mod wide;
@@ -33,6 +34,7 @@ use crate::ledger::Ledger;
 use crate::release::Releaser;
 use deadline::Deadlines;
 use maintenance::Upkeep;
+use shares::Shares;
 use wide::Wide;
 
 /// The service's name for `nats micro`.
@@ -54,6 +56,8 @@ pub struct Inventory {
     pub upkeep: Arc<Upkeep>,
     /// For requests of many lines.
     pub wide: Arc<Wide>,
+    /// What callers made the stock keep.
+    pub shares: Arc<Shares>,
 }
 
 /// What a handler is told of a request besides what it says.
@@ -245,6 +249,7 @@ impl Inventory {
             ttl: self.ttl,
             upkeep: self.upkeep.clone(),
             wide: self.wide.clone(),
+            shares: self.shares.clone(),
         })
     }
 }

@@ -120,6 +120,11 @@ impl Stock {
         self.reservations.get(order)
     }
 
+    /// A change of stock that was made under this key.
+    pub fn adjusted(&self, request: &str) -> Option<Adjusted> {
+        self.adjustments.get(request).copied()
+    }
+
     /// The orders that have a reservation, in no order.
     pub fn orders(&self) -> impl Iterator<Item = &Uuid> {
         self.reservations.keys()

@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Nats, Provision, Serve};
 use crate::endpoint::maintenance::Upkeep;
+use crate::endpoint::shares::Shares;
 use crate::endpoint::{Endpoints, Inventory};
 use crate::events::{self, Events};
 use crate::expiry::Expiry;
@@ -85,8 +86,7 @@ impl Worker {
         let releaser = Releaser::new(ledger.clone(), orders.clone());
         let settler = Settler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
-        let (ttl, releaser_too, wide) = (config.ttl(), releaser.clone(), Arc::default());
-        let inventory = Inventory { ledger: ledger.clone(), releaser: releaser_too, ttl, upkeep, wide };
+        let inventory = inventory(&config, ledger.clone(), releaser.clone(), upkeep);
         let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
@@ -107,7 +107,6 @@ impl Worker {
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         book.add(expiry.figures());
         let condition = Condition { links, ledger: ledger.clone() };
-        let horizon = Duration::from_secs(config.id_horizon.saturating_mul(3_600));
         let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
         say(&health, true);
         late.set(condition.clone(), book);
@@ -117,7 +116,7 @@ impl Worker {
             watched(expiry.run().boxed()),
             watched(guard.boxed()),
             watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
-            watched(forget::run(ledger.clone(), floor, horizon).boxed()),
+            watched(forget::run(ledger.clone(), floor, config.horizon()).boxed()),
             AbortOnDropHandle::new(tokio::spawn(look)),
         ];
         Ok(Worker {
@@ -167,6 +166,12 @@ impl Worker {
         let _ = tokio::task::spawn_blocking(move || self.tracer.stop()).await;
         finished
     }
+}
+
+/// What the handlers of requests work with.
+fn inventory(config: &Serve, ledger: Ledger, releaser: Releaser, upkeep: Arc<Upkeep>) -> Inventory {
+    let shares = Arc::new(Shares::new(ledger.bounds(), config.horizon()));
+    Inventory { ledger, releaser, ttl: config.ttl(), upkeep, wide: Arc::default(), shares }
 }
 
 /// Sends the last replies and acknowledgements. Without a connection they are given up: what they say is on record, and

@@ -12,6 +12,11 @@ pub fn put(headers: &mut HeaderMap, name: &'static str, text: impl AsRef<str>) {
     headers.insert(HeaderName::from_static(name), HeaderValue::from(ascii::visible(text.as_ref()).as_ref()));
 }
 
+/// Puts a header with a text of ours on a message, which is visible ASCII.
+pub fn fixed(headers: &mut HeaderMap, name: &'static str, text: &'static str) {
+    headers.insert(HeaderName::from_static(name), HeaderValue::from(text));
+}
+
 /// Puts a header with a number on a message.
 pub fn number(headers: &mut HeaderMap, name: &'static str, number: u64) {
     headers.insert(HeaderName::from_static(name), HeaderValue::from(number));

@@ -62,7 +62,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let activity = seat.activity().clone();
-    let service = TowerToHyperService::new(InHand::new(service, activity.clone()));
+    let service = InHand::new(TowerToHyperService::new(service), activity.clone());
     let stream = TokioIo::new(Watched { stream, activity });
     tokio::select! {
         ended = http.serve_connection(stream, service) => {

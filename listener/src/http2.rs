@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower::{BoxError, Service};
+use tower::BoxError;
 
 use crate::accept::Acceptor;
 use crate::activity::{Activity, Over, Timeouts};
@@ -46,10 +46,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Serves for ever, each connection with a service of its own.
 pub async fn serve<S, B>(acceptor: Acceptor, service: impl Fn(&Activity) -> S, timeouts: Timeouts)
 where
-    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
@@ -79,16 +76,13 @@ async fn converse<S, B>(
     service: S,
     timeouts: Timeouts,
 ) where
-    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let activity = seat.activity().clone();
     let seats = seat.seats().clone();
-    let service = TowerToHyperService::new(InHand::new(service, activity.clone()));
+    let service = InHand::new(service, activity.clone());
     let mut connection = pin!(http.serve_connection(TokioIo::new(Line::new(stream, seat)), service));
     let over = tokio::select! {
         ended = connection.as_mut() => {

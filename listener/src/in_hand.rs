@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
-use tower::Service;
+use hyper::service::Service;
 
 use crate::activity::Activity;
 
@@ -42,11 +42,7 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+    fn call(&self, request: http::Request<Q>) -> Self::Future {
         self.activity.begin();
         let (one, response) = (One(self.activity.clone()), self.service.call(request));
         Box::pin(async move { Ok(response.await?.map(|body| Counted { body: Box::pin(body), _one: one })) })

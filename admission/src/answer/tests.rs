@@ -1,5 +1,7 @@
 //! Answers that are taken piece by piece, late, or never.
 
+use std::task::Waker;
+
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use http::HeaderMap;
@@ -8,6 +10,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::budget::{Budget, Connection, Size};
+use crate::request::Arrival;
 
 const LARGE: usize = 200 << 10;
 
@@ -24,8 +27,8 @@ fn budget() -> Budget {
 }
 
 /// An answer of messages of these sizes, with a pause before each that is 0.
-async fn answer(connection: &Arc<Connection>, messages: impl IntoIterator<Item = usize>) -> Answer {
-    let call = Arc::new(Intake::new(connection.begin(6 << 10).unwrap(), 0));
+fn answer(connection: &Arc<Connection>, messages: impl IntoIterator<Item = usize>) -> Answer {
+    let call = Arc::new(Intake::new(connection.begin(6 << 10).unwrap(), Arrival::now(), 0));
     let frame = |size| async move {
         if size == 0 {
             sleep(Duration::from_secs(1)).await;
@@ -35,7 +38,7 @@ async fn answer(connection: &Arc<Connection>, messages: impl IntoIterator<Item =
     let messages: Vec<_> = messages.into_iter().collect();
     let end = stream::iter([Ok::<_, Status>(Frame::trailers(HeaderMap::new()))]);
     let body = StreamBody::new(Box::pin(stream::iter(messages).then(frame).chain(end)));
-    Answer::begin(Body::new(body), call, Some(4 << 10)).await
+    Answer::begin(Body::new(body), call, Some(4 << 10), &mut Context::from_waker(Waker::noop()))
 }
 
 /// What is handed on, to the end.
@@ -59,7 +62,7 @@ async fn an_answer_is_charged_until_the_last_of_it_is_written() {
     let budget = budget();
     let connection = budget.connection();
     // Before anybody takes it.
-    let large = answer(&connection, [LARGE]).await;
+    let large = answer(&connection, [LARGE]);
     assert_eq!((unread(&budget), connection.idle()), (LARGE as f64, false));
     let mut pieces = pieces(large).await;
     assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
@@ -69,7 +72,7 @@ async fn an_answer_is_charged_until_the_last_of_it_is_written() {
     }
     assert_eq!((unread(&budget), connection.idle()), (0.0, true));
     // One that is never taken, and is dropped with its connection.
-    drop(answer(&connection, [LARGE]).await);
+    drop(answer(&connection, [LARGE]));
     assert_eq!((unread(&budget), connection.idle()), (0.0, true));
 }
 
@@ -77,7 +80,7 @@ async fn an_answer_is_charged_until_the_last_of_it_is_written() {
 async fn a_small_answer_keeps_what_its_call_was_charged() {
     let budget = budget();
     let connection = budget.connection();
-    let pieces = pieces(answer(&connection, [4 << 10]).await).await;
+    let pieces = pieces(answer(&connection, [4 << 10])).await;
     assert_eq!((unread(&budget), connection.idle(), pieces.len()), (0.0, false, 1));
     drop(pieces);
     assert!(connection.idle());
@@ -86,7 +89,7 @@ async fn a_small_answer_keeps_what_its_call_was_charged() {
 #[tokio::test]
 async fn what_an_answer_keeps_is_let_go_when_it_is_written() {
     let connection = budget().connection();
-    let (kept, large) = (Arc::new(()), answer(&connection, [LARGE]).await);
+    let (kept, large) = (Arc::new(()), answer(&connection, [LARGE]));
     large.call.as_ref().unwrap().keep(Keep::new(kept.clone()));
     let pieces = pieces(large).await;
     assert_eq!(Arc::strong_count(&kept), 2);
@@ -98,7 +101,7 @@ async fn what_an_answer_keeps_is_let_go_when_it_is_written() {
 async fn whose_answers_lie_unread_begins_nothing_new_and_others_do() {
     let budget = budget();
     let (one, two) = (budget.connection(), budget.connection());
-    let lies = answer(&one, [2 * LARGE]).await;
+    let lies = answer(&one, [2 * LARGE]);
     assert!(refused(&one).contains("answers not read"), "{}", refused(&one));
     assert!(two.begin(1).is_ok());
     // A caller's, on whichever connection.
@@ -118,7 +121,7 @@ async fn whose_answers_lie_unread_begins_nothing_new_and_others_do() {
 #[tokio::test]
 async fn an_answer_of_which_nothing_is_taken_is_noticed_and_one_that_is_taken_slowly_is_not() {
     let connection = budget().connection();
-    let mut slow = pieces(answer(&connection, [8 * PIECE]).await).await;
+    let mut slow = pieces(answer(&connection, [8 * PIECE])).await;
     while slow.len() > 1 {
         assert!((0..PERIODS - 2).all(|_| !connection.turn()), "{}", slow.len());
         slow.pop();
@@ -127,7 +130,7 @@ async fn an_answer_of_which_nothing_is_taken_is_noticed_and_one_that_is_taken_sl
     assert!(connection.turn());
     drop(slow);
     assert!((0..3 * PERIODS).all(|_| !connection.turn()));
-    let _never = answer(&connection, [1]).await;
+    let _never = answer(&connection, [1]);
     assert!((0..PERIODS).any(|_| connection.turn()));
 }
 
@@ -135,13 +138,13 @@ async fn an_answer_of_which_nothing_is_taken_is_noticed_and_one_that_is_taken_sl
 async fn a_stream_gives_back_its_calls_charge_and_waits_while_others_lie_unread() {
     let budget = budget();
     let connection = budget.connection();
-    let mut stream = answer(&connection, [9, 0, LARGE, 0, 9]).await;
+    let mut stream = answer(&connection, [9, 0, LARGE, 0, 9]);
     let first = stream.frame().await.unwrap().unwrap();
     assert!(stream.frame().now_or_never().is_none());
     let mut page = telemetry::Page::default();
     telemetry::Source::tell(&budget, &mut page);
     assert!(page.number("gateway_request_bytes", &[]) <= 1.0 && !connection.idle());
-    let lies = answer(&connection, [LARGE]).await;
+    let lies = answer(&connection, [LARGE]);
     assert!(stream.frame().await.is_some(), "the pause's own frame");
     let large = stream.frame().await.unwrap().unwrap();
     // The rest of what is in hand is handed on; nothing more is asked for.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::task::Context;
 
 use bytes::Bytes;
 use contract::header::REQUEST_ID;
@@ -16,7 +17,7 @@ use tokio::time::advance;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::budget::{Size, Tally};
+use crate::budget::{Budget, Size, Tally};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const SIZE: Size = Size {
@@ -40,11 +41,7 @@ where
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         async move {
             let answers = request.headers().contains_key(REQUEST_ID);
             match request.into_body().collect().await {
@@ -110,8 +107,8 @@ fn post(path: &str) -> http::request::Builder {
     Request::post(path).header("content-type", "application/grpc")
 }
 
-fn admission(budget: &Budget) -> Admitting<Reader> {
-    Admission::new(4_096, [(CREATE, 50_000)], CancellationToken::new(), budget).layer(Reader)
+fn admission(connection: Arc<Connection>) -> Admitting<Reader> {
+    Admission::new(4_096, [(CREATE, 50_000)], CancellationToken::new()).before(Reader, connection)
 }
 
 async fn told(request: Request<Parts>) -> (Code, String, String) {
@@ -125,7 +122,7 @@ async fn told(request: Request<Parts>) -> (Code, String, String) {
 }
 
 async fn answer(budget: &Budget, request: Request<Parts>) -> Status {
-    let response = admission(budget).call(request).await.unwrap();
+    let response = admission(budget.connection()).call(request).await.unwrap();
     Status::from_header_map(response.headers()).expect("a status")
 }
 
@@ -211,7 +208,8 @@ async fn a_message_is_held_to_the_size_of_its_path_before_it_comes() {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let fits = parts([message(most, most as usize)]);
         let budget = Budget::new(SIZE);
-        let response = admission(&budget).call(post(path).header(REQUEST_ID, "x").body(fits).unwrap()).await;
+        let response =
+            admission(budget.connection()).call(post(path).header(REQUEST_ID, "x").body(fits).unwrap()).await;
         assert!(response.unwrap().headers().is_empty(), "{path}");
     }
     let two = parts([message(2, 2), message(2, 2)]);
@@ -223,7 +221,7 @@ async fn a_message_is_held_to_the_size_of_its_path_before_it_comes() {
 #[tokio::test(start_paused = true)]
 async fn what_is_being_read_is_charged_and_one_request_too_many_is_shed() {
     let budget = Budget::new(SIZE);
-    let service = admission(&budget);
+    let service = admission(budget.connection());
     let (mut open, mut shed) = (Vec::new(), Vec::new());
     for _ in 0..12 {
         let half = parts([message(50_000, 40_000), Part::Pause(5)]);
@@ -241,8 +239,7 @@ async fn what_is_being_read_is_charged_and_one_request_too_many_is_shed() {
         assert!(details.retry_info().is_some(), "{status:?}");
         assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
     }
-    let other = service
-        .connection(budget.connection())
+    let other = admission(budget.connection())
         .call(post(CREATE).body(parts([message(9, 3), Part::Pause(5)])).unwrap());
     assert!(other.now_or_never().is_none(), "another connection has its own part");
     drop(open);
@@ -253,7 +250,7 @@ async fn what_is_being_read_is_charged_and_one_request_too_many_is_shed() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_come_whole_are_counted_and_no_others() {
     let (budget, tally) = (Budget::new(SIZE), Tally::default());
-    let mut service = admission(&budget).connection(budget.counting(tally.clone()));
+    let service = admission(budget.counting(tally.clone()));
     let cases = [
         (vec![message(3, 3)], 1),
         (vec![message(3, 1), Part::Data(vec![7; 2])], 1),
@@ -273,7 +270,7 @@ async fn requests_that_come_whole_are_counted_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn bytes_of_requests_that_are_refused_are_counted_and_no_others() {
     let (budget, tally) = (Budget::new(SIZE), Tally::default());
-    let mut service = admission(&budget).connection(budget.counting(tally.clone()));
+    let service = admission(budget.counting(tally.clone()));
     let cases = [
         (CREATE, vec![message(3, 3)], 0),
         (CREATE, vec![message(9, 3), Part::Error], 0),
@@ -303,7 +300,7 @@ async fn headers_are_charged_and_held_to_their_limit() {
     assert_eq!((code, reason), said(Code::ResourceExhausted, "PAYLOAD_TOO_LARGE"));
     assert!(why.contains("over the limit of 4096"), "{why}");
     let budget = Budget::new(SIZE);
-    let service = admission(&budget);
+    let service = admission(budget.connection());
     let many = || (0..50).fold(post(CREATE), |call, number| call.header(format!("h-{number}"), "v"));
     let calls = (0..100).map(|_| service.clone().call(many().body(parts([Part::Pause(9)])).unwrap()));
     let open = calls.map(|call| call.now_or_never()).filter(Option::is_none).count();
@@ -322,7 +319,7 @@ async fn health_has_little_time_to_come_whole() {
     let budget = Budget::new(SIZE);
     for (path, seconds) in [("/grpc.health.v1.Health/Check", 2), (CREATE, 10)] {
         let half = parts([message(9, 3), Part::Pause(999)]);
-        let mut call = admission(&budget).call(post(path).body(half).unwrap());
+        let mut call = admission(budget.connection()).call(post(path).body(half).unwrap());
         assert!((&mut call).now_or_never().is_none());
         advance(Duration::from_millis(seconds * 1_000 - 10)).await;
         assert!((&mut call).now_or_never().is_none(), "{path}");
@@ -336,7 +333,8 @@ async fn health_has_little_time_to_come_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_whole_at_the_end_is_turned_away() {
     let (budget, hurry) = (Budget::new(SIZE), CancellationToken::new());
-    let mut service = Admission::new(4_096, [(CREATE, 50_000)], hurry.clone(), &budget).layer(Reader);
+    let service =
+        Admission::new(4_096, [(CREATE, 50_000)], hurry.clone()).before(Reader, budget.connection());
     let mut half = service.call(post(CREATE).body(parts([message(9, 3), Part::Pause(999)])).unwrap());
     let mut whole = service.call(post(CREATE).body(parts([message(3, 3)])).unwrap());
     assert!((&mut half).now_or_never().is_none() && (&mut whole).now_or_never().is_none());

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_nats::header::HeaderMap;
 use contract::{Route, header};
 use link::Wall;
-use link::header::{number, put};
+use link::header::{fixed, number, put};
 use telemetry::Span;
 
 use crate::call::Call;
@@ -21,7 +21,7 @@ pub(super) fn of(route: &Route, call: &Call, span: &Span, wall: Wall, left: Dura
     if span.traced() {
         number(&mut headers, header::REQUEST_SENT, unix_us());
     }
-    put(&mut headers, header::CONTENT_TYPE, route.content_type());
+    fixed(&mut headers, header::CONTENT_TYPE, route.content_type());
     if let Some(id) = &call.request_id {
         put(&mut headers, header::REQUEST_ID, id);
     }

@@ -1,61 +1,51 @@
 //! What of a request's metadata goes on: the deadline, the request id and the trace context, each checked, and who was
 //! found to call. Nothing else crosses. Must never know what the request is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use admission::Arrival;
+use admission::request::margin;
 use contract::header;
-use http::{Extensions, HeaderMap, HeaderName};
+use http::{Extensions, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::Request;
 
 use super::baggage::Kept;
-use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE};
-use super::peer::Peer;
-use crate::auth::Caller;
+use super::name::{REQUEST_ID, TRACEPARENT, TRACESTATE, find};
+use super::origin::Origin;
 use crate::call::{Call, Limit};
-use crate::share::Hold;
-use admission::request::{margin, timeout};
 
 /// A call ends after this, whatever its caller wants.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
 /// W3C asks for at least 512 characters of tracestate to be passed on.
 const TRACESTATE_MOST: usize = 512;
 
-/// When a request's headers came: a caller's deadline counts from there, also if the message comes later.
-#[derive(Clone, Copy)]
-pub(super) struct Arrived(pub Instant);
-
 /// The call that a request makes, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
-    call(request.metadata().as_ref(), request.extensions(), default_budget)
-}
-
-/// Whose hand the call is in: the caller's, or where nobody is known the connection's.
-fn hold(extensions: &Extensions) -> Option<Arc<Hold>> {
-    let known = extensions.get::<Arc<Hold>>().cloned();
-    known.or_else(|| extensions.get::<Arc<Peer>>().and_then(|peer| peer.hold()))
+    let (headers, extensions) = (request.metadata().as_ref(), request.extensions());
+    call(headers, extensions, extensions.get::<Origin>(), default_budget)
 }
 
 /// The same, of a request's parts.
-pub(super) fn call(headers: &HeaderMap, extensions: &Extensions, default_budget: Duration) -> Call {
-    let asked = asked(headers);
-    let arrived = asked.and_then(|_| extensions.get().map(|Arrived(at)| *at));
-    let caller = extensions.get::<Arc<Caller>>();
+pub(super) fn call(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    origin: Option<&Origin>,
+    default_budget: Duration,
+) -> Call {
+    let arrival = origin.map_or_else(Arrival::now, |origin| origin.arrival);
+    let from = arrival.asked.map_or_else(Instant::now, |_| arrival.at);
+    let caller = origin.and_then(|origin| origin.caller.as_ref());
+    let [request_id, parent, state] = find(headers, [&REQUEST_ID, &TRACEPARENT, &TRACESTATE]);
     Call {
-        request_id: text(headers, &REQUEST_ID).filter(|id| is_id(id)).map(Into::into),
+        request_id: text(request_id).filter(|id| is_id(id)).map(Into::into),
         principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
         customer: caller.and_then(|caller| caller.customer.clone()),
-        hold: hold(extensions),
-        trace: trace(headers, extensions),
+        hold: origin.and_then(|origin| origin.hold.clone()),
+        trace: trace(text(parent), text(state), extensions),
         span: extensions.get().cloned().unwrap_or_default(),
-        ..within(arrived.unwrap_or_else(Instant::now), own(asked, default_budget))
+        ..within(from, own(arrival.asked, default_budget))
     }
-}
-
-/// The time that a caller gives a call. What is malformed was refused before.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
-    timeout(headers).ok().flatten()
 }
 
 /// The time that a call takes for itself.
@@ -71,8 +61,8 @@ fn within(from: Instant, (time, limit): (Duration, Limit)) -> Call {
     Call { limit, ..Call::until(from + time) }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+fn text(value: Option<&HeaderValue>) -> Option<&str> {
+    value?.to_str().ok()
 }
 
 pub(super) fn is_id(text: &str) -> bool {
@@ -80,17 +70,19 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// The W3C trace context, if it is one, and what travels on of the baggage.
-fn trace(headers: &HeaderMap, extensions: &Extensions) -> Vec<(&'static str, Box<str>)> {
+fn trace(
+    parent: Option<&str>,
+    state: Option<&str>,
+    extensions: &Extensions,
+) -> Vec<(&'static str, Box<str>)> {
     let baggage = extensions.get::<Kept>().map(|Kept(kept)| (header::BAGGAGE, kept.clone()));
     let mut trace: Vec<_> = baggage.into_iter().collect();
-    let Some(parent) = text(headers, &TRACEPARENT).filter(|parent| is_traceparent(parent)) else {
-        return trace;
-    };
+    let Some(parent) = parent.filter(|parent| is_traceparent(parent)) else { return trace };
     trace.push((header::TRACEPARENT, parent.into()));
     let printable = |state: &&str| {
         (1..=TRACESTATE_MOST).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
     };
-    if let Some(state) = text(headers, &TRACESTATE).filter(printable) {
+    if let Some(state) = state.filter(printable) {
         trace.push((header::TRACESTATE, state.into()));
     }
     trace
@@ -108,6 +100,9 @@ pub(super) fn is_traceparent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::peer::Peer;
     use super::*;
 
     fn request(pairs: &[(&'static str, &str)]) -> Request<()> {
@@ -136,11 +131,13 @@ mod tests {
 
     #[test]
     fn a_callers_deadline_counts_from_the_headers_and_a_budget_from_the_message() {
-        let arrived = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
-        for (pairs, late) in [(&[("grpc-timeout", "1S")][..], true), (&[], false)] {
-            let mut request = request(pairs);
-            request.extensions_mut().insert(Arrived(arrived));
-            assert_eq!(call_of(&request, Duration::from_secs(1)).over(), late, "{pairs:?}");
+        let (at, second) =
+            (Instant::now().checked_sub(Duration::from_secs(5)).unwrap(), Duration::from_secs(1));
+        for (asked, late) in [(Some(second), true), (None, false)] {
+            let mut request = Request::new(());
+            let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
+            request.extensions_mut().insert(Origin::new(peer, Arrival { at, asked }));
+            assert_eq!(call_of(&request, second).over(), late, "{asked:?}");
         }
     }
 

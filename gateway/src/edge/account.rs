@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::name::{GRPC_STATUS, REQUEST_ID, TRACEPARENT, TRACESTATE};
+use super::name::{GRPC_STATUS, REQUEST_ID, TRACEPARENT, TRACESTATE, find};
 
 /// What is neither an rpc of ours nor of health and reflection has one account.
 const OTHER: Rpc = Rpc { name: "other", path: "", streams: true };
@@ -95,15 +95,15 @@ impl Books {
         let account = self.accounts.get(path).unwrap_or(&self.other).clone();
         account.begun.one();
         // The values are parts of what was read from the connection, which a stream would keep as long as it is open.
-        let kept = |name: &HeaderName| {
-            let value = headers.get(name).filter(|value| value.len() <= KEPT)?;
+        let kept = |value: Option<&HeaderValue>| {
+            let value = value.filter(|value| value.len() <= KEPT)?;
             if account.rpc.streams {
                 HeaderValue::from_bytes(value.as_bytes()).ok()
             } else {
                 Some(value.clone())
             }
         };
-        let (request_id, parent) = (kept(&REQUEST_ID), kept(&TRACEPARENT));
+        let [request_id, parent] = find(headers, [&REQUEST_ID, &TRACEPARENT]).map(kept);
         let traced = self.tracer.on() && account.traced;
         let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
         Entry { account, since, span, request_id, parent, open: true }
@@ -148,16 +148,20 @@ impl Entry {
         &self.span
     }
 
-    /// Reads an answer's headers or trailers: the call is over with those that have a status.
-    pub(super) fn read(&mut self, headers: &HeaderMap) {
-        match headers.get(&GRPC_STATUS) {
-            None => {}
-            Some(code) if code == "0" => self.close(None),
-            Some(_) => {
-                let status = Status::from_header_map(headers);
-                self.close(Some(status.map_or_else(End::strange, |status| End::of(&status))));
-            }
+    /// Reads an answer's trailers: the call is over with those that have a status.
+    pub(super) fn read(&mut self, trailers: &HeaderMap) {
+        if let Some(code) = trailers.get(&GRPC_STATUS) {
+            self.over(code, trailers);
         }
+    }
+
+    /// The call is over with this code, and these headers or trailers.
+    pub(super) fn over(&mut self, code: &HeaderValue, headers: &HeaderMap) {
+        if code == "0" {
+            return self.close(None);
+        }
+        let status = Status::from_header_map(headers);
+        self.close(Some(status.map_or_else(End::strange, |status| End::of(&status))));
     }
 
     fn close(&mut self, failed: Option<End>) {

@@ -2,25 +2,22 @@
 //! know what is called.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use admission::budget::Connection;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use listener::{Activity, Over};
-use pin_project_lite::pin_project;
+use listener::{Activity, Line, Over};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tower::{BoxError, Service};
+use tower::BoxError;
 
-use super::incoming::Guest;
-use super::name::GRPC_STATUS;
+use super::incoming::Wire;
 use super::peer::Peer;
 
 /// Clients that answer no ping are gone.
@@ -40,9 +37,6 @@ const MISTAKES: usize = 1_024;
 const LOOK: Duration = Duration::from_secs(5);
 /// What a client without a call has to hang up.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
-const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 
 /// Limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -93,25 +87,19 @@ impl Manners {
 /// Serves a connection until it ends. When its time is over, or all have to go, it says goodbye: calls that came before
 /// are answered, and its client makes others on another connection.
 pub(super) async fn converse<S, B>(
-    guest: Guest,
+    line: Line<Wire>,
+    peer: Arc<Peer>,
     calls: Arc<Connection>,
     service: S,
     http: Builder<TokioExecutor>,
     manners: Manners,
     drain: CancellationToken,
 ) where
-    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let Guest { line, badge, standing } = guest;
-    let peer = Arc::new(Peer::new(badge, standing, manners.grace));
     let (activity, seats) = (line.seat().activity().clone(), line.seat().seats().clone());
-    let service =
-        TowerToHyperService::new(Introduced { peer: peer.clone(), activity: activity.clone(), service });
     let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
     let why = tokio::select! {
         ended = connection.as_mut() => return note(ended),
@@ -186,60 +174,4 @@ fn note(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
-}
-
-/// Puts what is known of the client with each of its calls, and says what each is worth.
-#[derive(Clone)]
-struct Introduced<S> {
-    peer: Arc<Peer>,
-    activity: Arc<Activity>,
-    service: S,
-}
-
-impl<S, B, R> Service<http::Request<B>> for Introduced<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<R>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Judged<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<B>) -> Judged<S::Future> {
-        self.activity.called();
-        request.extensions_mut().insert(self.peer.clone());
-        Judged { response: self.service.call(request), activity: self.activity.clone() }
-    }
-}
-
-pin_project! {
-    /// A response whose call costs if it was refused without being looked at.
-    struct Judged<F> {
-        #[pin]
-        response: F,
-        activity: Arc<Activity>,
-    }
-}
-
-impl<F: Future<Output = Result<http::Response<R>, E>>, R, E> Future for Judged<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let ended = ready!(this.response.poll(context));
-        match ended.as_ref().is_ok_and(|response| refused(response)) {
-            true => this.activity.refused(),
-            false => this.activity.good(),
-        }
-        Poll::Ready(ended)
-    }
-}
-
-/// Whether nobody was known, there is no such rpc, or it is no call at all.
-fn refused<R>(response: &http::Response<R>) -> bool {
-    let code = response.headers().get(&GRPC_STATUS);
-    !response.status().is_success() || code.is_some_and(|code| REFUSED.contains(&code.as_bytes()))
 }

@@ -1,27 +1,30 @@
 //! What is round every call: it is counted from its headers to the last byte of its answer, for the end and in the books,
-//! and what travels on of its headers is put beside it. Must never look into a message.
+//! what travels on of its headers is put beside it, and its connection is told what it was worth. Must never look into a
+//! message.
 
-use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use admission::budget::Connection;
-use admission::request::{GRPC_TIMEOUT, refused};
-use admission::{Admitting, Answer};
-use futures_util::future::Either;
+use admission::Answer;
+use admission::request::refused;
+use http::HeaderValue;
+use hyper::service::Service;
+use listener::Activity;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tower::{Layer, Service};
 
-use super::accept::Arrived;
 use super::account::{Books, Entry};
 use super::baggage::Baggage;
 use super::body::Counted;
+use super::name::GRPC_STATUS;
 use super::parting::Parting;
 
 /// Its streams are open for as long as a client likes, and hold nothing that anybody could lose.
 const REFLECTION: &str = "/grpc.reflection.";
+
+/// UNIMPLEMENTED and UNAUTHENTICATED, in a response that has nothing else.
+const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 
 /// Puts calls of a service in an envelope, and counts them for the end.
 #[derive(Clone)]
@@ -31,25 +34,17 @@ pub(super) struct Envelope {
     pub(super) baggage: Baggage,
 }
 
-impl<S> Layer<S> for Envelope {
-    type Service = Enveloped<S>;
-
-    fn layer(&self, service: S) -> Enveloped<S> {
-        Enveloped { service, envelope: self.clone() }
+impl Envelope {
+    /// Puts the calls of a service on one connection in it.
+    pub(super) fn around<S>(&self, service: S, activity: Arc<Activity>) -> Enveloped<S> {
+        Enveloped { service, envelope: self.clone(), activity }
     }
 }
 
-#[derive(Clone)]
 pub(super) struct Enveloped<S> {
     service: S,
     envelope: Envelope,
-}
-
-impl<S: Clone> Enveloped<Admitting<S>> {
-    /// The same for a connection, with a part of the budget of its own.
-    pub(super) fn connection(&self, connection: Arc<Connection>) -> Self {
-        Enveloped { service: self.service.connection(connection), envelope: self.envelope.clone() }
-    }
+    activity: Arc<Activity>,
 }
 
 impl<S, Q> Service<http::Request<Q>> for Enveloped<S>
@@ -59,43 +54,44 @@ where
 {
     type Response = http::Response<Counted>;
     type Error = S::Error;
-    type Future = Either<Ready<Result<Self::Response, S::Error>>, Noted<S::Future>>;
+    type Future = Noted<S::Future>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<Q>) -> Self::Future {
+    fn call(&self, mut request: http::Request<Q>) -> Self::Future {
         let Envelope { parting, books, baggage } = &self.envelope;
+        self.activity.called();
         if let Some(response) = refused(request.method(), request.headers()) {
             books.strange(response.status());
+            self.activity.refused();
             let response =
                 response.map(|body| Counted { body: Answer::plain(body), entry: None, _token: None });
-            return Either::Left(ready(Ok(response)));
+            return Noted::Refused(Some(Box::new(response)));
         }
         let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
-        let arrived = Arrived(Instant::now());
-        let entry = books.open(request.uri().path(), request.headers(), arrived.0);
+        let entry = books.open(request.uri().path(), request.headers(), Instant::now());
         if entry.span().traced() {
             request.extensions_mut().insert(entry.span().clone());
         }
         if let Some(kept) = baggage.of(request.headers()) {
             request.extensions_mut().insert(kept);
         }
-        if request.headers().contains_key(&GRPC_TIMEOUT) {
-            request.extensions_mut().insert(arrived);
-        }
         let answer = self.service.call(request);
-        Either::Right(Noted { answer, entry: Some(entry), place, parting: parting.clone() })
+        let (parting, activity) = (parting.clone(), self.activity.clone());
+        Noted::Call { answer, entry: Some(entry), place, parting, activity }
     }
 }
 
-/// A call until its answer begins.
-pub(super) struct Noted<F> {
-    answer: F,
-    entry: Option<Entry>,
-    place: Option<TaskTrackerToken>,
-    parting: Arc<Parting>,
+/// A request until its answer begins.
+pub(super) enum Noted<F> {
+    /// It is no call.
+    Refused(Option<Box<http::Response<Counted>>>),
+    /// A call.
+    Call {
+        answer: F,
+        entry: Option<Entry>,
+        place: Option<TaskTrackerToken>,
+        parting: Arc<Parting>,
+        activity: Arc<Activity>,
+    },
 }
 
 impl<F, E> Future for Noted<F>
@@ -105,12 +101,28 @@ where
     type Output = Result<http::Response<Counted>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.answer).poll(context))?;
-        let mut entry = self.entry.take();
-        entry.iter_mut().for_each(|entry| entry.read(response.headers()));
+        let (answer, entry, place, parting, activity) = match &mut *self {
+            Noted::Refused(response) => {
+                return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(*response)));
+            }
+            Noted::Call { answer, entry, place, parting, activity } => {
+                (answer, entry, place, parting, activity)
+            }
+        };
+        let response = ready!(Pin::new(answer).poll(context))?;
+        let code = response.headers().get(&GRPC_STATUS);
+        // It was refused without being looked at: nobody was known, or there is no such rpc.
+        match code.is_some_and(|code: &HeaderValue| REFUSED.contains(&code.as_bytes())) {
+            true => activity.refused(),
+            false => activity.good(),
+        }
+        let mut entry = entry.take();
+        if let (Some(entry), Some(code)) = (&mut entry, code) {
+            entry.over(code, response.headers());
+        }
         // The answer is waited for before the call no longer is.
-        let token = self.place.as_ref().map(|_| self.parting.answer());
-        self.place = None;
+        let token = place.as_ref().map(|_| parting.answer());
+        *place = None;
         Poll::Ready(Ok(response.map(|body| Counted { body, entry, _token: token })))
     }
 }

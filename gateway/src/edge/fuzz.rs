@@ -2,6 +2,7 @@
 //! fuzzers in fuzz/, and by their corpus in every test run.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +15,12 @@ use http_body_util::StreamBody;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::accept::{self, Arrived};
+use admission::Arrival;
 use admission::request::{latest, timeout};
 
-use super::{Baggage, status, unary};
+use super::origin::Origin;
+use super::peer::Peer;
+use super::{Baggage, accept, status, unary};
 use crate::call::{Call, Limit};
 use crate::{bridge, order};
 
@@ -71,12 +74,15 @@ fn told(headers: &HeaderMap) -> Call {
         extensions.insert(kept);
     }
     let (now, budget) = (Instant::now(), Duration::from_secs(20));
-    extensions.insert(Arrived(now));
-    let call = accept::call(headers, &extensions, budget);
+    // A malformed one is refused before.
+    let asked = timeout(headers).ok().flatten();
+    let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
+    let origin = Origin::new(peer, Arrival { at: now, asked });
+    let call = accept::call(headers, &extensions, Some(&origin), budget);
     assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
         assert!(call.deadline <= now + accept::LONGEST);
-        let asked = timeout(headers).ok().flatten().expect("the caller gave a time");
+        let asked = asked.expect("the caller gave a time");
         assert!(call.deadline <= now + latest(asked) && latest(asked) <= asked);
     }
     call

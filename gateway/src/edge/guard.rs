@@ -2,20 +2,24 @@
 //! in, and whether they have as much in hand as one caller may. Must never look into a message, nor decide about an
 //! order: whose it is, is known behind.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use admission::Measured;
+use bytes::Bytes;
 use contract::access::{Rule, rule};
 use contract::{Delivered, Failure, Reason};
 use futures_util::future::Either;
+use hyper::service::Service;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::BoxError;
 
+use super::origin::Origin;
 use super::peer::Peer;
+use super::server::{Answering, Rpcs};
 use super::status;
 use super::vigil::{Ticket, Vigil, end};
 use crate::auth::{Access, Caller, Unknown, credentials};
@@ -80,15 +84,15 @@ impl Guard {
     /// Lets a caller in, with a place for the call, or says why not.
     async fn admit(
         &self,
-        head: &http::request::Parts,
+        headers: &http::HeaderMap,
+        peer: &Peer,
         way: Way,
     ) -> Result<(Arc<Caller>, Arc<Hold>), Failure> {
-        let peer = head.extensions.get::<Arc<Peer>>();
         let rpc = match way {
             Way::Rule(rule) => rule.path,
             Way::Open | Way::Known | Way::Closed => "another",
         };
-        let caller = self.caller(&head.headers, peer).await.map_err(Failure::from);
+        let caller = self.caller(headers, peer).await.map_err(Failure::from);
         let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
         let allowed = match way {
             Way::Rule(rule) => caller.allowed(rule),
@@ -104,19 +108,14 @@ impl Guard {
     }
 
     /// Who calls on this connection with these headers.
-    async fn caller(
-        &self,
-        headers: &http::HeaderMap,
-        peer: Option<&Arc<Peer>>,
-    ) -> Result<Arc<Caller>, Unknown> {
-        let (badge, shares) = (peer.and_then(|peer| peer.badge()), peer.and_then(|peer| peer.shares()));
-        self.access.caller(headers, badge, shares).await
+    async fn caller(&self, headers: &http::HeaderMap, peer: &Peer) -> Result<Arc<Caller>, Unknown> {
+        self.access.caller(headers, peer.badge(), peer.shares()).await
     }
 
     /// Whether a call that goes on would be let in again, as the same.
     pub(super) async fn again(&self, ticket: &Ticket) -> Result<(), Failure> {
-        ticket.peer.as_ref().map_or(Ok(()), |peer| peer.check())?;
-        let caller = patient(|| self.caller(&ticket.headers, ticket.peer.as_ref())).await?;
+        ticket.peer.check()?;
+        let caller = patient(|| self.caller(&ticket.headers, &ticket.peer)).await?;
         ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
         if caller.principal != ticket.caller.principal || caller.customer != ticket.caller.customer {
             let failure = Failure::new(Reason::PermissionDenied, "the credential is another's by now");
@@ -154,86 +153,69 @@ async fn patient<T, F: Future<Output = Result<T, Unknown>>>(find: impl Fn() -> F
     find().await
 }
 
-/// Puts a guard before a service, or nobody.
-#[derive(Clone)]
-pub(super) struct Guarding(pub(super) Option<Arc<Guard>>);
-
-impl<S> Layer<S> for Guarding {
-    type Service = Guarded<S>;
-
-    fn layer(&self, service: S) -> Guarded<S> {
-        Guarded { service, guard: self.0.clone() }
-    }
+/// Every rpc, for those who call on one connection and are let in.
+pub(super) struct Guarded {
+    pub(super) rpcs: Rpcs,
+    pub(super) guard: Option<Arc<Guard>>,
+    pub(super) peer: Arc<Peer>,
 }
 
-#[derive(Clone)]
-pub(super) struct Guarded<S> {
-    service: S,
-    guard: Option<Arc<Guard>>,
-}
-
-impl<S, Q> Service<http::Request<Measured<Q>>> for Guarded<S>
+impl<B> Service<http::Request<Measured<B>>> for Guarded
 where
-    S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    Q: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
     type Response = http::Response<Body>;
-    type Error = S::Error;
+    type Error = Infallible;
     type Future =
-        Either<S::Future, Pin<Box<dyn Future<Output = Result<http::Response<Body>, S::Error>> + Send>>>;
+        Either<Answering<B>, Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Measured<Q>>) -> Self::Future {
-        let peer = request.extensions().get::<Arc<Peer>>();
-        if let Some(Err(failure)) = peer.map(|peer| peer.check()) {
+    fn call(&self, request: http::Request<Measured<B>>) -> Self::Future {
+        let Guarded { rpcs, guard, peer } = self;
+        if let Err(failure) = peer.check() {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
         let path = request.uri().path();
-        let way = self.guard.as_ref().map_or(Way::Open, |guard| guard.way(path));
+        let way = guard.as_ref().map_or(Way::Open, |guard| guard.way(path));
         // Where callers have to be known, those who need not be share a part of what requests may hold.
-        if self.guard.is_some()
+        if guard.is_some()
             && matches!(way, Way::Open)
             && let Err(failure) = request.body().intake().charge().unknown()
         {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
-        match (&self.guard, way) {
+        let origin = Origin::new(peer.clone(), request.body().intake().arrival());
+        match (guard, way) {
             (Some(guard), Way::Known | Way::Rule(_) | Way::Closed) => {
-                // The services behind are always ready.
-                Either::Right(Box::pin(known(guard.clone(), way, self.service.clone(), request)))
+                Either::Right(Box::pin(known(guard.clone(), way, rpcs.clone(), origin, request)))
             }
             _ if path.starts_with(HEALTH) || path.starts_with(REFLECTION) => {
-                Either::Right(Box::pin(leaving(self.service.clone(), request, true)))
+                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, true)))
             }
             // A watch of somebody who is not known ends with the certificate that let the connection in.
-            _ if peer.is_some_and(|peer| peer.certified()) && rule(path).is_some_and(|rule| rule.streams) => {
-                Either::Right(Box::pin(leaving(self.service.clone(), request, false)))
+            _ if peer.certified() && rule(path).is_some_and(|rule| rule.streams) => {
+                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, false)))
             }
-            _ => Either::Left(self.service.call(request)),
+            _ => Either::Left(rpcs.call(origin, request)),
         }
     }
 }
 
 /// Answers a known caller.
-async fn known<S, Q>(
+async fn known<B>(
     guard: Arc<Guard>,
     way: Way,
-    mut service: S,
-    request: http::Request<Measured<Q>>,
-) -> Result<http::Response<Body>, S::Error>
+    rpcs: Rpcs,
+    origin: Origin,
+    request: http::Request<Measured<B>>,
+) -> Result<http::Response<Body>, Infallible>
 where
-    S: Service<http::Request<Measured<Q>>, Response = http::Response<Body>>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let (mut head, body) = request.into_parts();
-    let (caller, held) = match guard.admit(&head, way).await {
+    let (caller, held) = match guard.admit(request.headers(), &origin.peer, way).await {
         Ok(admitted) => admitted,
         Err(failure) => return Ok(status(failure).into_http()),
     };
-    if let Err(failure) = body.intake().charge().owned(caller.bytes()) {
+    if let Err(failure) = request.body().intake().charge().owned(caller.bytes()) {
         return Ok(status(failure).into_http());
     }
     let rule = match way {
@@ -241,28 +223,26 @@ where
         Way::Open | Way::Known | Way::Closed => None,
     };
     let ends = rule.is_none_or(|rule| rule.streams).then(|| {
-        let (headers, caller) = (credentials(&head.headers), caller.clone());
-        let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        let ticket = Ticket { rule, caller, headers, peer: peer.clone(), guard };
+        let (headers, peer) = (credentials(request.headers()), origin.peer.clone());
+        let ticket = Ticket { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
         end(Some(ticket), peer, rule.is_none())
     });
-    head.extensions.insert(caller);
-    head.extensions.insert(held.clone());
-    let response = service.call(http::Request::from_parts(head, body)).await?;
+    let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
     Ok(response.map(|body| Body::new(Vigil::over(body, Some(held), ends))))
 }
 
 /// Answers with a stream that ends when its connection has to be left.
-async fn leaving<S, Q>(
-    mut service: S,
-    request: http::Request<Q>,
+async fn leaving<B>(
+    rpcs: Rpcs,
+    origin: Origin,
+    request: http::Request<Measured<B>>,
     moves: bool,
-) -> Result<http::Response<Body>, S::Error>
+) -> Result<http::Response<Body>, Infallible>
 where
-    S: Service<http::Request<Q>, Response = http::Response<Body>>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let response = service.call(request).await?;
+    let peer = origin.peer.clone();
+    let response = rpcs.call(origin, request).await?;
     Ok(response.map(|body| Body::new(Vigil::over(body, None, Some(end(None, peer, moves))))))
 }
 

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::call_of;
-use super::peer::Peer;
+use super::origin::Origin;
 use crate::feed::Feed;
 use crate::order::Orders;
 
@@ -77,7 +77,7 @@ impl OrderService for OrderApi {
         request: Request<pb::WatchOrdersRequest>,
     ) -> Result<Response<Self::WatchOrdersStream>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
-        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let peer = request.extensions().get::<Origin>().map(|origin| origin.peer.clone());
         let leave = async move {
             match peer {
                 Some(peer) => peer.leaving().await,

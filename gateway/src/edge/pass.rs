@@ -1,19 +1,18 @@
-//! Pass-through: one tower service for any route, on the raw bytes of its messages. Must never know which message
+//! Pass-through: one service for any route, on the raw bytes of its messages. Must never know which message
 //! it passes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use admission::{Measured, answer};
 use bytes::Bytes;
 use contract::{Delivered, Failure, Route};
 use http::Response;
-use tonic::Status;
 use tonic::body::Body;
-use tower::{BoxError, Service};
+use tower::BoxError;
 
 use super::finish::{Begun, Finish};
+use super::origin::Origin;
 use super::{accept, unary};
 use crate::bridge::Bridge;
 
@@ -40,46 +39,50 @@ impl Pass {
     pub(super) fn new(bridge: Bridge, route: &'static Route, sizes: Sizes) -> Pass {
         Pass(Arc::new(Way { bridge, route, sizes }))
     }
-}
 
-impl<B> Service<http::Request<Measured<B>>> for Pass
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Finish<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Measured<B>>) -> Self::Future {
+    /// Answers a call.
+    pub(super) fn call<B>(&self, origin: Origin, request: http::Request<Measured<B>>) -> Passing
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
+    {
         let way = self.0.clone();
-        Finish::new(|begun| async move {
-            // The message stays charged as long as the work goes on, also without its caller.
-            let _charged = request.body().intake().clone();
-            Ok(way.go(request, &begun).await.unwrap_or_else(Status::into_http))
-        })
+        Finish::new(|begun| way.go(origin, request, begun))
     }
 }
+
+/// A routed call until its answer begins.
+pub(super) type Passing = Finish<Result<Response<Body>, Infallible>>;
 
 impl Way {
-    async fn go<B>(&self, request: http::Request<B>, begun: &Begun) -> Result<Response<Body>, Status>
+    async fn go<B>(
+        self: Arc<Self>,
+        origin: Origin,
+        request: http::Request<Measured<B>>,
+        begun: Begun,
+    ) -> Result<Response<Body>, Infallible>
     where
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
-        let Way { bridge, route, sizes } = self;
         let (head, body) = request.into_parts();
-        let message = unary::read(body, sizes.request).await?;
+        // The message stays charged as long as the work goes on, also without its caller.
+        let _charged = body.intake().clone();
+        let message = match unary::read(body, self.sizes.request).await {
+            Ok(message) => message,
+            Err(status) => return Ok(status.into_http()),
+        };
         begun.set();
-        let call = accept::call(&head.headers, &head.extensions, route.budget());
-        let failed = |failure| answer(failure, (route.repeats)(&message));
-        let reply = bridge.pass(route, &message, &call).await.map_err(failed)?;
-        if reply.len() > sizes.reply {
-            let failure = Failure::too_large("the reply", reply.len(), sizes.reply);
-            return Err(failed(failure.delivered(Delivered::Yes)));
+        let call = accept::call(&head.headers, &head.extensions, Some(&origin), self.route.budget());
+        let reply = self.bridge.pass(self.route, &message, &call).await;
+        let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| unary::answer(&reply));
+        let failed = |failure| answer(failure, (self.route.repeats)(&message)).into_http();
+        Ok(told.unwrap_or_else(failed))
+    }
+
+    fn fits(&self, reply: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let most = self.sizes.reply;
+        if reply.len() <= most {
+            return Ok(reply);
         }
-        unary::answer(&reply)
+        Err(Failure::too_large("the reply", reply.len(), most).delivered(Delivered::Yes))
     }
 }

@@ -1,5 +1,5 @@
 //! Who is at the other end of a connection: what the client's certificate says, whether that still holds, and when the
-//! connection is to be left. Every call on it has this with it. Must never know what is called.
+//! connection is to be left. Must never know what is called.
 
 use std::sync::Arc;
 use std::time::Duration;

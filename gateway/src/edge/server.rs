@@ -1,10 +1,9 @@
 //! The gRPC server of one thread: which services there are, and how long it serves. Must never know what they do.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use admission::budget::Tally;
@@ -18,10 +17,9 @@ use listener::{Acceptor, Activity, Seats};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
-use tower::{BoxError, Layer, Service};
+use tower::{BoxError, Service as _};
 
 pub use super::incoming::Tls;
 pub use super::pass::Sizes;
@@ -31,10 +29,12 @@ use super::baggage::Baggage;
 use super::board::Board;
 use super::converse::{Manners, converse};
 use super::envelope::Envelope;
-use super::guard::{Guard, Guarding};
+use super::guard::{Guard, Guarded};
 use super::incoming::{Door, Guest};
+use super::origin::Origin;
 use super::parting::Parting;
-use super::pass::Pass;
+use super::pass::{Pass, Passing};
+use super::peer::Peer;
 use crate::bridge::Bridge;
 use crate::config::access::Reflection;
 
@@ -115,19 +115,22 @@ pub async fn serve(
         idle: limits.idle,
     };
     let http = manners.http();
-    let guarding = Guarding(api.guard.clone());
     let (headers, most) = (limits.headers as usize, limits.sizes.request);
     let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
-    let admission = Admission::new(headers, sizes, parting.hurry().clone(), &limits.budget).of_calls();
+    let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
     let envelope =
         Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
-    let service = envelope.layer(admission.layer(guarding.layer(rpcs(api, limits.sizes)?)));
+    let guard = api.guard.clone();
+    let rpcs = rpcs(api, limits.sizes)?;
     let connections = TaskTracker::new();
     let begin = |guest: Guest| {
-        let tally = tally(guest.line.seat().activity());
-        let calls = limits.budget.counting(tally);
-        let service = service.connection(calls.clone());
-        connections.spawn(converse(guest, calls, service, http.clone(), manners, drain.clone()));
+        let Guest { line, badge, standing } = guest;
+        let peer = Arc::new(Peer::new(badge, standing, manners.grace));
+        let activity = line.seat().activity().clone();
+        let calls = limits.budget.counting(tally(&activity));
+        let guarded = Guarded { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
+        let service = envelope.around(admission.before(guarded, calls.clone()), activity);
+        connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
     };
     let accept = async {
         loop {
@@ -170,31 +173,28 @@ pub(super) fn refusable(headers: u32) -> u32 {
 
 /// Every rpc by its path: a routed one needs no code, and goes past the router.
 #[derive(Clone)]
-struct Rpcs {
+pub(super) struct Rpcs {
     passed: Arc<HashMap<&'static str, Pass, RandomState>>,
     others: Routes,
 }
 
-impl<B> Service<http::Request<Measured<B>>> for Rpcs
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Either<
-        <Pass as Service<http::Request<Measured<B>>>>::Future,
-        <Routes as Service<http::Request<Measured<B>>>>::Future,
-    >;
+/// A call until its answer begins.
+pub(super) type Answering<B> =
+    Either<Passing, Pin<Box<<Routes as tower::Service<http::Request<Measured<B>>>>::Future>>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Both always are.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Measured<B>>) -> Self::Future {
+impl Rpcs {
+    /// Answers a call.
+    pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<Measured<B>>) -> Answering<B>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
+    {
         match self.passed.get(request.uri().path()) {
-            Some(pass) => Either::Left(pass.clone().call(request)),
-            None => Either::Right(self.others.call(request)),
+            Some(pass) => Either::Left(pass.call(origin, request)),
+            None => {
+                request.extensions_mut().insert(origin);
+                // It always is ready.
+                Either::Right(Box::pin(self.others.clone().call(request)))
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use super::status;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
+/// Bytes of a message whose length fits there.
+const MOST: usize = u32::MAX as usize;
 
 /// The message of a request, if it has no more bytes than `most`.
 pub(super) async fn read<B>(body: B, most: usize) -> Result<Bytes, Status>
@@ -92,8 +94,9 @@ fn unfit(why: &str) -> Failure {
 }
 
 /// An answer of one message.
-pub(super) fn answer(message: &[u8]) -> Result<Response<Body>, Status> {
-    let length = u32::try_from(message.len()).map_err(|_| Status::out_of_range("4 GiB and more"))?;
+pub(super) fn answer(message: &[u8]) -> Result<Response<Body>, Failure> {
+    let length =
+        u32::try_from(message.len()).map_err(|_| Failure::too_large("the reply", message.len(), MOST))?;
     let mut data = BytesMut::with_capacity(PREFIX + message.len());
     data.put_u8(0);
     data.put_u32(length);

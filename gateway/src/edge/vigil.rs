@@ -44,7 +44,7 @@ pub(super) struct Ticket {
     pub(super) caller: Arc<Caller>,
     /// The credentials alone.
     pub(super) headers: HeaderMap,
-    pub(super) peer: Option<Arc<Peer>>,
+    pub(super) peer: Arc<Peer>,
 }
 
 impl Vigil {
@@ -56,7 +56,7 @@ impl Vigil {
 
 /// When a stream ends, whatever it says: when its caller may not go on, and when its connection has to be left. `moves`
 /// says that it does not end by itself then.
-pub(super) fn end(ticket: Option<Ticket>, peer: Option<Arc<Peer>>, moves: bool) -> End {
+pub(super) fn end(ticket: Option<Ticket>, peer: Arc<Peer>, moves: bool) -> End {
     Box::pin(async move {
         let refused = async {
             match ticket {
@@ -65,7 +65,6 @@ pub(super) fn end(ticket: Option<Ticket>, peer: Option<Arc<Peer>>, moves: bool) 
             }
         };
         let left = async {
-            let Some(peer) = &peer else { return std::future::pending().await };
             let moved = async {
                 if !moves {
                     std::future::pending::<()>().await;

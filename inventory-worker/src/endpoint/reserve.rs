@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Errand, Inventory, refusal};
 use crate::ledger::Answer;
 use crate::release::Fate;
-use crate::stock::Command;
+use crate::stock::{Amounts, Command, Stock};
 
 /// Holds all items for an order, or none.
 pub async fn reserve(
@@ -30,8 +30,12 @@ pub async fn reserve(
     let expires_at = ttl.map(|ttl| {
         inventory.ledger.clock().unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
     });
+    let (more, there) = added(&inventory.ledger.stock(), &order);
+    let now = inventory.ledger.clock().unix_ms();
+    let share = inventory.shares.take(&errand.principal, more, there, now)?;
     let command = Command::Reserve { order, items, expires_at };
     let answer = inventory.ledger.submit(command, errand.deadline).await;
+    share.settle(&answer);
     match answer.map_err(|denial| refusal::failure(denial, &request.order_id))? {
         Answer::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
             order_id: request.order_id,
@@ -43,6 +47,12 @@ pub async fn reserve(
             Err(Failure::new(Reason::Internal, "the ledger lost the reservation"))
         }
     }
+}
+
+/// What a reservation would add to what is kept, and what there is.
+fn added(stock: &Stock, order: &Uuid) -> (Amounts, Amounts) {
+    let reservations = usize::from(stock.reservation(order).is_none());
+    (Amounts { reservations, ..Amounts::default() }, stock.amounts())
 }
 
 /// What is to be held for which order. The time it holds is within its limit.

@@ -12,7 +12,7 @@ use contract::{Failure, Fault, Item};
 
 use super::{Errand, Inventory, page, refusal};
 use crate::ledger::{Answer, Denial};
-use crate::stock::{Command, Level, Stock, key};
+use crate::stock::{Amounts, Command, Level, Stock, key};
 
 /// "Available" is answered from memory at once; "not available" only after catching up.
 pub async fn check(
@@ -92,8 +92,14 @@ pub async fn adjust(
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
     let _turn = inventory.wide.turn(lines.len(), errand.deadline).await?;
-    let command = Command::Adjust { request: key::of(&errand.principal, &id), lines, reason };
-    match inventory.ledger.submit(command, errand.deadline).await {
+    let request = key::of(&errand.principal, &id);
+    let (more, there) = added(&inventory.ledger.stock(), &request, &lines);
+    let now = inventory.ledger.clock().unix_ms();
+    let share = inventory.shares.take(&errand.principal, more, there, now);
+    let share = share.map_err(|failure| failure.with("request_id", &*id))?;
+    let end = inventory.ledger.submit(Command::Adjust { request, lines, reason }, errand.deadline).await;
+    share.settle(&end);
+    match end {
         Ok(Answer::Levels(levels)) => Ok(AdjustStockResponse {
             stock: levels.iter().map(|(product, level)| of_product(product, *level)).collect(),
         }),
@@ -101,6 +107,16 @@ pub async fn adjust(
         Err(Denial::Failed(failure)) => Err(failure.with("request_id", &*id)),
         Err(denial) => Err(refusal::failure(denial, &id)),
     }
+}
+
+/// What a change would add to what is kept, and what there is.
+fn added(stock: &Stock, request: &str, lines: &[(Box<str>, i32)]) -> (Amounts, Amounts) {
+    let products = lines.iter().filter(|(product, _)| stock.level(product).is_none()).count();
+    let more = match stock.adjusted(request) {
+        Some(_) => Amounts::default(),
+        None => Amounts { products, adjustments: 1, reservations: 0 },
+    };
+    (more, stock.amounts())
 }
 
 pub(super) type Adjustment = (Box<str>, Vec<(Box<str>, i32)>, Box<str>);

@@ -159,7 +159,7 @@ impl View for Draft<'_> {
     }
 
     fn adjusted(&self, request: &str) -> Option<Adjusted> {
-        self.adjustments.get(request).or_else(|| self.stock.adjustments.get(request)).copied()
+        self.adjustments.get(request).copied().or_else(|| self.stock.adjusted(request))
     }
 
     fn bounds(&self) -> Amounts {

@@ -1,0 +1,255 @@
+//! Each caller's share of what the stock comes to keep by its callers' will: what a caller added lately is held against
+//! what is still free. The ledger does not say whose an entry is, so each worker counts what came to it since it started.
+//! Must never know what is kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::failure::Detail;
+use contract::{Delivered, Failure, Reason};
+use foldhash::fast::RandomState;
+
+use crate::ledger::Denial;
+use crate::stock::Amounts;
+use crate::stock::bounds::Kind;
+
+/// The time for which additions count, in parts: a part is forgotten at once.
+const PARTS: usize = 8;
+/// Callers that are counted. Past it whoever added least makes room.
+const CALLERS: usize = 16_384;
+
+/// What callers added.
+#[derive(Debug)]
+pub struct Shares {
+    bounds: Amounts,
+    /// Milliseconds of a part.
+    part: u64,
+    callers: Mutex<HashMap<Box<str>, Added, RandomState>>,
+}
+
+/// What one caller added, by the time in which it did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Added {
+    /// The number of the newest part.
+    now: u64,
+    parts: [[u32; Kind::ALL.len()]; PARTS],
+}
+
+/// What a request is about to add. Taken back on drop, unless it was kept.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    shares: &'a Shares,
+    principal: &'a str,
+    part: u64,
+    more: Amounts,
+}
+
+impl Shares {
+    /// Shares of these bounds, of what was added within so long.
+    pub fn new(bounds: Amounts, within: Duration) -> Shares {
+        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        Shares { bounds, part: (millis / PARTS as u64).max(1), callers: Mutex::default() }
+    }
+
+    /// Counts what a request adds, where there is so much already.
+    ///
+    /// # Errors
+    ///
+    /// QUOTA_EXCEEDED if its caller would have added more than there would be left. Who is not known has no share; and
+    /// that a bound is reached is for the rules to say.
+    pub(super) fn take<'a>(
+        &'a self,
+        principal: &'a str,
+        more: Amounts,
+        there: Amounts,
+        now: u64,
+    ) -> Result<Share<'a>, Failure> {
+        let part = now / self.part;
+        let share = |more| Share { shares: self, principal, part, more };
+        if principal.is_empty() || more == Amounts::default() {
+            return Ok(share(Amounts::default()));
+        }
+        let mut callers = self.callers();
+        if callers.len() >= CALLERS && !callers.contains_key(principal) {
+            let least = callers.iter().min_by_key(|(_, added)| added.all()).map(|(name, _)| name.clone());
+            least.and_then(|least| callers.remove(&least));
+        }
+        let added = callers.entry(principal.into()).or_default();
+        added.turn(part);
+        for kind in Kind::ALL {
+            let left = self.bounds.of(kind).checked_sub(there.of(kind).saturating_add(more.of(kind)));
+            let mine = added.of(kind).saturating_add(more.of(kind));
+            if more.of(kind) > 0 && left.is_some_and(|left| mine > left) {
+                return Err(exceeded(kind, self.bounds.of(kind)));
+            }
+        }
+        added.add(part, more);
+        Ok(share(more))
+    }
+
+    fn callers(&self) -> MutexGuard<'_, HashMap<Box<str>, Added, RandomState>> {
+        // Nothing panics while it is held.
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Added {
+    /// Forgets what is too old.
+    fn turn(&mut self, part: u64) {
+        for passed in 1..=part.saturating_sub(self.now).min(PARTS as u64) {
+            self.parts[((self.now + passed) % PARTS as u64) as usize] = Default::default();
+        }
+        self.now = self.now.max(part);
+    }
+
+    fn of(&self, kind: Kind) -> usize {
+        self.parts.iter().map(|part| part[kind as usize] as usize).sum()
+    }
+
+    fn all(&self) -> usize {
+        Kind::ALL.into_iter().map(|kind| self.of(kind)).sum()
+    }
+
+    fn add(&mut self, part: u64, more: Amounts) {
+        for kind in Kind::ALL {
+            let count = &mut self.parts[(part % PARTS as u64) as usize][kind as usize];
+            *count = count.saturating_add(u32::try_from(more.of(kind)).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn take_back(&mut self, part: u64, more: Amounts) {
+        if part + PARTS as u64 <= self.now {
+            return;
+        }
+        for kind in Kind::ALL {
+            let count = &mut self.parts[(part % PARTS as u64) as usize][kind as usize];
+            *count = count.saturating_sub(u32::try_from(more.of(kind)).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+impl Share<'_> {
+    /// What came of the request: what it may have added stays counted.
+    pub(super) fn settle<T>(mut self, end: &Result<T, Denial>) {
+        let added = match end {
+            Ok(_) => true,
+            Err(Denial::Refused(_)) => false,
+            Err(Denial::Failed(failure)) => failure.certainty() != Delivered::No,
+        };
+        if added {
+            self.more = Amounts::default();
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if self.more != Amounts::default()
+            && let Some(added) = self.shares.callers().get_mut(self.principal)
+        {
+            added.take_back(self.part, self.more);
+        }
+    }
+}
+
+fn exceeded(kind: Kind, limit: usize) -> Failure {
+    let description = format!("as many {kind} as there would be left of {limit}");
+    let message = format!(
+        "over the caller's share: it added {description}; what was added before ID_HORIZON no longer counts, and \
+         {} raises the whole",
+        kind.variable()
+    );
+    Failure::new(Reason::QuotaExceeded, message)
+        .with("limit", limit.to_string())
+        .with("of", kind.noun())
+        .delivered(Delivered::No)
+        .detail(Detail::Quota { subject: "caller".to_owned(), description })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+    const BOUNDS: Amounts = Amounts { products: 10, adjustments: 100, reservations: 100 };
+    const ONE: Amounts = Amounts { products: 0, adjustments: 1, reservations: 0 };
+
+    fn shares() -> Shares {
+        Shares::new(BOUNDS, Duration::from_millis(24 * HOUR))
+    }
+
+    fn there(adjustments: usize) -> Amounts {
+        Amounts { adjustments, ..Amounts::default() }
+    }
+
+    /// Adds until it is refused.
+    fn fill(shares: &Shares, principal: &str, from: usize, now: u64) -> usize {
+        let mut added = 0;
+        while let Ok(share) = shares.take(principal, ONE, there(from + added), now) {
+            share.settle(&Ok::<(), Denial>(()));
+            added += 1;
+            assert!(added <= 100);
+        }
+        added
+    }
+
+    #[test]
+    fn one_caller_takes_half_and_the_next_half_of_the_rest() {
+        let shares = shares();
+        assert_eq!((fill(&shares, "ann", 0, 0), fill(&shares, "bob", 50, 0)), (50, 25));
+        let failure = shares.take("ann", ONE, there(75), 0).unwrap_err();
+        assert!(
+            failure.is(Reason::QuotaExceeded) && failure.message.contains("MAX_ADJUSTMENTS"),
+            "{failure}"
+        );
+        assert_eq!(
+            (&*failure.metadata["of"], &*failure.metadata["delivered"]),
+            ("remembered adjustments", "no")
+        );
+    }
+
+    #[test]
+    fn what_was_there_before_is_nobodys_and_who_is_not_known_has_no_share() {
+        let shares = shares();
+        assert_eq!(fill(&shares, "ann", 90, 0), 5);
+        assert!(shares.take("", ONE, there(99), 0).is_ok());
+        assert!(shares.take("bob", ONE, there(100), 0).is_ok(), "the rules say that the bound is reached");
+    }
+
+    #[test]
+    fn what_was_refused_does_not_count_and_what_may_have_been_done_does() {
+        let shares = shares();
+        let failed = |delivered| Failure::new(Reason::StorageUnavailable, "x").delivered(delivered);
+        for (end, left) in [
+            (Denial::Failed(failed(Delivered::No)), 50),
+            (Denial::Refused(crate::stock::Refusal::Reused), 50),
+            (Denial::Failed(failed(Delivered::Unknown)), 0),
+        ] {
+            for _ in 0..50 {
+                shares.take("ann", ONE, there(0), 0).unwrap().settle(&Err::<(), _>(end.clone()));
+            }
+            assert_eq!(fill(&shares, "ann", 50 - left, 0) > 0, left > 0, "{end:?}");
+            shares.callers().clear();
+        }
+    }
+
+    #[test]
+    fn what_a_caller_added_before_the_horizon_no_longer_counts() {
+        let shares = shares();
+        assert_eq!(fill(&shares, "ann", 0, HOUR), 50);
+        assert_eq!(fill(&shares, "ann", 50, 23 * HOUR), 0);
+        assert_eq!(fill(&shares, "ann", 50, 27 * HOUR), 25);
+    }
+
+    #[test]
+    fn of_more_callers_than_are_counted_those_who_added_least_are_forgotten() {
+        let shares = shares();
+        assert_eq!(fill(&shares, "ann", 0, 0), 50);
+        for number in 0..CALLERS + 9 {
+            shares.take(&number.to_string(), ONE, there(50), 0).unwrap().settle(&Ok::<(), Denial>(()));
+        }
+        assert_eq!(shares.callers().len(), CALLERS);
+        assert!(shares.take("ann", ONE, there(50), 0).is_err());
+    }
+}
