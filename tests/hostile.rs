@@ -125,6 +125,8 @@ fn ours(subject: &str) -> bool {
             ["order_created" | "order_status_updated"]
             | ["inventory", "ledger"]
             | ["$JS", "API", "INFO"]
+            // Now and then, for who captures a subject.
+            | ["$JS", "API", "STREAM", "NAMES"]
             // The server tells of each request of that kind.
             | ["$JS", "EVENT", "ADVISORY", "API"] => true,
             ["orders", "event", "order_created" | "order_status_updated", id]
