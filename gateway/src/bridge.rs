@@ -203,33 +203,33 @@ impl Bridge {
         let headers = header::of(route, call, &span, self.link.clock().wall(), deadline - now);
         let tally = self.tallies.of(route);
         tally.inspect(|tally| tally.attempts.one());
-        let trouble =
-            match self.link.request(Subject::from_static(route.subject), headers, payload, deadline).await {
-                Ok(message) => {
-                    tally.inspect(|tally| tally.times.took(now.elapsed()));
-                    let reply = reply::read(route, lane.nest(), message);
-                    if let Reply::Refusal(setback) = &reply
-                        && reply::late(&setback.failure)
-                    {
-                        // It serves nobody who refuses what has time left: no sign of life.
-                        self.refused_early(route, deadline);
-                    } else {
-                        lane.pulse().beat();
-                    }
-                    return match reply {
-                        Reply::Answer(payload) => Ok(payload),
-                        Reply::Refusal(setback) => {
-                            span.fail(setback.failure.reason.to_string());
-                            Err(setback)
-                        }
-                        Reply::Nonsense => {
-                            let failure = violated(route, lane, &"no envelope of NestJS");
-                            Err(Setback { failure, again: false })
-                        }
-                    };
+        let subject = Subject::from_static(route.subject);
+        let trouble = match self.link.request(subject, headers, payload, deadline).await {
+            Ok(message) => {
+                tally.inspect(|tally| tally.times.took(now.elapsed()));
+                let reply = reply::read(route, lane.nest(), message);
+                if let Reply::Refusal(setback) = &reply
+                    && reply::late(&setback.failure)
+                {
+                    // It serves nobody who refuses what has time left: no sign of life.
+                    self.refused_early(route, deadline);
+                } else {
+                    lane.pulse().beat();
                 }
-                Err(trouble) => trouble,
-            };
+                return match reply {
+                    Reply::Answer(payload) => Ok(payload),
+                    Reply::Refusal(setback) => {
+                        span.fail(setback.failure.reason.to_string());
+                        Err(setback)
+                    }
+                    Reply::Nonsense => {
+                        let failure = violated(route, lane, &"no envelope of NestJS");
+                        Err(Setback { failure, again: false })
+                    }
+                };
+            }
+            Err(trouble) => trouble,
+        };
         if span.traced() {
             span.fail(trouble.to_string());
         }

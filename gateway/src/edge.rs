@@ -20,6 +20,7 @@ mod parting;
 mod pass;
 mod peer;
 pub mod probe;
+mod rpcs;
 pub mod server;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use tower::BoxError;
 
 use super::origin::Origin;
 use super::peer::Peer;
-use super::server::{Answering, Rpcs};
+use super::rpcs::{Answering, Rpcs};
 use super::status;
 use super::vigil::{Ticket, Vigil, end};
 use crate::auth::{Access, Caller, Unknown, credentials};

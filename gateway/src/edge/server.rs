@@ -1,25 +1,19 @@
 //! The gRPC server of one thread: which services there are, and how long it serves. Must never know what they do.
 
-use std::collections::HashMap;
 use std::net::TcpListener;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admission::budget::Tally;
-use admission::{Admission, Budget, Checkup, Measured};
-use bytes::Bytes;
+use admission::{Admission, Budget, Checkup};
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
-use foldhash::fast::RandomState;
-use futures_util::future::Either;
 use listener::{Acceptor, Activity, Seats};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
-use tower::{BoxError, Service as _};
 
 pub use super::incoming::Tls;
 pub use super::pass::Sizes;
@@ -31,10 +25,10 @@ use super::converse::{Manners, converse};
 use super::envelope::Envelope;
 use super::guard::{Guard, Guarded};
 use super::incoming::{Door, Guest};
-use super::origin::Origin;
 use super::parting::Parting;
-use super::pass::{Pass, Passing};
+use super::pass::Pass;
 use super::peer::Peer;
+use super::rpcs::Rpcs;
 use crate::bridge::Bridge;
 use crate::config::access::Reflection;
 
@@ -171,34 +165,6 @@ pub(super) fn refusable(headers: u32) -> u32 {
     headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
 }
 
-/// Every rpc by its path: a routed one needs no code, and goes past the router.
-#[derive(Clone)]
-pub(super) struct Rpcs {
-    passed: Arc<HashMap<&'static str, Pass, RandomState>>,
-    others: Routes,
-}
-
-/// A call until its answer begins.
-pub(super) type Answering<B> =
-    Either<Passing, Pin<Box<<Routes as tower::Service<http::Request<Measured<B>>>>::Future>>>;
-
-impl Rpcs {
-    /// Answers a call.
-    pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<Measured<B>>) -> Answering<B>
-    where
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
-    {
-        match self.passed.get(request.uri().path()) {
-            Some(pass) => Either::Left(pass.call(origin, request)),
-            None => {
-                request.extensions_mut().insert(origin);
-                // It always is ready.
-                Either::Right(Box::pin(self.others.clone().call(request)))
-            }
-        }
-    }
-}
-
 fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
     let orders = OrderServiceServer::new(api.orders)
         .max_decoding_message_size(sizes.request)
@@ -219,5 +185,5 @@ fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
     let others = others.prepare();
     let routes = route::ALL.iter().filter(|route| !route.internal);
     let pass = |route: &&'static Route| (route.path, Pass::new(api.bridge.clone(), route, sizes));
-    Ok(Rpcs { passed: Arc::new(routes.map(pass).collect()), others })
+    Ok(Rpcs::new(routes.map(pass), others))
 }
