@@ -186,7 +186,7 @@ where
         let total = total(request.uri().path(), measure);
         let answer = self.service.call(request.map(|body| Measured::new(body, intake.clone(), measure)));
         Responding::Call(Call {
-            answer,
+            answer: Some(answer),
             intake,
             streams: measure.streams,
             place,
@@ -207,7 +207,8 @@ pub enum Responding<F> {
 
 /// A call that was let in, until its answer begins.
 pub struct Call<F> {
-    answer: F,
+    /// What answers it, until it has.
+    answer: Option<F>,
     intake: Arc<Intake>,
     streams: bool,
     place: Option<Place>,
@@ -230,6 +231,8 @@ where
             }
             Responding::Call(call) => {
                 let response = ready!(call.poll_response(context))?;
+                // What it holds is given back first.
+                call.answer = None;
                 Poll::Ready(Ok(call.begin(response, context)))
             }
         }
@@ -241,7 +244,8 @@ where
     F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
 {
     fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<http::Response<Body>, E>> {
-        let answer = Pin::new(&mut self.answer).poll(context);
+        let Some(answer) = &mut self.answer else { return Poll::Pending };
+        let answer = Pin::new(answer).poll(context);
         if let Some(broken) = self.intake.broken() {
             // Whatever its reader made of it.
             return Poll::Ready(Ok(response(broken)));

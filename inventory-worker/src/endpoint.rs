@@ -32,9 +32,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::front::Front;
 use crate::ledger::Ledger;
 use crate::release::Releaser;
+use crate::stock::{Amounts, Stock};
 use deadline::Deadlines;
 use maintenance::Upkeep;
-use shares::Shares;
+use shares::{Share, Shares};
 use wide::Wide;
 
 /// The service's name for `nats micro`.
@@ -238,6 +239,24 @@ impl Answer {
 }
 
 impl Inventory {
+    /// Counts what a request adds to what is kept; where its caller is over its share, QUOTA_EXCEEDED.
+    async fn share<'a>(
+        &'a self,
+        errand: &'a Errand,
+        adds: impl Fn(&Stock) -> Amounts,
+    ) -> Result<Share<'a>, Failure> {
+        let take = || {
+            let stock = self.ledger.stock();
+            self.shares.take(&errand.principal, adds(&stock), stock.amounts(), self.ledger.clock().unix_ms())
+        };
+        if let Ok(share) = take() {
+            return Ok(share);
+        }
+        // It may repeat what was done, and this worker does not know yet.
+        self.ledger.catch_up(errand.deadline).await?;
+        take()
+    }
+
     /// The same, for work under this span.
     fn under(self: &Arc<Self>, span: &Span) -> Arc<Inventory> {
         if !span.traced() {

@@ -23,28 +23,31 @@ const TRACESTATE_MOST: usize = 512;
 /// The call that a request makes, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> Call {
     let (headers, extensions) = (request.metadata().as_ref(), request.extensions());
-    call(headers, extensions, extensions.get::<Origin>(), default_budget)
+    match extensions.get::<Origin>() {
+        Some(origin) => call(headers, extensions, origin, default_budget),
+        // All have one. Whoever forgets it must not make a call that may see everything: its time is over.
+        None => Call::until(Instant::now()),
+    }
 }
 
 /// The same, of a request's parts.
 pub(super) fn call(
     headers: &HeaderMap,
     extensions: &Extensions,
-    origin: Option<&Origin>,
+    origin: &Origin,
     default_budget: Duration,
 ) -> Call {
-    let arrival = origin.map_or_else(Arrival::now, |origin| origin.arrival);
-    let from = arrival.asked.map_or_else(Instant::now, |_| arrival.at);
-    let caller = origin.and_then(|origin| origin.caller.as_ref());
+    let Origin { arrival: Arrival { at, asked }, caller, hold, .. } = origin;
+    let from = asked.map_or_else(Instant::now, |_| *at);
     let [request_id, parent, state] = find(headers, [&REQUEST_ID, &TRACEPARENT, &TRACESTATE]);
     Call {
         request_id: text(request_id).filter(|id| is_id(id)).map(Into::into),
-        principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
-        customer: caller.and_then(|caller| caller.customer.clone()),
-        hold: origin.and_then(|origin| origin.hold.clone()),
+        principal: caller.as_ref().map(|caller| caller.principal.clone()).unwrap_or_default(),
+        customer: caller.as_ref().and_then(|caller| caller.customer.clone()),
+        hold: hold.clone(),
         trace: trace(text(parent), text(state), extensions),
         span: extensions.get().cloned().unwrap_or_default(),
-        ..within(from, own(arrival.asked, default_budget))
+        ..within(from, own(*asked, default_budget))
     }
 }
 
@@ -105,8 +108,10 @@ mod tests {
     use super::super::peer::Peer;
     use super::*;
 
-    fn request(pairs: &[(&'static str, &str)]) -> Request<()> {
+    fn request(pairs: &[(&'static str, &str)], arrival: Arrival) -> Request<()> {
         let mut request = Request::new(());
+        let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
+        request.extensions_mut().insert(Origin::new(peer, arrival));
         for (name, value) in pairs {
             request.metadata_mut().insert(*name, value.parse().unwrap());
         }
@@ -114,7 +119,7 @@ mod tests {
     }
 
     fn call(pairs: &[(&'static str, &str)]) -> Call {
-        call_of(&request(pairs), Duration::from_secs(20))
+        call_of(&request(pairs, Arrival::now()), Duration::from_secs(20))
     }
 
     #[test]
@@ -134,11 +139,9 @@ mod tests {
         let (at, second) =
             (Instant::now().checked_sub(Duration::from_secs(5)).unwrap(), Duration::from_secs(1));
         for (asked, late) in [(Some(second), true), (None, false)] {
-            let mut request = Request::new(());
-            let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
-            request.extensions_mut().insert(Origin::new(peer, Arrival { at, asked }));
-            assert_eq!(call_of(&request, second).over(), late, "{asked:?}");
+            assert_eq!(call_of(&request(&[], Arrival { at, asked }), second).over(), late, "{asked:?}");
         }
+        assert!(call_of(&Request::new(()), second).over(), "nobody knows where it comes from");
     }
 
     #[test]

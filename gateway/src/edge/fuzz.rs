@@ -78,7 +78,7 @@ fn told(headers: &HeaderMap) -> Call {
     let asked = timeout(headers).ok().flatten();
     let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
     let origin = Origin::new(peer, Arrival { at: now, asked });
-    let call = accept::call(headers, &extensions, Some(&origin), budget);
+    let call = accept::call(headers, &extensions, &origin, budget);
     assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
         assert!(call.deadline <= now + accept::LONGEST);

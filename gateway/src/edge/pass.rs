@@ -71,7 +71,7 @@ impl Way {
             Err(status) => return Ok(status.into_http()),
         };
         begun.set();
-        let call = accept::call(&head.headers, &head.extensions, Some(&origin), self.route.budget());
+        let call = accept::call(&head.headers, &head.extensions, &origin, self.route.budget());
         let reply = self.bridge.pass(self.route, &message, &call).await;
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| unary::answer(&reply));
         let failed = |failure| answer(failure, (self.route.repeats)(&message)).into_http();

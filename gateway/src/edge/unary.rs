@@ -95,8 +95,8 @@ fn unfit(why: &str) -> Failure {
 
 /// An answer of one message.
 pub(super) fn answer(message: &[u8]) -> Result<Response<Body>, Failure> {
-    let length =
-        u32::try_from(message.len()).map_err(|_| Failure::too_large("the reply", message.len(), MOST))?;
+    let too_large = || Failure::too_large("the reply", message.len(), MOST).delivered(Delivered::Yes);
+    let length = u32::try_from(message.len()).map_err(|_| too_large())?;
     let mut data = BytesMut::with_capacity(PREFIX + message.len());
     data.put_u8(0);
     data.put_u32(length);

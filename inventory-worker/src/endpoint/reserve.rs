@@ -30,9 +30,8 @@ pub async fn reserve(
     let expires_at = ttl.map(|ttl| {
         inventory.ledger.clock().unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
     });
-    let (more, there) = added(&inventory.ledger.stock(), &order);
-    let now = inventory.ledger.clock().unix_ms();
-    let share = inventory.shares.take(&errand.principal, more, there, now)?;
+    let share = inventory.share(&errand, |stock| added(stock, &order)).await;
+    let share = share.map_err(|failure| failure.with("order_id", order.to_string()))?;
     let command = Command::Reserve { order, items, expires_at };
     let answer = inventory.ledger.submit(command, errand.deadline).await;
     share.settle(&answer);
@@ -49,10 +48,9 @@ pub async fn reserve(
     }
 }
 
-/// What a reservation would add to what is kept, and what there is.
-fn added(stock: &Stock, order: &Uuid) -> (Amounts, Amounts) {
-    let reservations = usize::from(stock.reservation(order).is_none());
-    (Amounts { reservations, ..Amounts::default() }, stock.amounts())
+/// What a reservation would add to what is kept.
+fn added(stock: &Stock, order: &Uuid) -> Amounts {
+    Amounts { reservations: usize::from(stock.reservation(order).is_none()), ..Amounts::default() }
 }
 
 /// What is to be held for which order. The time it holds is within its limit.

@@ -14,10 +14,13 @@ use crate::ledger::Denial;
 use crate::stock::Amounts;
 use crate::stock::bounds::Kind;
 
-/// The time for which additions count, in parts: a part is forgotten at once.
-const PARTS: usize = 8;
-/// Callers that are counted. Past it whoever added least makes room.
+/// The time for which additions count, in parts: the one that goes on, and those before it that a horizon has. A part is
+/// forgotten at once.
+const PARTS: usize = 9;
+/// Callers that are counted. Past it those make room who added least lately.
 const CALLERS: usize = 16_384;
+/// So many at once, as they have to be looked for.
+const ROOM: usize = CALLERS / 8;
 
 /// What callers added.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl Shares {
     /// Shares of these bounds, of what was added within so long.
     pub fn new(bounds: Amounts, within: Duration) -> Shares {
         let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        Shares { bounds, part: (millis / PARTS as u64).max(1), callers: Mutex::default() }
+        Shares { bounds, part: (millis / (PARTS as u64 - 1)).max(1), callers: Mutex::default() }
     }
 
     /// Counts what a request adds, where there is so much already.
@@ -57,7 +60,7 @@ impl Shares {
     /// # Errors
     ///
     /// QUOTA_EXCEEDED if its caller would have added more than there would be left. Who is not known has no share; and
-    /// that a bound is reached is for the rules to say.
+    /// that a bound is reached is for the rules to say. Nothing is counted then.
     pub(super) fn take<'a>(
         &'a self,
         principal: &'a str,
@@ -71,20 +74,24 @@ impl Shares {
             return Ok(share(Amounts::default()));
         }
         let mut callers = self.callers();
-        if callers.len() >= CALLERS && !callers.contains_key(principal) {
-            let least = callers.iter().min_by_key(|(_, added)| added.all()).map(|(name, _)| name.clone());
-            least.and_then(|least| callers.remove(&least));
-        }
-        let added = callers.entry(principal.into()).or_default();
+        let mut added = callers.get(principal).copied().unwrap_or_default();
         added.turn(part);
         for kind in Kind::ALL {
-            let left = self.bounds.of(kind).checked_sub(there.of(kind).saturating_add(more.of(kind)));
-            let mine = added.of(kind).saturating_add(more.of(kind));
-            if more.of(kind) > 0 && left.is_some_and(|left| mine > left) {
-                return Err(exceeded(kind, self.bounds.of(kind)));
+            let (wanted, bound) = (more.of(kind), self.bounds.of(kind));
+            let left = bound.checked_sub(there.of(kind).saturating_add(wanted));
+            let mine = added.of(kind).saturating_add(wanted);
+            if let Some(left) = left
+                && wanted > 0
+                && mine > left
+            {
+                return Err(exceeded(kind, mine, left, bound));
             }
         }
         added.add(part, more);
+        if callers.len() >= CALLERS && !callers.contains_key(principal) {
+            make_room(&mut callers, part);
+        }
+        callers.insert(principal.into(), added);
         Ok(share(more))
     }
 
@@ -94,9 +101,28 @@ impl Shares {
     }
 }
 
+/// Forgets callers who added nothing lately, and if that is not enough, those who added least.
+fn make_room(callers: &mut HashMap<Box<str>, Added, RandomState>, part: u64) {
+    callers.retain(|_, added| {
+        added.turn(part);
+        added.all() > 0
+    });
+    let Some(more) = (callers.len() + ROOM).checked_sub(CALLERS).filter(|more| *more > 0) else { return };
+    let mut all: Vec<(usize, Box<str>)> =
+        callers.iter().map(|(name, added)| (added.all(), name.clone())).collect();
+    all.select_nth_unstable(more - 1);
+    all.truncate(more);
+    for (_, name) in all {
+        callers.remove(&name);
+    }
+}
+
 impl Added {
-    /// Forgets what is too old.
+    /// Forgets what is too old; and all of it where the time has jumped back further than it lasts.
     fn turn(&mut self, part: u64) {
+        if part + PARTS as u64 <= self.now {
+            *self = Added { now: part, ..Added::default() };
+        }
         for passed in 1..=part.saturating_sub(self.now).min(PARTS as u64) {
             self.parts[((self.now + passed) % PARTS as u64) as usize] = Default::default();
         }
@@ -153,15 +179,15 @@ impl Drop for Share<'_> {
     }
 }
 
-fn exceeded(kind: Kind, limit: usize) -> Failure {
-    let description = format!("as many {kind} as there would be left of {limit}");
+fn exceeded(kind: Kind, mine: usize, left: usize, bound: usize) -> Failure {
+    let description = format!("as many {kind} as are left of {bound}");
     let message = format!(
-        "over the caller's share: it added {description}; what was added before ID_HORIZON no longer counts, and \
-         {} raises the whole",
+        "over the caller's share: with this request it would have added {mine} {kind} within ID_HORIZON, and {left} of \
+         {bound} would be left; it may add as many as it leaves, and {} raises the whole",
         kind.variable()
     );
     Failure::new(Reason::QuotaExceeded, message)
-        .with("limit", limit.to_string())
+        .with("left", left.to_string())
         .with("of", kind.noun())
         .delivered(Delivered::No)
         .detail(Detail::Quota { subject: "caller".to_owned(), description })
@@ -238,8 +264,16 @@ mod tests {
     fn what_a_caller_added_before_the_horizon_no_longer_counts() {
         let shares = shares();
         assert_eq!(fill(&shares, "ann", 0, HOUR), 50);
-        assert_eq!(fill(&shares, "ann", 50, 23 * HOUR), 0);
-        assert_eq!(fill(&shares, "ann", 50, 27 * HOUR), 25);
+        assert_eq!(fill(&shares, "ann", 50, 25 * HOUR), 0);
+        assert_eq!(fill(&shares, "ann", 50, 28 * HOUR), 25);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_leaves_nothing_behind() {
+        let shares = shares();
+        assert_eq!(fill(&shares, "ann", 0, 900 * HOUR), 50);
+        drop(shares.take("ann", ONE, there(0), HOUR).unwrap());
+        assert_eq!((fill(&shares, "ann", 0, HOUR), fill(&shares, "ann", 50, 28 * HOUR)), (50, 25));
     }
 
     #[test]
@@ -249,7 +283,15 @@ mod tests {
         for number in 0..CALLERS + 9 {
             shares.take(&number.to_string(), ONE, there(50), 0).unwrap().settle(&Ok::<(), Denial>(()));
         }
-        assert_eq!(shares.callers().len(), CALLERS);
+        assert_eq!(shares.callers().len(), CALLERS - ROOM + 9 + 1);
         assert!(shares.take("ann", ONE, there(50), 0).is_err());
+        // A day later only who adds something then is counted.
+        for number in 0..CALLERS {
+            shares
+                .take(&number.to_string(), ONE, there(50), 30 * HOUR)
+                .unwrap()
+                .settle(&Ok::<(), Denial>(()));
+        }
+        assert!(!shares.callers().contains_key("ann"));
     }
 }

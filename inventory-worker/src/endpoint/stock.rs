@@ -93,9 +93,7 @@ pub async fn adjust(
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
     let _turn = inventory.wide.turn(lines.len(), errand.deadline).await?;
     let request = key::of(&errand.principal, &id);
-    let (more, there) = added(&inventory.ledger.stock(), &request, &lines);
-    let now = inventory.ledger.clock().unix_ms();
-    let share = inventory.shares.take(&errand.principal, more, there, now);
+    let share = inventory.share(&errand, |stock| added(stock, &request, &lines)).await;
     let share = share.map_err(|failure| failure.with("request_id", &*id))?;
     let end = inventory.ledger.submit(Command::Adjust { request, lines, reason }, errand.deadline).await;
     share.settle(&end);
@@ -109,14 +107,13 @@ pub async fn adjust(
     }
 }
 
-/// What a change would add to what is kept, and what there is.
-fn added(stock: &Stock, request: &str, lines: &[(Box<str>, i32)]) -> (Amounts, Amounts) {
+/// What a change would add to what is kept.
+fn added(stock: &Stock, request: &str, lines: &[(Box<str>, i32)]) -> Amounts {
+    if stock.adjusted(request).is_some() {
+        return Amounts::default();
+    }
     let products = lines.iter().filter(|(product, _)| stock.level(product).is_none()).count();
-    let more = match stock.adjusted(request) {
-        Some(_) => Amounts::default(),
-        None => Amounts { products, adjustments: 1, reservations: 0 },
-    };
-    (more, stock.amounts())
+    Amounts { products, adjustments: 1, reservations: 0 }
 }
 
 pub(super) type Adjustment = (Box<str>, Vec<(Box<str>, i32)>, Box<str>);

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 /// Lines that make a request a wide one.
 const LINES: usize = 64;
 /// Wide requests that may be here; one more is refused at once.
-const HERE: usize = 64;
-/// After a wide request there are none for so many times as long as it took: they have a sixteenth of the time, so that
-/// few of the others come upon one. (With a quarter, one call in a hundred took four times as long.)
+const HERE: usize = 32;
+/// After a wide request there are none for so many times as long as it took: those of a few ms have a sixteenth of the
+/// time, so that few of the others come upon one. (With a quarter, one call in a hundred took four times as long.)
 const PAUSE: u32 = 15;
 /// But not for longer: one that waited for the storage says nothing of what the next one takes.
 const LONGEST: Duration = Duration::from_millis(60);
