@@ -87,11 +87,16 @@ impl Shares {
                 return Err(exceeded(kind, mine, left, bound));
             }
         }
-        added.add(part, more);
-        if callers.len() >= CALLERS && !callers.contains_key(principal) {
-            make_room(&mut callers, part);
+        added.change(part, more, u32::saturating_add);
+        match callers.get_mut(principal) {
+            Some(known) => *known = added,
+            None => {
+                if callers.len() >= CALLERS {
+                    make_room(&mut callers, part);
+                }
+                callers.insert(principal.into(), added);
+            }
         }
-        callers.insert(principal.into(), added);
         Ok(share(more))
     }
 
@@ -120,7 +125,7 @@ fn make_room(callers: &mut HashMap<Box<str>, Added, RandomState>, part: u64) {
 impl Added {
     /// Forgets what is too old; and all of it where the time has jumped back further than it lasts.
     fn turn(&mut self, part: u64) {
-        if part + PARTS as u64 <= self.now {
+        if self.forgot(part) {
             *self = Added { now: part, ..Added::default() };
         }
         for passed in 1..=part.saturating_sub(self.now).min(PARTS as u64) {
@@ -137,20 +142,19 @@ impl Added {
         Kind::ALL.into_iter().map(|kind| self.of(kind)).sum()
     }
 
-    fn add(&mut self, part: u64, more: Amounts) {
-        for kind in Kind::ALL {
-            let count = &mut self.parts[(part % PARTS as u64) as usize][kind as usize];
-            *count = count.saturating_add(u32::try_from(more.of(kind)).unwrap_or(u32::MAX));
-        }
+    /// Whether a part is too old to be there.
+    fn forgot(&self, part: u64) -> bool {
+        part + PARTS as u64 <= self.now
     }
 
-    fn take_back(&mut self, part: u64, more: Amounts) {
-        if part + PARTS as u64 <= self.now {
+    /// Adds to a part, or takes from it.
+    fn change(&mut self, part: u64, amounts: Amounts, change: fn(u32, u32) -> u32) {
+        if self.forgot(part) {
             return;
         }
         for kind in Kind::ALL {
             let count = &mut self.parts[(part % PARTS as u64) as usize][kind as usize];
-            *count = count.saturating_sub(u32::try_from(more.of(kind)).unwrap_or(u32::MAX));
+            *count = change(*count, u32::try_from(amounts.of(kind)).unwrap_or(u32::MAX));
         }
     }
 }
@@ -174,7 +178,7 @@ impl Drop for Share<'_> {
         if self.more != Amounts::default()
             && let Some(added) = self.shares.callers().get_mut(self.principal)
         {
-            added.take_back(self.part, self.more);
+            added.change(self.part, self.more, u32::saturating_sub);
         }
     }
 }
