@@ -116,6 +116,9 @@ fn the_shipped_configurations_are_accepted() {
         check.arg("-t").arg("-c").arg(&file).env("NATS_NAME", "nats-0");
         let said = check.envs(passwords.clone()).output().unwrap();
         assert!(said.status.success(), "{}: {said:?}", file.display());
-        assert!(std::fs::read_to_string(&file).unwrap().contains("sync_interval: always"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("sync_interval: always"));
+        let pings = ["ping_interval: \"2s\"", "ping_max: 2"].iter().all(|line| text.contains(line));
+        assert!(pings || !text.contains("cluster {"), "{}: a frozen node is noticed late", file.display());
     }
 }

@@ -126,8 +126,16 @@ impl Streams {
         Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
     }
 
-    /// What may cost what was acknowledged: the warnings, and what the servers' monitoring says of their syncs.
+    /// What may cost what was acknowledged: the warnings, and what the servers' monitoring says of their syncs. What it says
+    /// of their routes takes longer, and is logged when it is known.
     pub async fn durability(&self, monitor: Option<&str>) -> Vec<String> {
+        if let Some(urls) = monitor.map(str::to_owned) {
+            tokio::spawn(async move {
+                for warning in monitor::routes(&urls).await {
+                    tracing::warn!(target: "availability", "{warning}");
+                }
+            });
+        }
         [self.warnings.clone(), monitor::warnings(monitor).await].concat()
     }
 }
