@@ -27,8 +27,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gateway
 COPY --from=build /src/target/dist/gateway /usr/local/bin/gateway
-# For others than this container it wants TLS and known callers, or INSECURE=true: see the README, "Secure it".
-ENV GRPC_ADDR=0.0.0.0:50051 HTTP_ADDR=0.0.0.0:8080 LOG_FORMAT=json
+# For others than this container it wants TLS and known callers, or GW_INSECURE=true: see the README, "Secure it".
+ENV GW_GRPC_ADDR=0.0.0.0:50051 GW_HTTP_ADDR=0.0.0.0:8080 GW_LOG_FORMAT=json
 EXPOSE 50051 8080
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/gateway"]
@@ -36,7 +36,7 @@ CMD ["serve"]
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS inventory-worker
 COPY --from=build /src/target/dist/inventory-worker /usr/local/bin/inventory-worker
-ENV HEALTH_ADDR=0.0.0.0:50052 HTTP_ADDR=0.0.0.0:8081 LOG_FORMAT=json
+ENV GW_HEALTH_ADDR=0.0.0.0:50052 GW_HTTP_ADDR=0.0.0.0:8081 GW_LOG_FORMAT=json
 EXPOSE 50052 8081
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/inventory-worker"]

@@ -180,8 +180,8 @@ def replaced(types, port, gateways):
 
 def gateway(name):
     port = free_port()
-    process = Process(name, [f"{FOLDER}/gateway"], **at, GRPC_ADDR=f"127.0.0.1:{port}", HTTP_ADDR=f"127.0.0.1:{free_port()}",
-                      MAX_CONNECTION_AGE="1")
+    process = Process(name, [f"{FOLDER}/gateway"], **at, GW_GRPC_ADDR=f"127.0.0.1:{port}", GW_HTTP_ADDR=f"127.0.0.1:{free_port()}",
+                      GW_MAX_CONNECTION_AGE="1")
     return process, port
 
 
@@ -202,7 +202,7 @@ def proxies(a, b):
 
 def run():
     gateways = [gateway("gateway-a"), gateway("gateway-b")]
-    Process("worker", [f"{FOLDER}/inventory-worker"], **at, HEALTH_ADDR="127.0.0.1:0", HTTP_ADDR="127.0.0.1:0")
+    Process("worker", [f"{FOLDER}/inventory-worker"], **at, GW_HEALTH_ADDR="127.0.0.1:0", GW_HTTP_ADDR="127.0.0.1:0")
     for process, port in gateways:
         until(f"{process.name} serves", lambda: healthy(port, ORDERS))
     types = Types(gateways[0][1])

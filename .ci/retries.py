@@ -181,10 +181,10 @@ with tempfile.TemporaryDirectory() as work:
         everything.append(subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         until("NATS listens", lambda: listens(nats_port))
         proxy = Proxy(nats_port)
-        start("inventory-worker", NATS_URL=f"nats://127.0.0.1:{nats_port}", HEALTH_ADDR=f"127.0.0.1:{worker_port}",
-              HTTP_ADDR="127.0.0.1:0")
-        start("gateway", NATS_URL=f"nats://127.0.0.1:{proxy.port}", GRPC_ADDR=f"127.0.0.1:{gateway_port}",
-              HTTP_ADDR="127.0.0.1:0", GATEWAY_THREADS="1")
+        start("inventory-worker", NATS_URL=f"nats://127.0.0.1:{nats_port}", GW_HEALTH_ADDR=f"127.0.0.1:{worker_port}",
+              GW_HTTP_ADDR="127.0.0.1:0")
+        start("gateway", NATS_URL=f"nats://127.0.0.1:{proxy.port}", GW_GRPC_ADDR=f"127.0.0.1:{gateway_port}",
+              GW_HTTP_ADDR="127.0.0.1:0", GW_THREADS="1")
         until("everything serves", lambda: all(healthy(gateway_port, name) for name in ("", ORDERS, STOCK)))
         run()
         code = 0

@@ -48,7 +48,7 @@ class Process:
 
     def __init__(self, name, port, service, **variables):
         self.name, self.port, self.service = name, port, service
-        self.environment = {**os.environ, "NATS_URL": f"nats://127.0.0.1:{nats_port}", "DRAIN_TIMEOUT": str(DRAIN)}
+        self.environment = {**os.environ, "NATS_URL": f"nats://127.0.0.1:{nats_port}", "GW_DRAIN_TIMEOUT": str(DRAIN)}
         self.environment.update(variables)
         self.log = open(f"{work}/{name}-{port}.log", "ab")
         self.begin()
@@ -206,12 +206,12 @@ def start_nats():
 
 def gateway():
     port = free_port()
-    return Process("gateway", port, ORDERS, GRPC_ADDR=f"127.0.0.1:{port}", HTTP_ADDR=f"127.0.0.1:{free_port()}")
+    return Process("gateway", port, ORDERS, GW_GRPC_ADDR=f"127.0.0.1:{port}", GW_HTTP_ADDR=f"127.0.0.1:{free_port()}")
 
 
 def worker():
     port = free_port()
-    return Process("inventory-worker", port, "", HEALTH_ADDR=f"127.0.0.1:{port}", HTTP_ADDR="127.0.0.1:0")
+    return Process("inventory-worker", port, "", GW_HEALTH_ADDR=f"127.0.0.1:{port}", GW_HTTP_ADDR="127.0.0.1:0")
 
 
 def rolling(workers, gateways):

@@ -51,10 +51,15 @@ async fn figure(worker: &Hand, name: &str) -> u64 {
 async fn a_change_that_names_more_products_than_there_may_be_does_nothing_at_all() {
     let shop = Shop::open().each_worker(|worker| worker.nats.max_products = 3).ready().await;
     adjust(&shop, "one", &[("a", 1), ("b", 1)]).await.unwrap();
-    assert_full(adjust(&shop, "two", &[("a", 1), ("c", 1), ("d", 1)]).await, "products", "3", "MAX_PRODUCTS");
+    assert_full(
+        adjust(&shop, "two", &[("a", 1), ("c", 1), ("d", 1)]).await,
+        "products",
+        "3",
+        "GW_MAX_PRODUCTS",
+    );
     assert_eq!((shop.stock("a").await, known(&shop, "c").await), ((1, 0), false));
     adjust(&shop, "two", &[("a", 1), ("c", 1)]).await.unwrap();
-    assert_full(adjust(&shop, "three", &[("d", 1)]).await, "products", "3", "MAX_PRODUCTS");
+    assert_full(adjust(&shop, "three", &[("d", 1)]).await, "products", "3", "GW_MAX_PRODUCTS");
     // What there is goes on.
     adjust(&shop, "three", &[("a", 5), ("c", -1)]).await.unwrap();
     shop.order("a", 7).await.unwrap();
@@ -72,7 +77,7 @@ async fn an_import_of_more_products_than_there_may_be_is_refused_by_name() {
     let path = folder.path().join("stock.csv");
     std::fs::write(&path, "product,on_hand\na,1\nb,0\nc,2\n").unwrap();
     let error = file::import(&path, false, &shop.worker.nats).await.unwrap_err().to_string();
-    assert!(error.contains("MAX_PRODUCTS"), "{error}");
+    assert!(error.contains("GW_MAX_PRODUCTS"), "{error}");
     assert!(!known(&shop, "a").await);
     std::fs::write(&path, "product,on_hand\na,1\nb,0\n").unwrap();
     file::import(&path, false, &shop.worker.nats).await.unwrap();
@@ -90,7 +95,12 @@ async fn a_worker_whose_bound_is_lower_takes_all_that_happened_and_makes_no_more
     shop.hire().await;
     shop.workers.remove(0).drain().await;
     assert_eq!(shop.stock("p7").await, (1, 0));
-    assert_full(adjust(&shop, "new", &[("p7", 1)]).await, "remembered adjustments", "2", "MAX_ADJUSTMENTS");
+    assert_full(
+        adjust(&shop, "new", &[("p7", 1)]).await,
+        "remembered adjustments",
+        "2",
+        "GW_MAX_ADJUSTMENTS",
+    );
     adjust(&shop, "r-7", &[("p7", 1)]).await.expect("a repeat of what was done");
     shop.order("p7", 1).await.unwrap();
 }
@@ -102,7 +112,7 @@ async fn orders_beyond_the_reservations_that_may_be_known_are_refused_and_hold_n
     let first = shop.place(&wish("lamp", 1).id("one")).await.unwrap();
     shop.order("lamp", 1).await.unwrap();
     let third = shop.order("lamp", 1).await.map(drop);
-    assert_full(third, "known reservations", "2", "MAX_RESERVATIONS");
+    assert_full(third, "known reservations", "2", "GW_MAX_RESERVATIONS");
     assert_eq!(shop.place(&wish("lamp", 1).id("one")).await.unwrap(), first);
     assert_eq!(shop.stock("lamp").await, (9, 2));
 }

@@ -202,7 +202,7 @@ async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
     shop.gateway.nats.inbox_prefix = "_INBOX_worker".to_owned();
     let inbox = gateway::Gateway::start(shop.gateway.clone()).await.err().map(why).unwrap();
     assert!(
-        inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("NATS_INBOX_PREFIX"),
+        inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("GW_NATS_INBOX_PREFIX"),
         "{inbox}"
     );
     shop.worker.nats.link = cast::role(&shop.nats.url(), "operator");

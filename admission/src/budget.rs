@@ -367,7 +367,7 @@ impl Source for Budget {
         let help =
             "Bytes that requests hold while they are read and worked on, with what each call takes besides.";
         page.level("gateway_request_bytes", help, &[], bytes.share.held() as f64);
-        let help = "What gateway_request_bytes may be at the most (MAX_BUFFERED_BYTES).";
+        let help = "What gateway_request_bytes may be at the most (GW_MAX_BUFFERED_BYTES).";
         page.level("gateway_request_bytes_limit", help, &[], size.all as f64);
         let help = "Bytes of answers that their clients have not taken.";
         page.level("gateway_answer_bytes", help, &[], bytes.share.unread() as f64);

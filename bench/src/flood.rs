@@ -45,7 +45,7 @@ const LATE: Duration = Duration::from_secs(20);
 /// One that says nothing is closed after ten seconds.
 const SILENCE: f64 = 12.0;
 const IDLE: usize = 5_000;
-/// More than MAX_CONNECTIONS, and how long they take to come and be noticed.
+/// More than GW_MAX_CONNECTIONS, and how long they take to come and be noticed.
 const CROWD: usize = 12_000;
 const COMING: f64 = 6.0;
 const HANDSHAKES: usize = 1_000;

@@ -1,65 +1,108 @@
 //! The command line, and the environment variables that stand for its flags: one that is set and empty is not set, and
 //! a value that is refused is named by its flag and its variable. Must never know what they mean.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
 
+use crate::variables::{Environment, Names};
 use crate::{note, url};
+
+/// What was asked for, and what to say of it as soon as it is known how things are said.
+#[derive(Debug)]
+pub struct Parsed<T> {
+    /// What was asked for.
+    pub cli: T,
+    /// What should be mended, although it works for now.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the arguments of this process, and prints what should be mended.
+///
+/// # Errors
+/// The code to end with, after help was printed or what is wrong was said.
+pub fn parse<T: Parser>() -> Result<T, ExitCode> {
+    let Parsed { cli, warnings } = read()?;
+    warnings.iter().for_each(|warning| note!("warning: {warning}"));
+    Ok(cli)
+}
 
 /// Reads the arguments of this process.
 ///
 /// # Errors
 /// The code to end with, after help was printed or what is wrong was said.
-pub fn parse<T: Parser>() -> Result<T, ExitCode> {
+pub fn read<T: Parser>() -> Result<Parsed<T>, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    for flag in secrets(&arguments) {
-        note!(
-            "warning: {flag} has a user or a password in its URL, and arguments are everybody's to read: \
-             say it by an environment variable or a file"
-        );
-    }
-    parse_from(arguments).map_err(|error| {
-        let code = u8::try_from(error.exit_code()).unwrap_or(2);
-        match error.print() {
-            // Help that nobody can read is no success.
-            Err(failed) if code == 0 && failed.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
-            _ => ExitCode::from(code),
+    let mut warnings: Vec<String> = secrets(&arguments)
+        .iter()
+        .map(|flag| {
+            format!(
+                "{flag} has a user or a password in its URL, and arguments are everybody's to read: say it by an \
+                 environment variable or a file"
+            )
+        })
+        .collect();
+    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+    match parse_from::<T>(arguments, &environment) {
+        Ok(parsed) => {
+            warnings.extend(parsed.warnings);
+            Ok(Parsed { cli: parsed.cli, warnings })
         }
-    })
+        Err(error) => {
+            warnings.iter().for_each(|warning| note!("warning: {warning}"));
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            Err(match error.print() {
+                // Help that nobody can read is no success.
+                Err(failed) if code == 0 && failed.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+                _ => ExitCode::from(code),
+            })
+        }
+    }
 }
 
-fn parse_from<T: Parser>(arguments: Vec<OsString>) -> Result<T, clap::Error> {
-    let mut command = with_set_variables(T::command());
-    let matches = command.try_get_matches_from_mut(arguments);
-    let parsed = matches.and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| named(error.format(&mut command), &variables::<T>()))
+fn parse_from<T: Parser>(
+    arguments: Vec<OsString>,
+    environment: Environment<'_>,
+) -> Result<Parsed<T>, clap::Error> {
+    let names = Names::of(environment);
+    let mut command = names.apply(T::command(), environment);
+    let known = variables(command.clone());
+    let mut matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| named(error.format(&mut command), &known))?;
+    // After help, which is for whoever has to mend it.
+    if !names.faults.is_empty() {
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, names.faults.join("\n       ")));
+    }
+    let read = names_read(&command, &matches);
+    let cli =
+        T::from_arg_matches_mut(&mut matches).map_err(|error| named(error.format(&mut command), &known))?;
+    Ok(Parsed { cli, warnings: names.warnings(|name| read.contains(name)) })
 }
 
-/// The command without the variables that are set and empty. Values of variables are in no help: some are secret.
-fn with_set_variables(command: Command) -> Command {
-    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    let command = command.mut_args(|arg| {
-        let arg = arg.hide_env_values(true);
-        if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg }
-    });
-    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_set_variables))
+/// The variables of the command that was asked for.
+fn names_read(command: &Command, matches: &ArgMatches) -> BTreeSet<String> {
+    match matches.subcommand().and_then(|(name, below)| Some((command.find_subcommand(name)?, below))) {
+        Some((sub, below)) => names_read(sub, below),
+        None => {
+            let names = command.get_arguments().filter_map(Arg::get_env);
+            names.map(|name| name.to_string_lossy().into_owned()).collect()
+        }
+    }
 }
 
 /// Flags, as errors name them, and their variables.
-fn variables<T: Parser>() -> HashMap<String, String> {
+fn variables(mut command: Command) -> HashMap<String, String> {
     fn all(command: &Command, found: &mut HashMap<String, String>) {
         let variable = |arg: &Arg| arg.get_env().map(|name| name.to_string_lossy().into_owned());
         found.extend(command.get_arguments().filter_map(|arg| Some((arg.to_string(), variable(arg)?))));
         command.get_subcommands().for_each(|sub| all(sub, found));
     }
-    let (mut command, mut found) = (T::command(), HashMap::new());
+    let mut found = HashMap::new();
     // Only then it is known how an argument is shown.
     command.build();
     all(&command, &mut found);
@@ -134,7 +177,7 @@ mod tests {
 
     fn error(arguments: &[&str]) -> String {
         let arguments = ["cli"].iter().chain(arguments).map(OsString::from).collect();
-        parse_from::<Cli>(arguments).unwrap_err().to_string()
+        parse_from::<Cli>(arguments, &|_| None).unwrap_err().to_string()
     }
 
     #[test]

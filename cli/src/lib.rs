@@ -7,6 +7,7 @@ pub mod file;
 pub mod out;
 pub mod rows;
 pub mod url;
+pub mod variables;
 
-pub use arguments::parse;
+pub use arguments::{Parsed, parse, read};
 pub use out::Report;

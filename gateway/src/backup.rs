@@ -43,7 +43,7 @@ pub struct Restore {
     /// A folder that `gateway backup` made, or `nats stream backup` for each stream
     pub folder: PathBuf,
     /// Replicas of the streams that are made; as many as there were if nobody says
-    #[arg(long, env = "STREAM_REPLICAS", value_parser = replicas, value_name = "N")]
+    #[arg(long, env = "GW_STREAM_REPLICAS", value_parser = replicas, value_name = "N")]
     pub replicas: Option<usize>,
     /// Where NATS is.
     #[command(flatten)]
@@ -100,7 +100,7 @@ async fn stock(link: &Link, folder: &Path, check: bool) -> anyhow::Result<Vec<Pa
         }
         cli::note!("the ledger was purged past the snapshots that were copied; both are copied again");
     }
-    bail!("snapshots are made faster than they can be copied: see SNAPSHOT_EVERY of the workers")
+    bail!("snapshots are made faster than they can be copied: see GW_SNAPSHOT_EVERY of the workers")
 }
 
 /// The ledger's sequence in the newest snapshot; 0 for none.

@@ -42,41 +42,41 @@ const MAX_REPLY_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
     /// Where /metrics, /healthz, /livez and the console are served, over HTTP
-    #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
-    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256), value_name = "N")]
+    #[arg(long, env = "GW_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256), value_name = "N")]
     pub threads: u16,
     /// Whether to make streams that are missing
-    #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
+    #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
     pub provision: Provision,
     /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
+    #[arg(long, env = "GW_STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
     pub replicas: usize,
     /// How long calls in flight may take after SIGTERM, in seconds
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = DRAIN_TIMEOUT, value_name = "SECONDS")]
+    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value_t = DRAIN_TIMEOUT, value_name = "SECONDS")]
     pub drain_timeout: u64,
     /// Subjects whose services are NestJS, separated by commas: requests to them go in its envelope
-    #[arg(long, env = "NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
+    #[arg(long, env = "GW_NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
     pub nest_subjects: Vec<String>,
     /// Keys of W3C baggage that travel on to the services behind, separated by commas
-    #[arg(long, env = "BAGGAGE_KEYS", value_delimiter = ',', value_name = "KEY")]
+    #[arg(long, env = "GW_BAGGAGE_KEYS", value_delimiter = ',', value_name = "KEY")]
     pub baggage: Vec<String>,
     /// Whether a picture of what runs is served at / over HTTP; if nobody says, where only this machine can ask
-    #[arg(long, env = "CONSOLE", action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "GW_CONSOLE", action = clap::ArgAction::Set, value_name = "BOOL")]
     pub console: Option<bool>,
     /// Hosts that figures and console are served for, besides this machine's, separated by commas; `.NAME` stands for all
     /// names below it
-    #[arg(long, env = "HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    #[arg(long, env = "GW_HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
     pub http_hosts: Vec<String>,
     /// Where traces go.
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
     /// Where grpc.health.v1 is served besides, without TLS and for everybody
-    #[arg(long, env = "HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
     pub health_addr: Option<SocketAddr>,
     /// Bounds on memory.
     #[command(flatten)]
@@ -96,42 +96,42 @@ pub struct Serve {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Limits {
     /// Calls in flight per rpc; one more is RESOURCE_EXHAUSTED. While calls end late, fewer are let in
-    #[arg(long, env = "MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_IN_FLIGHT, value_name = "N")]
+    #[arg(long, env = "GW_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_IN_FLIGHT, value_name = "N")]
     pub max_in_flight: u32,
     /// Calls at a time on one connection; clients wait with more
-    #[arg(long, env = "MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
+    #[arg(long, env = "GW_MAX_STREAMS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_STREAMS, value_name = "N")]
     pub max_streams: u32,
     /// Connections; with one more the one that has been idle longest, for 10 s at the least, ends, or the new one. If nobody says: 10,000, or as many as the limit of open files lets in
-    #[arg(long, env = "MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, env = "GW_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub max_connections: Option<u32>,
     /// Watches at a time; one more is RESOURCE_EXHAUSTED
-    #[arg(long, env = "MAX_WATCHES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_WATCHES, value_name = "N")]
+    #[arg(long, env = "GW_MAX_WATCHES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_WATCHES, value_name = "N")]
     pub max_watches: u32,
     /// TLS handshakes under way; one more ends the oldest
-    #[arg(long, env = "MAX_HANDSHAKES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_HANDSHAKES, value_name = "N")]
+    #[arg(long, env = "GW_MAX_HANDSHAKES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_HANDSHAKES, value_name = "N")]
     pub max_handshakes: u32,
     /// The headers of a call, in bytes
-    #[arg(long, env = "MAX_HEADER_BYTES", value_parser = clap::value_parser!(u32).range(1_024..=1_048_576), default_value_t = MAX_HEADER_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_HEADER_BYTES", value_parser = clap::value_parser!(u32).range(1_024..=1_048_576), default_value_t = MAX_HEADER_BYTES, value_name = "BYTES")]
     pub max_header_bytes: u32,
     /// How long a connection lasts, a tenth more or less, in seconds; calls on it are finished; 0: as long as it likes
-    #[arg(long, env = "MAX_CONNECTION_AGE", default_value_t = MAX_CONNECTION_AGE, value_name = "SECONDS")]
+    #[arg(long, env = "GW_MAX_CONNECTION_AGE", default_value_t = MAX_CONNECTION_AGE, value_name = "SECONDS")]
     pub max_connection_age: u64,
     /// How long watches and other streams may go on after that, in seconds, before they end with UNAVAILABLE and their
     /// resume token; each ends at another moment of the second half
-    #[arg(long, env = "MAX_CONNECTION_AGE_GRACE", default_value_t = MAX_CONNECTION_AGE_GRACE, value_name = "SECONDS")]
+    #[arg(long, env = "GW_MAX_CONNECTION_AGE_GRACE", default_value_t = MAX_CONNECTION_AGE_GRACE, value_name = "SECONDS")]
     pub max_connection_age_grace: u64,
     /// How long a connection may have no call in hand, in seconds, before it ends with GOAWAY; 0: as long as it likes
-    #[arg(long, env = "MAX_CONNECTION_IDLE", default_value_t = MAX_CONNECTION_IDLE, value_name = "SECONDS")]
+    #[arg(long, env = "GW_MAX_CONNECTION_IDLE", default_value_t = MAX_CONNECTION_IDLE, value_name = "SECONDS")]
     pub max_connection_idle: u64,
     /// The largest request, in bytes
-    #[arg(long, env = "MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
     pub max_request_bytes: usize,
     /// Bytes that all requests may hold while they are read and worked on, headers included; one more is
     /// RESOURCE_EXHAUSTED. A connection and a caller have a quarter each, those who are not known an eighth
-    #[arg(long, env = "MAX_BUFFERED_BYTES", value_parser = bytes, default_value_t = MAX_BUFFERED_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_BUFFERED_BYTES", value_parser = bytes, default_value_t = MAX_BUFFERED_BYTES, value_name = "BYTES")]
     pub max_buffered_bytes: usize,
     /// The largest reply, in bytes
-    #[arg(long, env = "MAX_REPLY_BYTES", value_parser = bytes, default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_REPLY_BYTES", value_parser = bytes, default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
     pub max_reply_bytes: usize,
 }
 
@@ -148,7 +148,7 @@ pub enum Provision {
 #[derive(Debug, Clone, Args)]
 pub struct Streams {
     /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
+    #[arg(long, env = "GW_STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
     pub replicas: usize,
     /// Where NATS is.
     #[command(flatten)]
@@ -159,10 +159,10 @@ pub struct Streams {
 #[derive(Debug, Clone, Args)]
 pub struct Check {
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub addr: SocketAddr,
     /// Where health is served without TLS; goes before `--addr`
-    #[arg(long, env = "HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
     pub health_addr: Option<SocketAddr>,
     /// The service to check; empty: the whole gateway
     #[arg(long, default_value = "", value_name = "NAME")]

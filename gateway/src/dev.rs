@@ -33,16 +33,16 @@ const HEALTHY: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Args)]
 pub struct Dev {
     /// Where orders and stock are kept; the default is order-gateway/dev in the user's data folder
-    #[arg(long, env = "DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "GW_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where gRPC is served
-    #[arg(long, env = "GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
     /// Where /metrics, /healthz, /livez and the console are served, over HTTP
-    #[arg(long, env = "HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Serve other machines, although nothing here asks who calls
-    #[arg(long, env = "INSECURE")]
+    #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
     /// Inventory workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]

@@ -114,7 +114,7 @@ impl Source for Sources {
             let (fresh, labels) = (Fresh(state.clone()), [("source", state.source)]);
             let help = "Since it was last certain that what says who may call is up to date.";
             page.level("gateway_auth_age_seconds", help, &labels, fresh.age().as_secs_f64());
-            let help = "The age at which it lets nobody in any more (AUTH_MAX_STALE); 0: none.";
+            let help = "The age at which it lets nobody in any more (GW_AUTH_MAX_STALE); 0: none.";
             let limit = state.limit.unwrap_or_default().as_secs_f64();
             page.level("gateway_auth_age_limit_seconds", help, &labels, limit);
             let help = "Lines that make no sense, and let nobody in.";

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use cli::Parsed;
 use gateway::commands::{Cli, Command};
 #[cfg(feature = "dev")]
 use gateway::dev;
@@ -12,11 +13,11 @@ use telemetry::log;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<Cli>() {
+    let Parsed { cli, warnings } = match cli::read::<Cli>() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match start(cli) {
+    match start(cli, &warnings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::note!("error: {}", log::chain(&error));
@@ -25,9 +26,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     cli.log.start(command.default_log())?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         match command {

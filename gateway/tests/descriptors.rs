@@ -29,7 +29,7 @@ impl Drop for Running {
 
 fn limited() -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", FEW, GATEWAY]).env_clear().env("GATEWAY_THREADS", "1").stdin(Stdio::null());
+    command.args(["-c", FEW, GATEWAY]).env_clear().env("GW_THREADS", "1").stdin(Stdio::null());
     command
 }
 
@@ -57,9 +57,9 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn more_connections_than_there_can_be_descriptors_end_the_start() {
-    let ended = run(limited().stdout(Stdio::null()).env("MAX_CONNECTIONS", "5000"));
+    let ended = run(limited().stdout(Stdio::null()).env("GW_MAX_CONNECTIONS", "5000"));
     assert_eq!(ended.code, Some(1), "{}", ended.err);
-    for part in ["MAX_CONNECTIONS=5000", "may have 700", "ulimit -n"] {
+    for part in ["GW_MAX_CONNECTIONS=5000", "may have 700", "ulimit -n"] {
         assert!(ended.err.contains(part), "{part}: {}", ended.err);
     }
 }
@@ -69,8 +69,8 @@ fn idle_connections_to_http_keep_nobody_out() {
     let system = System::bare();
     let (grpc, http) = (free(), free());
     let mut command = limited();
-    command.env("NATS_URL", system.nats.url()).env("GRPC_ADDR", grpc.to_string());
-    command.env("HTTP_ADDR", http.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("NATS_URL", system.nats.url()).env("GW_GRPC_ADDR", grpc.to_string());
+    command.env("GW_HTTP_ADDR", http.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
     let _gateway = Running(command.spawn().unwrap());
     let probe =
         || asked(http, b"GET /livez HTTP/1.0\r\n\r\n").is_some_and(|answer| answer.ends_with(b"alive\n"));

@@ -65,7 +65,7 @@ fn what_fails_ends_with_1_whoever_listens() {
         ends(&mut system.gateway(&["dead-letters", "replay", "--all"]), way, 1);
         ends(&mut system.gateway(&["reconcile"]), way, 1);
         ends(&mut system.gateway(&["restore", "/nowhere"]), way, 1);
-        ends(system.gateway(&["serve"]).env("MAX_STREAMS", "many"), way, 2);
+        ends(system.gateway(&["serve"]).env("GW_MAX_STREAMS", "many"), way, 2);
     }
 }
 

@@ -39,13 +39,13 @@ fn a_variable_that_is_set_and_empty_is_not_set() {
 #[test]
 fn a_bad_value_is_named_by_its_flag_and_its_variable() {
     for (variable, flag) in [
-        ("NATS_CONNECT_TIMEOUT_MS", "--nats-connect-timeout-ms"),
-        ("GRPC_ADDR", "--grpc-addr"),
-        ("PROVISION", "--provision"),
-        ("CONSOLE", "--console"),
-        ("INSECURE", "--insecure"),
-        ("JWT_ALGORITHMS", "--jwt-algorithms"),
-        ("LOG_FORMAT", "--log-format"),
+        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout-ms"),
+        ("GW_GRPC_ADDR", "--grpc-addr"),
+        ("GW_PROVISION", "--provision"),
+        ("GW_CONSOLE", "--console"),
+        ("GW_INSECURE", "--insecure"),
+        ("GW_JWT_ALGORITHMS", "--jwt-algorithms"),
+        ("GW_LOG_FORMAT", "--log-format"),
     ] {
         let ended = run(program(GATEWAY, &["serve"]).env(variable, "maybe not"));
         let named = ended.err.contains(variable) && ended.err.contains(flag);
@@ -55,8 +55,8 @@ fn a_bad_value_is_named_by_its_flag_and_its_variable() {
 
 #[test]
 fn what_one_variable_needs_is_named_by_both_as_well() {
-    let ended = run(program(GATEWAY, &["serve"]).env("TLS_CERT", "cert.pem"));
-    assert!(ended.err.contains("--tls-key") && ended.err.contains("TLS_KEY"), "{}", ended.err);
+    let ended = run(program(GATEWAY, &["serve"]).env("GW_TLS_CERT", "cert.pem"));
+    assert!(ended.err.contains("--tls-key") && ended.err.contains("GW_TLS_KEY"), "{}", ended.err);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn help_and_errors_show_no_secret_of_a_variable() {
     let secret = "https://ann:hush@example.com/";
     for arguments in [["serve", "--help"].as_slice(), &["serve"]] {
         let mut command = program(GATEWAY, arguments);
-        for variable in ["NATS_URL", "NATS_MONITOR_URL", "JWT_JWKS", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+        for variable in ["NATS_URL", "GW_NATS_MONITOR_URL", "GW_JWT_JWKS", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
             command.env(variable, secret);
         }
         let ended = run(&mut command);
@@ -104,15 +104,40 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
     };
     for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
         let mut command = program(GATEWAY, &["serve", "--insecure", "--threads=4", "--tls-cert=/nowhere"]);
-        command.env("JWT_SECRET_FILE", file("secret", mode)).env("TLS_KEY", file("key", mode));
+        command.env("GW_JWT_SECRET_FILE", file("secret", mode)).env("GW_TLS_KEY", file("key", mode));
         // It ends as a secret has to be longer.
         let mut said = run(&mut command).err.matches("every user of this machine may read it").count();
         assert_eq!(said, warnings, "{mode:o}");
         let password = file("password", mode);
         let mut command = program(GATEWAY, &["provision"]);
         command.envs([("NATS_URL", nats.url()), ("NATS_USER", "ann".to_owned())]);
-        let ended = run(command.env("NATS_PASSWORD_FILE", password));
+        let ended = run(command.env("GW_NATS_PASSWORD_FILE", password));
         said = ended.err.matches("every user of this machine may read it").count();
         assert_eq!((ended.code, said), (Some(0), warnings / 2), "{mode:o}: {}", ended.err);
     }
+}
+
+#[test]
+fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
+    let run = |set: &[(&str, &str)]| {
+        let mut command = program(GATEWAY, &["serve", "--nats-creds=/nowhere/creds"]);
+        run(command.envs(set.iter().copied()))
+    };
+    let old = run(&[("GW_STREAM_REPLICAS", "3")]);
+    let told = old.err.contains("GW_STREAM_REPLICAS is the old name of GW_STREAM_REPLICAS");
+    assert!(old.code == Some(1) && told && old.err.contains("/nowhere/creds"), "{}", old.err);
+    let bad = run(&[("GW_STREAM_REPLICAS", "2")]);
+    assert!(
+        bad.code == Some(2) && bad.err.contains("--replicas <") && bad.err.contains("(GW_STREAM_REPLICAS)"),
+        "{}",
+        bad.err
+    );
+    let two = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
+    assert!(
+        two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and GW_STREAM_REPLICAS"),
+        "{}",
+        two.err
+    );
+    let same = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
+    assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
 }

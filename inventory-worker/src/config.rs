@@ -38,8 +38,8 @@ pub enum Command {
     },
     /// Ask a running worker for its health; exit code 0 if it serves
     Healthcheck {
-        /// The worker's HEALTH_ADDR
-        #[arg(long, env = "HEALTH_ADDR", default_value = "127.0.0.1:50052")]
+        /// The worker's GW_HEALTH_ADDR
+        #[arg(long, env = "GW_HEALTH_ADDR", default_value = "127.0.0.1:50052")]
         addr: SocketAddr,
     },
 }
@@ -90,22 +90,22 @@ pub struct Nats {
     #[command(flatten)]
     pub link: link::Options,
     /// Whether missing streams are made at start
-    #[arg(long, env = "PROVISION", value_enum, default_value_t = Provision::Auto)]
+    #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto)]
     pub provision: Provision,
     /// Replicas of streams that are made: 1, 3 or 5
-    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
+    #[arg(long, env = "GW_STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub replicas: u8,
     /// Ledger entries after which a snapshot is made
-    #[arg(long, env = "SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "GW_SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
     /// Products that there may be: no change of stock makes more. `stock remove` makes room
-    #[arg(long, env = "MAX_PRODUCTS", default_value_t = PRODUCTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "GW_MAX_PRODUCTS", default_value_t = PRODUCTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_products: u32,
-    /// Ids of adjustments that are remembered at most, for ID_HORIZON
-    #[arg(long, env = "MAX_ADJUSTMENTS", default_value_t = ADJUSTMENTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Ids of adjustments that are remembered at most, for GW_ID_HORIZON
+    #[arg(long, env = "GW_MAX_ADJUSTMENTS", default_value_t = ADJUSTMENTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_adjustments: u32,
-    /// Reservations that are known at most; finished ones are, for ID_HORIZON
-    #[arg(long, env = "MAX_RESERVATIONS", default_value_t = RESERVATIONS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Reservations that are known at most; finished ones are, for GW_ID_HORIZON
+    #[arg(long, env = "GW_MAX_RESERVATIONS", default_value_t = RESERVATIONS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_reservations: u32,
 }
 
@@ -150,35 +150,35 @@ pub struct Serve {
     #[command(flatten)]
     pub nats: Nats,
     /// Where grpc.health.v1 is served; port 0 takes a free one
-    #[arg(long, env = "HEALTH_ADDR", default_value = "127.0.0.1:50052")]
+    #[arg(long, env = "GW_HEALTH_ADDR", default_value = "127.0.0.1:50052")]
     pub health_addr: SocketAddr,
     /// Where /metrics, /healthz and /livez are served, over HTTP; port 0 takes a free one
-    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
+    #[arg(long, env = "GW_HTTP_ADDR", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
     /// Hosts that figures are served for, besides this machine's, separated by commas; `.NAME` stands for all names below
     /// it
-    #[arg(long, env = "HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    #[arg(long, env = "GW_HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
     pub http_hosts: Vec<String>,
     /// Where traces go
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
     /// Seconds that a reservation holds without an order; 0: until it is released
-    #[arg(long, env = "RESERVATION_TTL", default_value_t = 120, value_name = "SECONDS")]
+    #[arg(long, env = "GW_RESERVATION_TTL", default_value_t = 120, value_name = "SECONDS")]
     pub reservation_ttl: u64,
     /// Milliseconds between two looks for expired reservations
-    #[arg(long, env = "EXPIRY_INTERVAL_MS", default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..))]
+    #[arg(long, env = "GW_EXPIRY_INTERVAL", default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..))]
     pub expiry_interval_ms: u64,
     /// Hours that the ids of finished orders and of adjustments are remembered; at least 24 in production
-    #[arg(long, env = "ID_HORIZON", default_value_t = 24, value_name = "HOURS")]
+    #[arg(long, env = "GW_ID_HORIZON", default_value_t = 24, value_name = "HOURS")]
     pub id_horizon: u64,
     /// Deliveries of an order event before it becomes a dead letter
-    #[arg(long, env = "MAX_DELIVER", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, env = "GW_MAX_DELIVER", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     pub max_deliver: i64,
     /// Commands that the ledger decides together at most
-    #[arg(long, env = "BATCH", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "GW_BATCH", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
     /// Seconds that the work in hand may take when told to stop
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
+    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
     pub drain_timeout: u64,
 }
 

@@ -34,7 +34,7 @@ impl Condition {
     }
 }
 
-/// Connections to HTTP_ADDR and to HEALTH_ADDR.
+/// Connections to GW_HTTP_ADDR and to GW_HEALTH_ADDR.
 const HTTP: u32 = 256;
 const HEALTH: u32 = 128;
 /// Descriptors for NATS, threads, the program's files, and a margin.

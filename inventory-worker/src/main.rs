@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use cli::Parsed;
 use inventory_worker::config::{Cli, Command, Stock};
 use inventory_worker::{file, remove, run};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,11 +17,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = match cli::parse::<Cli>() {
+    let Parsed { cli, warnings } = match cli::read::<Cli>() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match work(cli).await {
+    match work(cli, &warnings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::note!("error: {}", telemetry::log::chain(&error));
@@ -29,9 +30,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn work(cli: Cli) -> anyhow::Result<()> {
+async fn work(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
     let serving = matches!(cli.command, None | Some(Command::Serve(_)));
     cli.log.start(if serving { "info,async_nats=warn" } else { "warn" })?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(config) => run(config, told_to_stop()?).await,
         Command::Stock { action: Stock::Import { file, skip_bad, nats } } => {

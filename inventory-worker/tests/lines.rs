@@ -34,7 +34,10 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let mut command = program(WORKER, &["serve", "--max-deliver", "1"]);
-        command.env("NATS_URL", nats.url()).env("HEALTH_ADDR", "127.0.0.1:0").env("HTTP_ADDR", "127.0.0.1:0");
+        command
+            .env("NATS_URL", nats.url())
+            .env("GW_HEALTH_ADDR", "127.0.0.1:0")
+            .env("GW_HTTP_ADDR", "127.0.0.1:0");
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Running { child, folder }
     }

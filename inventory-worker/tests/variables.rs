@@ -31,14 +31,39 @@ fn a_variable_that_is_set_and_empty_is_not_set() {
 #[test]
 fn a_bad_value_is_named_by_its_flag_and_its_variable() {
     for (variable, flag) in [
-        ("HEALTH_ADDR", "--health-addr"),
-        ("BATCH", "--batch"),
-        ("PROVISION", "--provision"),
-        ("STREAM_REPLICAS", "--replicas"),
-        ("NATS_CONNECT_TIMEOUT_MS", "--nats-connect-timeout-ms"),
+        ("GW_HEALTH_ADDR", "--health-addr"),
+        ("GW_BATCH", "--batch"),
+        ("GW_PROVISION", "--provision"),
+        ("GW_STREAM_REPLICAS", "--replicas"),
+        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout-ms"),
     ] {
         let ended = run(program(WORKER, &["serve"]).env(variable, "maybe not"));
         let named = ended.err.contains(variable) && ended.err.contains(flag);
         assert!(ended.code == Some(2) && named && ended.err.contains("maybe not"), "{}", ended.err);
     }
+}
+
+#[test]
+fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
+    let run = |set: &[(&str, &str)]| {
+        let mut command = program(WORKER, &["serve", "--nats-creds=/nowhere/creds"]);
+        run(command.envs(set.iter().copied()))
+    };
+    let old = run(&[("GW_STREAM_REPLICAS", "3")]);
+    let told = old.err.contains("GW_STREAM_REPLICAS is the old name of GW_STREAM_REPLICAS");
+    assert!(old.code == Some(1) && told && old.err.contains("/nowhere/creds"), "{}", old.err);
+    let bad = run(&[("GW_STREAM_REPLICAS", "2")]);
+    assert!(
+        bad.code == Some(2) && bad.err.contains("--replicas <") && bad.err.contains("(GW_STREAM_REPLICAS)"),
+        "{}",
+        bad.err
+    );
+    let two = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
+    assert!(
+        two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and GW_STREAM_REPLICAS"),
+        "{}",
+        two.err
+    );
+    let same = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
+    assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
 }

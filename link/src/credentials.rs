@@ -15,7 +15,7 @@ const LARGEST: u64 = 64 * 1_024;
 /// The environment variables with secrets, which have no flags.
 pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
 pub(crate) const TOKEN: &str = "NATS_TOKEN";
-const PASSWORD_FILE: &str = "NATS_PASSWORD_FILE";
+const PASSWORD_FILE: &str = "GW_NATS_PASSWORD_FILE";
 /// A user, or a token.
 const IN_URL: &str = "a user in NATS_URL";
 /// The seed of a user's key begins so.
@@ -72,7 +72,7 @@ impl Credentials {
             ("NATS_NKEY", nkey.is_some()),
             ("NATS_USER", user.is_some()),
             (TOKEN, token.is_some()),
-            ("NATS_TOKEN_FILE", token_file.is_some()),
+            ("GW_NATS_TOKEN_FILE", token_file.is_some()),
             (IN_URL, url.is_some()),
         ])?;
         let passwords = [(PASSWORD, password.is_some()), (PASSWORD_FILE, password_file.is_some())];
@@ -206,13 +206,13 @@ mod tests {
             o.user = Some("ann".to_owned());
             (o.password, o.password_file) = (Some("x".to_owned().into()), Some("file".into()));
         });
-        assert!(both.unwrap_err().contains("NATS_PASSWORD_FILE"));
+        assert!(both.unwrap_err().contains("GW_NATS_PASSWORD_FILE"));
     }
 
     #[test]
     fn a_user_without_a_password_and_a_password_without_a_user_are_refused() {
         let alone = options(|o| o.user = Some("ann".to_owned())).unwrap_err();
-        assert!(alone.contains("NATS_PASSWORD_FILE"), "{alone}");
+        assert!(alone.contains("GW_NATS_PASSWORD_FILE"), "{alone}");
         let alone = options(|o| o.password_file = Some("file".into())).unwrap_err();
         assert!(alone.contains("NATS_USER"), "{alone}");
         let stray = options(|o| (o.creds, o.password) = (Some("file".into()), Some("x".to_owned().into())));

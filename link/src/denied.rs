@@ -55,7 +55,7 @@ mod tests {
             "{publish}"
         );
         let inbox = read("Permissions Violation for Subscription to \"_INBOX.x.*\"");
-        assert!(inbox.contains("subscribe to \"_INBOX.x.*\"; NATS_INBOX_PREFIX"), "{inbox}");
+        assert!(inbox.contains("subscribe to \"_INBOX.x.*\"; GW_NATS_INBOX_PREFIX"), "{inbox}");
         let queue =
             read("Permissions Violation for Subscription to \"get_stock\" using queue \"inventory-stock\"");
         assert!(queue.contains("subscribe to \"get_stock\"; deploy/nats/roles.conf"), "{queue}");

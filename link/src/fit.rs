@@ -45,7 +45,7 @@ pub(crate) fn warnings(found: &[Config], wanted: usize) -> Vec<String> {
     }
     if !others.is_empty() {
         warnings.push(format!(
-            "STREAM_REPLICAS is {wanted}, but streams that exist have another number and keep it ({others}): \
+            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have another number and keep it ({others}): \
              `nats stream edit NAME --replicas {wanted}`"
         ));
     }

@@ -54,7 +54,7 @@ pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
     let Some(urls) = urls else {
         return vec![format!(
             "whether nats-server syncs each write before it acknowledges it cannot be seen from here: by default it does \
-             not, and a power failure loses acknowledged orders; NATS_MONITOR_URL says where to look \
+             not, and a power failure loses acknowledged orders; GW_NATS_MONITOR_URL says where to look \
              (http://SERVER:8222), and the remedy is {REMEDY}"
         )];
     };
@@ -128,7 +128,7 @@ async fn get<T: DeserializeOwned>(url: &str, page: &str) -> Result<T, String> {
     let rest = url.strip_prefix("http://").ok_or("it is no http:// URL")?;
     if cli::url::user_information(url).is_some() {
         return Err(
-            "a user or a password in NATS_MONITOR_URL is not used, as monitoring asks for none".to_owned()
+            "a user or a password in GW_NATS_MONITOR_URL is not used, as monitoring asks for none".to_owned()
         );
     }
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

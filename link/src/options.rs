@@ -36,16 +36,16 @@ pub struct Options {
     #[arg(skip = Secret::of_environment(PASSWORD))]
     pub password: Option<Secret>,
     /// File with the user's password
-    #[arg(long = "nats-password-file", env = "NATS_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long = "nats-password-file", env = "GW_NATS_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// A token.
     #[arg(skip = Secret::of_environment(TOKEN))]
     pub token: Option<Secret>,
     /// File with a token, where it is not in NATS_TOKEN
-    #[arg(long = "nats-token-file", env = "NATS_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long = "nats-token-file", env = "GW_NATS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// What our inboxes begin with; a role's user may subscribe to its own alone
-    #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", default_value = INBOX, value_name = "SUBJECT")]
+    #[arg(long = "nats-inbox-prefix", env = "GW_NATS_INBOX_PREFIX", default_value = INBOX, value_name = "SUBJECT")]
     pub inbox_prefix: String,
     /// Certificates of the authority that signed the servers' certificates, PEM
     #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE")]
@@ -57,10 +57,10 @@ pub struct Options {
     #[arg(id = "key", long = "nats-key", env = "NATS_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Where the servers are monitored over HTTP, separated by commas: asked at start whether they sync each write
-    #[arg(long, env = "NATS_MONITOR_URL", value_name = "URL")]
+    #[arg(long, env = "GW_NATS_MONITOR_URL", value_name = "URL")]
     pub nats_monitor_url: Option<String>,
     /// How long a connection may take to be made, the first as well as another after it was lost, in milliseconds
-    #[arg(long, env = "NATS_CONNECT_TIMEOUT_MS", default_value_t = CONNECT_TIMEOUT_MS, value_name = "MS")]
+    #[arg(long, env = "GW_NATS_CONNECT_TIMEOUT", default_value_t = CONNECT_TIMEOUT_MS, value_name = "MS")]
     pub nats_connect_timeout_ms: u64,
     /// This machine's time of day.
     #[arg(skip)]
@@ -105,7 +105,7 @@ pub enum ConnectError {
     Url(String),
     /// A prefix of inboxes that is none.
     #[error(
-        "--nats-inbox-prefix (NATS_INBOX_PREFIX) is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them"
+        "--nats-inbox-prefix (GW_NATS_INBOX_PREFIX) is {0:?}; it has to be tokens of [A-Za-z0-9_-], with dots between them"
     )]
     Prefix(String),
     /// A server answered, and does not know us.

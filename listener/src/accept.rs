@@ -90,7 +90,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let seats = Seats::new("grpc", 3, "MAX_CONNECTIONS", Full::Yield);
+        let seats = Seats::new("grpc", 3, "GW_MAX_CONNECTIONS", Full::Yield);
         let acceptor = Acceptor::from_std(listener, seats).unwrap();
         // Nobody accepts them: the runtime has not looked at the socket since.
         let mut clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

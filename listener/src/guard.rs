@@ -31,7 +31,7 @@ async fn addressed(State(hosts): State<Arc<Hosts>>, request: Request, next: Next
     match host.map(HeaderValue::to_str) {
         None => next.run(request).await,
         Some(Ok(host)) if hosts.know(host) => next.run(request).await,
-        Some(_) => (StatusCode::FORBIDDEN, "this host is not served here (HTTP_HOSTS)\n").into_response(),
+        Some(_) => (StatusCode::FORBIDDEN, "this host is not served here (GW_HTTP_HOSTS)\n").into_response(),
     }
 }
 

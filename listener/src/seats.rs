@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_has_been_idle_longest_makes_room_and_nobody_else_does() {
-        let seats = Seats::new("grpc", 3, "MAX_CONNECTIONS", Full::Yield);
+        let seats = Seats::new("grpc", 3, "GW_MAX_CONNECTIONS", Full::Yield);
         let mut three = Vec::new();
         for _ in 0..3 {
             three.push(seats.take().unwrap());
@@ -298,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_asked_to_leave_are_few_at_a_time() {
-        let seats = Seats::new("grpc", 1_000, "MAX_CONNECTIONS", Full::Yield);
+        let seats = Seats::new("grpc", 1_000, "GW_MAX_CONNECTIONS", Full::Yield);
         let _all: Vec<Seat> = (0..1_000).map(|_| seats.take().unwrap()).collect();
         advance(IDLE).await;
         let more: Vec<Seat> = std::iter::from_fn(|| seats.take()).take(1_000).collect();
@@ -307,7 +307,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_nobody_makes_room_one_more_is_refused_until_a_seat_is_free() {
-        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Yield);
+        let seats = Seats::new("grpc", 1, "GW_MAX_CONNECTIONS", Full::Yield);
         let seat = seats.take().unwrap();
         assert!(seats.take().is_none());
         drop(seat);
@@ -317,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_refused_do_not_look_at_those_that_are_seated() {
-        let seats = Seats::new("grpc", 1, "MAX_CONNECTIONS", Full::Yield);
+        let seats = Seats::new("grpc", 1, "GW_MAX_CONNECTIONS", Full::Yield);
         let seat = seats.take().unwrap();
         assert!(seats.take().is_none());
         // Whoever looked at it would wait until this is dropped.

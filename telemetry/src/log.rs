@@ -17,7 +17,7 @@ use crate::limit::Limit;
 #[group(skip)]
 pub struct Options {
     /// How log lines are written
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Text, global = true, value_name = "FORMAT")]
+    #[arg(long, env = "GW_LOG_FORMAT", value_enum, default_value_t = Format::Text, global = true, value_name = "FORMAT")]
     pub log_format: Format,
     /// What is logged, as in `info` or `gateway=debug`
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]

@@ -50,9 +50,9 @@ pub(super) async fn run() -> anyhow::Result<bool> {
     let (most, reply) = (limits.max_request_bytes, limits.max_reply_bytes);
     let small = 64;
     let tries = [
-        ("a request of MAX_REQUEST_BYTES", most, small, None, Code::Ok),
+        ("a request of GW_MAX_REQUEST_BYTES", most, small, None, Code::Ok),
         ("a request one byte over", most + 1, small, None, Code::ResourceExhausted),
-        ("a reply of MAX_REPLY_BYTES", small, reply, None, Code::Ok),
+        ("a reply of GW_MAX_REPLY_BYTES", small, reply, None, Code::Ok),
         ("a reply one byte over", small, reply + 1, None, Code::ResourceExhausted),
         ("a request that says it is gzip", small, small, Some("gzip"), Code::Unimplemented),
         ("… deflate", small, small, Some("deflate"), Code::Unimplemented),

@@ -140,7 +140,7 @@ impl Kind {
     pub(super) fn title(self, (victim, port): (Victim, Port)) -> String {
         match (victim, port) {
             (_, Port::Grpc) => self.name(),
-            (Victim::Gateway, Port::Health) => format!("{} HEALTH_ADDR", self.name()),
+            (Victim::Gateway, Port::Health) => format!("{} GW_HEALTH_ADDR", self.name()),
             (_, Port::Health | Port::Http) => format!("{} {}", self.name(), victim.name()),
         }
     }

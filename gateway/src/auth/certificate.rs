@@ -57,7 +57,7 @@ impl Clients {
         let names = &config.tls_client_scopes;
         let scopes = match names.is_empty() {
             true => None,
-            false => Some(Scopes::of_list(names.iter().map(String::as_str)).context("TLS_CLIENT_SCOPES")?),
+            false => Some(Scopes::of_list(names.iter().map(String::as_str)).context("GW_TLS_CLIENT_SCOPES")?),
         };
         Ok((list.is_some() || scopes.is_some()).then_some(Clients { list, scopes }))
     }

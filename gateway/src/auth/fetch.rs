@@ -93,7 +93,7 @@ fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     if roots.is_empty() {
-        bail!("there is no certificate to check the JWKS server's with (JWT_JWKS_CA)");
+        bail!("there is no certificate to check the JWKS server's with (GW_JWT_JWKS_CA)");
     }
     let config = ClientConfig::builder_with_provider(ring())
         .with_safe_default_protocol_versions()?

@@ -50,9 +50,10 @@ impl Bearer {
     /// Reads or fetches keys for the first time.
     pub(super) async fn open(config: &config::Access, upkeep: &mut Upkeep) -> anyhow::Result<Bearer> {
         verify::install();
-        let issuer = config.jwt_issuer.as_deref().context("tokens need their issuer as well (JWT_ISSUER)")?;
+        let issuer =
+            config.jwt_issuer.as_deref().context("tokens need their issuer as well (GW_JWT_ISSUER)")?;
         if config.jwt_audience.is_empty() || issuer.is_empty() {
-            bail!("tokens need their issuer and their audience as well (JWT_ISSUER, JWT_AUDIENCE)");
+            bail!("tokens need their issuer and their audience as well (GW_JWT_ISSUER, GW_JWT_AUDIENCE)");
         }
         let mut validation = Validation::default();
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);

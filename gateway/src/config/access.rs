@@ -17,36 +17,36 @@ const MAX_STALE: u64 = 600;
 #[group(skip)]
 pub struct Access {
     /// Keys that bearer tokens (JWT) are signed with: a JWKS file, or a URL it is fetched from
-    #[arg(long, env = "JWT_JWKS", value_name = "FILE|URL")]
+    #[arg(long, env = "GW_JWT_JWKS", value_name = "FILE|URL")]
     pub jwt_jwks: Option<Place>,
     /// A secret that bearer tokens are signed with (HS256), at least 32 bytes
-    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
+    #[arg(long, env = "GW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
     /// API keys: lines of `gateway keys new`; read again when it changes
-    #[arg(long, env = "API_KEYS", value_name = "FILE")]
+    #[arg(long, env = "GW_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
     /// Clients by a name in their certificates: lines of `NAME SCOPE,… [CUSTOMER]`; read again when it changes
-    #[arg(long, env = "TLS_CLIENTS", value_name = "FILE", requires = "tls_client_ca")]
+    #[arg(long, env = "GW_TLS_CLIENTS", value_name = "FILE", requires = "tls_client_ca")]
     pub tls_clients: Option<PathBuf>,
     /// Scopes of clients with a good certificate that `--tls-clients` does not name
     #[arg(
         long,
-        env = "TLS_CLIENT_SCOPES",
+        env = "GW_TLS_CLIENT_SCOPES",
         value_delimiter = ',',
         value_name = "SCOPE",
         requires = "tls_client_ca"
     )]
     pub tls_client_scopes: Vec<String>,
     /// Who has to have issued a token (`iss`)
-    #[arg(long, env = "JWT_ISSUER", value_name = "TEXT")]
+    #[arg(long, env = "GW_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
     /// Whom a token has to be for (`aud`): one of these, separated by commas
-    #[arg(long, env = "JWT_AUDIENCE", value_delimiter = ',', value_name = "TEXT")]
+    #[arg(long, env = "GW_JWT_AUDIENCE", value_delimiter = ',', value_name = "TEXT")]
     pub jwt_audience: Vec<String>,
     /// Algorithms that tokens signed with a key of the JWKS may use
     #[arg(
         long,
-        env = "JWT_ALGORITHMS",
+        env = "GW_JWT_ALGORITHMS",
         value_enum,
         value_delimiter = ',',
         default_values_t = Algorithm::ALL,
@@ -54,32 +54,32 @@ pub struct Access {
     )]
     pub jwt_algorithms: Vec<Algorithm>,
     /// The claim with the scopes: a text with blanks between them, or a list
-    #[arg(long, env = "JWT_SCOPE_CLAIM", default_value = "scope", value_name = "NAME")]
+    #[arg(long, env = "GW_JWT_SCOPE_CLAIM", default_value = "scope", value_name = "NAME")]
     pub jwt_scope_claim: String,
     /// The claim with the customer whose orders alone the caller may see; without the claim: all orders
-    #[arg(long, env = "JWT_CUSTOMER_CLAIM", default_value = "customer_id", value_name = "NAME")]
+    #[arg(long, env = "GW_JWT_CUSTOMER_CLAIM", default_value = "customer_id", value_name = "NAME")]
     pub jwt_customer_claim: String,
     /// How often the JWKS is fetched, in seconds
-    #[arg(long, env = "JWT_JWKS_REFRESH", default_value_t = REFRESH, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
+    #[arg(long, env = "GW_JWT_JWKS_REFRESH", default_value_t = REFRESH, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
     pub jwt_jwks_refresh: u64,
     /// Certificates of the authority that signed the JWKS server's, PEM; without it: those of this system
-    #[arg(long, env = "JWT_JWKS_CA", value_name = "FILE")]
+    #[arg(long, env = "GW_JWT_JWKS_CA", value_name = "FILE")]
     pub jwt_jwks_ca: Option<PathBuf>,
     /// Who may read the contract by gRPC reflection, where callers are known
-    #[arg(long, env = "REFLECTION", value_enum, default_value_t, value_name = "WHO")]
+    #[arg(long, env = "GW_REFLECTION", value_enum, default_value_t, value_name = "WHO")]
     pub reflection: Reflection,
     /// Calls that one caller may have in hand, watches included; one more is RESOURCE_EXHAUSTED
-    #[arg(long, env = "CALLER_IN_FLIGHT", default_value_t = IN_FLIGHT, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, env = "GW_CALLER_IN_FLIGHT", default_value_t = IN_FLIGHT, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub caller_in_flight: u32,
     /// Calls that one caller may begin per second, for long; ten seconds' worth at once. 0: no limit
-    #[arg(long, env = "CALLER_RATE", default_value_t = 0, value_name = "N")]
+    #[arg(long, env = "GW_CALLER_RATE", default_value_t = 0, value_name = "N")]
     pub caller_rate: u32,
     /// How long what says who may call stays in force while it cannot be read, in seconds; then it lets nobody in. 0: for
     /// ever, so that a key that was taken off a list stays good as long as the list cannot be read
-    #[arg(long, env = "AUTH_MAX_STALE", default_value_t = MAX_STALE, value_name = "SECONDS")]
+    #[arg(long, env = "GW_AUTH_MAX_STALE", default_value_t = MAX_STALE, value_name = "SECONDS")]
     pub auth_max_stale: u64,
     /// Serve other machines although there is no TLS, or callers are not known
-    #[arg(long, env = "INSECURE")]
+    #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct Keys {
 /// What to do with API keys.
 #[derive(Debug, Clone, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key: the first line is the key, shown only now, the second is for the file API_KEYS
+    /// Make a key: the first line is the key, shown only now, the second is for the file GW_API_KEYS
     New(NewKey),
 }
 

@@ -11,15 +11,15 @@ impl Serve {
             tracing::info!(
                 http = %self.http_addr,
                 console = self.console(),
-                "other machines can read the figures, without a credential (HTTP_ADDR)"
+                "other machines can read the figures, without a credential (GW_HTTP_ADDR)"
             );
         }
         let mut missing = Vec::new();
         if self.tls.tls_cert.is_none() {
-            missing.push("there is no TLS (TLS_CERT, TLS_KEY)");
+            missing.push("there is no TLS (GW_TLS_CERT, GW_TLS_KEY)");
         }
         if !self.access.required() {
-            missing.push("anybody may call (JWT_JWKS, JWT_SECRET_FILE, API_KEYS, or TLS_CLIENTS or TLS_CLIENT_SCOPES with TLS_CLIENT_CA)");
+            missing.push("anybody may call (GW_JWT_JWKS, GW_JWT_SECRET_FILE, GW_API_KEYS, or GW_TLS_CLIENTS or GW_TLS_CLIENT_SCOPES with GW_TLS_CLIENT_CA)");
         }
         let exposed = !self.grpc_addr.ip().to_canonical().is_loopback();
         if !exposed || missing.is_empty() {
@@ -32,7 +32,7 @@ impl Serve {
         }
         bail!(
             "{} can be reached by other machines, but {missing}. Set what is missing, serve 127.0.0.1 alone \
-             (GRPC_ADDR), or say --insecure (INSECURE=true) if that is meant",
+             (GW_GRPC_ADDR), or say --insecure (GW_INSECURE=true) if that is meant",
             self.grpc_addr
         )
     }
@@ -64,12 +64,12 @@ mod tests {
         }
         for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[2001:db8::1]:1"] {
             let nothing = serve(open, |_| {}).unwrap_err();
-            assert!(nothing.contains("TLS_CERT") && nothing.contains("API_KEYS"), "{nothing}");
-            assert!(nothing.contains("--insecure") && nothing.contains("GRPC_ADDR"), "{nothing}");
+            assert!(nothing.contains("GW_TLS_CERT") && nothing.contains("GW_API_KEYS"), "{nothing}");
+            assert!(nothing.contains("--insecure") && nothing.contains("GW_GRPC_ADDR"), "{nothing}");
             let half = serve(open, tls).unwrap_err();
-            assert!(!half.contains("TLS_CERT") && half.contains("API_KEYS"), "{half}");
+            assert!(!half.contains("GW_TLS_CERT") && half.contains("GW_API_KEYS"), "{half}");
             let half = serve(open, keys).unwrap_err();
-            assert!(half.contains("TLS_CERT") && !half.contains("API_KEYS"), "{half}");
+            assert!(half.contains("GW_TLS_CERT") && !half.contains("GW_API_KEYS"), "{half}");
             serve(open, |config| (tls(config), keys(config)).0).unwrap();
             serve(open, |config| config.access.insecure = true).unwrap();
         }

@@ -27,8 +27,8 @@ impl Limits {
         let least = LEAST.saturating_mul(request);
         if self.max_buffered_bytes < least {
             bail!(
-                "MAX_BUFFERED_BYTES ({}) has to be at least {least}: {LEAST} requests of MAX_REQUEST_BYTES ({}) with \
-                 headers of MAX_HEADER_BYTES ({})",
+                "GW_MAX_BUFFERED_BYTES ({}) has to be at least {least}: {LEAST} requests of GW_MAX_REQUEST_BYTES ({}) with \
+                 headers of GW_MAX_HEADER_BYTES ({})",
                 self.max_buffered_bytes,
                 self.max_request_bytes,
                 self.max_header_bytes
@@ -56,7 +56,7 @@ mod tests {
         assert!((1 << 20..2 << 20).contains(&size.request), "{}", size.request);
         let large = Limits { max_request_bytes: 32 << 20, ..Limits::default() };
         let error = large.budget().unwrap_err().to_string();
-        assert!(error.contains("MAX_BUFFERED_BYTES") && error.contains("MAX_REQUEST_BYTES"), "{error}");
+        assert!(error.contains("GW_MAX_BUFFERED_BYTES") && error.contains("GW_MAX_REQUEST_BYTES"), "{error}");
         let least = LEAST * request_size(16 << 10, 32 << 20);
         assert!(error.contains(&least.to_string()), "{error}");
         Limits { max_buffered_bytes: least, ..large }.budget().unwrap();

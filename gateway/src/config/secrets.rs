@@ -16,7 +16,7 @@ impl Serve {
     }
 
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let files = [("TLS_KEY", &self.tls.tls_key), ("JWT_SECRET_FILE", &self.access.jwt_secret_file)];
+        let files = [("GW_TLS_KEY", &self.tls.tls_key), ("GW_JWT_SECRET_FILE", &self.access.jwt_secret_file)];
         files.into_iter().filter_map(|(variable, file)| Some((variable, file.as_deref()?)))
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn open(
 ) -> anyhow::Result<Option<Current>> {
     let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else {
         if config.tls_cert.is_some() || config.tls_key.is_some() || config.tls_client_ca.is_some() {
-            bail!("TLS needs a certificate and its key (TLS_CERT, TLS_KEY)");
+            bail!("TLS needs a certificate and its key (GW_TLS_CERT, GW_TLS_KEY)");
         }
         return Ok(None);
     };
@@ -58,7 +58,7 @@ pub(crate) fn open(
     let first = certificates.as_ref().map(|latest| latest.borrow().clone()).unwrap_or_default();
     let first = Authorities::of(&first, required, unix()).context("the clients' authorities")?;
     if roots.is_some() && first.verifier().is_none() {
-        bail!("every authority in TLS_CLIENT_CA has ended, or there is none");
+        bail!("every authority in GW_TLS_CLIENT_CA has ended, or there is none");
     }
     let identity = upkeep.keep(identity);
     let config = server_config(&identity.borrow(), roots.is_some().then_some(&first))?;

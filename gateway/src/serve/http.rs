@@ -45,7 +45,7 @@ pub(super) fn start(
     })
 }
 
-/// What is answered on HTTP_ADDR.
+/// What is answered on GW_HTTP_ADDR.
 pub(super) fn router(board: Board, book: Arc<Book>, console: Option<Console>, hosts: Hosts) -> Router {
     let page = Rendering::new(move || book.page().text());
     let told = Router::new().route("/metrics", get(move || metrics(page)));

@@ -7,7 +7,7 @@ use telemetry::{Page, Source};
 
 use crate::config::{MAX_CONNECTIONS, Serve};
 
-/// Connections to HTTP_ADDR and to HEALTH_ADDR.
+/// Connections to GW_HTTP_ADDR and to GW_HEALTH_ADDR.
 const HTTP: u32 = 256;
 const HEALTH: u32 = 128;
 /// Connections to NATS, sockets and what the runtime needs: for each thread. A new connection is made before the old one
@@ -35,7 +35,7 @@ impl Room {
         let connections = connections(wanted, reserved, limit)?;
         tracing::info!(open_files = limit, reserved, connections, "limits");
         Ok(Room {
-            grpc: Seats::new("grpc", connections, "MAX_CONNECTIONS", Full::Yield),
+            grpc: Seats::new("grpc", connections, "GW_MAX_CONNECTIONS", Full::Yield),
             http: Seats::new("http", HTTP, "this limit is fixed", Full::Evict),
             health: Seats::new("health", HEALTH, "this limit is fixed", Full::Evict),
         })
@@ -68,8 +68,8 @@ fn connections(wanted: Option<u32>, reserved: u64, limit: u64) -> anyhow::Result
     let needed = reserved + most;
     if left < LEAST || wanted.is_some() && left < most {
         bail!(
-            "MAX_CONNECTIONS={most} needs {needed} open files, {reserved} of them for NATS, HTTP, health and files, \
-             but this process may have {limit} (ulimit -n, LimitNOFILE): raise that limit, or set MAX_CONNECTIONS to \
+            "GW_MAX_CONNECTIONS={most} needs {needed} open files, {reserved} of them for NATS, HTTP, health and files, \
+             but this process may have {limit} (ulimit -n, LimitNOFILE): raise that limit, or set GW_MAX_CONNECTIONS to \
              {} at the most",
             left
         );
@@ -79,7 +79,7 @@ fn connections(wanted: Option<u32>, reserved: u64, limit: u64) -> anyhow::Result
             open_files = limit,
             connections = left,
             "fewer connections than usual are let in, as the limit of open files is low: raise it (ulimit -n, \
-             LimitNOFILE) to {needed}, or set MAX_CONNECTIONS"
+             LimitNOFILE) to {needed}, or set GW_MAX_CONNECTIONS"
         );
     }
     Ok(u32::try_from(most.min(left)).unwrap_or(u32::MAX))
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(connections(Some(500), 524, 1_024).unwrap(), 500);
         let error = connections(Some(501), 524, 1_024).unwrap_err().to_string();
         for part in
-            ["MAX_CONNECTIONS=501", "1025 open files", "may have 1024", "ulimit -n", "to 500 at the most"]
+            ["GW_MAX_CONNECTIONS=501", "1025 open files", "may have 1024", "ulimit -n", "to 500 at the most"]
         {
             assert!(error.contains(part), "{error}");
         }

@@ -55,9 +55,9 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
 fn full(kind: Kind, limit: usize) -> Failure {
     let how = match kind {
         Kind::Products => "`inventory-worker stock remove --zero` makes room; or",
-        Kind::Adjustments => "the oldest are forgotten after ID_HORIZON; to have more,",
+        Kind::Adjustments => "the oldest are forgotten after GW_ID_HORIZON; to have more,",
         Kind::Reservations => {
-            "those of finished orders are forgotten after ID_HORIZON, those of unfinished ones stay; to have more,"
+            "those of finished orders are forgotten after GW_ID_HORIZON, those of unfinished ones stay; to have more,"
         }
     };
     let message =
@@ -76,6 +76,6 @@ mod tests {
     fn a_full_ledger_says_that_unfinished_orders_are_not_forgotten() {
         let failure = full(Kind::Reservations, 5).to_string();
         assert!(failure.contains("those of unfinished ones stay"), "{failure}");
-        assert!(failure.contains("raise MAX_RESERVATIONS"), "{failure}");
+        assert!(failure.contains("raise GW_MAX_RESERVATIONS"), "{failure}");
     }
 }

@@ -186,7 +186,7 @@ impl Drop for Share<'_> {
 fn exceeded(kind: Kind, mine: usize, left: usize, bound: usize) -> Failure {
     let description = format!("as many {kind} as are left of {bound}");
     let message = format!(
-        "over the caller's share: with this request it would have added {mine} {kind} within ID_HORIZON, and {left} of \
+        "over the caller's share: with this request it would have added {mine} {kind} within GW_ID_HORIZON, and {left} of \
          {bound} would be left; it may add as many as it leaves, and {} raises the whole",
         kind.variable()
     );
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((fill(&shares, "ann", 0, 0), fill(&shares, "bob", 50, 0)), (50, 25));
         let failure = shares.take("ann", ONE, there(75), 0).unwrap_err();
         assert!(
-            failure.is(Reason::QuotaExceeded) && failure.message.contains("MAX_ADJUSTMENTS"),
+            failure.is(Reason::QuotaExceeded) && failure.message.contains("GW_MAX_ADJUSTMENTS"),
             "{failure}"
         );
         assert_eq!(

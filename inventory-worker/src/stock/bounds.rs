@@ -42,9 +42,9 @@ impl Kind {
     /// The variable that sets its bound.
     pub const fn variable(self) -> &'static str {
         match self {
-            Kind::Products => "MAX_PRODUCTS",
-            Kind::Adjustments => "MAX_ADJUSTMENTS",
-            Kind::Reservations => "MAX_RESERVATIONS",
+            Kind::Products => "GW_MAX_PRODUCTS",
+            Kind::Adjustments => "GW_MAX_ADJUSTMENTS",
+            Kind::Reservations => "GW_MAX_RESERVATIONS",
         }
     }
 }

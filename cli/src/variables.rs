@@ -1,0 +1,126 @@
+//! Names of environment variables: those of our own making begin with GW_, and the names that they had before are read
+//! still. Must never know what a value means.
+
+use std::collections::BTreeMap;
+
+use clap::builder::Resettable;
+use clap::{Arg, Command};
+
+/// What the names of our own variables begin with. Not `GATEWAY_`: Kubernetes injects variables with that prefix for a
+/// Service called gateway.
+pub const PREFIX: &str = "GW_";
+
+/// The names that our variables had before they had a prefix.
+const OLD: &str = "GW_API_KEYS GW_AUTH_MAX_STALE GW_BAGGAGE_KEYS GW_BATCH GW_CALLER_IN_FLIGHT GW_CALLER_RATE GW_CONSOLE GW_DATA_DIR \
+    GW_DRAIN_TIMEOUT GW_EXPIRY_INTERVAL GW_THREADS GW_GRPC_ADDR GW_HEALTH_ADDR GW_HTTP_ADDR GW_HTTP_HOSTS GW_ID_HORIZON GW_INSECURE \
+    GW_JWT_ALGORITHMS GW_JWT_AUDIENCE GW_JWT_CUSTOMER_CLAIM GW_JWT_ISSUER GW_JWT_JWKS GW_JWT_JWKS_CA GW_JWT_JWKS_REFRESH GW_JWT_SCOPE_CLAIM \
+    GW_JWT_SECRET_FILE GW_LOG_FORMAT GW_MAX_ADJUSTMENTS GW_MAX_BUFFERED_BYTES GW_MAX_CONNECTIONS GW_MAX_CONNECTION_AGE \
+    GW_MAX_CONNECTION_AGE_GRACE GW_MAX_CONNECTION_IDLE GW_MAX_DELIVER GW_MAX_HANDSHAKES GW_MAX_HEADER_BYTES GW_MAX_IN_FLIGHT \
+    GW_MAX_PRODUCTS GW_MAX_REPLY_BYTES GW_MAX_REQUEST_BYTES GW_MAX_RESERVATIONS GW_MAX_STREAMS GW_MAX_WATCHES GW_NATS_CONNECT_TIMEOUT \
+    GW_NATS_INBOX_PREFIX GW_NATS_MONITOR_URL GW_NATS_PASSWORD_FILE GW_NATS_TOKEN_FILE GW_NEST_SUBJECTS GW_PROVISION GW_REFLECTION \
+    GW_RESERVATION_TTL GW_SNAPSHOT_EVERY GW_STREAM_REPLICAS GW_TLS_CERT GW_TLS_CLIENTS GW_TLS_CLIENT_AUTH GW_TLS_CLIENT_CA \
+    GW_TLS_CLIENT_SCOPES GW_TLS_KEY";
+
+/// The old names.
+pub fn old() -> impl Iterator<Item = &'static str> {
+    OLD.split_whitespace()
+}
+
+/// The name of today of a variable that had this name.
+pub fn renamed(old: &str) -> String {
+    let name = match old {
+        "GW_THREADS" => "THREADS",
+        other => other.strip_suffix("_MS").unwrap_or(other),
+    };
+    format!("{PREFIX}{name}")
+}
+
+/// Where values come from: the environment, or what a test has for one.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What is set, under which names.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Variables that are set under their old names alone.
+    old: BTreeMap<String, &'static str>,
+    /// What is set under both, and differs.
+    pub(crate) faults: Vec<String>,
+}
+
+impl Names {
+    /// Looks at the old names. What is set and empty is not set.
+    pub(crate) fn of(environment: Environment<'_>) -> Names {
+        let mut names = Names::default();
+        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+        for old in old() {
+            let (Some(before), new) = (set(old), renamed(old)) else { continue };
+            match set(&new) {
+                None => drop(names.old.insert(new, old)),
+                Some(now) if now == before => {}
+                Some(_) => names.faults.push(format!(
+                    "{new} and {old}, its old name, are both set and differ: take one of them away"
+                )),
+            }
+        }
+        names
+    }
+
+    /// The command with the variables that are set: under the old name where that one is, and without those that are
+    /// empty. Values of variables are in no help: some are secret.
+    pub(crate) fn apply(&self, command: Command, environment: Environment<'_>) -> Command {
+        let command = command.mut_args(|arg| self.variable(arg.hide_env_values(true), environment));
+        let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        subs.into_iter()
+            .fold(command, |command, sub| command.mut_subcommand(sub, |sub| self.apply(sub, environment)))
+    }
+
+    fn variable(&self, arg: Arg, environment: Environment<'_>) -> Arg {
+        let Some(name) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else { return arg };
+        match (self.old.get(&name), environment(&name)) {
+            (Some(old), _) => arg.env(*old),
+            (None, Some(empty)) if empty.is_empty() => arg.env(Resettable::Reset),
+            _ => arg,
+        }
+    }
+
+    /// What to say of old names among these, which a command reads.
+    pub(crate) fn warnings(&self, read: impl Fn(&str) -> bool) -> Vec<String> {
+        let old = self.old.iter().filter(|(_, old)| read(old));
+        old.map(|(new, old)| format!("{old} is the old name of {new}, and is read for now: rename it"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(set: &[(&str, &str)]) -> Names {
+        let find = |name: &str| Some(set.iter().find(|(set, _)| *set == name)?.1.to_owned());
+        Names::of(&find)
+    }
+
+    #[test]
+    fn names_of_today_have_the_prefix_and_no_unit() {
+        assert_eq!(renamed("GW_GRPC_ADDR"), "GW_GRPC_ADDR");
+        assert_eq!(renamed("GW_THREADS"), "GW_THREADS");
+        assert_eq!(renamed("GW_EXPIRY_INTERVAL"), "GW_EXPIRY_INTERVAL");
+        assert_eq!(old().count(), 60);
+    }
+
+    #[test]
+    fn an_old_name_is_warned_of_where_it_is_read_and_the_new_one_is_not_set() {
+        let set = names(&[("GW_GRPC_ADDR", "a"), ("GW_HTTP_ADDR", ""), ("GW_BATCH", "1"), ("GW_BATCH", "1")]);
+        assert!(set.faults.is_empty(), "{set:?}");
+        let [warning] = &set.warnings(|_| true)[..] else { panic!("{set:?}") };
+        assert!(warning.contains("GW_GRPC_ADDR") && warning.contains("GW_GRPC_ADDR"), "{warning}");
+        assert!(set.warnings(|_| false).is_empty());
+    }
+
+    #[test]
+    fn two_names_with_different_values_are_refused_by_both() {
+        let set = names(&[("GW_THREADS", "1"), ("GW_THREADS", "2")]);
+        let [fault] = &set.faults[..] else { panic!("{set:?}") };
+        assert!(fault.contains("GW_THREADS") && fault.contains("GW_THREADS"), "{fault}");
+    }
+}
