@@ -21,6 +21,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo chef cook --recipe-path /recipe.json --profile dist --locked --no-default-features \
         -p gateway --bin gateway -p inventory-worker --bin inventory-worker
 COPY . .
+# `.git` is not here: whoever builds says which commit it is, by --build-arg GW_COMMIT=$(git rev-parse HEAD).
+ARG GW_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --profile dist --locked --no-default-features \
         -p gateway --bin gateway -p inventory-worker --bin inventory-worker

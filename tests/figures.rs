@@ -140,3 +140,13 @@ async fn without_the_console_its_figures_are_not_served_either() {
     assert!(text.starts_with("HTTP/1.0 404"), "{text}");
     assert!(get(address, "/metrics").await.contains("gateway_build_info"));
 }
+
+#[tokio::test]
+async fn every_program_says_which_commit_it_was_built_from() {
+    let shop = Shop::open().ready().await;
+    let labels = format!("{{version=\"{}\",revision=\"{}\"}} 1", version::VERSION, version::COMMIT);
+    let gateway = get(shop.gateways[0].http_addr(), "/metrics").await;
+    assert!(gateway.contains(&format!("gateway_build_info{labels}")), "{gateway}");
+    let worker = get(shop.workers[0].http().await, "/metrics").await;
+    assert!(worker.contains(&format!("worker_build_info{labels}")), "{worker}");
+}

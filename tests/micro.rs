@@ -56,7 +56,7 @@ async fn a_worker_says_who_it_is_by_all_its_names() {
         (&ping["type"], &ping["name"]),
         (&json!("io.nats.micro.v1.ping_response"), &json!("inventory"))
     );
-    assert_eq!(ping["metadata"], json!({}));
+    assert_eq!(ping["metadata"], json!({"commit": version::COMMIT}));
     let info = asked(&shop, &format!("$SRV.INFO.inventory.{}", ping["id"].as_str().unwrap())).await;
     assert_eq!((&info["type"], &info["id"]), (&json!("io.nats.micro.v1.info_response"), &ping["id"]));
     let subjects: Vec<&str> = info["endpoints"]

@@ -77,7 +77,7 @@ pub(crate) struct Flood {
     /// Judge only what does not depend on time, attack nothing beside, and leave out the largest crowd
     #[arg(long)]
     brief: bool,
-    /// Run everything in cgroups of the size that it is shipped with: 512 MiB for a gateway, 768 MiB for a worker
+    /// Run everything in cgroups of the size that it is shipped with, less what orders take: 512 MiB for a gateway, 768 MiB for a worker
     #[arg(long)]
     as_shipped: bool,
     /// Attack the programs `gateway` and `inventory-worker` of this folder, as in target/release, and not this program's own

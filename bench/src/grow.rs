@@ -220,14 +220,19 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
     lists(port).await?;
     let listed = begun.elapsed();
     let resident = usage::resident(gateway.pid()?)?;
-    let each = resident.saturating_sub(bare) as f64 / orders as f64;
+    let peak = usage::peak(gateway.pid()?)?;
+    let each = |bytes: u64| bytes.saturating_sub(bare) as f64 / orders as f64;
     cli::say!(
-        "{orders} orders: a gateway serves after {:.2} s, lists after {:.2} s, {:.1} MiB ({each:.0} bytes per order); \
-         the first has {:.1} MiB",
+        "{orders} orders: a gateway serves after {:.2} s, lists after {:.2} s, {:.1} MiB ({:.0} bytes per order), at most \
+         {:.1} MiB meanwhile ({:.0}); the first has {:.1} MiB, nats-server {:.1} MiB",
         serves.as_secs_f64(),
         listed.as_secs_f64(),
         resident as f64 / MIB,
-        usage::resident(beside)? as f64 / MIB
+        each(resident),
+        peak as f64 / MIB,
+        each(peak),
+        usage::resident(beside)? as f64 / MIB,
+        usage::resident(stage.nats.pid())? as f64 / MIB
     );
     let begun = Instant::now();
     let _worker = stage::worker(&stage.nats, &[], stage.file("second worker")).await?;

@@ -28,7 +28,7 @@ mod usage;
 
 /// Load and comparison tools for the order gateway
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version = version::FULL, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

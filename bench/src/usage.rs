@@ -22,8 +22,18 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
 
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most that it ever was.
+pub(crate) fn peak(pid: u32) -> anyhow::Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+/// A size that the kernel tells; 0 of a process that has ended.
+fn status(pid: u32, name: &'static str) -> anyhow::Result<u64> {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Ok(0) };
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find(|line| line.starts_with(name)).context(name)?;
     let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kib * 1_024)
 }

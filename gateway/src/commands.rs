@@ -9,7 +9,7 @@ use telemetry::log;
 
 /// Orders over gRPC, with NATS behind
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version = version::FULL, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; `serve` if nothing is said.
     #[command(subcommand)]

@@ -33,7 +33,7 @@ const MAX_CONNECTION_AGE_GRACE: u64 = 30;
 const MAX_CONNECTION_IDLE: u64 = 900;
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
-/// An eighth of the 512 MiB that containers are given: a request may hold twice its bytes and more while it is read.
+/// A sixteenth of what containers are given: a request may hold twice its bytes and more while it is read.
 const MAX_BUFFERED_BYTES: usize = 64 << 20;
 /// As much as gRPC clients take unless they are told otherwise.
 const MAX_REPLY_BYTES: usize = 4 << 20;

@@ -10,6 +10,7 @@ mod live;
 pub mod register;
 mod replay;
 mod ring;
+mod slots;
 #[cfg(test)]
 pub(crate) mod stage;
 mod tail;

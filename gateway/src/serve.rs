@@ -122,7 +122,7 @@ impl Gateway {
             guard: Guard::default(),
             lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
             board: Board::new(&server::services()),
-            book: Arc::new(Book::new("gateway_build_info", env!("CARGO_PKG_VERSION"))),
+            book: Arc::new(Book::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
             drain: CancellationToken::new(),
@@ -229,7 +229,7 @@ impl Gateway {
 
     fn announce(&self) {
         tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = version::VERSION, commit = version::COMMIT,
             grpc = %self.grpc_addr,
             http = %self.http_addr,
             tls = self.shared.secure.tls.is_some(),

@@ -11,6 +11,8 @@ mod program;
 mod system;
 mod unread;
 mod variables;
+#[path = "../../tests/versions.rs"]
+mod versions;
 
 /// The program.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");

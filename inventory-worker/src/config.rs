@@ -10,7 +10,7 @@ use crate::stock::Amounts;
 
 /// The inventory service of the order gateway: stock over NATS, kept in a ledger on JetStream
 #[derive(Debug, Parser)]
-#[command(name = "inventory-worker", version, args_conflicts_with_subcommands = true)]
+#[command(name = "inventory-worker", version = version::FULL, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; `serve` if nothing is said
     #[command(subcommand)]

@@ -92,7 +92,7 @@ impl Worker {
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
         subscribed(&links[1]).await?;
 
-        let book = Arc::new(Book::new("worker_build_info", env!("CARGO_PKG_VERSION")));
+        let book = Arc::new(Book::new("worker_build_info", version::VERSION, version::COMMIT));
         book.add(Tasks(Handle::current()));
         book.add(tracer.tally());
         book.add(requests);
@@ -233,7 +233,8 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
         (stock.sequence(), stock.products(), stock.reservations().0)
     };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
+        commit = version::COMMIT,
         health = %worker.health_addr,
         http = %worker.http_addr,
         sequence = stock.0,

@@ -10,6 +10,8 @@ mod lines;
 mod program;
 mod stock;
 mod variables;
+#[path = "../../tests/versions.rs"]
+mod versions;
 
 /// The program.
 const WORKER: &str = env!("CARGO_BIN_EXE_inventory-worker");

@@ -6,6 +6,7 @@ use inventory_worker::config::Cli;
 use crate::WORKER;
 use crate::emptied::{Ways, emptied};
 use crate::program::{program, run};
+use crate::versions;
 
 const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
 const PREFIX: &str = "--nats-inbox-prefix=*";
@@ -66,4 +67,9 @@ fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused()
     );
     let same = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
     assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
+}
+
+#[test]
+fn the_version_has_the_commit() {
+    versions::says_its_version_and_commit(WORKER, "inventory-worker");
 }

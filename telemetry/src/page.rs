@@ -68,9 +68,9 @@ enum Value {
 
 impl Book {
     /// A book that has the figures of the process already.
-    pub fn new(build: &'static str, version: &'static str) -> Book {
+    pub fn new(build: &'static str, version: &'static str, revision: &'static str) -> Book {
         let book = Book::default();
-        book.add(Build { name: build, version });
+        book.add(Build { name: build, version, revision });
         book
     }
 
@@ -237,11 +237,19 @@ fn histogram(spread: &Spreads) -> Histogram {
 struct Build {
     name: &'static str,
     version: &'static str,
+    /// The commit, by the name that Prometheus's own programs have for it.
+    revision: &'static str,
 }
 
 impl Source for Build {
     fn tell(&self, page: &mut Page) {
-        page.level(self.name, "Always 1: which version runs.", &[("version", self.version)], 1.0);
+        let labels = [("version", self.version), ("revision", self.revision)];
+        page.level(
+            self.name,
+            "Always 1: which version runs, and which commit it was built from.",
+            &labels,
+            1.0,
+        );
     }
 }
 
@@ -274,7 +282,7 @@ mod tests {
 
     #[test]
     fn figures_of_threads_are_added_up_and_read_as_prometheus_does() {
-        let book = Book::new("build_info", "1.2.3");
+        let book = Book::new("build_info", "1.2.3", "0a1b2c");
         book.add(Thread(3));
         book.add(Thread(4));
         let page = book.page();
@@ -288,7 +296,7 @@ mod tests {
             "call_seconds_bucket{method=\"a\",le=\"0.0025\"} 0",
             "call_seconds_bucket{method=\"a\",le=\"+Inf\"} 2",
             "call_seconds_sum{method=\"a\"} 0.007",
-            "build_info{version=\"1.2.3\"} 1",
+            "build_info{version=\"1.2.3\",revision=\"0a1b2c\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

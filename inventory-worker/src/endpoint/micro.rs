@@ -16,7 +16,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::SERVICE;
 use super::tally::Tallies;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DESCRIPTION: &str = "Stock: check, reserve, release, read, adjust";
 const VERBS: [Verb; 3] = [Verb::Ping, Verb::Info, Verb::Stats];
 
@@ -151,7 +150,8 @@ impl Micro {
     }
 
     fn json(&self, kind: &'static str, more: impl Serialize) -> serde_json::Result<Vec<u8>> {
-        let (name, version, metadata) = (SERVICE, VERSION, BTreeMap::new());
+        let (name, version) = (SERVICE, version::VERSION);
+        let metadata = BTreeMap::from([("commit".to_owned(), version::COMMIT.to_owned())]);
         serde_json::to_vec(&Answer { kind, name, id: &self.id, version, metadata, more })
     }
 
