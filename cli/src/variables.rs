@@ -11,15 +11,15 @@ use clap::{Arg, Command};
 pub const PREFIX: &str = "GW_";
 
 /// The names that our variables had before they had a prefix.
-const OLD: &str = "GW_API_KEYS GW_AUTH_MAX_STALE GW_BAGGAGE_KEYS GW_BATCH GW_CALLER_IN_FLIGHT GW_CALLER_RATE GW_CONSOLE GW_DATA_DIR \
-    GW_DRAIN_TIMEOUT GW_EXPIRY_INTERVAL GW_THREADS GW_GRPC_ADDR GW_HEALTH_ADDR GW_HTTP_ADDR GW_HTTP_HOSTS GW_ID_HORIZON GW_INSECURE \
-    GW_JWT_ALGORITHMS GW_JWT_AUDIENCE GW_JWT_CUSTOMER_CLAIM GW_JWT_ISSUER GW_JWT_JWKS GW_JWT_JWKS_CA GW_JWT_JWKS_REFRESH GW_JWT_SCOPE_CLAIM \
-    GW_JWT_SECRET_FILE GW_LOG_FORMAT GW_MAX_ADJUSTMENTS GW_MAX_BUFFERED_BYTES GW_MAX_CONNECTIONS GW_MAX_CONNECTION_AGE \
-    GW_MAX_CONNECTION_AGE_GRACE GW_MAX_CONNECTION_IDLE GW_MAX_DELIVER GW_MAX_HANDSHAKES GW_MAX_HEADER_BYTES GW_MAX_IN_FLIGHT \
-    GW_MAX_PRODUCTS GW_MAX_REPLY_BYTES GW_MAX_REQUEST_BYTES GW_MAX_RESERVATIONS GW_MAX_STREAMS GW_MAX_WATCHES GW_NATS_CONNECT_TIMEOUT \
-    GW_NATS_INBOX_PREFIX GW_NATS_MONITOR_URL GW_NATS_PASSWORD_FILE GW_NATS_TOKEN_FILE GW_NEST_SUBJECTS GW_PROVISION GW_REFLECTION \
-    GW_RESERVATION_TTL GW_SNAPSHOT_EVERY GW_STREAM_REPLICAS GW_TLS_CERT GW_TLS_CLIENTS GW_TLS_CLIENT_AUTH GW_TLS_CLIENT_CA \
-    GW_TLS_CLIENT_SCOPES GW_TLS_KEY";
+const OLD: &str = "API_KEYS AUTH_MAX_STALE BAGGAGE_KEYS BATCH CALLER_IN_FLIGHT CALLER_RATE CONSOLE DATA_DIR \
+    DRAIN_TIMEOUT EXPIRY_INTERVAL_MS GATEWAY_THREADS GRPC_ADDR HEALTH_ADDR HTTP_ADDR HTTP_HOSTS ID_HORIZON INSECURE \
+    JWT_ALGORITHMS JWT_AUDIENCE JWT_CUSTOMER_CLAIM JWT_ISSUER JWT_JWKS JWT_JWKS_CA JWT_JWKS_REFRESH JWT_SCOPE_CLAIM \
+    JWT_SECRET_FILE LOG_FORMAT MAX_ADJUSTMENTS MAX_BUFFERED_BYTES MAX_CONNECTIONS MAX_CONNECTION_AGE \
+    MAX_CONNECTION_AGE_GRACE MAX_CONNECTION_IDLE MAX_DELIVER MAX_HANDSHAKES MAX_HEADER_BYTES MAX_IN_FLIGHT \
+    MAX_PRODUCTS MAX_REPLY_BYTES MAX_REQUEST_BYTES MAX_RESERVATIONS MAX_STREAMS MAX_WATCHES NATS_CONNECT_TIMEOUT_MS \
+    NATS_INBOX_PREFIX NATS_MONITOR_URL NATS_PASSWORD_FILE NATS_TOKEN_FILE NEST_SUBJECTS PROVISION REFLECTION \
+    RESERVATION_TTL SNAPSHOT_EVERY STREAM_REPLICAS TLS_CERT TLS_CLIENTS TLS_CLIENT_AUTH TLS_CLIENT_CA \
+    TLS_CLIENT_SCOPES TLS_KEY";
 
 /// The old names.
 pub fn old() -> impl Iterator<Item = &'static str> {
@@ -29,7 +29,7 @@ pub fn old() -> impl Iterator<Item = &'static str> {
 /// The name of today of a variable that had this name.
 pub fn renamed(old: &str) -> String {
     let name = match old {
-        "GW_THREADS" => "THREADS",
+        "GATEWAY_THREADS" => "THREADS",
         other => other.strip_suffix("_MS").unwrap_or(other),
     };
     format!("{PREFIX}{name}")
@@ -102,25 +102,25 @@ mod tests {
 
     #[test]
     fn names_of_today_have_the_prefix_and_no_unit() {
-        assert_eq!(renamed("GW_GRPC_ADDR"), "GW_GRPC_ADDR");
-        assert_eq!(renamed("GW_THREADS"), "GW_THREADS");
-        assert_eq!(renamed("GW_EXPIRY_INTERVAL"), "GW_EXPIRY_INTERVAL");
+        assert_eq!(renamed("GRPC_ADDR"), "GW_GRPC_ADDR");
+        assert_eq!(renamed("GATEWAY_THREADS"), "GW_THREADS");
+        assert_eq!(renamed("EXPIRY_INTERVAL_MS"), "GW_EXPIRY_INTERVAL");
         assert_eq!(old().count(), 60);
     }
 
     #[test]
     fn an_old_name_is_warned_of_where_it_is_read_and_the_new_one_is_not_set() {
-        let set = names(&[("GW_GRPC_ADDR", "a"), ("GW_HTTP_ADDR", ""), ("GW_BATCH", "1"), ("GW_BATCH", "1")]);
+        let set = names(&[("GRPC_ADDR", "a"), ("HTTP_ADDR", ""), ("BATCH", "1"), ("GW_BATCH", "1")]);
         assert!(set.faults.is_empty(), "{set:?}");
         let [warning] = &set.warnings(|_| true)[..] else { panic!("{set:?}") };
-        assert!(warning.contains("GW_GRPC_ADDR") && warning.contains("GW_GRPC_ADDR"), "{warning}");
+        assert!(warning.contains("GRPC_ADDR") && warning.contains("GW_GRPC_ADDR"), "{warning}");
         assert!(set.warnings(|_| false).is_empty());
     }
 
     #[test]
     fn two_names_with_different_values_are_refused_by_both() {
-        let set = names(&[("GW_THREADS", "1"), ("GW_THREADS", "2")]);
+        let set = names(&[("GATEWAY_THREADS", "1"), ("GW_THREADS", "2")]);
         let [fault] = &set.faults[..] else { panic!("{set:?}") };
-        assert!(fault.contains("GW_THREADS") && fault.contains("GW_THREADS"), "{fault}");
+        assert!(fault.contains("GATEWAY_THREADS") && fault.contains("GW_THREADS"), "{fault}");
     }
 }

@@ -50,22 +50,18 @@ fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused()
         let mut command = program(WORKER, &["serve", "--nats-creds=/nowhere/creds"]);
         run(command.envs(set.iter().copied()))
     };
-    let old = run(&[("GW_STREAM_REPLICAS", "3")]);
-    let told = old.err.contains("GW_STREAM_REPLICAS is the old name of GW_STREAM_REPLICAS");
+    let old = run(&[("STREAM_REPLICAS", "3")]);
+    let told = old.err.contains("STREAM_REPLICAS is the old name of GW_STREAM_REPLICAS");
     assert!(old.code == Some(1) && told && old.err.contains("/nowhere/creds"), "{}", old.err);
-    let bad = run(&[("GW_STREAM_REPLICAS", "2")]);
+    let bad = run(&[("STREAM_REPLICAS", "2")]);
     assert!(
-        bad.code == Some(2) && bad.err.contains("--replicas <") && bad.err.contains("(GW_STREAM_REPLICAS)"),
+        bad.code == Some(2) && bad.err.contains("--replicas <") && bad.err.contains("(STREAM_REPLICAS)"),
         "{}",
         bad.err
     );
-    let two = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
-    assert!(
-        two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and GW_STREAM_REPLICAS"),
-        "{}",
-        two.err
-    );
-    let same = run(&[("GW_STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
+    let two = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
+    assert!(two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and STREAM_REPLICAS"), "{}", two.err);
+    let same = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
     assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
 }
 
