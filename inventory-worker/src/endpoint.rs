@@ -35,6 +35,7 @@ use crate::release::Releaser;
 use crate::stock::{Amounts, Stock};
 use deadline::Deadlines;
 use maintenance::Upkeep;
+pub use micro::Able;
 use shares::{Share, Shares};
 use wide::Wide;
 
@@ -93,12 +94,14 @@ struct Desk {
 }
 
 impl Endpoints {
-    /// Starts to serve. `front` is the connection that requests come in over, `back` any other.
+    /// Starts to serve. `front` is the connection that requests come in over, `back` any other; `able` is what the service
+    /// says of itself.
     pub async fn serve(
         front: Front,
         back: Link,
         inventory: Arc<Inventory>,
         tracer: Tracer,
+        able: Able,
     ) -> Result<Endpoints, async_nats::Error> {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
         let tallies = Arc::new(Tallies::new(&subjects));
@@ -116,11 +119,9 @@ impl Endpoints {
         endpoints.open(maintenance::redeliver).await?;
         endpoints.open(maintenance::list).await?;
         endpoints.open(maintenance::settle).await?;
-        let (client, tallies) = (endpoints.desk.front.clone(), endpoints.desk.tallies.clone());
-        endpoints.micro = Some(
-            micro::serve(client, endpoints.routes.clone(), tallies, endpoints.desk.back.clock().clone())
-                .await?,
-        );
+        let desk = &endpoints.desk;
+        let told = micro::Told { tallies: desk.tallies.clone(), clock: desk.back.clock().clone(), able };
+        endpoints.micro = Some(micro::serve(desk.front.clone(), endpoints.routes.clone(), told).await?);
         // Nothing is announced as ready before the server knows the subscriptions.
         endpoints.front.link().client().flush().await?;
         Ok(endpoints)

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use admission::Board;
+use admission::board::{Finding, GATEWAY, reason};
 use admission::budget::Tally;
 use admission::port::services;
 use anyhow::bail;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use link::Link;
 use listener::{Acceptor, Activity, Full, Hosts, Seats, Thread, descriptors, guarded, http1, http2};
-use telemetry::{Book, Rendering, page};
+use telemetry::{Book, Page, Rendering, Source, page};
 use tokio::net::TcpListener;
 
 use crate::ledger::Ledger;
@@ -28,9 +29,23 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// Whether it can answer.
-    pub(crate) fn serves(&self) -> bool {
-        self.links.iter().all(Link::connected) && self.ledger.ready() && self.ledger.guard().up()
+    /// Why it cannot answer.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        if !self.links.iter().all(Link::connected) {
+            return vec![(reason::NATS_DISCONNECTED, "there is no connection to NATS".to_owned()).into()];
+        }
+        let loading = || (reason::NOT_READY, "the ledger takes no commands yet".to_owned());
+        let ledger = (!self.ledger.ready()).then(loading);
+        self.ledger.guard().troubles().into_iter().chain(ledger).map(Finding::from).collect()
+    }
+}
+
+/// The figures of its health.
+pub(crate) struct Readiness(pub(crate) Board);
+
+impl Source for Readiness {
+    fn tell(&self, page: &mut Page) {
+        self.0.readiness(page, "worker_ready", "worker_not_ready");
     }
 }
 
@@ -71,7 +86,7 @@ impl Ports {
     /// Serves both on a thread of its own, so that whoever hammers them slows no request down.
     pub(crate) fn serve(self, late: Late, hosts: &[String], health: Board) -> anyhow::Result<Thread> {
         let (listener, seats) = self.http;
-        let router = router(late, Hosts::new(listener.local_addr()?, hosts));
+        let router = router(late, health.clone(), Hosts::new(listener.local_addr()?, hosts));
         let http = (listener.into_std()?, seats);
         let (listener, seats) = self.health;
         let probes = (listener.into_std()?, seats);
@@ -96,35 +111,38 @@ impl Ports {
 
 /// What is told once there is something to tell: the ports answer from the start.
 #[derive(Clone, Default)]
-pub(crate) struct Late(Arc<OnceLock<(Condition, Rendering)>>);
+pub(crate) struct Late(Arc<OnceLock<Rendering>>);
 
 impl Late {
     /// From now on there is.
-    pub(crate) fn set(&self, condition: Condition, book: Arc<Book>) {
+    pub(crate) fn set(&self, book: Arc<Book>) {
         // It is set once.
-        let _ = self.0.set((condition, Rendering::new(move || book.page().text())));
+        let _ = self.0.set(Rendering::new(move || book.page().text()));
     }
 }
 
-fn router(late: Late, hosts: Hosts) -> Router {
-    let of = late.clone();
+fn router(late: Late, board: Board, hosts: Hosts) -> Router {
     let told = Router::new().route("/metrics", get(move || metrics(late)));
-    let probes =
-        Router::new().route("/healthz", get(move || health(of))).route("/livez", get(|| async { "alive\n" }));
+    let probes = Router::new()
+        .route("/healthz", get(move || health(board)))
+        .route("/livez", get(|| async { "alive\n" }));
     guarded(told, probes, hosts)
 }
 
 async fn metrics(late: Late) -> Response {
     match late.0.get() {
-        Some((_, page)) => ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await).into_response(),
+        Some(page) => ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the worker starts\n").into_response(),
     }
 }
 
-async fn health(late: Late) -> impl IntoResponse {
-    if late.0.get().is_some_and(|(condition, _)| condition.serves()) {
-        (StatusCode::OK, "SERVING\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "NOT_SERVING\n")
+/// 200 while it can answer; else a line for each thing that stands in the way.
+async fn health(board: Board) -> impl IntoResponse {
+    if board.up(GATEWAY) == Some(true) {
+        return (StatusCode::OK, "SERVING\n".to_owned());
     }
+    let findings = board.findings();
+    let line = |Finding { reason, message }: &Finding| format!("{reason}: {message}\n");
+    let lines: String = findings.iter().map(line).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("NOT_SERVING\n{lines}"))
 }

@@ -213,9 +213,11 @@ impl Ledger {
 
     /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
     pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
-        if !matches!(command, Command::CatchUp) {
-            self.guard.check().map_err(|error| Denial::Failed(link::failure::of_store(&error)))?;
-        }
+        let may = match command {
+            Command::CatchUp => self.guard.may_read(streams::INVENTORY),
+            _ => self.guard.may_write(streams::INVENTORY),
+        };
+        may.map_err(|error| Denial::Failed(link::failure::of_store(&error)))?;
         let (request, progress, answered) = Request::new(command, deadline, &self.span);
         self.commands.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),

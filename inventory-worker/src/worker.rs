@@ -27,7 +27,7 @@ use crate::events::{self, Events};
 use crate::expiry::Expiry;
 use crate::forget;
 use crate::front::Front;
-use crate::http::{Condition, Late, Ports};
+use crate::http::{Condition, Late, Ports, Readiness};
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
 use crate::release::Releaser;
@@ -87,7 +87,12 @@ impl Worker {
         let settler = Settler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
         let inventory = inventory(&config, ledger.clone(), releaser.clone(), upkeep);
-        let endpoints = Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone()).await;
+        let able = {
+            let health = health.clone();
+            move || health.up(GATEWAY) == Some(true)
+        };
+        let endpoints =
+            Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone(), Arc::new(able)).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
         subscribed(&links[1]).await?;
@@ -109,7 +114,8 @@ impl Worker {
         let condition = Condition { links, ledger: ledger.clone() };
         let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
         say(&health, true);
-        late.set(condition.clone(), book);
+        book.add(Readiness(health.clone()));
+        late.set(book);
         let look = look(health.clone(), condition, stop.clone());
         let background = vec![
             server,
@@ -258,14 +264,10 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
 
 /// Says by the health protocol how the worker is: connected both ways, and its ledger ready.
 async fn look(health: Board, condition: Condition, stop: CancellationToken) {
-    let mut said = true;
     while !stop.is_cancelled() {
-        let serves = condition.serves();
-        if serves != said {
-            tracing::info!(serves, "health");
-            say(&health, serves);
-            said = serves;
-        }
+        let findings = condition.findings();
+        say(&health, findings.is_empty());
+        health.explain(findings);
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = stop.cancelled() => {}

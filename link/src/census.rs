@@ -4,6 +4,7 @@ use serde::Deserialize;
 use telemetry::{Page, Source};
 use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::inbox::Link;
 use crate::store::{StoreError, ask};
 
@@ -72,20 +73,6 @@ struct State {
     messages: u64,
     bytes: u64,
     last_seq: u64,
-}
-
-#[derive(Deserialize)]
-struct Cluster {
-    #[serde(default)]
-    leader: String,
-    #[serde(default)]
-    replicas: Vec<Peer>,
-}
-
-#[derive(Deserialize)]
-struct Peer {
-    #[serde(default)]
-    current: bool,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,9 @@ use crate::{StoreError, Trouble};
 /// When to come back after a trouble that passes by itself.
 pub const RETRY: Duration = Duration::from_millis(500);
 
+/// When to come back where an outage has lasted for a while.
+const RETRY_OUTAGE: Duration = Duration::from_secs(2);
+
 /// A request without a reply, as a failure. `subject` is what it was sent to.
 pub fn of_request(trouble: &Trouble, subject: &str) -> Failure {
     match trouble {
@@ -65,6 +68,12 @@ pub fn of_store(error: &StoreError) -> Failure {
             Failure::new(Reason::StorageUnavailable, "the storage has no leader, or is missing")
                 .delivered(Delivered::No)
                 .retry_after(RETRY)
+        }
+        // What it is, the health tells: no repeat helps within a call's time.
+        StoreError::Down(why) => {
+            Failure::new(Reason::StorageUnavailable, format!("nothing can be stored now: {why}"))
+                .delivered(Delivered::No)
+                .retry_after(RETRY_OUTAGE)
         }
         // What it is, the guard logs.
         StoreError::Unusable(_) => {

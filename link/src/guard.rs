@@ -1,6 +1,8 @@
 //! Whether the streams are still what they have to be, while the system runs. What is refused at start is found here
 //! within seconds, and then nothing more is written, because nothing more could be promised. Must never change a stream.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +17,18 @@ use telemetry::{Page, Source};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use self::standing::Standing;
+use crate::cluster::{Cluster, Quorum};
 use crate::fit;
 use crate::inbox::Link;
+use crate::outage::{Evidence, Outage};
 use crate::store::{AGAIN, Range, StoreError, ask, told};
-use crate::streams::{ALL, IDENTITY, INVENTORY, ORDERS, Unfit, configs};
+use crate::streams::{ALL, INVENTORY, ORDERS, configs};
 
 /// Between two looks.
 pub const PAUSE: Duration = Duration::from_secs(1);
 /// How long a look may take.
 pub const LOOK: Duration = Duration::from_secs(2);
-/// Looks in a row that find no answer: fewer are an election that is quickly over.
-const PATIENCE: u32 = 2;
-
 /// What is known of the streams. Clones share it. Until it runs, all is well.
 #[derive(Clone, Default)]
 pub struct Guard(Arc<Inner>);
@@ -35,6 +37,8 @@ pub struct Guard(Arc<Inner>);
 struct Inner {
     /// Nothing is to be written.
     closed: AtomicBool,
+    /// Whether anything can be stored is in doubt for a stream.
+    doubted: AtomicBool,
     state: Mutex<State>,
     lost: watch::Sender<Option<&'static str>>,
 }
@@ -47,26 +51,19 @@ struct State {
     warnings: Option<Vec<String>>,
 }
 
-#[derive(Default)]
-struct Standing {
-    /// The one that it has to keep.
-    identity: Option<String>,
-    /// It has had another: what is known of it is worth nothing until the next start.
-    another: bool,
-    /// Looks in a row that found no stream, and no answer.
-    missing: u32,
-    silent: u32,
-    /// What is wrong with it.
-    wrong: Option<String>,
-    /// Its first entry.
-    first: Option<u64>,
-}
-
 #[derive(Deserialize)]
 struct Info {
     config: Config,
     state: Range,
+    cluster: Option<Cluster>,
     ts: Option<Timestamp>,
+}
+
+/// What a look found.
+struct Found {
+    config: Config,
+    first: u64,
+    quorum: Quorum,
 }
 
 /// A consumer of a stream, as its leader has it.
@@ -84,23 +81,84 @@ pub async fn consumer(
 }
 
 impl Guard {
-    /// Whether something may be written.
+    /// Whether something may be written to a stream, and could be stored.
     ///
     /// # Errors
     ///
     /// What is wrong; nothing was written.
-    pub fn check(&self) -> Result<(), StoreError> {
-        if !self.0.closed.load(Ordering::Relaxed) {
-            return Ok(());
+    pub fn may_write(&self, stream: &'static str) -> Result<(), StoreError> {
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Err(StoreError::Unusable(self.findings().join("; ")));
         }
-        Err(StoreError::Unusable(self.findings().join("; ")))
+        self.judge(stream, |evidence| evidence.no_append(Instant::now()))
     }
 
-    /// Whether all is as it has to be, and what is needed for writing answers.
+    /// Whether somebody could answer a read of a stream.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody can.
+    pub fn may_read(&self, stream: &'static str) -> Result<(), StoreError> {
+        self.judge(stream, |evidence| evidence.no_read(Instant::now()))
+    }
+
+    fn judge(
+        &self,
+        stream: &'static str,
+        outage: impl FnOnce(&mut Evidence) -> Option<Outage>,
+    ) -> Result<(), StoreError> {
+        if !self.0.doubted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.state().streams.get_mut(stream).and_then(|standing| outage(&mut standing.evidence)) {
+            Some(outage) => Err(StoreError::Down(format!("the stream {stream}: {outage}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An append was stored.
+    pub(crate) fn stored(&self, stream: &'static str) {
+        if self.0.doubted.load(Ordering::Relaxed) {
+            self.learn(stream, Evidence::stored);
+        }
+    }
+
+    /// An append found no room.
+    pub(crate) fn full(&self, stream: &'static str, why: &str) {
+        self.learn(stream, |evidence, now| evidence.full(now, why));
+    }
+
+    /// An append that had enough time was not acknowledged.
+    pub(crate) fn unacknowledged(&self, stream: &'static str) {
+        self.learn(stream, Evidence::unacknowledged);
+    }
+
+    fn learn(&self, stream: &'static str, take: impl FnOnce(&mut Evidence, Instant)) {
+        let mut state = self.state();
+        take(&mut state.streams.entry(stream).or_default().evidence, Instant::now());
+        self.settle(&state);
+    }
+
+    /// Whether all is as it has to be, and everything that is needed for an order can be stored.
     pub fn up(&self) -> bool {
-        let state = self.state();
-        let answers = |name| state.streams.get(name).is_none_or(|stream| stream.silent < PATIENCE);
-        !self.0.closed.load(Ordering::Relaxed) && [ORDERS, INVENTORY].into_iter().all(answers)
+        !self.0.closed.load(Ordering::Relaxed) && self.outages().is_empty()
+    }
+
+    /// The streams in which nothing can be stored now, of those that are needed for an order, and why.
+    pub fn outages(&self) -> Vec<(&'static str, Outage)> {
+        let (state, now) = (self.state(), Instant::now());
+        let outage = |name| Some((name, state.streams.get(name)?.evidence.outage(now)?.clone()));
+        [ORDERS, INVENTORY].into_iter().filter_map(outage).collect()
+    }
+
+    /// Why nothing that an order needs can be stored: a kind, as grpc.health.v1's neighbours know it, and words.
+    pub fn troubles(&self) -> Vec<(&'static str, String)> {
+        let unfit = self.findings().into_iter().map(|finding| ("stream_unfit", finding));
+        let outages = self.outages().into_iter().map(|(stream, outage)| {
+            let kind = if outage.full() { "storage_full" } else { "storage_unavailable" };
+            (kind, format!("the stream {stream}: {outage}"))
+        });
+        unfit.chain(outages).collect()
     }
 
     /// What is wrong, in words for an operator.
@@ -159,7 +217,15 @@ impl Guard {
             if let Ok(info) = &info {
                 told(link, name, info.ts.as_ref(), asked);
             }
-            (name, info.map(|info| (info.config, info.state.first)))
+            let quorum = |info: &Info| info.cluster.as_ref().map_or(Quorum::ALONE, Cluster::quorum);
+            (
+                name,
+                info.map(|info| Found {
+                    quorum: quorum(&info),
+                    first: info.state.first,
+                    config: info.config,
+                }),
+            )
         });
         let found = join_all(looks).await;
         if !link.connected() {
@@ -169,10 +235,11 @@ impl Guard {
         let (mut again, mut configs_found) = (false, Vec::new());
         for (needed, (name, found)) in configs(replicas).iter().zip(found) {
             let standing = state.streams.entry(name).or_default();
-            if let Ok((_, first)) = &found {
-                standing.begins_with(needed, *first);
+            standing.evidence.look(Instant::now(), found.as_ref().ok().map(|found| found.quorum));
+            if let Ok(found) = &found {
+                standing.begins_with(needed, found.first);
             }
-            let found = found.map(|(config, _)| config);
+            let found = found.map(|found| found.config);
             let wrong = standing.take(name, needed, found.as_ref());
             again |= standing.missing == 1;
             if standing.another {
@@ -192,58 +259,13 @@ impl Guard {
     fn settle(&self, state: &State) {
         let wrong = state.streams.values().any(|stream| stream.wrong.is_some()) || !state.notes.is_empty();
         self.0.closed.store(wrong, Ordering::Relaxed);
+        let doubted = state.streams.values().any(|stream| !stream.evidence.calm());
+        self.0.doubted.store(doubted, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Standing {
-    /// Takes what a look found, and tells what is wrong with the stream now.
-    fn take(&mut self, name: &str, needed: &Config, found: Result<&Config, &StoreError>) -> Option<String> {
-        let missing = matches!(found, Err(StoreError::Unusable(_)));
-        self.missing = if missing { self.missing.saturating_add(1) } else { 0 };
-        self.silent = if found.is_err() { self.silent.saturating_add(1) } else { 0 };
-        self.another |= self.is_another(found.ok());
-        match found {
-            _ if self.another => {
-                Some(format!("the stream {name} was removed and made anew; start this again"))
-            }
-            Ok(found) => fit::check(needed, found).err().map(|unfit| words(&unfit)),
-            Err(_) if self.missing > 1 => Some(format!(
-                "the stream {name} does not exist any more: restore it (`gateway restore`), or make it anew (`gateway \
-                 provision`)"
-            )),
-            // What was known is true until something else is.
-            Err(_) => self.wrong.clone(),
-        }
-    }
-
-    /// Says if entries are gone from a stream of which nobody may take any.
-    fn begins_with(&mut self, needed: &Config, first: u64) {
-        let before = self.first.replace(first).unwrap_or(first);
-        if needed.deny_purge && first > before.max(1) {
-            let stream = &needed.name;
-            tracing::error!(target: "streams", stream, before, first, "entries at the beginning of the stream are gone");
-        }
-    }
-
-    /// Whether the stream is another than the one that it has to be.
-    fn is_another(&self, found: Option<&Config>) -> bool {
-        let identity = found.and_then(|found| found.metadata.get(IDENTITY));
-        self.identity.as_ref().zip(identity).is_some_and(|(known, found)| known != found)
-    }
-}
-
-fn words(unfit: &Unfit) -> String {
-    match unfit {
-        Unfit::Differs { stream, field, found, needed } => format!(
-            "the stream {stream} has {field}: {found}, and needs {needed}; nothing is written until it is changed back \
-             (`nats stream edit {stream}`)"
-        ),
-        other => other.to_string(),
     }
 }
 
@@ -267,11 +289,21 @@ fn warn(state: &mut State, warnings: Vec<String>) {
 
 impl Source for Guard {
     fn tell(&self, page: &mut Page) {
-        let state = self.state();
+        let (state, now) = (self.state(), Instant::now());
         for (name, stream) in &state.streams {
-            let fit = stream.wrong.is_none() && stream.silent < PATIENCE;
+            let label = [("stream", *name)];
+            let doubt = stream.evidence.quorum_outage(now);
+            let fit = stream.wrong.is_none() && doubt != Some(&Outage::Silent);
             let help = "Whether a stream answers, and is as correctness needs it.";
-            page.flag("jetstream_stream_fit", help, &[("stream", name)], fit);
+            page.flag("jetstream_stream_fit", help, &label, fit);
+            let help = "Whether a stream has a leader that hears a majority of its replicas.";
+            page.flag("jetstream_stream_quorum", help, &label, doubt.is_none());
+            let refusal = stream.evidence.refusal(now);
+            let help = "Whether appends are refused for want of room, as the last of them said.";
+            page.flag("jetstream_stream_full", help, &label, refusal.is_some_and(Outage::full));
+            let help = "Whether appends get no acknowledgement although there is a leader.";
+            let unacknowledged = refusal == Some(&Outage::Unacknowledged);
+            page.flag("jetstream_stream_unacknowledged", help, &label, unacknowledged);
             if let Some(first) = stream.first {
                 let help = "The first entry of a stream: that of ORDERS never changes.";
                 page.level("jetstream_stream_first_sequence", help, &[("stream", name)], first as f64);
@@ -285,46 +317,16 @@ impl Source for Guard {
 
 #[cfg(test)]
 mod tests {
-    use async_nats::jetstream::stream::DiscardPolicy;
-
     use super::*;
-
-    #[test]
-    fn a_stream_is_missed_only_when_it_is_not_found_twice() {
-        let [needed, ..] = configs(1);
-        let mut standing = Standing::default();
-        let gone = StoreError::Unusable("stream not found".to_owned());
-        let away = StoreError::Unavailable("no leader".to_owned());
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
-        for error in [&away, &away, &away, &gone] {
-            assert_eq!(standing.take(ORDERS, &needed, Err(error)), None);
-        }
-        assert!(standing.take(ORDERS, &needed, Err(&gone)).unwrap().contains("ORDERS does not exist"));
-        let found = Config { discard: DiscardPolicy::Old, ..needed.clone() };
-        assert!(standing.take(ORDERS, &needed, Ok(&found)).unwrap().contains("discard: Old"));
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
-    }
-
-    #[test]
-    fn a_stream_that_was_made_anew_is_never_the_one_that_was_known() {
-        let [needed, ..] = configs(1);
-        let [other, ..] = configs(1);
-        let mut standing =
-            Standing { identity: needed.metadata.get(IDENTITY).cloned(), ..Standing::default() };
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
-        for found in [&other, &needed] {
-            assert!(standing.take(ORDERS, &needed, Ok(found)).unwrap().contains("made anew"));
-        }
-    }
 
     #[test]
     fn a_note_refuses_writes_until_it_is_taken_back() {
         let guard = Guard::default();
-        assert!(guard.check().is_ok() && guard.up());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.up());
         guard.note("consumer", Some("it is paused".to_owned()));
-        assert!(matches!(guard.check(), Err(StoreError::Unusable(why)) if why == "it is paused"));
+        assert!(matches!(guard.may_write(ORDERS), Err(StoreError::Unusable(why)) if why == "it is paused"));
         assert!(!guard.up());
         guard.note("consumer", None);
-        assert!(guard.check().is_ok() && guard.up());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.up());
     }
 }

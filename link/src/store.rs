@@ -1,6 +1,8 @@
 //! One stream as a store: appends under an expected sequence, and reads that the leader answers. What an answer of
 //! JetStream means is decided here, by its error code, and nowhere else.
 
+mod error;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,6 +15,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
+pub use error::StoreError;
+use error::of_read;
+
 use crate::guard::Guard;
 use crate::header::{number, put};
 use crate::inbox::{Link, Trouble};
@@ -22,19 +27,15 @@ const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
 const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
-const WRONG_LAST_SEQUENCE: u64 = 10071;
-/// With replicas: another append under the same lock is in flight. Whether that one or any other was stored is open.
-const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
 /// Nobody who leads JetStream knows the stream. Said once, right after a change of leaders, that proves nothing.
 pub(crate) const NO_STREAM: u64 = 10059;
 /// Before a stream that was not found is asked for once more. Far below every deadline that a request is given.
 pub const AGAIN: Duration = Duration::from_millis(250);
+/// An append that was waited for less says nothing of the store.
+const ENOUGH: Duration = Duration::from_millis(900);
 const NO_MESSAGE: u64 = 10037;
 const NO_SEQUENCE: u64 = 10043;
 const NOT_REMOVED: u64 = 10057;
-const STORE_FAILED: u64 = 10077;
-const FULL: [u64; 5] = [10002, 10023, 10028, 10047, STORE_FAILED];
-const TOO_LARGE: u64 = 10054;
 
 /// A stream.
 #[derive(Clone)]
@@ -58,44 +59,6 @@ pub enum Expect<'a> {
         /// The sequence.
         sequence: u64,
     },
-}
-
-/// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Something else was last: this append was not stored. (An earlier attempt of the same append may have been.)
-    #[error("something else was appended before")]
-    Conflict,
-    /// It may or may not have been stored, or be stored later: repeat the same compare-and-set.
-    #[error("the outcome is not known: {0}")]
-    Undetermined(String),
-    /// Nothing was stored: there is no connection.
-    #[error("there is no connection to NATS")]
-    Disconnected,
-    /// Nothing was stored or read: JetStream is missing, or has no leader.
-    #[error("JetStream is not available: {0}")]
-    Unavailable(String),
-    /// Nothing was stored or read: the stream does not exist, or is not as it has to be. That lasts until an operator mends
-    /// it.
-    #[error("the storage cannot be used: {0}")]
-    Unusable(String),
-    /// Nothing was stored or read: our NATS user may not.
-    #[error("NATS does not permit it")]
-    NotPermitted,
-    /// Nothing was stored: no room.
-    #[error("JetStream is full: {0}")]
-    Full(String),
-    /// Nothing was stored: too large.
-    #[error("{size} bytes are over the limit of {limit}")]
-    TooLarge {
-        /// Bytes.
-        size: usize,
-        /// The limit; 0 where the stream's own limit said no.
-        limit: usize,
-    },
-    /// JetStream answered with an error that we do not know, or with something else.
-    #[error("JetStream answered: {0}")]
-    Unexpected(String),
 }
 
 /// First and last sequence of a stream. An empty one has `last + 1 == first`.
@@ -198,7 +161,7 @@ impl Store {
         expect: Expect<'_>,
         deadline: Instant,
     ) -> Result<u64, StoreError> {
-        self.guard.check()?;
+        self.guard.may_write(self.stream)?;
         match expect {
             Expect::Any => {}
             Expect::Last(sequence) => number(&mut headers, EXPECTED_LAST, sequence),
@@ -207,14 +170,25 @@ impl Store {
                 put(&mut headers, EXPECTED_SUBJECT, filter);
             }
         }
+        let begun = Instant::now();
         let ack = match self.link.request(subject, headers, payload, deadline).await {
             Ok(reply) => match answer::<Ack>(&reply.payload)? {
                 Err(error) if error.err_code == NO_STREAM => return Err(self.gone(error, deadline).await),
                 ack => ack.map_err(StoreError::from),
             },
-            Err(open @ (Trouble::Timeout | Trouble::Lost)) => Err(StoreError::Undetermined(open.to_string())),
+            Err(open @ (Trouble::Timeout | Trouble::Lost)) => {
+                if matches!(open, Trouble::Timeout) && begun.elapsed() >= ENOUGH {
+                    self.guard.unacknowledged(self.stream);
+                }
+                Err(StoreError::Undetermined(open.to_string()))
+            }
             Err(trouble) => Err(trouble.into()),
         };
+        match &ack {
+            Ok(_) => self.guard.stored(self.stream),
+            Err(StoreError::Full(why)) => self.guard.full(self.stream, why),
+            Err(_) => {}
+        }
         ack.map(|ack| ack.seq)
     }
 
@@ -281,6 +255,7 @@ impl Store {
     }
 
     async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
+        self.guard.may_read(self.stream)?;
         let (subject, asked) = (format!("$JS.API.STREAM.INFO.{}", self.stream), Instant::now());
         let info: Info = ask(&self.link, subject, deadline).await?;
         told(&self.link, self.stream, info.ts.as_ref(), asked);
@@ -292,6 +267,7 @@ impl Store {
         query: serde_json::Value,
         deadline: Instant,
     ) -> Result<Option<StreamMessage>, StoreError> {
+        self.guard.may_read(self.stream)?;
         let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream);
         match found::<Found>(&self.link, subject, query.to_string().into(), deadline).await? {
             Ok(found) => StreamMessage::try_from(found.message)
@@ -351,48 +327,6 @@ pub(crate) fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, Ap
         (Some(error), _) => Ok(Err(error)),
         (None, Some(value)) => Ok(Ok(value)),
         (None, None) => Err(StoreError::Unexpected("an answer without a value".to_owned())),
-    }
-}
-
-/// A read has no outcome that could be open.
-fn of_read(error: ApiError) -> StoreError {
-    match StoreError::from(error) {
-        StoreError::Undetermined(why) => StoreError::Unavailable(why),
-        // "Insufficient resources" is said to a read when too many are in flight.
-        StoreError::Full(why) => StoreError::Unavailable(why),
-        other => other,
-    }
-}
-
-impl From<ApiError> for StoreError {
-    fn from(error: ApiError) -> StoreError {
-        let why = format!("{} ({})", error.description, error.err_code);
-        match (error.err_code, error.code) {
-            (WRONG_LAST_SEQUENCE, _) => StoreError::Conflict,
-            (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(why),
-            (NO_STREAM, _) => StoreError::Unusable(why),
-            (TOO_LARGE, _) => StoreError::TooLarge { size: 0, limit: 0 },
-            // Also a leader that could not store what its followers have: only a limit says that nobody did.
-            (STORE_FAILED, _) if !error.description.contains("maximum") => StoreError::Undetermined(why),
-            (code, _) if FULL.contains(&code) => StoreError::Full(why),
-            (_, 503 | 404) => StoreError::Unavailable(why),
-            (_, 500) => StoreError::Undetermined(why),
-            _ => StoreError::Unexpected(why),
-        }
-    }
-}
-
-impl From<Trouble> for StoreError {
-    fn from(trouble: Trouble) -> StoreError {
-        match trouble {
-            Trouble::Disconnected => StoreError::Disconnected,
-            // Nobody answers for the stream: it is missing, just being made, or electing a leader.
-            Trouble::NoResponders => StoreError::Unavailable("nobody answers for the stream".to_owned()),
-            Trouble::Timeout | Trouble::Lost => StoreError::Unavailable(trouble.to_string()),
-            Trouble::NotPermitted => StoreError::NotPermitted,
-            Trouble::TooLarge { size, limit } => StoreError::TooLarge { size, limit },
-            Trouble::Unsendable(error) => StoreError::Unexpected(error.to_string()),
-        }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Lane {
     /// The stream that captures the subject.
     capturer: RwLock<Option<String>>,
     captured: AtomicBool,
+    /// Whoever answers says that it cannot serve.
+    unable: AtomicBool,
 }
 
 impl Default for Lanes {
@@ -98,6 +100,7 @@ impl Lane {
             violations: AtomicU64::new(0),
             capturer: RwLock::default(),
             captured: AtomicBool::new(false),
+            unable: AtomicBool::new(false),
         }
     }
 
@@ -156,6 +159,16 @@ impl Lane {
             return None;
         }
         self.capturer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether all who answer say that they cannot serve.
+    pub fn disable(&self, unable: bool) {
+        self.unable.store(unable, Ordering::Relaxed);
+    }
+
+    /// Whether all who answer say that they cannot serve.
+    pub fn unable(&self) -> bool {
+        self.unable.load(Ordering::Relaxed)
     }
 
     /// How many calls are in flight, and how many may be.

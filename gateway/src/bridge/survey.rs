@@ -1,4 +1,4 @@
-//! A survey: which subjects are served now, as the services themselves say (ADR-32, `$SRV.INFO`). Must never know
+//! A survey: which subjects are served now, as the services themselves say (ADR-32, `$SRV.STATS`). Must never know
 //! what the subjects are for.
 
 use std::collections::HashSet;
@@ -16,15 +16,13 @@ use crate::waits::SURVEY;
 /// More answers than this are not read.
 const MOST: usize = 10_000;
 
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    endpoints: Vec<Endpoint>,
-}
-
-#[derive(Deserialize)]
-struct Endpoint {
-    subject: String,
+/// The wanted subjects that somebody answers on.
+#[derive(Debug, Default)]
+pub struct Served<'a> {
+    /// Somebody can serve, as far as it tells.
+    pub able: HashSet<&'a str>,
+    /// Somebody is there, who says that it cannot serve now.
+    pub unable: HashSet<&'a str>,
 }
 
 /// An instance of a service, as it tells itself.
@@ -100,22 +98,29 @@ impl From<Stats> for Instance {
     }
 }
 
-/// The wanted subjects that somebody serves. Ends early when all are found.
-pub async fn served<'a>(link: &Link, wanted: &HashSet<&'a str>) -> HashSet<&'a str> {
-    let mut found = HashSet::new();
+/// The wanted subjects that somebody serves. Ends early when all are found. An instance that cannot serve says so in its
+/// endpoints' `data`: `{"serving": false}`.
+pub async fn served<'a>(link: &Link, wanted: &HashSet<&'a str>) -> Served<'a> {
+    let mut found = Served::default();
     // The window's end is the normal one: nobody says when all have answered.
     let _ = timeout(SURVEY, collect(link, wanted, &mut found)).await;
     found
 }
 
-async fn collect<'a>(link: &Link, wanted: &HashSet<&'a str>, found: &mut HashSet<&'a str>) {
-    let Some(mut replies) = ask(link, "$SRV.INFO").await else { return };
-    while found.len() < wanted.len()
+async fn collect<'a>(link: &Link, wanted: &HashSet<&'a str>, found: &mut Served<'a>) {
+    let Some(mut replies) = ask(link, "$SRV.STATS").await else { return };
+    while found.able.len() < wanted.len()
         && let Some(message) = replies.next().await
     {
         // Nobody there, or something that is no service: neither serves anything.
-        let Ok(info) = serde_json::from_slice::<Info>(&message.payload) else { continue };
-        found.extend(info.endpoints.iter().filter_map(|endpoint| wanted.get(endpoint.subject.as_str())));
+        let Ok(stats) = serde_json::from_slice::<Stats>(&message.payload) else { continue };
+        for endpoint in stats.endpoints {
+            let Some(subject) = wanted.get(endpoint.subject.as_str()) else { continue };
+            match endpoint.data["serving"].as_bool() {
+                Some(false) => found.unable.insert(*subject),
+                _ => found.able.insert(*subject),
+            };
+        }
     }
 }
 

@@ -95,9 +95,9 @@ impl Source for Lanes {
             page.level("gateway_route_limit", "How many the route's gate lets in now.", &route, room);
             page.flag(
                 "gateway_route_up",
-                "Whether somebody answers on the subject.",
+                "Whether somebody answers on the subject, and can serve as far as it tells.",
                 &route,
-                lane.pulse().alive(),
+                lane.pulse().alive() && !lane.unable(),
             );
             let captured = lane.capturer().is_some();
             page.flag("gateway_route_captured", "Whether a stream captures the subject.", &route, captured);

@@ -139,7 +139,7 @@ impl Records {
             open |= matches!(error, StoreError::Undetermined(_) | StoreError::Unexpected(_));
             let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
             let again = match error {
-                StoreError::Unexpected(_) | StoreError::Unusable(_) => false,
+                StoreError::Unexpected(_) | StoreError::Unusable(_) | StoreError::Down(_) => false,
                 StoreError::Unavailable(_) => open || self.budget.spend(),
                 StoreError::Conflict
                 | StoreError::Undetermined(_)

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::census::{Around, State};
 use crate::bridge::survey::Instance;
 use crate::edge::Board;
-use crate::edge::board::GATEWAY;
+use crate::edge::board::{Finding, GATEWAY};
 use crate::feed::{Change, Feed};
 
 /// Orders' changes that are shown.
@@ -88,6 +88,7 @@ impl Console {
             "now": unix_ms(),
             "uptime_seconds": self.since.elapsed().as_secs_f64(),
             "status": status,
+            "findings": self.board.findings().iter().map(finding).collect::<Vec<_>>(),
             "services": services,
             "nats": self.nats(&page),
             "connections": page.number("gateway_connections", &[]),
@@ -122,6 +123,11 @@ impl Console {
             "version": server.version,
         })
     }
+}
+
+/// Why calls cannot be served.
+fn finding(finding: &Finding) -> Value {
+    json!({ "reason": finding.reason, "message": finding.message })
 }
 
 /// An rpc: how often it was called, and how that ended.

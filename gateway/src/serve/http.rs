@@ -12,7 +12,7 @@ use listener::{Acceptor, Hosts, Seats, Thread, guarded, http1};
 use telemetry::{Book, Rendering, page};
 
 use super::console::{self, Console};
-use crate::edge::board::GATEWAY;
+use crate::edge::board::{Finding, GATEWAY};
 use crate::edge::{Board, clinic};
 
 /// A listening socket, and how many may connect.
@@ -63,7 +63,7 @@ async fn metrics(page: Rendering) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await)
 }
 
-/// 200 while the gateway as a whole is up; every service in the body.
+/// 200 while calls can be served; every service in the body, and what stands in the way.
 async fn health(board: Board) -> impl IntoResponse {
     let word = |up: bool| if up { "SERVING" } else { "NOT_SERVING" };
     let up = board.up(GATEWAY).unwrap_or(false);
@@ -72,7 +72,10 @@ async fn health(board: Board) -> impl IntoResponse {
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, up)| (name.to_owned(), word(up).into()))
         .collect();
-    let body = serde_json::json!({ "status": word(up), "services": services });
+    let finding =
+        |finding: Finding| serde_json::json!({ "reason": finding.reason, "message": finding.message });
+    let findings: Vec<serde_json::Value> = board.findings().into_iter().map(finding).collect();
+    let body = serde_json::json!({ "status": word(up), "services": services, "findings": findings });
     let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::route::{self, Route};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::bridge::{Lanes, survey};
 use crate::edge::Board;
-use crate::edge::board::GATEWAY;
+use crate::edge::board::{Finding, GATEWAY, reason};
 use crate::edge::server;
 use crate::waits::SURVEYS;
 
@@ -29,11 +30,13 @@ pub(super) struct Monitor {
     guard: Guard,
     lanes: Arc<Lanes>,
     board: Board,
+    /// The services behind were asked once.
+    asked: AtomicBool,
 }
 
 impl Monitor {
     pub(super) fn new(link: Link, lanes: Arc<Lanes>, board: Board, guard: Guard) -> Monitor {
-        Monitor { link, guard, lanes, board }
+        Monitor { link, guard, lanes, board, asked: AtomicBool::new(false) }
     }
 
     /// Runs until it is dropped.
@@ -47,7 +50,7 @@ impl Monitor {
             if self.link.connected() {
                 self.ask().await;
             }
-            let calm = route::VITAL.iter().all(|route| self.alive(route));
+            let calm = route::VITAL.iter().all(|route| self.obstacle(route).is_none());
             tokio::time::sleep(if calm { SURVEYS } else { MISSING }).await;
         }
     }
@@ -64,12 +67,14 @@ impl Monitor {
         for (subject, lane) in lanes() {
             if lane.nest() {
                 lane.pulse().forgive(Instant::now(), CHANCE);
-            } else if found.contains(subject) {
+            } else if found.able.contains(subject) || found.unable.contains(subject) {
                 lane.pulse().beat();
+                lane.disable(!found.able.contains(subject));
             } else {
                 lane.pulse().miss(Instant::now());
             }
         }
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     /// Looks for streams that have begun to capture a subject that requests go to.
@@ -95,20 +100,50 @@ impl Monitor {
 
     async fn write(&self) {
         loop {
-            let up = self.link.connected() && self.guard.up();
-            self.board.set(GATEWAY, up);
+            let mut findings = self.around();
+            let up = findings.is_empty();
+            let obstacles: Vec<(&Route, Finding)> = match up {
+                true => {
+                    route::VITAL.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
+                }
+                // What is behind NATS and the streams is not known then.
+                false => Vec::new(),
+            };
             for service in server::services() {
                 let own = server::has_code(service);
-                let answered =
-                    route::VITAL.iter().filter(|route| needs(service, own, route)).all(|r| self.alive(r));
+                let answered = !obstacles.iter().any(|(route, _)| needs(service, own, route));
                 self.board.set(service, up && answered);
             }
+            self.board.set(GATEWAY, up && obstacles.is_empty());
+            findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
+            self.board.explain(findings);
             tokio::time::sleep(TICK).await;
         }
     }
 
-    fn alive(&self, route: &Route) -> bool {
-        self.lanes.of(route).is_ok_and(|lane| lane.pulse().alive() && lane.capturer().is_none())
+    /// Why no call at all can be served.
+    fn around(&self) -> Vec<Finding> {
+        if !self.link.connected() {
+            return vec![(reason::NATS_DISCONNECTED, "there is no connection to NATS".to_owned()).into()];
+        }
+        self.guard.troubles().into_iter().map(Finding::from).collect()
+    }
+
+    /// Why a route's calls cannot be served.
+    fn obstacle(&self, route: &Route) -> Option<Finding> {
+        let (lane, subject) = (self.lanes.of(route).ok()?, route.subject);
+        if let Some(stream) = lane.capturer() {
+            let message = format!("the stream {stream} captures the subject {subject}");
+            return Some((reason::SUBJECT_CAPTURED, message).into());
+        }
+        if !lane.pulse().alive() {
+            let asked = self.asked.load(Ordering::Relaxed) || lane.nest();
+            let reason = if asked { reason::NO_RESPONDERS } else { reason::STARTING };
+            return Some((reason, format!("nobody answers on {subject}")).into());
+        }
+        let unable =
+            || (reason::SERVICE_UNABLE, format!("whoever answers on {subject} says that it cannot serve"));
+        lane.unable().then(|| unable().into())
     }
 }
 

@@ -32,8 +32,17 @@ struct Micro {
     id: String,
     started: pbjson_types::Timestamp,
     routes: Vec<&'static Route>,
-    tallies: Arc<Tallies>,
-    clock: Arc<Clock>,
+    told: Told,
+}
+
+/// Whether requests can be served now.
+pub type Able = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What it tells of.
+pub(super) struct Told {
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) able: Able,
 }
 
 /// What each answer begins with.
@@ -91,14 +100,15 @@ struct EndpointStats {
 #[derive(Serialize)]
 struct Data {
     clock_skew_ms: Option<i64>,
+    /// Whether it can serve now: gateways take it for down if no instance says so.
+    serving: bool,
 }
 
 /// Answers until the connection is drained, or this is dropped.
 pub(super) async fn serve(
     client: Client,
     routes: Vec<&'static Route>,
-    tallies: Arc<Tallies>,
-    clock: Arc<Clock>,
+    told: Told,
 ) -> Result<AbortOnDropHandle<()>, async_nats::SubscribeError> {
     // An inbox ends with an id that nobody else has.
     let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
@@ -115,7 +125,7 @@ pub(super) async fn serve(
         seconds: i64::try_from(since.as_secs()).unwrap_or_default(),
         nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
     };
-    let micro = Micro { client, id, started, routes, tallies, clock };
+    let micro = Micro { client, id, started, routes, told };
     let answering = async move {
         let mut asked = select_all(asked);
         while let Some((verb, message)) = asked.next().await {
@@ -167,7 +177,7 @@ impl Micro {
 
     fn stats(&self) -> Stats<'_> {
         let endpoint = |route: &&'static Route| {
-            let seen = self.tallies.seen(route.subject);
+            let seen = self.told.tallies.seen(route.subject);
             EndpointStats {
                 name: route.subject,
                 subject: route.subject,
@@ -177,7 +187,7 @@ impl Micro {
                 last_error: seen.last,
                 processing_time: seen.nanos,
                 average_processing_time: seen.nanos.checked_div(seen.requests).unwrap_or_default(),
-                data: Data { clock_skew_ms: self.clock.skew_ms() },
+                data: Data { clock_skew_ms: self.told.clock.skew_ms(), serving: (self.told.able)() },
             }
         };
         Stats { started: &self.started, endpoints: self.routes.iter().map(endpoint).collect() }

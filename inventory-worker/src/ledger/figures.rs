@@ -130,6 +130,8 @@ impl Source for Ledger {
         for (name, help, value) in levels {
             page.level(name, help, &[], value);
         }
-        page.flag("ledger_ready", "Whether the ledger takes commands.", &[], self.ready());
+        let storable = self.guard().outages().iter().all(|(stream, _)| *stream != link::streams::INVENTORY);
+        let help = "Whether the ledger takes commands, and can store what they come to.";
+        page.flag("ledger_ready", help, &[], self.ready() && storable);
     }
 }

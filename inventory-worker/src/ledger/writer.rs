@@ -203,6 +203,7 @@ impl Writer {
                 trouble,
                 StoreError::Full(_)
                     | StoreError::Unusable(_)
+                    | StoreError::Down(_)
                     | StoreError::NotPermitted
                     | StoreError::TooLarge { .. }
                     | StoreError::Unexpected(_)
@@ -231,7 +232,7 @@ impl Writer {
     /// Whether the ledger is no more, as JetStream says.
     async fn gone(&self, until: Instant) -> Option<StoreError> {
         let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
-        range.err().filter(|error| matches!(error, StoreError::Unusable(_)))
+        range.err().filter(|error| matches!(error, StoreError::Unusable(_) | StoreError::Down(_)))
     }
 
     /// Whether the entry at a sequence is this worker's current one; `None` where there is no such entry.
