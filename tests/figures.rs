@@ -8,12 +8,18 @@ use tokio::net::TcpStream;
 
 use crate::shop::{Shop, assert_refused, until, wish};
 
-/// What a GET brings.
-pub async fn get(address: SocketAddr, path: &str) -> String {
+/// Head and body of the answer to a GET.
+pub async fn answer(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// What a GET brings.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let text = answer(address, path).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.0 200"), "{head}");
     body.to_owned()

@@ -53,6 +53,7 @@ mod repeats;
 mod roles;
 mod rolling;
 mod rules;
+mod serving;
 mod shares;
 mod shop;
 mod stale;

@@ -98,6 +98,14 @@ impl Plant {
         reply.ok().and_then(|reply| serde_json::from_slice(&reply.payload).ok()).unwrap_or_default()
     }
 
+    /// Places an order of a caller who has so much time.
+    pub async fn order(&self, time: Duration) -> Result<Order, Status> {
+        let mut request = tonic::Request::new(wanted("", "somebody"));
+        request.set_timeout(time);
+        let reply = OrderServiceClient::new(self.channel.clone()).create_order(request).await?;
+        Ok(reply.into_inner().order.expect("an order"))
+    }
+
     /// Which node leads a stream.
     pub async fn leader(&self, stream: &str) -> usize {
         let limit = Instant::now() + PATIENCE;
@@ -258,17 +266,21 @@ impl Customers {
 }
 
 /// Places one order.
+fn wanted(id: &str, customer: &str) -> CreateOrderRequest {
+    CreateOrderRequest {
+        request_id: id.to_owned(),
+        customer_id: customer.to_owned(),
+        items: vec![Item { product_id: PRODUCT.to_owned(), quantity: 1 }],
+    }
+}
+
 async fn buy(
     mut client: OrderServiceClient<Channel>,
     told: &std::sync::Mutex<Told>,
     customer: &str,
     stubborn: bool,
 ) {
-    let request = CreateOrderRequest {
-        request_id: customer.to_owned(),
-        customer_id: customer.to_owned(),
-        items: vec![Item { product_id: PRODUCT.to_owned(), quantity: 1 }],
-    };
+    let request = wanted(customer, customer);
     loop {
         let mut request = tonic::Request::new(request.clone());
         request.set_timeout(ANSWER);

@@ -1,0 +1,96 @@
+//! Health says whether a call can be served now, and why not; calls that cannot be are answered at once.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::figures::answer;
+use crate::plant::{Plant, until};
+use crate::shop::{self, Shop, reason, wish};
+
+/// A caller's time. An answer that comes long before it was not waited for.
+const TIME: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_down_is_not_serving_and_calls_end_long_before_their_time() {
+    let mut plant = Plant::open().await;
+    for node in [1, 2] {
+        plant.cluster.node_mut(node).kill();
+    }
+    until("health says so", async || plant.gateway.up("") == Some(false)).await;
+    let why = |page: &str| page.contains("storage_unavailable") || page.contains("nats_disconnected");
+    until("/healthz says why", async || why(&answer(plant.gateway.http_addr(), "/healthz").await)).await;
+    let mut refused = String::new();
+    until("orders are refused at once", async || {
+        let asked = Instant::now();
+        refused = plant.order(TIME).await.map_or_else(|status| reason(&status), |_| "none".to_owned());
+        refused == "STORAGE_UNAVAILABLE" && asked.elapsed() < TIME / 10
+    })
+    .await;
+    for node in [1, 2] {
+        plant.cluster.node_mut(node).restart().unwrap();
+    }
+    until("health is well again", async || plant.gateway.up("") == Some(true)).await;
+    until("orders are placed again", async || plant.order(TIME).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn storage_that_is_full_is_not_serving_until_there_is_room() {
+    let shop = Shop::open().stock("lamp", 10).nats_config("jetstream { max_file: 8MiB }").ready().await;
+    let filler = filler(&shop).await;
+    shop::until("an order finds no room", async || {
+        shop.order("lamp", 1).await.is_err_and(|status| reason(&status) == "STORAGE_FULL")
+    })
+    .await;
+    shop::until("health says so", async || shop.gateways[0].up("") == Some(false)).await;
+    let page = answer(shop.workers[0].http().await, "/healthz").await;
+    assert!(page.contains("503") && page.contains("storage_full: the stream INVENTORY"), "{page}");
+    let page = answer(shop.gateways[0].http_addr(), "/metrics").await;
+    assert!(page.contains(r#"gateway_not_ready{reason="service_unable"} 1"#), "{page}");
+    filler.delete_stream("FILLER").await.unwrap();
+    shop::until("an order finds room", async || shop.order("lamp", 1).await.is_ok()).await;
+    shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
+}
+
+/// Fills all the room that the server has.
+async fn filler(shop: &Shop) -> async_nats::jetstream::Context {
+    let context = async_nats::jetstream::new(shop.nats().await);
+    let config = async_nats::jetstream::stream::Config {
+        name: "FILLER".to_owned(),
+        subjects: vec!["filler".to_owned()],
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    for size in [512 << 10, 16 << 10, 64] {
+        while context.publish("filler", vec![0; size].into()).await.unwrap().await.is_ok() {}
+    }
+    context
+}
+
+#[tokio::test]
+async fn a_gateway_without_workers_is_not_serving() {
+    let mut shop = Shop::open().workers(0).ready().await;
+    let address = shop.gateways[0].http_addr();
+    shop::until("health says what is missing", async || {
+        let page = answer(address, "/healthz").await;
+        page.contains("503") && page.contains("no_responders") && page.contains("check_inventory")
+    })
+    .await;
+    assert_eq!(shop.gateways[0].up(""), Some(false));
+    assert!(answer(address, "/livez").await.contains("200"), "its own life is another matter");
+    shop.hire().await;
+    shop::until("health is well", async || shop.gateways[0].up("") == Some(true)).await;
+    assert!(answer(address, "/healthz").await.contains(r#""findings":[]"#));
+}
+
+#[tokio::test]
+async fn a_nats_server_that_is_frozen_is_not_serving() {
+    let shop = Shop::open().stock("lamp", 10).ready().await;
+    shop.nats.pause();
+    shop::until("the gateway says so", async || shop.gateways[0].up("") == Some(false)).await;
+    let worker = shop.workers[0].http().await;
+    shop::until("the worker says so", async || answer(worker, "/healthz").await.contains("503")).await;
+    shop.nats.resume();
+    shop::until("all is well", async || shop.gateways[0].up("") == Some(true)).await;
+    shop::until("orders are placed", async || shop.place(&wish("lamp", 1)).await.is_ok()).await;
+}
