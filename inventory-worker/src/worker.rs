@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{Nats, Provision, Serve};
 use crate::endpoint::maintenance::Upkeep;
 use crate::endpoint::shares::Shares;
-use crate::endpoint::{Endpoints, Inventory};
+use crate::endpoint::{Able, Endpoints, Inventory};
 use crate::events::{self, Events};
 use crate::expiry::Expiry;
 use crate::forget;
@@ -87,12 +87,8 @@ impl Worker {
         let settler = Settler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
         let inventory = inventory(&config, ledger.clone(), releaser.clone(), upkeep);
-        let able = {
-            let health = health.clone();
-            move || health.up(GATEWAY) == Some(true)
-        };
         let endpoints =
-            Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone(), Arc::new(able)).await;
+            Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone(), able(&health)).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
         subscribed(&links[1]).await?;
@@ -102,6 +98,7 @@ impl Worker {
         book.add(tracer.tally());
         book.add(requests);
         seats.into_iter().for_each(|seats| book.add(seats));
+        book.add(Readiness(health.clone()));
         links.iter().cloned().for_each(|link| book.add(link));
         book.add(ledger.clone());
         book.add(ledger.guard().clone());
@@ -111,12 +108,10 @@ impl Worker {
         let pause = Duration::from_millis(config.expiry_interval_ms);
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         book.add(expiry.figures());
-        let condition = Condition { links, ledger: ledger.clone() };
         let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
         say(&health, true);
-        book.add(Readiness(health.clone()));
         late.set(book);
-        let look = look(health.clone(), condition, stop.clone());
+        let look = look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone());
         let background = vec![
             server,
             watched(expiry.run().boxed()),
@@ -172,6 +167,12 @@ impl Worker {
         let _ = tokio::task::spawn_blocking(move || self.tracer.stop()).await;
         finished
     }
+}
+
+/// What the service says of itself: what its health does.
+fn able(health: &Board) -> Able {
+    let health = health.clone();
+    Arc::new(move || health.up(GATEWAY) == Some(true))
 }
 
 /// What the handlers of requests work with.
