@@ -207,7 +207,7 @@ pub struct Violation {
     pub description: String,
 }
 
-/// A failed call. Everything in it may reach the caller.
+/// A failed call. Everything in it but the cause may reach the caller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The status code.
@@ -222,6 +222,8 @@ pub struct Failure {
     pub metadata: BTreeMap<String, String>,
     /// More about it.
     pub details: Vec<Detail>,
+    /// What is behind it: for the one line in the log of whoever answers the call. It is never sent.
+    pub cause: Option<Box<str>>,
 }
 
 impl Failure {
@@ -234,6 +236,7 @@ impl Failure {
             message: message.into(),
             metadata: BTreeMap::new(),
             details: Vec::new(),
+            cause: None,
         }
     }
 
@@ -315,6 +318,18 @@ impl Failure {
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Failure {
         self.metadata.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Says what is behind it, for the log alone. The first word stands: it is the nearest to what went wrong.
+    #[must_use]
+    pub fn because(mut self, cause: impl std::fmt::Display) -> Failure {
+        self.cause.get_or_insert_with(|| cause.to_string().into());
+        self
+    }
+
+    /// The failure with its cause, for a log.
+    pub fn logged(&self) -> String {
+        self.cause.as_ref().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})"))
     }
 
     /// Whether the work may have been done; where nothing is said of it, nobody can say.

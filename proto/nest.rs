@@ -102,6 +102,7 @@ fn refusal(err: &str) -> Failure {
         message,
         metadata: std::collections::BTreeMap::new(),
         details: Vec::new(),
+        cause: None,
     }
     .delivered(Delivered::Yes)
 }

@@ -88,6 +88,7 @@ impl Failure {
                 message: text.to_owned(),
                 metadata: BTreeMap::new(),
                 details: Vec::new(),
+                cause: None,
             }
             .delivered(Delivered::Yes),
         }
@@ -101,6 +102,7 @@ impl Failure {
             message: status.message,
             metadata: BTreeMap::new(),
             details: Vec::new(),
+            cause: None,
         }
         .delivered(Delivered::Yes);
         for any in status.details {

@@ -152,6 +152,26 @@ async fn one_trace_goes_from_the_call_through_nats_into_the_ledger() {
 }
 
 #[tokio::test]
+async fn spans_name_the_order_and_the_request() {
+    let collector = Collector::open().await;
+    let shop = collector.shop().await;
+    let wanted = traced(wish("lamp", 1).id("my-order-3").request);
+    let placed = shop.orders().create_order(wanted).await.unwrap().into_inner().order.unwrap().order_id;
+    let (gateway, worker) = ("gateway", "inventory-worker");
+    for (service, name, order) in [
+        (gateway, "orders.v1.OrderService/CreateOrder", true),
+        (gateway, "send reserve_inventory", false),
+        (worker, "process reserve_inventory", true),
+        (worker, "process ORDERS", true),
+    ] {
+        let span = collector.span(service, name).await;
+        assert_eq!(text(&span, "order.id").is_some_and(|id| id == placed), order, "{name}");
+        let request = text(&span, "request.id");
+        assert!(request.is_some_and(|id| id == "my-order-3") || name == "process ORDERS", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_time_between_sending_and_working_is_a_span_of_its_own() {
     let collector = Collector::open().await;
     let shop = collector.shop().await;

@@ -22,4 +22,4 @@ pub use health::Checkup;
 pub use layer::{Admission, Admitting};
 pub use pushback::{answer, status};
 pub use request::Arrival;
-pub use status::RESPONSE;
+pub use status::{Cause, RESPONSE};

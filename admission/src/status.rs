@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
 
 use contract::Failure;
 use contract::failure::Detail;
@@ -41,8 +43,30 @@ const ENTRIES: usize = 256;
 /// Metadata that clients go on with, whatever else has to be left out.
 const KEPT: [&str; 4] = ["delivered", "order_id", "request_id", "resume_token"];
 
+/// What is behind a failure: the source of its status, for the log. It does not travel.
+#[derive(Debug)]
+pub struct Cause(Box<str>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
 /// The status of a failure, without what libraries are told about repeating the call.
 pub(crate) fn status(mut failure: Failure) -> Status {
+    let cause = failure.cause.take();
+    let mut status = told(failure);
+    if let Some(cause) = cause {
+        status.set_source(Arc::new(Cause(cause)));
+    }
+    status
+}
+
+/// As much of it as fits.
+fn told(mut failure: Failure) -> Status {
     cap(&mut failure.message, MESSAGE);
     failure.reason = short(failure.reason);
     failure.domain = short(failure.domain);

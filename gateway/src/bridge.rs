@@ -23,7 +23,7 @@ use contract::{Delivered, Failure, Reason, nest};
 use futures_util::poll;
 use link::{Link, Trouble};
 use prost::Message as _;
-use telemetry::{Kind, Quota, Span};
+use telemetry::{Kind, Span};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -50,8 +50,6 @@ pub struct Bridge {
     lanes: Arc<Lanes>,
     tallies: Tallies,
     tasks: TaskTracker,
-    /// Lines in the log about clocks.
-    lines: Arc<Quota>,
 }
 
 /// One attempt that failed, and whether another may follow.
@@ -64,7 +62,7 @@ impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share their lanes.
     pub fn new(link: Link, lanes: Arc<Lanes>) -> Bridge {
         let (tallies, tasks) = (Tallies::new(contract::route::ALL), TaskTracker::new());
-        Bridge { link, lanes, tallies, tasks, lines: Arc::default() }
+        Bridge { link, lanes, tallies, tasks }
     }
 
     /// The connection.
@@ -207,12 +205,12 @@ impl Bridge {
         let trouble = match self.link.request(subject, headers, payload, deadline).await {
             Ok(message) => {
                 tally.inspect(|tally| tally.times.took(now.elapsed()));
-                let reply = reply::read(route, lane.nest(), message);
-                if let Reply::Refusal(setback) = &reply
+                let mut reply = reply::read(route, lane.nest(), message);
+                if let Reply::Refusal(setback) = &mut reply
                     && reply::late(&setback.failure)
                 {
                     // It serves nobody who refuses what has time left: no sign of life.
-                    self.refused_early(route, deadline);
+                    self.refused_early(route, deadline, &mut setback.failure);
                 } else {
                     lane.pulse().beat();
                 }
@@ -237,20 +235,19 @@ impl Bridge {
     }
 
     /// A service says that the time of an attempt is over. While it is not, one of the two clocks is off.
-    fn refused_early(&self, route: &Route, deadline: Instant) {
+    fn refused_early(&self, route: &Route, deadline: Instant, failure: &mut Failure) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left < crate::waits::EARLY {
             return;
         }
         self.tally(route, |tally| tally.early.one());
-        if self.lines.take() {
-            tracing::warn!(
-                route = route.path,
-                left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-                "a service refused a request as too late that has time left: its clock differs from ours, or the \
-                 request lay in a queue"
-            );
-        }
+        failure.cause.get_or_insert_with(|| {
+            let left = left.as_millis();
+            format!(
+                "refused as too late with {left} ms left: its clock differs from ours, or it lay in a queue"
+            )
+            .into()
+        });
     }
 
     /// What an attempt without a reply comes to.
@@ -286,15 +283,21 @@ fn trace(route: &Route, call: &Call, repeat: u32) -> Span {
     if repeat > 0 {
         span.say("messaging.nats.retry", i64::from(repeat));
     }
+    if let Some(id) = &call.request_id {
+        span.note("request.id", id);
+    }
     span
 }
 
 /// A reply that does not fit its message: the service behind breaks the contract.
 fn violated(route: &Route, lane: &Lane, mismatch: &dyn std::fmt::Display) -> Failure {
     let count = lane.violation();
-    tracing::error!(route = route.path, %mismatch, count, "a reply does not fit the contract");
     Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
         .delivered(Delivered::Yes)
+        .because(format_args!(
+            "{}: a reply does not fit the contract ({count} so far): {mismatch}",
+            route.path
+        ))
 }
 
 /// A stream's acknowledgement in place of an answer: some stream captures the subject. Whether the service had the

@@ -97,6 +97,8 @@ impl Orders {
         let order = NewOrder::parse(request, &call.principal).map_err(Failure::invalid)?;
         own::check(&order.customer, &call)?;
         let (request_id, order_id) = (order.request_id.clone(), order.id.to_string());
+        call.span.note("request.id", &request_id);
+        call.span.note("order.id", &order_id);
         let call = Call { request_id: Some(request_id.clone()), ..call };
         let flow = Flow { bridge: self.bridge.clone(), records: self.records.clone(), order, call };
         match self.place(flow, place).await {
@@ -140,7 +142,9 @@ impl Orders {
     pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.get, "GetOrder", &call)?;
         let id = request::find(&request).map_err(Failure::invalid)?;
-        place.judge(call.deadline, update::get(&self.records, id, &call).await).map(|order| (&order).into())
+        call.span.note("order.id", &id);
+        let order = place.judge(call.deadline, update::get(&self.records, id, &call).await);
+        order.map(|order| (&order).into()).map_err(|failure| failure.with("order_id", id.to_string()))
     }
 
     /// Moves an order along.
@@ -152,6 +156,7 @@ impl Orders {
         let place = enter(&self.places.update, "UpdateOrderStatus", &call)?;
         let change = Change::parse(&request).map_err(Failure::invalid)?;
         let (id, records) = (change.id, self.records.clone());
+        call.span.note("order.id", &id);
         // What was sent is not taken back by a caller who leaves: it is in the caller's hand to its end.
         let (answer, updated) = oneshot::channel();
         let work = async move {
@@ -189,6 +194,9 @@ impl Orders {
         let place = self.feed.enter(&call)?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
         let whose = own::narrow_follow(whose, &call)?;
+        if let Whose::Order(id) = &whose {
+            call.span.note("order.id", id);
+        }
         let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
         let token = token
             .map(|token| self.feed.tokens().read_resume(&token))
@@ -197,7 +205,8 @@ impl Orders {
         if let (Whose::Order(id), Some(_)) = (&whose, &call.customer) {
             let _turn = self.feed.turn(&call).await?;
             // A record never changes whose an order is.
-            update::get(&self.records, *id, &call).await?;
+            let order = update::get(&self.records, *id, &call).await;
+            order.map_err(|failure| failure.with("order_id", id.to_string()))?;
         }
         let mut range = self.range(&call).await?;
         let Some(from) = token else { return Ok((whose, range.last, place)) };
@@ -224,10 +233,9 @@ impl Orders {
     }
 }
 
-/// What a service or the record says breaks the contract. `what` is logged, the message is for the caller.
+/// What a service or the record says breaks the contract. `what` is for the log, the message is for the caller.
 fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
-    tracing::error!(%what, "the contract is broken");
-    Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes)
+    Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes).because(what)
 }
 
 /// A task ends without an answer only if it panics, which is logged where it happens.

@@ -361,7 +361,7 @@ async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
 async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>)> {
     let make = shared.config.provision == Provision::Auto;
     let streams = Streams::open(link, shared.config.replicas, make).await?;
-    tracing::info!(replicas = streams.replicas, made = streams.made.join(" "), "streams");
+    tracing::info!(replicas = streams.replicas, made = ?streams.made, "streams");
     let monitor = shared.config.nats.nats_monitor_url.as_deref();
     for warning in streams.durability(monitor).await {
         tracing::warn!(target: "durability", "{warning}");

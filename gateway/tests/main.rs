@@ -6,8 +6,11 @@
 mod descriptors;
 #[path = "../../tests/emptied.rs"]
 mod emptied;
+mod logs;
 #[path = "../../tests/program.rs"]
 mod program;
+#[path = "../../tests/service.rs"]
+mod service;
 mod system;
 mod unread;
 mod variables;

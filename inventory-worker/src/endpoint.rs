@@ -68,6 +68,8 @@ pub struct Errand {
     pub deadline: Instant,
     /// Who the gateway found to call; empty where it does not ask, and for plain NATS clients.
     pub principal: Box<str>,
+    /// The span of its work.
+    pub span: Span,
 }
 
 /// The endpoints, while they serve.
@@ -180,7 +182,7 @@ where
             let (begun, span) = (Instant::now(), desk.span::<R>(&request));
             desk.tallies.begin();
             let answer = match desk.places.try_acquire() {
-                Ok(_place) => answer(&desk.inventory.under(&span), &request, deadline, handler).await,
+                Ok(_place) => answer(&desk.inventory.under(&span), &request, deadline, &span, handler).await,
                 Err(_) => Answer::to(&request, Err(overloaded())),
             };
             if let Some(failure) = &answer.failure {
@@ -203,6 +205,7 @@ async fn answer<R, H, F>(
     inventory: &Arc<Inventory>,
     message: &Message,
     deadline: Result<Instant, Failure>,
+    span: &Span,
     handler: H,
 ) -> Answer
 where
@@ -211,14 +214,12 @@ where
     F: Future<Output = Result<R::Reply, Failure>>,
 {
     let work = async {
-        let errand = Errand { deadline: deadline?, principal: principal(message) };
+        let errand = Errand { deadline: deadline?, principal: principal(message), span: span.clone() };
         let payload = nest::payload(&message.payload);
         let request = R::from_payload(payload).map_err(unreadable)?;
         let reply = handler(inventory.clone(), request, errand).await?;
-        R::reply_to_payload(&reply).map_err(|error| {
-            tracing::error!(%error, "a reply cannot be written");
-            Failure::new(Reason::Internal, "the reply cannot be written")
-        })
+        R::reply_to_payload(&reply)
+            .map_err(|error| Failure::new(Reason::Internal, "the reply cannot be written").because(error))
     };
     Answer::to(message, work.await)
 }
@@ -291,6 +292,9 @@ impl Desk {
         span.say("messaging.operation.type", "process");
         span.say("messaging.destination.name", subject);
         span.say("messaging.consumer.group.name", R::ROUTE.queue_group);
+        if let Some(id) = header(header::REQUEST_ID) {
+            span.say("request.id", id.to_owned());
+        }
         if let Some(sent) = header(header::REQUEST_SENT).and_then(|micros| micros.parse().ok()) {
             let sent = SystemTime::UNIX_EPOCH + Duration::from_micros(sent);
             let now = SystemTime::now();
@@ -318,8 +322,11 @@ impl Desk {
             true => client.publish(inbox, payload).await,
             false => client.publish_with_headers(inbox, answer.headers, payload).await,
         };
-        if let Err(error) = sent {
-            tracing::warn!(%error, "a reply was not sent");
+        match sent {
+            Err(error) if answer.failure.is_none() => tracing::warn!(%error, "a reply was not sent"),
+            // The request's own line says that it failed.
+            Err(error) => tracing::debug!(%error, "a refusal was not sent"),
+            Ok(()) => {}
         }
     }
 }

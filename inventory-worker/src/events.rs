@@ -236,7 +236,17 @@ impl Events {
                 }
                 Err(Denial::Refused(refusal)) => Some((reason(&refusal), self.last_try(sequence, delivered))),
                 // The ledger's trouble is not the event's: it never counts against it.
-                Err(Denial::Failed(failure)) => Some((failure.to_string(), false)),
+                Err(Denial::Failed(failure)) => {
+                    let (order_id, error) = (order_of(&message.subject), failure.logged());
+                    tracing::warn!(
+                        sequence,
+                        order_id,
+                        delivered,
+                        error,
+                        "an event waits: the ledger cannot take it now"
+                    );
+                    Some((failure.to_string(), false))
+                }
             },
             Err(Poison(why)) => Some((why, true)),
         };
@@ -276,6 +286,9 @@ impl Events {
             span.say("messaging.destination.name", message.subject.to_string());
             span.say("messaging.consumer.group.name", CONSUMER);
             span.say("messaging.message.id", sequence.to_string());
+            if let Some(id) = order_of(&message.subject) {
+                span.say("order.id", id.to_owned());
+            }
         }
         span
     }
@@ -317,11 +330,19 @@ impl Events {
         };
         match stored {
             Ok(letter) => {
-                tracing::error!(sequence, dead_letter = letter, why, "an event could not be worked off");
+                let order_id = order_of(&message.subject);
+                tracing::error!(
+                    sequence,
+                    dead_letter = letter,
+                    order_id,
+                    why,
+                    "an event could not be worked off"
+                );
                 AckKind::Term
             }
             Err(error) => {
-                tracing::error!(sequence, %error, why, "a dead letter could not be stored; the event stays");
+                let order_id = order_of(&message.subject);
+                tracing::error!(sequence, order_id, %error, why, "a dead letter could not be stored; the event stays");
                 later(UNSTORED)
             }
         }
@@ -354,6 +375,11 @@ fn asked(place: &str, payload: &[u8], sequence: u64) -> Result<Asked, Poison> {
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
         (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
     }
+}
+
+/// The order whose event this subject is of.
+fn order_of(subject: &str) -> Option<&str> {
+    subject.rsplit('.').next().filter(|id| subject::order(id).is_some())
 }
 
 fn poison(why: String) -> Poison {

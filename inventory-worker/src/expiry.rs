@@ -124,11 +124,11 @@ impl Expiry {
         match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
             Ok(None) => {}
             Ok(Some(letter)) => {
-                tracing::warn!(%order, dead_letter = letter.sequence, "an expired reservation waits for its dead letter");
+                tracing::warn!(order_id = %order, dead_letter = letter.sequence, "an expired reservation waits for its dead letter");
                 return false;
             }
             Err(error) => {
-                tracing::debug!(%order, %error, "a reservation could not be expired now");
+                tracing::warn!(order_id = %order, %error, "a reservation could not be expired now");
                 return false;
             }
         }
@@ -140,7 +140,7 @@ impl Expiry {
             Err(failure) => Err(failure),
         };
         settled.unwrap_or_else(|failure| {
-            tracing::debug!(%order, %failure, "a reservation could not be expired now");
+            tracing::warn!(order_id = %order, error = failure.logged(), "a reservation could not be expired now");
             false
         })
     }

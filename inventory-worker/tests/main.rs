@@ -8,6 +8,9 @@ mod emptied;
 mod lines;
 #[path = "../../tests/program.rs"]
 mod program;
+mod requests;
+#[path = "../../tests/service.rs"]
+mod service;
 mod stock;
 mod variables;
 #[path = "../../tests/versions.rs"]

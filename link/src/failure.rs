@@ -1,4 +1,5 @@
-//! What the troubles of the connection and the store mean to a caller.
+//! What the troubles of the connection and the store mean to a caller. Must never log them: whoever answers the call does,
+//! once.
 
 use std::time::Duration;
 
@@ -36,10 +37,9 @@ pub fn of_request(trouble: &Trouble, subject: &str) -> Failure {
         Trouble::TooLarge { size, limit } => {
             Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
         }
-        Trouble::Unsendable(error) => {
-            tracing::error!(subject, %error, "a message could not be sent");
-            Failure::new(Reason::Internal, "the message could not be sent").delivered(Delivered::No)
-        }
+        Trouble::Unsendable(error) => Failure::new(Reason::Internal, "the message could not be sent")
+            .delivered(Delivered::No)
+            .because(format_args!("{subject}: {error}")),
     }
 }
 
@@ -52,22 +52,23 @@ pub fn of_store(error: &StoreError) -> Failure {
                 .delivered(Delivered::No)
                 .retry_after(RETRY)
         }
-        StoreError::Undetermined(_) => Failure::new(
+        StoreError::Undetermined(why) => Failure::new(
             Reason::OutcomeUnknown,
             "it may or may not have been stored; repeat with the same request_id",
         )
         .delivered(Delivered::Unknown)
-        .retry_after(RETRY),
+        .retry_after(RETRY)
+        .because(why),
         StoreError::Disconnected => {
             Failure::new(Reason::NatsDisconnected, "there is no connection to NATS now")
                 .delivered(Delivered::No)
                 .retry_after(RETRY)
         }
         StoreError::Unavailable(why) => {
-            tracing::warn!(why, "storage is not available");
             Failure::new(Reason::StorageUnavailable, "the storage has no leader, or is missing")
                 .delivered(Delivered::No)
                 .retry_after(RETRY)
+                .because(why)
         }
         // What it is, the health tells: no repeat helps within a call's time.
         StoreError::Down(why) => {
@@ -75,28 +76,27 @@ pub fn of_store(error: &StoreError) -> Failure {
                 .delivered(Delivered::No)
                 .retry_after(RETRY_OUTAGE)
         }
-        // What it is, the guard logs.
-        StoreError::Unusable(_) => {
+        StoreError::Unusable(why) => {
             let message = "a stream is missing, or is not as it has to be; the log and /metrics name it";
-            Failure::new(Reason::StorageUnavailable, message).delivered(Delivered::No).retry_after(RETRY)
+            let failure = Failure::new(Reason::StorageUnavailable, message).delivered(Delivered::No);
+            failure.retry_after(RETRY).because(why)
         }
         StoreError::Full(why) => {
-            tracing::error!(why, "storage is full");
-            Failure::new(Reason::StorageFull, "the storage is full").delivered(Delivered::No).detail(
-                Detail::Quota {
-                    subject: "storage".to_owned(),
-                    description: "the stream takes no more".to_owned(),
-                },
-            )
+            let quota = Detail::Quota {
+                subject: "storage".to_owned(),
+                description: "the stream takes no more".to_owned(),
+            };
+            let full = Failure::new(Reason::StorageFull, "the storage is full").delivered(Delivered::No);
+            full.detail(quota).because(why)
         }
         StoreError::NotPermitted => not_permitted(),
         StoreError::TooLarge { size, limit } => {
             Failure::too_large("the message", *size, *limit).delivered(Delivered::No)
         }
         StoreError::Unexpected(why) => {
-            tracing::error!(why, "storage answered something unexpected");
             Failure::new(Reason::Internal, "the storage answered something unexpected")
                 .delivered(Delivered::Unknown)
+                .because(why)
         }
     }
 }

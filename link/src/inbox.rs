@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::denied::Denied;
+use crate::node::Node;
 use crate::options::{ConnectError, Options};
 use crate::waiting::{End, Waiting};
 
@@ -70,12 +71,15 @@ impl Link {
     pub async fn connect(options: &Options, name: &str) -> Result<Link, ConnectError> {
         let waiting = Arc::new(Waiting::default());
         let hears = waiting.clone();
-        let client = options.connect(name, move |event| hears.hear(event)).await?;
+        let node = Arc::new(Node::new(name, options.shown()));
+        let client = options.connect(name, node.clone(), move |event| hears.hear(event)).await?;
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
         let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock });
         tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
+        let asked = Arc::downgrade(&shared);
+        node.ask(move || asked.upgrade()?.client.try_server_info());
         Ok(Link { shared })
     }
 

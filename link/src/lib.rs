@@ -14,6 +14,7 @@ pub mod header;
 pub mod inbox;
 pub mod letters;
 mod monitor;
+mod node;
 pub mod options;
 pub mod outage;
 mod servers;

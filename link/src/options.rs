@@ -1,13 +1,14 @@
 //! How to reach NATS: the flags and environment variables, with the names that the nats CLI uses.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 
 use crate::clock::Wall;
 use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
-use crate::denied::Denied;
+use crate::node::Node;
 use crate::servers::Servers;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
@@ -171,10 +172,11 @@ impl Options {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// Connects; `name` is what the server shows for the connection, `hear` is told its events.
+    /// Connects; `name` is what the server shows for the connection, `node` logs its events, `hear` is told of them.
     pub(crate) async fn connect(
         &self,
         name: &str,
+        node: Arc<Node>,
         hear: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Client, ConnectError> {
         let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
@@ -189,9 +191,9 @@ impl Options {
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                log(&event);
                 hear(&event);
-                std::future::ready(())
+                let node = node.clone();
+                async move { node.log(&event).await }
             });
         let Servers { urls, login } = Servers::of(&self.url)?;
         let mut options = Credentials::of(self, login)?.give(options)?;
@@ -219,22 +221,6 @@ fn is_prefix(text: &str) -> bool {
 fn reconnect_delay(attempts: usize) -> Duration {
     let ceiling = 50_u64.saturating_mul(1 << attempts.min(6)).min(2_000);
     Duration::from_millis(crate::inbox::jitter(ceiling))
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("disconnected from NATS"),
-        Event::SlowConsumer(id) => {
-            tracing::warn!(subscription = id, "messages from NATS were dropped: too slow")
-        }
-        Event::ServerError(ServerError::Other(text)) => match Denied::read(text) {
-            Some(denied) => tracing::error!(target: "permissions", "{denied}"),
-            None => tracing::warn!(%event, "NATS"),
-        },
-        Event::Draining | Event::Closed => tracing::debug!(%event, "NATS"),
-        other => tracing::warn!(event = %other, "NATS"),
-    }
 }
 
 #[cfg(test)]

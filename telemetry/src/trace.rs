@@ -7,6 +7,7 @@ mod settings;
 mod transport;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -188,6 +189,13 @@ impl Span {
     pub fn say(&self, key: &'static str, value: impl Into<Value>) {
         if let Some(span) = &self.0 {
             span.context.span().set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    /// The same of an id, which becomes a text only where it is traced.
+    pub fn note(&self, key: &'static str, id: &(impl Display + ?Sized)) {
+        if self.traced() {
+            self.say(key, id.to_string());
         }
     }
 

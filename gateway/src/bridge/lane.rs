@@ -70,8 +70,8 @@ impl Lanes {
     /// The lane of a route.
     pub fn of(&self, route: &Route) -> Result<&Lane, Failure> {
         self.lanes.get(route.path).map(|(_, lane)| lane).ok_or_else(|| {
-            tracing::error!(route = route.path, "a route without a lane");
-            Failure::new(Reason::Internal, "the gateway does not serve this route")
+            let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
+            failure.because(format_args!("no lane for {}", route.path))
         })
     }
 }

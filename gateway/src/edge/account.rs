@@ -2,8 +2,10 @@
 //! the span of each. Each thread keeps its own books. Must never change what a caller is told.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use admission::Cause;
 use contract::failure::{code_name, label};
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
@@ -72,7 +74,10 @@ struct End {
     reason: &'static str,
     request_id: Option<String>,
     delivered: Option<String>,
+    order_id: Option<String>,
     message: String,
+    /// What is behind it. It was not sent.
+    cause: Option<String>,
 }
 
 impl Books {
@@ -118,6 +123,9 @@ impl Books {
             span.say("rpc.service", service);
             span.say("rpc.method", method);
         }
+        if let Some(id) = text(&REQUEST_ID).filter(|id| super::accept::is_id(id)) {
+            span.say("request.id", id.to_owned());
+        }
         span
     }
 }
@@ -151,17 +159,21 @@ impl Entry {
     /// Reads an answer's trailers: the call is over with those that have a status.
     pub(super) fn read(&mut self, trailers: &HeaderMap) {
         if let Some(code) = trailers.get(&GRPC_STATUS) {
-            self.over(code, trailers);
+            self.over(code, trailers, None);
         }
     }
 
-    /// The call is over with this code, and these headers or trailers.
-    pub(super) fn over(&mut self, code: &HeaderValue, headers: &HeaderMap) {
+    /// The call is over with this code, and these headers or trailers. `status` is what they were made of, if that is at
+    /// hand: it knows its cause.
+    pub(super) fn over(&mut self, code: &HeaderValue, headers: &HeaderMap, status: Option<&Status>) {
         if code == "0" {
             return self.close(None);
         }
-        let status = Status::from_header_map(headers);
-        self.close(Some(status.map_or_else(End::strange, |status| End::of(&status))));
+        let end = match status {
+            Some(status) => End::of(status),
+            None => Status::from_header_map(headers).map_or_else(End::strange, |status| End::of(&status)),
+        };
+        self.close(Some(end));
     }
 
     fn close(&mut self, failed: Option<End>) {
@@ -182,13 +194,17 @@ impl Entry {
         let code = failed.as_ref().map_or(Code::Ok, |end| end.code);
         self.span.say("rpc.grpc.status_code", i64::from(code as i32));
         if let Some(end) = failed {
-            self.span.say("error.type", end.reason);
+            self.span.say("error.type", if end.reason.is_empty() { code_name(code) } else { end.reason });
+            for (key, id) in [("request.id", end.request_id), ("order.id", end.order_id)] {
+                id.into_iter().for_each(|id| self.span.say(key, id));
+            }
             self.span.fail(end.message);
         }
         self.span.end();
     }
 
-    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's.
+    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's. It is the only one
+    /// about a call: whatever fails on the way hands its cause on. A field that nobody knows is left out.
     fn log(&self, failed: Option<&End>, took: std::time::Duration) {
         let warns = failed.is_some_and(|end| ours(end.code)) && self.account.lines.take();
         if !warns && !tracing::enabled!(target: "gateway::call", tracing::Level::DEBUG) {
@@ -196,20 +212,20 @@ impl Entry {
         }
         let text = |value: &Option<HeaderValue>| value.as_ref()?.to_str().ok().map(str::to_owned);
         let header = text(&self.request_id).filter(|id| super::accept::is_id(id));
-        let request_id = failed.and_then(|end| end.request_id.clone()).or(header).unwrap_or_default();
+        let request_id = failed.and_then(|end| end.request_id.clone()).or(header);
         let parent = self.span.parent().or_else(|| text(&self.parent));
-        let trace_id = parent.as_deref().and_then(telemetry::trace::trace_id).unwrap_or_default();
+        let trace_id = parent.as_deref().and_then(telemetry::trace::trace_id);
         let (method, took) = (self.account.rpc.name, took.as_micros() as u64);
         let Some(end) = failed else {
             tracing::debug!(target: "gateway::call", method, code = "OK", took_us = took, request_id, trace_id);
             return;
         };
-        let (code, reason) = (code_name(end.code), end.reason);
-        let delivered = end.delivered.as_deref().unwrap_or_default();
+        let (code, reason) = (code_name(end.code), Some(end.reason).filter(|reason| !reason.is_empty()));
+        let End { delivered, order_id, cause, .. } = end;
         if warns {
-            tracing::warn!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id);
+            tracing::warn!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id, order_id, cause, "the call failed");
         } else {
-            tracing::debug!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id);
+            tracing::debug!(target: "gateway::call", method, code, reason, delivered, took_us = took, request_id, trace_id, order_id, cause, "the call failed");
         }
     }
 }
@@ -217,13 +233,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if self.open {
-            self.close(Some(End {
-                code: Code::Cancelled,
-                reason: "",
-                request_id: None,
-                delivered: None,
-                message: "the caller left".to_owned(),
-            }));
+            self.close(Some(End::bare(Code::Cancelled, "the caller left")));
         }
     }
 }
@@ -250,13 +260,20 @@ impl End {
             reason: info.as_ref().map_or("", |info| label(&info.domain, &info.reason)),
             request_id: kept("request_id"),
             delivered: kept("delivered"),
+            order_id: kept("order_id"),
             message: status.message().to_owned(),
+            cause: status.source().and_then(|source| source.downcast_ref::<Cause>()).map(Cause::to_string),
         }
     }
 
     fn strange() -> End {
-        let message = "a status that cannot be read".to_owned();
-        End { code: Code::Unknown, reason: "", request_id: None, delivered: None, message }
+        End::bare(Code::Unknown, "a status that cannot be read")
+    }
+
+    /// Nothing else is known.
+    fn bare(code: Code, message: &str) -> End {
+        let message = message.to_owned();
+        End { code, reason: "", request_id: None, delivered: None, order_id: None, message, cause: None }
     }
 }
 

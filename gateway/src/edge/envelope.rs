@@ -118,7 +118,7 @@ where
         }
         let mut entry = entry.take();
         if let (Some(entry), Some(code)) = (&mut entry, code) {
-            entry.over(code, response.headers());
+            entry.over(code, response.headers(), response.extensions().get::<tonic::Status>());
         }
         // The answer is waited for before the call no longer is.
         let token = place.as_ref().map(|_| parting.answer());

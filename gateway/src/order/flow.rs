@@ -145,8 +145,8 @@ impl Flow {
         let body = Body::place(&self.order, Moment::now());
         let call = self.call.under("publish order_created", Kind::Producer);
         let event = Event::created(&body, &call).map_err(|error| {
-            tracing::error!(%error, "an order cannot be written");
-            Stopped { failure: Failure::new(Reason::Internal, "the order cannot be written"), holds: true }
+            let failure = Failure::new(Reason::Internal, "the order cannot be written").because(error);
+            Stopped { failure, holds: true }
         })?;
         match self.records.append(body.id, event, fence, &call).await {
             Ok(Outcome::Stored(sequence)) => {

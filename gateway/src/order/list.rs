@@ -85,8 +85,8 @@ async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result
     }
     // The index was built from this very entry.
     if last > records.range(call).await?.last {
-        tracing::warn!(sequence = last, "the record is behind the index");
-        let behind = Failure::new(Reason::StorageUnavailable, "the record is not complete now");
+        let behind = Failure::new(Reason::StorageUnavailable, "the record is not complete now")
+            .because(format_args!("the record is behind the index, which knows entry {last}"));
         return Err(behind.delivered(Delivered::No).retry_after(link::failure::RETRY));
     }
     tracing::error!(

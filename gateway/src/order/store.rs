@@ -106,7 +106,7 @@ impl Records {
                 Err(error) => error,
             };
             if call.over() {
-                return Err(call.late(Delivered::Unknown));
+                return Err(call.late(Delivered::Unknown).because(error));
             }
             let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
             let passing = matches!(error, StoreError::Unavailable(_)) && in_time(pause, call);
@@ -211,15 +211,13 @@ impl Write {
 fn give_up(open: bool, error: &StoreError, call: &Call) -> GiveUp {
     match error {
         StoreError::Unexpected(_) => GiveUp::Open(of_store(error)),
-        _ if open => {
-            tracing::warn!(%error, "whether an event was stored is not known");
-            GiveUp::Open(
-                Failure::new(Reason::OutcomeUnknown, "it may or may not be recorded; repeat the same call")
-                    .delivered(Delivered::Unknown)
-                    .retry_after(RETRY),
-            )
-        }
-        _ if call.over() => GiveUp::Never(call.late(Delivered::No)),
+        _ if open => GiveUp::Open(
+            Failure::new(Reason::OutcomeUnknown, "it may or may not be recorded; repeat the same call")
+                .delivered(Delivered::Unknown)
+                .retry_after(RETRY)
+                .because(error),
+        ),
+        _ if call.over() => GiveUp::Never(call.late(Delivered::No).because(error)),
         _ => GiveUp::Never(of_store(error)),
     }
 }

@@ -48,8 +48,8 @@ pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> R
         let body = order.body.step(change.to, &change.reason, Moment::now());
         let writes = call.under("publish order_status_updated", Kind::Producer);
         let event = Event::updated(&body, order.first, &writes).map_err(|error| {
-            tracing::error!(%error, "an order cannot be written");
-            Failure::new(Reason::Internal, "the order cannot be written").delivered(Delivered::No)
+            let failure = Failure::new(Reason::Internal, "the order cannot be written");
+            failure.delivered(Delivered::No).because(error)
         })?;
         match records.append(change.id, event, order.last, &writes).await {
             Ok(Outcome::Stored(last)) => return Ok(Order { body, first: order.first, last }),

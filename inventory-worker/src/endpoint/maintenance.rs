@@ -137,6 +137,7 @@ pub async fn settle(
         reader.fault("sequence", "must be 0 or more");
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
+    errand.span.note("order.id", &order);
     inventory.upkeep.settler.settle(order, seen, errand.deadline).await.map_err(
         |unsettled| match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
@@ -144,7 +145,7 @@ pub async fn settle(
                 Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
             }
             Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
-            Unsettled::Failed(failure) => failure,
+            Unsettled::Failed(failure) => failure.with("order_id", &request.order_id),
         },
     )?;
     Ok(SettleReservationResponse { reservation: of_order(&inventory.ledger.stock(), &order) })

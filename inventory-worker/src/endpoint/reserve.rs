@@ -22,6 +22,7 @@ pub async fn reserve(
     errand: Errand,
 ) -> Result<ReserveInventoryResponse, Failure> {
     let (order, items) = read(&request).map_err(Failure::invalid)?;
+    errand.span.note("order.id", &order);
     let ttl = match request.ttl_seconds {
         None => inventory.ttl,
         Some(0) => None,
@@ -35,7 +36,8 @@ pub async fn reserve(
     let command = Command::Reserve { order, items, expires_at };
     let answer = inventory.ledger.submit(command, errand.deadline).await;
     share.settle(&answer);
-    match answer.map_err(|denial| refusal::failure(denial, &request.order_id))? {
+    let failed = |denial| refusal::failure(denial, &request.order_id).with("order_id", &request.order_id);
+    match answer.map_err(failed)? {
         Answer::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
             order_id: request.order_id,
             reserved: true,
@@ -71,7 +73,9 @@ pub async fn release(
     errand: Errand,
 ) -> Result<ReleaseInventoryResponse, Failure> {
     let (order, reason) = read_release(&request).map_err(Failure::invalid)?;
-    match inventory.releaser.release(order, errand.deadline).await? {
+    errand.span.note("order.id", &order);
+    let released = inventory.releaser.release(order, errand.deadline).await;
+    match released.map_err(|failure| failure.with("order_id", order.to_string()))? {
         Fate::Gone => {
             tracing::debug!(%order, reason = &*reason, "released");
             Ok(ReleaseInventoryResponse { order_id: request.order_id, released: true })

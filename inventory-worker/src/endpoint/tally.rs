@@ -85,22 +85,28 @@ impl Tally {
         Tally { ok, times, failed: Mutex::default(), last: Mutex::default(), lines: Quota::default() }
     }
 
-    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's.
+    /// A line at debug; at warn, and a bounded number of them, where the failure is not the caller's. It is the only one
+    /// about a request: whatever fails on the way hands its cause on. A field that nobody knows is left out.
     fn log(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
         let warns = failure.is_some_and(|failure| ours(failure.code)) && self.lines.take();
         if !warns && !tracing::enabled!(target: "inventory_worker::request", tracing::Level::DEBUG) {
             return;
         }
         let header = |name| request.headers.as_ref()?.get(name).map(HeaderValue::as_str);
-        let request_id = header(header::REQUEST_ID).unwrap_or_default();
-        let trace_id = header(header::TRACEPARENT).and_then(telemetry::trace::trace_id).unwrap_or_default();
-        let (code, reason) = failure
-            .map_or(("OK", ""), |failure| (code_name(failure.code), label(&failure.domain, &failure.reason)));
+        let request_id = header(header::REQUEST_ID);
+        let trace_id = header(header::TRACEPARENT).and_then(telemetry::trace::trace_id);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let Some(failure) = failure else {
+            tracing::debug!(target: "inventory_worker::request", subject, code = "OK", took_us, request_id, trace_id);
+            return;
+        };
+        let (code, reason) = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        let known = |key| failure.metadata.get(key).map(String::as_str);
+        let (delivered, order_id, cause) = (known("delivered"), known("order_id"), failure.cause.as_deref());
         if warns {
-            tracing::warn!(target: "inventory_worker::request", subject, code, reason, took_us, request_id, trace_id);
+            tracing::warn!(target: "inventory_worker::request", subject, code, reason, delivered, took_us, request_id, trace_id, order_id, cause, "the request failed");
         } else {
-            tracing::debug!(target: "inventory_worker::request", subject, code, reason, took_us, request_id, trace_id);
+            tracing::debug!(target: "inventory_worker::request", subject, code, reason, delivered, took_us, request_id, trace_id, order_id, cause, "the request failed");
         }
     }
 }
@@ -111,7 +117,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Whether a failure is one that an operator has to know of.
 fn ours(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::Internal | Code::Unknown | Code::ResourceExhausted)
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+            | Code::DataLoss
+            | Code::ResourceExhausted
+    )
 }
 
 impl Source for Tallies {

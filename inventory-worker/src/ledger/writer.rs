@@ -160,10 +160,8 @@ impl Writer {
         let previous = self.stock.read().unwrap_or_else(PoisonError::into_inner).last_entry();
         let entry = Entry { worker: self.worker, batch: self.batch, previous, at: self.now(), facts };
         let payload = serde_json::to_vec(&entry).map(Bytes::from).map_err(|error| {
-            tracing::error!(%error, "an entry cannot be written");
-            Stop::Failed(
-                Failure::new(Reason::Internal, "the change cannot be written").delivered(Delivered::No),
-            )
+            let failure = Failure::new(Reason::Internal, "the change cannot be written");
+            Stop::Failed(failure.delivered(Delivered::No).because(error))
         })?;
         let begun = Instant::now();
         let (mut open, mut attempt) = (false, 0);
