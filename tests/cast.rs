@@ -13,7 +13,16 @@ use crate::shop::{PATIENCE, until};
 /// The shipped file.
 pub const ROLES: &str = include_str!("../deploy/nats/roles.conf");
 /// All roles.
-pub const ALL: [&str; 5] = ["gateway", "worker", "provisioner", "operator", "subscriber"];
+pub const ALL: [&str; 8] = [
+    "gateway",
+    "worker",
+    "provisioner",
+    "operator",
+    "subscriber",
+    "breakglass",
+    "system",
+    "breakglass_system",
+];
 
 /// The file, behind passwords: the server takes a variable from the configuration before it takes it from its environment.
 pub fn config() -> String {

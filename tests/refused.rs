@@ -299,6 +299,42 @@ async fn a_provisioner_deletes_no_stream_reads_no_order_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn break_glass_reads_and_writes_no_message_and_takes_nothing_from_orders() {
+    let subjects = [
+        "$JS.API.STREAM.MSG.GET.ORDERS",
+        "$JS.API.STREAM.MSG.DELETE.ORDERS",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "$JS.API.STREAM.SNAPSHOT.ORDERS",
+        "$JS.API.CONSUMER.CREATE.ORDERS.other",
+        "orders.event.order_created.two",
+        "inventory.ledger",
+        "settle_reservation",
+        "$SYS.REQ.SERVER.PING",
+    ];
+    refused("breakglass", &subjects).await;
+    deaf("breakglass", &["_INBOX_operator.>", "order_created", ">"]).await;
+    let stage = Stage::open().await;
+    let breakglass = stage.player("breakglass").await.client;
+    let purge = breakglass.request("$JS.API.STREAM.PURGE.ORDERS", "".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&purge.payload).contains("stream purge not permitted"), "{purge:?}");
+    stage.unchanged().await;
+}
+
+#[tokio::test]
+async fn the_system_user_changes_nothing_and_reaches_no_stream() {
+    let subjects = [
+        "$JS.API.META.LEADER.STEPDOWN",
+        "$JS.API.SERVER.REMOVE",
+        "$SYS.REQ.ACCOUNT.ORDERS.CONNZ",
+        "$JS.API.STREAM.INFO.ORDERS",
+        "orders.event.order_created.two",
+    ];
+    refused("system", &subjects).await;
+    deaf("system", &["_INBOX_operator.>", "$SYS.>", "order_created", ">"]).await;
+    refused("breakglass_system", &["$JS.API.STREAM.INFO.ORDERS", "$JS.API.ACCOUNT.PURGE.ORDERS"]).await;
+}
+
+#[tokio::test]
 async fn a_worker_may_purge_the_ledger_as_a_purge_cannot_be_narrowed() {
     let stage = Stage::open().await;
     let worker = jetstream::new(stage.player("worker").await.client.clone());

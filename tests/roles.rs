@@ -188,6 +188,69 @@ async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
     assert_quiet(&shop);
 }
 
+/// The answer to a request that has to be permitted, and done.
+async fn asked(player: &Player, subject: &str, body: &str) -> serde_json::Value {
+    let reply = timeout(PATIENCE, player.client.request(subject.to_owned(), body.to_owned().into())).await;
+    let answer: serde_json::Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
+    assert!(answer["error"].is_null(), "{subject}: {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn an_operator_sees_how_streams_and_consumers_are() {
+    let shop = Shop::open().roles().stock("lamp", 5).ready().await;
+    let operator = Player::of(&shop.nats.url(), "operator").await;
+    let listed = asked(&operator, "$JS.API.STREAM.LIST", "{}").await;
+    assert_eq!(listed["streams"].as_array().unwrap().len(), streams::ALL.len());
+    let consumers = asked(&operator, "$JS.API.CONSUMER.LIST.ORDERS", "{}").await;
+    let mut names = consumers["consumers"].as_array().unwrap().iter().map(|consumer| &consumer["name"]);
+    assert!(names.any(|name| name == "inventory-worker"), "{consumers}");
+    for what in ["INFO", "STREAM.NAMES", "CONSUMER.NAMES.ORDERS", "CONSUMER.INFO.ORDERS.inventory-worker"] {
+        asked(&operator, &format!("$JS.API.{what}"), "{}").await;
+    }
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn break_glass_pauses_edits_purges_and_removes_what_an_operator_restores() {
+    let mut shop = Shop::open().roles().stock("lamp", 5).ready().await;
+    let order = shop.order("lamp", 2).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    save(&role(&shop, "operator").await, &folder.path().join("backup"), false).await.unwrap();
+    let glass = Player::of(&shop.nats.url(), "breakglass").await;
+    let consumer = "ORDERS.inventory-worker";
+    let pause = format!("$JS.API.CONSUMER.PAUSE.{consumer}");
+    let paused = asked(&glass, &pause, r#"{"pause_until":"2099-01-01T00:00:00Z"}"#).await;
+    assert_eq!(paused["paused"], true);
+    asked(&glass, &pause, "{}").await;
+    let mut config = asked(&glass, "$JS.API.STREAM.INFO.DEAD_LETTERS", "").await["config"].clone();
+    config["description"] = "edited".into();
+    asked(&glass, "$JS.API.STREAM.UPDATE.DEAD_LETTERS", &config.to_string()).await;
+    asked(&glass, "$JS.API.STREAM.PURGE.DEAD_LETTERS", "").await;
+    while shop.workers.pop().is_some() {}
+    shop.close_gateway().await;
+    asked(&glass, &format!("$JS.API.CONSUMER.DELETE.{consumer}"), "").await;
+    for name in streams::ALL {
+        asked(&glass, &format!("$JS.API.STREAM.DELETE.{name}"), "").await;
+    }
+    load(&role(&shop, "operator").await, &folder.path().join("backup"), None).await.unwrap();
+    shop.hire().await;
+    shop.open_gateway().await;
+    assert_eq!((shop.get(&order.order_id).await.unwrap(), shop.stock("lamp").await), (order, (5, 2)));
+    assert_quiet(&shop);
+}
+
+#[tokio::test]
+async fn the_system_user_sees_the_servers_and_the_streams_of_all_accounts() {
+    let shop = Shop::open().roles().ready().await;
+    let system = Player::of(&shop.nats.url(), "system").await;
+    assert!(asked(&system, "$SYS.REQ.SERVER.PING", "").await["server"]["id"].is_string());
+    let streams = asked(&system, "$SYS.REQ.SERVER.PING.JSZ", r#"{"streams":true,"accounts":true}"#).await;
+    assert!(streams.to_string().contains("OBJ_inventory-snapshots"), "{streams}");
+    asked(&system, "$SYS.REQ.SERVER.PING.CONNZ", "{}").await;
+    assert_quiet(&shop);
+}
+
 #[tokio::test]
 async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
     let mut shop = Shop::open().roles().gateways(0).unprovisioned().workers(0).ready().await;

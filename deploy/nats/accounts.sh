@@ -55,11 +55,15 @@ ack='$JS.ACK.ORDERS.subscriber.>'
 nsc add export --account ORDERS --name ack --subject "$ack" --service
 nsc add import --account SUBSCRIBERS --src-account ORDERS --name ack --service --remote-subject "$ack" --local-subject "$ack"
 
-for role in gateway provisioner operator; do
+for role in gateway provisioner operator breakglass; do
     user ORDERS "$role"
 done
 # `allow_responses` of roles.conf.
 user ORDERS worker --allow-pub-response=1 --response-ttl 3m
 user SUBSCRIBERS subscriber
+# The account SYS came with the operator.
+for role in system breakglass_system; do
+    user SYS "$role"
+done
 
 nsc generate config --mem-resolver --sys-account SYS --config-file "$folder/accounts.conf"
