@@ -144,7 +144,7 @@ pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow
     if let Some((there, remove)) = there(link).await? {
         bail!(
             "{there} exist, and nothing is overwritten: stop the gateways and workers, and if what is there is \
-             really to go, `{remove}`"
+             really to go, as the role breakglass: `{remove}`"
         );
     }
     for stream in ORDER {
@@ -163,7 +163,9 @@ pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow
             Err(error) => {
                 // The server keeps what it had of a stream when it broke off.
                 let remove = match there(link).await {
-                    Ok(Some((_, remove))) => format!("; before another try `{remove}`"),
+                    Ok(Some((_, remove))) => {
+                        format!("; before another try, as the role breakglass: `{remove}`")
+                    }
                     Ok(None) | Err(_) => String::new(),
                 };
                 return Err(anyhow::Error::new(error).context(format!("cannot restore {stream}{remove}")));
@@ -176,7 +178,11 @@ pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow
     }
     // As a gateway does at its start.
     let streams = Streams::open(link, replicas.unwrap_or(1), false).await?;
-    Ok(streams.warnings)
+    Ok(match replicas {
+        Some(_) => streams.warnings,
+        // Nobody wanted another number than there was.
+        None => Streams::open(link, streams.replicas, false).await?.warnings,
+    })
 }
 
 /// The streams that exist, and the commands that remove them.

@@ -28,14 +28,15 @@ pub(crate) fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
     }
 }
 
-/// What makes acknowledged writes less durable than they could be, and what to do about it.
+/// What makes acknowledged writes less durable than they could be, and what to do about it: never less than there is.
 pub(crate) fn warnings(found: &[Config], wanted: usize) -> Vec<String> {
     let names = |wrong: &dyn Fn(usize) -> bool| {
         let wrong = found.iter().filter(|config| wrong(config.num_replicas));
         wrong.map(|config| config.name.as_str()).collect::<Vec<_>>().join(", ")
     };
     let few = names(&|replicas| replicas < REPLICAS);
-    let others = names(&|replicas| replicas != wanted);
+    let fewer = names(&|replicas| replicas < wanted);
+    let more = names(&|replicas| replicas > wanted);
     let mut warnings = Vec::new();
     if !few.is_empty() {
         warnings.push(format!(
@@ -43,10 +44,16 @@ pub(crate) fn warnings(found: &[Config], wanted: usize) -> Vec<String> {
              written until it is back ({few}); on a cluster: `nats stream edit NAME --replicas {REPLICAS}`"
         ));
     }
-    if !others.is_empty() {
+    if !fewer.is_empty() {
         warnings.push(format!(
-            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have another number and keep it ({others}): \
+            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have fewer and keep them ({fewer}): \
              `nats stream edit NAME --replicas {wanted}`"
+        ));
+    }
+    if let Some(most) = found.iter().map(|config| config.num_replicas).max().filter(|most| *most > wanted) {
+        warnings.push(format!(
+            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have more and keep them ({more}): set \
+             GW_STREAM_REPLICAS={most}, so that one that is made anew has as many"
         ));
     }
     warnings
@@ -167,6 +174,21 @@ mod tests {
         (found.max_messages, found.max_messages_per_subject) = (-1, -1);
         found.description = None;
         assert!(check(&needed, &found).is_ok());
+    }
+
+    #[test]
+    fn no_hint_takes_replicas_from_a_stream() {
+        for (wanted, one, others) in (0..125).map(|n| (n % 5 + 1, n / 5 % 5 + 1, n / 25 + 1)) {
+            let mut found = configs(others);
+            found[1].num_replicas = one;
+            for warning in warnings(&found, wanted) {
+                let hinted = warning.split_once("--replicas ").map(|(_, rest)| rest.trim_end_matches('`'));
+                let Some(hinted) = hinted.map(|number| number.parse::<usize>().unwrap()) else { continue };
+                let named = found.iter().filter(|config| warning.contains(&config.name));
+                assert!(named.clone().count() > 0, "{warning}");
+                assert!(named.clone().all(|config| config.num_replicas < hinted), "{warning}");
+            }
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) async fn consumer(link: &Link) -> anyhow::Result<PullConsumer> {
     match wrong(&consumer.cached_info().config) {
         None => Ok(consumer),
         Some(field) => anyhow::bail!(
-            "the consumer {CONSUMER} of ORDERS has another {field} than it needs; remove it, and it is made anew"
+            "the consumer {CONSUMER} of ORDERS has another {field} than it needs; remove it (`nats consumer rm ORDERS \
+             {CONSUMER}`), and a worker makes it anew"
         ),
     }
 }

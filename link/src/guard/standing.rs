@@ -41,8 +41,8 @@ impl Standing {
             }
             Ok(found) => fit::check(needed, found).err().map(|unfit| words(&unfit)),
             Err(_) if self.missing > 1 => Some(format!(
-                "the stream {name} does not exist any more: restore it (`gateway restore`), or make it anew (`gateway \
-                 provision`)"
+                "the stream {name} does not exist any more: restore it (`gateway restore FOLDER`); \
+                 `gateway provision` makes an empty one"
             )),
             // What was known is true until something else is.
             Err(_) => self.wrong.clone(),
