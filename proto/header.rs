@@ -40,3 +40,9 @@ pub const DEAD_LETTER_ERROR: &str = "Dead-Letter-Error";
 pub const DEAD_LETTER_SUBJECT: &str = "Dead-Letter-Subject";
 /// On a dead letter: the event's sequence on the stream ORDERS.
 pub const DEAD_LETTER_SEQUENCE: &str = "Dead-Letter-Sequence";
+/// On the record of a discarded dead letter: the id that the letter had.
+pub const DEAD_LETTER_ID: &str = "Dead-Letter-Id";
+/// On the record of a discarded dead letter: why it was discarded, percent-encoded.
+pub const DISCARD_REASON: &str = "Discard-Reason";
+/// On the record of a discarded dead letter: who discarded it, percent-encoded.
+pub const DISCARDED_BY: &str = "Discarded-By";

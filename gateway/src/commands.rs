@@ -36,7 +36,7 @@ pub enum Command {
     Keys(config::access::Keys),
     /// Make the streams that are missing, and check them all
     Provision(config::Streams),
-    /// Events that could not be worked off: list, show, replay
+    /// Events that could not be worked off: list, show, replay, discard
     DeadLetters(letters::DeadLetters),
     /// Copy all state into a folder, while the system runs
     Backup(backup::Backup),

@@ -1,5 +1,8 @@
 //! `gateway dead-letters`: events that could not be worked off are listed, shown, and given to a worker once more. What
-//! a worker makes of one is decided there; a letter is removed only when it says that the event is done.
+//! a worker makes of one is decided there; a letter is removed only when it says that the event is done, or when somebody
+//! discards it.
+
+mod discard;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +16,8 @@ use contract::inventory::v1::RedeliverEventRequest;
 use link::{Letter, Letters, Link};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+pub use discard::discard;
 
 use crate::bridge::{Bridge, Lanes};
 use crate::call::Call;
@@ -33,6 +38,9 @@ pub struct DeadLetters {
 pub enum Action {
     /// List them, the oldest first
     List {
+        /// Those that were discarded: when, by whom and why
+        #[arg(long)]
+        discarded: bool,
         /// An object per line
         #[arg(long)]
         json: bool,
@@ -66,6 +74,24 @@ pub enum Action {
         #[command(flatten)]
         nats: link::Options,
     },
+    /// Remove some for good, and keep who did it and why; their events are never worked off
+    Discard {
+        /// Ids in the list
+        #[arg(required = true)]
+        ids: Vec<u64>,
+        /// Why nobody needs these events; kept for `list --discarded`
+        #[arg(long, value_name = "TEXT", value_parser = discard::reason)]
+        why: String,
+        /// Who says so; else the user of this machine
+        #[arg(long, value_name = "NAME", value_parser = discard::reason)]
+        by: Option<String>,
+        /// Say what would come of it, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Where NATS is.
+        #[command(flatten)]
+        nats: link::Options,
+    },
 }
 
 /// A letter that was given to a worker.
@@ -79,19 +105,26 @@ pub struct Replayed {
 
 /// Lists, shows or replays.
 pub async fn run(config: DeadLetters) -> anyhow::Result<()> {
-    let (Action::List { nats, .. } | Action::Show { nats, .. } | Action::Replay { nats, .. }) =
-        &config.action;
+    let (Action::List { nats, .. }
+    | Action::Show { nats, .. }
+    | Action::Replay { nats, .. }
+    | Action::Discard { nats, .. }) = &config.action;
     let link = Link::connect(nats, "gateway dead-letters").await?;
     link.permitted(act(&link, config.action)).await?
 }
 
 async fn act(link: &Link, action: Action) -> anyhow::Result<()> {
     match action {
+        Action::List { json, discarded: true, .. } => discard::list(link, json).await,
         Action::List { json, .. } => list(link, json).await,
         Action::Show { id, json, .. } => show(link, id, json).await,
         Action::Replay { ids, all, dry_run, .. } => {
             let ids = if all { every(link).await? } else { ids };
             say(&replay(link, &ids, dry_run).await?, dry_run)
+        }
+        Action::Discard { ids, why, by, dry_run, .. } => {
+            let by = discard::author(by)?;
+            discard::say(&discard(link, &ids, &why, &by, dry_run).await?, dry_run)
         }
     }
 }
@@ -157,7 +190,7 @@ impl Desk {
         };
         if !self.letters.recorded(&letter).await? {
             let why = "its event is not on record, as the record was restored from before it";
-            return Ok(Err(format!("{why}; nats stream rmm DEAD_LETTERS {id} removes it")));
+            return Ok(Err(format!("{why}; `gateway dead-letters discard {id} --why TEXT` removes it")));
         }
         let request = RedeliverEventRequest {
             sequence: i64::try_from(sequence).unwrap_or(i64::MAX),

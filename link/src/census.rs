@@ -1,13 +1,18 @@
 //! What JetStream says of our streams and consumers, for those who look after them. Must never be needed for an answer.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use serde::Deserialize;
 use telemetry::{Page, Source};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::inbox::Link;
-use crate::store::{StoreError, ask};
+use crate::store::{StoreError, ask, found};
+use crate::streams::{DEAD_LETTERS, DISCARDED};
 
+const MESSAGES: &str = "Messages in a stream; of DEAD_LETTERS those that nobody has discarded.";
 /// The leader where there is no cluster: a server on its own leads all of its streams.
 const ALONE: &str = "alone";
 
@@ -16,7 +21,7 @@ const ALONE: &str = "alone";
 pub struct StreamState {
     /// Its name.
     pub name: &'static str,
-    /// Messages in it.
+    /// Messages in it; of dead letters those that nobody has discarded.
     pub messages: u64,
     /// Bytes that they take.
     pub bytes: u64,
@@ -73,6 +78,8 @@ struct State {
     messages: u64,
     bytes: u64,
     last_seq: u64,
+    /// Messages by subject, of those that were asked for.
+    subjects: Option<HashMap<String, u64>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +99,11 @@ impl Census {
     ) -> Census {
         let mut census = Census { whole: true, ..Census::default() };
         for name in streams {
-            match ask(link, format!("$JS.API.STREAM.INFO.{name}"), deadline).await {
+            // The records of letters that were discarded are none.
+            let counted = serde_json::json!({ "subjects_filter": DISCARDED }).to_string();
+            let query = if *name == DEAD_LETTERS { counted.into() } else { Bytes::new() };
+            let info = found(link, format!("$JS.API.STREAM.INFO.{name}"), query, deadline).await;
+            match info.and_then(|info| info.map_err(StoreError::from)) {
                 Ok(info) => census.streams.push(stream(name, info)),
                 Err(error) => census.miss(name, &error),
             }
@@ -123,9 +134,10 @@ fn stream(name: &'static str, info: StreamInfo) -> StreamState {
         let led = usize::from(!cluster.leader.is_empty());
         (cluster.leader, led + cluster.replicas.iter().filter(|peer| peer.current).count())
     });
+    let counted: u64 = info.state.subjects.iter().flat_map(HashMap::values).sum();
     StreamState {
         name,
-        messages: info.state.messages,
+        messages: info.state.messages.saturating_sub(counted),
         bytes: info.state.bytes,
         last: info.state.last_seq,
         leader,
@@ -155,7 +167,7 @@ impl Source for Census {
         for stream in &self.streams {
             let label = [("stream", stream.name)];
             let levels = [
-                ("jetstream_stream_messages", "Messages in a stream.", stream.messages as f64),
+                ("jetstream_stream_messages", MESSAGES, stream.messages as f64),
                 ("jetstream_stream_bytes", "Bytes of a stream.", stream.bytes as f64),
                 ("jetstream_stream_last_sequence", "The last sequence of a stream.", stream.last as f64),
                 ("jetstream_stream_replicas", "Replicas that a stream is to have.", stream.replicas as f64),

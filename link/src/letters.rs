@@ -1,5 +1,5 @@
-//! Dead letters: events that could not be worked off, each with its error, as they are stored, read and removed. Must
-//! never know what an event is about.
+//! Dead letters: events that could not be worked off, each with its error, as they are stored, read, removed and discarded:
+//! then a record in the same stream says who did it, and why. Must never know what an event is about.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -11,9 +11,10 @@ use contract::ascii;
 use contract::header;
 use tokio::time::Instant;
 
+use crate::header::{number, put};
 use crate::inbox::Link;
-use crate::store::{Store, StoreError};
-use crate::streams::{DEAD_LETTERS, ORDERS};
+use crate::store::{Expect, Store, StoreError};
+use crate::streams::{DEAD_LETTERS, DISCARDED, ORDERS};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -41,6 +42,17 @@ pub struct Letter {
     pub payload: Bytes,
 }
 
+/// A letter that was discarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// The letter as it was, and under the id that it had; but `at` is when it was discarded.
+    pub letter: Letter,
+    /// Why.
+    pub why: String,
+    /// Who did it.
+    pub by: String,
+}
+
 impl Letters {
     /// Dead letters over this connection.
     pub fn new(link: &Link) -> Letters {
@@ -49,7 +61,47 @@ impl Letters {
 
     /// The first letter from an id on.
     pub async fn next(&self, id: u64) -> Result<Option<Letter>, StoreError> {
-        Ok(self.letters.next(">", id, Instant::now() + LIMIT).await?.map(read))
+        let mut from = id;
+        while let Some(message) = self.letters.next(">", from, Instant::now() + LIMIT).await? {
+            if is_letter(&message) {
+                return Ok(Some(read(message)));
+            }
+            from = message.sequence + 1;
+        }
+        Ok(None)
+    }
+
+    /// The first record of a discarded letter from a sequence on, and its own sequence.
+    pub async fn next_discarded(&self, from: u64) -> Result<Option<(u64, Discarded)>, StoreError> {
+        let record = self.letters.next(DISCARDED, from, Instant::now() + LIMIT).await?;
+        Ok(record.map(|record| (record.sequence, read_discarded(record))))
+    }
+
+    /// Removes a letter, after a record of that was stored: of an end in between both are left, and nothing is lost.
+    /// Whether it was there.
+    pub async fn discard(&self, letter: &Letter, why: &str, by: &str) -> Result<bool, StoreError> {
+        let mut headers = HeaderMap::new();
+        number(&mut headers, header::DEAD_LETTER_ID, letter.id);
+        for (name, text) in [
+            (header::DISCARD_REASON, why),
+            (header::DISCARDED_BY, by),
+            (header::DEAD_LETTER_ERROR, &letter.error),
+            (header::DEAD_LETTER_SUBJECT, &letter.subject),
+        ] {
+            put(&mut headers, name, ascii::encode(text));
+        }
+        if let Some(sequence) = letter.sequence {
+            number(&mut headers, header::DEAD_LETTER_SEQUENCE, sequence);
+        }
+        let store = |payload| {
+            self.letters.append(DISCARDED, headers.clone(), payload, Expect::Any, Instant::now() + LIMIT)
+        };
+        match store(letter.payload.clone()).await {
+            // As with the letter itself: the event is on the record.
+            Err(StoreError::TooLarge { .. }) => store(Bytes::new()).await?,
+            stored => stored?,
+        };
+        self.remove(letter.id).await
     }
 
     /// The newest letters, the newest first, at most so many. Letters that were removed leave gaps, which cost a few
@@ -65,16 +117,18 @@ impl Letters {
         let mut search = Search { letters: &self.letters, deadline, left: requests };
         let (mut found, mut below) = (Vec::new(), range.last.saturating_add(1));
         while found.len() < most && below > range.first {
-            let Some(letter) = search.before(below, range.first).await? else { break };
-            below = letter.sequence;
-            found.push(read(letter));
+            let Some(message) = search.before(below, range.first).await? else { break };
+            below = message.sequence;
+            if is_letter(&message) {
+                found.push(read(message));
+            }
         }
         Ok(found)
     }
 
     /// The letter with this id.
     pub async fn get(&self, id: u64) -> Result<Option<Letter>, StoreError> {
-        Ok(self.letters.get(id, Instant::now() + LIMIT).await?.map(read))
+        Ok(self.letters.get(id, Instant::now() + LIMIT).await?.filter(is_letter).map(read))
     }
 
     /// The last id that there was.
@@ -154,6 +208,17 @@ impl Search<'_> {
         let found = self.letters.next(">", from, self.deadline).await?;
         Ok(found.filter(|found| found.sequence < end))
     }
+}
+
+fn is_letter(message: &StreamMessage) -> bool {
+    message.subject.as_str() != DISCARDED
+}
+
+fn read_discarded(record: StreamMessage) -> Discarded {
+    let header = |name| text(&record.headers, name).unwrap_or_default();
+    let (why, by) = (header(header::DISCARD_REASON), header(header::DISCARDED_BY));
+    let id = header(header::DEAD_LETTER_ID).parse().unwrap_or_default();
+    Discarded { letter: Letter { id, ..read(record) }, why, by }
 }
 
 fn read(message: StreamMessage) -> Letter {

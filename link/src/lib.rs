@@ -27,7 +27,7 @@ pub use clock::{Clock, Wall};
 pub use denied::Denied;
 pub use guard::Guard;
 pub use inbox::{Link, Trouble};
-pub use letters::{Letter, Letters};
+pub use letters::{Discarded, Letter, Letters};
 pub use options::Options;
 pub use outage::Outage;
 pub use store::{Expect, Store, StoreError};

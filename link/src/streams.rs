@@ -35,6 +35,8 @@ pub const ALL: [&str; 4] = [ORDERS, INVENTORY, SNAPSHOTS, DEAD_LETTERS];
 pub const LEDGER_SUBJECT: &str = "inventory.ledger";
 /// The subjects of dead letters begin with this.
 pub const DEAD_LETTER_PREFIX: &str = "dead_letters.orders";
+/// The subject of the records of dead letters that were discarded, in the same stream.
+pub const DISCARDED: &str = "dead_letters.discarded";
 
 pub(crate) const IDENTITY: &str = "order-gateway-identity";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -79,7 +81,8 @@ pub enum Unfit {
     Missing(&'static str),
     /// A stream exists with other settings than correctness needs.
     #[error(
-        "the stream {stream} has {field}: {found}, and needs {needed}; change it with `nats stream edit`, or remove it"
+        "the stream {stream} has {field}: {found}, and needs {needed}; change it with `nats stream edit {stream}`; \
+         removing it would lose what it holds"
     )]
     Differs {
         /// The stream.

@@ -1,0 +1,99 @@
+//! Dead letters that somebody discards: what is kept of them, and what becomes of the stock that waited for them.
+
+use async_nats::HeaderMap;
+use gateway::letters::{discard, every};
+use link::header::put;
+use link::{Census, Discarded, Expect, Letters, Link, Store, streams};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::cast;
+use crate::figures::get;
+use crate::shop::{PATIENCE, Shop, until};
+
+const WHY: &str = "the test shop's own, 100 % wrong — é";
+
+async fn operator(shop: &Shop) -> Link {
+    Link::connect(&cast::role(&shop.nats.url(), "operator"), "an operator").await.unwrap()
+}
+
+async fn discarded(link: &Link) -> Vec<Discarded> {
+    let (letters, mut all, mut from) = (Letters::new(link), Vec::new(), 1);
+    while let Some((sequence, record)) = letters.next_discarded(from).await.unwrap() {
+        all.push(record);
+        from = sequence + 1;
+    }
+    all
+}
+
+/// A dead letter of an order's event, as a worker buries it.
+async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
+    let link = Link::connect(&cast::role(&shop.nats.url(), "worker"), "a worker").await.unwrap();
+    let mut headers = HeaderMap::new();
+    put(&mut headers, contract::header::DEAD_LETTER_ERROR, "the ledger has no evidence for it");
+    put(&mut headers, contract::header::DEAD_LETTER_SUBJECT, format!("orders.event.order_created.{order}"));
+    put(&mut headers, contract::header::DEAD_LETTER_SEQUENCE, event.to_string());
+    let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
+    let (store, deadline) = (Store::new(link, streams::DEAD_LETTERS), Instant::now() + PATIENCE);
+    store.append(&subject, headers, "{}".into(), Expect::Any, deadline).await.unwrap()
+}
+
+/// Holds an order's stock for a second, as a gateway does that then dies.
+async fn hold(shop: &Shop, order: Uuid) {
+    let gateway = cast::Player::of(&shop.nats.url(), "gateway").await;
+    let items = r#"[{"productId":"lamp","quantity":1}]"#;
+    let request = format!(r#"{{"orderId":"{order}","items":{items},"ttlSeconds":1}}"#);
+    let reply = gateway.client.request("reserve_inventory", request.into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply.payload).contains(r#""reserved":true"#), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_discarded_letter_is_gone_and_who_did_it_and_why_is_kept() {
+    let shop = Shop::open().roles().ready().await;
+    let (link, order) = (operator(&shop).await, Uuid::new_v4());
+    for event in [7, 9, 7] {
+        bury(&shop, order, event).await;
+    }
+    let done = discard(&link, &[1, 44], WHY, "ann", false).await.unwrap();
+    assert_eq!(done[0].end, Ok(vec![1, 3]), "all letters of the event go");
+    assert!(done[1].end.as_ref().unwrap_err().contains("no such dead letter"), "{done:?}");
+    assert_eq!(every(&link).await.unwrap(), [2]);
+    let kept = discarded(&link).await;
+    assert_eq!(kept.iter().map(|kept| kept.letter.id).collect::<Vec<_>>(), [1, 3]);
+    let first = &kept[0];
+    assert_eq!((&*first.why, &*first.by, first.letter.sequence), (WHY, "ann", Some(7)));
+    assert!(first.letter.error.contains("no evidence") && first.letter.subject.ends_with(&order.to_string()));
+    assert_eq!(&*first.letter.payload, b"{}");
+    // No record is taken for a letter, by nobody: not by its id, by the console, or by the count that alerts go by.
+    let letters = Letters::new(&link);
+    assert_eq!(letters.get(4).await.unwrap(), None);
+    assert_eq!(letters.newest(9, 99, PATIENCE).await.unwrap().len(), 1);
+    let census = Census::take(&link, &[streams::DEAD_LETTERS], &[], Instant::now() + PATIENCE).await;
+    assert_eq!(census.stream(streams::DEAD_LETTERS).unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_discards_nothing() {
+    let shop = Shop::open().roles().ready().await;
+    let link = operator(&shop).await;
+    bury(&shop, Uuid::new_v4(), 7).await;
+    assert_eq!(discard(&link, &[1], WHY, "ann", true).await.unwrap()[0].end, Ok(vec![1]));
+    assert_eq!((every(&link).await.unwrap(), discarded(&link).await.len()), (vec![1], 0));
+}
+
+#[tokio::test]
+async fn stock_that_waited_for_a_letter_is_free_once_the_letter_is_discarded() {
+    let mut shop =
+        Shop::open().roles().stock("lamp", 1).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let (link, order) = (operator(&shop).await, Uuid::new_v4());
+    bury(&shop, order, 7).await;
+    hold(&shop, order).await;
+    let worker = shop.workers[0].http().await;
+    let stuck = async || get(worker, "/metrics").await.contains("\ninventory_reservations_stuck 1\n");
+    until("the reservation waits for its letter", stuck).await;
+    assert_eq!(shop.stock("lamp").await, (1, 1));
+    discard(&link, &[1], WHY, "ann", false).await.unwrap();
+    // The worker that had put it off looks again after half a minute; a new one at once.
+    shop.hire().await;
+    until("the stock is free", async || shop.stock("lamp").await == (1, 0)).await;
+}
