@@ -14,7 +14,7 @@ use clap::Args;
 use link::Link;
 
 pub use judge::Kind;
-pub use report::{Fate, Finding, Report};
+pub use report::{Fate, Finding, Report, Unread};
 
 use eyes::{Eyes, Found, Overview};
 
@@ -49,6 +49,7 @@ pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     // What was mended is, whoever reads that.
     match (report.clean(), config.mend) {
         (true, _) => Ok(()),
+        (false, _) if !report.whole() => bail!("not all of it could be read; what was not is named above"),
         (false, true) => bail!("not all of it could be mended"),
         (false, false) => bail!("the record and the ledger do not agree; --mend mends what can be mended"),
     }
@@ -58,16 +59,23 @@ pub async fn run(config: Reconcile) -> anyhow::Result<()> {
 pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::Result<Report> {
     let eyes = Eyes::new(link);
     let overview = eyes.overview().await?;
-    let mut report =
-        Report { orders: overview.orders, reservations: overview.reservations, ..Report::default() };
+    let mut report = Report {
+        orders: overview.orders,
+        reservations: overview.reservations,
+        unread: overview.unread.clone(),
+        unnamed: overview.unnamed,
+        letters: overview.letters,
+        ..Report::default()
+    };
+    // Who does not know all that the ledger knows could give a number twice.
+    let mend = mend && overview.whole;
     // First of all: what is mended writes to the record.
     let cut = overview.end < overview.newest;
     if cut {
         report.findings.push(end_lost(&eyes, &overview, mend).await);
     }
     let filled = report.findings.iter().all(|finding| matches!(finding.fate, Fate::Mended));
-    let (found, unsettled) = eyes.sift(overview.suspects, patience).await?;
-    report.unsettled = unsettled;
+    let found = report.take(eyes.sift(overview.suspects, patience).await);
     if !mend || !filled {
         report.findings.extend(found.iter().map(|found| Finding::of(found, Fate::Found)));
         return Ok(report);
@@ -76,8 +84,7 @@ pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::R
     // Whoever says that all is well has looked.
     let again = mended.iter().filter(|(_, mended)| mended.is_ok());
     let again = again.map(|(found, _)| (found.id, found.order.and_then(|order| order.shipped))).collect();
-    let (still, moving) = eyes.sift(again, patience).await?;
-    report.unsettled += moving;
+    let still = report.take(eyes.sift(again, patience).await);
     report
         .findings
         .extend(mended.iter().map(|(found, mended)| Finding::of(found, fate(found, mended, &still))));

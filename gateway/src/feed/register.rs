@@ -19,6 +19,8 @@ use crate::order::record::Order;
 use crate::order::status::Status;
 
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// Entries that cannot be read and are named at the most.
+const NAMED: usize = 1_000;
 /// How long nothing may come.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -44,6 +46,18 @@ pub enum Standing {
     Tombstone,
     /// Nothing that could be read.
     Unreadable,
+}
+
+/// The record, read once from end to end.
+#[derive(Debug, Default)]
+pub struct Register {
+    /// What it says of each order at last.
+    pub orders: HashMap<Uuid, Entries>,
+    /// Entries that say nothing where something should be known, and why: lost ones, those of no order, and those that are
+    /// the last of their order and cannot be read.
+    pub unread: Vec<(u64, String)>,
+    /// How many more there are than are named.
+    pub more: usize,
 }
 
 /// Why there is no register.
@@ -91,31 +105,64 @@ pub fn fingerprint<'a>(items: impl Iterator<Item = (&'a str, u32)>) -> u64 {
 }
 
 /// Reads the record as far as it goes now.
-pub async fn take(link: &Link) -> Result<HashMap<Uuid, Entries>, RegisterError> {
+pub async fn take(link: &Link) -> Result<Register, RegisterError> {
     let range = Store::new(link.clone(), ORDERS).range(Instant::now() + ATTEMPT).await?;
     let (mut orders, mut next) = (HashMap::new(), range.first.max(1));
+    let (mut faults, mut more) = (Vec::new(), 0);
     let mut tail = Tail::new(link.clone(), Shape::Whole, next);
     let mut entries = Vec::new();
     while next <= range.last {
         timeout(QUIET, tail.fill(&mut entries)).await.map_err(|_| RegisterError::Quiet(next))?;
         for entry in entries.drain(..) {
             next = entry.sequence + 1;
-            let Some((id, mut read)) = read(&entry) else { continue };
+            let (id, mut read) = match read(&entry) {
+                Read::Entries(id, entries) => (id, entries),
+                Read::Unreadable(id, why) => {
+                    keep(&mut faults, &mut more, (entry.sequence, Some(id), why));
+                    (id, Entries::unreadable(entry.sequence))
+                }
+                Read::Nothing(why) => {
+                    keep(&mut faults, &mut more, (entry.sequence, None, why));
+                    continue;
+                }
+            };
             let before = orders.get(&id).and_then(|before: &Entries| before.shipped);
             read.shipped = read.shipped.or(before);
             orders.insert(id, read);
         }
     }
     tail.close().await;
-    Ok(orders)
+    // What a later entry says anew does not matter any more.
+    let last = |sequence, id: &Option<Uuid>| id.is_none_or(|id| orders[&id].last == sequence);
+    let unread = faults.into_iter().filter(|(sequence, id, _)| last(*sequence, id));
+    let unread = unread.map(|(sequence, _, why)| (sequence, why)).collect();
+    Ok(Register { orders, unread, more })
 }
 
-/// An entry's order and what it says; nothing of an entry that is lost, or that names no order.
-fn read(entry: &Entry) -> Option<(Uuid, Entries)> {
-    let message = entry.message.as_ref()?;
-    let id = order(message.subject.rsplit('.').next()?)?;
+/// What an entry says.
+enum Read {
+    Entries(Uuid, Entries),
+    /// Nothing of its order.
+    Unreadable(Uuid, String),
+    /// Not even of which order it is.
+    Nothing(String),
+}
+
+type Fault = (u64, Option<Uuid>, String);
+
+fn keep(faults: &mut Vec<Fault>, more: &mut usize, fault: Fault) {
+    if faults.len() < NAMED { faults.push(fault) } else { *more += 1 }
+}
+
+fn read(entry: &Entry) -> Read {
+    let Some(message) = &entry.message else { return Read::Nothing("the record has lost it".to_owned()) };
+    let Some(id) = message.subject.rsplit('.').next().and_then(order) else {
+        return Read::Nothing(format!("its subject names no order: {}", message.subject));
+    };
     let header = |name| message.headers.as_ref()?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
     let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
-    let read = stored.read(&message.payload);
-    Some((id, read.map_or_else(|_| Entries::unreadable(entry.sequence), |last| Entries::of(&last))))
+    match stored.read(&message.payload) {
+        Ok(last) => Read::Entries(id, Entries::of(&last)),
+        Err(why) => Read::Unreadable(id, why.to_string()),
+    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use contract::inventory::v1::{ListReservationsRequest, ListReservationsResponse, Reservation};
 use contract::{Failure, Reason};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use link::streams::{INVENTORY, ORDERS};
-use link::{Link, Store};
+use link::{Letters, Link, Store};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::judge::{Held, Kind, judge};
+use super::report::Unread;
 use crate::bridge::{Bridge, Lanes};
 use crate::call::Call;
 use crate::feed::register::{self, Entries, fingerprint};
@@ -50,6 +51,25 @@ pub(super) struct Overview {
     pub(super) newest: u64,
     /// The record's last entry, read after that.
     pub(super) end: u64,
+    /// Whether all of the ledger's reservations were seen.
+    pub(super) whole: bool,
+    /// What could not be read.
+    pub(super) unread: Vec<Unread>,
+    /// How much more there is of that.
+    pub(super) unnamed: usize,
+    /// Dead letters that are there.
+    pub(super) letters: usize,
+}
+
+/// What became of suspects.
+#[derive(Default)]
+pub(super) struct Sifted {
+    /// Those that differ.
+    pub(super) found: Vec<Found>,
+    /// How many never stood still.
+    pub(super) moving: usize,
+    /// Those that could not be looked at.
+    pub(super) unread: Vec<Unread>,
 }
 
 /// A difference that is none of a moment.
@@ -72,6 +92,8 @@ enum Sight {
     Waits(Found),
     /// It changed between two reads.
     Moves(Uuid, Option<u64>),
+    /// It could not be looked at.
+    Unseen(Uuid, Option<u64>, String),
 }
 
 /// Reservations of one moment.
@@ -80,6 +102,8 @@ struct Rows {
     held: HashMap<Uuid, Held>,
     acknowledged: u64,
     forgotten: u64,
+    /// The ledger's time of day, unix ms.
+    now: u64,
 }
 
 pub(super) fn call() -> Call {
@@ -96,16 +120,36 @@ impl Eyes {
 
     /// Looks at everything once.
     pub(super) async fn overview(&self) -> anyhow::Result<Overview> {
-        let mut orders = register::take(&self.link).await?;
-        let mut overview = Overview { orders: orders.len(), ..Overview::default() };
+        let register = register::take(&self.link).await?;
+        let mut orders = register.orders;
+        let mut overview = Overview { orders: orders.len(), unnamed: register.more, ..Overview::default() };
+        let unread = |(sequence, why)| Unread::new(format!("entry {sequence} of {ORDERS}"), why);
+        overview.unread.extend(register.unread.into_iter().map(unread));
+        self.letters(&mut overview).await;
         let (mut token, mut forgotten, now) = (String::new(), 0, self.now().await?);
         loop {
             let request =
                 ListReservationsRequest { page_size: PAGE, page_token: token, ..Default::default() };
-            let page = self.ask(&request).await?;
+            let page = match self.ask(&request).await {
+                Ok(page) => page,
+                // Without the first page it is not known that there is a ledger.
+                Err(failure) if overview.reservations == 0 => return Err(failure.into()),
+                Err(failure) => {
+                    let what = format!("reservations after the first {}", overview.reservations);
+                    overview.unread.push(Unread::new(what, failure));
+                    break;
+                }
+            };
             forgotten = forgotten.max(number(page.forgotten));
             for reservation in &page.reservations {
-                let (id, held) = read(reservation)?;
+                let (id, held) = match read(reservation) {
+                    Ok(read) => read,
+                    Err(why) => {
+                        let what = format!("the reservation of {:?}", reservation.order_id);
+                        overview.unread.push(Unread::new(what, why));
+                        continue;
+                    }
+                };
                 let order = orders.remove(&id);
                 overview.reservations += 1;
                 overview.newest = overview.newest.max(held.newest());
@@ -115,14 +159,45 @@ impl Eyes {
             }
             token = page.next_page_token;
             if token.is_empty() {
+                overview.whole = true;
                 break;
             }
+        }
+        // Of an order that nothing was seen of, only who has seen all can say that nothing is held for it.
+        if !overview.whole {
+            orders.clear();
         }
         let without = orders.iter().filter(|(_, order)| judge(Some(order), None, forgotten, now).is_some());
         overview.suspects.extend(without.map(|(id, order)| (*id, order.shipped)));
         overview.newest = overview.newest.max(forgotten);
         overview.end = self.end().await?;
         Ok(overview)
+    }
+
+    /// Counts the dead letters, and names those that say nothing of an event.
+    async fn letters(&self, overview: &mut Overview) {
+        let (letters, mut from) = (Letters::new(&self.link), 1);
+        loop {
+            let letter = match letters.next(from).await {
+                Ok(None) => return,
+                Ok(Some(letter)) => letter,
+                Err(why) => {
+                    return overview.unread.push(Unread::new(format!("dead letters from {from} on"), why));
+                }
+            };
+            from = letter.id + 1;
+            overview.letters += 1;
+            let what = format!("dead letter {}", letter.id);
+            if letter.sequence.is_none() {
+                overview.unread.push(Unread::new(what, "it does not say which event it is of"));
+                continue;
+            }
+            match letters.recorded(&letter).await {
+                Ok(true) => {}
+                Ok(false) => overview.unread.push(Unread::new(what, "its event is not on record")),
+                Err(why) => overview.unread.push(Unread::new(what, why)),
+            }
+        }
     }
 
     /// The ledger's time of day, in which reservations end: this machine's clock may be off.
@@ -136,35 +211,34 @@ impl Eyes {
         Ok(self.record.range(Instant::now() + LIMIT).await?.last)
     }
 
-    /// Looks at suspects until each agrees, differs for good, or has had its time. Returns those that differ, and how
-    /// many never stood still.
-    pub(super) async fn sift(
-        &self,
-        suspects: Vec<(Uuid, Option<u64>)>,
-        patience: Duration,
-    ) -> anyhow::Result<(Vec<Found>, usize)> {
+    /// Looks at suspects until each agrees, differs for good, or has had its time.
+    pub(super) async fn sift(&self, suspects: Vec<(Uuid, Option<u64>)>, patience: Duration) -> Sifted {
         let until = Instant::now() + patience;
-        let (mut open, mut found) = (suspects, Vec::new());
+        let (mut open, mut sifted) = (suspects, Sifted::default());
         loop {
             let last = Instant::now() >= until;
             let mut still = Vec::new();
-            let mut moving = 0;
             for together in open.chunks(TOGETHER) {
-                for sight in self.look(together).await? {
+                for sight in self.look(together).await {
                     match sight {
                         Sight::Agrees => {}
-                        Sight::Differs(differs) => found.push(differs),
-                        Sight::Waits(waits) if last => found.push(waits),
+                        Sight::Differs(differs) => sifted.found.push(differs),
+                        Sight::Waits(waits) if last => sifted.found.push(waits),
                         Sight::Waits(waits) => still.push((waits.id, waits.order.and_then(|o| o.shipped))),
-                        Sight::Moves(..) if last => moving += 1,
-                        Sight::Moves(id, shipped) => still.push((id, shipped)),
+                        Sight::Moves(..) if last => sifted.moving += 1,
+                        Sight::Unseen(id, _, why) if last => {
+                            sifted.unread.push(Unread::new(format!("order {id}"), why));
+                        }
+                        Sight::Moves(id, shipped) | Sight::Unseen(id, shipped, _) => {
+                            still.push((id, shipped));
+                        }
                     }
                 }
             }
             if last || still.is_empty() {
                 let last = |found: &Found| found.order.map_or(0, |order| order.last);
-                found.sort_by_key(|found| (found.kind.name(), last(found), found.id));
-                return Ok((found, moving));
+                sifted.found.sort_by_key(|found| (found.kind.name(), last(found), found.id));
+                return sifted;
             }
             open = still;
             sleep(PAUSE).await;
@@ -173,18 +247,30 @@ impl Eyes {
 
     /// Looks at some orders: at the record, at the ledger, and at the record again. What is the same both times was so
     /// when the ledger was read.
-    async fn look(&self, orders: &[(Uuid, Option<u64>)]) -> anyhow::Result<Vec<Sight>> {
-        let before = self.entries(orders).await?;
-        let rows = self.rows(orders).await?;
-        let after = self.entries(orders).await?;
-        let (now, mut sights) = (self.now().await?, Vec::with_capacity(orders.len()));
-        for ((id, shipped), (before, order)) in orders.iter().zip(before.into_iter().zip(after)) {
+    async fn look(&self, orders: &[(Uuid, Option<u64>)]) -> Vec<Sight> {
+        let before = self.entries(orders).await;
+        let rows = match self.rows(orders).await {
+            Ok(rows) => rows,
+            Err(why) => {
+                let unseen = |(id, shipped): &(Uuid, _)| Sight::Unseen(*id, *shipped, why.to_string());
+                return orders.iter().map(unseen).collect();
+            }
+        };
+        let (after, mut sights) = (self.entries(orders).await, Vec::with_capacity(orders.len()));
+        for ((id, shipped), both) in orders.iter().zip(before.into_iter().zip(after)) {
+            let (before, order) = match both {
+                (Ok(before), Ok(order)) => (before, order),
+                (Err(why), _) | (_, Err(why)) => {
+                    sights.push(Sight::Unseen(*id, *shipped, why.to_string()));
+                    continue;
+                }
+            };
             if before != order {
                 sights.push(Sight::Moves(*id, *shipped));
                 continue;
             }
             let held = rows.held.get(id).copied();
-            let Some(kind) = judge(order.as_ref(), held.as_ref(), rows.forgotten, now) else {
+            let Some(kind) = judge(order.as_ref(), held.as_ref(), rows.forgotten, rows.now) else {
                 sights.push(Sight::Agrees);
                 continue;
             };
@@ -192,10 +278,10 @@ impl Eyes {
             let found = Found { id: *id, kind, order, held, waiting };
             sights.push(if waiting { Sight::Waits(found) } else { Sight::Differs(found) });
         }
-        Ok(sights)
+        sights
     }
 
-    async fn entries(&self, orders: &[(Uuid, Option<u64>)]) -> Result<Vec<Option<Entries>>, Failure> {
+    async fn entries(&self, orders: &[(Uuid, Option<u64>)]) -> Vec<Result<Option<Entries>, Failure>> {
         let read = |(id, shipped): (Uuid, Option<u64>)| async move {
             let entries = match self.clerk.read(id, &call()).await {
                 Ok(last) => last.as_ref().map(Entries::of),
@@ -205,7 +291,7 @@ impl Eyes {
             };
             Ok(entries.map(|entries| Entries { shipped: entries.shipped.or(shipped), ..entries }))
         };
-        stream::iter(orders.iter().copied()).map(read).buffered(READS).try_collect().await
+        stream::iter(orders.iter().copied()).map(read).buffered(READS).collect().await
     }
 
     async fn rows(&self, orders: &[(Uuid, Option<u64>)]) -> anyhow::Result<Rows> {
@@ -216,13 +302,16 @@ impl Eyes {
                 ListReservationsRequest { order_ids: ids.clone(), page_token: token, ..Default::default() };
             let page = self.ask(&request).await?;
             for reservation in &page.reservations {
-                let (id, held) = read(reservation)?;
-                rows.held.insert(id, held);
+                // One that names no order was named before, and is none of these.
+                if let Ok((id, held)) = read(reservation) {
+                    rows.held.insert(id, held);
+                }
             }
             rows.acknowledged = rows.acknowledged.min(number(page.acknowledged));
             rows.forgotten = rows.forgotten.max(number(page.forgotten));
             token = page.next_page_token;
             if token.is_empty() {
+                rows.now = self.now().await?;
                 return Ok(rows);
             }
         }

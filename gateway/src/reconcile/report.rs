@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::eyes::Found;
+use super::eyes::{Found, Sifted};
 use super::judge::{Held, Kind};
 use crate::feed::register::{Entries, Standing};
 
@@ -18,6 +18,21 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Orders that never stood still for a look.
     pub unsettled: usize,
+    /// What could not be read, and so was not compared.
+    pub unread: Vec<Unread>,
+    /// How much more of that there is than is named.
+    pub unnamed: usize,
+    /// Dead letters that wait for a person.
+    pub letters: usize,
+}
+
+/// Something that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A difference.
@@ -45,9 +60,21 @@ pub enum Fate {
 }
 
 impl Report {
-    /// Whether record and ledger agree now.
+    /// Adds what a closer look could not tell, and returns what it found.
+    pub(super) fn take(&mut self, sifted: Sifted) -> Vec<Found> {
+        self.unsettled += sifted.moving;
+        self.unread.extend(sifted.unread);
+        sifted.found
+    }
+
+    /// Whether all was seen.
+    pub fn whole(&self) -> bool {
+        self.unread.is_empty() && self.unnamed == 0
+    }
+
+    /// Whether all was seen, and record and ledger agree now.
     pub fn clean(&self) -> bool {
-        self.unsettled == 0 && self.count(|fate| *fate != Fate::Mended) == 0
+        self.whole() && self.unsettled == 0 && self.count(|fate| *fate != Fate::Mended) == 0
     }
 
     /// How many differences came to such a fate.
@@ -59,19 +86,27 @@ impl Report {
     pub fn lines(&self, as_json: bool) -> Vec<String> {
         let finding = if as_json { Finding::json } else { Finding::line };
         let summary = if as_json { self.summary_json() } else { self.summary() };
-        self.findings.iter().map(finding).chain([summary]).collect()
+        let unread = self.unread.iter().map(|unread| if as_json { unread.json() } else { unread.line() });
+        self.findings.iter().map(finding).chain(unread).chain([summary]).collect()
     }
 
     fn summary(&self) -> String {
         let (found, mended) = (self.findings.len(), self.count(|fate| *fate == Fate::Mended));
         let mut text = format!("{} orders, {} reservations: ", self.orders, self.reservations);
         text += &match (found, mended) {
+            (0, _) if !self.whole() => "what could be read agrees".to_owned(),
             (0, _) => "they agree".to_owned(),
             (found, 0) => format!("{found} differ"),
             (found, mended) => format!("{found} differed, {mended} are mended, {} are left", found - mended),
         };
         if self.unsettled > 0 {
             text += &format!("; {} never stood still, run it again", self.unsettled);
+        }
+        if !self.whole() {
+            text += &format!("; {} could not be read", self.unread.len() + self.unnamed);
+        }
+        if self.letters > 0 {
+            text += &format!("; {} dead letters wait (`gateway dead-letters list`)", self.letters);
         }
         text
     }
@@ -83,8 +118,24 @@ impl Report {
             "findings": self.findings.len(),
             "mended": self.count(|fate| *fate == Fate::Mended),
             "unsettled": self.unsettled,
+            "unread": self.unread.len() + self.unnamed,
+            "deadLetters": self.letters,
         })
         .to_string()
+    }
+}
+
+impl Unread {
+    pub(super) fn new(what: impl Into<String>, why: impl ToString) -> Unread {
+        Unread { what: what.into(), why: why.to_string() }
+    }
+
+    fn line(&self) -> String {
+        format!("not read: {}: {}", self.what, self.why)
+    }
+
+    fn json(&self) -> String {
+        json!({ "kind": "not_read", "what": self.what, "why": self.why }).to_string()
     }
 }
 
@@ -152,7 +203,7 @@ mod tests {
         };
         let short = || Fate::Left("lamp: wanted 2, available 1".to_owned());
         let findings = vec![finding(Fate::Mended), finding(short())];
-        let mut report = Report { orders: 7, reservations: 5, findings, unsettled: 0 };
+        let mut report = Report { orders: 7, reservations: 5, findings, ..Report::default() };
         assert!(!report.clean());
         let lines = report.lines(false);
         assert!(lines[0].ends_with("the ledger has nothing: mended"), "{lines:?}");
@@ -165,5 +216,22 @@ mod tests {
         assert!(report.clean());
         report.unsettled = 1;
         assert!(!report.clean());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_named_and_no_report_that_has_it_says_that_all_agrees() {
+        let unread = vec![Unread::new("entry 4 of ORDERS", "it is not an order")];
+        let mut report = Report { orders: 7, unread, unnamed: 2, letters: 1, ..Report::default() };
+        assert!(!report.clean());
+        let lines = report.lines(false);
+        assert_eq!(lines[0], "not read: entry 4 of ORDERS: it is not an order");
+        let summary =
+            "7 orders, 0 reservations: what could be read agrees; 3 could not be read; 1 dead letters wait";
+        assert!(lines[1].starts_with(summary), "{lines:?}");
+        for line in report.lines(true) {
+            serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        }
+        (report.unread, report.unnamed) = (Vec::new(), 0);
+        assert!(report.clean(), "a dead letter is no difference by itself");
     }
 }

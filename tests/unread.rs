@@ -1,0 +1,82 @@
+//! What a reconciliation cannot read is named, and never taken for agreement.
+
+use async_nats::HeaderMap;
+use contract::header::{SERVICE_ERROR, SERVICE_ERROR_CODE};
+use contract::inventory::v1::{
+    ListReservationsRequest, ListReservationsResponse, Reservation, ReservationPhase,
+};
+use contract::route::Routed;
+use futures_util::StreamExt;
+use gateway::reconcile::{Report, reconcile};
+use link::header::{number, put};
+use link::{Expect, Store, streams};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::backup::operator;
+use crate::events::forge;
+use crate::shop::{PATIENCE, Shop, until};
+
+fn named(report: &Report) -> Vec<&str> {
+    report.unread.iter().map(|unread| &*unread.what).collect()
+}
+
+#[tokio::test]
+async fn entries_and_dead_letters_that_say_nothing_are_named() {
+    let shop = Shop::open().stock("lamp", 5).each_worker(|w| w.max_deliver = 1).ready().await;
+    shop.order("lamp", 1).await.unwrap();
+    let link = operator(&shop).await;
+    assert!(reconcile(&link, false, PATIENCE).await.unwrap().clean());
+    let event = forge(&shop, Uuid::new_v4(), b"{nonsense").await;
+    let letters = Store::new(link.clone(), streams::DEAD_LETTERS);
+    let buried = async || letters.range(Instant::now() + PATIENCE).await.unwrap().last == 1;
+    until("the event is a dead letter", buried).await;
+    let (subject, deadline) = ("dead_letters.orders.stray", Instant::now() + PATIENCE);
+    letters.append(subject, HeaderMap::new(), "{}".into(), Expect::Any, deadline).await.unwrap();
+    let report = reconcile(&link, true, PATIENCE).await.unwrap();
+    assert_eq!(named(&report), [format!("entry {event} of ORDERS"), "dead letter 2".to_owned()]);
+    assert!(report.letters == 2 && !report.clean(), "{:#?}", report.lines(false));
+    assert!(report.findings.is_empty(), "{:#?}", report.lines(false));
+}
+
+/// Answers the first page of a ledger that holds something for this order, and no other.
+async fn half_a_ledger(shop: &Shop, order: Uuid) {
+    let nats = shop.nats().await;
+    let mut requests =
+        nats.queue_subscribe("list_reservations", "inventory-maintenance".into()).await.unwrap();
+    nats.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let asked = ListReservationsRequest::from_payload(&request.payload).unwrap();
+            let reply = request.reply.unwrap();
+            if !asked.page_token.is_empty() {
+                let mut headers = HeaderMap::new();
+                number(&mut headers, SERVICE_ERROR_CODE, 400);
+                put(&mut headers, SERVICE_ERROR, "no such page");
+                nats.publish_with_headers(reply, headers, "".into()).await.unwrap();
+                continue;
+            }
+            let phase = ReservationPhase::Bound.into();
+            let held = Reservation { order_id: order.to_string(), phase, sequence: 1, ..Default::default() };
+            let next_page_token = "more".to_owned();
+            let page =
+                ListReservationsResponse { reservations: vec![held], next_page_token, ..Default::default() };
+            let payload = ListReservationsRequest::reply_to_payload(&page).unwrap();
+            nats.publish(reply, payload.into()).await.unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn orders_of_pages_that_do_not_come_are_not_said_to_hold_nothing_and_nothing_is_mended() {
+    let mut shop = Shop::open().stock("lamp", 5).ready().await;
+    let order = shop.order("lamp", 1).await.unwrap();
+    shop.order("lamp", 1).await.unwrap();
+    shop.workers.remove(0).drain().await;
+    half_a_ledger(&shop, Uuid::parse_str(&order.order_id).unwrap()).await;
+    let report = reconcile(&operator(&shop).await, true, std::time::Duration::ZERO).await.unwrap();
+    assert!(named(&report).contains(&"reservations after the first 1"), "{:#?}", report.lines(false));
+    assert!(!report.whole() && !report.clean());
+    let without = report.findings.iter().filter(|found| found.kind.name() == "order_without_stock").count();
+    assert_eq!(without, 0, "{:#?}", report.lines(false));
+}
