@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
-from documents import HISTORY, ROOT, everything, role_of, roles
+from documents import HISTORY, ROOT, Command, everything, role_of, roles
 from plant import Plant
 from waiting import free_port, within
 
@@ -63,7 +63,7 @@ RULES = [
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
     (r"gateway restore", "spare"),
     (r"gateway config|(gateway|inventory-worker) completions|(gateway|inventory-worker) man\b", "run"),
-    (r"(gateway|inventory-worker)( serve)?$", "serve"),
+    (r"(gateway|inventory-worker)( serve)?( 2?>>.*)?$", "serve"),
     # NATS.
     (r"nats-server --config", "run"),
     (r"nats context ", "run"),
@@ -408,7 +408,8 @@ class Run:
 
     def fault(self, command, why):
         self.faults.append(f"{command.where}: `{command.text}`: {why}")
-        print(f"FAILED   {self.faults[-1]}", flush=True)
+        if command.where != "control":
+            print(f"FAILED   {self.faults[-1]}", flush=True)
 
     # --- all --------------------------------------------------------------------------------------------------------------
 
@@ -423,12 +424,21 @@ class Run:
         self.dev = (f"nats://127.0.0.1:{nats}", grpc, http)
         return child
 
+    def bites(self):
+        """What has to be found is found: a command that is unknown, that fails, that its role may not run."""
+        controls = ["nats frobnicate ORDERS", "gateway dead-letters lst", "nats --context operator stream rm ORDERS", "nats --context system stream info ORDERS"]
+        for text in controls:
+            self.one(Command("control", text, "span"))
+        assert len(self.faults) == len(controls), self.faults
+        self.faults.clear()
+
     def all(self):
         started = time.monotonic()
         self.late = []
         self.prepare()
         dev = self.start_dev()
         print(f"commands: prepared after {time.monotonic() - started:.0f} s", flush=True)
+        self.bites()
         for command in everything():
             self.one(command)
         self.plant.end([dev], signal.SIGINT)
