@@ -9,6 +9,7 @@ mod bar;
 mod cage;
 mod compare;
 mod echo;
+mod faults;
 mod flood;
 mod grow;
 mod input;
@@ -48,6 +49,8 @@ enum Command {
     Unanswered(unanswered::Unanswered),
     /// Runs a cluster under load and faults, and checks that nothing was lost, doubled or misreported
     Soak(soak::Soak),
+    /// Makes the faults of docs/operate.md in a cluster under load: how calls, health, alerts and console follow each
+    Faults(faults::Faults),
     /// Measures the gateway beside a bare gRPC server and plain NATS, in turns
     Compare(compare::Compare),
     /// Measures how cost grows with orders, products, watches, connections, workers and items
@@ -112,6 +115,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Overload(options) => overload::run(options).await,
         Command::Unanswered(options) => unanswered::run(options).await,
         Command::Soak(options) => soak::run(options).await,
+        Command::Faults(options) => faults::run(options).await,
         Command::Compare(options) => compare::run(options).await,
         Command::Grow(options) => grow::run(options).await,
         Command::Flood(options) => flood::run(options).await,

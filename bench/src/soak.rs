@@ -3,12 +3,12 @@
 
 mod check;
 mod history;
-mod leader;
-mod load;
-mod plan;
-mod proxy;
+pub(crate) mod leader;
+pub(crate) mod load;
+pub(crate) mod plan;
+pub(crate) mod proxy;
 mod record;
-mod site;
+pub(crate) mod site;
 mod watch;
 
 use std::path::Path;
@@ -31,12 +31,14 @@ use history::History;
 use load::Client;
 use plan::{Fault, Kind, Plan, Size, Target};
 use record::Row;
-use site::{Site, Weight};
+use site::{Setup, Site, Weight};
 use watch::Seen;
 
 const SIZE: Size = Size { nodes: 3, gateways: 2, workers: 3 };
 const CLIENTS: u64 = 12;
 const WATCHES: usize = 3;
+/// Reservations end so soon without an order, in seconds.
+const TTL: &str = "5";
 /// How long everything may take to come to rest.
 const REST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
@@ -90,7 +92,8 @@ pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
 }
 
 async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::Result<bool> {
-    let mut site = Site::open(SIZE, logs).await?;
+    let setup = Setup { size: SIZE, logs, nats: "", worker: &["--reservation-ttl", TTL] };
+    let mut site = Site::open(&setup).await?;
     let doors = site.doors();
     let channels = || load::channels(&doors);
     prepare(channels()?).await?;

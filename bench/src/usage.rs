@@ -40,16 +40,25 @@ fn status(pid: u32, name: &'static str) -> anyhow::Result<u64> {
 
 /// A figure without labels, as a process tells it over HTTP on this port.
 pub(crate) async fn figure(port: u16, name: &str) -> anyhow::Result<f64> {
-    let page = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
-        anyhow::Ok(page)
-    };
-    let page = timeout(LIMIT, page).await.context("no figures in time")??;
+    let (_, page) = http(port, "/metrics", LIMIT).await?;
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no figure {name}"))?.parse()?)
+}
+
+/// The answer to an HTTP GET on this port: its status code and its body.
+pub(crate) async fn http(port: u16, path: &str, limit: Duration) -> anyhow::Result<(u16, String)> {
+    let answer = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer =
+        timeout(limit, answer).await.with_context(|| format!("no answer to GET {path} in time"))??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP response")?;
+    let code = head.split_whitespace().nth(1).context("no status code")?.parse()?;
+    Ok((code, body.to_owned()))
 }
 
 #[cfg(test)]

@@ -24,8 +24,27 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// What a delayed link adds each way.
 const DELAY: Duration = Duration::from_millis(120);
-/// Reservations end so soon without an order, in seconds.
-const TTL: &str = "5";
+
+/// What is to be started.
+pub(crate) struct Setup<'a> {
+    pub(crate) size: Size,
+    /// Where the logs go.
+    pub(crate) logs: &'a Path,
+    /// Further lines of each node's configuration.
+    pub(crate) nats: &'a str,
+    /// Further options of each worker.
+    pub(crate) worker: &'a [&'a str],
+}
+
+/// A gateway or a worker as its callers and probes reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    /// gRPC, health at least.
+    pub(crate) port: u16,
+    pub(crate) http: u16,
+}
 
 /// A process with the proxies that it reaches the nodes through.
 struct Part {
@@ -56,7 +75,8 @@ pub(crate) struct Site {
 
 impl Site {
     /// Starts everything, and returns when it serves.
-    pub(crate) async fn open(size: Size, logs: &Path) -> anyhow::Result<Site> {
+    pub(crate) async fn open(setup: &Setup<'_>) -> anyhow::Result<Site> {
+        let size = setup.size;
         let mut ports = Routes::direct(size.nodes)?;
         let mut routes = Vec::new();
         for from in 0..size.nodes {
@@ -68,7 +88,8 @@ impl Site {
             }
             routes.push(row);
         }
-        let cluster = tokio::task::spawn_blocking(move || Cluster::with(&ports, "")).await??;
+        let lines = setup.nats.to_owned();
+        let cluster = tokio::task::spawn_blocking(move || Cluster::with(&ports, &lines)).await??;
         let link = Link::connect(&Options::at(cluster.urls()), "soak").await?;
         let nodes: Vec<u16> = cluster.nodes().iter().map(Server::port).collect();
         let mut site = Site {
@@ -77,14 +98,14 @@ impl Site {
             gateways: Vec::new(),
             workers: Vec::new(),
             doors: Vec::new(),
-            logs: logs.to_owned(),
+            logs: setup.logs.to_owned(),
             link,
         };
         for _ in 0..size.workers {
-            site.hire(&nodes).await?;
+            site.hire(&nodes, setup.worker).await?;
         }
         for _ in 0..size.gateways {
-            site.open_gateway(&nodes).await?;
+            site.open_gateway(&nodes, &[]).await?;
         }
         for gateway in &site.gateways {
             serves(gateway.port, "orders.v1.OrderService").await?;
@@ -92,24 +113,47 @@ impl Site {
         Ok(site)
     }
 
-    async fn hire(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
+    async fn hire(&mut self, nodes: &[u16], options: &[&str]) -> anyhow::Result<()> {
         let (links, url) = links(nodes).await?;
         let (port, http) = (spare_port()?, spare_port()?);
         let log = self.logs.join(format!("worker{}", self.workers.len()));
-        let more = ["--replicas", "3", "--reservation-ttl", TTL];
+        let more = [&["--replicas", "3"], options].concat();
         let process = Process::worker(&url, port, http, &more, &log)?;
         serves(port, "").await.with_context(|| format!("see {}", log.display()))?;
         self.workers.push(Part { process, links, port, http });
         Ok(())
     }
 
-    async fn open_gateway(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
+    async fn open_gateway(&mut self, nodes: &[u16], options: &[&str]) -> anyhow::Result<()> {
         let (links, url) = links(nodes).await?;
         let log = self.logs.join(format!("gateway{}", self.gateways.len()));
         let (port, http) = (spare_port()?, spare_port()?);
-        let process = Process::gateway(&url, port, http, &["--replicas", "3"], &log)?;
+        let more = [&["--replicas", "3"], options].concat();
+        let process = Process::gateway(&url, port, http, &more, &log)?;
         self.doors.push(Proxy::to(port).await?);
         self.gateways.push(Part { process, links, port, http });
+        Ok(())
+    }
+
+    /// Starts another gateway with these options, and does not wait for it.
+    pub(crate) async fn join(&mut self, options: &[&str]) -> anyhow::Result<()> {
+        let nodes: Vec<u16> = self.cluster.lock().await.nodes().iter().map(Server::port).collect();
+        self.open_gateway(&nodes, options).await
+    }
+
+    /// Kills all gateways but the first ones.
+    pub(crate) fn leave(&mut self, stay: usize) {
+        self.gateways.truncate(stay);
+        self.doors.truncate(stay);
+    }
+
+    /// Starts those again that ended by themselves, as whoever runs them does. Not meant for those that were killed.
+    pub(crate) fn revive(&mut self) -> anyhow::Result<()> {
+        for part in self.gateways.iter_mut().chain(&mut self.workers) {
+            if part.process.end()?.is_some() {
+                part.process.restart()?;
+            }
+        }
         Ok(())
     }
 
@@ -142,35 +186,69 @@ impl Site {
         Ok(weights)
     }
 
+    /// Every gateway and every worker.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        let of = |kind: &str, target: fn(usize) -> Target, parts: &[Part]| -> Vec<Instance> {
+            let one = |(number, part): (usize, &Part)| Instance {
+                name: format!("{kind}{number}"),
+                target: target(number),
+                port: part.port,
+                http: part.http,
+            };
+            parts.iter().enumerate().map(one).collect()
+        };
+        [of("gateway", Target::Gateway, &self.gateways), of("worker", Target::Worker, &self.workers)].concat()
+    }
+
+    /// The ports on which the nodes are monitored.
+    pub(crate) async fn monitors(&self) -> Vec<u16> {
+        self.cluster.lock().await.nodes().iter().map(Server::monitor_port).collect()
+    }
+
     /// Makes a fault, waits, and heals it. An error is a finding: something did not end or did not come back.
     pub(crate) async fn suffer(&mut self, fault: Fault) -> anyhow::Result<()> {
-        match fault.target {
-            Target::OrdersLeader | Target::StockLeader => {
-                let stream = if fault.target == Target::OrdersLeader {
-                    link::streams::ORDERS
-                } else {
-                    link::streams::INVENTORY
-                };
-                if fault.kind == Kind::StepDown {
-                    return leader::step_down(&self.link, stream, None).await;
-                }
-                let name = leader::of(&self.link, stream).await?;
-                let node = self
-                    .cluster
-                    .lock()
-                    .await
-                    .named(&name)
-                    .ok_or_else(|| anyhow!("an unknown leader {name}"))?;
-                self.node(node, fault).await
+        let target = self.strike(fault.kind, fault.target).await?;
+        sleep(fault.lasts).await;
+        self.relieve(fault.kind, target).await
+    }
+
+    /// Makes a fault; what it hit, where that is the leader of something.
+    pub(crate) async fn strike(&mut self, kind: Kind, target: Target) -> anyhow::Result<Target> {
+        let stream = match target {
+            Target::OrdersLeader => link::streams::ORDERS,
+            Target::StockLeader => link::streams::INVENTORY,
+            Target::Node(node) => {
+                self.strike_node(node, kind).await;
+                return Ok(target);
             }
-            Target::Node(node) => self.node(node, fault).await,
-            Target::Gateway(number) => suffer(&mut self.gateways[number], fault).await,
-            Target::Worker(number) => suffer(&mut self.workers[number], fault).await,
+            Target::Gateway(number) => {
+                return strike(&mut self.gateways[number], kind).await.map(|()| target);
+            }
+            Target::Worker(number) => return strike(&mut self.workers[number], kind).await.map(|()| target),
+        };
+        if kind == Kind::StepDown {
+            leader::step_down(&self.link, stream, None).await?;
+            return Ok(target);
+        }
+        let name = leader::of(&self.link, stream).await?;
+        let node =
+            self.cluster.lock().await.named(&name).ok_or_else(|| anyhow!("an unknown leader {name}"))?;
+        self.strike_node(node, kind).await;
+        Ok(Target::Node(node))
+    }
+
+    /// Ends a fault.
+    pub(crate) async fn relieve(&mut self, kind: Kind, target: Target) -> anyhow::Result<()> {
+        match target {
+            Target::OrdersLeader | Target::StockLeader => Ok(()),
+            Target::Node(node) => self.relieve_node(node, kind).await,
+            Target::Gateway(number) => relieve(&mut self.gateways[number], kind),
+            Target::Worker(number) => relieve(&mut self.workers[number], kind),
         }
     }
 
-    async fn node(&self, node: usize, fault: Fault) -> anyhow::Result<()> {
-        match fault.kind {
+    async fn strike_node(&self, node: usize, kind: Kind) {
+        match kind {
             Kind::Kill => self.server(node, Server::kill).await,
             Kind::Terminate => self.server(node, Server::stop).await,
             Kind::Freeze => self.server(node, |server| server.pause()).await,
@@ -179,8 +257,10 @@ impl Site {
             Kind::Delay => self.isolate(node, Mode::Delay(DELAY)),
             Kind::StepDown => {}
         }
-        sleep(fault.lasts).await;
-        match fault.kind {
+    }
+
+    async fn relieve_node(&self, node: usize, kind: Kind) -> anyhow::Result<()> {
+        match kind {
             Kind::Kill | Kind::Terminate => {
                 let cluster = self.cluster.clone();
                 let again = move || cluster.blocking_lock().node_mut(node).restart();
@@ -251,9 +331,9 @@ async fn links(nodes: &[u16]) -> anyhow::Result<(Vec<Proxy>, String)> {
     Ok((links, urls.join(",")))
 }
 
-async fn suffer(part: &mut Part, fault: Fault) -> anyhow::Result<()> {
+async fn strike(part: &mut Part, kind: Kind) -> anyhow::Result<()> {
     let set = |mode| part.links.iter().for_each(|link| link.set(mode));
-    match fault.kind {
+    match kind {
         Kind::Kill => {
             part.process.signal(Signal::KILL)?;
             part.process.ended(END).await?;
@@ -265,8 +345,11 @@ async fn suffer(part: &mut Part, fault: Fault) -> anyhow::Result<()> {
         Kind::Delay => set(Mode::Delay(DELAY)),
         Kind::StepDown => {}
     }
-    sleep(fault.lasts).await;
-    match fault.kind {
+    Ok(())
+}
+
+fn relieve(part: &mut Part, kind: Kind) -> anyhow::Result<()> {
+    match kind {
         Kind::Kill | Kind::Terminate => part.process.restart()?,
         Kind::Freeze => part.process.signal(Signal::CONT)?,
         Kind::Cut | Kind::HalfOpen | Kind::Delay | Kind::StepDown => {

@@ -1,0 +1,105 @@
+//! What goes wrong without a call that fails, so that only an alert tells it: a worker that restarts again and again, a
+//! stream that was edited, a dead letter, a certificate that ends, a collector that is away, a limit of ours that is
+//! reached. Must never know which alerts that makes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use link::Link;
+use link::streams::{DEAD_LETTER_PREFIX, DEAD_LETTERS, ORDERS};
+use local_nats::spare_port;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::load::{self, Calls, Load};
+use crate::soak::leader::ask;
+use crate::soak::load::channels;
+use crate::soak::plan::{Kind, Target};
+use crate::soak::site::Site;
+
+/// Restarts, and between two of them.
+const RESTARTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(4);
+/// How long the certificate is still good.
+const LEFT: Duration = Duration::from_secs(86_400);
+/// More at once than the gateway may have in flight.
+const RATE: u32 = 200;
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Gateways that are not well, and the load on one of them.
+pub(crate) struct Odd {
+    _load: AbortOnDropHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+/// Kills a worker again and again.
+pub(crate) async fn restart(site: &mut Site, worker: Target) -> anyhow::Result<()> {
+    for _ in 0..RESTARTS {
+        site.strike(Kind::Kill, worker).await?;
+        site.relieve(Kind::Kill, worker).await?;
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Edits the record so that correctness no longer has what it needs, or back.
+pub(crate) async fn edit(link: &Link, direct: bool) -> anyhow::Result<()> {
+    let info = ask(link, &format!("$JS.API.STREAM.INFO.{ORDERS}"), Value::Null).await?;
+    let mut config = info["config"].clone();
+    config["allow_direct"] = direct.into();
+    let answer = ask(link, &format!("$JS.API.STREAM.UPDATE.{ORDERS}"), config).await?;
+    ensure!(answer["error"].is_null(), "{ORDERS} was not edited: {answer}");
+    Ok(())
+}
+
+/// Stores a dead letter.
+pub(crate) async fn letter(link: &Link) -> anyhow::Result<()> {
+    let subject = format!("{DEAD_LETTER_PREFIX}.drill");
+    let reply =
+        link.request(subject, HeaderMap::new(), Bytes::from_static(b"{}"), Instant::now() + LIMIT).await?;
+    let answer: Value = serde_json::from_slice(&reply.payload)?;
+    ensure!(answer["error"].is_null(), "no dead letter was stored: {answer}");
+    Ok(())
+}
+
+/// Removes the dead letters.
+pub(crate) async fn purge(link: &Link) -> anyhow::Result<()> {
+    let answer = ask(link, &format!("$JS.API.STREAM.PURGE.{DEAD_LETTERS}"), Value::Null).await?;
+    ensure!(answer["error"].is_null(), "the dead letters were not removed: {answer}");
+    Ok(())
+}
+
+/// Starts two more gateways: one with a certificate that ends soon, and one without a collector, whose limit is one call.
+pub(crate) async fn odd(site: &mut Site) -> anyhow::Result<Odd> {
+    let folder = tempfile::tempdir()?;
+    let (cert, key) = certificate(folder.path())?;
+    let health = format!("127.0.0.1:{}", spare_port()?);
+    let text = |path: &PathBuf| path.display().to_string();
+    site.join(&["--tls-cert", &text(&cert), "--tls-key", &text(&key), "--health-addr", &health]).await?;
+    let nowhere = format!("http://127.0.0.1:{}", spare_port()?);
+    let collector = ["--otel-exporter-otlp-endpoint", &nowhere, "--otel-traces-sampler", "always_on"];
+    let narrow = ["--max-in-flight", "1", "--otel-bsp-schedule-delay", "500"];
+    site.join(&[collector, narrow].concat()).await?;
+    let door = site.doors().pop().context("no gateway")?;
+    let load = Load { rate: RATE, deadline: LIMIT };
+    let (calls, stop) = (Calls::default(), CancellationToken::new());
+    let load = load::run(load, channels(&[door])?, Instant::now(), calls, stop);
+    Ok(Odd { _load: AbortOnDropHandle::new(tokio::spawn(load)), _folder: folder })
+}
+
+/// A certificate that ends soon, and its key, as files.
+fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    params.not_after = (std::time::SystemTime::now() + LEFT).into();
+    let key = KeyPair::generate()?;
+    let paths = (folder.join("tls.crt"), folder.join("tls.key"));
+    std::fs::write(&paths.0, params.self_signed(&key)?.pem())?;
+    std::fs::write(&paths.1, key.serialize_pem())?;
+    Ok(paths)
+}

@@ -1,0 +1,264 @@
+//! The faults: what each hits, how long it lasts, and what is demanded of calls meanwhile. Must never know what calls and
+//! health made of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+use link::streams::{INVENTORY, ORDERS};
+use serde_json::Value;
+
+use super::drill::{self, Odd};
+use super::fill;
+use crate::soak::leader;
+use crate::soak::plan::{Kind, Size, Target};
+use crate::soak::site::Site;
+use crate::usage::http;
+
+/// What the workers listen on.
+const SUBJECT: &str = "reserve_inventory";
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Cause {
+    /// kill -9 of the node that leads ORDERS
+    LeaderKilled,
+    /// kill -STOP of a node that a worker is connected to; the streams are led by others
+    NodeFrozen,
+    /// kill -9 of the node that leads ORDERS and of another: no quorum
+    TwoNodesKilled,
+    /// Nothing more fits into the nodes' storage
+    StorageFull,
+    /// kill -9 of one of two workers
+    WorkerKilled,
+    /// kill -9 of all workers
+    AllWorkersKilled,
+    /// kill -9 of one of two gateways
+    GatewayKilled,
+    /// kill -9 of every node, gateway and worker
+    AllRestarted,
+    /// Gateways and workers lose their connections to NATS, and get no new ones
+    NatsCut,
+    /// Their connections stay open, and nothing comes through
+    NatsSilent,
+    /// kill -9 of all gateways; for alerts alone, as all below
+    AllGatewaysKilled,
+    /// kill -STOP of one of two workers
+    WorkerFrozen,
+    /// kill -9 of a worker, three times
+    WorkerRestarts,
+    /// ORDERS is edited, so that writes are refused
+    StreamEdited,
+    /// A dead letter, and two gateways more: a certificate ends soon, a collector is away, a limit is reached
+    Oddities,
+}
+
+impl Cause {
+    /// Those of the table.
+    pub(crate) fn table() -> Vec<Cause> {
+        Cause::value_variants()
+            .iter()
+            .copied()
+            .take_while(|cause| *cause != Cause::AllGatewaysKilled)
+            .collect()
+    }
+
+    /// Those that alerts are fired by: between them they fire every alert that some other does.
+    pub(crate) fn drills() -> Vec<Cause> {
+        let all = Cause::value_variants().iter().copied();
+        all.filter(|cause| !cause.alerts().is_empty()).collect()
+    }
+
+    /// The alerts that have to fire.
+    pub(crate) fn alerts(self) -> &'static [&'static str] {
+        match self {
+            Cause::LeaderKilled => &["ReplicasNotCurrent"],
+            Cause::TwoNodesKilled => {
+                &["StreamWithoutQuorum", "ServiceNotUp", "ErrorBudgetBurnsFast", "MethodFails"]
+            }
+            Cause::StorageFull => &["StorageFull", "WorkersNotReady"],
+            Cause::WorkerKilled => &["InstancesMissing"],
+            Cause::AllWorkersKilled => &["WorkersDown", "RouteDown", "NoResponders"],
+            Cause::NatsCut => {
+                &["NatsDisconnected", "JetStreamUnseen", "GatewayNotServing", "LedgerNotReadyAnywhere"]
+            }
+            Cause::AllGatewaysKilled => &["GatewayDown"],
+            Cause::WorkerFrozen => &["InstanceDown"],
+            Cause::WorkerRestarts => &["RestartsOften"],
+            Cause::StreamEdited => &["WritesRefused"],
+            Cause::Oddities => {
+                &["DeadLetters", "CertificateEnds", "CertificateEndsSoon", "TracesLost", "LimitsReached"]
+            }
+            Cause::NodeFrozen | Cause::GatewayKilled | Cause::AllRestarted | Cause::NatsSilent => &[],
+        }
+    }
+}
+
+/// A fault of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) cause: Cause,
+    pub(crate) lasts: Duration,
+}
+
+/// What is demanded, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bounds {
+    /// Calls fail no longer than this after the beginning; where nobody is left to serve them, as long as it lasts.
+    pub(crate) during: Option<f64>,
+    /// Of the calls in that time no greater share fails.
+    pub(crate) share: Option<f64>,
+    /// Calls fail no longer than this after the end.
+    pub(crate) after: f64,
+}
+
+/// What is to be hit.
+pub(crate) type Aims = Vec<(Kind, Target)>;
+
+/// What was hit.
+pub(crate) struct Struck {
+    pub(crate) aims: Aims,
+    odd: Option<Odd>,
+}
+
+impl Fault {
+    /// Finds out what is to be hit.
+    pub(crate) async fn aim(&self, site: &Site, size: Size) -> anyhow::Result<Aims> {
+        let of = |count: usize, target: fn(usize) -> Target| (0..count).map(target).collect::<Vec<_>>();
+        let (gateways, workers) = (of(size.gateways, Target::Gateway), of(size.workers, Target::Worker));
+        let all =
+            |kind: Kind, targets: Vec<Target>| targets.into_iter().map(|target| (kind, target)).collect();
+        Ok(match self.cause {
+            Cause::LeaderKilled => vec![(Kind::Kill, Target::OrdersLeader)],
+            Cause::NodeFrozen => vec![(Kind::Freeze, Target::Node(away(site, size.nodes).await?))],
+            Cause::TwoNodesKilled => {
+                let first = led(site, ORDERS, size.nodes).await?;
+                let second = (first + 1) % size.nodes;
+                vec![(Kind::Kill, Target::Node(first)), (Kind::Kill, Target::Node(second))]
+            }
+            Cause::StorageFull | Cause::WorkerRestarts | Cause::StreamEdited | Cause::Oddities => Vec::new(),
+            Cause::WorkerKilled => vec![(Kind::Kill, Target::Worker(0))],
+            Cause::AllWorkersKilled => all(Kind::Kill, workers),
+            Cause::AllGatewaysKilled => all(Kind::Kill, gateways),
+            Cause::WorkerFrozen => vec![(Kind::Freeze, Target::Worker(0))],
+            Cause::GatewayKilled => vec![(Kind::Kill, Target::Gateway(0))],
+            Cause::AllRestarted => {
+                all(Kind::Kill, [gateways, workers, of(size.nodes, Target::Node)].concat())
+            }
+            Cause::NatsCut => all(Kind::Cut, [gateways, workers].concat()),
+            Cause::NatsSilent => all(Kind::HalfOpen, [gateways, workers].concat()),
+        })
+    }
+
+    /// Makes it; what was hit in the end.
+    pub(crate) async fn begin(&self, aims: &Aims, site: &mut Site, size: Size) -> anyhow::Result<Struck> {
+        let mut struck = Struck { aims: Vec::new(), odd: None };
+        match self.cause {
+            Cause::StorageFull => fill::fill(site.link(), size.nodes).await?,
+            Cause::WorkerRestarts => drill::restart(site, Target::Worker(0)).await?,
+            Cause::StreamEdited => drill::edit(site.link(), true).await?,
+            Cause::Oddities => {
+                drill::letter(site.link()).await?;
+                struck.odd = Some(drill::odd(site).await?);
+            }
+            _ => {}
+        }
+        for (kind, target) in aims {
+            struck.aims.push((*kind, site.strike(*kind, *target).await?));
+        }
+        Ok(struck)
+    }
+
+    /// Ends it: nodes first, as a machine that starts does.
+    pub(crate) async fn end(&self, struck: Struck, site: &mut Site, size: Size) -> anyhow::Result<()> {
+        for (kind, target) in struck.aims.iter().rev() {
+            site.relieve(*kind, *target).await?;
+        }
+        match self.cause {
+            Cause::StorageFull => fill::empty(site.link()).await?,
+            Cause::StreamEdited => drill::edit(site.link(), false).await?,
+            Cause::Oddities => {
+                drop(struck.odd);
+                site.leave(size.gateways);
+                drill::purge(site.link()).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Elections take 4 to 9 s, and one that has to be repeated 9 s more.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let (during, share, after) = match self.cause {
+            Cause::LeaderKilled => (Some(15.0), None, 5.0),
+            Cause::NodeFrozen => (Some(13.0), Some(0.05), 5.0),
+            Cause::WorkerKilled => (Some(5.0), None, 5.0),
+            Cause::TwoNodesKilled => (None, None, 20.0),
+            Cause::AllRestarted => (None, None, 30.0),
+            Cause::StorageFull | Cause::AllWorkersKilled | Cause::GatewayKilled => (None, None, 10.0),
+            _ => (None, None, 15.0),
+        };
+        Bounds { during, share, after }
+    }
+
+    /// A process that is killed while others go on serving: it says nothing then, and calls succeed.
+    pub(crate) fn spares(&self, target: Target) -> bool {
+        let alone = [Cause::WorkerKilled, Cause::WorkerFrozen, Cause::WorkerRestarts];
+        alone.contains(&self.cause) && target == Target::Worker(0)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.cause {
+            Cause::LeaderKilled => "leader of ORDERS killed",
+            Cause::NodeFrozen => "node frozen",
+            Cause::TwoNodesKilled => "two of three nodes killed",
+            Cause::StorageFull => "storage full",
+            Cause::WorkerKilled => "one of two workers killed",
+            Cause::AllWorkersKilled => "both workers killed",
+            Cause::GatewayKilled => "one of two gateways killed",
+            Cause::AllRestarted => "everything killed and restarted",
+            Cause::NatsCut => "NATS cut off: connections refused",
+            Cause::NatsSilent => "NATS cut off: connections silent",
+            Cause::AllGatewaysKilled => "both gateways killed",
+            Cause::WorkerFrozen => "one of two workers frozen",
+            Cause::WorkerRestarts => "a worker restarted three times",
+            Cause::StreamEdited => "ORDERS edited",
+            Cause::Oddities => "a dead letter, a certificate that ends, no collector, a limit reached",
+        };
+        write!(f, "{what}, {} s", self.lasts.as_secs())
+    }
+}
+
+/// A node that a worker is connected to; the streams are led by others then.
+async fn away(site: &Site, nodes: usize) -> anyhow::Result<usize> {
+    let mut found = None;
+    for (node, monitor) in site.monitors().await.into_iter().enumerate() {
+        let (_, body) = http(monitor, "/connz?subs=1", LIMIT).await?;
+        let clients: Value = serde_json::from_str(&body)?;
+        let listens = |client: &Value| {
+            client["subscriptions_list"]
+                .as_array()
+                .is_some_and(|list| list.iter().any(|subject| subject == SUBJECT))
+        };
+        if clients["connections"].as_array().is_some_and(|all| all.iter().any(listens)) {
+            found = Some(node);
+        }
+    }
+    let node = found.context("no worker is connected to any node")?;
+    for stream in [ORDERS, INVENTORY] {
+        if led(site, stream, nodes).await? == node {
+            leader::make(site.link(), stream, &format!("node{}", (node + 1) % nodes)).await?;
+        }
+    }
+    Ok(node)
+}
+
+/// The node that leads a stream.
+async fn led(site: &Site, stream: &str, nodes: usize) -> anyhow::Result<usize> {
+    let name = leader::of(site.link(), stream).await?;
+    (0..nodes).find(|node| name == format!("node{node}")).with_context(|| format!("an unknown leader {name}"))
+}
