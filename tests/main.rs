@@ -8,6 +8,7 @@ mod backup;
 mod bounds;
 mod buyers;
 mod cast;
+mod certificates;
 mod changes;
 mod clients;
 mod clocks;

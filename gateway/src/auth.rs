@@ -5,7 +5,7 @@ pub mod apikey;
 mod cache;
 mod certificate;
 mod claims;
-mod end;
+pub(crate) mod end;
 mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

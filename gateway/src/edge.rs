@@ -8,6 +8,7 @@ mod body;
 pub(crate) mod clinic;
 mod converse;
 mod envelope;
+pub(crate) mod expiry;
 mod finish;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -298,7 +298,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     book.add(shared.tracer.tally());
     book.add(shared.board.clone());
     book.add(shared.room.clone());
-    book.add(shared.secure.sources.clone());
+    book.add(shared.secure.figures.clone());
     book.add(shared.budget.clone());
     book.add(shared.lanes.clone());
     book.add(link.clone());

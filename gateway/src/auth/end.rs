@@ -9,7 +9,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 /// When a certificate ends, in seconds of unix time: it is good up to and including the second before. None where that
 /// cannot be read.
-pub(super) fn of(certificate: &[u8]) -> Option<u64> {
+pub(crate) fn of(certificate: &[u8]) -> Option<u64> {
     let (_, certificate, _) = element(certificate)?;
     let (_, signed, _) = element(certificate)?;
     let (tag, _, after_first) = element(signed)?;

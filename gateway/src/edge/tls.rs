@@ -14,6 +14,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::expiry::Expiry;
 use crate::auth::{Authorities, Badge, Trust, Upkeep, unix};
 use crate::config::tls::{ClientAuth, Tls};
 use crate::fresh::Kept;
@@ -31,6 +32,8 @@ pub(crate) struct Current {
     pub(crate) configs: watch::Receiver<Arc<ServerConfig>>,
     /// Whose clients are believed, where they are asked for a certificate.
     pub(crate) trust: Option<Trust>,
+    /// When what is in use ends.
+    pub(crate) expiry: Expiry,
 }
 
 /// Reads the files for the first time. None where there is to be no TLS.
@@ -64,7 +67,8 @@ pub(crate) fn open(
     let config = server_config(&identity.borrow(), roots.is_some().then_some(&first))?;
     let (configs, authorities) = (watch::Sender::new(Arc::new(config)), watch::Sender::new(Arc::new(first)));
     let trust = roots.as_ref().map(|roots| Trust::new(authorities.subscribe(), roots.fresh().clone()));
-    let current = Current { configs: configs.subscribe(), trust };
+    let expiry = Expiry { identity: Some(identity.clone()), authorities: certificates.clone() };
+    let current = Current { configs: configs.subscribe(), trust, expiry };
     upkeep.also(Weaver { identity, certificates, required, configs, authorities }.run());
     Ok(Some(current))
 }
