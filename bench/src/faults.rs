@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const FIRES: Duration = Duration::from_secs(60);
 const RESOLVES: Duration = Duration::from_secs(60);
 /// What fits into a node: small enough to be filled.
-const STORAGE: &str = "jetstream { sync_interval: always, max_file_store: 320MB }";
+const STORAGE: &str = "jetstream { sync_interval: always, max_file_store: 160MB }";
 /// How long everything is down where everything is restarted.
 const RESTART: Duration = Duration::from_secs(2);
 
