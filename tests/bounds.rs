@@ -76,11 +76,11 @@ async fn an_import_of_more_products_than_there_may_be_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stock.csv");
     std::fs::write(&path, "product,on_hand\na,1\nb,0\nc,2\n").unwrap();
-    let error = file::import(&path, false, &shop.worker.nats).await.unwrap_err().to_string();
+    let error = file::import(&path, false, false, &shop.worker.nats).await.unwrap_err().to_string();
     assert!(error.contains("GW_MAX_PRODUCTS"), "{error}");
     assert!(!known(&shop, "a").await);
     std::fs::write(&path, "product,on_hand\na,1\nb,0\n").unwrap();
-    file::import(&path, false, &shop.worker.nats).await.unwrap();
+    file::import(&path, false, false, &shop.worker.nats).await.unwrap();
     assert!(known(&shop, "b").await, "zero units of a product are one that was named");
 }
 

@@ -26,7 +26,7 @@ async fn an_import_is_absolute_and_seen_by_workers_that_run() {
     let folder = Folder::new();
     let file = folder.file("stock.csv", "product,on_hand\nlamp,7\nsofa,0\n");
     for _ in 0..2 {
-        import(&file, false, &shop.worker.nats).await.unwrap();
+        import(&file, false, false, &shop.worker.nats).await.unwrap();
         assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((7, 0), (1, 0)));
     }
     let exported = folder.file("exported.csv", "");
@@ -41,10 +41,10 @@ async fn a_file_with_bad_lines_imports_nothing_unless_they_may_be_skipped() {
     let folder = Folder::new();
     // The third line is below what is reserved.
     let file = folder.file("stock.csv", "product,on_hand\nrug,many\nlamp,2\nsofa,4\n");
-    let error = import(&file, false, &shop.worker.nats).await.unwrap_err().to_string();
+    let error = import(&file, false, false, &shop.worker.nats).await.unwrap_err().to_string();
     assert!(error.starts_with("2 bad lines; nothing was imported"), "{error}");
     assert!(!shop.check("sofa").await.unwrap());
-    import(&file, true, &shop.worker.nats).await.unwrap();
+    import(&file, true, false, &shop.worker.nats).await.unwrap();
     until("the good line is there", async || shop.check("sofa").await.unwrap()).await;
     assert_eq!(shop.stock("lamp").await, (5, 3));
 }

@@ -173,7 +173,7 @@ async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
     let mut nats = shop.worker.nats.clone();
     nats.link = cast::role(&shop.nats.url(), "operator");
     std::fs::write(&counted, "product,on_hand\nlamp,7\n").unwrap();
-    import(&counted, false, &nats).await.unwrap();
+    import(&counted, false, false, &nats).await.unwrap();
     export(&exported, &nats).await.unwrap();
     assert_eq!(std::fs::read_to_string(exported).unwrap(), "product,on_hand\nlamp,7\n");
     save(&role(&shop, "operator").await, &folder.path().join("backup"), true).await.unwrap();

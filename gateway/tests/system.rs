@@ -59,7 +59,7 @@ impl System {
         let mut config = inventory_worker::config::Serve::at(&system.nats.url());
         config.max_deliver = 1;
         let stock = system.file("stock.csv", "product,on_hand\nlamp,100\n");
-        system.runtime.block_on(inventory_worker::file::import(&stock, false, &config.nats)).unwrap();
+        system.runtime.block_on(inventory_worker::file::import(&stock, false, false, &config.nats)).unwrap();
         let stop = system.stop.clone().cancelled_owned();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

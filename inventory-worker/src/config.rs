@@ -54,6 +54,9 @@ pub enum Stock {
         /// Import the good lines although there are bad ones
         #[arg(long)]
         skip_bad: bool,
+        /// Import only into a stock without any product; else change nothing, and exit with 0
+        #[arg(long)]
+        if_empty: bool,
         /// Where the ledger is
         #[command(flatten)]
         nats: Nats,

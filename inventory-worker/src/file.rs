@@ -38,13 +38,18 @@ pub struct BadLine {
     pub why: String,
 }
 
-/// Imports a file, or standard input, and says what it did.
-pub async fn import(file: &Path, skip_bad: bool, nats: &Nats) -> anyhow::Result<()> {
+/// Imports a file, or standard input, and says what it did. With `if_empty`, nothing where there is a product already.
+pub async fn import(file: &Path, skip_bad: bool, if_empty: bool, nats: &Nats) -> anyhow::Result<()> {
     let text = cli::file::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let (mut counted, mut bad) = read(&text).with_context(|| format!("cannot use {}", file.display()))?;
     let lines = counted.len() + bad.len();
     let (_link, ledger) = worker::open(nats, 64).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
+    let products = ledger.stock().products();
+    if if_empty && products > 0 {
+        cli::note!("the stock has {products} products already; nothing was imported");
+        return Ok(());
+    }
     {
         let stock = ledger.stock();
         counted.retain(|(line, product, on_hand)| {

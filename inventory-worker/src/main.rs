@@ -36,8 +36,8 @@ async fn work(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(config) => run(config, told_to_stop()?).await,
-        Command::Stock { action: Stock::Import { file, skip_bad, nats } } => {
-            file::import(&file, skip_bad, &nats).await
+        Command::Stock { action: Stock::Import { file, skip_bad, if_empty, nats } } => {
+            file::import(&file, skip_bad, if_empty, &nats).await
         }
         Command::Stock { action: Stock::Export { file, nats } } => file::export(&file, &nats).await,
         Command::Stock { action: Stock::Remove { products, zero, dry_run, nats } } => {

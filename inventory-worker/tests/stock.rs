@@ -107,6 +107,19 @@ fn an_exported_file_is_its_owners_alone_and_replaced_as_a_whole() {
 }
 
 #[test]
+fn an_import_into_an_empty_stock_alone_happens_once() {
+    let shelf = Shelf::new();
+    shelf.file("demo.csv", &format!("{HEADER}lamp,7\n"));
+    let first = shelf.shell("stock import --if-empty demo.csv");
+    assert!(first.code == Some(0) && first.err.contains("products imported: 1"), "{first:?}");
+    shelf.file("counted.csv", &format!("{HEADER}lamp,3\nrug,1\n"));
+    assert_eq!(shelf.shell("stock import counted.csv").code, Some(0));
+    let again = shelf.shell("stock import --if-empty demo.csv");
+    assert!(again.code == Some(0) && again.err.contains("2 products already"), "{again:?}");
+    assert_eq!(shelf.read(), format!("{HEADER}lamp,3\nrug,1\n"));
+}
+
+#[test]
 fn an_import_reads_standard_input() {
     let shelf = Shelf::new();
     let mut command = shelf.stock(&["import", "-"]);

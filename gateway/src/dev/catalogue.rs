@@ -9,21 +9,8 @@ use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 
 use crate::edge::probe::Probe;
 
-/// Products and units.
-const PRODUCTS: [(&str, i32); 12] = [
-    ("armchair", 15),
-    ("basket", 120),
-    ("bookshelf", 25),
-    ("candle", 1_000),
-    ("clock", 60),
-    ("desk", 20),
-    ("lamp", 100),
-    ("mirror", 40),
-    ("plant-pot", 300),
-    ("rug", 35),
-    ("sofa", 5),
-    ("table", 1),
-];
+/// Products and units: the file that docker-compose.yml loads as well.
+const FILE: &str = include_str!("../../../deploy/compose/stock.csv");
 /// A repeat within the time that ids are remembered does nothing.
 const REQUEST_ID: &str = "dev-demo-catalogue";
 /// A file that says, for ever, that it was done.
@@ -35,10 +22,8 @@ pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<S
     if mark.exists() {
         return Ok("loaded before; stock is as it was left".to_owned());
     }
-    let adjustments = PRODUCTS
-        .iter()
-        .map(|(product, units)| Adjustment { product_id: (*product).to_owned(), delta: *units })
-        .collect();
+    let adjustments = products(FILE)?;
+    let count = adjustments.len();
     let request = AdjustStockRequest {
         request_id: REQUEST_ID.to_owned(),
         adjustments,
@@ -46,5 +31,17 @@ pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<S
     };
     Probe::connect(gateway).await?.adjust(request).await.context("cannot load the demo catalogue")?;
     cli::file::replace(&mark, |_| Ok(())).with_context(|| format!("cannot write {}", mark.display()))?;
-    Ok(format!("{} products loaded", PRODUCTS.len()))
+    Ok(format!("{count} products loaded"))
+}
+
+/// The lines of a file `product,on_hand`.
+fn products(file: &str) -> anyhow::Result<Vec<Adjustment>> {
+    let line = |line: &str| {
+        let (product, units) = line.split_once(',')?;
+        Some(Adjustment { product_id: product.to_owned(), delta: units.parse().ok()? })
+    };
+    file.lines()
+        .skip(1)
+        .map(|text| line(text).with_context(|| format!("deploy/compose/stock.csv: {text}")))
+        .collect()
 }
