@@ -179,16 +179,28 @@ async function showsRefusals(page, system) {
 }
 
 async function losesAKilledWorker(page, system) {
-  const ids = async () => (await rows(page, "workers")).map(([worker]) => worker.split("\n")[0]);
-  const before = await until("two workers are shown", async () => (await ids()).length === 2 && (await ids()));
+  const states = async () => (await rows(page, "workers")).map(([worker, state]) => [worker.split("\n")[0], state]);
+  const answering = async () => (await states()).filter(([, state]) => /answers/.test(state)).map(([id]) => id);
+  const before = await until("two workers are shown", async () => (await answering()).length === 2 && (await answering()));
   process.kill(system.workers()[0], "SIGKILL");
-  const gone = await until("the killed one is gone", async () => {
-    const now = await ids();
-    return before.find(id => !now.includes(id));
-  });
-  assert(!(await page.locator("#picture").textContent()).includes(gone), "it is still in the picture");
-  const anew = async () => (await ids()).filter(id => !before.includes(id)).length === 1;
+  const gone = () => states().then(all => all.find(([id, state]) => before.includes(id) && /gone since \d/.test(state)));
+  const [id] = await until("the killed one is shown as gone", gone);
+  assert(!(await answering()).includes(id));
+  const anew = async () => (await answering()).filter(other => !before.includes(other)).length === 1;
   await until("the one that dev starts instead is shown", anew);
+  await until("one that was replaced is no problem", async () => !(await page.locator("#problems").innerText()).includes(id));
+}
+
+// Whoever opens the page late sees the same last minute, at once.
+async function tellsTheLastMinuteAtOnce(page) {
+  const late = await page.context().browser().newPage();
+  await late.goto(page.url());
+  await until("there are figures", () => late.locator("#calls table").count());
+  assert(number(await figure(late, "calls", "CreateOrder", "Calls/s")) > 0, "no rate at once");
+  assert(number(await figure(late, "streams", "ORDERS", "Appends/s")) > 0, "no rate of appends at once");
+  const line = await late.locator("#tiles .spark path").nth(1).getAttribute("d");
+  assert(line.split("L").length > 3, `no history: ${line}`);
+  await late.close();
 }
 
 async function showsADeadLetter(page, system) {
@@ -292,6 +304,7 @@ try {
   await showsOrders(page, system);
   const stop = system.load();
   await showsRates(page);
+  await tellsTheLastMinuteAtOnce(page);
   await showsRefusals(page, system);
   await losesAKilledWorker(page, system);
   await showsADeadLetter(page, system);
@@ -301,7 +314,7 @@ try {
   assert.deepEqual(troubles, [], "the browser complained, or the page asked others");
   await runsNoScriptButItsOwn(page);
   await saysThatNobodyAnswers(page, system);
-  console.log("console: it shows orders, rates, refusals, a lost worker, a dead letter, and that nobody answers;");
+  console.log("console: it shows orders, rates, refusals, a worker that is gone, a dead letter, and that nobody answers;");
   console.log("console: by keyboard, light and dark, narrow, and asks nobody else");
 } catch (error) {
   console.error(error, `\nThe system said:\n${system.said}`);

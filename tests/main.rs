@@ -14,6 +14,7 @@ mod clients;
 mod clocks;
 mod cluster;
 mod collectors;
+mod console;
 mod credentials;
 mod crew;
 mod customers;

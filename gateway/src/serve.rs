@@ -8,7 +8,10 @@ mod listen;
 mod monitor;
 mod record;
 mod room;
+mod roster;
 mod secure;
+mod thread;
+mod window;
 mod work;
 
 use std::net::SocketAddr;
@@ -37,6 +40,8 @@ use self::monitor::Monitor;
 use self::record::Record;
 use self::room::Room;
 use self::secure::Secure;
+use self::thread::{Thread, join, spawn};
+use self::window::Windows;
 use self::work::InHand;
 use crate::auth::Upkeep;
 use crate::bridge::{self, Lanes};
@@ -47,11 +52,6 @@ use crate::order::Places;
 
 /// Starting takes this long at the most, after NATS has answered.
 const START: Duration = Duration::from_secs(60);
-/// Polls of tasks between two looks for what came over sockets. More than the library's 61, so that under load more is
-/// read and written at once.
-const TURN: u32 = 255;
-/// Bytes of a thread's stack: futures are deep in builds that are not optimized.
-const STACK: usize = 8 << 20;
 
 /// A gateway that serves. Dropped, it stops at once, as a crash would; `drain` ends it in order.
 pub struct Gateway {
@@ -94,12 +94,6 @@ struct Aside {
     http: std::net::TcpListener,
     health: Option<std::net::TcpListener>,
     upkeep: Upkeep,
-}
-
-/// A thread, and the channel that closes when its calls are answered.
-struct Thread {
-    handle: Option<JoinHandle<()>>,
-    served: oneshot::Receiver<()>,
 }
 
 impl Gateway {
@@ -247,39 +241,6 @@ impl Drop for Gateway {
     }
 }
 
-fn join(threads: Vec<JoinHandle<()>>) {
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread of the gateway panicked");
-        }
-    }
-}
-
-/// Runs work on a thread with a runtime of its own, until it ends or all has to.
-fn spawn(
-    name: &str,
-    abort: CancellationToken,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<Thread> {
-    let runtime = tokio::runtime::Builder::new_current_thread().event_interval(TURN).enable_all().build()?;
-    let (served, wait) = oneshot::channel::<()>();
-    let run = move || {
-        runtime.block_on(async {
-            let all = async {
-                work.await;
-                drop(served);
-                // What else runs here goes on until the end.
-                std::future::pending::<()>().await;
-            };
-            abort.run_until_cancelled(all).await
-        });
-        // A blocking call that was given up, such as a look-up of a name, must not hold the end up.
-        runtime.shutdown_background();
-    };
-    let handle = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run)?;
-    Ok(Thread { handle: Some(handle), served: wait })
-}
-
 /// What a gateway does once, whatever its threads: streams, feed, health, HTTP, certificates and keys.
 async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyhow::Result<Arc<Feed>>>) {
     let started = tokio::time::timeout(START, open(&shared)).await;
@@ -305,8 +266,10 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     book.add(shared.guard.clone());
     book.add(around.clone());
     book.add(Arc::downgrade(&feed));
+    let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
         book: book.clone(),
+        windows: windows.clone(),
         board: shared.board.clone(),
         around: around.clone(),
         feed: feed.clone(),
@@ -326,6 +289,9 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     }
     tokio::spawn(aside.upkeep.run());
     tokio::spawn(around.run(link.clone()));
+    if shared.config.console() {
+        tokio::spawn(windows.run(book.clone()));
+    }
     tokio::spawn(shared.guard.clone().run(link.clone(), shared.config.replicas));
     let monitor = Monitor::new(link, shared.lanes.clone(), shared.board.clone(), shared.guard.clone());
     tokio::spawn(monitor.run());
@@ -375,26 +341,4 @@ async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>
     )
     .await?;
     Ok((record, feed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_blocking_call_that_hangs_does_not_hold_a_thread() {
-        let (abort, (began, begins)) = (CancellationToken::new(), std::sync::mpsc::channel());
-        let work = async move {
-            tokio::task::spawn_blocking(move || {
-                began.send(()).unwrap();
-                std::thread::sleep(Duration::from_secs(60));
-            });
-        };
-        let mut thread = spawn("test", abort.clone(), work).unwrap();
-        begins.recv().unwrap();
-        let start = Instant::now();
-        abort.cancel();
-        join(thread.handle.take().into_iter().collect());
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    }
 }

@@ -20,12 +20,17 @@ pub(crate) struct Cluster {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Replica {
     #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
     pub(crate) current: bool,
     #[serde(default)]
-    offline: bool,
+    pub(crate) offline: bool,
     /// Nanoseconds since it was heard.
     #[serde(default)]
-    active: u64,
+    pub(crate) active: u64,
+    /// Entries that it is behind.
+    #[serde(default)]
+    pub(crate) lag: u64,
 }
 
 /// How many of a stream's replicas can be counted on, as one answer says.

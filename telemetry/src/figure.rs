@@ -121,6 +121,19 @@ impl Spreads {
         self.sum += other.sum;
     }
 
+    /// The values that came since an earlier look at the same.
+    pub fn since(&self, earlier: &Spreads) -> Spreads {
+        let buckets = self.buckets.iter().enumerate();
+        let grown = |(place, now): (usize, &u64)| {
+            now.saturating_sub(earlier.buckets.get(place).copied().unwrap_or(0))
+        };
+        Spreads {
+            bounds: self.bounds.clone(),
+            buckets: buckets.map(grown).collect(),
+            sum: (self.sum - earlier.sum).max(0.0),
+        }
+    }
+
     /// The value that this share of values is at or below, as far as the buckets tell; none without values.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.count() as f64;
@@ -163,6 +176,17 @@ mod tests {
         let median = looked.quantile(0.5).unwrap();
         assert!((0.001..=0.0025).contains(&median), "{median}");
         assert_eq!(looked.quantile(1.0), Some(20.0));
+    }
+
+    #[test]
+    fn what_came_since_an_earlier_look_has_quantiles_of_its_own() {
+        let spread = Spread::times();
+        spread.took(Duration::from_secs(8));
+        let before = spread.look();
+        spread.took(Duration::from_millis(2));
+        let since = spread.look().since(&before);
+        assert_eq!(since.count(), 1);
+        assert!(since.quantile(0.99).unwrap() <= 0.0025 && spread.look().quantile(0.99).unwrap() > 5.0);
     }
 
     #[test]

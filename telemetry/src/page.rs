@@ -153,6 +153,15 @@ impl Page {
         })
     }
 
+    /// The spreads under a name, with their labels' values in the order of their names on the page.
+    pub fn spreads(&self, name: &str) -> impl Iterator<Item = (Vec<&str>, &Spreads)> {
+        let lines = self.families.get(name).into_iter().flat_map(|family| &family.lines);
+        lines.filter_map(|(key, value)| match value {
+            Value::Spread(spread) => Some((key.iter().map(|(_, value)| value.as_str()).collect(), spread)),
+            Value::Number(_) => None,
+        })
+    }
+
     /// The page as Prometheus reads it, with the figures of the process.
     pub fn text(self) -> String {
         let mut families: Vec<MetricFamily> = self.families.into_iter().map(family).collect();

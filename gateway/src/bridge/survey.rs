@@ -65,19 +65,21 @@ struct EndpointStats {
     data: serde_json::Value,
 }
 
-/// The instances of all services that answer now (`$SRV.STATS`), by id.
-pub async fn instances(link: &Link) -> Vec<Instance> {
-    let mut found = Vec::new();
+/// The instances of all services that answer now (`$SRV.STATS`), by id. None if nothing was heard, not even from NATS that
+/// nobody is there: then it is not known who is.
+pub async fn instances(link: &Link) -> Option<Vec<Instance>> {
+    let (mut found, mut heard) = (Vec::new(), false);
+    let mut replies = ask(link, "$SRV.STATS").await?;
     let collect = async {
-        let Some(mut replies) = ask(link, "$SRV.STATS").await else { return };
         while let Some(message) = replies.next().await {
+            heard = true;
             let Ok(stats) = serde_json::from_slice::<Stats>(&message.payload) else { continue };
             found.push(Instance::from(stats));
         }
     };
     let _ = timeout(SURVEY, collect).await;
     found.sort_by(|one, other| one.id.cmp(&other.id));
-    found
+    heard.then_some(found)
 }
 
 impl From<Stats> for Instance {

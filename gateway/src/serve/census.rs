@@ -1,16 +1,20 @@
 //! What is known of everything around the gateway: streams and consumers all the time, services and dead letters while
 //! somebody looks at the console. Must never be needed for an answer to a call.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::subject;
+use link::census::{StreamState, Unread};
 use link::clock::SKEW;
 use link::streams::{ALL, DEAD_LETTERS, ORDERS};
 use link::{Census, Letter, Letters, Link};
 use telemetry::{Page, Source};
 use tokio::time::{Instant, sleep};
 
+use super::roster::{Presence, Roster};
+use super::window::{COUNTED, Ring};
 use crate::bridge::survey::{self, Instance};
 
 /// Between two looks.
@@ -19,10 +23,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 const WATCHED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between two looks at the services, also while nobody looks: their clocks.
-const SERVICES: Duration = Duration::from_secs(30);
 /// Whoever looks at the console asks again within this.
 const WATCHED: Duration = Duration::from_secs(10);
+/// What is older than this is shown with its age, and nothing good is said of it.
+pub(super) const STALE: Duration = Duration::from_secs(8);
 /// Dead letters that are shown.
 const LETTERS: usize = 20;
 /// Requests that they may cost: gaps between them take some.
@@ -34,37 +38,79 @@ const CONSUMER: (&str, &str) = (ORDERS, subject::CONSUMER);
 #[derive(Clone, Default)]
 pub(super) struct Around(Arc<Mutex<State>>);
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct State {
+    /// The last look, and when that was.
     pub(super) census: Census,
-    pub(super) instances: Vec<Instance>,
+    pub(super) looked: Option<Instant>,
+    /// Streams as they were read last.
+    pub(super) streams: BTreeMap<&'static str, Known>,
+    pub(super) roster: Roster,
     /// The newest first.
     pub(super) letters: Vec<Letter>,
     /// How many dead letters there were, and the last of all, when they were read.
     read: (u64, u64),
-    /// When the services were asked.
-    pub(super) seen: Option<Instant>,
     /// When somebody looked at the console.
     watched: Option<Instant>,
 }
 
+/// A stream, and when it was read.
+pub(super) struct Known {
+    pub(super) stream: StreamState,
+    pub(super) read: Instant,
+    last: Ring<u64>,
+}
+
 impl State {
     /// Whether all of it was read, and not long ago.
-    pub(super) fn current(&self) -> bool {
-        self.census.whole && self.seen.is_some_and(|seen| seen.elapsed() < PAUSE)
+    pub(super) fn current(&self, now: Instant) -> bool {
+        let fresh = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < STALE);
+        self.census.whole && fresh(self.looked) && fresh(self.roster.looked())
+    }
+
+    /// Whether the last look says something of now.
+    pub(super) fn fresh(&self, now: Instant) -> bool {
+        self.looked.is_some_and(|looked| now.duration_since(looked) < STALE)
+    }
+
+    /// Why a stream could not be read now, if that is so.
+    pub(super) fn unread(&self, name: &str) -> Option<Unread> {
+        self.census.unread.iter().find(|(of, _)| *of == name).map(|(_, why)| *why)
     }
 
     fn watched(&self) -> bool {
         self.watched.is_some_and(|watched| watched.elapsed() < WATCHED)
     }
+
+    fn take(&mut self, census: Census, now: Instant) {
+        for stream in &census.streams {
+            let known = self.streams.entry(stream.name).or_insert_with(|| Known {
+                stream: stream.clone(),
+                read: now,
+                last: Ring::new(WATCHED_PAUSE, COUNTED),
+            });
+            (known.stream, known.read) = (stream.clone(), now);
+            known.last.take(now, || stream.last);
+        }
+        (self.census, self.looked) = (census, Some(now));
+    }
+}
+
+impl Known {
+    /// Entries a second in the last minute; none where it was not read twice.
+    pub(super) fn rate(&self) -> Option<f64> {
+        let (from, before) = self.last.oldest(self.read)?;
+        let seconds = self.read.duration_since(*from).as_secs_f64();
+        (seconds > 0.5).then(|| self.stream.last.saturating_sub(*before) as f64 / seconds)
+    }
 }
 
 impl Around {
     /// What was found, for somebody who looks at the console.
-    pub(super) fn watch(&self) -> State {
+    pub(super) fn watch<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         let mut state = self.state();
         state.watched = Some(Instant::now());
-        state.clone()
+        read(&state)
     }
 
     /// Looks for ever.
@@ -82,22 +128,26 @@ impl Around {
     }
 
     async fn look(&self, link: &Link, letters: &Letters) {
-        let census = Census::take(link, &ALL, &[CONSUMER], Instant::now() + LOOK).await;
-        let last = census.stream(DEAD_LETTERS).map(|stream| (stream.messages, stream.last));
-        let (watched, known) = {
-            let mut state = self.state();
-            state.census = census;
-            (state.watched(), state.read)
-        };
-        if !watched && !self.due() {
+        let (census, found) = tokio::join!(
+            Census::take(link, &ALL, &[CONSUMER], Instant::now() + LOOK),
+            survey::instances(link)
+        );
+        if !link.connected() {
+            self.state().census.whole = false;
             return;
         }
-        let instances = survey::instances(link).await;
-        self.compare(&instances);
-        {
-            let mut state = self.state();
-            (state.instances, state.seen) = (instances, Some(Instant::now()));
-        }
+        let last = census.stream(DEAD_LETTERS).map(|stream| (stream.messages, stream.last));
+        // Where JetStream answers, nobody's answer means that nobody is there.
+        let found = found.or_else(|| census.answered.then(Vec::new));
+        self.compare(found.as_deref().unwrap_or_default());
+        let (watched, known) = {
+            let (mut state, now) = (self.state(), Instant::now());
+            state.take(census, now);
+            if let Some(found) = found {
+                state.roster.take(found, now);
+            }
+            (state.watched(), state.read)
+        };
         if let Some(last) = last
             && watched
             && last != known
@@ -108,16 +158,13 @@ impl Around {
         }
     }
 
-    fn due(&self) -> bool {
-        self.state().seen.is_none_or(|seen| seen.elapsed() >= SERVICES)
-    }
-
     /// Says which instances' clocks are off, each once as long as that lasts.
     fn compare(&self, found: &[Instance]) {
         let off = |skew: i64| skew.unsigned_abs() > SKEW.as_millis() as u64;
-        let known = self.state().instances.clone();
+        let state = self.state();
         for Instance { id, name, clock_skew_ms, .. } in found {
-            let before = known.iter().find(|other| other.id == *id).and_then(|other| other.clock_skew_ms);
+            let before = state.roster.entries().find(|other| other.instance.id == *id);
+            let before = before.and_then(|other| other.instance.clock_skew_ms);
             match clock_skew_ms {
                 Some(ahead_ms) if off(*ahead_ms) && !before.is_some_and(off) => {
                     tracing::warn!(target: "clock", id, name, ahead_ms, "the clock of a service's instance is off");
@@ -137,7 +184,8 @@ impl Source for Around {
     fn tell(&self, page: &mut Page) {
         let state = self.state();
         state.census.tell(page);
-        for Instance { id, name, clock_skew_ms, .. } in &state.instances {
+        let here = state.roster.entries().filter(|entry| entry.presence() != Presence::Gone);
+        for Instance { id, name, clock_skew_ms, .. } in here.map(|entry| &entry.instance) {
             let help = "By how much the clock of a service's instance is ahead of JetStream's, as it tells.";
             if let Some(skew) = clock_skew_ms {
                 let labels = [("service", name.as_str()), ("instance_id", id)];

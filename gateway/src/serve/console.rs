@@ -2,12 +2,14 @@
 //! shows a credential here, so it tells no customer, no order's id and no text of an error. Must never know a figure
 //! that is not on the page for Prometheus as well.
 
+mod around;
+mod traffic;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use contract::route::{RPCS, VITAL};
 use link::{Guard, Letter, Link};
 use pbjson_types::Timestamp;
 use serde_json::{Value, json};
@@ -16,8 +18,8 @@ use telemetry::{Book, Page, Rendering};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::census::{Around, State};
-use crate::bridge::survey::Instance;
+use super::census::{Around, STALE, State};
+use super::window::{COUNTED, TIMED, View, Windows};
 use crate::edge::Board;
 use crate::edge::board::{Finding, GATEWAY};
 use crate::feed::{Change, Feed};
@@ -34,6 +36,7 @@ pub(super) struct Console {
     pub(super) book: Arc<Book>,
     pub(super) board: Board,
     pub(super) around: Around,
+    pub(super) windows: Windows,
     pub(super) feed: Arc<Feed>,
     pub(super) link: Link,
     pub(super) guard: Guard,
@@ -73,7 +76,8 @@ pub(super) fn router(console: Console) -> Router {
 
 impl Console {
     fn figures(&self) -> Value {
-        let (page, state) = (self.book.page(), self.around.watch());
+        let (page, now) = (self.book.page(), Instant::now());
+        let view = self.windows.view(&page, now);
         let up = self.board.up(GATEWAY) == Some(true);
         let status = match (self.board.over(), up) {
             (true, _) => "DRAINING",
@@ -82,41 +86,49 @@ impl Console {
         };
         let services = self.board.all().filter(|(name, _)| name.contains('.'));
         let services: Vec<Value> = services.map(|(name, up)| json!({ "name": name, "up": up })).collect();
-        let letters = state.census.stream(link::streams::DEAD_LETTERS).map_or(0, |stream| stream.messages);
-        json!({
+        let mut figures = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": unix_ms(),
             "uptime_seconds": self.since.elapsed().as_secs_f64(),
             "status": status,
             "findings": self.board.findings().iter().map(finding).collect::<Vec<_>>(),
             "services": services,
-            "nats": self.nats(&page),
+            "nats": self.nats(&page, &view),
             "connections": page.number("gateway_connections", &[]),
             "watches": page.number("gateway_watches", &[]),
-            "methods": RPCS.iter().map(|rpc| method(&page, rpc.name)).collect::<Vec<_>>(),
-            "routes": VITAL.iter().map(|route| lane(&page, route.subject, route.queue_group)).collect::<Vec<_>>(),
-            "workers": state.instances.iter().map(|worker| instance(worker, &state)).collect::<Vec<_>>(),
-            "streams": streams(&state),
-            "consumers": consumers(&state),
+            // How long they are to be, and are: less after a start.
+            "window": {
+                "counts_ms": around::ms(view.counted),
+                "counts_most_ms": around::ms(COUNTED),
+                "quantiles_ms": around::ms(view.timed),
+                "quantiles_most_ms": around::ms(TIMED),
+            },
+            "history": traffic::history(&self.windows, now),
+            "methods": traffic::methods(&page, &view),
+            "routes": traffic::routes(&page, &view, self.link.connected()),
             "index": {
                 "orders": page.number("gateway_index_orders", &[]),
                 "lag": page.number("gateway_index_lag", &[]),
             },
             "events": self.feed.latest(CHANGES).iter().map(|of| change(of, &self.aliases)).collect::<Vec<_>>(),
-            "dead_letters": state.letters.iter().map(letter).collect::<Vec<_>>(),
-            "dead_letter_count": letters,
-            "polled": state.current(),
-        })
+        });
+        let around = self.around.watch(|state| surroundings(state, now));
+        if let (Value::Object(figures), Value::Object(around)) = (&mut figures, around) {
+            figures.extend(around);
+        }
+        figures
     }
 
-    fn nats(&self, page: &Page) -> Value {
+    fn nats(&self, page: &Page, view: &View) -> Value {
         let server = self.link.client().server_info();
         let connected = page.numbers("nats_connected").all(|(_, up)| up > 0.0);
         let reconnects: f64 = page.numbers("nats_reconnects_total").map(|(_, count)| count).sum();
+        let recent: f64 = view.counts("nats_reconnects_total").map(|(_, count)| count).sum();
         json!({
             "url": &*self.url,
             "connected": connected,
             "reconnects": reconnects,
+            "minute": { "reconnects": recent },
             "clock_skew_ms": self.link.clock().skew_ms(),
             "findings": self.guard.findings(),
             "server": server.server_name,
@@ -130,91 +142,23 @@ fn finding(finding: &Finding) -> Value {
     json!({ "reason": finding.reason, "message": finding.message })
 }
 
-/// An rpc: how often it was called, and how that ended.
-fn method(page: &Page, name: &str) -> Value {
-    let label = [("method", name)];
-    let (mut calls, mut failed, mut reasons) = (0.0, 0.0, Vec::new());
-    for (labels, count) in page.numbers("gateway_calls_total").filter(|(labels, _)| labels[0] == name) {
-        calls += count;
-        if let [_, code, reason] = labels[..]
-            && code != "OK"
-        {
-            failed += count;
-            reasons.push(json!({ "reason": reason, "code": code, "count": count }));
-        }
-    }
-    let ms = |share| page.quantile("gateway_call_duration_seconds", &label, share).map(|time| time * 1e3);
+/// What is around the gateway, and how old that is.
+fn surroundings(state: &State, now: Instant) -> Value {
+    let dead = state.streams.get(link::streams::DEAD_LETTERS);
+    let age = |at: Option<Instant>| at.map(|at| around::ms(now.duration_since(at)));
     json!({
-        "name": name,
-        "calls": calls,
-        "failed": failed,
-        "in_flight": page.number("gateway_calls_in_flight", &label),
-        "p50_ms": ms(0.5),
-        "p99_ms": ms(0.99),
-        "reasons": reasons,
+        "workers": around::workers(state, now),
+        "missing": around::missing(state, now),
+        "streams": around::streams(state, now),
+        "consumers": around::consumers(state, now),
+        "dead_letters": state.letters.iter().map(letter).collect::<Vec<_>>(),
+        "dead_letter_count": dead.map(|dead| dead.stream.messages),
+        "dead_letters_ms": age(dead.map(|dead| dead.read)),
+        "surveyed_ms": age(state.roster.looked()),
+        "looked_ms": age(state.looked),
+        "stale_ms": around::ms(STALE),
+        "polled": state.current(now),
     })
-}
-
-/// A route: what its attempts came to.
-fn lane(page: &Page, subject: &str, queue_group: &str) -> Value {
-    let label = [("route", subject)];
-    let number = |name: &str| page.number(&format!("gateway_route_{name}"), &label);
-    let ms = |share| page.quantile("gateway_route_duration_seconds", &label, share).map(|time| time * 1e3);
-    json!({
-        "subject": subject,
-        "queue_group": queue_group,
-        "up": number("up") > 0.0,
-        "attempts": number("attempts_total"),
-        "retries": number("retries_total"),
-        "no_responders": number("no_responders_total"),
-        "timeouts": number("timeouts_total"),
-        "shed": number("shed_total"),
-        "in_flight": number("in_flight"),
-        "limit": number("limit"),
-        "p50_ms": ms(0.5),
-        "p99_ms": ms(0.99),
-    })
-}
-
-fn instance(worker: &Instance, state: &State) -> Value {
-    json!({
-        "id": worker.id,
-        "name": worker.name,
-        "version": worker.version,
-        "requests": worker.requests,
-        "failures": worker.failures,
-        "clock_skew_ms": worker.clock_skew_ms,
-        "subjects": worker.subjects,
-        "seen_ms": state.seen.map(|seen| seen.elapsed().as_millis() as u64),
-    })
-}
-
-fn streams(state: &State) -> Vec<Value> {
-    let of = |stream: &link::census::StreamState| {
-        json!({
-            "name": stream.name,
-            "messages": stream.messages,
-            "bytes": stream.bytes,
-            "last_sequence": stream.last,
-            "leader": stream.leader,
-            "replicas": stream.replicas,
-            "replicas_current": stream.current,
-        })
-    };
-    state.census.streams.iter().map(of).collect()
-}
-
-fn consumers(state: &State) -> Vec<Value> {
-    let of = |consumer: &link::census::ConsumerState| {
-        json!({
-            "stream": consumer.stream,
-            "name": consumer.name,
-            "pending": consumer.pending,
-            "ack_pending": consumer.unacknowledged,
-            "redelivered": consumer.redelivered,
-        })
-    };
-    state.census.consumers.iter().map(of).collect()
 }
 
 fn change(change: &Change, aliases: &Aliases) -> Value {
