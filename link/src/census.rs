@@ -223,7 +223,7 @@ impl From<Replica> for Follower {
             current,
             offline,
             lag,
-            silent: Duration::from_nanos(u64::try_from(active).unwrap_or(0)),
+            silent: Duration::from_nanos(active),
         }
     }
 }
