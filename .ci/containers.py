@@ -3,10 +3,12 @@ calls and deploy/README.md's operator commands (from the text itself), what a co
 Prometheus' targets, TLS and keys with two gateways, the audit of replayed orders, and SIGTERM. Everything it starts is in
 the namespaces it was started in. Usage: containers.py TOOLS BENCH"""
 
+import atexit
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ SIZE = int(os.environ.get("SIZE", 64))
 DRAIN, PATIENCE = 20, 60
 started = time.monotonic()
 work = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, work, ignore_errors=True)
 # Where the documents' commands are run.
 desk = work / "desk"
 
