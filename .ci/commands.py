@@ -248,6 +248,10 @@ class Run:
         return re.sub(r"(127\.0\.0\.1|localhost):8080", rf"\1:{http}", text)
 
     def one(self, command):
+        if command.mark == "compose":
+            # From the same text, on the containers themselves.
+            self.told.setdefault("run by .ci/containers", []).append(command.text)
+            return
         plain = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command.text)
         plain = re.sub(r"^nats (?:--?[\w-]+ \S+ )+", "nats ", plain)
         rule = next((how for pattern, how in RULES if re.match(pattern, plain)), None)
