@@ -218,13 +218,7 @@ fn stream(name: &'static str, info: StreamInfo) -> StreamState {
 impl From<Replica> for Follower {
     fn from(replica: Replica) -> Follower {
         let Replica { name, current, offline, lag, active } = replica;
-        Follower {
-            name,
-            current,
-            offline,
-            lag,
-            silent: Duration::from_nanos(active),
-        }
+        Follower { name, current, offline, lag, silent: Duration::from_nanos(active) }
     }
 }
 
