@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use gateway::edge::client::ClientOptions;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use call::{Caller, Calls};
 pub(crate) use call::{Kind, product};
@@ -23,11 +24,13 @@ use crate::usage;
 
 /// The longest time that is told apart from a longer one, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
+/// What a call may take, in seconds.
+const DEADLINE: u64 = 20;
 
 /// What is called, how often, and what is measured besides
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Load {
-    /// URL of a gRPC server, or of NATS
+    /// Address or URL of a gRPC server, or of NATS
     pub(crate) url: String,
     /// What is called
     #[arg(long, value_enum)]
@@ -59,6 +62,11 @@ pub(crate) struct Load {
     /// Processes whose CPU time and memory are taken: name=pid
     #[arg(long, value_parser = watched)]
     pub(crate) watch: Vec<(String, u32)>,
+    /// What a call may take, in seconds
+    #[arg(long, default_value_t = DEADLINE, value_name = "SECONDS")]
+    pub(crate) deadline: u64,
+    #[command(flatten)]
+    pub(crate) access: ClientOptions,
 }
 
 /// What was measured.
@@ -107,6 +115,8 @@ impl Load {
             products: 1_000,
             orders: None,
             watch: Vec::new(),
+            deadline: DEADLINE,
+            access: ClientOptions::default(),
         }
     }
 
@@ -243,7 +253,8 @@ impl Run {
                     None => break,
                 },
             };
-            let answer = caller.call().await;
+            let answer = timeout(caller.deadline, caller.call()).await;
+            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", caller.deadline)));
             if !self.counts.load(Ordering::Relaxed) {
                 continue;
             }

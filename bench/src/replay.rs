@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::input;
 use crate::server::{self, Server};
@@ -45,16 +45,28 @@ pub(crate) struct Replay {
     /// How long the audit waits for reservations without an order to expire, in seconds
     #[arg(long, default_value_t = 150, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     settle: u64,
+    /// How long all of it may take, in seconds; without it, as long as the gateway answers
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    within: Option<u64>,
     #[command(flatten)]
     server: server::Reach,
 }
 
 /// Replays the orders. True when the audit found nothing.
 pub(crate) async fn run(options: Replay) -> anyhow::Result<bool> {
+    let Some(within) = options.within else { return replay(options).await };
+    let done = tokio::time::timeout(Duration::from_secs(within), replay(options)).await;
+    done.unwrap_or_else(|_| {
+        bail!("not done within {within} s (--within), and nothing was audited; run it again: what was placed is not placed twice")
+    })
+}
+
+async fn replay(options: Replay) -> anyhow::Result<bool> {
     let mut baskets = input::file(&options.orders, basket::read)?;
     baskets.truncate(options.limit.unwrap_or(usize::MAX));
     let wanted = options.stock.as_deref().map(|path| input::file(path, stock::read)).transpose()?;
     let server = Arc::new(Server::new(&options.server)?);
+    server.greet().await?;
     let settle = Duration::from_secs(options.settle);
 
     if let Some(wanted) = &wanted {

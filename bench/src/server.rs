@@ -6,21 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use contract::inventory::v1 as inventory;
 use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
 use contract::limits::PAGE_SIZE;
 use contract::orders::v1 as orders;
 use contract::orders::v1::order_service_client::OrderServiceClient;
-use tokio::time::{Instant, sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use gateway::edge::client::{ClientOptions, Connection, Target, told};
+use gateway::edge::probe::Probe;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::trouble::{Trouble, Verdict};
 
-/// A connection that does not come to be in this time is tried anew.
-const CONNECT: Duration = Duration::from_secs(3);
 /// A silent connection is pinged this often, and given up after as long again.
 const PING: Duration = Duration::from_secs(5);
 /// The wait after the first attempt; it doubles with each.
@@ -37,9 +35,14 @@ const SILENT: Duration = Duration::from_secs(2);
 /// The address as given, and how to go about calls to it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reach {
-    /// Where the gateway is
+    /// Where the gateway is: `HOST:PORT`, or a URL with http:// or https://
     #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
     addr: String,
+    /// How long a gateway is waited for at the beginning, in seconds
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    connect_timeout: u64,
+    #[command(flatten)]
+    access: ClientOptions,
     /// HTTP/2 connections, used in turn
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
@@ -50,9 +53,13 @@ pub(crate) struct Reach {
 
 /// The server.
 pub(crate) struct Server {
-    channels: Vec<Channel>,
+    target: Target,
+    channels: Vec<Connection>,
     next: AtomicUsize,
     deadline: Duration,
+    patience: Duration,
+    /// Since when no call has had an answer, while calls are made.
+    silent: Mutex<Option<Instant>>,
     repeats: Mutex<BTreeMap<String, u64>>,
     told: AtomicBool,
 }
@@ -77,24 +84,37 @@ impl std::error::Error for GivenUp {}
 impl Server {
     /// Connections are made when they are first used, and again after a break.
     pub(crate) fn new(options: &Reach) -> anyhow::Result<Server> {
-        let endpoint = Endpoint::from_shared(options.addr.clone())
-            .with_context(|| format!("--addr {} is not a URL", options.addr))?
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        ensure!(
-            endpoint.uri().scheme_str() == Some("http"),
-            "--addr {} must be a URL as in http://127.0.0.1:50051",
-            options.addr
-        );
+        let target = options.access.target(&options.addr)?;
+        let target =
+            target.tuned(|endpoint| endpoint.http2_keep_alive_interval(PING).keep_alive_timeout(PING));
         Ok(Server {
-            channels: (0..options.connections).map(|_| endpoint.connect_lazy()).collect(),
+            channels: (0..options.connections).map(|_| target.lazy()).collect(),
+            target,
             next: AtomicUsize::new(0),
             deadline: Duration::from_secs(options.deadline),
+            patience: Duration::from_secs(options.connect_timeout),
+            silent: Mutex::default(),
             repeats: Mutex::default(),
             told: AtomicBool::new(false),
         })
+    }
+
+    /// Waits until a gateway answers there. Where none does, the error says what to change.
+    pub(crate) async fn greet(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + self.patience;
+        loop {
+            let asked = async { Probe::reach(self.target.clone()).await?.health("").await };
+            let error = match timeout_at(end, asked).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(told::silent(&self.target.uri, self.patience)),
+            };
+            // It may be about to start. What else is wrong does not pass.
+            if !format!("{error:#}").contains("refused") || Instant::now() + LONGEST_PAUSE >= end {
+                return Err(error);
+            }
+            sleep(LONGEST_PAUSE / 4).await;
+        }
     }
 
     /// Creates an order; `budget` bounds all attempts together.
@@ -174,7 +194,7 @@ impl Server {
     async fn repeat<T, F>(
         &self,
         budget: Duration,
-        attempt: impl Fn(Channel, Duration) -> F,
+        attempt: impl Fn(Connection, Duration) -> F,
     ) -> Result<T, GivenUp>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -184,11 +204,18 @@ impl Server {
         let (mut unsure, mut round) = (false, 0_u32);
         loop {
             let limit = self.deadline.min(end.saturating_duration_since(Instant::now()));
+            if let Some(trouble) = self.gone(budget) {
+                return Err(GivenUp { last: trouble, unsure });
+            }
             let trouble = match timeout(limit, attempt(self.channel(), limit)).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => Trouble::of(&status),
+                Ok(Ok(response)) => {
+                    self.heard(true);
+                    return Ok(response.into_inner());
+                }
+                Ok(Err(status)) => self.told(&status),
                 Err(_) => Trouble::late(limit),
             };
+            self.heard(trouble.answered());
             if trouble.verdict() != Verdict::Repeat {
                 return Err(GivenUp { last: trouble, unsure });
             }
@@ -204,7 +231,29 @@ impl Server {
         }
     }
 
-    fn channel(&self) -> Channel {
+    /// A failure, with what to change where it does not pass.
+    fn told(&self, status: &Status) -> Trouble {
+        let trouble = Trouble::of(status);
+        match trouble.verdict() {
+            Verdict::Failed => trouble.saying(self.target.told(status).to_string()),
+            _ => trouble,
+        }
+    }
+
+    /// Whether an attempt had an answer of the server's.
+    fn heard(&self, answered: bool) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        *silent = if answered { None } else { silent.or_else(|| Some(Instant::now())) };
+    }
+
+    /// Nothing has been answered for longer than a call may take: what comes now is not sent.
+    fn gone(&self, budget: Duration) -> Option<Trouble> {
+        let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = silent?.elapsed();
+        (silence >= budget).then(|| Trouble::late(silence))
+    }
+
+    fn channel(&self) -> Connection {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.channels[turn % self.channels.len()].clone()
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use contract::Reason;
+use gateway::edge::client::told;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -45,8 +46,11 @@ impl Trouble {
         let fields = details.bad_request().map(|bad| &bad.field_violations).into_iter().flatten();
         Trouble {
             code: status.code(),
-            reason,
-            message: status.message().to_owned(),
+            reason: reason.clone(),
+            message: match status.source() {
+                Some(source) if reason == "TRANSPORT" => told::chain(source),
+                _ => status.message().to_owned(),
+            },
             fields: fields.map(|violation| violation.field.clone()).collect(),
             retry: details.retry_info().and_then(|info| info.retry_delay),
         }
@@ -72,6 +76,17 @@ impl Trouble {
             fields: Vec::new(),
             retry: None,
         }
+    }
+
+    /// The same in other words.
+    #[must_use]
+    pub(crate) fn saying(self, message: String) -> Trouble {
+        Trouble { message, ..self }
+    }
+
+    /// Whether the server said it: all that it says has a reason.
+    pub(crate) fn answered(&self) -> bool {
+        !["", "TRANSPORT", "NO_ANSWER"].contains(&self.reason.as_str())
     }
 
     /// What to make of it.

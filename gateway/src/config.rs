@@ -158,15 +158,21 @@ pub struct Streams {
 /// `gateway healthcheck`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Where gRPC is served
-    #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
-    pub addr: SocketAddr,
+    /// Where gRPC is served: `HOST:PORT`, or a URL with http:// or https://
+    #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_name = "URL")]
+    pub addr: String,
     /// Where health is served without TLS; goes before `--addr`
     #[arg(long, env = "GW_HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
     pub health_addr: Option<SocketAddr>,
     /// The service to check; empty: the whole gateway
     #[arg(long, default_value = "", value_name = "NAME")]
     pub service: String,
+    /// What all of it may take, in seconds
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub within: u64,
+    /// TLS, and who we are.
+    #[command(flatten)]
+    pub access: crate::edge::client::ClientOptions,
 }
 
 impl Default for Limits {

@@ -5,6 +5,7 @@ mod accept;
 pub mod account;
 mod baggage;
 mod body;
+pub mod client;
 pub(crate) mod clinic;
 mod converse;
 mod envelope;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use link::{Link, Streams};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::apikey;
 use crate::config::access::{Keys, KeysCommand};
 use crate::config::{self, reachable};
+use crate::edge::client::{ClientOptions, told};
 use crate::edge::probe::Probe;
 use crate::serve::Gateway;
 use crate::stop::Stop;
@@ -49,11 +50,18 @@ async fn at_once(done: impl Fn() -> bool) -> anyhow::Result<()> {
 
 /// Asks a gateway for its health.
 pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
-    let address = reachable(config.health_addr.unwrap_or(config.addr));
-    let health = Probe::connect(address).await?.health(&config.service).await?;
+    // Health has no TLS there, whatever the gRPC port has.
+    let target = match (config.health_addr, config.addr.parse()) {
+        (Some(address), _) => ClientOptions::default().target(&reachable(address).to_string())?,
+        (None, Ok(address)) => config.access.target(&reachable(address).to_string())?,
+        (None, Err(_)) => config.access.target(&config.addr)?,
+    };
+    let (uri, within) = (target.uri.clone(), Duration::from_secs(config.within));
+    let asked = async { Probe::reach(target).await?.health(&config.service).await };
+    let health = timeout(within, asked).await.map_err(|_| told::silent(&uri, within))??;
     match health {
         "SERVING" => Ok(()),
-        other => bail!("the gateway at {address} answers {other}"),
+        other => bail!("the gateway at {uri} answers {other}"),
     }
 }
 

@@ -6,7 +6,11 @@
 mod descriptors;
 #[path = "../../tests/emptied.rs"]
 mod emptied;
+mod health;
 mod logs;
+#[path = "../../tests/pki.rs"]
+#[allow(dead_code)]
+mod pki;
 #[path = "../../tests/program.rs"]
 mod program;
 #[path = "../../tests/service.rs"]

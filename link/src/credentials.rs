@@ -27,11 +27,12 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// The value of an environment variable; an empty one is none.
-    pub(crate) fn of_environment(name: &str) -> Option<Secret> {
+    pub fn of_environment(name: &str) -> Option<Secret> {
         std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::from)
     }
 
-    fn text(&self) -> String {
+    /// The text.
+    pub fn text(&self) -> String {
         self.0.as_str().to_owned()
     }
 }
@@ -166,7 +167,7 @@ fn read(path: &Path) -> Result<Secret, ConnectError> {
 }
 
 /// A secret is for its owner, and maybe for a group.
-pub(crate) fn warn_if_exposed(path: &Path) {
+pub fn warn_if_exposed(path: &Path) {
     if cli::file::is_newly_exposed(path) {
         tracing::warn!(
             "{} has a secret, and every user of this machine may read it: chmod o=",

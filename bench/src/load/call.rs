@@ -1,6 +1,7 @@
 //! The kinds of calls that a load is made of. Must never know how often they are made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{
     CheckInventoryRequest, CreateOrderRequest, CreateOrderResponse, GetOrderRequest, ListOrdersRequest,
 };
+use gateway::edge::client::Connection;
 use link::{Link, Options};
-use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 use super::Load;
@@ -38,7 +39,7 @@ pub(crate) enum Kind {
 /// Everything that callers share.
 pub(crate) struct Calls {
     load: Load,
-    channels: Vec<Channel>,
+    channels: Vec<Connection>,
     links: Vec<Link>,
     known: Arc<[(String, String)]>,
 }
@@ -46,7 +47,9 @@ pub(crate) struct Calls {
 /// One caller.
 pub(crate) struct Caller {
     kind: Kind,
-    orders: Option<OrderServiceClient<Channel>>,
+    orders: Option<OrderServiceClient<Connection>>,
+    /// What a call may take.
+    pub(super) deadline: Duration,
     nats: Option<async_nats::Client>,
     known: Arc<[(String, String)]>,
     items: usize,
@@ -63,7 +66,7 @@ impl Calls {
                 // As the services read it: with a user or token, percent-decoded, and several servers.
                 links.push(Link::connect(&Options::at(&load.url), "bench load").await?);
             } else {
-                channels.push(Endpoint::from_shared(load.url.clone())?.connect().await?);
+                channels.push(load.access.target(&load.url)?.connect().await?);
             }
         }
         let known = match &load.orders {
@@ -81,6 +84,7 @@ impl Calls {
             kind: self.load.kind,
             orders: self.channels.get(turn).cloned().map(OrderServiceClient::new),
             nats: self.links.get(turn).map(|link| link.client().clone()),
+            deadline: Duration::from_secs(self.load.deadline),
             known: self.known.clone(),
             items: self.load.items,
             products: self.load.products,

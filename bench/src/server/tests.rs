@@ -14,6 +14,12 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
 
+impl Reach {
+    fn at(addr: String) -> Reach {
+        Reach { addr, connections: 2, deadline: 5, connect_timeout: 5, access: ClientOptions::default() }
+    }
+}
+
 /// Answers with the statuses it was given, one for each call, and with an order from then on.
 #[derive(Default)]
 struct Script {
@@ -83,7 +89,7 @@ async fn open(statuses: impl IntoIterator<Item = Status>) -> (Arc<Script>, Serve
     let service = OrderServiceServer::new(Answers(Arc::clone(&script)));
     let served = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
-    (script, Server::new(&Reach { addr, connections: 2, deadline: 5 }).unwrap())
+    (script, Server::new(&Reach::at(addr)).unwrap())
 }
 
 async fn create(server: &Server, budget: Duration) -> Result<orders::Order, GivenUp> {
@@ -133,7 +139,7 @@ async fn a_call_is_given_up_when_its_budget_cannot_hold_another_attempt() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_tried_until_the_budget_ends() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let server = Server::new(&Reach { addr: format!("http://{port}"), connections: 1, deadline: 5 }).unwrap();
+    let server = Server::new(&Reach::at(format!("http://{port}"))).unwrap();
     let given_up = create(&server, Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(given_up.last.verdict(), Verdict::Repeat);
     assert!(server.repeats().keys().all(|kind| kind.ends_with("TRANSPORT")), "{:?}", server.repeats());
@@ -156,10 +162,7 @@ async fn an_unimplemented_call_is_not_repeated() {
 #[test]
 fn an_address_that_cannot_be_used_is_refused_at_once() {
     for addr in ["https://127.0.0.1:50051", "127.0.0.1:50051", "not a url"] {
-        assert!(
-            Server::new(&Reach { addr: addr.to_owned(), connections: 1, deadline: 5 }).is_err(),
-            "{addr}"
-        );
+        assert!(Server::new(&Reach::at(addr.to_owned())).is_err(), "{addr}");
     }
 }
 
