@@ -34,6 +34,11 @@ REFUSED = re.compile(r"permissions? violation|does not permit|authori[sz]ation v
 #   late      on the cluster, which has lost a node for good by then
 #   anything else: why it is not run
 RULES = [
+    (r"deploy/nats/certificates\.sh \S+ ", "run"),
+    (r"nats-server --signal|systemd-analyze\b", "signals a server, or needs systemd: tests/nodes.rs stops and adds servers, .ci/deploy verifies units"),
+    (r"cd deploy/kubernetes/\S+ && kustomize edit", "run by .ci/deploy"),
+    (r"kubectl .*create job --from", "needs a Kubernetes cluster"),
+    (r"cargo update\b", "run by whoever releases"),
     # A name is no command.
     (r"(gateway|inventory-worker|bench|model|nats|nats-server|docker|kubectl|helm|nsc|curl|go|npm|pip|age|apt|cargo|systemctl|podman)$", "name"),
     (r"target/\S+/$", "name"),
@@ -163,7 +168,7 @@ class Run:
         for role in ("provisioner", "gateway", "worker"):
             (self.work / f"{role}.creds").write_text("not a secret\n")
         self.must("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost "
-                  "-addext subjectAltName=DNS:localhost -days 2 -keyout tls.key -out tls.crt", None)
+                  "-addext subjectAltName=DNS:localhost -days 2 -keyout tls.key -out tls.crt && cp tls.crt ca.crt", None)
         self.must("gateway keys new till --scopes orders.create,inventory.check | tail -n 1 >keys", None)
         self.must("gateway backup backup", "operator")
         # A server for what destroys.

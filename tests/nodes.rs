@@ -1,0 +1,118 @@
+//! docs/nodes.md, walked with real servers while orders are placed: a server is added, replicas are moved to it, a server is
+//! removed, and a lost one is replaced.
+
+use std::time::Duration;
+
+use link::{Link, streams};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::fleet::{Fleet, ask};
+use crate::plant::until;
+
+async fn stream(link: &Link, name: &str) -> Value {
+    ask(link, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await["cluster"].clone()
+}
+
+/// Who has a replica; nobody while one is behind or away, or nobody leads.
+fn members(cluster: &Value) -> Vec<String> {
+    let replicas = cluster["replicas"].as_array().cloned().unwrap_or_default();
+    let whole = replicas.iter().all(|peer| peer["current"] == true && peer["offline"] != true);
+    let names = replicas.iter().map(|peer| &peer["name"]).chain([&cluster["leader"]]);
+    let names: Vec<_> = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    if whole && names.len() == replicas.len() + 1 { names } else { Vec::new() }
+}
+
+/// Every stream has three replicas that are current, none of them on this server.
+async fn are_off(link: &Link, server: &str) -> bool {
+    for name in streams::ALL {
+        let members = members(&stream(link, name).await);
+        if members.len() != 3 || members.iter().any(|member| member == server) {
+            return false;
+        }
+    }
+    true
+}
+
+/// `nats stream cluster peer-remove NAME SERVER`, for each stream that has a replica there, one after the other.
+async fn move_off(link: &Link, server: &str) {
+    for name in streams::ALL {
+        let body = json!({"peer": server});
+        until("the stream has left the server", async || {
+            let members = members(&stream(link, name).await);
+            if members.len() == 3 && members.iter().all(|member| member != server) {
+                return true;
+            }
+            if members.len() == 3 {
+                ask(link, &format!("$JS.API.STREAM.PEER.REMOVE.{name}"), &body).await;
+                sleep(Duration::from_millis(500)).await;
+            }
+            false
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_added_and_another_is_taken_out_and_no_order_is_lost() {
+    let mut fleet = Fleet::open().await;
+    let buyer = fleet.buyer();
+    fleet.add().await;
+    let system = fleet.link("breakglass_system").await;
+    until("four servers are one cluster", async || cluster_size(&fleet).await == 4).await;
+    let admin = fleet.link("breakglass").await;
+    move_off(&admin, "nats-0").await;
+    assert!(are_off(&admin, "nats-0").await);
+    // SIGTERM: it hands over what it leads.
+    fleet.stop(0);
+    until("it is known to be away", async || is_offline(&fleet, "nats-0").await).await;
+    let removed = ask(&system, "$JS.API.SERVER.REMOVE", &json!({"peer": "nats-0"})).await;
+    assert_eq!(removed["success"], true, "{removed}");
+    until("three servers are one cluster", async || cluster_size(&fleet).await == 3).await;
+    until("each stream has three replicas", async || are_off(&admin, "nats-0").await).await;
+    fleet.audit(buyer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_server_is_replaced_by_one_of_its_name_with_an_empty_disk() {
+    let mut fleet = Fleet::open().await;
+    let buyer = fleet.buyer();
+    let link = fleet.link("breakglass").await;
+    until("each stream has three replicas", async || are_off(&link, "nobody").await).await;
+    fleet.replace(1).await;
+    until("each stream has three replicas again", async || {
+        let mut whole = true;
+        for name in streams::ALL {
+            whole &= members(&stream(&link, name).await).iter().any(|member| member == "nats-1");
+        }
+        whole && fleet.server(1).is_healthy()
+    })
+    .await;
+    fleet.audit(buyer).await;
+}
+
+/// What the leader of all servers says of the cluster.
+async fn meta(fleet: &Fleet) -> Value {
+    for number in 0..fleet.servers.len() {
+        if fleet.servers[number].is_some() {
+            let meta = fleet.asks(number, "/jsz").await["meta_cluster"].clone();
+            // The others have not heard from all.
+            if meta["leader"] == format!("nats-{number}") {
+                return meta;
+            }
+        }
+    }
+    Value::Null
+}
+
+async fn cluster_size(fleet: &Fleet) -> usize {
+    let meta = meta(fleet).await;
+    let replicas = meta["replicas"].as_array().cloned().unwrap_or_default();
+    let here = replicas.iter().filter(|peer| peer["current"] == true && peer["offline"] != true).count();
+    if meta["cluster_size"] == here + 1 { here + 1 } else { 0 }
+}
+
+async fn is_offline(fleet: &Fleet, server: &str) -> bool {
+    let replicas = meta(fleet).await["replicas"].as_array().cloned().unwrap_or_default();
+    replicas.iter().any(|peer| peer["name"] == server && peer["offline"] == true)
+}

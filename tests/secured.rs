@@ -1,0 +1,74 @@
+//! NATS with TLS as shipped: an order goes through, and who has no certificate, or the wrong one, does not get in.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use link::Link;
+use local_nats::{Options, Ready, Server, spare_port};
+use serde_json::json;
+
+use crate::cast;
+use crate::fleet::{Fleet, ask, certificates, options, start};
+use crate::plant::until;
+use crate::shop::wish;
+
+fn log(server: &Server) -> String {
+    std::fs::read_to_string(server.log()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
+    let fleet = Fleet::open().await;
+    let order = fleet.orders().create_order(wish("lamp", 2).id("one").request).await.unwrap().into_inner();
+    let info = ask(&fleet.link("gateway").await, "$JS.API.STREAM.INFO.ORDERS", &json!({})).await;
+    assert_eq!(info["cluster"]["replicas"].as_array().map(Vec::len), Some(2), "{info}");
+    assert!(order.order.is_some());
+    assert_eq!(fleet.asks(0, "/varz").await["tls_required"], true);
+    // A client without TLS is told so, and closed.
+    let stream = TcpStream::connect(("127.0.0.1", fleet.server(0).port())).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains(r#""tls_required":true"#));
+    let hello = r#"CONNECT {"verbose":false,"user":"gateway","pass":"gateway's secret"}"#;
+    (&stream).write_all(format!("{hello}\r\nPING\r\n").as_bytes()).unwrap();
+    assert!(lines.all(|line| line.is_err() || !line.unwrap().contains("PONG")));
+    // One that does not know the authority does not believe the server.
+    let stranger = link::Options { ca: None, ..fleet.role("gateway") };
+    assert!(Link::connect(&stranger, "a stranger").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_cluster() {
+    let fleet = Fleet::open().await;
+    let ports = fleet.routes();
+    let others = async || {
+        let routes = fleet.asks(0, "/routez").await;
+        let names: Vec<_> =
+            routes["routes"].as_array().unwrap().iter().map(|r| r["remote_name"].to_string()).collect();
+        names.iter().filter(|name| name.contains("rogue")).count()
+    };
+    // In the clear, as cluster.conf has it.
+    let urls: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    let (port, urls) = (spare_port().unwrap(), urls.join(", "));
+    let config = format!(
+        "server_name: rogue\n{}\ncluster {{ name: orders, listen: \"127.0.0.1:{port}\", routes: [{urls}] }}",
+        cast::config()
+    );
+    let rogue = start(Options { config: Some(config), ready: Ready::Listening, ..Options::default() }).await;
+    until("it was turned away", async || log(fleet.server(0)).contains("TLS route handshake error")).await;
+    assert_eq!(others().await, 0);
+    drop(rogue);
+    // With a certificate of somebody else's authority.
+    let strangers = fleet.folder.path().join("strangers");
+    certificates(&strangers, &["rogue"]);
+    let port = spare_port().unwrap();
+    let rogue = start(options("rogue", fleet.folder.path(), &strangers.join("rogue"), port, ports)).await;
+    until("it believes nobody, or nobody believes it", async || {
+        log(&rogue).contains("TLS route handshake error")
+    })
+    .await;
+    assert_eq!(others().await, 0);
+    let routes = fleet.asks(1, "/varz").await["cluster"]["urls"].clone();
+    assert!(!routes.to_string().contains(&port.to_string()), "{routes}");
+}
