@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::join_all;
@@ -109,7 +110,7 @@ async fn a_restored_system_has_equal_orders_and_stock_and_goes_on() {
 #[tokio::test]
 async fn a_backup_under_load_is_whole_and_reconciled_record_and_stock_agree() {
     let small = |worker: &mut inventory_worker::config::Serve| {
-        (worker.nats.snapshot_every, worker.reservation_ttl) = (50, 5);
+        (worker.nats.snapshot_every, worker.reservation_ttl) = (50, Duration::from_secs(5));
     };
     let shop = Arc::new(Shop::open().stock("lamp", 1_000_000).each_worker(small).ready().await);
     let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

@@ -118,7 +118,8 @@ async fn reserve(shop: &Shop, seconds: u32) {
 #[tokio::test]
 async fn a_reservation_ends_when_it_has_to_whatever_the_workers_clocks_say() {
     for makes in [Wall::ahead(DAY), Wall::behind(DAY)] {
-        let opening = Shop::open().stock("lamp", 2).each_worker(|w| w.expiry_interval_ms = 20);
+        let opening =
+            Shop::open().stock("lamp", 2).each_worker(|w| w.expiry_interval = Duration::from_millis(20));
         let mut shop = opening.each_worker(|w| w.nats.link.wall = makes).ready().await;
         reserve(&shop, 600).await;
         // One whose clock is as wrong as can be the other way round.

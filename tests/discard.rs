@@ -83,8 +83,12 @@ async fn a_dry_run_discards_nothing() {
 
 #[tokio::test]
 async fn stock_that_waited_for_a_letter_is_free_once_the_letter_is_discarded() {
-    let mut shop =
-        Shop::open().roles().stock("lamp", 1).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let mut shop = Shop::open()
+        .roles()
+        .stock("lamp", 1)
+        .each_worker(|w| w.expiry_interval = std::time::Duration::from_millis(50))
+        .ready()
+        .await;
     let (link, order) = (operator(&shop).await, Uuid::new_v4());
     bury(&shop, order, 7).await;
     hold(&shop, order).await;

@@ -48,7 +48,7 @@ async fn end<T>(stream: &mut Streaming<T>) -> Status {
 async fn house(known: bool) -> House {
     House::open(Some(ClientAuth::Required), |config, _| {
         // Nothing else ends a connection.
-        config.limits.max_connection_age = 0;
+        config.limits.max_connection_age = Duration::ZERO;
         if known {
             config.access = Access { tls_client_scopes: vec!["orders.read".to_owned()], ..Access::default() };
         }
@@ -146,7 +146,8 @@ async fn reflection_ends_when_the_key_that_let_it_in_is_taken_off_the_list() {
 #[tokio::test]
 async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watches_with_a_token() {
     let opening = Shop::open().stock("lamp", 9).each_gateway(|config| {
-        (config.limits.max_connection_age, config.limits.max_connection_age_grace) = (1, 2);
+        (config.limits.max_connection_age, config.limits.max_connection_age_grace) =
+            (Duration::from_secs(1), Duration::from_secs(2));
     });
     let shop = opening.ready().await;
     let channel = shop.channel();
@@ -186,7 +187,8 @@ async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watche
 #[tokio::test]
 async fn streams_of_one_connection_do_not_end_all_at_once() {
     let opening = Shop::open().each_gateway(|config| {
-        (config.limits.max_connection_age, config.limits.max_connection_age_grace) = (1, 4);
+        (config.limits.max_connection_age, config.limits.max_connection_age_grace) =
+            (Duration::from_secs(1), Duration::from_secs(4));
     });
     let shop = opening.ready().await;
     let channel = shop.channel();

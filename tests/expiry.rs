@@ -35,8 +35,12 @@ async fn record(shop: &Shop, order_id: Uuid, fence: u64) -> Result<u64, StoreErr
 
 #[tokio::test]
 async fn a_reservation_without_an_order_ends_and_its_belated_record_fails() {
-    let shop =
-        Shop::open().stock("lamp", 1).workers(2).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let shop = Shop::open()
+        .stock("lamp", 1)
+        .workers(2)
+        .each_worker(|w| w.expiry_interval = Duration::from_millis(50))
+        .ready()
+        .await;
     let id = gateway::order::request::order_id("", "late");
     let reservation = reserve(&shop, id, "lamp", 1).await;
     assert_eq!((reservation.fence, shop.stock("lamp").await), (0, (1, 1)));
@@ -53,7 +57,9 @@ async fn a_reservation_without_an_order_ends_and_its_belated_record_fails() {
 async fn an_order_keeps_its_stock_when_its_reservation_would_have_ended() {
     let shop = Shop::open()
         .stock("lamp", 1)
-        .each_worker(|w| (w.reservation_ttl, w.expiry_interval_ms) = (1, 50))
+        .each_worker(|w| {
+            (w.reservation_ttl, w.expiry_interval) = (Duration::from_secs(1), Duration::from_millis(50))
+        })
         .ready()
         .await;
     let order = shop.order("lamp", 1).await.unwrap();

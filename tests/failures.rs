@@ -229,7 +229,11 @@ async fn a_missing_stream_is_storage_that_is_not_available() {
 
 #[tokio::test]
 async fn a_full_stream_is_a_quota() {
-    let shop = Shop::open().stock("lamp", 9).each_worker(|worker| worker.reservation_ttl = 1).ready().await;
+    let shop = Shop::open()
+        .stock("lamp", 9)
+        .each_worker(|worker| worker.reservation_ttl = Duration::from_secs(1))
+        .ready()
+        .await;
     let order = shop.order("lamp", 1).await.unwrap();
     let context = async_nats::jetstream::new(shop.nats().await);
     let mut config = context.get_stream("ORDERS").await.unwrap().cached_info().config.clone();

@@ -31,7 +31,7 @@ async fn is_served(shop: &Shop) -> bool {
 async fn a_connection_without_a_call_is_told_goodbye_and_one_with_a_watch_is_not() {
     let shop = Shop::open()
         .stock("lamp", 9)
-        .each_gateway(|config| config.limits.max_connection_idle = 1)
+        .each_gateway(|config| config.limits.max_connection_idle = Duration::from_secs(1))
         .ready()
         .await;
     let mut watch = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::auth::apikey;
@@ -141,7 +142,12 @@ impl Publisher {
 
     fn access(&self, issuer: &Issuer) -> Access {
         let place = self.url.parse().unwrap();
-        Access { jwt_jwks: Some(place), jwt_secret_file: None, jwt_jwks_refresh: 10, ..issuer.access() }
+        Access {
+            jwt_jwks: Some(place),
+            jwt_secret_file: None,
+            jwt_jwks_refresh: Duration::from_secs(10),
+            ..issuer.access()
+        }
     }
 }
 

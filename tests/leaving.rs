@@ -18,8 +18,8 @@ const AT_ONCE: usize = 96;
 async fn shop() -> Shop {
     // A reservation that no order follows ends soon.
     let hasty = |worker: &mut inventory_worker::config::Serve| {
-        worker.reservation_ttl = 2;
-        worker.expiry_interval_ms = 100;
+        worker.reservation_ttl = Duration::from_secs(2);
+        worker.expiry_interval = Duration::from_millis(100);
     };
     Shop::open().stock("lamp", 100_000).stock("rug", 100_000).each_worker(hasty).ready().await
 }

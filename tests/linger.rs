@@ -49,8 +49,11 @@ fn cling(address: SocketAddr) -> Duration {
 
 #[tokio::test]
 async fn a_client_that_still_sends_after_the_goodbye_is_not_reset_at_once_nor_kept() {
-    let shop =
-        Shop::open().workers(0).each_gateway(|config| config.limits.max_connection_age = 1).ready().await;
+    let shop = Shop::open()
+        .workers(0)
+        .each_gateway(|config| config.limits.max_connection_age = Duration::from_secs(1))
+        .ready()
+        .await;
     let address = shop.gateways[0].grpc_addr();
     let time = tokio::task::spawn_blocking(move || cling(address)).await.unwrap();
     assert!(time > WHILE && time < 20 * WHILE, "{time:?}");

@@ -78,7 +78,7 @@ impl Plant {
         let gateway = Gateway::start(config).await.expect("a gateway");
         let mut config = inventory_worker::config::Serve::at(&cluster.urls());
         config.nats.replicas = 3;
-        config.reservation_ttl = 8;
+        config.reservation_ttl = Duration::from_secs(8);
         let workers = vec![Hand::hire(config.clone()).await, Hand::hire(config.clone()).await];
         let link = Link::connect(&config.nats.link, "the auditor").await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy();

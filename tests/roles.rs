@@ -1,5 +1,7 @@
 //! The main flow where everybody has the user of deploy/nats/roles.conf, and what a start says that has the wrong one.
 
+use std::time::Duration;
+
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use contract::inventory::v1::ListStockRequest;
@@ -108,7 +110,12 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
 
 #[tokio::test]
 async fn a_reservation_without_an_order_ends() {
-    let shop = Shop::open().roles().stock("lamp", 1).each_worker(|w| w.expiry_interval_ms = 50).ready().await;
+    let shop = Shop::open()
+        .roles()
+        .stock("lamp", 1)
+        .each_worker(|w| w.expiry_interval = Duration::from_millis(50))
+        .ready()
+        .await;
     let gateway = Player::of(&shop.nats.url(), "gateway").await;
     let items = r#"[{"productId":"lamp","quantity":1}]"#;
     let request = format!(r#"{{"orderId":"{}","items":{items},"ttlSeconds":1}}"#, Uuid::new_v4());

@@ -1,6 +1,7 @@
 //! What says who may call cannot be read, or has lines that make no sense: what was taken back stays taken back.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gateway::auth::apikey;
 use gateway::config::access::Access;
@@ -38,7 +39,11 @@ impl Keys {
     }
 
     fn access(&self, max_stale: u64) -> Access {
-        Access { api_keys: Some(self.file.clone()), auth_max_stale: max_stale, ..Access::default() }
+        Access {
+            api_keys: Some(self.file.clone()),
+            auth_max_stale: Duration::from_secs(max_stale),
+            ..Access::default()
+        }
     }
 }
 
@@ -110,7 +115,7 @@ async fn tokens_whose_keys_cannot_be_read_are_good_for_a_while_and_then_no_longe
     let shop = Shop::open().ready().await;
     for (sign, kid) in [(Sign::Es256, "ec"), (Sign::Hs256, "any")] {
         let issuer = Issuer::new();
-        let access = Access { auth_max_stale: 3, ..issuer.access() };
+        let access = Access { auth_max_stale: Duration::from_secs(3), ..issuer.access() };
         let guarded = Guarded::open(&shop, access.clone()).await;
         let secret = matches!(sign, Sign::Hs256);
         let bearer = format!("Bearer {}", issuer.token(|token| token.sign(sign, kid)));
@@ -134,7 +139,11 @@ async fn certificates_whose_authority_or_list_cannot_be_read_are_good_for_a_whil
         let house = House::open(Some(ClientAuth::Required), |config, folder| {
             let names = folder.join("names");
             std::fs::write(&names, format!("{name} orders.read\n")).unwrap();
-            config.access = Access { tls_clients: Some(names), auth_max_stale: 4, ..Access::default() };
+            config.access = Access {
+                tls_clients: Some(names),
+                auth_max_stale: Duration::from_secs(4),
+                ..Access::default()
+            };
         })
         .await;
         let channel = house.connect(Some(&house.clients.client(name))).await.unwrap();

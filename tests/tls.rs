@@ -320,7 +320,10 @@ impl tower::Service<http::Uri> for Counted {
 
 #[tokio::test]
 async fn connections_come_of_age_and_no_call_that_came_fails() {
-    let shop = Shop::open().each_gateway(|config| config.limits.max_connection_age = 1).ready().await;
+    let shop = Shop::open()
+        .each_gateway(|config| config.limits.max_connection_age = Duration::from_secs(1))
+        .ready()
+        .await;
     let connected = Arc::new(AtomicUsize::new(0));
     let connector = Counted { inner: HttpConnector::new(), count: connected.clone() };
     let uri = format!("http://{}", shop.gateways[0].grpc_addr());

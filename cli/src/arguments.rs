@@ -1,15 +1,16 @@
 //! The command line, and the environment variables that stand for its flags: one that is set and empty is not set, and
 //! a value that is refused is named by its flag and its variable. Must never know what they mean.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgMatches, Command, Parser};
 
-use crate::variables::{Environment, Names};
+use crate::resolve::resolve;
+use crate::settings::Setting;
 use crate::{note, url};
 
 /// What was asked for, and what to say of it as soon as it is known how things are said.
@@ -19,6 +20,16 @@ pub struct Parsed<T> {
     pub cli: T,
     /// What should be mended, although it works for now.
     pub warnings: Vec<String>,
+    /// What is wrong, for a command that lists it.
+    pub problems: Vec<String>,
+    /// What is in force, and where it is from.
+    pub settings: Vec<Setting>,
+}
+
+impl<T> Parsed<T> {
+    pub(crate) fn of(cli: T) -> Parsed<T> {
+        Parsed { cli, warnings: Vec::new(), problems: Vec::new(), settings: Vec::new() }
+    }
 }
 
 /// Reads the arguments of this process, and prints what should be mended.
@@ -26,31 +37,31 @@ pub struct Parsed<T> {
 /// # Errors
 /// The code to end with, after help was printed or what is wrong was said.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
-    let Parsed { cli, warnings } = read()?;
+    let Parsed { cli, warnings, .. } = read(&[])?;
     warnings.iter().for_each(|warning| note!("warning: {warning}"));
     Ok(cli)
 }
 
-/// Reads the arguments of this process.
+/// Reads the arguments of this process, with the environment and the file that stand for flags. The command at the path
+/// `lenient` is given what is wrong with them; any other ends with that.
 ///
 /// # Errors
 /// The code to end with, after help was printed or what is wrong was said.
-pub fn read<T: Parser>() -> Result<Parsed<T>, ExitCode> {
+pub fn read<T: Parser>(lenient: &[&str]) -> Result<Parsed<T>, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let mut warnings: Vec<String> = secrets(&arguments)
-        .iter()
-        .map(|flag| {
-            format!(
-                "{flag} has a user or a password in its URL, and arguments are everybody's to read: say it by an \
-                 environment variable or a file"
-            )
-        })
-        .collect();
-    let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-    match parse_from::<T>(arguments, &environment) {
+    let told = |flag: String| {
+        format!(
+            "{flag} has a user or a password in its URL, and arguments are everybody's to read: say it by an environment \
+             variable or a file"
+        )
+    };
+    let mut warnings: Vec<String> = secrets(&arguments).into_iter().map(told).collect();
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    match resolve(&arguments, &environment, lenient) {
         Ok(parsed) => {
             warnings.extend(parsed.warnings);
-            Ok(Parsed { cli: parsed.cli, warnings })
+            Ok(Parsed { warnings, ..parsed })
         }
         Err(error) => {
             warnings.iter().for_each(|warning| note!("warning: {warning}"));
@@ -64,53 +75,8 @@ pub fn read<T: Parser>() -> Result<Parsed<T>, ExitCode> {
     }
 }
 
-fn parse_from<T: Parser>(
-    arguments: Vec<OsString>,
-    environment: Environment<'_>,
-) -> Result<Parsed<T>, clap::Error> {
-    let names = Names::of(environment);
-    let mut command = names.apply(T::command(), environment);
-    let known = variables(command.clone());
-    let mut matches = command
-        .try_get_matches_from_mut(arguments)
-        .map_err(|error| named(error.format(&mut command), &known))?;
-    // After help, which is for whoever has to mend it.
-    if !names.faults.is_empty() {
-        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, names.faults.join("\n       ")));
-    }
-    let read = names_read(&command, &matches);
-    let cli =
-        T::from_arg_matches_mut(&mut matches).map_err(|error| named(error.format(&mut command), &known))?;
-    Ok(Parsed { cli, warnings: names.warnings(|name| read.contains(name)) })
-}
-
-/// The variables of the command that was asked for.
-fn names_read(command: &Command, matches: &ArgMatches) -> BTreeSet<String> {
-    match matches.subcommand().and_then(|(name, below)| Some((command.find_subcommand(name)?, below))) {
-        Some((sub, below)) => names_read(sub, below),
-        None => {
-            let names = command.get_arguments().filter_map(Arg::get_env);
-            names.map(|name| name.to_string_lossy().into_owned()).collect()
-        }
-    }
-}
-
-/// Flags, as errors name them, and their variables.
-fn variables(mut command: Command) -> HashMap<String, String> {
-    fn all(command: &Command, found: &mut HashMap<String, String>) {
-        let variable = |arg: &Arg| arg.get_env().map(|name| name.to_string_lossy().into_owned());
-        found.extend(command.get_arguments().filter_map(|arg| Some((arg.to_string(), variable(arg)?))));
-        command.get_subcommands().for_each(|sub| all(sub, found));
-    }
-    let mut found = HashMap::new();
-    // Only then it is known how an argument is shown.
-    command.build();
-    all(&command, &mut found);
-    found
-}
-
 /// The error with the variable beside each flag, and without secrets in the value.
-fn named(mut error: clap::Error, variables: &HashMap<String, String>) -> clap::Error {
+pub(crate) fn named(mut error: clap::Error, variables: &HashMap<String, String>) -> clap::Error {
     let both = |flag: &String| match variables.get(flag) {
         Some(variable) => format!("{flag} ({variable})"),
         None => flag.clone(),
@@ -157,6 +123,7 @@ fn secrets(arguments: &[OsString]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::PathBuf;
 
     use super::*;
@@ -176,8 +143,8 @@ mod tests {
     }
 
     fn error(arguments: &[&str]) -> String {
-        let arguments = ["cli"].iter().chain(arguments).map(OsString::from).collect();
-        parse_from::<Cli>(arguments, &|_| None).unwrap_err().to_string()
+        let arguments: Vec<_> = ["cli"].iter().chain(arguments).map(OsString::from).collect();
+        resolve::<Cli>(&arguments, &BTreeMap::new(), &[]).unwrap_err().to_string()
     }
 
     #[test]

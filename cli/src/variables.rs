@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
+use crate::leaf::edit;
+
 /// What the names of our own variables begin with. Not `GATEWAY_`: Kubernetes injects variables with that prefix for a
 /// Service called gateway.
 pub const PREFIX: &str = "GW_";
@@ -35,8 +37,17 @@ pub fn renamed(old: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// Where values come from: the environment, or what a test has for one.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Those of our variables that never had another name. A program takes them from its flags; here are all, so that what
+/// is meant for one program is no mistake for another; so is what a build takes.
+const NEW: [&str; 2] = ["GW_COMMIT", "GW_CONFIG"];
+
+/// Whether a name is one of ours, of whichever program.
+pub fn is_ours(name: &str) -> bool {
+    NEW.contains(&name) || old().any(|old| renamed(old) == name)
+}
+
+/// The variables of this process, or what a test has for them.
+pub(crate) type Environment = BTreeMap<String, String>;
 
 /// What is set, under which names.
 #[derive(Debug, Default)]
@@ -49,9 +60,9 @@ pub(crate) struct Names {
 
 impl Names {
     /// Looks at the old names. What is set and empty is not set.
-    pub(crate) fn of(environment: Environment<'_>) -> Names {
+    pub(crate) fn of(environment: &Environment) -> Names {
         let mut names = Names::default();
-        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         for old in old() {
             let (Some(before), new) = (set(old), renamed(old)) else { continue };
             match set(&new) {
@@ -65,27 +76,35 @@ impl Names {
         names
     }
 
-    /// The command with the variables that are set: under the old name where that one is, and without those that are
-    /// empty. Values of variables are in no help: some are secret.
-    pub(crate) fn apply(&self, command: Command, environment: Environment<'_>) -> Command {
-        let command = command.mut_args(|arg| self.variable(arg.hide_env_values(true), environment));
-        let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        subs.into_iter()
-            .fold(command, |command, sub| command.mut_subcommand(sub, |sub| self.apply(sub, environment)))
+    /// The name that a variable is set by.
+    pub(crate) fn set_as<'a>(&self, name: &'a str) -> &'a str {
+        self.old.get(name).copied().unwrap_or(name)
     }
 
-    fn variable(&self, arg: Arg, environment: Environment<'_>) -> Arg {
+    /// The name of today of a variable that is set by this one.
+    pub(crate) fn today(&self, name: &str) -> String {
+        let found = self.old.iter().find(|(_, old)| **old == name);
+        found.map_or_else(|| name.to_owned(), |(new, _)| new.clone())
+    }
+
+    /// The command with the variables that are set: under the old name where that one is, and without those that are
+    /// empty. Values of variables are in no help: some are secret.
+    pub(crate) fn apply(&self, command: Command, environment: &Environment) -> Command {
+        edit(command, &|arg| self.variable(arg.hide_env_values(true), environment))
+    }
+
+    fn variable(&self, arg: Arg, environment: &Environment) -> Arg {
         let Some(name) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else { return arg };
-        match (self.old.get(&name), environment(&name)) {
+        match (self.old.get(&name), environment.get(&name)) {
             (Some(old), _) => arg.env(*old),
             (None, Some(empty)) if empty.is_empty() => arg.env(Resettable::Reset),
             _ => arg,
         }
     }
 
-    /// What to say of old names among these, which a command reads.
+    /// What to say of old names of these variables, which a command reads.
     pub(crate) fn warnings(&self, read: impl Fn(&str) -> bool) -> Vec<String> {
-        let old = self.old.iter().filter(|(_, old)| read(old));
+        let old = self.old.iter().filter(|(new, _)| read(new));
         old.map(|(new, old)| format!("{old} is the old name of {new}, and is read for now: rename it"))
             .collect()
     }
@@ -96,8 +115,7 @@ mod tests {
     use super::*;
 
     fn names(set: &[(&str, &str)]) -> Names {
-        let find = |name: &str| Some(set.iter().find(|(set, _)| *set == name)?.1.to_owned());
-        Names::of(&find)
+        Names::of(&set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]

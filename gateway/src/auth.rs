@@ -6,6 +6,7 @@ mod cache;
 mod certificate;
 mod claims;
 pub(crate) mod end;
+mod faults;
 mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use certificate::Badge;
+pub(crate) use faults::faults;
 use quota::{Account, Accounts};
 pub(crate) use scopes::Scopes;
 pub(crate) use trust::{Authorities, Standing, Trust, unix};
@@ -137,7 +139,7 @@ impl Access {
         };
         let keys = match &config.api_keys {
             Some(path) => {
-                let keys = Reload::open("API keys", vec![path.clone()], apikey::Keys::read)?;
+                let keys = Reload::open("API keys (GW_API_KEYS)", vec![path.clone()], apikey::Keys::read)?;
                 Some(upkeep.guard(keys.within("api_keys", config.max_stale())))
             }
             None => None,

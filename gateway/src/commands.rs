@@ -20,6 +20,9 @@ pub struct Cli {
     /// What is logged.
     #[command(flatten)]
     pub log: log::Options,
+    /// The file that has the rest.
+    #[command(flatten)]
+    pub file: cli::document::Options,
 }
 
 /// What to do.
@@ -32,6 +35,8 @@ pub enum Command {
     Dev(dev::Dev),
     /// Ask a gateway for its health; the exit code is 0 when it serves
     Healthcheck(config::Check),
+    /// Check the configuration
+    Config(config::command::Config),
     /// Make API keys
     Keys(config::access::Keys),
     /// Make the streams that are missing, and check them all
@@ -44,6 +49,10 @@ pub enum Command {
     Restore(backup::Restore),
     /// Say, or mend, in what the orders and the stock differ
     Reconcile(reconcile::Reconcile),
+    /// Print what a shell needs to complete these commands
+    Completions(cli::check::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(cli::check::Man),
     /// A worker of `dev`
     #[cfg(feature = "dev")]
     #[command(hide = true)]
@@ -57,6 +66,9 @@ impl Command {
             Command::Serve(_) => "info,async_nats=warn,h2=error",
             Command::Healthcheck(_)
             | Command::Keys(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Man(_)
             | Command::Provision(_)
             | Command::DeadLetters(_)
             | Command::Backup(_)

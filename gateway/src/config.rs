@@ -1,6 +1,7 @@
 //! Flags and environment variables of the gateway. Each is read here, once; nothing else reads the environment.
 
 pub mod access;
+pub mod command;
 mod exposure;
 mod memory;
 mod secrets;
@@ -10,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use cli::units::{self, seconds};
 
 /// Where gRPC is served, if nobody says.
 pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";
@@ -17,8 +19,7 @@ pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";
 pub(crate) const HTTP_ADDR: &str = "127.0.0.1:8080";
 /// One node is enough to start with.
 const REPLICAS: usize = 1;
-/// Seconds.
-const DRAIN_TIMEOUT: u64 = 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_IN_FLIGHT: u32 = 1_024;
 const MAX_STREAMS: u32 = 1_024;
 /// Connections of clients, if nobody says and the process may have so many.
@@ -27,10 +28,9 @@ const MAX_WATCHES: u32 = 16_384;
 const MAX_HANDSHAKES: u32 = 512;
 /// A bearer token with many claims has a few thousand.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// Seconds.
-const MAX_CONNECTION_AGE: u64 = 3_600;
-const MAX_CONNECTION_AGE_GRACE: u64 = 30;
-const MAX_CONNECTION_IDLE: u64 = 900;
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3_600);
+const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
+const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(900);
 /// As much as NATS takes in a message unless it is told otherwise.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// A sixteenth of what containers are given: a request may hold twice its bytes and more while it is read.
@@ -56,9 +56,9 @@ pub struct Serve {
     /// Replicas of streams that are made: 3 outlive the loss of a node, 1 does not
     #[arg(long, env = "GW_STREAM_REPLICAS", default_value_t = REPLICAS, value_parser = replicas, value_name = "N")]
     pub replicas: usize,
-    /// How long calls in flight may take after SIGTERM, in seconds
-    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value_t = DRAIN_TIMEOUT, value_name = "SECONDS")]
-    pub drain_timeout: u64,
+    /// How long calls in flight may take after SIGTERM
+    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value = "20s", value_parser = seconds, value_name = "DURATION")]
+    pub drain_timeout: Duration,
     /// Subjects whose services are NestJS, separated by commas: requests to them go in its envelope
     #[arg(long, env = "GW_NEST_SUBJECTS", value_delimiter = ',', value_name = "SUBJECT")]
     pub nest_subjects: Vec<String>,
@@ -110,28 +110,28 @@ pub struct Limits {
     /// TLS handshakes under way; one more ends the oldest
     #[arg(long, env = "GW_MAX_HANDSHAKES", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_HANDSHAKES, value_name = "N")]
     pub max_handshakes: u32,
-    /// The headers of a call, in bytes
-    #[arg(long, env = "GW_MAX_HEADER_BYTES", value_parser = clap::value_parser!(u32).range(1_024..=1_048_576), default_value_t = MAX_HEADER_BYTES, value_name = "BYTES")]
+    /// The headers of a call
+    #[arg(long, env = "GW_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = header_bytes, value_name = "SIZE")]
     pub max_header_bytes: u32,
-    /// How long a connection lasts, a tenth more or less, in seconds; calls on it are finished; 0: as long as it likes
-    #[arg(long, env = "GW_MAX_CONNECTION_AGE", default_value_t = MAX_CONNECTION_AGE, value_name = "SECONDS")]
-    pub max_connection_age: u64,
-    /// How long watches and other streams may go on after that, in seconds, before they end with UNAVAILABLE and their
+    /// How long a connection lasts, a tenth more or less; calls on it are finished; 0: as long as it likes
+    #[arg(long, env = "GW_MAX_CONNECTION_AGE", default_value = "1h", value_parser = seconds, value_name = "DURATION")]
+    pub max_connection_age: Duration,
+    /// How long watches and other streams may go on after that, before they end with UNAVAILABLE and their
     /// resume token; each ends at another moment of the second half
-    #[arg(long, env = "GW_MAX_CONNECTION_AGE_GRACE", default_value_t = MAX_CONNECTION_AGE_GRACE, value_name = "SECONDS")]
-    pub max_connection_age_grace: u64,
-    /// How long a connection may have no call in hand, in seconds, before it ends with GOAWAY; 0: as long as it likes
-    #[arg(long, env = "GW_MAX_CONNECTION_IDLE", default_value_t = MAX_CONNECTION_IDLE, value_name = "SECONDS")]
-    pub max_connection_idle: u64,
-    /// The largest request, in bytes
-    #[arg(long, env = "GW_MAX_REQUEST_BYTES", value_parser = bytes, default_value_t = MAX_REQUEST_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_CONNECTION_AGE_GRACE", default_value = "30s", value_parser = seconds, value_name = "DURATION")]
+    pub max_connection_age_grace: Duration,
+    /// How long a connection may have no call in hand, before it ends with GOAWAY; 0: as long as it likes
+    #[arg(long, env = "GW_MAX_CONNECTION_IDLE", default_value = "15m", value_parser = seconds, value_name = "DURATION")]
+    pub max_connection_idle: Duration,
+    /// The largest request
+    #[arg(long, env = "GW_MAX_REQUEST_BYTES", default_value = "1MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_request_bytes: usize,
     /// Bytes that all requests may hold while they are read and worked on, headers included; one more is
     /// RESOURCE_EXHAUSTED. A connection and a caller have a quarter each, those who are not known an eighth
-    #[arg(long, env = "GW_MAX_BUFFERED_BYTES", value_parser = bytes, default_value_t = MAX_BUFFERED_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "GW_MAX_BUFFERED_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_buffered_bytes: usize,
-    /// The largest reply, in bytes
-    #[arg(long, env = "GW_MAX_REPLY_BYTES", value_parser = bytes, default_value_t = MAX_REPLY_BYTES, value_name = "BYTES")]
+    /// The largest reply
+    #[arg(long, env = "GW_MAX_REPLY_BYTES", default_value = "4MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_reply_bytes: usize,
 }
 
@@ -233,7 +233,7 @@ impl Serve {
 
     /// How long calls in flight may take at the end.
     pub(crate) fn drain_limit(&self) -> Duration {
-        Duration::from_secs(self.drain_timeout)
+        self.drain_timeout
     }
 }
 
@@ -247,10 +247,18 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// A limit on messages that leaves room for any.
 fn bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if bytes >= 1_024 => Ok(bytes),
-        _ => Err("must be a number of bytes, at least 1024".to_owned()),
-    }
+    let bytes = units::bytes(text)?;
+    usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes >= 1_024)
+        .ok_or_else(|| "it has to be at least 1KiB".to_owned())
+}
+
+/// A limit on headers.
+fn header_bytes(text: &str) -> Result<u32, String> {
+    let bytes = units::bytes(text)?;
+    let fits = u32::try_from(bytes).ok().filter(|bytes| (1_024..=1 << 20).contains(bytes));
+    fits.ok_or_else(|| "it has to be between 1KiB and 1MiB".to_owned())
 }
 
 /// `host:port`, by name or number.

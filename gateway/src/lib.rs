@@ -5,6 +5,7 @@ pub mod auth;
 pub mod backup;
 pub mod bridge;
 pub mod call;
+pub mod check;
 pub mod commands;
 pub mod config;
 #[cfg(feature = "dev")]

@@ -2,22 +2,23 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use cli::Parsed;
 use gateway::commands::{Cli, Command};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{backup, letters, reconcile, run};
+use gateway::{backup, check, letters, reconcile, run};
 use telemetry::log;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Parsed { cli, warnings } = match cli::read::<Cli>() {
-        Ok(cli) => cli,
+    let parsed = match cli::read::<Cli>(&cli::check::PATH) {
+        Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    match start(cli, &warnings) {
+    match start(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::note!("error: {}", log::chain(&error));
@@ -26,8 +27,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
+fn start(parsed: Parsed<Cli>) -> anyhow::Result<()> {
+    let Parsed { mut cli, warnings, mut problems, settings } = parsed;
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
+    if let (Command::Config(_), Err(error)) = (&command, cli.log.check()) {
+        problems.push(log::chain(&error));
+        cli.log.log = None;
+    }
     cli.log.start(command.default_log())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -38,6 +44,9 @@ fn start(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
             Command::Dev(config) => dev::run(config, &cli.log).await,
             Command::Healthcheck(config) => run::healthcheck(config).await,
             Command::Keys(config) => run::keys(config),
+            Command::Config(config) => check::run(config, &settings, problems).await,
+            Command::Completions(wanted) => Ok(wanted.print(Cli::command())?),
+            Command::Man(wanted) => Ok(wanted.print(Cli::command())?),
             Command::Provision(config) => run::provision(config).await,
             Command::DeadLetters(config) => letters::run(config).await,
             Command::Backup(config) => backup::backup(config).await,

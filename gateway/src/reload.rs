@@ -78,7 +78,8 @@ impl<T: Send + Sync + 'static> Reload<T> {
         paths: Vec<PathBuf>,
         make: impl Fn(&[Contents]) -> anyhow::Result<M> + Send + Sync + 'static,
     ) -> anyhow::Result<Reload<T>> {
-        let contents = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+        let contents = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>();
+        let contents = contents.with_context(|| what.to_owned())?;
         let make: Make<T> = Box::new(move |contents| make(contents).map(Into::into));
         let first = make(&contents).and_then(Made::whole);
         let first = first.with_context(|| format!("{what}: {}", shown(&paths)))?;

@@ -3,6 +3,7 @@
 // One binary: what is visible to its parts is visible to nobody else.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod configuration;
 mod descriptors;
 #[path = "../../tests/emptied.rs"]
 mod emptied;
@@ -13,6 +14,8 @@ mod logs;
 mod pki;
 #[path = "../../tests/program.rs"]
 mod program;
+#[cfg(feature = "dev")]
+mod reference;
 #[path = "../../tests/service.rs"]
 mod service;
 mod system;

@@ -15,9 +15,13 @@ const NOBODY: &str = "127.0.0.1:1";
 
 fn ways(names: &[&str]) -> Ways {
     let more: &[&str] = match names {
-        [] | ["serve"] | ["provision"] | ["reconcile"] | ["dead-letters", "list"] => &[],
+        [] | ["serve"] | ["provision"] | ["reconcile"] | ["dead-letters", "list"] | ["config", "check"] => {
+            &[]
+        }
         ["backup" | "restore"] => &["/nowhere/folder"],
         ["dead-letters", "show" | "replay"] => &["1"],
+        ["man"] => return [vec![], vec![]],
+        ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["healthcheck"] => return [vec!["--addr", NOBODY], vec!["--health-addr", NOBODY]],
         // A name that cannot be.
         ["keys", "new"] => return [vec!["?", "--scopes=a"], vec!["", "--scopes=a"]],
@@ -40,7 +44,7 @@ fn a_variable_that_is_set_and_empty_is_not_set() {
 #[test]
 fn a_bad_value_is_named_by_its_flag_and_its_variable() {
     for (variable, flag) in [
-        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout-ms"),
+        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout"),
         ("GW_GRPC_ADDR", "--grpc-addr"),
         ("GW_PROVISION", "--provision"),
         ("GW_CONSOLE", "--console"),

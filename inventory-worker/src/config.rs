@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::units::{between, hours, millis, seconds};
 
 use crate::stock::Amounts;
 
@@ -21,6 +22,9 @@ pub struct Cli {
     /// What is logged
     #[command(flatten)]
     pub log: telemetry::log::Options,
+    /// The file that has the rest
+    #[command(flatten)]
+    pub file: cli::document::Options,
 }
 
 /// What to do.
@@ -30,6 +34,16 @@ pub struct Cli {
 pub enum Command {
     /// Answer requests until told to stop
     Serve(Serve),
+    /// Check the configuration
+    Config {
+        /// What to do
+        #[command(subcommand)]
+        action: Config,
+    },
+    /// Print what a shell needs to complete these commands
+    Completions(cli::check::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(cli::check::Man),
     /// Import or export the stock on hand; remove products
     Stock {
         /// What to do
@@ -41,6 +55,20 @@ pub enum Command {
         /// The worker's GW_HEALTH_ADDR
         #[arg(long, env = "GW_HEALTH_ADDR", default_value = "127.0.0.1:50052")]
         addr: SocketAddr,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check it as a start of `serve` would, without serving or connecting; list all problems
+    Check {
+        /// Print all values with where they are from, as a file that says the same; no secret is shown
+        #[arg(long)]
+        print: bool,
+        /// The configuration
+        #[command(flatten)]
+        serve: Box<Serve>,
     },
 }
 
@@ -129,6 +157,22 @@ impl Nats {
     }
 }
 
+/// As long as callers repeat what they were not told of.
+const HORIZON: Duration = Duration::from_secs(24 * 3_600);
+/// Less is no memory at all.
+const LEAST_HORIZON: Duration = Duration::from_secs(60);
+
+/// With none, every repeat would be done again.
+fn horizon(text: &str) -> Result<Duration, String> {
+    between(hours(text)?, LEAST_HORIZON, Duration::MAX).map_err(|error| {
+        format!("{error}: a request that is repeated after that is done again, so at least 24h in production")
+    })
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    between(millis(text)?, Duration::from_millis(10), Duration::MAX)
+}
+
 /// An odd number, so that there is a majority.
 fn replicas(text: &str) -> Result<u8, String> {
     match text.parse() {
@@ -165,27 +209,51 @@ pub struct Serve {
     /// Where traces go
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
-    /// Seconds that a reservation holds without an order; 0: until it is released
-    #[arg(long, env = "GW_RESERVATION_TTL", default_value_t = 120, value_name = "SECONDS")]
-    pub reservation_ttl: u64,
-    /// Milliseconds between two looks for expired reservations
-    #[arg(long, env = "GW_EXPIRY_INTERVAL", default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..))]
-    pub expiry_interval_ms: u64,
-    /// Hours that the ids of finished orders and of adjustments are remembered; at least 24 in production
-    #[arg(long, env = "GW_ID_HORIZON", default_value_t = 24, value_name = "HOURS")]
-    pub id_horizon: u64,
+    /// How long a reservation holds without an order; 0: until it is released
+    #[arg(long, env = "GW_RESERVATION_TTL", default_value = "2m", value_parser = seconds, value_name = "DURATION")]
+    pub reservation_ttl: Duration,
+    /// Time between two looks for expired reservations
+    #[arg(long, alias = "expiry-interval-ms", env = "GW_EXPIRY_INTERVAL", default_value = "1s", value_parser = pause, value_name = "DURATION")]
+    pub expiry_interval: Duration,
+    /// How long the ids of finished orders and of adjustments are remembered; at least 24h in production
+    #[arg(long, env = "GW_ID_HORIZON", default_value = "24h", value_parser = horizon, value_name = "DURATION")]
+    pub id_horizon: Duration,
     /// Deliveries of an order event before it becomes a dead letter
     #[arg(long, env = "GW_MAX_DELIVER", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     pub max_deliver: i64,
     /// Commands that the ledger decides together at most
     #[arg(long, env = "GW_BATCH", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// Seconds that the work in hand may take when told to stop
-    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value_t = 20, value_name = "SECONDS")]
-    pub drain_timeout: u64,
+    /// How long the work in hand may take when told to stop
+    #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value = "20s", value_parser = seconds, value_name = "DURATION")]
+    pub drain_timeout: Duration,
 }
 
 impl Serve {
+    /// All that a start would refuse, found without binding or connecting.
+    pub fn faults(&self) -> Vec<String> {
+        let mut found: Vec<String> = self.nats.link.faults().iter().map(ToString::to_string).collect();
+        found.extend(self.traces.check().err().map(|error| telemetry::log::chain(&error)));
+        if self.health_addr == self.http_addr && self.http_addr.port() != 0 {
+            let address = self.http_addr;
+            found.push(format!(
+                "GW_HEALTH_ADDR and GW_HTTP_ADDR are both {address}: give each a port of its own"
+            ));
+        }
+        found
+    }
+
+    /// What is allowed, and should be known.
+    pub fn warnings(&self) -> Option<String> {
+        (self.id_horizon < HORIZON).then(|| {
+            let known = cli::units::shown(self.id_horizon);
+            format!(
+                "GW_ID_HORIZON is {known}: a change of stock or an order that is repeated later than that is done again; \
+                 callers may repeat for a day"
+            )
+        })
+    }
+
     /// The defaults, for a server at this URL, with a health port of its own.
     pub fn at(nats_url: &str) -> Serve {
         Serve {
@@ -202,22 +270,22 @@ impl Serve {
             http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             http_hosts: Vec::new(),
             traces: telemetry::trace::Options::default(),
-            reservation_ttl: 120,
-            expiry_interval_ms: 1_000,
-            id_horizon: 24,
+            reservation_ttl: Duration::from_secs(120),
+            expiry_interval: Duration::from_secs(1),
+            id_horizon: HORIZON,
             max_deliver: 20,
             batch: 512,
-            drain_timeout: 20,
+            drain_timeout: Duration::from_secs(20),
         }
     }
 
     /// How long a reservation holds without an order.
     pub(crate) fn ttl(&self) -> Option<Duration> {
-        (self.reservation_ttl > 0).then(|| Duration::from_secs(self.reservation_ttl))
+        (!self.reservation_ttl.is_zero()).then_some(self.reservation_ttl)
     }
 
     /// How long finished ids are known.
     pub(crate) fn horizon(&self) -> Duration {
-        Duration::from_secs(self.id_horizon.saturating_mul(3_600))
+        self.id_horizon
     }
 }

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use cli::Parsed;
-use inventory_worker::config::{Cli, Command, Stock};
+use inventory_worker::config::{Cli, Command, Config, Stock};
 use inventory_worker::{file, remove, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -17,11 +18,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Parsed { cli, warnings } = match cli::read::<Cli>() {
-        Ok(cli) => cli,
+    let parsed = match cli::read::<Cli>(&cli::check::PATH) {
+        Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    match work(cli, &warnings).await {
+    match work(parsed).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::note!("error: {}", telemetry::log::chain(&error));
@@ -30,7 +31,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn work(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
+async fn work(parsed: Parsed<Cli>) -> anyhow::Result<()> {
+    let Parsed { mut cli, warnings, mut problems, settings } = parsed;
+    if let (Some(Command::Config { .. }), Err(error)) = (&cli.command, cli.log.check()) {
+        problems.push(telemetry::log::chain(&error));
+        cli.log.log = None;
+    }
     let serving = matches!(cli.command, None | Some(Command::Serve(_)));
     cli.log.start(if serving { "info,async_nats=warn" } else { "warn" })?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -43,6 +49,13 @@ async fn work(cli: Cli, warnings: &[String]) -> anyhow::Result<()> {
         Command::Stock { action: Stock::Remove { products, zero, dry_run, nats } } => {
             remove::remove(&products, zero, dry_run, &nats).await
         }
+        Command::Config { action: Config::Check { print, serve } } => {
+            serve.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
+            problems.extend(serve.faults());
+            Ok(cli::check::tell(&settings, print, &problems)?)
+        }
+        Command::Completions(wanted) => Ok(wanted.print(Cli::command())?),
+        Command::Man(wanted) => Ok(wanted.print(Cli::command())?),
         Command::Healthcheck { addr } => healthcheck(addr).await,
     }
 }

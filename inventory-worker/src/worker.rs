@@ -105,7 +105,7 @@ impl Worker {
         book.add(endpoints.figures());
         book.add(events.figures());
         let events = watched(events.run(stop.clone()).boxed());
-        let pause = Duration::from_millis(config.expiry_interval_ms);
+        let pause = config.expiry_interval;
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         book.add(expiry.figures());
         let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
@@ -131,7 +131,7 @@ impl Worker {
             health_addr,
             http_addr,
             tracer,
-            drain_timeout: Duration::from_secs(config.drain_timeout),
+            drain_timeout: config.drain_timeout,
             _background: background,
         })
     }
@@ -231,6 +231,7 @@ async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> 
 /// Serves until `shutdown`, or until the ledger cannot go on.
 pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     tokio::pin!(shutdown);
+    config.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
     let worker = tokio::select! {
         worker = Worker::start(config) => worker?,
         () = &mut shutdown => return Ok(()),

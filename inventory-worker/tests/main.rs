@@ -3,6 +3,7 @@
 // One binary: what is visible to its parts is visible to nobody else.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod configuration;
 #[path = "../../tests/emptied.rs"]
 mod emptied;
 mod lines;

@@ -13,7 +13,9 @@ const PREFIX: &str = "--nats-inbox-prefix=*";
 
 fn ways(names: &[&str]) -> Ways {
     let more: &[&str] = match names {
-        [] | ["serve"] => &[],
+        [] | ["serve"] | ["config", "check"] => &[],
+        ["man"] => return [vec![], vec![]],
+        ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["stock", "import"] => &["/dev/stdin"],
         ["stock", "export"] => &["/dev/null"],
         ["stock", "remove"] => &["lamp"],
@@ -36,7 +38,7 @@ fn a_bad_value_is_named_by_its_flag_and_its_variable() {
         ("GW_BATCH", "--batch"),
         ("GW_PROVISION", "--provision"),
         ("GW_STREAM_REPLICAS", "--replicas"),
-        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout-ms"),
+        ("GW_NATS_CONNECT_TIMEOUT", "--nats-connect-timeout"),
     ] {
         let ended = run(program(WORKER, &["serve"]).env(variable, "maybe not"));
         let named = ended.err.contains(variable) && ended.err.contains(flag);

@@ -67,6 +67,10 @@ pub(crate) enum Credentials {
 impl Credentials {
     /// Reads what the options say. More than one way is refused: which of them counts would be the library's choice.
     pub(crate) fn of(options: &Options, url: Option<Login>) -> Result<Credentials, ConnectError> {
+        Credentials::read(options, url).map_err(|error| with_variable(error, options))
+    }
+
+    fn read(options: &Options, url: Option<Login>) -> Result<Credentials, ConnectError> {
         let Options { creds, nkey, user, password, password_file, token, token_file, .. } = options;
         only_one(&[
             ("NATS_CREDS", creds.is_some()),
@@ -111,7 +115,11 @@ impl Credentials {
         Ok(match self {
             Credentials::Nobody => options,
             Credentials::File(path, text) => {
-                options.credentials(&text.0).map_err(|error| unreadable(path, error))?
+                options.credentials(&text.0).map_err(|error| ConnectError::Credentials {
+                    variable: "NATS_CREDS",
+                    path: path.clone(),
+                    why: error.to_string(),
+                })?
             }
             Credentials::Key(seed) => options.nkey(seed.text()),
             Credentials::User(user, password) => options.user_and_password(user.clone(), password.text()),
@@ -177,7 +185,21 @@ pub fn warn_if_exposed(path: &Path) {
 }
 
 fn unreadable(path: &Path, why: impl std::fmt::Display) -> ConnectError {
-    ConnectError::Credentials { path: path.to_owned(), why: why.to_string() }
+    // Which variable names it is known where the options are.
+    ConnectError::Credentials { variable: "", path: path.to_owned(), why: why.to_string() }
+}
+
+/// The error with the variable that names its file.
+fn with_variable(error: ConnectError, options: &Options) -> ConnectError {
+    let ConnectError::Credentials { path, why, .. } = error else { return error };
+    let files = [
+        ("NATS_CREDS", &options.creds),
+        ("NATS_NKEY", &options.nkey),
+        (PASSWORD_FILE, &options.password_file),
+        ("GW_NATS_TOKEN_FILE", &options.token_file),
+    ];
+    let named = files.iter().find(|(_, file)| file.as_ref() == Some(&path));
+    ConnectError::Credentials { variable: named.map_or("NATS_CREDS", |(name, _)| name), path, why }
 }
 
 #[cfg(test)]

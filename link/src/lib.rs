@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod census;
+mod certificates;
 pub mod clock;
 mod cluster;
 pub mod credentials;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 
+use crate::certificates;
 use crate::clock::Wall;
 use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
 use crate::node::Node;
 use crate::servers::Servers;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
-const CONNECT_TIMEOUT_MS: u64 = 2_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A half-open connection is noticed after three of these.
 const PING: Duration = Duration::from_secs(2);
 /// What inboxes begin with if nobody says.
@@ -60,9 +61,9 @@ pub struct Options {
     /// Where the servers are monitored over HTTP, separated by commas: asked at start whether they sync each write
     #[arg(long, env = "GW_NATS_MONITOR_URL", value_name = "URL")]
     pub nats_monitor_url: Option<String>,
-    /// How long a connection may take to be made, the first as well as another after it was lost, in milliseconds
-    #[arg(long, env = "GW_NATS_CONNECT_TIMEOUT", default_value_t = CONNECT_TIMEOUT_MS, value_name = "MS")]
-    pub nats_connect_timeout_ms: u64,
+    /// How long a connection may take to be made, the first as well as another after it was lost
+    #[arg(long, alias = "nats-connect-timeout-ms", env = "GW_NATS_CONNECT_TIMEOUT", default_value = "2s", value_parser = patience, value_name = "DURATION")]
+    pub nats_connect_timeout: Duration,
     /// This machine's time of day.
     #[arg(skip)]
     pub wall: Wall,
@@ -78,8 +79,20 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// A file that the options name.
-    #[error("the NATS credentials in {} cannot be used: {why}", path.display())]
+    #[error("the NATS credentials in {} ({variable}) cannot be used: {why}", path.display())]
     Credentials {
+        /// What names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A file with a certificate or a key.
+    #[error("{} ({variable}) cannot be used: {why}", path.display())]
+    Certificate {
+        /// What names the file.
+        variable: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -148,7 +161,7 @@ impl Options {
             cert: None,
             key: None,
             nats_monitor_url: None,
-            nats_connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            nats_connect_timeout: CONNECT_TIMEOUT,
             wall: Wall::default(),
         }
     }
@@ -172,6 +185,19 @@ impl Options {
         urls.collect::<Vec<_>>().join(",")
     }
 
+    /// All that keeps a connection from being tried: what makes no sense, and files that cannot be read.
+    pub fn faults(&self) -> Vec<ConnectError> {
+        let login = Servers::of(&self.url).and_then(|servers| Credentials::of(self, servers.login));
+        let given = login.and_then(|login| login.give(ConnectOptions::new()));
+        let certificates = certificates::faults(self);
+        [self.check_prefix().err(), given.err()].into_iter().flatten().chain(certificates).collect()
+    }
+
+    fn check_prefix(&self) -> Result<(), ConnectError> {
+        let prefix = &self.inbox_prefix;
+        if is_prefix(prefix) { Ok(()) } else { Err(ConnectError::Prefix(prefix.clone())) }
+    }
+
     /// Connects; `name` is what the server shows for the connection, `node` logs its events, `hear` is told of them.
     pub(crate) async fn connect(
         &self,
@@ -179,14 +205,12 @@ impl Options {
         node: Arc<Node>,
         hear: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Result<Client, ConnectError> {
-        let timeout = Duration::from_millis(self.nats_connect_timeout_ms);
-        if !is_prefix(&self.inbox_prefix) {
-            return Err(ConnectError::Prefix(self.inbox_prefix.clone()));
-        }
+        self.check_prefix()?;
+        certificates::check(self)?;
         let options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(&self.inbox_prefix)
-            .connection_timeout(timeout)
+            .connection_timeout(self.nats_connect_timeout)
             .ping_interval(PING)
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
@@ -209,6 +233,11 @@ impl Options {
             _ => ConnectError::Unreachable { url: self.shown(), source },
         })
     }
+}
+
+/// No connection is made in no time.
+fn patience(text: &str) -> Result<Duration, String> {
+    cli::units::between(cli::units::millis(text)?, Duration::from_millis(10), Duration::MAX)
 }
 
 /// Tokens of harmless characters, with dots between them.

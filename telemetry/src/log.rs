@@ -56,6 +56,17 @@ impl Options {
         limit.tell(heard).context("the thread that counts log lines cannot start")
     }
 
+    /// Whether what says what is logged makes sense.
+    ///
+    /// # Errors
+    /// That it does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let filter = self.log.as_deref().unwrap_or_default();
+        EnvFilter::try_new(filter)
+            .map(drop)
+            .with_context(|| format!("{filter:?} does not say what to log (RUST_LOG)"))
+    }
+
     /// The arguments that say the same to a child process.
     pub fn arguments(&self) -> Vec<String> {
         let format = match self.log_format {

@@ -25,6 +25,8 @@ pub use export::Tally;
 pub use settings::Options;
 use transport::Transport;
 
+/// What is wrong if nothing can be sent.
+const UNSENT: &str = "traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_CERTIFICATE)";
 /// How long what waits at the end may take.
 const FLUSH: Duration = Duration::from_secs(3);
 
@@ -76,12 +78,22 @@ impl From<Kind> for SpanKind {
     }
 }
 
+impl Options {
+    /// Whether traces could be sent, without sending any.
+    ///
+    /// # Errors
+    /// What is wrong, by the names of variables.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Some(settings) = self.read()? else { return Ok(()) };
+        Transport::open(&settings).map(drop).context(UNSENT)
+    }
+}
+
 impl Tracer {
     /// Begins to trace if the options say where to.
     pub fn start(options: &Options, service: &'static str) -> anyhow::Result<Tracer> {
         let Some(settings) = options.read()? else { return Ok(Tracer::default()) };
-        let transport = Transport::open(&settings)
-            .context("traces cannot be sent (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_CERTIFICATE)")?;
+        let transport = Transport::open(&settings).context(UNSENT)?;
         tracing::info!(endpoint = transport.endpoint(), share = settings.share, "calls are traced");
         let tally = Arc::new(Tally::default());
         let name = settings.service.clone().unwrap_or_else(|| service.to_owned());

@@ -49,7 +49,7 @@ impl Clients {
     pub(super) fn open(config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Option<Clients>> {
         let list = match &config.tls_clients {
             Some(path) => {
-                let list = Reload::open("client names", vec![path.clone()], List::read)?;
+                let list = Reload::open("client names (GW_TLS_CLIENTS)", vec![path.clone()], List::read)?;
                 Some(upkeep.guard(list.within("tls_clients", config.max_stale())))
             }
             None => None,

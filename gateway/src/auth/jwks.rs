@@ -60,12 +60,12 @@ impl Keys {
                     KeySet::read(contents.first().map(|file| file.as_slice()).unwrap_or_default())
                         .map(Proof::Keys)
                 };
-                let keys = Reload::open("the tokens' keys (JWKS)", vec![path.clone()], of_file)?;
+                let keys = Reload::open("the tokens' keys (GW_JWT_JWKS)", vec![path.clone()], of_file)?;
                 let latest = upkeep.guard(keys.within("jwks", config.max_stale()));
                 return Ok(Keys { latest, wishes: None });
             }
         };
-        let refresh = Duration::from_secs(config.jwt_jwks_refresh);
+        let refresh = config.jwt_jwks_refresh;
         // It is late only once the next fetch is.
         let limit = config.max_stale().map(|limit| limit + refresh.mul_f64(1.1) + FETCH);
         let fresh = Fresh::new("jwks", limit);

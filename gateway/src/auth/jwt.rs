@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
@@ -46,27 +46,33 @@ pub(super) enum Proof {
     Secret(DecodingKey),
 }
 
+/// What every token has to say.
+pub(super) fn validation(config: &config::Access) -> anyhow::Result<Validation> {
+    let issuer = config.jwt_issuer.as_deref().unwrap_or_default();
+    if config.jwt_audience.is_empty() || issuer.is_empty() {
+        bail!("tokens need their issuer and their audience as well (GW_JWT_ISSUER, GW_JWT_AUDIENCE)");
+    }
+    let mut validation = Validation::default();
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(&config.jwt_audience);
+    (validation.leeway, validation.validate_nbf) = (SKEW, true);
+    Ok(validation)
+}
+
 impl Bearer {
     /// Reads or fetches keys for the first time.
     pub(super) async fn open(config: &config::Access, upkeep: &mut Upkeep) -> anyhow::Result<Bearer> {
         verify::install();
-        let issuer =
-            config.jwt_issuer.as_deref().context("tokens need their issuer as well (GW_JWT_ISSUER)")?;
-        if config.jwt_audience.is_empty() || issuer.is_empty() {
-            bail!("tokens need their issuer and their audience as well (GW_JWT_ISSUER, GW_JWT_AUDIENCE)");
-        }
-        let mut validation = Validation::default();
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[issuer]);
-        validation.set_audience(&config.jwt_audience);
-        (validation.leeway, validation.validate_nbf) = (SKEW, true);
+        let validation = validation(config)?;
         let keys = match &config.jwt_jwks {
             Some(place) => Some(Keys::open(place, config, upkeep).await?),
             None => None,
         };
         let secret = match &config.jwt_secret_file {
             Some(path) => {
-                let secret = Reload::open("the tokens' secret", vec![path.clone()], secret)?;
+                let secret =
+                    Reload::open("the tokens' secret (GW_JWT_SECRET_FILE)", vec![path.clone()], secret)?;
                 Some(upkeep.guard(secret.within("jwt_secret", config.max_stale())))
             }
             None => None,

@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use cli::units::{between, seconds};
 
 /// Calls that one caller may have in hand.
 const IN_FLIGHT: u32 = 512;
-/// Seconds.
-const REFRESH: u64 = 300;
-const MAX_STALE: u64 = 600;
+const REFRESH: Duration = Duration::from_secs(300);
+const MAX_STALE: Duration = Duration::from_secs(600);
 
 /// Who may call: anybody, unless one of the first six says how callers are known.
 #[derive(Debug, Clone, Args)]
@@ -59,9 +59,9 @@ pub struct Access {
     /// The claim with the customer whose orders alone the caller may see; without the claim: all orders
     #[arg(long, env = "GW_JWT_CUSTOMER_CLAIM", default_value = "customer_id", value_name = "NAME")]
     pub jwt_customer_claim: String,
-    /// How often the JWKS is fetched, in seconds
-    #[arg(long, env = "GW_JWT_JWKS_REFRESH", default_value_t = REFRESH, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
-    pub jwt_jwks_refresh: u64,
+    /// How often the JWKS is fetched
+    #[arg(long, env = "GW_JWT_JWKS_REFRESH", default_value = "5m", value_parser = refresh, value_name = "DURATION")]
+    pub jwt_jwks_refresh: Duration,
     /// Certificates of the authority that signed the JWKS server's, PEM; without it: those of this system
     #[arg(long, env = "GW_JWT_JWKS_CA", value_name = "FILE")]
     pub jwt_jwks_ca: Option<PathBuf>,
@@ -74,10 +74,10 @@ pub struct Access {
     /// Calls that one caller may begin per second, for long; ten seconds' worth at once. 0: no limit
     #[arg(long, env = "GW_CALLER_RATE", default_value_t = 0, value_name = "N")]
     pub caller_rate: u32,
-    /// How long what says who may call stays in force while it cannot be read, in seconds; then it lets nobody in. 0: for
+    /// How long what says who may call stays in force while it cannot be read; then it lets nobody in. 0: for
     /// ever, so that a key that was taken off a list stays good as long as the list cannot be read
-    #[arg(long, env = "GW_AUTH_MAX_STALE", default_value_t = MAX_STALE, value_name = "SECONDS")]
-    pub auth_max_stale: u64,
+    #[arg(long, env = "GW_AUTH_MAX_STALE", default_value = "10m", value_parser = seconds, value_name = "DURATION")]
+    pub auth_max_stale: Duration,
     /// Serve other machines although there is no TLS, or callers are not known
     #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
@@ -180,7 +180,7 @@ impl Access {
 
     /// How long what says who may call stays in force while it cannot be read; none: for ever.
     pub(crate) fn max_stale(&self) -> Option<Duration> {
-        (self.auth_max_stale > 0).then(|| Duration::from_secs(self.auth_max_stale))
+        (!self.auth_max_stale.is_zero()).then_some(self.auth_max_stale)
     }
 
     /// Whether callers have to be known.
@@ -190,6 +190,11 @@ impl Access {
             || self.tls_clients.is_some()
             || !self.tls_client_scopes.is_empty()
     }
+}
+
+/// Neither a server that is asked all the time nor keys of last week.
+fn refresh(text: &str) -> Result<Duration, String> {
+    between(seconds(text)?, Duration::from_secs(10), Duration::from_secs(86_400))
 }
 
 impl FromStr for Place {

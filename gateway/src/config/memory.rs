@@ -3,6 +3,7 @@
 use admission::budget::Size;
 use admission::layer::request_size;
 use anyhow::bail;
+use cli::units::size;
 
 use super::Limits;
 
@@ -27,11 +28,12 @@ impl Limits {
         let least = LEAST.saturating_mul(request);
         if self.max_buffered_bytes < least {
             bail!(
-                "GW_MAX_BUFFERED_BYTES ({}) has to be at least {least}: {LEAST} requests of GW_MAX_REQUEST_BYTES ({}) with \
+                "GW_MAX_BUFFERED_BYTES ({}) has to be at least {}: {LEAST} requests of GW_MAX_REQUEST_BYTES ({}) with \
                  headers of GW_MAX_HEADER_BYTES ({})",
-                self.max_buffered_bytes,
-                self.max_request_bytes,
-                self.max_header_bytes
+                size(self.max_buffered_bytes as u64),
+                size(least as u64),
+                size(self.max_request_bytes as u64),
+                size(self.max_header_bytes.into())
             )
         }
         Ok(Size {
@@ -58,7 +60,7 @@ mod tests {
         let error = large.budget().unwrap_err().to_string();
         assert!(error.contains("GW_MAX_BUFFERED_BYTES") && error.contains("GW_MAX_REQUEST_BYTES"), "{error}");
         let least = LEAST * request_size(16 << 10, 32 << 20);
-        assert!(error.contains(&least.to_string()), "{error}");
+        assert!(error.contains(&cli::units::size(least as u64)), "{error}");
         Limits { max_buffered_bytes: least, ..large }.budget().unwrap();
     }
 }

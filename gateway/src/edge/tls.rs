@@ -48,11 +48,12 @@ pub(crate) fn open(
         }
         return Ok(None);
     };
-    let identity = Reload::open("the TLS certificate and key", vec![cert.clone(), key.clone()], identity)?;
+    let identity = Reload::open("TLS (GW_TLS_CERT, GW_TLS_KEY)", vec![cert.clone(), key.clone()], identity)?;
     let roots = match &config.tls_client_ca {
         None => None,
         Some(path) => {
-            let roots: Reload<Vec<_>> = Reload::open("the clients' authorities", vec![path.clone()], roots)?;
+            let roots: Reload<Vec<_>> =
+                Reload::open("the clients' authorities (GW_TLS_CLIENT_CA)", vec![path.clone()], roots)?;
             Some(upkeep.guard(roots.within("tls_client_ca", stale)))
         }
     };

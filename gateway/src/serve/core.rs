@@ -3,7 +3,6 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use link::{Link, Store, streams};
 use telemetry::page::Tasks;
@@ -70,9 +69,9 @@ impl Core {
         Limits {
             streams: limits.max_streams,
             headers: limits.max_header_bytes,
-            age: (limits.max_connection_age > 0).then(|| Duration::from_secs(limits.max_connection_age)),
-            grace: Duration::from_secs(limits.max_connection_age_grace),
-            idle: (limits.max_connection_idle > 0).then(|| Duration::from_secs(limits.max_connection_idle)),
+            age: (!limits.max_connection_age.is_zero()).then_some(limits.max_connection_age),
+            grace: limits.max_connection_age_grace,
+            idle: (!limits.max_connection_idle.is_zero()).then_some(limits.max_connection_idle),
             seats: self.shared.room.grpc.clone(),
             tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },

@@ -54,6 +54,14 @@ impl Source for Room {
     }
 }
 
+/// Whether there is room for the connections that are wanted.
+///
+/// # Errors
+/// What to change.
+pub fn check(config: &Serve) -> anyhow::Result<()> {
+    Room::prepare(config).map(drop)
+}
+
 /// Descriptors for everything but the connections of clients. Those that make room for others count twice.
 fn reserved(config: &Serve) -> u64 {
     let health = if config.health_addr.is_some() { HEALTH } else { 0 };

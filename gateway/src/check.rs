@@ -1,0 +1,71 @@
+//! `gateway config check`: what a start would refuse, all at once. Must never bind, connect, or start anything.
+
+use std::net::SocketAddr;
+
+use cli::Setting;
+
+use crate::auth;
+use crate::config::Serve;
+use crate::config::command::{Config, ConfigCommand};
+use crate::edge::tls;
+use crate::serve::check_room;
+
+/// Tells what is in force, if that is asked for, and what is wrong besides the problems that are known.
+///
+/// # Errors
+/// That something is wrong.
+pub async fn run(config: Config, settings: &[Setting], mut problems: Vec<String>) -> anyhow::Result<()> {
+    let ConfigCommand::Check(asked) = config.command;
+    problems.extend(faults(&asked.serve).await);
+    Ok(cli::check::tell(settings, asked.print, &problems)?)
+}
+
+/// All that a start would refuse.
+async fn faults(config: &Serve) -> Vec<String> {
+    let own = [
+        check_room(config),
+        config.check_exposure(),
+        config.limits.budget().map(drop),
+        config.traces.check(),
+    ];
+    let mut found: Vec<anyhow::Error> = own.into_iter().filter_map(Result::err).collect();
+    found.extend(auth::faults(&config.access).await);
+    found.extend(tls::open(&config.tls, None, &mut auth::Upkeep::default()).err());
+    found.extend(config.nats.faults().into_iter().map(anyhow::Error::from));
+    let told = found.iter().map(telemetry::log::chain);
+    told.chain(addresses(config)).collect()
+}
+
+/// Addresses that are given twice.
+fn addresses(config: &Serve) -> Vec<String> {
+    let all = [
+        ("GW_GRPC_ADDR", Some(config.grpc_addr)),
+        ("GW_HTTP_ADDR", Some(config.http_addr)),
+        ("GW_HEALTH_ADDR", config.health_addr),
+    ];
+    let all: Vec<(&str, SocketAddr)> = all
+        .into_iter()
+        .filter_map(|(name, address)| Some((name, address.filter(|a| a.port() != 0)?)))
+        .collect();
+    let twice = |at: usize| {
+        let (name, address) = all[at];
+        let before = all[..at].iter().find(|(_, other)| *other == address)?;
+        Some(format!("{} and {name} are both {address}: give each a port of its own", before.0))
+    };
+    (0..all.len()).filter_map(twice).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_given_twice_is_refused_unless_any_port_will_do() {
+        let mut config = Serve::at("nats://127.0.0.1:4222");
+        assert!(addresses(&config).is_empty());
+        config.grpc_addr = "127.0.0.1:9".parse().unwrap();
+        config.http_addr = config.grpc_addr;
+        let [fault] = &addresses(&config)[..] else { panic!("one") };
+        assert!(fault.contains("GW_GRPC_ADDR and GW_HTTP_ADDR"), "{fault}");
+    }
+}
