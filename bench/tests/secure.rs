@@ -41,7 +41,7 @@ impl House {
         std::fs::write(folder.path().join("other.crt"), Authority::new().pem()).unwrap();
         let new = apikey::new("till", &SCOPES.map(str::to_owned), None).unwrap();
         std::fs::write(folder.path().join("keys"), new.line).unwrap();
-        let mut config = gateway::config::Serve { threads: 1, ..gateway::config::Serve::at(&nats.url()) };
+        let mut config = gateway::config::Serve { threads: 1, ..gateway::config::Serve::at(nats.url()) };
         config.tls = Tls { tls_cert: Some(cert), tls_key: Some(key), ..Tls::default() };
         config.access.api_keys = Some(folder.path().join("keys"));
         let worker = inventory_worker::config::Serve::at(&nats.url());

@@ -74,7 +74,8 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 pub fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs();
     // Days and months are for people's calendars.
-    if duration.subsec_nanos() == 0 && seconds != 0 && seconds % 3_600 == 0 && seconds < 100 * 3_600 {
+    if duration.subsec_nanos() == 0 && seconds != 0 && seconds.is_multiple_of(3_600) && seconds < 100 * 3_600
+    {
         return format!("{}h", seconds / 3_600);
     }
     humantime::format_duration(duration).to_string()
