@@ -90,6 +90,12 @@ impl Guard {
         if self.0.closed.load(Ordering::Relaxed) {
             return Err(StoreError::Unusable(self.findings().join("; ")));
         }
+        self.judge(stream, |evidence| evidence.no_write(Instant::now()))
+    }
+
+    /// The same, asked by whoever then appends: where appends are answered at once, one in a while is let through.
+    pub(crate) fn may_append(&self, stream: &'static str) -> Result<(), StoreError> {
+        self.may_write(stream)?;
         self.judge(stream, |evidence| evidence.no_append(Instant::now()))
     }
 
@@ -318,6 +324,20 @@ impl Source for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_is_spent_by_the_append_alone_and_one_that_succeeds_ends_the_outage() {
+        let guard = Guard::default();
+        for _ in 0..12 {
+            guard.unacknowledged(INVENTORY);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // A command is let in, and its append as well.
+        assert!(guard.may_write(INVENTORY).is_ok() && guard.may_append(INVENTORY).is_ok());
+        assert!(guard.may_write(INVENTORY).is_err() && guard.may_append(INVENTORY).is_err());
+        guard.stored(INVENTORY);
+        assert!(guard.may_write(INVENTORY).is_ok() && guard.may_append(INVENTORY).is_ok());
+    }
 
     #[test]
     fn a_note_refuses_writes_until_it_is_taken_back() {

@@ -187,21 +187,30 @@ impl Evidence {
         self.quorum_outage(now).or_else(|| self.refusal(now).filter(|_| lately))
     }
 
-    /// Why an append that is tried now would certainly not be stored; one that is needed to find out is let through.
+    /// Why an append that is tried now would certainly not be stored. Whoever asks need not be the one who tries it.
+    pub(crate) fn no_write(&self, now: Instant) -> Option<Outage> {
+        let refused = || (self.trial(now) == Some(false)).then_some(Outage::Unacknowledged);
+        self.known(now).cloned().or_else(refused)
+    }
+
+    /// The same, for an append that is tried if there is no reason against it: one that is needed to find out is let
+    /// through, and no other for a while.
     pub(crate) fn no_append(&mut self, now: Instant) -> Option<Outage> {
-        if let Some(outage) = self.known(now) {
-            return Some(outage.clone());
-        }
-        self.refusal(now).filter(|outage| **outage == Outage::Unacknowledged)?;
-        let refusals = self.refusals.as_mut()?;
-        if now.saturating_duration_since(refusals.first) < KNOWN {
-            return None;
-        }
-        if refusals.trial.is_none_or(|last| now.saturating_duration_since(last) >= TRIAL) {
+        let outage = self.no_write(now);
+        let trial = outage.is_none() && self.trial(now).is_some();
+        if let Some(refusals) = self.refusals.as_mut().filter(|_| trial) {
             refusals.trial = Some(now);
-            return None;
         }
-        Some(Outage::Unacknowledged)
+        outage
+    }
+
+    /// Whether one append may be tried now to find out; nothing where appends are not answered at once.
+    fn trial(&self, now: Instant) -> Option<bool> {
+        self.refusal(now).filter(|outage| **outage == Outage::Unacknowledged)?;
+        let refusals = self.refusals.as_ref()?;
+        let known = now.saturating_duration_since(refusals.first) >= KNOWN;
+        let due = |last| now.saturating_duration_since(last) >= TRIAL;
+        known.then(|| refusals.trial.is_none_or(due))
     }
 
     /// Why a read that is tried now would certainly find nobody.

@@ -161,7 +161,7 @@ impl Store {
         expect: Expect<'_>,
         deadline: Instant,
     ) -> Result<u64, StoreError> {
-        self.guard.may_write(self.stream)?;
+        self.guard.may_append(self.stream)?;
         match expect {
             Expect::Any => {}
             Expect::Last(sequence) => number(&mut headers, EXPECTED_LAST, sequence),
