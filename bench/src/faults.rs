@@ -154,11 +154,12 @@ async fn observe(
 ) -> anyhow::Result<Observed> {
     let aims = fault.aim(site, SIZE).await?;
     let instances = site.instances();
-    let zero = Instant::now() + LEAD;
-    let prometheus = match &options.prometheus {
-        Some(program) => Some(Prometheus::start(program, &options.rules, &instances, zero).await?),
+    let mut prometheus = match &options.prometheus {
+        Some(program) => Some(Prometheus::start(program, &options.rules, &instances).await?),
         None => None,
     };
+    let zero = Instant::now() + LEAD;
+    prometheus.iter_mut().for_each(|prometheus| prometheus.watch(zero));
     let load = Load { rate: options.rate, deadline: Duration::from_secs(options.deadline) };
     let (calls, stop) = (Calls::default(), CancellationToken::new());
     let running = load::run(load, doors.to_vec(), zero, calls.clone(), stop.clone());

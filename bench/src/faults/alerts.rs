@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use local_nats::spare_port;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -21,6 +21,8 @@ use crate::usage::http;
 
 const LOOK: Duration = Duration::from_millis(250);
 const LIMIT: Duration = Duration::from_secs(2);
+/// Until all targets are scraped; new ones are looked at every 5 s.
+const START: Duration = Duration::from_secs(60);
 
 /// An alert that was active: its condition held. `for` comes on top until it fires.
 #[derive(Debug, Clone, Default)]
@@ -42,17 +44,17 @@ pub(crate) type Alerts = BTreeMap<String, Active>;
 pub(crate) struct Prometheus {
     folder: tempfile::TempDir,
     _process: Process,
+    port: u16,
     seen: Arc<Mutex<Alerts>>,
-    _task: AbortOnDropHandle<()>,
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Prometheus {
-    /// Starts one on these targets. Times are seconds since `zero`.
+    /// Starts one on these targets, and returns when it has scraped all of them.
     pub(crate) async fn start(
         program: &Path,
         rules: &Path,
         instances: &[Instance],
-        zero: Instant,
     ) -> anyhow::Result<Prometheus> {
         let folder = tempfile::tempdir()?;
         let rules = rules.canonicalize().with_context(|| format!("--rules {}", rules.display()))?;
@@ -70,9 +72,18 @@ impl Prometheus {
         let process =
             Process::caged(program, &arguments, &at("log"), Cage::default()).context("--prometheus")?;
         listens(port).await?;
-        let seen = Arc::new(Mutex::default());
-        let task = AbortOnDropHandle::new(tokio::spawn(watch(port, zero, Arc::clone(&seen))));
-        Ok(Prometheus { folder, _process: process, seen, _task: task })
+        let limit = Instant::now() + START;
+        while up(port).await != Some(instances.len()) {
+            ensure!(Instant::now() < limit, "Prometheus does not scrape all targets after {START:?}");
+            sleep(LOOK).await;
+        }
+        Ok(Prometheus { folder, _process: process, port, seen: Arc::default(), task: None })
+    }
+
+    /// Looks at the alerts from now on. Times are seconds since `zero`.
+    pub(crate) fn watch(&mut self, zero: Instant) {
+        let task = tokio::spawn(watch(self.port, zero, Arc::clone(&self.seen)));
+        self.task = Some(AbortOnDropHandle::new(task));
     }
 
     /// From now on these are the targets.
@@ -98,10 +109,21 @@ impl Prometheus {
         }
     }
 
-    /// What was active until now.
+    /// What was active since the fault.
     pub(crate) fn seen(&self) -> Alerts {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter()
+            .filter(|(_, alert)| alert.to >= 0.0)
+            .map(|(name, alert)| (name.clone(), alert.clone()))
+            .collect()
     }
+}
+
+/// How many targets answer.
+async fn up(port: u16) -> Option<usize> {
+    let (_, body) = http(port, "/api/v1/query?query=count(up%3D%3D1)", LIMIT).await.ok()?;
+    let answer: Value = serde_json::from_str(&body).ok()?;
+    answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
 }
 
 /// JSON is YAML.

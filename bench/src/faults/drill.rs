@@ -18,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::load::{self, Calls, Load};
+use crate::process::serves;
 use crate::soak::leader::ask;
 use crate::soak::load::channels;
 use crate::soak::plan::{Kind, Target};
 use crate::soak::site::Site;
 
-/// Restarts, and between two of them.
+/// Restarts, and how long each serves: long enough to be scraped.
 const RESTARTS: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_secs(3);
 /// How long the certificate is still good.
 const LEFT: Duration = Duration::from_secs(86_400);
 /// More at once than the gateway may have in flight.
@@ -40,9 +41,12 @@ pub(crate) struct Odd {
 
 /// Kills a worker again and again.
 pub(crate) async fn restart(site: &mut Site, worker: Target) -> anyhow::Result<()> {
+    let instance = site.instances().into_iter().find(|instance| instance.target == worker);
+    let port = instance.context("no such worker")?.port;
     for _ in 0..RESTARTS {
         site.strike(Kind::Kill, worker).await?;
         site.relieve(Kind::Kill, worker).await?;
+        serves(port, "").await?;
         sleep(PAUSE).await;
     }
     Ok(())

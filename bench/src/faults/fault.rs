@@ -75,15 +75,17 @@ impl Cause {
     pub(crate) fn alerts(self) -> &'static [&'static str] {
         match self {
             Cause::LeaderKilled => &["ReplicasNotCurrent"],
-            Cause::TwoNodesKilled => {
-                &["StreamWithoutQuorum", "ServiceNotUp", "ErrorBudgetBurnsFast", "MethodFails"]
-            }
+            Cause::TwoNodesKilled => &[
+                "StreamWithoutQuorum",
+                "ServiceNotUp",
+                "LedgerNotReadyAnywhere",
+                "ErrorBudgetBurnsFast",
+                "MethodFails",
+            ],
             Cause::StorageFull => &["StorageFull", "WorkersNotReady"],
             Cause::WorkerKilled => &["InstancesMissing"],
             Cause::AllWorkersKilled => &["WorkersDown", "RouteDown", "NoResponders"],
-            Cause::NatsCut => {
-                &["NatsDisconnected", "JetStreamUnseen", "GatewayNotServing", "LedgerNotReadyAnywhere"]
-            }
+            Cause::NatsCut => &["NatsDisconnected", "JetStreamUnseen", "GatewayNotServing"],
             Cause::AllGatewaysKilled => &["GatewayDown"],
             Cause::WorkerFrozen => &["InstanceDown"],
             Cause::WorkerRestarts => &["RestartsOften"],
