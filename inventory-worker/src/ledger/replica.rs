@@ -20,12 +20,20 @@ const LOOK: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_secs(10);
 /// How often entries may be found missing when loading before they are given up for lost: a purge may be under way.
 const TRIES: u32 = 5;
+/// So many entries that the leader had, and the feed did not bring, and it is made anew: its consumer is lost with the server
+/// that had it, and the client library notices that after ten seconds.
+const MISSED: u32 = 2;
+/// Not more often than this: the next consumer may be given to the same server, as long as that is not known to be away.
+const RENEW: Duration = Duration::from_secs(1);
 
 pub(super) struct Replica {
     store: Store,
     snapshots: Snapshots,
     stock: Arc<RwLock<Stock>>,
     feed: Feed,
+    /// Entries in a row that the feed did not bring, and when it was made.
+    missed: u32,
+    fed: Instant,
     worker: Uuid,
     /// The last entry from the feed that this worker wrote: its sequence and batch.
     mine: Option<(u64, u64)>,
@@ -44,8 +52,20 @@ impl Replica {
         loading: Arc<AtomicBool>,
         figures: Arc<Figures>,
     ) -> Replica {
-        let feed = Feed::nothing();
-        Replica { store, snapshots, stock, feed, worker, mine: None, loads: 0, loading, figures }
+        let (feed, fed) = (Feed::nothing(), Instant::now());
+        Replica {
+            store,
+            snapshots,
+            stock,
+            feed,
+            missed: 0,
+            fed,
+            worker,
+            mine: None,
+            loads: 0,
+            loading,
+            figures,
+        }
     }
 
     /// The last entry that is in it.
@@ -70,12 +90,15 @@ impl Replica {
 
     /// The next entry of the feed. May be dropped while it waits without losing one.
     pub(super) async fn next(&mut self) -> (u64, bytes::Bytes) {
-        self.feed.next().await
+        let next = self.feed.next().await;
+        self.missed = 0;
+        next
     }
 
     /// Takes what the feed has ready, without waiting: who decides on less than it could know loses the race.
     pub(super) async fn take_ready(&mut self) -> Result<(), Broken> {
         while let Some((sequence, bytes)) = self.feed.ready() {
+            self.missed = 0;
             self.take(sequence, &bytes).await?;
         }
         Ok(())
@@ -84,27 +107,41 @@ impl Replica {
     /// Takes entries up to a sequence, by then. `false` if they do not come: it may never exist.
     pub(super) async fn catch_up(&mut self, sequence: u64, until: Instant) -> Result<bool, Broken> {
         let until = until.min(Instant::now() + CATCH_UP);
+        // A feed that missed the last entry is not waited for.
+        let mut quiet = if self.missed > 0 { Duration::ZERO } else { QUIET };
         while self.sequence() < sequence {
-            let next = match tokio::time::timeout(QUIET, self.feed.next()).await {
+            let next = match tokio::time::timeout(quiet, self.next()).await {
                 Ok((next, bytes)) => Some((next, bytes)),
                 Err(_) => self.read_next(until).await,
             };
+            quiet = if self.missed > 0 && next.is_some() { Duration::ZERO } else { QUIET };
             match next {
                 Some((next, bytes)) => self.take(next, &bytes).await?,
                 None if Instant::now() < until => {}
                 None => return Ok(false),
             }
+            self.renew();
         }
         Ok(true)
     }
 
-    /// The next entry as the leader has it. The feed notices only after ten seconds that its consumer was lost with
-    /// the server that had it; it brings the entry once more then, which does no harm.
-    async fn read_next(&self, until: Instant) -> Option<(u64, bytes::Bytes)> {
+    /// The next entry as the leader has it. A feed that is only slow brings it once more, which does no harm.
+    async fn read_next(&mut self, until: Instant) -> Option<(u64, bytes::Bytes)> {
         let next = self.sequence() + 1;
         // What cannot be read is waited for as before.
         let message = self.store.get(next, until).await.ok().flatten()?;
+        self.missed = self.missed.saturating_add(1);
         Some((next, message.payload))
+    }
+
+    /// Makes a feed anew that does not bring what there is.
+    fn renew(&mut self) {
+        if self.missed < MISSED || self.fed.elapsed() < RENEW {
+            return;
+        }
+        let sequence = self.sequence();
+        tracing::info!(after = sequence, "the ledger's consumer brings nothing; it is made anew");
+        (self.feed, self.fed) = (Feed::after(self.store.link().clone(), sequence), Instant::now());
     }
 
     /// Takes an entry that the feed brought. On a hole, everything is loaded anew: what is missing cannot be known.
@@ -187,7 +224,7 @@ impl Replica {
         }
         tracing::info!(snapshot, sequence = stock.sequence(), "the ledger is loaded");
         *self.stock.write().unwrap_or_else(PoisonError::into_inner) = stock;
-        self.feed = feed;
+        (self.feed, self.fed, self.missed) = (feed, Instant::now(), 0);
         Ok(())
     }
 }
