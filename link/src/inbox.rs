@@ -129,28 +129,36 @@ impl Link {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Message, Trouble> {
+        let exchange = self.exchange(subject, headers, payload);
+        tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(Trouble::Timeout))
+    }
+
+    /// Sends a request and waits for its reply, for whoever keeps the deadline: nothing is left of it when it is dropped.
+    pub async fn exchange(
+        &self,
+        subject: impl Into<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Message, Trouble> {
         if !self.connected() {
             return Err(Trouble::Disconnected);
         }
         let (size, limit) = (payload.len(), self.shared.client.max_payload());
         let subject = subject.into();
-        let exchange = async {
-            let mut ticket = Ticket::take(&self.shared, subject.clone());
-            let reply = self.shared.reply(ticket.number);
-            let client = &self.shared.client;
-            let sent = if headers.is_empty() {
-                client.publish_with_reply(subject, reply, payload).await
-            } else {
-                client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            };
-            sent.map_err(|error| match error.kind() {
-                PublishErrorKind::MaxPayloadExceeded => Trouble::TooLarge { size, limit },
-                PublishErrorKind::Send => Trouble::Disconnected,
-                PublishErrorKind::InvalidSubject => Trouble::Unsendable(error),
-            })?;
-            ticket.wait().await
+        let mut ticket = Ticket::take(&self.shared, subject.clone());
+        let reply = self.shared.reply(ticket.number);
+        let client = &self.shared.client;
+        let sent = if headers.is_empty() {
+            client.publish_with_reply(subject, reply, payload).await
+        } else {
+            client.publish_with_reply_and_headers(subject, reply, headers, payload).await
         };
-        let message = tokio::time::timeout_at(deadline, exchange).await.map_err(|_| Trouble::Timeout)??;
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => Trouble::TooLarge { size, limit },
+            PublishErrorKind::Send => Trouble::Disconnected,
+            PublishErrorKind::InvalidSubject => Trouble::Unsendable(error),
+        })?;
+        let message = ticket.wait().await?;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(Trouble::NoResponders);
         }

@@ -18,6 +18,7 @@ mod monitor;
 mod node;
 pub mod options;
 pub mod outage;
+mod pool;
 mod servers;
 pub mod store;
 pub mod streams;

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer};
 
 use crate::certificates;
 use crate::clock::Wall;
 use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
 use crate::node::Node;
+use crate::pool::Pool;
 use crate::servers::Servers;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A half-open connection is noticed after three of these.
-const PING: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes for three of these is given up: to a server that is frozen, or half open. A server
+/// answers pings past all that waits for a disk.
+const PING: Duration = Duration::from_millis(500);
 /// What inboxes begin with if nobody says.
 const INBOX: &str = "_INBOX";
 
@@ -207,6 +209,7 @@ impl Options {
     ) -> Result<Client, ConnectError> {
         self.check_prefix()?;
         certificates::check(self)?;
+        let pool = Pool::default();
         let options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(&self.inbox_prefix)
@@ -214,6 +217,10 @@ impl Options {
             .ping_interval(PING)
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
+            .reconnect_to_server_callback(move |servers, _| {
+                let next = pool.next(&servers);
+                std::future::ready(next.map(|addr| ReconnectToServer { addr, delay: None }))
+            })
             .event_callback(move |event| {
                 hear(&event);
                 let node = node.clone();

@@ -109,7 +109,13 @@ impl Records {
                 return Err(call.late(Delivered::Unknown).because(error));
             }
             let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
-            let passing = matches!(error, StoreError::Unavailable(_)) && in_time(pause, call);
+            // After a connection was lost, it may be back in a moment.
+            let passing = match error {
+                StoreError::Unavailable(_) => true,
+                StoreError::Disconnected => repeat > 0,
+                _ => false,
+            };
+            let passing = passing && in_time(pause, call);
             if !(passing && self.budget.spend()) {
                 return Err(of_store(&error));
             }
