@@ -21,9 +21,11 @@ async fn acknowledged_orders_outlive_the_kill_of_each_leader() {
     for stream in [ORDERS, INVENTORY] {
         customers.buy_more(20).await;
         let leader = plant.leader(stream).await;
+        let fault = Instant::now();
         plant.cluster.node_mut(leader).kill();
         println!("{stream} had a new leader after {:?}", plant.elected(stream, leader).await);
-        customers.buy_more(20).await;
+        customers.buy_more(200).await;
+        println!("calls failed until {:?} after the kill", customers.failed_until(fault));
         plant.cluster.node_mut(leader).restart().unwrap();
         until("the cluster is whole", async || plant.cluster.is_healthy()).await;
     }
@@ -39,8 +41,10 @@ async fn acknowledged_orders_outlive_the_stop_of_a_leader() {
     let customers = plant.customers(12);
     customers.buy_more(20).await;
     let leader = plant.leader(ORDERS).await;
+    let fault = Instant::now();
     plant.cluster.node_mut(leader).stop();
     customers.buy_more(200).await;
+    println!("calls failed until {:?} after the stop", customers.failed_until(fault));
     plant.cluster.node_mut(leader).restart().unwrap();
     until("the cluster is whole", async || plant.cluster.is_healthy()).await;
     println!("the longest gap was {:?}", customers.longest_gap());
@@ -98,8 +102,10 @@ async fn a_leader_that_was_frozen_and_comes_back_makes_no_answer_untrue() {
     let customers = plant.customers(12);
     customers.buy_more(20).await;
     let leader = plant.leader(ORDERS).await;
+    let fault = Instant::now();
     plant.cluster.nodes()[leader].pause();
-    customers.buy_more(100).await;
+    customers.buy_more(200).await;
+    println!("calls failed until {:?} after the node froze", customers.failed_until(fault));
     plant.cluster.nodes()[leader].resume();
     until("the cluster is whole", async || plant.cluster.is_healthy()).await;
     println!("the longest gap was {:?}", customers.longest_gap());

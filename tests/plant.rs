@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::crew::Hand;
+use crate::figures;
 
 const PRODUCT: &str = "lamp";
 const CREATED: &str = "orders.event.order_created.";
@@ -36,7 +37,8 @@ pub struct Plant {
     pub cluster: Cluster,
     pub link: Link,
     pub gateway: Gateway,
-    _workers: Vec<Hand>,
+    pub workers: Vec<Hand>,
+    worker: inventory_worker::config::Serve,
     channel: Channel,
     _turn: MutexGuard<'static, ()>,
 }
@@ -53,6 +55,8 @@ struct Told {
     wrong: Vec<String>,
     /// When orders were acknowledged.
     times: Vec<Instant>,
+    /// When calls failed.
+    failed: Vec<Instant>,
     troubles: BTreeMap<String, usize>,
 }
 
@@ -82,13 +86,35 @@ impl Plant {
         let workers = vec![Hand::hire(config.clone()).await, Hand::hire(config.clone()).await];
         let link = Link::connect(&config.nats.link, "the auditor").await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy();
-        let plant = Plant { cluster, link, gateway, _workers: workers, channel, _turn: turn };
+        let plant = Plant { cluster, link, gateway, workers, worker: config, channel, _turn: turn };
         let stock = json!([{"productId": PRODUCT, "delta": 1_000_000}]);
         let body = json!({"requestId": "first", "adjustments": stock});
         until("there is stock", async || plant.ask("adjust_stock", &body).await["stock"].is_array()).await;
         let names = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
         until("all is up", async || names.iter().all(|name| plant.gateway.up(name) == Some(true))).await;
         plant
+    }
+
+    /// A client.
+    pub fn orders(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.channel.clone())
+    }
+
+    /// One more worker.
+    pub async fn hire(&mut self) {
+        self.workers.push(Hand::hire(self.worker.clone()).await);
+    }
+
+    /// The node of each connection with this name.
+    pub async fn nodes_of(&self, name: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (number, node) in self.cluster.nodes().iter().enumerate() {
+            let page = figures::get(([127, 0, 0, 1], node.monitor_port()).into(), "/connz").await;
+            let page: Value = serde_json::from_str(&page).unwrap();
+            let names = page["connections"].as_array().unwrap().iter().filter(|c| c["name"] == name);
+            found.extend(names.map(|_| number));
+        }
+        found
     }
 
     /// The answer to a request, or null.
@@ -256,6 +282,12 @@ impl Customers {
         told.times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
     }
 
+    /// When the last call failed, after this.
+    pub fn failed_until(&self, since: Instant) -> Duration {
+        let told = self.told.lock().unwrap();
+        told.failed.iter().max().map(|at| at.saturating_duration_since(since)).unwrap_or_default()
+    }
+
     /// Waits until everybody has his answer.
     async fn home(self) -> Told {
         self.stop.cancel();
@@ -310,6 +342,7 @@ fn note(status: &Status, told: &mut Told, customer: &str, stubborn: bool) -> boo
     let reason = info.as_ref().map_or("", |info| info.reason.as_str());
     let delivered =
         info.as_ref().and_then(|info| info.metadata.get("delivered")).map_or("unknown", String::as_str);
+    told.failed.push(Instant::now());
     *told.troubles.entry(format!("{:?} {reason} {delivered}", status.code())).or_default() += 1;
     let passing = match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,

@@ -1,4 +1,5 @@
-//! What callers are told when NATS is gone, and how soon: `bench outage`. Starts everything itself.
+//! What callers are told when NATS is gone, and how soon, and until when calls fail after it is back: `bench outage`. Starts
+//! everything itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CheckInventoryRequest, CreateOrderRequest, GetOrderRequest};
 use futures_util::future::join_all;
 use local_nats::spare_port;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -21,7 +23,10 @@ const PRODUCT: &str = "lamp";
 /// How long after its deadline a call may end, for the way there and back.
 const LATE: Duration = Duration::from_millis(50);
 const BACK: Duration = Duration::from_secs(60);
+/// Between two calls after NATS is back.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So long without a failure, and it is over.
+const WELL: Duration = Duration::from_secs(3);
 
 /// Options of `bench outage`
 #[derive(clap::Args)]
@@ -60,13 +65,36 @@ pub(crate) async fn run(options: Outage) -> anyhow::Result<bool> {
 
     // It ends when it is dropped.
     let _nats = tokio::task::spawn_blocking(move || nats.restart().map(|()| nats)).await??;
-    let back = Instant::now();
-    while call(clients[0].clone(), 0, &order, Duration::from_secs(1)).await.is_err() {
-        ensure!(back.elapsed() < BACK, "no order {BACK:?} after NATS came back");
-        sleep(PAUSE).await;
-    }
-    cli::say!("NATS is back: an order is placed after {:.2} s", back.elapsed().as_secs_f64());
+    recover(&clients, &order).await?;
     Ok(told)
+}
+
+/// Calls on, and says when the first call succeeded and when the last one failed, since NATS was back.
+async fn recover(clients: &[Channel], order: &str) -> anyhow::Result<()> {
+    let (back, mut calls, mut failed, mut sent) = (Instant::now(), JoinSet::new(), 0, 0);
+    let (mut good, mut bad) = (None, Duration::ZERO);
+    while good.is_none() || back.elapsed() < bad + WELL {
+        ensure!(back.elapsed() < BACK, "calls still fail {BACK:?} after NATS came back");
+        let (client, order) = (clients[sent % clients.len()].clone(), order.to_owned());
+        calls.spawn(async move {
+            let result = call(client, sent, &order, Duration::from_secs(1)).await;
+            (result, back.elapsed())
+        });
+        sent += 1;
+        sleep(PAUSE).await;
+        while let Some(ended) = calls.try_join_next() {
+            match ended? {
+                (Ok(()), at) => good = good.or(Some(at)),
+                (Err(_), at) => (failed, bad) = (failed + 1, bad.max(at)),
+            }
+        }
+    }
+    let first = good.unwrap_or_default().as_secs_f64();
+    let last = bad.as_secs_f64();
+    cli::say!(
+        "NATS is back: first good call after {first:.2} s, last failed call after {last:.2} s, {failed} of {sent} failed"
+    );
+    Ok(())
 }
 
 async fn connect(port: u16, count: u16) -> anyhow::Result<Vec<Channel>> {

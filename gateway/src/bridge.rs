@@ -5,6 +5,7 @@ pub(crate) mod budget;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub(crate) mod header;
+mod hedge;
 pub mod lane;
 pub mod pulse;
 mod reply;
@@ -12,11 +13,11 @@ pub mod survey;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subject;
 use bytes::Bytes;
 use contract::route::{Mismatch, Route, Routed};
 use contract::{Delivered, Failure, Reason, nest};
@@ -27,6 +28,7 @@ use telemetry::{Kind, Span};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use hedge::{Hedging, Outcome};
 pub use lane::{Lane, Lanes, Limits};
 use reply::Reply;
 pub use tally::Tallies;
@@ -56,6 +58,8 @@ pub struct Bridge {
 struct Setback {
     failure: Failure,
     again: bool,
+    /// Whether a repeat is no additional load: what was sent before is lost with its connection.
+    free: bool,
 }
 
 impl Bridge {
@@ -162,7 +166,7 @@ impl Bridge {
         let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
         for repeat in 0.. {
-            let setback = match self.attempt(route, lane, payload.clone(), call, repeat).await {
+            let setback = match self.attempt(route, lane, payload.clone(), call, repeat, &again).await {
                 Ok(reply) => return Ok(reply),
                 Err(setback) => setback,
             };
@@ -170,7 +174,12 @@ impl Bridge {
             let failure = sum(setback.failure, &mut delivered);
             let pause = link::inbox::backoff(BACKOFF, repeat, BACKOFF_MOST);
             let time = Instant::now() + pause < call.deadline;
-            if !(setback.again && harmless && time && repeat < route.retries && lane.retry()) {
+            if !(setback.again
+                && harmless
+                && time
+                && repeat < route.retries
+                && (setback.free || lane.retry()))
+            {
                 return Err(failure);
             }
             tracing::debug!(route = route.path, repeat, %failure, "repeating");
@@ -191,20 +200,19 @@ impl Bridge {
         payload: Bytes,
         call: &Call,
         repeat: u32,
+        again: impl Fn() -> bool,
     ) -> Result<Bytes, Setback> {
-        let now = Instant::now();
-        if now >= call.deadline {
-            return Err(Setback { failure: call.late(Delivered::No), again: false });
+        let begun = Instant::now();
+        if begun >= call.deadline {
+            return Err(Setback::last(call.late(Delivered::No)));
         }
-        let deadline = call.deadline.min(now + route.timeout);
-        let span = trace(route, call, repeat);
-        let headers = header::of(route, call, &span, self.link.clock().wall(), deadline - now);
-        let tally = self.tallies.of(route);
-        tally.inspect(|tally| tally.attempts.one());
-        let subject = Subject::from_static(route.subject);
-        let trouble = match self.link.request(subject, headers, payload, deadline).await {
+        let deadline = call.deadline.min(begun + route.timeout);
+        let span = trace(route, call, repeat, 0);
+        let (link, tally) = (&self.link, self.tallies.of(route));
+        let hedging = Hedging { link, route, lane, tally, call, payload, repeat, begun, deadline };
+        let Outcome { reply, open } = hedging.ask(&span, again).await;
+        let trouble = match reply {
             Ok(message) => {
-                tally.inspect(|tally| tally.times.took(now.elapsed()));
                 let mut reply = reply::read(route, lane.nest(), message);
                 if let Reply::Refusal(setback) = &mut reply
                     && reply::late(&setback.failure)
@@ -218,12 +226,9 @@ impl Bridge {
                     Reply::Answer(payload) => Ok(payload),
                     Reply::Refusal(setback) => {
                         span.fail(setback.failure.reason.to_string());
-                        Err(setback)
+                        Err(if open { setback.beside_another() } else { setback })
                     }
-                    Reply::Nonsense => {
-                        let failure = violated(route, lane, &"no envelope of NestJS");
-                        Err(Setback { failure, again: false })
-                    }
+                    Reply::Nonsense => Err(Setback::last(violated(route, lane, &"no envelope of NestJS"))),
                 };
             }
             Err(trouble) => trouble,
@@ -231,7 +236,7 @@ impl Bridge {
         if span.traced() {
             span.fail(trouble.to_string());
         }
-        Err(self.missed(route, lane, call, &trouble))
+        Err(self.missed(route, lane, call, repeat, &trouble))
     }
 
     /// A service says that the time of an attempt is over. While it is not, one of the two clocks is off.
@@ -251,7 +256,7 @@ impl Bridge {
     }
 
     /// What an attempt without a reply comes to.
-    fn missed(&self, route: &Route, lane: &Lane, call: &Call, trouble: &Trouble) -> Setback {
+    fn missed(&self, route: &Route, lane: &Lane, call: &Call, repeat: u32, trouble: &Trouble) -> Setback {
         if matches!(trouble, Trouble::NoResponders) {
             lane.pulse().miss(Instant::now());
             self.tally(route, |tally| tally.absent.one());
@@ -265,14 +270,31 @@ impl Bridge {
                 (link::failure::of_request(trouble, route.subject), route.repeatable)
             }
             Trouble::NoResponders => (link::failure::of_request(trouble, route.subject), true),
+            // The connection was lost a moment ago, and may be back in as short a time.
+            Trouble::Disconnected if repeat > 0 => (link::failure::of_request(trouble, route.subject), true),
             _ => (link::failure::of_request(trouble, route.subject), false),
         };
-        Setback { failure, again }
+        Setback { failure, again, free: matches!(trouble, Trouble::Lost | Trouble::Disconnected) }
     }
 }
 
-/// The span of one attempt.
-fn trace(route: &Route, call: &Call, repeat: u32) -> Span {
+impl Setback {
+    /// No attempt follows.
+    fn last(failure: Failure) -> Setback {
+        Setback { failure, again: false, free: false }
+    }
+
+    /// The same, while another request of the attempt may be done.
+    fn beside_another(mut self) -> Setback {
+        if self.failure.certainty() == Delivered::No {
+            self.failure = self.failure.delivered(Delivered::Unknown);
+        }
+        self
+    }
+}
+
+/// The span of one request: an attempt's first, or one of its hedges.
+fn trace(route: &Route, call: &Call, repeat: u32, hedge: u32) -> Span {
     if !call.span.traced() {
         return Span::default();
     }
@@ -285,6 +307,9 @@ fn trace(route: &Route, call: &Call, repeat: u32) -> Span {
     }
     if let Some(id) = &call.request_id {
         span.note("request.id", id);
+    }
+    if hedge > 0 {
+        span.say("messaging.nats.hedge", i64::from(hedge));
     }
     span
 }

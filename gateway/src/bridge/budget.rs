@@ -27,6 +27,13 @@ impl Budget {
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
+    /// A hedge was answered first: it comes back, and two more. Where every second request is lost, hedges pay for
+    /// themselves; where all are late, as in an overload, they win nothing, and are as dear as repeats.
+    pub(crate) fn refund(&self) {
+        let more = |tokens: u32| Some((tokens + 3 * COST).min(MOST));
+        let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
     /// Whether a repeat is affordable; it is paid then.
     pub(crate) fn spend(&self) -> bool {
         let less = |tokens: u32| tokens.checked_sub(COST);
@@ -60,6 +67,41 @@ mod tests {
     #[test]
     fn a_single_call_has_all_its_repeats() {
         assert_eq!(attempts_in_an_outage(1), 4);
+    }
+
+    /// How many hedges are sent, and how many calls fail all the same, where this share of all requests is lost, in percent.
+    fn hedged(calls: u32, lost: u64) -> (u32, u32) {
+        let (budget, mut random, mut hedges, mut failed) = (Budget::new(), 1_u64, 0, 0);
+        let mut answered = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % 100 >= lost
+        };
+        for _ in 0..calls {
+            budget.earn();
+            let mut done = answered();
+            for _ in 0..6 {
+                if done || !budget.spend() {
+                    break;
+                }
+                hedges += 1;
+                done = answered();
+                if done {
+                    budget.refund();
+                }
+            }
+            failed += u32::from(!done);
+        }
+        (hedges, failed)
+    }
+
+    #[test]
+    fn hedges_pay_for_themselves_where_half_of_the_requests_are_lost_and_not_where_nearly_all_are() {
+        let (hedges, failed) = hedged(10_000, 50);
+        assert!(failed < 300 && (9_000..11_000).contains(&hedges), "{hedges} hedges, {failed} failed");
+        let (hedges, _) = hedged(10_000, 100);
+        assert!(hedges <= 10_000 / 6 + 10, "{hedges} hedges");
+        let (hedges, _) = hedged(10_000, 90);
+        assert!(hedges <= 10_000 / 4, "{hedges} hedges");
     }
 
     #[test]

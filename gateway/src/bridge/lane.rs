@@ -120,7 +120,12 @@ impl Lane {
         Ok(place)
     }
 
-    /// Whether the budget allows a repeat; it is paid then.
+    /// A hedge was answered where what it followed was not.
+    pub(super) fn hedge_won(&self) {
+        self.budget.refund();
+    }
+
+    /// Whether the budget allows a repeat, or a hedge; it is paid then.
     pub(super) fn retry(&self) -> bool {
         self.budget.spend()
     }

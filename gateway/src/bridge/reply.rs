@@ -45,7 +45,7 @@ pub(super) fn read(route: &Route, nest: bool, message: Message) -> Reply {
 fn refused(route: &Route, failure: Failure) -> Reply {
     let harmless = route.repeatable || delivered(&failure) == Some(Delivered::No.name());
     let again = (failure.code == Code::Unavailable && harmless) || late(&failure);
-    Reply::Refusal(Setback { again, failure })
+    Reply::Refusal(Setback { again, failure, free: false })
 }
 
 /// Whether a service says that a request came too late, and that it did not begin with it.

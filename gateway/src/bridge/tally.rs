@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use telemetry::{Count, Page, Source, Spread};
 
 use super::lane::Lanes;
+use super::usual::Usual;
 
 /// The tallies of one thread. Clones share them.
 #[derive(Debug, Clone)]
@@ -19,11 +20,15 @@ pub(super) struct Tally {
     subject: &'static str,
     pub(super) attempts: Count,
     pub(super) retries: Count,
+    pub(super) hedges: Count,
+    pub(super) hedges_won: Count,
     pub(super) absent: Count,
     pub(super) timeouts: Count,
     pub(super) early: Count,
     pub(super) shed: Count,
     pub(super) times: Spread,
+    /// What an answer usually takes.
+    pub(super) usual: Usual,
 }
 
 impl Tallies {
@@ -44,11 +49,14 @@ impl Tally {
             subject,
             attempts: Count::default(),
             retries: Count::default(),
+            hedges: Count::default(),
+            hedges_won: Count::default(),
             absent: Count::default(),
             timeouts: Count::default(),
             early: Count::default(),
             shed: Count::default(),
             times: Spread::times(),
+            usual: Usual::default(),
         }
     }
 }
@@ -60,10 +68,20 @@ impl Source for Tallies {
             let counts = [
                 (
                     "gateway_route_attempts_total",
-                    "Requests sent to a subject, repeats included.",
+                    "Requests sent to a subject, repeats and hedges included.",
                     &tally.attempts,
                 ),
                 ("gateway_route_retries_total", "Repeats among them.", &tally.retries),
+                (
+                    "gateway_route_hedges_total",
+                    "Hedges among them: requests sent while an earlier one went unanswered far longer than usual.",
+                    &tally.hedges,
+                ),
+                (
+                    "gateway_route_hedges_won_total",
+                    "Hedges that were answered before what they followed.",
+                    &tally.hedges_won,
+                ),
                 ("gateway_route_no_responders_total", "Requests that nobody was there for.", &tally.absent),
                 (
                     "gateway_route_timeouts_total",

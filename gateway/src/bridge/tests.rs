@@ -22,7 +22,7 @@ struct Bench {
 impl Bench {
     async fn start(change: impl FnOnce(&mut Route)) -> Bench {
         let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
-        let mut route = Route { subject: "service.test", path: "/test.v1.Test/Test", ..*route::ALL[0] };
+        let mut route = Route { subject: "service.test", ..*route::ALL[0] };
         route.timeout = Duration::from_millis(200);
         change(&mut route);
         let route: &'static Route = Box::leak(Box::new(route));
@@ -280,4 +280,65 @@ async fn what_may_have_been_done_is_repeated_only_where_the_request_itself_may_b
         assert!(failure.is(Reason::Timeout), "{failure}");
         assert_eq!(count.swap(0, Ordering::Relaxed), attempts, "{request}");
     }
+}
+
+/// A bridge whose route has been answered, and whose service says nothing to the first so many requests of each call.
+async fn silent(first: usize, repeats: fn(&[u8]) -> bool) -> (Bench, Arc<AtomicUsize>) {
+    let bench = Bench::start(|route| {
+        (route.repeatable, route.retries, route.timeout) = (true, 3, Duration::from_secs(20));
+        route.request = |bytes| Ok(bytes.to_vec());
+        route.reply = |bytes| Ok(bytes.to_vec());
+        route.repeats = repeats;
+    })
+    .await;
+    let count = bench
+        .serve(move |number, request| {
+            let answered = number == 0 || number > first;
+            ready(answered.then(|| (HeaderMap::new(), request.payload.to_vec())))
+        })
+        .await;
+    bench.bridge.pass(bench.route, b"one", &within(5_000, Limit::Budget)).await.unwrap();
+    (bench, count)
+}
+
+#[tokio::test]
+async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays_open() {
+    let (bench, count) = silent(3, |_| true).await;
+    let begun = Instant::now();
+    let call = within(20_000, Limit::Budget);
+    assert_eq!(bench.bridge.pass(bench.route, b"two", &call).await.unwrap(), b"two");
+    assert!((3 * usual::FLOOR..Duration::from_secs(10)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(count.load(Ordering::Relaxed) >= 5);
+    assert_eq!(bench.bridge.link().waiting(), 0);
+    let tally = bench.bridge.tallies().of(bench.route).unwrap();
+    assert!(tally.hedges.get() >= 3 && tally.retries.get() == 0);
+    assert_eq!(tally.hedges_won.get(), 1);
+}
+
+#[tokio::test]
+async fn what_may_not_be_done_twice_is_never_sent_twice() {
+    let (bench, count) = silent(usize::MAX, |bytes| bytes == b"with an id").await;
+    for (request, hedged) in [("without", false), ("with an id", true)] {
+        count.store(1, Ordering::Relaxed);
+        let failure = bench.bridge.pass(bench.route, request.as_bytes(), &within(1_500, Limit::Budget)).await;
+        let failure = failure.unwrap_err();
+        assert_eq!((failure.is(Reason::Timeout), delivered(&failure)), (true, "unknown"), "{failure}");
+        assert_eq!(count.load(Ordering::Relaxed) > 2, hedged, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_beside_a_request_that_may_be_done_leaves_open_what_was_done() {
+    let bench = Bench::start(|route| (route.retries, route.timeout) = (1, Duration::from_secs(20))).await;
+    let mut away = refusal(Reason::NotFound);
+    away.1 = Failure::new(Reason::NotFound, "no").delivered(Delivered::No).to_json();
+    bench
+        .serve(move |number, _| {
+            let answer = if number == 0 { (HeaderMap::new(), Vec::new()) } else { away.clone() };
+            ready((number != 1).then_some(answer))
+        })
+        .await;
+    bench.call(&within(5_000, Limit::Budget)).await.unwrap();
+    let failure = bench.call(&within(20_000, Limit::Budget)).await.unwrap_err();
+    assert_eq!((failure.is(Reason::NotFound), delivered(&failure)), (true, "unknown"), "{failure}");
 }

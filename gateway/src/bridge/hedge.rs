@@ -1,0 +1,145 @@
+//! One attempt's request, and the hedges that follow where it goes unanswered far longer than the route usually takes: the
+//! same request again, under a reply subject of its own, while those before it stay open. The first answer counts. Must
+//! never hedge what may not be done twice, nor answer an overload with more requests.
+
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use async_nats::{Message, Subject};
+use bytes::Bytes;
+use contract::Route;
+use futures_util::future::select_all;
+use link::{Link, Trouble};
+use telemetry::Span;
+use tokio::time::{Instant, timeout_at};
+
+use super::lane::Lane;
+use super::tally::Tally;
+use super::{header, trace, usual};
+use crate::call::Call;
+
+/// What every request of an attempt has.
+pub(super) struct Hedging<'a> {
+    pub(super) link: &'a Link,
+    pub(super) route: &'static Route,
+    pub(super) lane: &'a Lane,
+    pub(super) tally: Option<&'a Tally>,
+    pub(super) call: &'a Call,
+    pub(super) payload: Bytes,
+    /// Which attempt of the call it is, from 0 on.
+    pub(super) repeat: u32,
+    pub(super) begun: Instant,
+    pub(super) deadline: Instant,
+}
+
+/// What came of an attempt.
+pub(super) struct Outcome {
+    pub(super) reply: Result<Message, Trouble>,
+    /// Whether another request of it is on its way, and may be done.
+    pub(super) open: bool,
+}
+
+type Flight<'a> = Pin<Box<dyn Future<Output = (Instant, bool, Result<Message, Trouble>)> + Send + 'a>>;
+
+impl<'a> Hedging<'a> {
+    /// Sends the request, and waits. `again`: whether this request may be sent twice; asked when it is to be.
+    pub(super) async fn ask(&self, span: &Span, again: impl Fn() -> bool) -> Outcome {
+        let mut first = pin!(self.send(self.begun, span));
+        let may = self.route.repeatable && self.route.retries > 0;
+        let patience = self.tally.filter(|_| may).and_then(|tally| tally.usual.patience());
+        let look = patience.map_or(self.deadline, |patience| self.deadline.min(self.begun + patience));
+        let reply = match timeout_at(look, first.as_mut()).await {
+            Ok(reply) => reply,
+            Err(_) => match patience.filter(|_| look < self.deadline) {
+                // In a box: it is rarely needed, and large.
+                Some(patience) if again() => return Box::pin(self.hedge(first, patience)).await,
+                _ => timeout_at(self.deadline, first).await.unwrap_or(Err(Trouble::Timeout)),
+            },
+        };
+        self.note(self.begun, &reply);
+        Outcome { reply, open: false }
+    }
+
+    async fn hedge(
+        &self,
+        first: Pin<&mut (impl Future<Output = Result<Message, Trouble>> + Send)>,
+        patience: Duration,
+    ) -> Outcome {
+        let mut flights: Vec<Flight<'_>> = vec![Box::pin(async { (self.begun, false, first.await) })];
+        let mut trouble = None;
+        for number in 0.. {
+            if number < usual::MOST && self.lane.retry() {
+                self.tally.inspect(|tally| tally.hedges.one());
+                flights.push(Box::pin(self.another(number + 1)));
+            }
+            let look = if number < usual::MOST {
+                self.deadline.min(Instant::now() + patience)
+            } else {
+                self.deadline
+            };
+            while let Ok(landed) = timeout_at(look, select_all(&mut flights)).await {
+                let ((sent, hedge, reply), index, _) = landed;
+                drop(flights.swap_remove(index));
+                match reply {
+                    Ok(_) => {
+                        self.note(sent, &reply);
+                        if hedge {
+                            self.tally.inspect(|tally| tally.hedges_won.one());
+                            self.lane.hedge_won();
+                        }
+                        return Outcome { reply, open: !flights.is_empty() };
+                    }
+                    // The others may be answered yet.
+                    Err(why) => trouble = Some(worse(trouble, why)),
+                }
+                if flights.is_empty() {
+                    break;
+                }
+            }
+            if flights.is_empty() || look >= self.deadline {
+                break;
+            }
+        }
+        let ended = flights.is_empty();
+        let trouble = trouble.filter(|_| ended).unwrap_or(Trouble::Timeout);
+        Outcome { reply: Err(trouble), open: false }
+    }
+
+    /// A hedge.
+    async fn another(&self, number: u32) -> (Instant, bool, Result<Message, Trouble>) {
+        let (sent, span) = (Instant::now(), trace(self.route, self.call, self.repeat, number));
+        (sent, true, self.send(sent, &span).await)
+    }
+
+    /// One request, until the attempt's deadline as the headers have it; who waits for it ends it then.
+    fn send<'s>(
+        &'s self,
+        now: Instant,
+        span: &Span,
+    ) -> impl Future<Output = Result<Message, Trouble>> + Send + use<'s, 'a> {
+        let left = self.deadline.saturating_duration_since(now);
+        let headers = header::of(self.route, self.call, span, self.link.clock().wall(), left);
+        self.tally.inspect(|tally| tally.attempts.one());
+        let subject = Subject::from_static(self.route.subject);
+        self.link.exchange(subject, headers, self.payload.clone())
+    }
+
+    /// What was answered is part of what is usual; what was not, is not.
+    fn note(&self, sent: Instant, reply: &Result<Message, Trouble>) {
+        if reply.is_ok()
+            && let Some(tally) = self.tally
+        {
+            let now = Instant::now();
+            tally.times.took(now - self.begun);
+            tally.usual.took(now - sent);
+        }
+    }
+}
+
+/// Of two troubles, one that leaves open what was done, or else the later.
+fn worse(before: Option<Trouble>, trouble: Trouble) -> Trouble {
+    match before {
+        Some(open @ (Trouble::Timeout | Trouble::Lost)) => open,
+        _ => trouble,
+    }
+}

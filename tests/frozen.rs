@@ -1,0 +1,140 @@
+//! Three nats-servers, of which one freezes: the one that a worker has its requests from. Callers with 3 s each hardly
+//! notice, although the others send requests to it until they drop it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::inventory::v1::Item;
+use contract::orders::v1::CreateOrderRequest;
+use contract::orders::v1::order_service_client::OrderServiceClient;
+use link::streams::{INVENTORY, ORDERS};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::{Request, Status};
+
+use crate::plant::{Plant, until};
+use crate::shop::reason;
+
+/// A machine with all tests on it makes no more in a debug build.
+const EVERY: Duration = Duration::from_millis(40);
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Before the fault, and during it.
+const CALM: Duration = Duration::from_secs(3);
+const FROZEN: Duration = Duration::from_secs(16);
+/// The share of calls that may fail meanwhile: on a quiet machine it is less than one in twenty, and without hedges, and with
+/// the server's own pings, a third.
+const FAILED: f64 = 0.15;
+
+/// When a call was sent and when it ended, since the node froze, in seconds, and how.
+type Call = (f64, f64, Result<(), Status>);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_go_on_while_the_node_of_a_workers_requests_is_frozen() {
+    let mut plant = Plant::open().await;
+    let node = worker(&mut plant).await;
+    freeze(&plant, node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_go_on_while_the_node_of_the_gateway_is_frozen() {
+    let plant = Plant::open().await;
+    let node = plant.nodes_of("gateway 0").await[0];
+    lead(&plant, (node + 1) % 3).await;
+    freeze(&plant, node).await;
+}
+
+/// Freezes a node under load. Until it thaws, few calls fail.
+async fn freeze(plant: &Plant, node: usize) {
+    let freeze = Instant::now() + CALM;
+    let calls = tokio::spawn(load(plant.orders(), freeze));
+    sleep_until(freeze).await;
+    plant.cluster.nodes()[node].pause();
+    sleep_until(freeze + FROZEN).await;
+    plant.cluster.nodes()[node].resume();
+    let calls = calls.await.unwrap();
+    until("the cluster is whole", async || plant.cluster.is_healthy()).await;
+    let share = told(&calls);
+    assert!(share < FAILED, "{:.1} % of the calls failed", share * 100.0);
+}
+
+/// A node that one of two workers has its requests from, while the other worker and the gateway have theirs from one other
+/// each, and that leads no stream.
+async fn worker(plant: &mut Plant) -> usize {
+    loop {
+        let gateway = plant.nodes_of("gateway 0").await[0];
+        let workers = plant.nodes_of("inventory-worker requests").await;
+        if let [one, other] = workers[..]
+            && one != other
+            && ![one, other].contains(&gateway)
+        {
+            lead(plant, gateway).await;
+            return one;
+        }
+        plant.workers.remove(0).drain().await;
+        plant.hire().await;
+    }
+}
+
+/// Has this node lead both streams: an election, which stops all writes for 4 to 9 s, is another fault.
+async fn lead(plant: &Plant, node: usize) {
+    for stream in [ORDERS, INVENTORY] {
+        until("the node leads", async || {
+            let leads = plant.leader(stream).await == node;
+            if !leads {
+                plant.step_down(stream, Some(node)).await;
+                sleep(Duration::from_millis(300)).await;
+            }
+            leads
+        })
+        .await;
+    }
+}
+
+/// An order each time until the node has thawed.
+async fn load(client: OrderServiceClient<tonic::transport::Channel>, freeze: Instant) -> Vec<Call> {
+    let (mut calls, mut next) = (JoinSet::new(), Instant::now());
+    while next < freeze + FROZEN - DEADLINE {
+        sleep_until(next).await;
+        let mut client = client.clone();
+        calls.spawn(async move {
+            let items = vec![Item { product_id: "lamp".to_owned(), quantity: 1 }];
+            let (request_id, customer_id) = (String::new(), "ann".to_owned());
+            let mut request = Request::new(CreateOrderRequest { request_id, customer_id, items });
+            request.set_timeout(DEADLINE);
+            let since = |at: Instant| at.duration_since(freeze).as_secs_f64() - (freeze - at).as_secs_f64();
+            let sent = since(Instant::now());
+            let result = client.create_order(request).await.map(drop);
+            (sent, since(Instant::now()), result)
+        });
+        next += EVERY;
+    }
+    calls.join_all().await
+}
+
+/// Says what callers were told, and when; which share of the calls failed since the node froze.
+fn told(calls: &[Call]) -> f64 {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let failed: Vec<&Call> = calls.iter().filter(|(_, _, result)| result.is_err()).collect();
+    for (_, ended, result) in &failed {
+        let status = result.as_ref().unwrap_err();
+        *kinds.entry(format!("{:02.0} s {:?} {}", ended, status.code(), reason(status))).or_default() += 1;
+    }
+    let meanwhile = |(_, ended, _): &&Call| *ended > 0.0;
+    let share = failed.len() as f64 / calls.iter().filter(meanwhile).count() as f64;
+    let first = failed.iter().map(|(_, ended, _)| *ended).fold(f64::INFINITY, f64::min);
+    let last = failed.iter().map(|(_, ended, _)| *ended).fold(f64::NEG_INFINITY, f64::max);
+    let mut times: Vec<f64> =
+        calls.iter().filter(|call| meanwhile(call)).map(|(sent, ended, _)| ended - sent).collect();
+    times.sort_unstable_by(f64::total_cmp);
+    let at = |part: usize| times[times.len() * part / 100];
+    println!(
+        "{} calls, {} failed ({:.1} %) from {first:.1} to {last:.1} s: {kinds:#?}; p50 {:.3} s, p95 {:.3} s, p99 {:.3} s",
+        calls.len(),
+        failed.len(),
+        share * 100.0,
+        at(50),
+        at(95),
+        at(99),
+    );
+    share
+}

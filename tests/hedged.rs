@@ -1,0 +1,76 @@
+//! Workers that take requests and never answer, as behind a node that froze: who calls has his answer from another one all the
+//! same, and what may not be done twice is sent once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use contract::inventory::v1::{AdjustStockRequest, Adjustment};
+use contract::orders::v1::CreateOrderRequest;
+use futures_util::StreamExt;
+use tonic::Request;
+
+use crate::figures;
+use crate::shop::{Shop, until, wish};
+
+/// One more member of a queue group, who swallows what he is sent. How much that was.
+async fn swallow(shop: &Shop, subject: &'static str, group: &str) -> Arc<AtomicUsize> {
+    let nats = shop.nats().await;
+    let mut requests = nats.queue_subscribe(subject, group.to_owned()).await.unwrap();
+    nats.flush().await.unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    tokio::spawn(async move {
+        while requests.next().await.is_some() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(nats);
+    });
+    count
+}
+
+fn within(request: CreateOrderRequest, seconds: u64) -> Request<CreateOrderRequest> {
+    let mut request = Request::new(request);
+    request.set_timeout(Duration::from_secs(seconds));
+    request
+}
+
+#[tokio::test]
+async fn a_worker_that_never_answers_beside_one_that_does_fails_no_order() {
+    let shop = Shop::open().stock("lamp", 1_000).ready().await;
+    // The gateway has to know first what is usual.
+    shop.order("lamp", 1).await.unwrap();
+    let checks = swallow(&shop, "check_inventory", "inventory-check").await;
+    let reservations = swallow(&shop, "reserve_inventory", "inventory-reserve").await;
+    let mut orders = shop.patient();
+    for _ in 0..25 {
+        orders.create_order(within(wish("lamp", 1).request, 10)).await.expect("an order");
+    }
+    assert_eq!(shop.stock("lamp").await, (1_000, 26));
+    let swallowed = [checks, reservations].map(|count| count.load(Ordering::Relaxed));
+    assert!(swallowed.iter().all(|count| *count > 0), "{swallowed:?}");
+    let page = figures::get(shop.gateways[0].http_addr(), "/metrics").await;
+    for subject in ["check_inventory", "reserve_inventory"] {
+        let hedges = format!("gateway_route_hedges_won_total{{route=\"{subject}\"}} ");
+        let won = page.lines().find_map(|line| line.strip_prefix(&hedges)).expect("the figure");
+        assert!(won.parse::<f64>().unwrap() > 0.0, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_without_a_request_id_is_sent_once_and_one_with_it_again() {
+    let mut shop = Shop::open().stock("lamp", 10).ready().await;
+    let count = swallow(&shop, "adjust_stock", "inventory-stock").await;
+    shop.workers.pop().unwrap().drain().await;
+    let mut inventory = shop.patient_inventory();
+    for (request_id, hedged) in [("", false), ("x", true)] {
+        count.store(0, Ordering::Relaxed);
+        let adjustments = vec![Adjustment { product_id: "lamp".to_owned(), delta: 1 }];
+        let (request_id, reason) = (request_id.to_owned(), String::new());
+        let mut request = Request::new(AdjustStockRequest { request_id, adjustments, reason });
+        request.set_timeout(Duration::from_secs(2));
+        inventory.adjust_stock(request).await.unwrap_err();
+        until("it was sent", async || count.load(Ordering::Relaxed) > 0).await;
+        assert_eq!(count.load(Ordering::Relaxed) > 1, hedged);
+    }
+}
