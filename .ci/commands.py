@@ -67,7 +67,7 @@ RULES = [
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
     (r"gateway restore", "spare"),
-    (r"gateway config|(gateway|inventory-worker) completions|(gateway|inventory-worker) man\b", "run"),
+    (r"(gateway|inventory-worker) (config|completions|man|--help|--version)\b", "run"),
     (r"(gateway|inventory-worker)( serve)?( 2?>>.*)?$", "serve"),
     # NATS.
     (r"nats-server --config", "run"),
@@ -126,6 +126,7 @@ FIXTURES = [
     (r"nats stream get ORDERS N", "nats stream get ORDERS 1"),
     (r"\bFILE\.csv\b", "counted.csv"),
     (r"PRODUCT…", "chair"),
+    (r"(nats-\d),…", r"\1,127.0.0.1"),
     (r"/backups/monday|(?<!\w)backups/monday|\bFOLDER\b(?!-)", "BACKUP"),
     (r"NATS_CREDS=\S*?(\w+)\.creds", r"NATS_USER=\1 GW_NATS_PASSWORD_FILE=passwords/\1"),
     (r"--creds \S*?(\w+)\.creds", r"--context \1"),
@@ -453,6 +454,9 @@ class Run:
         self.plant.end([dev], signal.SIGINT)
         # A node that will not come back.
         self.plant.end([self.nodes[2]])
+        within(LIMIT, "the others have a leader", lambda: any(
+            Plant.fetch(monitor, "/jsz").get("meta_cluster", {}).get("leader") in ("nats-0", "nats-1") for _, monitor, _ in self.plant.ports[:2]
+        ))
         for command, role in self.late:
             try:
                 self.shell(command, self.full(command.text), role)
