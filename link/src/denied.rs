@@ -35,7 +35,7 @@ impl Denied {
         if self.subject.starts_with("$JS.API.STREAM.CREATE.") {
             "a stream is missing: `gateway provision` makes it, as a user who may"
         } else if !self.publish && self.subject.starts_with("_INBOX") {
-            "NATS_INBOX_PREFIX has to be the inbox of our role"
+            "GW_NATS_INBOX_PREFIX has to be the inbox of our role"
         } else {
             "deploy/nats/roles.conf has what each role needs"
         }
