@@ -203,6 +203,15 @@ async function tellsTheLastMinuteAtOnce(page) {
   await late.close();
 }
 
+// Which gateway this is, and on which servers its streams are.
+async function saysWhoItIs(page, system) {
+  const own = await until("it knows itself", () => row(page, "gateways", "this one"));
+  assert(own[0].includes(new URL(system.page).hostname), own.join(" | "));
+  assert.match(await page.locator("#facts").innerText(), /gRPC 127\.0\.0\.1:\d+ · version \d+\.\d+\.\d+ \(\w+\) · since \d/);
+  const node = await until("a node leads a stream", () => row(page, "nodes", "ORDERS"));
+  assert.match(node.join(" "), /✓ up/);
+}
+
 async function showsADeadLetter(page, system) {
   const id = randomUUID();
   await system.nats.request(`orders.event.order_created.${id}`, "no order", { timeout: 5000 });
@@ -210,7 +219,7 @@ async function showsADeadLetter(page, system) {
   const letter = await until("the dead letter is shown", shown);
   assert(!letter.join(" ").includes(id), "it tells the order's id");
   await until("the page names it as a problem", async () => /✕ 1 dead letter/.test(await page.locator("#problems").innerText()));
-  assert.match(await page.locator("#verdict").innerText(), /^✕ .*problem/);
+  assert.match(await page.locator("#verdict").innerText(), /^✓ Calls can be served · ✕ .*problem/);
 }
 
 async function isUsableByKeyboard(page) {
@@ -229,7 +238,7 @@ async function isUsableByKeyboard(page) {
     if (at.end) break;
     assert(at.visible, `the focus on "${at.name}" cannot be seen`);
   }
-  const regions = ["Calls", "Routes", "Workers", "Streams", "Consumers", "Latest orders", "Latest events", "Dead letters"];
+  const regions = ["Calls", "Routes", "Workers", "Gateways", "NATS nodes", "Streams", "Consumers", "Latest orders", "Latest events", "Dead letters"];
   const expected = ["Skip to how things stand", "Pause", "Flow", "Dead letters", ...regions.map(name => `${name}, table`)];
   const order = expected.map(name => reached.indexOf(name));
   assert(order.every((place, i) => place > (order[i - 1] ?? -1)), `Tab reaches ${reached.join(" | ")}`);
@@ -307,6 +316,7 @@ try {
   await tellsTheLastMinuteAtOnce(page);
   await showsRefusals(page, system);
   await losesAKilledWorker(page, system);
+  await saysWhoItIs(page, system);
   await showsADeadLetter(page, system);
   await isReadable(page, "target");
   await stop();

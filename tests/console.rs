@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::figures::get;
+use crate::plant::{self, Plant};
 use crate::shop::{Shop, assert_refused, until};
 
 /// The figures behind a gateway's console.
@@ -85,4 +86,80 @@ async fn while_nats_is_away_nothing_is_said_to_be_well() {
     // What was known is there, with its age.
     assert!(told["streams"][0]["read_ms"].as_u64() > told["stale_ms"].as_u64(), "{told}");
     assert_eq!((&told["streams"][0]["rate"], &told["consumers"]), (&Value::Null, &serde_json::json!([])));
+}
+
+#[tokio::test]
+async fn two_gateways_see_each_other_and_the_one_that_is_killed_is_shown_as_gone() {
+    let mut shop = Shop::open().gateways(2).roles().ready().await;
+    let states = async |shop: &Shop| {
+        let told = figures(shop, 0).await["gateways"].clone();
+        let state =
+            |it: &Value| format!("{} {}", it["state"].as_str().unwrap(), it["status"].as_str().unwrap());
+        let mut states: Vec<_> = told.as_array().unwrap().iter().map(state).collect();
+        states.sort();
+        states
+    };
+    until("both are seen", async || states(&shop).await == ["answers SERVING", "answers SERVING"]).await;
+    let told = figures(&shop, 0).await;
+    let this = told["gateways"].as_array().unwrap().iter().find(|it| it["this"] == true).unwrap();
+    let address = shop.gateways[0].grpc_addr().to_string();
+    assert_eq!((&this["grpc"], &told["gateway"]["grpc"]), (&address.clone().into(), &address.into()));
+    assert_eq!((&this["commit"], &this["id"]), (&told["gateway"]["commit"], &told["gateway"]["id"]));
+    assert!(this["started_ms"].as_u64() > Some(1_700_000_000_000), "{this}");
+    // No health and no route takes a gateway for a service behind, and no console for a worker.
+    assert_eq!(told["workers"].as_array().unwrap().len(), 1);
+    drop(shop.gateways.remove(1));
+    until("one is gone", async || states(&shop).await == ["answers SERVING", "gone SERVING"]).await;
+    let log = std::fs::read_to_string(shop.nats.log()).unwrap();
+    assert!(!log.contains("Violation"), "{log}");
+}
+
+#[tokio::test]
+async fn the_servers_room_is_told_where_the_monitoring_is_known_and_a_frozen_server_is_named() {
+    let other = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let mut shop = Shop::open().gateways(0).ready().await;
+    let urls = format!("{},{}", shop.nats.monitor_url(), other.monitor_url());
+    shop.gateway.nats.nats_monitor_url = Some(urls);
+    shop.open_gateway().await;
+    let nodes = async || figures(&shop, 0).await["nodes"].clone();
+    let roomy = |node: &&Value| node["state"] == "up" && node["storage"]["max"].as_u64() > Some(1_000_000);
+    until("both have room", async || nodes().await.as_array().unwrap().iter().filter(roomy).count() == 2)
+        .await;
+    let all = nodes().await;
+    let (ours, others): (Vec<&Value>, Vec<&Value>) =
+        all.as_array().unwrap().iter().partition(|node| node["leads"].as_array().unwrap().len() == 4);
+    assert_eq!((ours.len(), others.len()), (1, 1), "the server of our streams leads them all: {all}");
+    let other_is = async |state: &str| {
+        entry(&nodes().await, "name", others[0]["name"].as_str().unwrap())["state"] == state
+    };
+    other.pause();
+    until("it is frozen", async || other_is("frozen").await).await;
+    other.resume();
+    until("it is up", async || other_is("up").await).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_and_a_stream_without_a_leader_are_named() {
+    let mut plant = Plant::open().await;
+    let address = plant.gateway.http_addr();
+    let told = async || -> Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
+    let leader = plant.leader("ORDERS").await;
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let node = async |node: usize| entry(&told().await["nodes"], "name", &format!("node{node}")).clone();
+    plant::until("all nodes are up", async || {
+        let told = told().await;
+        told["nodes"].as_array().unwrap().iter().filter(|it| it["state"] == "up").count() == 3
+    })
+    .await;
+    assert!(node(leader).await["leads"].as_array().unwrap().contains(&"ORDERS".into()));
+    plant.cluster.node_mut(one).kill();
+    let lost =
+        async || ["gone", "not heard"].contains(&node(one).await["state"].as_str().unwrap_or_default());
+    plant::until("one is missed", lost).await;
+    plant.cluster.node_mut(other).kill();
+    let orders = async || entry(&told().await["streams"], "name", "ORDERS").clone();
+    plant::until("there is no leader", async || orders().await["trouble"] == "no leader").await;
+    let told = told().await;
+    assert_eq!((&orders().await["rate"], &told["status"]), (&Value::Null, &"NOT_SERVING".into()));
+    assert_eq!(told["findings"][0]["reason"], "storage_unavailable", "as the health says it");
 }

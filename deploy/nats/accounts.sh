@@ -55,10 +55,11 @@ ack='$JS.ACK.ORDERS.subscriber.>'
 nsc add export --account ORDERS --name ack --subject "$ack" --service
 nsc add import --account SUBSCRIBERS --src-account ORDERS --name ack --service --remote-subject "$ack" --local-subject "$ack"
 
-for role in gateway provisioner operator breakglass; do
+for role in provisioner operator breakglass; do
     user ORDERS "$role"
 done
 # `allow_responses` of roles.conf.
+user ORDERS gateway --allow-pub-response=1 --response-ttl 2s
 user ORDERS worker --allow-pub-response=1 --response-ttl 3m
 user SUBSCRIBERS subscriber
 # The account SYS came with the operator.

@@ -7,6 +7,7 @@ pub mod fuzz;
 pub(crate) mod header;
 mod hedge;
 pub mod lane;
+pub mod presence;
 pub mod pulse;
 mod reply;
 pub mod survey;

@@ -4,8 +4,10 @@ mod census;
 mod console;
 mod core;
 mod http;
+mod identity;
 mod listen;
 mod monitor;
+mod nodes;
 mod record;
 mod room;
 mod roster;
@@ -35,6 +37,7 @@ use self::census::Around;
 use self::console::{Aliases, Console};
 use self::core::Core;
 use self::http::Port;
+use self::identity::Identity;
 use self::monitor::Monitor;
 use self::record::Record;
 use self::room::Room;
@@ -91,6 +94,7 @@ struct Shared {
 
 /// What the thread that serves no calls starts with.
 struct Aside {
+    identity: Identity,
     http: std::net::TcpListener,
     health: Option<std::net::TcpListener>,
     upkeep: Upkeep,
@@ -132,7 +136,8 @@ impl Gateway {
             shared: shared.clone(),
             threads: Vec::new(),
         };
-        let feed = gateway.background(Aside { http, health, upkeep }).await?;
+        let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
+        let feed = gateway.background(Aside { identity, http, health, upkeep }).await?;
         gateway.serve(listeners, &feed).await?;
         gateway.announce();
         Ok(gateway)
@@ -253,7 +258,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
                 return;
             }
         };
-    let around = Around::default();
+    let around = Around::new(&aside.identity.id);
     let book = &shared.book;
     book.add(Tasks(Handle::current()));
     book.add(shared.tracer.tally());
@@ -270,6 +275,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     let console = shared.config.console().then(|| Console {
         book: book.clone(),
         windows: windows.clone(),
+        identity: aside.identity.clone(),
         board: shared.board.clone(),
         around: around.clone(),
         feed: feed.clone(),
@@ -278,6 +284,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         url: shared.config.nats.shown().into(),
         since: Instant::now(),
         aliases: Aliases::new(),
+        monitored: shared.config.nats.nats_monitor_url.is_some(),
     });
     match http(&shared, aside.http, aside.health, console) {
         // It serves until everything ends.
@@ -288,7 +295,9 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         }
     }
     tokio::spawn(aside.upkeep.run());
-    tokio::spawn(around.run(link.clone()));
+    tokio::spawn(aside.identity.presence(shared.board.clone()).answer(link.clone()));
+    tokio::spawn(around.clone().run(link.clone()));
+    tokio::spawn(around.visit(shared.config.nats.nats_monitor_url.clone()));
     if shared.config.console() {
         tokio::spawn(windows.run(book.clone()));
     }

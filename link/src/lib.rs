@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod letters;
 mod monitor;
 mod node;
+pub mod nodes;
 pub mod options;
 pub mod outage;
 mod pool;

@@ -123,7 +123,7 @@ async fn syncs(url: &str) -> Result<bool, String> {
 }
 
 /// One GET without a client library: HTTP/1.0, no TLS.
-async fn get<T: DeserializeOwned>(url: &str, page: &str) -> Result<T, String> {
+pub(crate) async fn get<T: DeserializeOwned>(url: &str, page: &str) -> Result<T, String> {
     let text = |error: std::io::Error| error.to_string();
     let rest = url.strip_prefix("http://").ok_or("it is no http:// URL")?;
     if cli::url::user_information(url).is_some() {

@@ -1,7 +1,7 @@
 //! A survey: which subjects are served now, as the services themselves say (ADR-32, `$SRV.STATS`). Must never know
 //! what the subjects are for.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use async_nats::Subscriber;
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub struct Instance {
     pub clock_skew_ms: Option<i64>,
     /// The subjects that it serves.
     pub subjects: Vec<String>,
+    /// What it tells besides.
+    pub metadata: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +52,8 @@ struct Stats {
     name: String,
     #[serde(default)]
     version: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
     #[serde(default)]
     endpoints: Vec<EndpointStats>,
 }
@@ -65,11 +69,11 @@ struct EndpointStats {
     data: serde_json::Value,
 }
 
-/// The instances of all services that answer now (`$SRV.STATS`), by id. None if nothing was heard, not even from NATS that
+/// The instances that answer a question (`$SRV.STATS`, or that of one service) now, by id. None if nothing was heard, not even from NATS that
 /// nobody is there: then it is not known who is.
-pub async fn instances(link: &Link) -> Option<Vec<Instance>> {
+pub async fn instances(link: &Link, question: &'static str) -> Option<Vec<Instance>> {
     let (mut found, mut heard) = (Vec::new(), false);
-    let mut replies = ask(link, "$SRV.STATS").await?;
+    let mut replies = ask(link, question).await?;
     let collect = async {
         while let Some(message) = replies.next().await {
             heard = true;
@@ -96,6 +100,7 @@ impl From<Stats> for Instance {
             id: stats.id,
             name: stats.name,
             version: stats.version,
+            metadata: stats.metadata,
         }
     }
 }

@@ -13,6 +13,8 @@ use link::{Census, Letter, Letters, Link};
 use telemetry::{Page, Source};
 use tokio::time::{Instant, sleep};
 
+use super::identity::SERVICE;
+use super::nodes::Nodes;
 use super::roster::{Presence, Roster};
 use super::window::{COUNTED, Ring};
 use crate::bridge::survey::{self, Instance};
@@ -27,6 +29,13 @@ const LOOK: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(10);
 /// What is older than this is shown with its age, and nothing good is said of it.
 pub(super) const STALE: Duration = Duration::from_secs(8);
+/// Between two visits to the servers' monitoring ports, and while somebody looks at the console.
+const VISITS: Duration = Duration::from_secs(10);
+const WATCHED_VISITS: Duration = Duration::from_secs(3);
+/// How gateways are asked. One that does not hear itself so often may not ask, or may not answer, and asks again later.
+const GATEWAYS: &str = "$SRV.STATS.gateway";
+const DEAF: u32 = 3;
+const AGAIN: Duration = Duration::from_secs(60);
 /// Dead letters that are shown.
 const LETTERS: usize = 20;
 /// Requests that they may cost: gaps between them take some.
@@ -35,8 +44,12 @@ const REQUESTS: u32 = 200;
 const CONSUMER: (&str, &str) = (ORDERS, subject::CONSUMER);
 
 /// What was found last. Clones share it.
-#[derive(Clone, Default)]
-pub(super) struct Around(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(super) struct Around {
+    state: Arc<Mutex<State>>,
+    /// This gateway's, among gateways.
+    id: Arc<str>,
+}
 
 #[derive(Default)]
 pub(super) struct State {
@@ -46,6 +59,11 @@ pub(super) struct State {
     /// Streams as they were read last.
     pub(super) streams: BTreeMap<&'static str, Known>,
     pub(super) roster: Roster,
+    /// Those of our own kind, this one among them.
+    pub(super) gateways: Roster,
+    pub(super) nodes: Nodes,
+    /// Questions to gateways in a row that did not come to ourselves, and when the last was.
+    deaf: (u32, Option<Instant>),
     /// The newest first.
     pub(super) letters: Vec<Letter>,
     /// How many dead letters there were, and the last of all, when they were read.
@@ -78,6 +96,18 @@ impl State {
         self.census.unread.iter().find(|(of, _)| *of == name).map(|(_, why)| *why)
     }
 
+    /// The streams that were read lately.
+    pub(super) fn read(&self, now: Instant) -> impl Iterator<Item = &StreamState> {
+        let fresh = move |known: &&Known| now.duration_since(known.read) < STALE;
+        self.streams.values().filter(fresh).map(|known| &known.stream)
+    }
+
+    /// Whether gateways can be asked.
+    fn hears(&self, now: Instant) -> bool {
+        let (deaf, last) = self.deaf;
+        deaf < DEAF || last.is_none_or(|last| now.duration_since(last) >= AGAIN)
+    }
+
     fn watched(&self) -> bool {
         self.watched.is_some_and(|watched| watched.elapsed() < WATCHED)
     }
@@ -106,6 +136,12 @@ impl Known {
 }
 
 impl Around {
+    /// For the gateway with this id.
+    pub(super) fn new(id: &str) -> Around {
+        debug_assert!(GATEWAYS.ends_with(SERVICE));
+        Around { state: Arc::default(), id: id.into() }
+    }
+
     /// What was found, for somebody who looks at the console.
     pub(super) fn watch<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         let mut state = self.state();
@@ -128,9 +164,17 @@ impl Around {
     }
 
     async fn look(&self, link: &Link, letters: &Letters) {
-        let (census, found) = tokio::join!(
+        let hears = self.state().hears(Instant::now());
+        let gateways = async {
+            match hears {
+                true => survey::instances(link, GATEWAYS).await,
+                false => None,
+            }
+        };
+        let (census, found, gateways) = tokio::join!(
             Census::take(link, &ALL, &[CONSUMER], Instant::now() + LOOK),
-            survey::instances(link)
+            survey::instances(link, "$SRV.STATS"),
+            gateways
         );
         if !link.connected() {
             self.state().census.whole = false;
@@ -142,6 +186,9 @@ impl Around {
         self.compare(found.as_deref().unwrap_or_default());
         let (watched, known) = {
             let (mut state, now) = (self.state(), Instant::now());
+            if hears && census.answered {
+                self.meet(&mut state, gateways.unwrap_or_default(), now);
+            }
             state.take(census, now);
             if let Some(found) = found {
                 state.roster.take(found, now);
@@ -155,6 +202,29 @@ impl Around {
         {
             let mut state = self.state();
             (state.letters, state.read) = (found, last);
+        }
+    }
+
+    /// Takes what gateways answered. Where this one is not among them, it is not known who is there.
+    fn meet(&self, state: &mut State, found: Vec<Instance>, now: Instant) {
+        let heard = found.iter().any(|gateway| *gateway.id == *self.id);
+        state.deaf = (if heard { 0 } else { state.deaf.0.saturating_add(1) }, Some(now));
+        if heard {
+            state.gateways.take(found, now);
+        }
+    }
+
+    /// Visits the servers' monitoring ports for ever.
+    pub(super) async fn visit(self, urls: Option<String>) {
+        let Some(urls) = urls else { return };
+        loop {
+            let found = link::nodes::look(&urls).await;
+            let watched = {
+                let mut state = self.state();
+                state.nodes.take(found, Instant::now());
+                state.watched()
+            };
+            sleep(if watched { WATCHED_VISITS } else { VISITS }).await;
         }
     }
 
@@ -176,7 +246,7 @@ impl Around {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,6 +254,7 @@ impl Source for Around {
     fn tell(&self, page: &mut Page) {
         let state = self.state();
         state.census.tell(page);
+        state.nodes.tell(page);
         let here = state.roster.entries().filter(|entry| entry.presence() != Presence::Gone);
         for Instance { id, name, clock_skew_ms, .. } in here.map(|entry| &entry.instance) {
             let help = "By how much the clock of a service's instance is ahead of JetStream's, as it tells.";

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::census::{Around, STALE, State};
+use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
 use crate::edge::Board;
-use crate::edge::board::{Finding, GATEWAY};
+use crate::edge::board::Finding;
 use crate::feed::{Change, Feed};
 
 /// Orders' changes that are shown.
@@ -35,6 +36,7 @@ const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none
 pub(super) struct Console {
     pub(super) book: Arc<Book>,
     pub(super) board: Board,
+    pub(super) identity: Identity,
     pub(super) around: Around,
     pub(super) windows: Windows,
     pub(super) feed: Arc<Feed>,
@@ -43,6 +45,8 @@ pub(super) struct Console {
     /// NATS, without secrets.
     pub(super) url: Arc<str>,
     pub(super) since: Instant,
+    /// Whether the servers' monitoring ports are known.
+    pub(super) monitored: bool,
     pub(super) aliases: Aliases,
 }
 
@@ -78,19 +82,14 @@ impl Console {
     fn figures(&self) -> Value {
         let (page, now) = (self.book.page(), Instant::now());
         let view = self.windows.view(&page, now);
-        let up = self.board.up(GATEWAY) == Some(true);
-        let status = match (self.board.over(), up) {
-            (true, _) => "DRAINING",
-            (false, true) => "SERVING",
-            (false, false) => "NOT_SERVING",
-        };
         let services = self.board.all().filter(|(name, _)| name.contains('.'));
         let services: Vec<Value> = services.map(|(name, up)| json!({ "name": name, "up": up })).collect();
         let mut figures = json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": version::VERSION,
+            "gateway": self.identity.tell(),
             "now": unix_ms(),
             "uptime_seconds": self.since.elapsed().as_secs_f64(),
-            "status": status,
+            "status": status(&self.board),
             "findings": self.board.findings().iter().map(finding).collect::<Vec<_>>(),
             "services": services,
             "nats": self.nats(&page, &view),
@@ -112,7 +111,14 @@ impl Console {
             },
             "events": self.feed.latest(CHANGES).iter().map(|of| change(of, &self.aliases)).collect::<Vec<_>>(),
         });
-        let around = self.around.watch(|state| surroundings(state, now));
+        let own = self.link.client().server_info().server_name;
+        let around = self.around.watch(|state| {
+            let mut around = surroundings(state, now);
+            around["gateways"] = around::gateways(state, &self.identity.id, now).into();
+            around["nodes"] = around::nodes(state, &own, now).into();
+            around["monitored"] = self.monitored.into();
+            around
+        });
         if let (Value::Object(figures), Value::Object(around)) = (&mut figures, around) {
             figures.extend(around);
         }
@@ -155,6 +161,7 @@ fn surroundings(state: &State, now: Instant) -> Value {
         "dead_letter_count": dead.map(|dead| dead.stream.messages),
         "dead_letters_ms": age(dead.map(|dead| dead.read)),
         "surveyed_ms": age(state.roster.looked()),
+        "gateways_ms": age(state.gateways.looked()),
         "looked_ms": age(state.looked),
         "stale_ms": around::ms(STALE),
         "polled": state.current(now),

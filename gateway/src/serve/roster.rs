@@ -147,6 +147,7 @@ mod tests {
             failures: 0,
             clock_skew_ms: None,
             subjects: Vec::new(),
+            metadata: BTreeMap::new(),
         }
     }
 

@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::serve::census::{Known, STALE, State};
+use crate::serve::nodes::View;
 use crate::serve::roster::{Entry, Presence};
+
+/// Characters of what another gateway says of itself.
+const TEXT: usize = 100;
 
 /// The instances of services, also those that are gone.
 pub(super) fn workers(state: &State, now: Instant) -> Vec<Value> {
@@ -18,12 +22,7 @@ pub(super) fn workers(state: &State, now: Instant) -> Vec<Value> {
 
 fn worker(entry: &Entry, known: bool, now: Instant) -> Value {
     let worker = &entry.instance;
-    let presence = match (entry.presence(), known) {
-        (Presence::Gone, _) => "gone",
-        (_, false) => "unknown",
-        (Presence::Here, true) => "answers",
-        (Presence::Silent, true) => "silent",
-    };
+    let presence = presence(entry, known);
     json!({
         "id": worker.id,
         "name": worker.name,
@@ -38,16 +37,28 @@ fn worker(entry: &Entry, known: bool, now: Instant) -> Value {
     })
 }
 
-/// The services' names, and how many instances each lacks that it had.
+/// How an instance is doing, where the last survey is from now.
+fn presence(entry: &Entry, known: bool) -> &'static str {
+    match (entry.presence(), known) {
+        (Presence::Gone, _) => "gone",
+        (_, false) => "unknown",
+        (Presence::Here, true) => "answers",
+        (Presence::Silent, true) => "silent",
+    }
+}
+
+/// The services' names, gateways among them, and how many instances each lacks that it had.
 pub(super) fn missing(state: &State, now: Instant) -> Vec<Value> {
-    let mut names: Vec<&str> = state.roster.entries().map(|entry| entry.instance.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let missing = names.into_iter().map(|name| (name, state.roster.missing(name, now)));
-    missing
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| json!({ "name": name, "count": count }))
-        .collect()
+    let mut all = Vec::new();
+    for roster in [&state.roster, &state.gateways] {
+        let mut names: Vec<&str> = roster.entries().map(|entry| entry.instance.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let missing = names.into_iter().map(|name| (name, roster.missing(name, now)));
+        let told = missing.filter(|(_, count)| *count > 0);
+        all.extend(told.map(|(name, count)| json!({ "name": name, "count": count })));
+    }
+    all
 }
 
 /// The streams as they were read last, and why one could not be read now.
@@ -101,6 +112,46 @@ pub(super) fn consumers(state: &State, now: Instant) -> Vec<Value> {
     };
     let fresh = state.fresh(now);
     state.census.consumers.iter().filter(|_| fresh).map(of).collect()
+}
+
+/// This gateway and the others, also those that are gone. Without any it is not known which there are.
+pub(super) fn gateways(state: &State, own: &str, now: Instant) -> Vec<Value> {
+    let known = state.gateways.looked().is_some_and(|looked| now.duration_since(looked) < STALE);
+    let gateway = |entry: &Entry| {
+        let of = &entry.instance;
+        let text = |name: &str| of.metadata.get(name).map(|text| text.chars().take(TEXT).collect::<String>());
+        json!({
+            "id": of.id.chars().take(TEXT).collect::<String>(),
+            "this": of.id == own,
+            "state": presence(entry, known),
+            "status": text("status"),
+            "host": text("host"),
+            "grpc": text("grpc"),
+            "http": text("http"),
+            "version": of.version.chars().take(TEXT).collect::<String>(),
+            "commit": text("commit"),
+            "started_ms": text("started_ms").and_then(|ms| ms.parse::<u64>().ok()),
+            "seen_ms": ms(now.duration_since(entry.seen)),
+        })
+    };
+    state.gateways.entries().map(gateway).collect()
+}
+
+/// The servers of NATS, as far as they are known.
+pub(super) fn nodes(state: &State, own: &str, now: Instant) -> Vec<Value> {
+    let node = |view: View| {
+        json!({
+            "name": view.name,
+            "state": view.state,
+            "since_ms": view.since.map(ms),
+            "leads": view.leads,
+            "behind": view.behind,
+            "lag": view.lag,
+            "version": view.version,
+            "storage": view.storage.map(|(used, most)| json!({ "used": used, "max": most })),
+        })
+    };
+    state.nodes.view(state.read(now), own, now).into_iter().map(node).collect()
 }
 
 pub(super) fn ms(time: Duration) -> u64 {
