@@ -163,7 +163,7 @@ class Walk:
         # Of eight two were cancelled and two shipped, two units each.
         living = 4 + sum(isinstance(state, dict) for state in states)
         free = {"productId": "lamp", "onHand": ON_HAND - 4, "reserved": living * 2, "available": ON_HAND - 4 - living * 2}
-        # What was merely held for orders that the backup missed ends after RESERVATION_TTL.
+        # What was merely held for orders that the backup missed ends after GW_RESERVATION_TTL.
         within(LIMIT, f"the stock is {free}", lambda: self.stock() == free)
         again, new = self.place("after-0"), self.place("new")
         assert again["orderId"] == self.lost[0]["orderId"] and again["status"] == "ORDER_STATUS_PENDING", again

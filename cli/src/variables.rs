@@ -39,7 +39,7 @@ pub fn renamed(old: &str) -> String {
 
 /// Those of our variables that never had another name. A program takes them from its flags; here are all, so that what
 /// is meant for one program is no mistake for another; so is what a build takes.
-const NEW: [&str; 2] = ["GW_COMMIT", "GW_CONFIG"];
+const NEW: [&str; 4] = ["GW_CLIENT_API_KEY", "GW_CLIENT_TOKEN", "GW_COMMIT", "GW_CONFIG"];
 
 /// Whether a name is one of ours, of whichever program.
 pub fn is_ours(name: &str) -> bool {

@@ -76,7 +76,7 @@ fn a_misspelt_variable_ends_the_start_and_one_without_the_prefix_is_warned_of() 
         ended.err
     );
     let ended =
-        check(&[], &[("MAX_INFLIGHT", "9"), ("GRPC_ADR", "127.0.0.1:1"), ("GW_PORT", "tcp://10.0.0.1:1")]);
+        check(&[], &[("MAX_INFLIGHT", "9"), ("GRPC_ADR", "127.0.0.1:1"), ("GW_CLIENT_TOKEN", "hush")]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("GW_MAX_IN_FLIGHT?") && ended.err.contains("GW_GRPC_ADDR?"), "{}", ended.err);
 }

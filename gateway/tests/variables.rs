@@ -20,6 +20,7 @@ fn ways(names: &[&str]) -> Ways {
         }
         ["backup" | "restore"] => &["/nowhere/folder"],
         ["dead-letters", "show" | "replay"] => &["1"],
+        ["dead-letters", "discard"] => &["1", "--why=test"],
         ["man"] => return [vec![], vec![]],
         ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["healthcheck"] => return [vec!["--addr", NOBODY], vec!["--health-addr", NOBODY]],
@@ -146,4 +147,18 @@ fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused()
 #[test]
 fn the_version_has_the_commit() {
     versions::says_its_version_and_commit(GATEWAY, "gateway");
+}
+
+#[test]
+fn each_program_knows_the_variables_of_the_other() {
+    fn all(command: &clap::Command, found: &mut Vec<String>) {
+        let named = command.get_arguments().filter_map(clap::Arg::get_env);
+        found.extend(named.map(|name| name.to_string_lossy().into_owned()));
+        command.get_subcommands().for_each(|sub| all(sub, found));
+    }
+    let mut found = Vec::new();
+    all(&Cli::command(), &mut found);
+    let own = found.iter().filter(|name| name.starts_with(cli::variables::PREFIX));
+    let missing: Vec<_> = own.filter(|name| !cli::variables::is_ours(name)).collect();
+    assert!(missing.is_empty(), "add {missing:?} to cli::variables");
 }
