@@ -275,12 +275,12 @@ class Run:
         if key in self.seen:
             return
         self.seen[key] = command
-        before = len(self.plant.violations())
+        self.plant.violations()
         try:
             said = self.act(command, rule, role)
         except Exception as error:  # noqa: BLE001: each fault is told, and the others are run
             return self.fault(command, f"{type(error).__name__}: {error}")
-        refused = self.plant.violations()[before:]
+        refused = self.plant.violations()
         if refused:
             return self.fault(command, f"the server refused: {refused[0]}")
         if said is None and rule != "late":
@@ -343,9 +343,9 @@ class Run:
                 self.must("nats consumer pause ORDERS inventory-worker 1h --force", "breakglass", plant=plant)
         else:
             self.restock()
-        before = len(plant.violations())
+        plant.violations()
         self.shell(command, text, role, plant=plant)
-        refused = plant.violations()[before:]
+        refused = plant.violations()
         assert not refused, refused
 
     def client(self, command):

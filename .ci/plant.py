@@ -19,6 +19,8 @@ class Plant:
     def __init__(self, work, programs, nats_server, nodes=3, reservation_ttl=120):
         self.work, self.programs, self.nats_server = Path(work), Path(programs).resolve(), nats_server
         self.children, self.reservation_ttl = [], str(reservation_ttl)
+        # How far the servers' logs were read.
+        self.read = {}
         # A role's credentials are files and contexts of the nats CLI, as the documents have them.
         self.passwords = self.work / "passwords"
         self.passwords.mkdir(mode=0o700)
@@ -116,12 +118,14 @@ class Plant:
         within(PATIENCE, f"{name} is healthy", up)
 
     def violations(self):
-        """What the servers have refused to anybody."""
-        lines = []
+        """What the servers have refused to anybody since this was asked last."""
+        new = []
         for number in range(len(self.ports)):
-            log = (self.work / f"nats-{number}.log").read_text(errors="replace")
-            lines += [line for line in log.splitlines() if "Violation" in line or "authentication error" in line]
-        return lines
+            log = (self.work / f"nats-{number}.log").read_bytes()
+            lines = log[self.read.get(number, 0) :].decode(errors="replace").splitlines()
+            new += [line for line in lines if "Violation" in line or "authentication error" in line]
+            self.read[number] = len(log)
+        return new
 
     def end(self, children=None, how=signal.SIGKILL):
         for child in children or self.children:
