@@ -10,8 +10,10 @@ use super::sample::{Signal, Source};
 use super::truth::{Followed, Period, State, follow, outage, periods};
 use crate::soak::plan::Target;
 
-/// What is known of an outage makes every call end sooner than this, in seconds.
+/// An outage that has lasted for 10 s ends by no election, and calls are told at once from then on: sooner than this, in
+/// seconds.
 const TOLD: f64 = 1.0;
+const KNOWN: f64 = 11.0;
 /// A scrape, an evaluation and a look, in seconds.
 const SCRAPED: f64 = 2.0;
 
@@ -75,7 +77,7 @@ impl Row {
             median: median(failed.iter().map(|call| call.took)),
             kinds,
             first_failed,
-            first_good: first_failed.and_then(good),
+            first_good: None,
             last_failed: failed.iter().map(|call| call.at).max_by(f64::total_cmp),
             outage: None,
             said: BTreeMap::new(),
@@ -83,9 +85,13 @@ impl Row {
             findings: broken,
         };
         row.findings.extend(lost);
+        row.outage = gateways(&calls).filter_map(|gateway| outage(&of(&calls, gateway))).fold(None, longest);
+        // Of the calls that were placed after the first that failed, or in the outage.
+        let begun = row.outage.map(|outage| outage.from + 0.5).or(first_failed);
+        row.first_good = begun.and_then(|begun| good(begun.max(0.0)));
         if let Some(within) = within {
             row.listen(&calls, &signals, within);
-            row.told(&calls, within);
+            row.told(&calls);
             row.bounds(&calls);
             row.alerted(within);
         }
@@ -104,9 +110,6 @@ impl Row {
             let name = format!("{} {}", signal.name, signal.source.name());
             self.findings.extend(followed.wrong.iter().map(|wrong| format!("{name} said {wrong}")));
             let gateway = matches!(signal.target, Target::Gateway(_));
-            if gateway {
-                self.outage = longest(self.outage, outage(&own));
-            }
             let suffered = outage(&own).is_some();
             let worst = self.said.entry((gateway, signal.source)).or_default();
             worst.wrong.extend(followed.wrong);
@@ -118,19 +121,18 @@ impl Row {
     }
 
     /// Once an outage is known, nobody waits for a deadline to be told.
-    fn told(&mut self, calls: &[Call], within: f64) {
-        let gateways = calls.iter().map(|call| call.gateway).max().map_or(0, |last| last + 1);
-        for gateway in 0..gateways {
+    fn told(&mut self, calls: &[Call]) {
+        for gateway in gateways(calls) {
             for period in of(calls, gateway).iter().filter(|period| period.state == State::Down) {
                 let known = |call: &&Call| {
                     call.gateway == gateway
                         && call.end.is_err()
-                        && (period.from + within..period.to).contains(&call.at)
+                        && (period.from + KNOWN..period.to).contains(&call.at)
                 };
                 let waited = median(calls.iter().filter(known).map(|call| call.took));
                 if let Some(waited) = waited.filter(|waited| *waited > TOLD) {
                     self.findings.push(format!(
-                        "gateway{gateway}: calls waited {waited:.1} s (median) to be told, {within} s into an outage"
+                        "gateway{gateway}: calls waited {waited:.1} s (median) to be told, {KNOWN} s into an outage"
                     ));
                 }
             }
@@ -179,13 +181,17 @@ impl Row {
     }
 }
 
+fn gateways(calls: &[Call]) -> std::ops::Range<usize> {
+    0..calls.iter().map(|call| call.gateway).max().map_or(0, |last| last + 1)
+}
+
 fn of(calls: &[Call], gateway: usize) -> Vec<Period> {
     let own: Vec<Call> = calls.iter().filter(|call| call.gateway == gateway).cloned().collect();
     periods(&own)
 }
 
-fn longest(one: Option<Period>, two: Option<Period>) -> Option<Period> {
-    one.into_iter().chain(two).max_by(|one, two| (one.to - one.from).total_cmp(&(two.to - two.from)))
+fn longest(one: Option<Period>, two: Period) -> Option<Period> {
+    one.into_iter().chain([two]).max_by(|one, two| (one.to - one.from).total_cmp(&(two.to - two.from)))
 }
 
 fn later(one: Option<f64>, two: Option<f64>) -> Option<f64> {

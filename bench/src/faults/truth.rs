@@ -7,8 +7,6 @@ use super::load::Call;
 const STEP: f64 = 0.5;
 /// Sampling and steps are no finer than this: how much later than its bound something may be seen.
 const GRAIN: f64 = 0.75;
-/// So much before the end of an outage it may be said that it is over: whoever serves again is found a little later.
-const EARLY: f64 = 2.0;
 
 /// Whether calls are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +95,9 @@ pub(crate) fn outage(periods: &[Period]) -> Option<Period> {
 pub(crate) fn follow(periods: &[Period], samples: &[Sample], within: f64) -> Followed {
     let mut followed = Followed::default();
     for period in periods {
-        let early = if period.state == State::Down { EARLY } else { GRAIN };
+        // Whoever serves again is found a little later: that an outage is over may be said before its end as well.
+        let half = (period.to - period.from - within - GRAIN) / 2.0;
+        let early = if period.state == State::Down { within.min(half) } else { GRAIN };
         let settled = period.from + within + GRAIN..period.to - early;
         let wanted = |sample: &Sample| match period.state {
             State::Up => sample.said == Said::Serving,
