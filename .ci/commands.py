@@ -35,6 +35,7 @@ REFUSED = re.compile(r"permissions? violation|does not permit|authori[sz]ation v
 #   anything else: why it is not run
 RULES = [
     (r"deploy/nats/certificates\.sh \S+ ", "run"),
+    (r"deploy/debian/texts.sh", "run by .ci/deploy"),
     (r"nats-server --signal|systemd-analyze\b", "signals a server, or needs systemd: tests/nodes.rs stops and adds servers, .ci/deploy verifies units"),
     (r"cd deploy/kubernetes/\S+ && kustomize edit", "run by .ci/deploy"),
     (r"kubectl .*create job --from", "needs a Kubernetes cluster"),
