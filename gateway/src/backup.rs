@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use clap::Args;
 use link::backup::{self, State};
+use link::credentials::warn_if_exposed;
+use link::seal::{Identities, Recipients};
 use link::streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_PREFIX, SNAPSHOTS};
 use link::{Link, Store, Streams};
 
@@ -29,6 +31,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct Backup {
     /// Where to; it is made, for nobody else to read, and has to be empty
     pub folder: PathBuf,
+    /// Encrypt the messages for the holder of this key of age, age1…; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub recipient: Vec<String>,
+    /// Encrypt them for the keys in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
     /// Have the servers check every message before it is copied
     #[arg(long)]
     pub check: bool,
@@ -42,6 +50,9 @@ pub struct Backup {
 pub struct Restore {
     /// A folder that `gateway backup` made, or `nats stream backup` for each stream
     pub folder: PathBuf,
+    /// Decrypt the messages with the keys in this file, as age-keygen makes it
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Replicas of the streams that are made; as many as there were if nobody says
     #[arg(long, env = "GW_STREAM_REPLICAS", value_parser = replicas, value_name = "N")]
     pub replicas: Option<usize>,
@@ -52,8 +63,10 @@ pub struct Restore {
 
 /// Copies all state into a folder, while the system runs.
 pub async fn backup(config: Backup) -> anyhow::Result<()> {
+    let recipients =
+        Recipients::read(&config.recipient, &config.recipients_file).map_err(anyhow::Error::msg)?;
     let link = Link::connect(&config.nats, "gateway backup").await?;
-    link.permitted(save(&link, &config.folder, config.check)).await??;
+    link.permitted(seal(&link, &config.folder, config.check, &recipients)).await??;
     cli::note!("{}: whole", config.folder.display());
     cli::note!(
         "ORDERS is a moment older than the rest: after a restore, `gateway reconcile` says what that means"
@@ -63,8 +76,13 @@ pub async fn backup(config: Backup) -> anyhow::Result<()> {
 
 /// Makes all streams from a folder. Nothing may run on them meanwhile.
 pub async fn restore(config: Restore) -> anyhow::Result<()> {
+    let identities = match &config.identity {
+        Some(path) => Identities::read(path).map_err(anyhow::Error::msg)?,
+        None => Identities::default(),
+    };
+    config.identity.iter().for_each(|path| warn_if_exposed(path));
     let link = Link::connect(&config.nats, "gateway restore").await?;
-    for warning in link.permitted(load(&link, &config.folder, config.replicas)).await?? {
+    for warning in link.permitted(unseal(&link, &config.folder, config.replicas, &identities)).await?? {
         cli::note!("warning: {warning}");
     }
     cli::note!("ORDERS has a new identity: page and resume tokens of before are refused");
@@ -74,25 +92,35 @@ pub async fn restore(config: Restore) -> anyhow::Result<()> {
 
 /// Copies all streams into a folder.
 pub async fn save(link: &Link, folder: &Path, check: bool) -> anyhow::Result<()> {
+    seal(link, folder, check, &Recipients::default()).await
+}
+
+/// The same, for these alone to read.
+async fn seal(link: &Link, folder: &Path, check: bool, recipients: &Recipients) -> anyhow::Result<()> {
     ensure!(folder != Path::new("-"), "a backup is a folder, and cannot be standard output");
     cli::file::folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut there = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     ensure!(there.next().is_none(), "{} is not empty: a backup needs a folder of its own", folder.display());
     let incomplete = || format!("the backup in {} is incomplete; remove it", folder.display());
-    let mut files = copy(link, ORDERS, folder, check).await.with_context(incomplete)?;
-    files.extend(stock(link, folder, check).await.with_context(incomplete)?);
-    files.extend(copy(link, DEAD_LETTERS, folder, check).await.with_context(incomplete)?);
-    seal(folder, files).with_context(incomplete)
+    let mut files = copy(link, ORDERS, folder, check, recipients).await.with_context(incomplete)?;
+    files.extend(stock(link, folder, check, recipients).await.with_context(incomplete)?);
+    files.extend(copy(link, DEAD_LETTERS, folder, check, recipients).await.with_context(incomplete)?);
+    sum_up(folder, files).with_context(incomplete)
 }
 
 /// Copies the snapshots and the ledger until the one goes on from the other: snapshots are made and the ledger is purged
 /// meanwhile.
-async fn stock(link: &Link, folder: &Path, check: bool) -> anyhow::Result<Vec<PathBuf>> {
+async fn stock(
+    link: &Link,
+    folder: &Path,
+    check: bool,
+    recipients: &Recipients,
+) -> anyhow::Result<Vec<PathBuf>> {
     let ledger = Store::new(link.clone(), INVENTORY);
     for _ in 0..TRIES {
         let newest = newest_snapshot(link).await?;
-        let mut files = copy(link, SNAPSHOTS, folder, check).await?;
-        files.extend(copy(link, INVENTORY, folder, check).await?);
+        let mut files = copy(link, SNAPSHOTS, folder, check, recipients).await?;
+        files.extend(copy(link, INVENTORY, folder, check, recipients).await?);
         // Read after both: whatever is there now is in the copy.
         let range = ledger.range(deadline()).await?;
         if range.first <= newest + 1 {
@@ -116,16 +144,22 @@ async fn newest_snapshot(link: &Link) -> anyhow::Result<u64> {
 }
 
 /// Copies a stream into its folder, and returns its files' paths within the backup.
-async fn copy(link: &Link, stream: &'static str, folder: &Path, check: bool) -> anyhow::Result<Vec<PathBuf>> {
+async fn copy(
+    link: &Link,
+    stream: &'static str,
+    folder: &Path,
+    check: bool,
+    recipients: &Recipients,
+) -> anyhow::Result<Vec<PathBuf>> {
     let began = Instant::now();
-    let saved = backup::save(link, stream, &folder.join(stream), check).await;
+    let saved = backup::save(link, stream, &folder.join(stream), check, recipients).await;
     let saved = saved.with_context(|| format!("cannot copy {stream}"))?;
     say(stream, "copied", saved.state, &format!("{} bytes in {:.1?}", saved.bytes, began.elapsed()));
     Ok(saved.files.iter().map(|file| Path::new(stream).join(file)).collect())
 }
 
 /// Writes the digests, and with them that the backup is whole.
-fn seal(folder: &Path, files: Vec<PathBuf>) -> anyhow::Result<()> {
+fn sum_up(folder: &Path, files: Vec<PathBuf>) -> anyhow::Result<()> {
     let mut sums = String::new();
     for file in files {
         let digest = backup::digest(&folder.join(&file))?;
@@ -136,11 +170,29 @@ fn seal(folder: &Path, files: Vec<PathBuf>) -> anyhow::Result<()> {
 
 /// Makes all streams from a folder, if there are none. Returns what makes them less durable than they could be.
 pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow::Result<Vec<String>> {
+    unseal(link, folder, replicas, &Identities::default()).await
+}
+
+/// The same, of what is encrypted for these.
+async fn unseal(
+    link: &Link,
+    folder: &Path,
+    replicas: Option<usize>,
+    identities: &Identities,
+) -> anyhow::Result<Vec<String>> {
     ensure!(folder != Path::new("-"), "a backup is a folder, and cannot be standard input");
     for stream in ORDER {
         backup::saved(&folder.join(stream)).with_context(|| format!("{stream} is not in the backup"))?;
     }
     verify(folder)?;
+    // All of it is read once before anything is made.
+    for stream in ORDER {
+        let sealed = backup::try_out(&folder.join(stream), identities)?;
+        ensure!(
+            sealed || identities.none(),
+            "{stream} is not encrypted, and --identity says that it has to be: it may be another backup"
+        );
+    }
     if let Some((there, remove)) = there(link).await? {
         bail!(
             "{there} exist, and nothing is overwritten: stop the gateways and workers, and if what is there is \
@@ -150,7 +202,7 @@ pub async fn load(link: &Link, folder: &Path, replicas: Option<usize>) -> anyhow
     for stream in ORDER {
         let began = Instant::now();
         let place = folder.join(stream);
-        let made = backup::load(link, stream, &place, |config| {
+        let made = backup::load(link, stream, &place, identities, |config| {
             if let Some(replicas) = replicas {
                 config["num_replicas"] = replicas.into();
             }

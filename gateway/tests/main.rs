@@ -16,6 +16,7 @@ mod pki;
 mod program;
 #[cfg(feature = "dev")]
 mod reference;
+mod sealed;
 #[path = "../../tests/service.rs"]
 mod service;
 mod system;

@@ -3,7 +3,7 @@
 //! for.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use crate::inbox::Link;
+use crate::seal::{Identities, Recipients, SUFFIX, Source};
 use crate::store::{NO_STREAM, StoreError, answer, found};
 
 /// The file with a stream's configuration and state.
@@ -25,6 +26,9 @@ pub const META: &str = "backup.json";
 const ARCHIVE: &str = "stream.arc.s2";
 /// The same, as older servers write it.
 const TAR: &str = "stream.tar.s2";
+/// Both, encrypted.
+const ARCHIVE_SEALED: &str = "stream.arc.s2.age";
+const TAR_SEALED: &str = "stream.tar.s2.age";
 /// How the contents of the newer begin; compressed, such a beginning stands there as it is.
 const ARCHIVE_MAGIC: &[u8] = b"NATSARC1";
 const BEGINNING: usize = 64;
@@ -134,7 +138,13 @@ pub async fn exists(link: &Link, stream: &str) -> Result<bool, StoreError> {
 
 /// Writes a stream into a folder, which is made, for nobody else to read. With `check` the server reads every message first, and breaks off at
 /// one that is damaged.
-pub async fn save(link: &Link, stream: &str, folder: &Path, check: bool) -> Result<Saved, BackupError> {
+pub async fn save(
+    link: &Link,
+    stream: &str,
+    folder: &Path,
+    check: bool,
+    recipients: &Recipients,
+) -> Result<Saved, BackupError> {
     cli::file::folder(folder).map_err(of(folder))?;
     let inbox = link.client().new_inbox();
     let chunks = timeout(ATTEMPT, link.client().subscribe(inbox.clone())).await;
@@ -154,7 +164,8 @@ pub async fn save(link: &Link, stream: &str, folder: &Path, check: bool) -> Resu
     let meta: Meta = answer(&reply.payload)?.map_err(StoreError::from)?;
 
     let part = folder.join("stream.part");
-    let mut file = cli::file::create(&part).map_err(of(&part))?;
+    let file = cli::file::create(&part).map_err(of(&part))?;
+    let mut file = recipients.seal(file).map_err(of(&part))?;
     let (mut bytes, mut beginning) = (0, Vec::with_capacity(BEGINNING));
     for index in 1.. {
         let next = timeout(STEP, chunks.next()).await.map_err(|_| BackupError::Silent)?;
@@ -167,9 +178,14 @@ pub async fn save(link: &Link, stream: &str, folder: &Path, check: bool) -> Resu
     if connects != self::connects(link) {
         return Err(BackupError::Lost);
     }
-    file.sync_all().map_err(of(&part))?;
+    file.finish().map_err(of(&part))?;
     let newer = beginning.windows(ARCHIVE_MAGIC.len()).any(|window| window == ARCHIVE_MAGIC);
-    let archive = if newer { ARCHIVE } else { TAR };
+    let archive = match (newer, recipients.none()) {
+        (true, true) => ARCHIVE,
+        (true, false) => ARCHIVE_SEALED,
+        (false, true) => TAR,
+        (false, false) => TAR_SEALED,
+    };
     std::fs::rename(&part, folder.join(archive)).map_err(of(&part))?;
     bytes += write_meta(&folder.join(META), &meta)?;
     Ok(Saved { state: state(&meta, &folder.join(META))?, files: [archive, META], bytes })
@@ -202,10 +218,12 @@ pub async fn load(
     link: &Link,
     stream: &str,
     folder: &Path,
+    identities: &Identities,
     change: impl FnOnce(&mut Value),
 ) -> Result<State, BackupError> {
-    let (path, archive) = (folder.join(META), folder.join(archive(folder)?));
-    if archive.ends_with(ARCHIVE) && !link.client().is_server_compatible(2, 15, 0) {
+    let (path, name) = (folder.join(META), archive(folder)?);
+    let archive = folder.join(name);
+    if name.starts_with(ARCHIVE) && !link.client().is_server_compatible(2, 15, 0) {
         let why = "servers before 2.15 cannot read it".to_owned();
         return Err(BackupError::Unreadable { path: archive, why });
     }
@@ -213,7 +231,7 @@ pub async fn load(
     let saved = state(&meta, &path)?;
     change(&mut meta.config);
     let request = serde_json::to_vec(&meta).map_err(unreadable(&path))?;
-    let mut file = File::open(&archive).map_err(of(&archive))?;
+    let mut file = open(&archive, identities)?;
     let subject = format!("$JS.API.STREAM.RESTORE.{stream}");
     let reply = link.request(subject, HeaderMap::new(), request.into(), Instant::now() + ATTEMPT).await;
     let reply = reply.map_err(StoreError::from)?;
@@ -238,6 +256,31 @@ pub async fn load(
     }
 }
 
+/// Reads the messages of a stream in a folder to their end, so that nothing is begun with what cannot be decrypted or is not whole.
+/// Whether they are encrypted.
+pub fn try_out(folder: &Path, identities: &Identities) -> Result<bool, BackupError> {
+    let name = archive(folder)?;
+    let path = folder.join(name);
+    let mut file = open(&path, identities)?;
+    if let Source::Sealed(_) = file {
+        io::copy(&mut file, &mut io::sink()).map_err(|error| damaged(&path, &error))?;
+    }
+    Ok(name.ends_with(SUFFIX))
+}
+
+fn open(path: &Path, identities: &Identities) -> Result<Source, BackupError> {
+    let file = File::open(path).map_err(of(path))?;
+    if !path.as_os_str().as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+        return Ok(Source::Plain(file));
+    }
+    identities.open(file).map_err(|why| BackupError::Unreadable { path: path.to_owned(), why })
+}
+
+fn damaged(path: &Path, error: &io::Error) -> BackupError {
+    let why = format!("it is damaged, or not whole: {error}");
+    BackupError::Unreadable { path: path.to_owned(), why }
+}
+
 /// A stream's numbers in a folder that has it.
 pub fn saved(folder: &Path) -> Result<State, BackupError> {
     archive(folder)?;
@@ -260,12 +303,13 @@ pub fn digest(path: &Path) -> Result<String, BackupError> {
 
 /// The name of the file with the messages.
 fn archive(folder: &Path) -> Result<&'static str, BackupError> {
-    let found: Vec<_> = [ARCHIVE, TAR].into_iter().filter(|name| folder.join(name).exists()).collect();
+    let names = [ARCHIVE, TAR, ARCHIVE_SEALED, TAR_SEALED];
+    let found: Vec<_> = names.into_iter().filter(|name| folder.join(name).exists()).collect();
     match found[..] {
         [name] => Ok(name),
         _ => Err(BackupError::Unreadable {
             path: folder.to_owned(),
-            why: format!("it has to have either {ARCHIVE} or {TAR}"),
+            why: format!("it has to have one of {ARCHIVE} and {TAR}, or one of the two with {SUFFIX}"),
         }),
     }
 }

@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod options;
 pub mod outage;
 mod pool;
+pub mod seal;
 mod servers;
 pub mod store;
 pub mod streams;
