@@ -73,7 +73,8 @@ fn a_backup_that_is_encrypted_is_restored_by_each_of_its_recipients_alone() {
 fn of_an_encrypted_backup_that_is_damaged_nothing_is_restored() {
     let (from, to) = (System::with_orders(3), System::bare());
     let (identity, recipient) = key(&from, "key");
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
         ("cut", |bytes| bytes.truncate(bytes.len() - 7)),
         ("changed", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("no age file", |bytes| bytes[3] = b'x'),
