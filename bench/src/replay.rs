@@ -79,6 +79,11 @@ async fn replay(options: Replay) -> anyhow::Result<bool> {
     let tally = tally::Tally::of(&placing, &before.orders);
     cli::say!("{}", tally.table(&placing, &server.repeats()));
 
+    if server.gone(plan.budget).is_some() {
+        bail!(
+            "the gateway answers no more: what was placed is not audited; run it again: what was placed is not placed twice"
+        );
+    }
     let run = audit::Run { placing: &placing, wanted: wanted.as_ref() };
     let report = audit(&server, &run, &before, plan.callers, settle).await;
     let report = report.context("the server could not be read after the run")?;

@@ -247,7 +247,7 @@ impl Server {
     }
 
     /// Nothing has been answered for longer than a call may take: what comes now is not sent.
-    fn gone(&self, budget: Duration) -> Option<Trouble> {
+    pub(crate) fn gone(&self, budget: Duration) -> Option<Trouble> {
         let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         let silence = silent?.elapsed();
         (silence >= budget).then(|| Trouble::late(silence))

@@ -144,7 +144,10 @@ mod tests {
 
     fn error(arguments: &[&str]) -> String {
         let arguments: Vec<_> = ["cli"].iter().chain(arguments).map(OsString::from).collect();
-        resolve::<Cli>(&arguments, &BTreeMap::new(), &[]).unwrap_err().to_string()
+        match resolve::<Cli>(&arguments, &BTreeMap::new(), &[]) {
+            Ok(parsed) => parsed.problems.join("; "),
+            Err(error) => error.to_string(),
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Message, Subject};
 use bytes::Bytes;
-use contract::Route;
+use contract::{Route, header as wire};
 use futures_util::future::select_all;
 use link::{Link, Trouble};
 use telemetry::Span;
@@ -17,6 +17,9 @@ use super::lane::Lane;
 use super::tally::Tally;
 use super::{header, trace, usual};
 use crate::call::Call;
+
+/// After a refusal that says nothing was done, the other requests are waited for so long: what they come to is part of it.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// What every request of an attempt has.
 pub(super) struct Hedging<'a> {
@@ -46,7 +49,10 @@ impl<'a> Hedging<'a> {
     pub(super) async fn ask(&self, span: &Span, again: impl Fn() -> bool) -> Outcome {
         let mut first = pin!(self.send(self.begun, span));
         let may = self.route.repeatable && self.route.retries > 0;
+        // All of them fit into the attempt, however slow the route has become.
+        let share = self.deadline.saturating_duration_since(self.begun) / (usual::MOST + 2);
         let patience = self.tally.filter(|_| may).and_then(|tally| tally.usual.patience());
+        let patience = patience.map(|patience| patience.min(share).max(usual::FLOOR));
         let look = patience.map_or(self.deadline, |patience| self.deadline.min(self.begun + patience));
         let reply = match timeout_at(look, first.as_mut()).await {
             Ok(reply) => reply,
@@ -66,13 +72,13 @@ impl<'a> Hedging<'a> {
         patience: Duration,
     ) -> Outcome {
         let mut flights: Vec<Flight<'_>> = vec![Box::pin(async { (self.begun, false, first.await) })];
-        let mut trouble = None;
+        let (mut trouble, mut refused) = (None, None);
         for number in 0.. {
             if number < usual::MOST && self.lane.retry() {
                 self.tally.inspect(|tally| tally.hedges.one());
                 flights.push(Box::pin(self.another(number + 1)));
             }
-            let look = if number < usual::MOST {
+            let mut look = if number < usual::MOST {
                 self.deadline.min(Instant::now() + patience)
             } else {
                 self.deadline
@@ -81,6 +87,12 @@ impl<'a> Hedging<'a> {
                 let ((sent, hedge, reply), index, _) = landed;
                 drop(flights.swap_remove(index));
                 match reply {
+                    // The others, which somebody else may have, are soon answered as well, or better.
+                    Ok(message) if unavailable(&message) && !flights.is_empty() => {
+                        if refused.replace(message).is_none() {
+                            look = self.deadline.min(Instant::now() + OTHERS);
+                        }
+                    }
                     Ok(_) => {
                         self.note(sent, &reply);
                         if hedge {
@@ -95,6 +107,10 @@ impl<'a> Hedging<'a> {
                 if flights.is_empty() {
                     break;
                 }
+            }
+            if let Some(message) = refused {
+                let lost = matches!(trouble, Some(Trouble::Timeout | Trouble::Lost));
+                return Outcome { reply: Ok(message), open: lost || !flights.is_empty() };
             }
             if flights.is_empty() || look >= self.deadline {
                 break;
@@ -134,6 +150,12 @@ impl<'a> Hedging<'a> {
             tally.usual.took(now - sent);
         }
     }
+}
+
+/// Whether somebody answers that it cannot serve now, by ADR-32.
+fn unavailable(message: &Message) -> bool {
+    let code = message.headers.as_ref().and_then(|headers| headers.get(wire::SERVICE_ERROR_CODE));
+    code.is_some_and(|code| code.as_str() == "503")
 }
 
 /// Of two troubles, one that leaves open what was done, or else the later.

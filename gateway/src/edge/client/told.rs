@@ -69,7 +69,7 @@ fn advice(uri: &Uri, chain: &str) -> String {
         "nothing listens there: is the gateway running, and is it this port?"
     } else if has(&["dns error", "failed to lookup", "Name or service not known"]) {
         "the name has no address"
-    } else if has(&["timed out", "deadline has elapsed", "operation was canceled"]) {
+    } else if has(&["timed out", "timeout", "deadline has elapsed", "operation was canceled"]) {
         "nothing answers there in time: a firewall, another port, or a gateway that hangs"
     } else if tls {
         "TLS was not agreed on: is the port one with TLS, and do we have the client certificate that it wants (--cert, --key)?"
@@ -90,5 +90,6 @@ pub fn chain(error: &dyn Error) -> String {
         }
         next = cause.source();
     }
+    text.truncate(text.trim_end_matches('.').len());
     text
 }
