@@ -77,7 +77,7 @@ pub(crate) async fn run(options: Overload) -> anyhow::Result<bool> {
     let logs = tempfile::tempdir()?;
     let [grpc, http] = [spare_port()?, spare_port()?];
     let _gateway = Process::gateway(&nats.url(), grpc, http, &[], &logs.path().join("gateway"))?;
-    serves(grpc, "").await?;
+    serves(grpc, "liveness").await?;
     let link = Link::connect(&Options::at(nats.url()), "a slow service").await?;
     serve(&link, options.at_once, Duration::from_millis(options.takes)).await?;
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{grpc}"))?;

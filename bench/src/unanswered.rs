@@ -44,7 +44,7 @@ pub(crate) async fn run(options: Unanswered) -> anyhow::Result<bool> {
     let logs = tempfile::tempdir()?;
     let [grpc, http] = [spare_port()?, spare_port()?];
     let gateway = Process::gateway(&nats.url(), grpc, http, &[], &logs.path().join("gateway"))?;
-    serves(grpc, "").await?;
+    serves(grpc, "liveness").await?;
     let hole = Link::connect(&Options::at(nats.url()), "swallows").await?;
     let mut requests = hole.client().subscribe(ROUTE).await?;
     hole.client().flush().await?;

@@ -82,7 +82,7 @@ impl Identities {
         let parse = |(number, line): (usize, String)| {
             let key = line.parse::<x25519::Identity>();
             key.map_err(|why| {
-                format!("{place}: key {} is no identity of age, as in AGE-SECRET-KEY-1…: {why}", number + 1)
+                format!("{place}: key {} is no identity of age, as age-keygen makes them: {why}", number + 1)
             })
         };
         lines.into_iter().enumerate().map(parse).collect::<Result<_, _>>().map(Identities)

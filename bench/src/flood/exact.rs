@@ -43,7 +43,7 @@ pub(super) async fn run() -> anyhow::Result<bool> {
     let logs = tempfile::tempdir()?;
     let [grpc, http] = [spare_port()?, spare_port()?];
     let _gateway = Process::gateway(&nats.url(), grpc, http, &[], &log(logs.path()))?;
-    serves(grpc, "").await?;
+    serves(grpc, "liveness").await?;
     let link = Link::connect(&Options::at(nats.url()), "a service of large replies").await?;
     serve(&link).await?;
     let channel = Endpoint::from_shared(format!("http://127.0.0.1:{grpc}"))?.connect().await?;
