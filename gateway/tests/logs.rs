@@ -27,6 +27,8 @@ impl Desk {
         command.arg(grpc.to_string()).stdout(Stdio::null());
         let service = Service::start(&mut command, system.path("log"));
         until("it serves", || TcpStream::connect(grpc).is_ok());
+        // Until all of its threads do, it ends when NATS goes.
+        service.line("serving");
         Desk { service, grpc }
     }
 
