@@ -69,7 +69,9 @@ fn advice(uri: &Uri, chain: &str) -> String {
         "nothing listens there: is the gateway running, and is it this port?"
     } else if has(&["dns error", "failed to lookup", "Name or service not known"]) {
         "the name has no address"
-    } else if has(&["timed out", "timeout", "deadline has elapsed", "operation was canceled"]) {
+    } else if has(&["timed out", "timeout", "deadline has elapsed"])
+        || (has(&["operation was canceled"]) && !has(&["connection closed"]))
+    {
         "nothing answers there in time: a firewall, another port, or a gateway that hangs"
     } else if tls {
         "TLS was not agreed on: is the port one with TLS, and do we have the client certificate that it wants (--cert, --key)?"
