@@ -114,6 +114,19 @@ reasons! {
     Internal = "INTERNAL" => Internal;
 }
 
+/// Whether a failure is one that an operator has to know of.
+pub const fn ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unknown
+            | Code::DataLoss
+            | Code::ResourceExhausted
+    )
+}
+
 /// A status code's name, as google.rpc.Code has it.
 pub const fn code_name(code: Code) -> &'static str {
     match code {

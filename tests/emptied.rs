@@ -1,4 +1,5 @@
-//! Every environment variable of a program, set and empty: it counts as not set. Shared by the tests of both programs.
+//! Environment variables of a program: set and empty, which counts as not set; by their old names; and known to the other
+//! program. Shared by the tests of both.
 
 use clap::Command;
 
@@ -33,4 +34,39 @@ pub fn emptied(path: &str, mut command: Command, ways: impl Fn(&[&str]) -> Ways)
         }
     }
     variables
+}
+
+/// Expects that the old name of a variable is read and warned of, and that two values are refused.
+pub fn reads_an_old_name_and_refuses_two_values(path: &str) {
+    let run = |set: &[(&str, &str)]| {
+        let mut command = program(path, &["serve", "--nats-creds=/nowhere/creds"]);
+        run(command.envs(set.iter().copied()))
+    };
+    let old = run(&[("STREAM_REPLICAS", "3")]);
+    let told = old.err.contains("STREAM_REPLICAS is the old name of GW_STREAM_REPLICAS");
+    assert!(old.code == Some(1) && told && old.err.contains("/nowhere/creds"), "{}", old.err);
+    let bad = run(&[("STREAM_REPLICAS", "2")]);
+    assert!(
+        bad.code == Some(2) && bad.err.contains("--replicas <") && bad.err.contains("(STREAM_REPLICAS)"),
+        "{}",
+        bad.err
+    );
+    let two = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
+    assert!(two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and STREAM_REPLICAS"), "{}", two.err);
+    let same = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
+    assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
+}
+
+/// Expects that every variable of this program is one that all programs know.
+pub fn all_are_known(command: &Command) {
+    fn all(command: &Command, found: &mut Vec<String>) {
+        let named = command.get_arguments().filter_map(clap::Arg::get_env);
+        found.extend(named.map(|name| name.to_string_lossy().into_owned()));
+        command.get_subcommands().for_each(|sub| all(sub, found));
+    }
+    let mut found = Vec::new();
+    all(command, &mut found);
+    let own = found.iter().filter(|name| name.starts_with(cli::variables::PREFIX));
+    let missing: Vec<_> = own.filter(|name| !cli::variables::is_ours(name)).collect();
+    assert!(missing.is_empty(), "add {missing:?} to cli::variables");
 }

@@ -145,11 +145,6 @@ impl Guard {
         self.settle(&state);
     }
 
-    /// Whether all is as it has to be, and everything that is needed for an order can be stored.
-    pub fn up(&self) -> bool {
-        !self.0.closed.load(Ordering::Relaxed) && self.outages().is_empty()
-    }
-
     /// The streams in which nothing can be stored now, of those that are needed for an order, and why.
     pub fn outages(&self) -> Vec<(&'static str, Outage)> {
         let (state, now) = (self.state(), Instant::now());
@@ -342,11 +337,11 @@ mod tests {
     #[test]
     fn a_note_refuses_writes_until_it_is_taken_back() {
         let guard = Guard::default();
-        assert!(guard.may_write(ORDERS).is_ok() && guard.up());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles().is_empty());
         guard.note("consumer", Some("it is paused".to_owned()));
         assert!(matches!(guard.may_write(ORDERS), Err(StoreError::Unusable(why)) if why == "it is paused"));
-        assert!(!guard.up());
+        assert!(!guard.troubles().is_empty());
         guard.note("consumer", None);
-        assert!(guard.may_write(ORDERS).is_ok() && guard.up());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles().is_empty());
     }
 }

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use admission::Cause;
-use contract::failure::{code_name, label};
+use contract::failure::{code_name, label, ours};
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -236,19 +236,6 @@ impl Drop for Entry {
             self.close(Some(End::bare(Code::Cancelled, "the caller left")));
         }
     }
-}
-
-/// Whether a failure is one that an operator has to know of.
-fn ours(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Internal
-            | Code::Unknown
-            | Code::DataLoss
-            | Code::ResourceExhausted
-    )
 }
 
 impl End {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderValue, Message};
-use contract::failure::{Code, code_name, label};
+use contract::failure::{code_name, label, ours};
 use contract::{Failure, header};
 use telemetry::{Count, Page, Quota, Source, Spread};
 
@@ -113,19 +113,6 @@ impl Tally {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a failure is one that an operator has to know of.
-fn ours(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Internal
-            | Code::Unknown
-            | Code::DataLoss
-            | Code::ResourceExhausted
-    )
 }
 
 impl Source for Tallies {
