@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
 
 /// Reserves as a gateway does, and then leaves it at that.
-async fn reserve(shop: &Shop, order_id: Uuid, product: &str, ttl: u32) -> ReserveInventoryResponse {
+pub async fn reserve(shop: &Shop, order_id: Uuid, product: &str, ttl: u32) -> ReserveInventoryResponse {
     let items = vec![Item { product_id: product.to_owned(), quantity: 1 }];
     let request = ReserveInventoryRequest { order_id: order_id.to_string(), items, ttl_seconds: Some(ttl) };
     let payload = request.to_payload().unwrap();

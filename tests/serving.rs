@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
+use inventory_worker::config::Serve;
+use link::streams::ORDERS;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use crate::expiry::reserve;
 use crate::figures::answer;
 use crate::plant::{Plant, until};
 use crate::shop::{self, Shop, reason, wish};
@@ -52,14 +57,41 @@ async fn storage_that_is_full_is_not_serving_until_there_is_room() {
     shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
 }
 
+#[tokio::test]
+async fn a_record_that_is_full_is_no_trouble_of_workers_who_tried_to_write_to_it() {
+    let often = |worker: &mut Serve| worker.expiry_interval = Duration::from_millis(50);
+    let shop = Shop::open().stock("lamp", 10).each_worker(often).ready().await;
+    shop.order("lamp", 1).await.unwrap();
+    limit(&shop, |bytes| bytes + 1).await;
+    // It ends without an order, behind a tombstone that finds no room.
+    reserve(&shop, Uuid::new_v4(), "lamp", 1).await;
+    let worker = shop.workers[0].http().await;
+    let full = r#"jetstream_stream_full{stream="ORDERS"} 1"#;
+    shop::until("a worker knows", async || answer(worker, "/metrics").await.contains(full)).await;
+    assert_eq!(reason(&shop.order("lamp", 1).await.unwrap_err()), "STORAGE_FULL");
+    let gateway = shop.gateways[0].http_addr();
+    let why = r#"gateway_not_ready{reason="storage_full"} 1"#;
+    shop::until("health says so", async || answer(gateway, "/metrics").await.contains(why)).await;
+    let page = answer(worker, "/healthz").await;
+    assert!(page.contains("200 OK"), "{page}");
+    limit(&shop, |_| -1).await;
+    shop::until("an order finds room", async || shop.order("lamp", 1).await.is_ok()).await;
+    shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
+}
+
+/// Gives ORDERS other bytes that it may take, from those that it has.
+async fn limit(shop: &Shop, bytes: impl FnOnce(i64) -> i64) {
+    let context = async_nats::jetstream::new(shop.nats().await);
+    let info = context.get_stream(ORDERS).await.unwrap().get_info().await.unwrap();
+    let max_bytes = bytes(info.state.bytes.try_into().unwrap());
+    context.update_stream(Config { max_bytes, ..info.config }).await.unwrap();
+}
+
 /// Fills all the room that the server has.
 async fn filler(shop: &Shop) -> async_nats::jetstream::Context {
     let context = async_nats::jetstream::new(shop.nats().await);
-    let config = async_nats::jetstream::stream::Config {
-        name: "FILLER".to_owned(),
-        subjects: vec!["filler".to_owned()],
-        ..Default::default()
-    };
+    let config =
+        Config { name: "FILLER".to_owned(), subjects: vec!["filler".to_owned()], ..Default::default() };
     context.create_stream(config).await.unwrap();
     for size in [512 << 10, 16 << 10, 64] {
         while context.publish("filler", vec![0; size].into()).await.unwrap().await.is_ok() {}

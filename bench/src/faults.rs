@@ -167,7 +167,7 @@ async fn observe(
     let sampler = Sampler::start(&instances, zero);
     sleep_until(zero).await;
 
-    let struck = fault.begin(&aims, site, SIZE).await?;
+    let struck = fault.begin(&aims, site).await?;
     if let Some(prometheus) = &prometheus {
         let left = |target: Target| !struck.aims.contains(&(Kind::Kill, target));
         let left: Vec<_> = site.instances().into_iter().filter(|instance| left(instance.target)).collect();

@@ -145,17 +145,24 @@ impl Guard {
         self.settle(&state);
     }
 
-    /// The streams in which nothing can be stored now, of those that are needed for an order, and why.
-    pub fn outages(&self) -> Vec<(&'static str, Outage)> {
+    /// The streams in which nothing can be stored now, of those that are needed for an order, and why. What appends came to
+    /// counts for those that are `written` all the time: of another one it would be long out of date.
+    pub fn outages(&self, written: &[&'static str]) -> Vec<(&'static str, Outage)> {
         let (state, now) = (self.state(), Instant::now());
-        let outage = |name| Some((name, state.streams.get(name)?.evidence.outage(now)?.clone()));
+        let outage = |name| {
+            let evidence = &state.streams.get(name)?.evidence;
+            let outage =
+                if written.contains(&name) { evidence.outage(now) } else { evidence.quorum_outage(now) };
+            Some((name, outage?.clone()))
+        };
         [ORDERS, INVENTORY].into_iter().filter_map(outage).collect()
     }
 
-    /// Why nothing that an order needs can be stored: a kind, as grpc.health.v1's neighbours know it, and words.
-    pub fn troubles(&self) -> Vec<(&'static str, String)> {
+    /// Why nothing that an order needs can be stored, for somebody who writes to these streams: a kind, as
+    /// grpc.health.v1's neighbours know it, and words.
+    pub fn troubles(&self, written: &[&'static str]) -> Vec<(&'static str, String)> {
         let unfit = self.findings().into_iter().map(|finding| ("stream_unfit", finding));
-        let outages = self.outages().into_iter().map(|(stream, outage)| {
+        let outages = self.outages(written).into_iter().map(|(stream, outage)| {
             let kind = if outage.full() { "storage_full" } else { "storage_unavailable" };
             (kind, format!("the stream {stream}: {outage}"))
         });
@@ -337,11 +344,11 @@ mod tests {
     #[test]
     fn a_note_refuses_writes_until_it_is_taken_back() {
         let guard = Guard::default();
-        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles().is_empty());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles(&ALL).is_empty());
         guard.note("consumer", Some("it is paused".to_owned()));
         assert!(matches!(guard.may_write(ORDERS), Err(StoreError::Unusable(why)) if why == "it is paused"));
-        assert!(!guard.troubles().is_empty());
+        assert!(!guard.troubles(&ALL).is_empty());
         guard.note("consumer", None);
-        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles().is_empty());
+        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles(&ALL).is_empty());
     }
 }

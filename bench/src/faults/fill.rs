@@ -1,8 +1,9 @@
-//! Fills the storage of a cluster through a stream of its own, and empties it again. Must never know who suffers from it.
+//! Fills the storage of a cluster's nodes through a stream of its own, and empties it again; or leaves a stream no room
+//! beyond what it has. Must never know who suffers from it.
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::soak::leader::ask;
+use crate::usage::http;
 
 const STREAM: &str = "BALLAST";
 const CHUNK: usize = 512 << 10;
@@ -19,10 +21,11 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 8;
 
-/// Writes until nothing more is stored.
-pub(crate) async fn fill(link: &Link, replicas: usize) -> anyhow::Result<()> {
+/// Writes until nothing more is stored: a single server refuses. In a cluster, nodes that are full want to lead nothing, and
+/// where too few others are left, nobody is there to refuse.
+pub(crate) async fn fill(link: &Link, monitors: &[u16]) -> anyhow::Result<()> {
     let config = json!({
-        "name": STREAM, "subjects": ["ballast"], "storage": "file", "num_replicas": replicas,
+        "name": STREAM, "subjects": ["ballast"], "storage": "file", "num_replicas": monitors.len(),
         "retention": "limits", "discard": "old",
     });
     let made = ask(link, &format!("$JS.API.STREAM.CREATE.{STREAM}"), config).await?;
@@ -30,9 +33,35 @@ pub(crate) async fn fill(link: &Link, replicas: usize) -> anyhow::Result<()> {
     let limit = Instant::now() + LIMIT;
     let chunk = Bytes::from(vec![b'.'; CHUNK]);
     // Several at once share the time that a sync takes.
-    while !join_all((0..AT_ONCE).map(|_| refused(link, chunk.clone()))).await.into_iter().all(|no| no) {
+    loop {
+        let refused = join_all((0..AT_ONCE).map(|_| refused(link, chunk.clone()))).await;
+        if refused.into_iter().all(|no| no) || full(monitors).await? {
+            return Ok(());
+        }
         ensure!(Instant::now() < limit, "the storage is not full after {LIMIT:?}: it is too large for this");
     }
+}
+
+/// Whether most of the nodes store all that they may.
+async fn full(monitors: &[u16]) -> anyhow::Result<bool> {
+    let mut count = 0;
+    for monitor in monitors {
+        let (_, body) = http(*monitor, "/jsz", ATTEMPT).await?;
+        let node: Value = serde_json::from_str(&body)?;
+        let [used, most] = [&node["storage"], &node["config"]["max_storage"]].map(Value::as_u64);
+        count += usize::from(used.context("no storage")? >= most.context("no limit")?);
+    }
+    Ok(count * 2 > monitors.len())
+}
+
+/// Lets a stream have a little more than it has, or as much as it wants.
+pub(crate) async fn bound(link: &Link, stream: &str, bound: bool) -> anyhow::Result<()> {
+    let info = ask(link, &format!("$JS.API.STREAM.INFO.{stream}"), Value::Null).await?;
+    let bytes = info["state"]["bytes"].as_i64().context("no bytes")?;
+    let mut config = info["config"].clone();
+    config["max_bytes"] = if bound { bytes + 1 } else { -1 }.into();
+    let answer = ask(link, &format!("$JS.API.STREAM.UPDATE.{stream}"), config).await?;
+    ensure!(answer["error"].is_null(), "{stream} was not edited: {answer}");
     Ok(())
 }
 

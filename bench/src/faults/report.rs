@@ -55,6 +55,12 @@ pub(crate) fn fired(rows: &[Row]) {
 pub(crate) fn note(row: &Row) {
     cli::say!("{}: {} of {} calls failed", row.fault, row.failed, row.calls);
     row.kinds.iter().for_each(|(kind, count)| cli::say!("{count:>9}  {kind}"));
+    if let Some(last) = row.last_failed_during {
+        cli::say!("          from {} to {last:+.1} s", seconds(row.first_failed));
+    }
+    if let Some(last) = row.last_failed.filter(|last| *last >= row.ended) {
+        cli::say!("          and to {last:+.1} s, after its end at {:+.1} s", row.ended);
+    }
     let early = row.first_failed.filter(|first| *first < -0.5);
     early.iter().for_each(|first| {
         cli::say!("     note  calls failed before the fault, at {first:+.1} s: is this machine busy?")
@@ -126,6 +132,7 @@ fn row(row: &Row) -> Value {
         "first_failed": row.first_failed,
         "first_good": row.first_good,
         "last_failed": row.last_failed,
+        "last_failed_during": row.last_failed_during,
         "outage": row.outage.map(|outage| [outage.from, outage.to]),
         "said": said.collect::<Vec<_>>(),
         "alerts": alerts,

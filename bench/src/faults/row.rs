@@ -45,6 +45,8 @@ pub(crate) struct Row {
     pub(crate) first_failed: Option<f64>,
     pub(crate) first_good: Option<f64>,
     pub(crate) last_failed: Option<f64>,
+    /// The last that failed of those that were placed before the fault's end, which is a fault of its own sometimes.
+    pub(crate) last_failed_during: Option<f64>,
     /// The longest time in which some gateway served nothing.
     pub(crate) outage: Option<Period>,
     /// By who said it: the worst of all.
@@ -79,6 +81,11 @@ impl Row {
             first_failed,
             first_good: None,
             last_failed: failed.iter().map(|call| call.at).max_by(f64::total_cmp),
+            last_failed_during: failed
+                .iter()
+                .map(|call| call.at)
+                .filter(|at| *at < ended)
+                .max_by(f64::total_cmp),
             outage: None,
             said: BTreeMap::new(),
             alerts,

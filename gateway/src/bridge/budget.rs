@@ -30,7 +30,16 @@ impl Budget {
     /// A hedge was answered first: it comes back, and two more. Where every second request is lost, hedges pay for
     /// themselves; where all are late, as in an overload, they win nothing, and are as dear as repeats.
     pub(crate) fn refund(&self) {
-        let more = |tokens: u32| Some((tokens + 3 * COST).min(MOST));
+        self.add(3 * COST);
+    }
+
+    /// A hedge was lost with its connection, and no load for anybody. It comes back, for whoever sends it again over another.
+    pub(crate) fn return_lost(&self) {
+        self.add(COST);
+    }
+
+    fn add(&self, tokens: u32) {
+        let more = |before: u32| Some((before + tokens).min(MOST));
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 

@@ -20,6 +20,8 @@ use crate::call::Call;
 
 /// After a refusal that says nothing was done, the other requests are waited for so long: what they come to is part of it.
 const OTHERS: Duration = Duration::from_secs(1);
+/// Between two looks whether a request is worth another.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What every request of an attempt has.
 pub(super) struct Hedging<'a> {
@@ -73,16 +75,18 @@ impl<'a> Hedging<'a> {
     ) -> Outcome {
         let mut flights: Vec<Flight<'_>> = vec![Box::pin(async { (self.begun, false, first.await) })];
         let (mut trouble, mut refused) = (None, None);
-        for number in 0.. {
-            if number < usual::MOST && self.lane.retry() {
-                self.tally.inspect(|tally| tally.hedges.one());
-                flights.push(Box::pin(self.another(number + 1)));
+        let (mut hedges, mut sent) = (0, self.begun);
+        loop {
+            let now = Instant::now();
+            let mut look = self.deadline;
+            if hedges < usual::MOST {
+                let again = self.again(sent, now, patience);
+                if again {
+                    (hedges, sent) = (hedges + 1, now);
+                    flights.push(Box::pin(self.another(hedges)));
+                }
+                look = look.min(now + if again { patience } else { AGAIN });
             }
-            let mut look = if number < usual::MOST {
-                self.deadline.min(Instant::now() + patience)
-            } else {
-                self.deadline
-            };
             while let Ok(landed) = timeout_at(look, select_all(&mut flights)).await {
                 let ((sent, hedge, reply), index, _) = landed;
                 drop(flights.swap_remove(index));
@@ -102,7 +106,12 @@ impl<'a> Hedging<'a> {
                         return Outcome { reply, open: !flights.is_empty() };
                     }
                     // The others may be answered yet.
-                    Err(why) => trouble = Some(worse(trouble, why)),
+                    Err(why) => {
+                        if hedge && matches!(why, Trouble::Lost | Trouble::Disconnected) {
+                            self.lane.hedge_lost();
+                        }
+                        trouble = Some(worse(trouble, why));
+                    }
                 }
                 if flights.is_empty() {
                     break;
@@ -119,6 +128,13 @@ impl<'a> Hedging<'a> {
         let ended = flights.is_empty();
         let trouble = trouble.filter(|_| ended).unwrap_or(Trouble::Timeout);
         Outcome { reply: Err(trouble), open: false }
+    }
+
+    /// Whether another request is worth it, and the budget allows it; it is paid then.
+    fn again(&self, sent: Instant, now: Instant, patience: Duration) -> bool {
+        let tally = self.tally.filter(|tally| tally.signs.worth(sent, now, patience));
+        let again = tally.filter(|_| self.lane.retry());
+        again.inspect(|tally| tally.hedges.one()).is_some()
     }
 
     /// A hedge.
@@ -148,6 +164,7 @@ impl<'a> Hedging<'a> {
             let now = Instant::now();
             tally.times.took(now - self.begun);
             tally.usual.took(now - sent);
+            tally.signs.answered(sent);
         }
     }
 }

@@ -125,6 +125,11 @@ impl Lane {
         self.budget.refund();
     }
 
+    /// A hedge was lost with the connection.
+    pub(super) fn hedge_lost(&self) {
+        self.budget.return_lost();
+    }
+
     /// Whether the budget allows a repeat, or a hedge; it is paid then.
     pub(super) fn retry(&self) -> bool {
         self.budget.spend()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use contract::Route;
 use foldhash::fast::RandomState;
 use telemetry::{Count, Page, Source, Spread};
+use tokio::time::Instant;
 
 use super::lane::Lanes;
-use super::usual::Usual;
+use super::usual::{Signs, Usual};
 
 /// The tallies of one thread. Clones share them.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(super) struct Tally {
     pub(super) times: Spread,
     /// What an answer usually takes.
     pub(super) usual: Usual,
+    /// What says that a request is lost.
+    pub(super) signs: Signs,
 }
 
 impl Tallies {
@@ -57,6 +60,7 @@ impl Tally {
             shed: Count::default(),
             times: Spread::times(),
             usual: Usual::default(),
+            signs: Signs::new(Instant::now()),
         }
     }
 }

@@ -322,6 +322,20 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
 }
 
 #[tokio::test]
+async fn hedges_that_are_lost_with_the_connection_cost_nothing() {
+    let (mut bench, _) = silent(usize::MAX, |_| true).await;
+    let (bridge, route) = (bench.bridge.clone(), bench.route);
+    let call = tokio::spawn(async move { bridge.pass(route, b"two", &within(20_000, Limit::Budget)).await });
+    while bench.hedges() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.server.kill();
+    assert!(call.await.unwrap().is_err());
+    let lane = bench.bridge.lanes.of(bench.route).unwrap();
+    assert_eq!((0..100).take_while(|_| lane.retry()).count(), 10);
+}
+
+#[tokio::test]
 async fn what_may_not_be_done_twice_is_never_sent_twice() {
     let (bench, count) = silent(usize::MAX, |bytes| bytes == b"with an id").await;
     for (request, hedged) in [("without", false), ("with an id", true)] {

@@ -1,9 +1,11 @@
-//! How long a route usually takes to answer, and how long a request may go unanswered before another one is worth sending.
-//! One estimate per thread and route: two plain accesses to memory for an answer, one for a request. Must never know what is
-//! asked, nor what time it is.
+//! How long a route usually takes to answer, how long a request may go unanswered before another one is worth sending, and
+//! whether it is then. One of each per thread and route: four plain accesses to memory for an answer, one for a request. Must
+//! never know what is asked; time is an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// No request is hedged sooner: whatever a route usually takes, a worker that collects garbage, or a disk that syncs, may
 /// take this long once.
@@ -41,9 +43,62 @@ impl Usual {
     }
 }
 
+/// What tells a request that is lost from one that waits with all the others. Where nothing is answered, hedges would be in
+/// vain, and the budget for them gone before somebody answers again.
+#[derive(Debug)]
+pub(super) struct Signs {
+    begin: Instant,
+    /// When the newest of those that were answered was sent, in microseconds since the beginning.
+    answered: AtomicU64,
+    /// When a request was last sent again without such a sign.
+    probed: AtomicU64,
+}
+
+impl Signs {
+    pub(super) fn new(begin: Instant) -> Signs {
+        Signs { begin, answered: AtomicU64::new(0), probed: AtomicU64::new(0) }
+    }
+
+    /// A request that was sent then was answered.
+    pub(super) fn answered(&self, sent: Instant) {
+        let sent = self.micros(sent);
+        if sent > self.answered.load(Ordering::Relaxed) {
+            self.answered.store(sent, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a request that was sent then, and is not answered, is worth another one: later ones were answered. Without
+    /// that, one of all is sent in the time of a patience, to find out.
+    pub(super) fn worth(&self, sent: Instant, now: Instant, patience: Duration) -> bool {
+        if self.answered.load(Ordering::Relaxed) > self.micros(sent) {
+            return true;
+        }
+        let (now, probed) = (self.micros(now), self.probed.load(Ordering::Relaxed));
+        let due = probed == 0 || u128::from(now.saturating_sub(probed)) >= patience.as_micros();
+        due && self.probed.compare_exchange(probed, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.begin).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_that_nobody_answers_one_is_sent_again_and_all_when_later_ones_are_answered() {
+        let (begin, patience) = (Instant::now(), Duration::from_millis(200));
+        let at = |millis| begin + Duration::from_millis(millis);
+        let signs = Signs::new(begin);
+        signs.answered(at(0));
+        let again = |now| (1..=20).filter(|sent| signs.worth(at(*sent), at(now), patience)).count();
+        assert_eq!([again(300), again(400), again(500), again(650)], [1, 0, 1, 0]);
+        signs.answered(at(15));
+        assert_eq!(again(660), 14);
+    }
 
     fn after(answers: impl IntoIterator<Item = u64>) -> Duration {
         let usual = Usual::default();

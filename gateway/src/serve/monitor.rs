@@ -126,7 +126,7 @@ impl Monitor {
         if !self.link.connected() {
             return vec![(reason::NATS_DISCONNECTED, "there is no connection to NATS".to_owned()).into()];
         }
-        self.guard.troubles().into_iter().map(Finding::from).collect()
+        self.guard.troubles(&[streams::ORDERS, streams::INVENTORY]).into_iter().map(Finding::from).collect()
     }
 
     /// Why a route's calls cannot be served.

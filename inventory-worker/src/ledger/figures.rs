@@ -130,7 +130,8 @@ impl Source for Ledger {
         for (name, help, value) in levels {
             page.level(name, help, &[], value);
         }
-        let storable = self.guard().outages().iter().all(|(stream, _)| *stream != link::streams::INVENTORY);
+        let outages = self.guard().outages(&[link::streams::INVENTORY]);
+        let storable = outages.iter().all(|(stream, _)| *stream != link::streams::INVENTORY);
         let help = "Whether the ledger takes commands, and can store what they come to.";
         page.flag("ledger_ready", help, &[], self.ready() && storable);
     }
