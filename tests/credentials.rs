@@ -6,6 +6,8 @@ use link::{Link, Options};
 use local_nats::Server;
 use tempfile::TempDir;
 
+use crate::shop::until;
+
 /// A pair of nobody's but these tests'.
 const SEED: &str = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY";
 
@@ -61,6 +63,21 @@ async fn a_password_may_be_in_a_file() {
     let_in(&nats, by(path)).await.unwrap();
     let (_folder, path) = file("hush");
     let_in(&nats, by(path)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_password_that_changed_in_its_file_is_the_one_of_the_next_connection() {
+    let users = |password| format!("authorization {{ users: [ {{ user: ann, password: {password} }} ] }}");
+    let (mut old, new) = (server(&users("old")).await, server(&users("new")).await);
+    let (_folder, path) = file("old");
+    let mut options = Options::at(format!("{},{}", old.url(), new.url()));
+    (options.user, options.password_file) = (Some("ann".to_owned()), Some(path.clone()));
+    let link = Link::connect(&options, "a test").await.unwrap();
+    old.kill();
+    until("it is told why", async || link.absence().contains("authorization violation")).await;
+    std::fs::write(&path, "new").unwrap();
+    until("it is let in", async || link.connected()).await;
+    assert_eq!(link.absence(), "there is no connection to NATS");
 }
 
 #[tokio::test]

@@ -218,7 +218,11 @@ async fn unseal(
                     Ok(Some((_, remove))) => {
                         format!("; before another try, as the role breakglass: `{remove}`")
                     }
-                    Ok(None) | Err(_) => String::new(),
+                    Ok(None) | Err(_) => {
+                        "; before another try, look at `nats stream ls`: as the role breakglass, `nats stream rm` \
+                         removes what is left of it"
+                            .to_owned()
+                    }
                 };
                 return Err(anyhow::Error::new(error).context(format!("cannot restore {stream}{remove}")));
             }
@@ -228,13 +232,8 @@ async fn unseal(
         ensure!(whole, "ORDERS has {} messages now, and the backup says more", state.messages);
         say(stream, "restored", state, &format!("in {:.1?}", began.elapsed()));
     }
-    // As a gateway does at its start.
-    let streams = Streams::open(link, replicas.unwrap_or(1), false).await?;
-    Ok(match replicas {
-        Some(_) => streams.warnings,
-        // Nobody wanted another number than there was.
-        None => Streams::open(link, streams.replicas, false).await?.warnings,
-    })
+    // As a gateway does at its start; nothing more is made.
+    Ok(Streams::open(link, 1, false).await?.warnings)
 }
 
 /// The streams that exist, and the commands that remove them.

@@ -22,9 +22,13 @@ struct Desk {
 
 impl Desk {
     fn open(system: &System) -> Desk {
+        Desk::logging(system, "info")
+    }
+
+    fn logging(system: &System, level: &str) -> Desk {
         let grpc = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = system.gateway(&["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr"]);
-        command.arg(grpc.to_string()).stdout(Stdio::null());
+        command.arg(grpc.to_string()).env("RUST_LOG", level).stdout(Stdio::null());
         let service = Service::start(&mut command, system.path("log"));
         until("it serves", || TcpStream::connect(grpc).is_ok());
         // Until all of its threads do, it ends when NATS goes.
@@ -81,6 +85,22 @@ fn a_failed_call_is_one_line_with_its_ids_and_its_cause() {
     assert!(fields["cause"].as_str().unwrap().contains("maximum messages exceeded"), "{fields}");
     assert!(!about[0].to_string().contains("lamp") && !about[0].to_string().contains("ann"), "{fields}");
     assert!(!format!("{status:?}").contains("maximum messages"), "a caller is not told: {status:?}");
+}
+
+#[test]
+fn a_good_call_is_one_line_at_debug_with_its_ids() {
+    let system = System::with_orders(0);
+    let desk = Desk::logging(&system, "info,gateway::call=debug");
+    until("an order is placed", || desk.order(&system, "first").is_ok());
+    let lines = || desk.service.lines().into_iter().filter(|line| line["fields"]["request_id"] == "first");
+    let good = || lines().find(|line| line["fields"]["code"] == "OK");
+    until("it is in the log", || good().is_some());
+    let fields = &good().unwrap()["fields"];
+    assert_eq!(
+        (&fields["trace_id"], fields["order_id"].as_str().unwrap().len()),
+        (&TRACE.into(), 36),
+        "{fields}"
+    );
 }
 
 #[test]

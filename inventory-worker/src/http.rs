@@ -31,8 +31,8 @@ pub(crate) struct Condition {
 impl Condition {
     /// Why it cannot answer.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        if !self.links.iter().all(Link::connected) {
-            return vec![(reason::NATS_DISCONNECTED, "there is no connection to NATS".to_owned()).into()];
+        if let Some(lost) = self.links.iter().find(|link| !link.connected()) {
+            return vec![(reason::NATS_DISCONNECTED, lost.absence()).into()];
         }
         let loading = || (reason::NOT_READY, "the ledger takes no commands yet".to_owned());
         let ledger = (!self.ledger.ready()).then(loading);

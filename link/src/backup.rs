@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
-use crate::inbox::Link;
+use crate::inbox::{Link, Trouble};
 use crate::seal::{Identities, Recipients, SUFFIX, Source};
 use crate::store::{NO_STREAM, StoreError, answer, found};
 
@@ -43,6 +43,9 @@ const STEP: Duration = Duration::from_secs(60);
 /// What it may take to put everything in its place.
 const END: Duration = Duration::from_secs(1_800);
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// In a cluster, other servers learn a moment later who takes the first chunk. The one that waits for it gives up after 5 s.
+const HEARD_OF: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A stream's numbers, as the server writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -237,12 +240,12 @@ pub async fn load(
     let reply = reply.map_err(StoreError::from)?;
     let to: Accepted = answer(&reply.payload)?.map_err(|error| BackupError::BrokenOff(error.description))?;
     let mut chunk = vec![0; CHUNK.min(link.client().max_payload())];
+    let patient = Instant::now() + HEARD_OF;
     loop {
         let length = file.read(&mut chunk).map_err(of(&archive))?;
         let limit = Instant::now() + if length == 0 { END } else { STEP };
         let payload = Bytes::copy_from_slice(&chunk[..length]);
-        let reply = link.request(to.deliver_subject.clone(), HeaderMap::new(), payload, limit).await;
-        let reply = reply.map_err(StoreError::from)?;
+        let reply = hand_over(link, &to.deliver_subject, payload, limit, patient).await?;
         if length > 0 && reply.payload.is_empty() {
             continue;
         }
@@ -253,6 +256,22 @@ pub async fn load(
         let whole =
             found.last == saved.last && found.first >= saved.first && found.messages <= saved.messages;
         return if whole { Ok(found) } else { Err(BackupError::Differs { found, saved }) };
+    }
+}
+
+/// Sends a chunk, again for so long as nobody is there to take it.
+async fn hand_over(
+    link: &Link,
+    to: &str,
+    chunk: Bytes,
+    limit: Instant,
+    patient: Instant,
+) -> Result<Message, StoreError> {
+    loop {
+        match link.request(to.to_owned(), HeaderMap::new(), chunk.clone(), limit).await {
+            Err(Trouble::NoResponders) if Instant::now() < patient => tokio::time::sleep(PAUSE).await,
+            reply => return Ok(reply?),
+        }
     }
 }
 
@@ -342,3 +361,6 @@ fn unreadable(path: &Path) -> impl FnOnce(serde_json::Error) -> BackupError {
     let path = path.to_owned();
     move |error| BackupError::Unreadable { path, why: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

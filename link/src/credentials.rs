@@ -1,14 +1,14 @@
-//! Who we are to NATS: one way of saying so, and its secret, from a file or the environment. A secret is never printed,
-//! and wiped when it is dropped; the copy that the client library keeps to connect again is its own. Must never know
-//! where NATS is.
+//! Who we are to NATS: one way of saying so, and its secret, from a file or the environment, read anew for each connection.
+//! A secret is never printed, and wiped when it is dropped. Must never know where NATS is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use async_nats::ConnectOptions;
+use async_nats::{Auth, AuthError, ConnectOptions};
 use zeroize::Zeroizing;
 
 use crate::options::{ConnectError, Options};
-use crate::servers::Login;
+use crate::servers::{Login, Servers};
 
 /// A file with a secret is not larger.
 const LARGEST: u64 = 64 * 1_024;
@@ -56,8 +56,8 @@ pub(crate) enum Credentials {
     Nobody,
     /// JWT and seed.
     File(PathBuf, Secret),
-    /// The seed of a key.
-    Key(Secret),
+    /// The seed of a key, and its file.
+    Key(PathBuf, Secret),
     /// A name and its password.
     User(String, Secret),
     /// A token.
@@ -110,21 +110,47 @@ impl Credentials {
         })
     }
 
-    /// Gives them to the client library.
-    pub(crate) fn give(&self, options: ConnectOptions) -> Result<ConnectOptions, ConnectError> {
-        Ok(match self {
-            Credentials::Nobody => options,
+    /// What the client library needs to connect, from the files as they are when it does: a password that was changed is
+    /// not known before. Files that cannot be read then leave what was read at the start.
+    pub(crate) fn give(self, of: &Options) -> Result<ConnectOptions, ConnectError> {
+        // Whoever is nobody has no secret that could change.
+        if matches!(self, Credentials::Nobody) {
+            return Ok(ConnectOptions::new());
+        }
+        self.auth(&[]).map_err(|error| with_variable(error, of))?;
+        let (of, first) = (of.clone(), Arc::new(self));
+        Ok(ConnectOptions::with_auth_callback(move |nonce| {
+            let now = Servers::of(&of.url).and_then(|servers| Credentials::of(&of, servers.login));
+            let now = now.and_then(|now| now.auth(&nonce)).or_else(|error| {
+                tracing::warn!(%error, "who we are to NATS is as it was at the start");
+                first.auth(&nonce)
+            });
+            std::future::ready(now.map_err(|error| AuthError::new(error.to_string())))
+        }))
+    }
+
+    /// The answer to a server's nonce.
+    fn auth(&self, nonce: &[u8]) -> Result<Auth, ConnectError> {
+        let mut auth = Auth::new();
+        match self {
+            Credentials::Nobody => {}
             Credentials::File(path, text) => {
-                options.credentials(&text.0).map_err(|error| ConnectError::Credentials {
-                    variable: "NATS_CREDS",
-                    path: path.clone(),
-                    why: error.to_string(),
-                })?
+                let (jwt, seed) =
+                    parts(&text.0).ok_or_else(|| unreadable(path, "it has to have a JWT and a seed"))?;
+                auth.jwt = Some(jwt.to_owned());
+                auth.signature = Some(sign(seed, nonce).map_err(|error| unreadable(path, error))?);
             }
-            Credentials::Key(seed) => options.nkey(seed.text()),
-            Credentials::User(user, password) => options.user_and_password(user.clone(), password.text()),
-            Credentials::Token(token) => options.token(token.text()),
-        })
+            Credentials::Key(path, seed) => {
+                let pair = nkeys::KeyPair::from_seed(&seed.0).map_err(|error| unreadable(path, error))?;
+                auth.nkey = Some(pair.public_key());
+                auth.signature = Some(sign(&seed.0, nonce).map_err(|error| unreadable(path, error))?);
+            }
+            Credentials::User(user, password) => {
+                (auth.username, auth.password) = (Some(user.clone()), Some(password.text()));
+            }
+            Credentials::Token(token) => auth.token = Some(token.text()),
+        }
+        Ok(auth)
     }
 }
 
@@ -152,7 +178,18 @@ fn seed(path: &Path) -> Result<Credentials, ConnectError> {
     let seed = seed.ok_or_else(|| unreadable(path, "no line is the seed of a user's key (SU…)"))?;
     // The library would only log that it is none, and connect as nobody.
     nkeys::KeyPair::from_seed(seed).map_err(|error| unreadable(path, error))?;
-    Ok(Credentials::Key(Secret::from(seed.to_owned())))
+    Ok(Credentials::Key(path.to_owned(), Secret::from(seed.to_owned())))
+}
+
+/// The JWT and the seed of a credentials file.
+fn parts(text: &str) -> Option<(&str, &str)> {
+    let mut parts = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('-'));
+    let jwt = parts.find(|line| line.starts_with("ey"))?;
+    Some((jwt, text.lines().map(str::trim).find(|line| line.starts_with(SEED))?))
+}
+
+fn sign(seed: &str, nonce: &[u8]) -> Result<Vec<u8>, nkeys::error::Error> {
+    nkeys::KeyPair::from_seed(seed)?.sign(nonce)
 }
 
 /// A file's only line.

@@ -29,25 +29,28 @@ pub(crate) fn check(needed: &Config, found: &Config) -> Result<(), Unfit> {
 }
 
 /// What makes acknowledged writes less durable than they could be, and what to do about it: never less than there is.
-pub(crate) fn warnings(found: &[Config], wanted: usize) -> Vec<String> {
+/// `wanted` is what a stream that is made gets; none where nobody would make one.
+pub(crate) fn warnings(found: &[Config], wanted: Option<usize>) -> Vec<String> {
     let names = |wrong: &dyn Fn(usize) -> bool| {
         let wrong = found.iter().filter(|config| wrong(config.num_replicas));
         wrong.map(|config| config.name.as_str()).collect::<Vec<_>>().join(", ")
     };
     let few = names(&|replicas| replicas < REPLICAS);
-    let fewer = names(&|replicas| replicas < wanted);
-    let more = names(&|replicas| replicas > wanted);
+    let fewer = names(&|replicas| wanted.is_some_and(|wanted| replicas < wanted));
+    let more = names(&|replicas| wanted.is_some_and(|wanted| replicas > wanted));
+    let wanted = wanted.unwrap_or(usize::MAX);
     let mut warnings = Vec::new();
     if !few.is_empty() {
         warnings.push(format!(
             "fewer than {REPLICAS} replicas: what was acknowledged may not outlive the loss of a node, or nothing can be \
-             written until it is back ({few}); on a cluster: `nats stream edit NAME --replicas {REPLICAS}`"
+             written until it is back ({few}); on a cluster, as the role \
+             provisioner: `nats stream edit NAME --replicas {REPLICAS} -f`"
         ));
     }
     if !fewer.is_empty() {
         warnings.push(format!(
-            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have fewer and keep them ({fewer}): \
-             `nats stream edit NAME --replicas {wanted}`"
+            "GW_STREAM_REPLICAS is {wanted}, but streams that exist have fewer and keep them ({fewer}); as the role \
+             provisioner: `nats stream edit NAME --replicas {wanted} -f`"
         ));
     }
     if let Some(most) = found.iter().map(|config| config.num_replicas).max().filter(|most| *most > wanted) {
@@ -181,8 +184,8 @@ mod tests {
         for (wanted, one, others) in (0..125).map(|n| (n % 5 + 1, n / 5 % 5 + 1, n / 25 + 1)) {
             let mut found = configs(others);
             found[1].num_replicas = one;
-            for warning in warnings(&found, wanted) {
-                let hinted = warning.split_once("--replicas ").map(|(_, rest)| rest.trim_end_matches('`'));
+            for warning in warnings(&found, Some(wanted)) {
+                let hinted = warning.split_once("--replicas ").map(|(_, rest)| rest.trim_end_matches(" -f`"));
                 let Some(hinted) = hinted.map(|number| number.parse::<usize>().unwrap()) else { continue };
                 let named = found.iter().filter(|config| warning.contains(&config.name));
                 assert!(named.clone().count() > 0, "{warning}");
@@ -193,13 +196,13 @@ mod tests {
 
     #[test]
     fn few_replicas_and_another_number_than_wanted_are_said() {
-        assert_eq!(warnings(&configs(3), 3), Vec::<String>::new());
-        let one = warnings(&configs(1), 1);
+        assert_eq!(warnings(&configs(3), Some(3)), Vec::<String>::new());
+        let one = warnings(&configs(1), Some(1));
         assert!(one.len() == 1 && one[0].contains("ORDERS, INVENTORY"), "{one:?}");
-        assert_eq!(warnings(&configs(1), 3).len(), 2);
+        assert_eq!(warnings(&configs(1), Some(3)).len(), 2);
         let mut mixed = configs(3);
         mixed[1].num_replicas = 1;
-        let mixed = warnings(&mixed, 3);
+        let mixed = warnings(&mixed, Some(3));
         assert!(mixed.len() == 2 && mixed.iter().all(|text| text.contains("(INVENTORY)")), "{mixed:?}");
     }
 }

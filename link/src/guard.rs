@@ -259,7 +259,7 @@ impl Guard {
         }
         self.settle(&state);
         if configs_found.len() == ALL.len() {
-            warn(&mut state, fit::warnings(&configs_found, replicas));
+            warn(&mut state, fit::warnings(&configs_found, Some(replicas)));
         }
         again
     }

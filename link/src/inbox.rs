@@ -70,9 +70,8 @@ impl Link {
     /// Connects, and subscribes to the inbox.
     pub async fn connect(options: &Options, name: &str) -> Result<Link, ConnectError> {
         let waiting = Arc::new(Waiting::default());
-        let hears = waiting.clone();
         let node = Arc::new(Node::new(name, options.shown()));
-        let client = options.connect(name, node.clone(), move |event| hears.hear(event)).await?;
+        let client = options.connect(name, node.clone(), waiting.clone()).await?;
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
@@ -91,6 +90,14 @@ impl Link {
     /// Whether there is a connection now.
     pub fn connected(&self) -> bool {
         self.shared.client.connection_state() == State::Connected
+    }
+
+    /// Why there is no connection, in words for an operator.
+    pub fn absence(&self) -> String {
+        match self.shared.waiting.refusal() {
+            Some(why) => format!("there is no connection to NATS: {why}"),
+            None => "there is no connection to NATS".to_owned(),
+        }
     }
 
     /// The time of day, as JetStream tells it over this connection.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer};
+use async_nats::{Client, ConnectErrorKind, ReconnectToServer};
 
 use crate::certificates;
 use crate::clock::Wall;
@@ -12,6 +12,7 @@ use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::servers::Servers;
+use crate::waiting::Waiting;
 
 /// What a connection may take; a server that is frozen accepts one and says nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -133,6 +134,16 @@ pub enum ConnectError {
         /// Where.
         url: String,
     },
+    /// A server's certificate is of nobody that we trust, or for another name.
+    #[error(
+        "the certificate of NATS at {url} is not trusted; NATS_CA names the file of the authority that signed it"
+    )]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// Why not.
+        source: async_nats::ConnectError,
+    },
     /// No server answered.
     #[error("cannot connect to NATS at {url}; is a nats-server running there? (NATS_URL says where)")]
     Unreachable {
@@ -190,7 +201,7 @@ impl Options {
     /// All that keeps a connection from being tried: what makes no sense, and files that cannot be read.
     pub fn faults(&self) -> Vec<ConnectError> {
         let login = Servers::of(&self.url).and_then(|servers| Credentials::of(self, servers.login));
-        let given = login.and_then(|login| login.give(ConnectOptions::new()));
+        let given = login.and_then(|login| login.give(self));
         let certificates = certificates::faults(self);
         [self.check_prefix().err(), given.err()].into_iter().flatten().chain(certificates).collect()
     }
@@ -200,17 +211,19 @@ impl Options {
         if is_prefix(prefix) { Ok(()) } else { Err(ConnectError::Prefix(prefix.clone())) }
     }
 
-    /// Connects; `name` is what the server shows for the connection, `node` logs its events, `hear` is told of them.
+    /// Connects; `name` is what the server shows for the connection, `node` logs its events, `waiting` is told of them.
     pub(crate) async fn connect(
         &self,
         name: &str,
         node: Arc<Node>,
-        hear: impl Fn(&Event) + Send + Sync + 'static,
+        waiting: Arc<Waiting>,
     ) -> Result<Client, ConnectError> {
         self.check_prefix()?;
         certificates::check(self)?;
-        let pool = Pool::default();
-        let options = ConnectOptions::new()
+        let (pool, hears) = (Pool::default(), waiting.clone());
+        let Servers { urls, login } = Servers::of(&self.url)?;
+        let mut options = Credentials::of(self, login)?
+            .give(self)?
             .name(name)
             .custom_inbox_prefix(&self.inbox_prefix)
             .connection_timeout(self.nats_connect_timeout)
@@ -218,16 +231,15 @@ impl Options {
             .subscription_capacity(1 << 16)
             .reconnect_delay_callback(reconnect_delay)
             .reconnect_to_server_callback(move |servers, _| {
+                hears.refused(&servers);
                 let next = pool.next(&servers);
                 std::future::ready(next.map(|addr| ReconnectToServer { addr, delay: None }))
             })
             .event_callback(move |event| {
-                hear(&event);
+                waiting.hear(&event);
                 let node = node.clone();
                 async move { node.log(&event).await }
             });
-        let Servers { urls, login } = Servers::of(&self.url)?;
-        let mut options = Credentials::of(self, login)?.give(options)?;
         if let Some(path) = &self.ca {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
@@ -237,9 +249,17 @@ impl Options {
         }
         options.connect(urls).await.map_err(|source| match source.kind() {
             ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { url: self.shown() },
+            _ if causes(&source).any(|cause| cause.contains("invalid peer certificate")) => {
+                ConnectError::Untrusted { url: self.shown(), source }
+            }
             _ => ConnectError::Unreachable { url: self.shown(), source },
         })
     }
+}
+
+/// An error's texts, with those that are behind it.
+fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
 /// No connection is made in no time.

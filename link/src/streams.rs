@@ -124,7 +124,7 @@ impl Streams {
             captured(link, route.subject).await?;
         }
         let orders = found.first().map(|config| config.metadata.get(IDENTITY).cloned().unwrap_or_default());
-        let warnings = fit::warnings(&found, replicas);
+        let warnings = fit::warnings(&found, make.then_some(replicas));
         let replicas = found.first().map_or(1, |config| config.num_replicas);
         Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Event, Message, ServerError, Subject};
+use async_nats::{Event, Message, Server, ServerError, Subject};
 use foldhash::fast::RandomState;
 use telemetry::Count;
 use tokio::sync::{oneshot, watch};
@@ -22,6 +22,8 @@ pub(crate) struct Waiting {
     pub(crate) slow: Count,
     /// What the server did not permit last.
     pub(crate) denied: watch::Sender<Option<Denied>>,
+    /// What a server said last instead of letting us in.
+    refusal: Mutex<Option<String>>,
 }
 
 struct Held {
@@ -53,7 +55,10 @@ impl Waiting {
     /// Ends the waits that an event of the connection makes vain.
     pub(crate) fn hear(&self, event: &Event) {
         match event {
-            Event::Connected => self.connects.one(),
+            Event::Connected => {
+                self.connects.one();
+                self.refuse(None);
+            }
             Event::SlowConsumer(_) => self.slow.one(),
             // What was sent may have arrived. The reply does not: the server forgets what it could not deliver.
             Event::Disconnected => self.end(|_| true, || Trouble::Lost),
@@ -67,6 +72,26 @@ impl Waiting {
             }
             _ => {}
         }
+    }
+
+    /// Notes what became of the last attempts to connect.
+    pub(crate) fn refused(&self, servers: &[Server]) {
+        let errors = || servers.iter().filter_map(|server| server.last_error.clone());
+        // That one server is away says less than that another does not know us.
+        let refusal = errors().find(|error| error.contains("authorization")).or_else(|| errors().next());
+        if refusal.is_some() {
+            self.refuse(refusal);
+        }
+    }
+
+    fn refuse(&self, refusal: Option<String>) {
+        // Nothing panics while it is held.
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// What a server said last instead of letting us in.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many wait.

@@ -76,7 +76,7 @@ impl Cause {
     /// The alerts that have to fire.
     pub(crate) fn alerts(self) -> &'static [&'static str] {
         match self {
-            Cause::LeaderKilled => &["ReplicasNotCurrent"],
+            Cause::LeaderKilled => &["ReplicasNotCurrent", "NatsServerDown"],
             Cause::TwoNodesKilled => &[
                 "StreamWithoutQuorum",
                 "ServiceNotUp",

@@ -65,7 +65,15 @@ pub(super) struct Entry {
     /// What the caller sent, for the log.
     request_id: Option<HeaderValue>,
     parent: Option<HeaderValue>,
+    known: Option<Known>,
     open: bool,
+}
+
+/// What a good answer is about, for the log: an extension of the response, where the log has a line for it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    request_id: Option<String>,
+    order_id: Option<String>,
 }
 
 /// How a call ended.
@@ -111,7 +119,7 @@ impl Books {
         let [request_id, parent] = find(headers, [&REQUEST_ID, &TRACEPARENT]).map(kept);
         let traced = self.tracer.on() && account.traced;
         let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
-        Entry { account, since, span, request_id, parent, open: true }
+        Entry { account, since, span, request_id, parent, known: None, open: true }
     }
 
     fn span(&self, rpc: &Rpc, headers: &HeaderMap) -> Span {
@@ -154,6 +162,11 @@ impl Entry {
     /// The call's span.
     pub(super) fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// Takes what the answer is about.
+    pub(super) fn about(&mut self, known: Option<&Known>) {
+        self.known = known.cloned();
     }
 
     /// Reads an answer's trailers: the call is over with those that have a status.
@@ -207,7 +220,7 @@ impl Entry {
     /// about a call: whatever fails on the way hands its cause on. A field that nobody knows is left out.
     fn log(&self, failed: Option<&End>, took: std::time::Duration) {
         let warns = failed.is_some_and(|end| ours(end.code)) && self.account.lines.take();
-        if !warns && !tracing::enabled!(target: "gateway::call", tracing::Level::DEBUG) {
+        if !warns && !Known::wanted() {
             return;
         }
         let text = |value: &Option<HeaderValue>| value.as_ref()?.to_str().ok().map(str::to_owned);
@@ -217,7 +230,10 @@ impl Entry {
         let trace_id = parent.as_deref().and_then(telemetry::trace::trace_id);
         let (method, took) = (self.account.rpc.name, took.as_micros() as u64);
         let Some(end) = failed else {
-            tracing::debug!(target: "gateway::call", method, code = "OK", took_us = took, request_id, trace_id);
+            let known = self.known.as_ref();
+            let request_id = known.and_then(|known| known.request_id.clone()).or(request_id);
+            let order_id = known.and_then(|known| known.order_id.as_deref());
+            tracing::debug!(target: "gateway::call", method, code = "OK", took_us = took, request_id, trace_id, order_id);
             return;
         };
         let (code, reason) = (code_name(end.code), Some(end.reason).filter(|reason| !reason.is_empty()));
@@ -235,6 +251,19 @@ impl Drop for Entry {
         if self.open {
             self.close(Some(End::bare(Code::Cancelled, "the caller left")));
         }
+    }
+}
+
+impl Known {
+    /// Whether the log has a line for each call.
+    pub(super) fn wanted() -> bool {
+        tracing::enabled!(target: "gateway::call", tracing::Level::DEBUG)
+    }
+
+    /// An order, which this request may have asked for.
+    pub(super) fn order(order_id: &str, request_id: Option<String>) -> Known {
+        let request_id = request_id.filter(|id| !id.is_empty());
+        Known { request_id, order_id: Some(order_id.to_owned()) }
     }
 }
 

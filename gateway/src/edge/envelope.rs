@@ -117,6 +117,9 @@ where
             false => activity.good(),
         }
         let mut entry = entry.take();
+        if let Some(entry) = &mut entry {
+            entry.about(response.extensions().get());
+        }
         if let (Some(entry), Some(code)) = (&mut entry, code) {
             entry.over(code, response.headers(), response.extensions().get::<tonic::Status>());
         }

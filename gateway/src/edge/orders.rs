@@ -12,6 +12,7 @@ use contract::route::Repeat;
 use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::account::Known;
 use super::call_of;
 use super::origin::Origin;
 use crate::feed::Feed;
@@ -36,8 +37,9 @@ impl OrderService for OrderApi {
         request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
+        let request_id = Known::wanted().then(|| request.get_ref().request_id.clone());
         let order = self.orders.create(request.into_inner(), call).await.map_err(failed)?;
-        Ok(Response::new(pb::CreateOrderResponse { order: Some(order) }))
+        Ok(about(order, request_id, |order| pb::CreateOrderResponse { order }))
     }
 
     async fn get_order(
@@ -46,7 +48,7 @@ impl OrderService for OrderApi {
     ) -> Result<Response<pb::GetOrderResponse>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
         let order = self.orders.get(request.into_inner(), call).await.map_err(failed)?;
-        Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
+        Ok(about(order, None, |order| pb::GetOrderResponse { order }))
     }
 
     async fn list_orders(
@@ -67,7 +69,7 @@ impl OrderService for OrderApi {
     ) -> Result<Response<pb::UpdateOrderStatusResponse>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
         let order = self.orders.update(request.into_inner(), call).await.map_err(failed)?;
-        Ok(Response::new(pb::UpdateOrderStatusResponse { order: Some(order) }))
+        Ok(about(order, None, |order| pb::UpdateOrderStatusResponse { order }))
     }
 
     type WatchOrdersStream = Pin<Box<dyn Stream<Item = Result<pb::WatchOrdersResponse, Status>> + Send>>;
@@ -88,6 +90,18 @@ impl OrderService for OrderApi {
         let changes = self.feed.watch_until(Box::pin(leave), whose, from, place).map_err(failed)?;
         Ok(Response::new(Box::pin(changes.map(move |change| change.map_err(failed)))))
     }
+}
+
+/// An answer about an order, with what the log says of it.
+fn about<T>(
+    order: pb::Order,
+    request_id: Option<String>,
+    reply: impl FnOnce(Option<pb::Order>) -> T,
+) -> Response<T> {
+    let known = Known::wanted().then(|| Known::order(&order.order_id, request_id));
+    let mut response = Response::new(reply(Some(order)));
+    known.into_iter().for_each(|known| drop(response.extensions_mut().insert(known)));
+    response
 }
 
 /// How failures of a call are told: with what its library may do about them.

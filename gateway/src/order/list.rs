@@ -34,7 +34,7 @@ pub(super) async fn list(
     let stamp = stamp(query);
     let before =
         query.token.as_deref().map(|token| feed.tokens().read_page(token, stamp)).transpose().map_err(
-            |_| Failure::invalid(vec![Fault::new("page_token", "must be of a page with the same filters")]),
+            |_| Failure::invalid(vec![Fault::new("page_token", "must be of a page with the same filters, and of this record: a restore ends it. List from the beginning")]),
         )?;
     // A short history is read by then.
     timeout(SOON, feed.caught_up()).await.map_err(|_| Feed::building())?;

@@ -124,7 +124,7 @@ impl Monitor {
     /// Why no call at all can be served.
     fn around(&self) -> Vec<Finding> {
         if !self.link.connected() {
-            return vec![(reason::NATS_DISCONNECTED, "there is no connection to NATS".to_owned()).into()];
+            return vec![(reason::NATS_DISCONNECTED, self.link.absence()).into()];
         }
         self.guard.troubles(&[streams::ORDERS, streams::INVENTORY]).into_iter().map(Finding::from).collect()
     }
