@@ -121,6 +121,12 @@ FULL = {
 FIXTURES = [
     (r"\{\{ \$labels\.stream \}\}|\{stream\}|\bNAME\b(?!=)", "DEAD_LETTERS"),
     (r"\{CONSUMER\}", "inventory-worker"),
+    # Names of machines, and a path on one of them.
+    (r"(export .*)NATS_URL=tls://\S+( NATS_CA=\S+)?", r"\1NATS_URL=@URLS@"),
+    (r"GW_NATS_MONITOR_URL=http://nats-0\S+", "GW_NATS_MONITOR_URL=@MONITORS@"),
+    (r"/etc/nats/tls/tls\.crt", "tls.crt"),
+    (r"(api-key: )KEY", r"\1$(head -n 1 key)"),
+    (r"\bORDER-ID\b", "@ORDER@"),
     (r"\{REPLICAS\}|\{wanted\}", "REPLICAS-OF-IT"),
     (r"(dead-letters (?:show|replay|discard)) (?:\d+|ID|\{id\})", r"\1 @LETTER@"),
     (r"--why TEXT", "--why 'a test of the documents'"),
@@ -170,7 +176,7 @@ class Run:
         for role in ("provisioner", "gateway", "worker"):
             (self.work / f"{role}.creds").write_text("not a secret\n")
         self.must("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost "
-                  "-addext subjectAltName=DNS:localhost -days 2 -keyout tls.key -out tls.crt && cp tls.crt ca.crt", None)
+                  "-addext subjectAltName=DNS:localhost -days 30 -keyout tls.key -out tls.crt && cp tls.crt ca.crt", None)
         self.must("gateway keys new till --scopes orders.create,inventory.check | tail -n 1 >keys", None)
         self.must("gateway backup backup", "operator")
         # A server for what destroys.
@@ -240,6 +246,9 @@ class Run:
         text = text.replace("BACKUP", str(self.work / "backup"))
         if "@LETTER@" in text:
             text = text.replace("@LETTER@", str(self.letter()))
+        # A document that makes passwords of its own goes on with those of the cluster here.
+        text = text.replace("GW_NATS_PASSWORD_FILE=passwords/", f"GW_NATS_PASSWORD_FILE={self.plant.passwords}/")
+        text = text.replace("@URLS@", self.plant.urls).replace("@MONITORS@", self.plant.monitors)
         text = re.sub(r"(--server[= ]|NATS_URL=)nats://127\.0\.0\.1:4222", rf"\g<1>{self.plant.urls}", text)
         text = re.sub(r"cargo run --release --bin (\w+) --", r"\1", text)
         text = text.replace("target/dist/bench", "bench")
@@ -316,8 +325,8 @@ class Run:
 
     def run(self, command, role):
         text = self.full(command.text)
-        if text.startswith("nats-server --config"):
-            text = re.sub(r"--config", "-t --config", text)
+        # Servers are not started: their configuration is read.
+        text = re.sub(r"nats-server --config (\S+)(?: >\S+ 2>&1 &)?", r"nats-server -t --config \1 || exit 1;", text).removesuffix(" || exit 1;")
         if re.match(r"mkdir .*passwords", text):
             (self.box(command.where.split(":")[0]) / "passwords").unlink()
         if text.startswith("inventory-worker healthcheck"):
