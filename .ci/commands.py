@@ -51,7 +51,8 @@ RULES = [
     (r"(\.ci|fuzz)/\w+", "a check of its own: it is there, and may be executed"),
     (r"(bench|model|target/dist/bench) \w+", "parse"),
     (r"buf lint", "run by .ci/run"),
-    (r"buf curl|grpcurl .*(CreateOrder|ListOrders|GetStock|GetOrder)", "run"),
+    (r"grpcurl -cacert ", "needs a gateway with TLS: .ci/containers makes the same call of deploy/README.md"),
+    (r"buf curl|grpcurl .*(CreateOrder|ListOrders|GetStock|GetOrder|UpdateOrderStatus|AdjustStock)", "run"),
     (r"grpcurl .*WatchOrders", "serve"),
     (r"curl ", "run"),
     (r"promtool ", "run"),
@@ -125,8 +126,6 @@ FIXTURES = [
     (r"(export .*)NATS_URL=tls://\S+( NATS_CA=\S+)?", r"\1NATS_URL=@URLS@"),
     (r"GW_NATS_MONITOR_URL=http://nats-0\S+", "GW_NATS_MONITOR_URL=@MONITORS@"),
     (r"/etc/nats/tls/tls\.crt", "tls.crt"),
-    (r"(api-key: )KEY", r"\1$(head -n 1 key)"),
-    (r"\bORDER-ID\b", "@ORDER@"),
     (r"\{REPLICAS\}|\{wanted\}", "REPLICAS-OF-IT"),
     (r"(dead-letters (?:show|replay|discard)) (?:\d+|ID|\{id\})", r"\1 @LETTER@"),
     (r"--why TEXT", "--why 'a test of the documents'"),
@@ -253,7 +252,7 @@ class Run:
         text = re.sub(r"cargo run --release --bin (\w+) --", r"\1", text)
         text = text.replace("target/dist/bench", "bench")
         # A person is asked; here nobody is there to answer.
-        if re.match(r"(?:nats |.* )?(?:--context \w+ )?(stream (rm|purge|edit)|consumer (rm|pause|resume|edit)|server cluster (peer-remove|step-down)|stream cluster peer-remove)\b", text) and "-f" not in text.split():
+        if re.match(r"(?:nats |.* )?(?:--context \w+ )?(stream (rm|purge|edit)|consumer (rm|pause|resume|edit)|server cluster (peer-remove|step-down)|stream cluster peer-remove)\b", text) and not re.search(r" -f\b", text):
             text += " --force"
         if re.match(r"nats stream edit \w+ --force", text):
             text = text.replace(" --force", " --description edited --force")
