@@ -53,6 +53,7 @@ RULES = [
     (r"buf lint", "run by .ci/run"),
     (r"grpcurl -cacert ", "needs a gateway with TLS: .ci/containers makes the same call of deploy/README.md"),
     (r"buf curl|grpcurl .*(CreateOrder|ListOrders|GetStock|GetOrder|UpdateOrderStatus|AdjustStock)", "run"),
+    (r"restic ", "run by .ci/disaster"),
     (r"grpcurl .*WatchOrders", "serve"),
     (r"curl ", "run"),
     (r"promtool ", "run"),

@@ -1,6 +1,6 @@
 """Walks docs/recover.md to its end: three NATS nodes with the shipped roles, orders, a backup under load, all nodes killed and
 their disks deleted, new nodes, and the commands of that page as they stand there, each as its role. Usage: disaster.py
-FOLDER-OF-BINARIES NATS-SERVER GRPCURL NATS-CLI"""
+FOLDER-OF-BINARIES NATS-SERVER GRPCURL NATS-CLI RESTIC"""
 
 import json
 import os
@@ -25,12 +25,15 @@ ON_HAND = 10_000
 
 
 class Walk:
-    def __init__(self, work, programs, nats_server, grpcurl, nats):
+    def __init__(self, work, programs, nats_server, grpcurl, nats, restic):
         self.work, self.grpcurl, self.table = Path(work), Path(grpcurl).resolve(), roles()
         self.plant = Plant(work, programs, nats_server, reservation_ttl=10)
         (self.work / "bin").mkdir()
-        for name, path in [("gateway", self.plant.programs / "gateway"), ("inventory-worker", self.plant.programs / "inventory-worker"), ("nats", Path(nats).resolve())]:
-            (self.work / "bin" / name).symlink_to(path)
+        programs = [self.plant.programs / "gateway", self.plant.programs / "inventory-worker", Path(nats), Path(restic)]
+        for path in programs:
+            (self.work / "bin" / path.name).symlink_to(path.resolve())
+        (self.work / "restic-password").write_text("hush")
+        self.restic = {"RESTIC_REPOSITORY": f"{self.work}/elsewhere", "RESTIC_PASSWORD_FILE": f"{self.work}/restic-password"}
         (self.work / "backups").mkdir()
         self.steps = self.read()
 
@@ -48,7 +51,8 @@ class Walk:
         assert self.steps[step], f"{PAGE} has no command in step {step}"
         for text in self.steps[step]:
             role = role_of(text, self.table)
-            environment = {**os.environ, **self.plant.role(role), "PATH": f"{self.work}/bin:{os.environ['PATH']}"}
+            who = self.plant.role(role) if role else self.restic
+            environment = {**os.environ, **who, "PATH": f"{self.work}/bin:{os.environ['PATH']}"}
             done = subprocess.run(["bash", "-c", text], cwd=self.work, env=environment, capture_output=True, text=True, timeout=LIMIT)
             print(f"$ {text}    # {role}\n" + "".join(f"    {line}\n" for line in (done.stdout + done.stderr).splitlines()[-14:]), end="", flush=True)
             assert done.returncode == 0, f"{text} ended with {done.returncode}"
@@ -138,6 +142,7 @@ class Walk:
         self.plant.end()
         self.plant.children.clear()
         shutil.rmtree(self.work / "disks")
+        shutil.rmtree(self.work / "backups")
 
     def recover(self):
         # Step 1 is done: nobody runs. Step 2: the disks are new.
@@ -187,7 +192,7 @@ class Walk:
 
 
 with tempfile.TemporaryDirectory() as work:
-    walk, code = Walk(work, *sys.argv[1:5]), 1
+    walk, code = Walk(work, *sys.argv[1:6]), 1
     try:
         walk.all()
         code = 0

@@ -16,6 +16,19 @@ if [ ! -x "$tools/bin/promtool" ]; then
     rm -rf "$unpack"
 fi
 
+# The same, where a check asks for it: a tool that keeps backups by what is new in them.
+need_restic() {
+    [ -x "$tools/bin/restic" ] && return
+    local unpack
+    unpack=$(mktemp -d)
+    (
+        cd "$unpack"
+        { apt-get -qq download restic || { apt-get -qq update && apt-get -qq download restic; }; } >/dev/null 2>&1
+        dpkg-deb --extract restic_*.deb . && cp usr/bin/restic "$tools/bin/"
+    )
+    rm -rf "$unpack"
+}
+
 # A program at a version, by Go: the machine's own, or that of PyPI.
 go_install() {
     [ -x "$tools/bin/$1" ] && return

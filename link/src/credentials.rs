@@ -1,8 +1,9 @@
 //! Who we are to NATS: one way of saying so, and its secret, from a file or the environment, read anew for each connection.
-//! A secret is never printed, and wiped when it is dropped. Must never know where NATS is.
+//! A secret is never printed, and wiped when it is dropped; what the client library is given of it is its own. Must never know
+//! where NATS is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
 use zeroize::Zeroizing;
@@ -111,21 +112,33 @@ impl Credentials {
     }
 
     /// What the client library needs to connect, from the files as they are when it does: a password that was changed is
-    /// not known before. Files that cannot be read then leave what was read at the start.
+    /// not known before. Files that cannot be read then leave what was read last.
     pub(crate) fn give(self, of: &Options) -> Result<ConnectOptions, ConnectError> {
         // Whoever is nobody has no secret that could change.
         if matches!(self, Credentials::Nobody) {
             return Ok(ConnectOptions::new());
         }
         self.auth(&[]).map_err(|error| with_variable(error, of))?;
-        let (of, first) = (of.clone(), Arc::new(self));
+        let (of, last) = (of.clone(), Mutex::new((self, true)));
         Ok(ConnectOptions::with_auth_callback(move |nonce| {
             let now = Servers::of(&of.url).and_then(|servers| Credentials::of(&of, servers.login));
-            let now = now.and_then(|now| now.auth(&nonce)).or_else(|error| {
-                tracing::warn!(%error, "who we are to NATS is as it was at the start");
-                first.auth(&nonce)
-            });
-            std::future::ready(now.map_err(|error| AuthError::new(error.to_string())))
+            let now = now.and_then(|now| now.auth(&nonce).map(|auth| (now, auth)));
+            // Nothing panics while it is held.
+            let (known, readable) = &mut *last.lock().unwrap_or_else(PoisonError::into_inner);
+            let auth = match now {
+                Ok((now, auth)) => {
+                    (*known, *readable) = (now, true);
+                    Ok(auth)
+                }
+                Err(error) => {
+                    // Once, and not at every attempt.
+                    if std::mem::take(readable) {
+                        tracing::warn!(%error, "who we are to NATS is what was read last");
+                    }
+                    known.auth(&nonce)
+                }
+            };
+            std::future::ready(auth.map_err(|error| AuthError::new(error.to_string())))
         }))
     }
 

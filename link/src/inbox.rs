@@ -94,7 +94,7 @@ impl Link {
 
     /// Why there is no connection, in words for an operator.
     pub fn absence(&self) -> String {
-        match self.shared.waiting.refusal() {
+        match self.shared.waiting.why() {
             Some(why) => format!("there is no connection to NATS: {why}"),
             None => "there is no connection to NATS".to_owned(),
         }

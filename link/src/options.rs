@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection on which nothing comes for three of these is given up: to a server that is frozen, or half open. A server
 /// answers pings past all that waits for a disk.
 const PING: Duration = Duration::from_millis(500);
+/// The TLS library's words for a certificate of somebody else.
+const UNTRUSTED: [&str; 2] = ["UnknownIssuer", "not valid for name"];
 /// What inboxes begin with if nobody says.
 const INBOX: &str = "_INBOX";
 
@@ -136,7 +138,8 @@ pub enum ConnectError {
     },
     /// A server's certificate is of nobody that we trust, or for another name.
     #[error(
-        "the certificate of NATS at {url} is not trusted; NATS_CA names the file of the authority that signed it"
+        "the certificate of NATS at {url} is not trusted: NATS_CA has to name the file of the authority that signed it, and \
+         NATS_URL the server as its certificate does"
     )]
     Untrusted {
         /// Where.
@@ -249,7 +252,7 @@ impl Options {
         }
         options.connect(urls).await.map_err(|source| match source.kind() {
             ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { url: self.shown() },
-            _ if causes(&source).any(|cause| cause.contains("invalid peer certificate")) => {
+            _ if causes(&source).any(|cause| UNTRUSTED.iter().any(|word| cause.contains(word))) => {
                 ConnectError::Untrusted { url: self.shown(), source }
             }
             _ => ConnectError::Unreachable { url: self.shown(), source },

@@ -22,8 +22,16 @@ pub(crate) struct Waiting {
     pub(crate) slow: Count,
     /// What the server did not permit last.
     pub(crate) denied: watch::Sender<Option<Denied>>,
-    /// What a server said last instead of letting us in.
-    refusal: Mutex<Option<String>>,
+    /// What kept us from connecting again.
+    refusal: Mutex<Refusal>,
+}
+
+/// Why there is no connection.
+#[derive(Default)]
+struct Refusal {
+    why: Option<String>,
+    /// How often each server had failed when it was lost: what it said before is of another day.
+    before: Option<Vec<usize>>,
 }
 
 struct Held {
@@ -57,7 +65,7 @@ impl Waiting {
         match event {
             Event::Connected => {
                 self.connects.one();
-                self.refuse(None);
+                *self.refusal() = Refusal::default();
             }
             Event::SlowConsumer(_) => self.slow.one(),
             // What was sent may have arrived. The reply does not: the server forgets what it could not deliver.
@@ -76,22 +84,29 @@ impl Waiting {
 
     /// Notes what became of the last attempts to connect.
     pub(crate) fn refused(&self, servers: &[Server]) {
-        let errors = || servers.iter().filter_map(|server| server.last_error.clone());
+        let mut refusal = self.refusal();
+        let Refusal { why, before } = &mut *refusal;
+        let before =
+            before.get_or_insert_with(|| servers.iter().map(|server| server.failed_attempts).collect());
+        let failed = servers.iter().enumerate().filter(|(place, server)| {
+            before.get(*place).is_none_or(|before| server.failed_attempts > *before)
+        });
+        let errors: Vec<&String> = failed.filter_map(|(_, server)| server.last_error.as_ref()).collect();
         // That one server is away says less than that another does not know us.
-        let refusal = errors().find(|error| error.contains("authorization")).or_else(|| errors().next());
-        if refusal.is_some() {
-            self.refuse(refusal);
+        let told = errors.iter().find(|error| error.contains("authorization")).or(errors.first());
+        if let Some(told) = told {
+            *why = Some((*told).clone());
         }
     }
 
-    fn refuse(&self, refusal: Option<String>) {
-        // Nothing panics while it is held.
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    /// What kept us from connecting again, as far as it is known.
+    pub(crate) fn why(&self) -> Option<String> {
+        self.refusal().why.clone()
     }
 
-    /// What a server said last instead of letting us in.
-    pub(crate) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn refusal(&self) -> MutexGuard<'_, Refusal> {
+        // Nothing panics while it is held.
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait.

@@ -217,12 +217,18 @@ impl Fault {
         Bounds { during, share, after }
     }
 
-    /// A process that calls do not depend on: one that is killed while others go on serving says nothing, and workers do
-    /// not need a stream that they do not write to.
+    /// A process that calls do not depend on: one that is killed while others go on serving says nothing, and one that is
+    /// connected to a frozen node is cut off for a moment.
     pub(crate) fn spares(&self, target: Target) -> bool {
         let alone = [Cause::WorkerKilled, Cause::WorkerFrozen, Cause::WorkerRestarts];
         (alone.contains(&self.cause) && target == Target::Worker(0))
-            || (self.cause == Cause::StreamFull && matches!(target, Target::Worker(_)))
+            || (self.cause == Cause::NodeFrozen && matches!(target, Target::Worker(_)))
+    }
+
+    /// A process that serves whatever becomes of the orders: a worker, where they find no room in a stream that it does not
+    /// need to answer.
+    pub(crate) fn serves(&self, target: Target) -> bool {
+        self.cause == Cause::StreamFull && matches!(target, Target::Worker(_))
     }
 }
 

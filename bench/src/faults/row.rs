@@ -45,7 +45,7 @@ pub(crate) struct Row {
     pub(crate) first_failed: Option<f64>,
     pub(crate) first_good: Option<f64>,
     pub(crate) last_failed: Option<f64>,
-    /// The last that failed of those that were placed before the fault's end, which is a fault of its own sometimes.
+    /// The last that failed of those that had ended before the fault did, whose end is a fault of its own sometimes.
     pub(crate) last_failed_during: Option<f64>,
     /// The longest time in which some gateway served nothing.
     pub(crate) outage: Option<Period>,
@@ -83,8 +83,8 @@ impl Row {
             last_failed: failed.iter().map(|call| call.at).max_by(f64::total_cmp),
             last_failed_during: failed
                 .iter()
+                .filter(|call| call.at + call.took < ended)
                 .map(|call| call.at)
-                .filter(|at| *at < ended)
                 .max_by(f64::total_cmp),
             outage: None,
             said: BTreeMap::new(),
@@ -111,6 +111,7 @@ impl Row {
         for signal in signals.iter().filter(|signal| !self.fault.spares(signal.target)) {
             let own = match signal.target {
                 Target::Gateway(number) => of(calls, number),
+                worker if self.fault.serves(worker) => well(&all),
                 _ => all.clone(),
             };
             let followed = follow(&own, &signal.samples, within);
@@ -150,7 +151,9 @@ impl Row {
         let bounds = self.fault.bounds();
         let failed = || calls.iter().filter(|call| call.end.is_err());
         if let Some(during) = bounds.during {
-            let late = failed().map(|call| call.at).filter(|at| *at < self.ended && *at > during);
+            // What was on its way at the end is part of what that brings.
+            let over = failed().filter(|call| call.at + call.took < self.ended);
+            let late = over.map(|call| call.at).filter(|at| *at > during);
             if let Some(late) = late.max_by(f64::total_cmp) {
                 self.findings
                     .push(format!("a call failed at {late:+.1} s; the bound is {during} s after the fault"));
@@ -195,6 +198,13 @@ fn gateways(calls: &[Call]) -> std::ops::Range<usize> {
 fn of(calls: &[Call], gateway: usize) -> Vec<Period> {
     let own: Vec<Call> = calls.iter().filter(|call| call.gateway == gateway).cloned().collect();
     periods(&own)
+}
+
+/// The same time, without any outage.
+fn well(all: &[Period]) -> Vec<Period> {
+    let whole =
+        |(first, last): (&Period, &Period)| Period { state: State::Up, from: first.from, to: last.to };
+    all.first().zip(all.last()).map(whole).into_iter().collect()
 }
 
 fn longest(one: Option<Period>, two: Period) -> Option<Period> {

@@ -33,7 +33,8 @@ impl Budget {
         self.add(3 * COST);
     }
 
-    /// A hedge was lost with its connection, and no load for anybody. It comes back, for whoever sends it again over another.
+    /// A hedge was lost with its connection, over which no answer could come any more. It comes back, for whoever sends it
+    /// again over another, as repeats of what was lost are free.
     pub(crate) fn return_lost(&self) {
         self.add(COST);
     }

@@ -20,8 +20,6 @@ use crate::call::Call;
 
 /// After a refusal that says nothing was done, the other requests are waited for so long: what they come to is part of it.
 const OTHERS: Duration = Duration::from_secs(1);
-/// Between two looks whether a request is worth another.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// What every request of an attempt has.
 pub(super) struct Hedging<'a> {
@@ -85,14 +83,14 @@ impl<'a> Hedging<'a> {
                     (hedges, sent) = (hedges + 1, now);
                     flights.push(Box::pin(self.another(hedges)));
                 }
-                look = look.min(now + if again { patience } else { AGAIN });
+                look = look.min(now + if again { patience } else { patience / 2 });
             }
             while let Ok(landed) = timeout_at(look, select_all(&mut flights)).await {
                 let ((sent, hedge, reply), index, _) = landed;
                 drop(flights.swap_remove(index));
                 match reply {
                     // The others, which somebody else may have, are soon answered as well, or better.
-                    Ok(message) if unavailable(&message) && !flights.is_empty() => {
+                    Ok(message) if turned_away(&message) && !flights.is_empty() => {
                         if refused.replace(message).is_none() {
                             look = self.deadline.min(Instant::now() + OTHERS);
                         }
@@ -156,23 +154,22 @@ impl<'a> Hedging<'a> {
         self.link.exchange(subject, headers, self.payload.clone())
     }
 
-    /// What was answered is part of what is usual; what was not, is not.
+    /// What was answered is part of what is usual; what was turned away or not answered is not.
     fn note(&self, sent: Instant, reply: &Result<Message, Trouble>) {
-        if reply.is_ok()
-            && let Some(tally) = self.tally
-        {
-            let now = Instant::now();
-            tally.times.took(now - self.begun);
+        let (Ok(message), Some(tally)) = (reply, self.tally) else { return };
+        let now = Instant::now();
+        tally.times.took(now - self.begun);
+        if !turned_away(message) {
             tally.usual.took(now - sent);
             tally.signs.answered(sent);
         }
     }
 }
 
-/// Whether somebody answers that it cannot serve now, by ADR-32.
-fn unavailable(message: &Message) -> bool {
+/// Whether somebody answers, by ADR-32, that it cannot serve now, or has too much to do.
+fn turned_away(message: &Message) -> bool {
     let code = message.headers.as_ref().and_then(|headers| headers.get(wire::SERVICE_ERROR_CODE));
-    code.is_some_and(|code| code.as_str() == "503")
+    code.is_some_and(|code| ["503", "429"].contains(&code.as_str()))
 }
 
 /// Of two troubles, one that leaves open what was done, or else the later.
