@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use contract::subject;
@@ -196,7 +198,8 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
     let mut stream = match Box::pin(look(context, &name)).await.map_err(|error| lost(&error))? {
         Ok(stream) => stream,
         Err(error) if missing(error.kind()) && make => {
-            match timeout(LIMIT, context.create_stream(config.clone())).await.map_err(|error| lost(&error))? {
+            let made = timeout(LIMIT, make_stream(context, &config)).await;
+            match made.map_err(|error| lost(&error))? {
                 Ok(stream) => stream,
                 // Somebody else made it at the same time, with another identity.
                 Err(error) if exists(error.kind()) => {
@@ -225,6 +228,16 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
     Ok(info.config.clone())
 }
 
+/// Makes a stream. A cluster that has just begun may not know all of its servers yet.
+async fn make_stream(context: &jetstream::Context, config: &Config) -> Result<Stream, CreateStreamError> {
+    loop {
+        match context.create_stream(config.clone()).await {
+            Err(error) if no_peers(error.kind()) => sleep(AGAIN).await,
+            made => return made,
+        }
+    }
+}
+
 /// Looks for a stream. That there is none is believed when it is said twice: who leads since a moment ago may not know it.
 async fn look(context: &jetstream::Context, name: &str) -> Result<Result<Stream, GetStreamError>, Elapsed> {
     let get = || timeout(LIMIT, Box::pin(context.get_stream(name)));
@@ -243,6 +256,10 @@ fn missing(kind: GetStreamErrorKind) -> bool {
 
 fn exists(kind: CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+fn no_peers(kind: CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::CLUSTER_NO_PEERS)
 }
 
 fn known(name: &str) -> &'static str {
