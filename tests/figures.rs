@@ -43,7 +43,12 @@ fn calls(rpc: &str, code: &str, reason: &str) -> String {
 
 #[tokio::test]
 async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
-    let shop = Shop::open().stock("lamp", 5).ready().await;
+    // The gateway has to know where the server is monitored, which is known when it runs.
+    let mut shop = Shop::open().gateways(0).ready().await;
+    shop.gateway.nats.nats_monitor_url = Some(shop.nats.monitor_url());
+    shop.open_gateway().await;
+    let stock = r#"{"requestId":"first","adjustments":[{"productId":"lamp","delta":5}]}"#;
+    shop.nats().await.request("adjust_stock", stock.into()).await.unwrap();
     for _ in 0..3 {
         shop.order("lamp", 1).await.unwrap();
     }
@@ -69,6 +74,8 @@ async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
     assert_eq!(number(&page, r#"gateway_service_up{service="orders.v1.OrderService"}"#), 1.0);
     assert_eq!(number(&page, "gateway_connections"), 1.0);
     until("streams are read", async || get(address, "/metrics").await.contains("jetstream_polled 1")).await;
+    let room = "nats_server_storage_limit_bytes{";
+    until("the server is read", async || get(address, "/metrics").await.contains(room)).await;
     keep(&get(address, "/metrics").await, "gateway.prom");
 }
 
