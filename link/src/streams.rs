@@ -42,6 +42,8 @@ pub const DISCARDED: &str = "dead_letters.discarded";
 
 pub(crate) const IDENTITY: &str = "order-gateway-identity";
 const LIMIT: Duration = Duration::from_secs(10);
+/// An answer that has not come after this long was lost on the way, as in a cluster whose servers just find each other.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long JetStream may take to say which stream has a subject.
 const NAMES: Duration = Duration::from_secs(5);
 
@@ -195,16 +197,17 @@ pub(crate) fn configs(replicas: usize) -> [Config; 4] {
 async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Result<Config, Unfit> {
     let name = config.name.clone();
     let lost = |error: &dyn std::fmt::Display| Unfit::JetStream(error.to_string());
-    let mut stream = match Box::pin(look(context, &name)).await.map_err(|error| lost(&error))? {
+    let stream = match Box::pin(look(context, &name)).await.map_err(|error| lost(&error))? {
         Ok(stream) => stream,
         Err(error) if missing(error.kind()) && make => {
-            let made = timeout(LIMIT, make_stream(context, &config)).await;
+            let made = answered(|| Box::pin(make_stream(context, &config))).await;
             match made.map_err(|error| lost(&error))? {
                 Ok(stream) => stream,
                 // Somebody else made it at the same time, with another identity.
                 Err(error) if exists(error.kind()) => {
-                    let found =
-                        timeout(LIMIT, context.get_stream(&name)).await.map_err(|error| lost(&error))?;
+                    let found = answered(|| Box::pin(context.get_stream(&name)))
+                        .await
+                        .map_err(|error| lost(&error))?;
                     found.map_err(|error| lost(&error))?
                 }
                 Err(error) => {
@@ -222,10 +225,21 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
         }
         Err(error) => return Err(lost(&error)),
     };
-    let info = timeout(LIMIT, stream.info()).await.map_err(|error| lost(&error))?;
-    let info = info.map_err(|error| lost(&error))?;
-    fit::check(&config, &info.config)?;
-    Ok(info.config.clone())
+    let found = &stream.cached_info().config;
+    fit::check(&config, found)?;
+    Ok(found.clone())
+}
+
+/// Asks something that may be asked twice until there is an answer.
+async fn answered<F: Future>(ask: impl Fn() -> F) -> Result<F::Output, Elapsed> {
+    let answer = async {
+        loop {
+            if let Ok(answer) = timeout(ANSWER, ask()).await {
+                return answer;
+            }
+        }
+    };
+    timeout(LIMIT, answer).await
 }
 
 /// Makes a stream. A cluster that has just begun may not know all of its servers yet.
@@ -240,7 +254,7 @@ async fn make_stream(context: &jetstream::Context, config: &Config) -> Result<St
 
 /// Looks for a stream. That there is none is believed when it is said twice: who leads since a moment ago may not know it.
 async fn look(context: &jetstream::Context, name: &str) -> Result<Result<Stream, GetStreamError>, Elapsed> {
-    let get = || timeout(LIMIT, Box::pin(context.get_stream(name)));
+    let get = || answered(|| Box::pin(context.get_stream(name)));
     match get().await? {
         Err(error) if missing(error.kind()) => {
             sleep(AGAIN).await;
