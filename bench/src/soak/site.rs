@@ -128,7 +128,9 @@ impl Site {
         let (links, url) = links(nodes).await?;
         let log = self.logs.join(format!("gateway{}", self.gateways.len()));
         let (port, http) = (spare_port()?, spare_port()?);
-        let more = [&["--replicas", "3"], options].concat();
+        let monitors = self.monitors().await.into_iter().map(|port| format!("http://127.0.0.1:{port}"));
+        let monitors = monitors.collect::<Vec<_>>().join(",");
+        let more = [&["--replicas", "3", "--nats-monitor-url", &monitors], options].concat();
         let process = Process::gateway(&url, port, http, &more, &log)?;
         self.doors.push(Proxy::to(port).await?);
         self.gateways.push(Part { process, links, port, http });
