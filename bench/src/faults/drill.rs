@@ -1,5 +1,5 @@
-//! What goes wrong without a call that fails, so that only an alert tells it: a worker that restarts again and again, a
-//! stream that was edited, a dead letter, a certificate that ends, a collector that is away, a limit of ours that is
+//! What goes wrong, mostly without a call that fails, so that only an alert tells it: a worker that restarts again and
+//! again, a record that was edited or may grow no more, a dead letter, a certificate that ends, a collector that is away, a limit of ours that is
 //! reached. Must never know which alerts that makes.
 
 use std::path::{Path, PathBuf};
@@ -54,9 +54,31 @@ pub(crate) async fn restart(site: &mut Site, worker: Target) -> anyhow::Result<(
 
 /// Edits the record so that correctness no longer has what it needs, or back.
 pub(crate) async fn edit(link: &Link, direct: bool) -> anyhow::Result<()> {
-    let info = ask(link, &format!("$JS.API.STREAM.INFO.{ORDERS}"), Value::Null).await?;
-    let mut config = info["config"].clone();
-    config["allow_direct"] = direct.into();
+    change(link, |config, _| {
+        config["allow_direct"] = direct.into();
+        Ok(())
+    })
+    .await
+}
+
+/// Lets the record have a little more than it has, or as much as it wants.
+pub(crate) async fn bound(link: &Link, bound: bool) -> anyhow::Result<()> {
+    change(link, |config, state| {
+        let bytes = state["bytes"].as_i64().context("no bytes")?;
+        config["max_bytes"] = if bound { bytes + 1 } else { -1 }.into();
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the record's configuration, by what it has.
+async fn change(
+    link: &Link,
+    change: impl FnOnce(&mut Value, &Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut info = ask(link, &format!("$JS.API.STREAM.INFO.{ORDERS}"), Value::Null).await?;
+    let mut config = info["config"].take();
+    change(&mut config, &info["state"])?;
     let answer = ask(link, &format!("$JS.API.STREAM.UPDATE.{ORDERS}"), config).await?;
     ensure!(answer["error"].is_null(), "{ORDERS} was not edited: {answer}");
     Ok(())

@@ -166,7 +166,7 @@ impl Fault {
         let mut struck = Struck { aims: Vec::new(), odd: None };
         match self.cause {
             Cause::StorageFull => fill::fill(site.link(), &site.monitors().await).await?,
-            Cause::StreamFull => fill::bound(site.link(), ORDERS, true).await?,
+            Cause::StreamFull => drill::bound(site.link(), true).await?,
             Cause::WorkerRestarts => drill::restart(site, Target::Worker(0)).await?,
             Cause::StreamEdited => drill::edit(site.link(), true).await?,
             Cause::Oddities => {
@@ -188,7 +188,7 @@ impl Fault {
         }
         match self.cause {
             Cause::StorageFull => fill::empty(site.link()).await?,
-            Cause::StreamFull => fill::bound(site.link(), ORDERS, false).await?,
+            Cause::StreamFull => drill::bound(site.link(), false).await?,
             Cause::StreamEdited => drill::edit(site.link(), false).await?,
             Cause::Oddities => {
                 drop(struck.odd);

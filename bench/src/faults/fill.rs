@@ -1,5 +1,5 @@
-//! Fills the storage of a cluster's nodes through a stream of its own, and empties it again; or leaves a stream no room
-//! beyond what it has. Must never know who suffers from it.
+//! Fills the storage of a cluster's nodes through a stream of its own, and empties it again. Must never know who suffers
+//! from it.
 
 use std::time::Duration;
 
@@ -52,17 +52,6 @@ async fn full(monitors: &[u16]) -> anyhow::Result<bool> {
         count += usize::from(used.context("no storage")? >= most.context("no limit")?);
     }
     Ok(count * 2 > monitors.len())
-}
-
-/// Lets a stream have a little more than it has, or as much as it wants.
-pub(crate) async fn bound(link: &Link, stream: &str, bound: bool) -> anyhow::Result<()> {
-    let info = ask(link, &format!("$JS.API.STREAM.INFO.{stream}"), Value::Null).await?;
-    let bytes = info["state"]["bytes"].as_i64().context("no bytes")?;
-    let mut config = info["config"].clone();
-    config["max_bytes"] = if bound { bytes + 1 } else { -1 }.into();
-    let answer = ask(link, &format!("$JS.API.STREAM.UPDATE.{stream}"), config).await?;
-    ensure!(answer["error"].is_null(), "{stream} was not edited: {answer}");
-    Ok(())
 }
 
 /// Whether a chunk was refused.
