@@ -35,7 +35,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gateway
 COPY --from=build /out/gateway /usr/local/bin/gateway
-# For others than this container it wants TLS and known callers, or GW_INSECURE=true: see the README, "Secure it".
+# For others than this container it wants TLS and known callers, or GW_INSECURE=true: see docs/security.md.
 ENV GW_GRPC_ADDR=0.0.0.0:50051 GW_HTTP_ADDR=0.0.0.0:8080 GW_LOG_FORMAT=json
 EXPOSE 50051 8080
 USER 65532:65532

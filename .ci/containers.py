@@ -1,5 +1,5 @@
-"""Runs docker-compose.yml by compose.py, as .ci/containers has built it, and holds it against what is said of it: the README's
-calls and deploy/README.md's operator commands (from the text itself), what a container may and may not do, health checks,
+"""Runs docker-compose.yml by compose.py, as .ci/containers has built it, and holds it against what is said of it:
+docs/getting-started.md's calls and deploy/README.md's operator commands (from the text itself), what a container may and may not do, health checks,
 Prometheus' targets, TLS and keys with two gateways, the audit of replayed orders, and SIGTERM. Everything it starts is in
 the namespaces it was started in. Usage: containers.py TOOLS BENCH"""
 
@@ -128,8 +128,8 @@ def signed_in():
     return export
 
 
-def readme():
-    lines = block("README.md", "## Calls to try")
+def calls():
+    lines = block("docs/getting-started.md", "## Calls to try")
     assert len(lines) >= 7, lines
     export = signed_in()
     for line in lines:
@@ -143,7 +143,7 @@ def readme():
             assert "CreateOrder" not in line or "ORDER_STATUS_PENDING" in answer, answer
             assert "GetStock" not in line or '"reserved": 1' in answer, answer
             assert "check_inventory" not in line or '"available":true' in answer, answer
-    ok(f"the README's {len(lines)} calls, on a fresh stack")
+    ok(f"docs/getting-started.md's {len(lines)} calls, on a fresh stack")
 
 
 def watched(line):
@@ -285,7 +285,7 @@ def main():
     demo.up({})
     ok("docker compose --profile monitoring up (all healthy, by the images' own health checks; Grafana: NOT DONE, no image)")
     confined(demo)
-    readme()
+    calls()
     operator()
     once(demo)
     targets(demo, 1)

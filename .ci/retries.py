@@ -1,6 +1,6 @@
 """Starts NATS, a worker and a gateway that reaches NATS through a proxy. The proxy lets orders be recorded and loses their
 acknowledgements, until the gateway has told its callers that the outcome is unknown. The callers' library has the
-retry policy of the README. Without a request_id it must not repeat. With one it may, and whoever repeats finds the order.
+retry policy of docs/errors.md. Without a request_id it must not repeat. With one it may, and whoever repeats finds the order.
 In the end no call has two orders. Usage: retries.py FOLDER-OF-BINARIES NATS-SERVER"""
 
 import json

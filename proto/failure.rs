@@ -378,11 +378,11 @@ impl std::error::Error for Failure {}
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../README.md");
+    const ERRORS: &str = include_str!("../docs/errors.md");
 
     #[test]
-    fn the_readme_has_every_reason_with_its_status() {
-        let rows = || README.lines().filter(|line| line.starts_with("| `"));
+    fn the_document_of_errors_has_every_reason_with_its_status() {
+        let rows = || ERRORS.lines().filter(|line| line.starts_with("| `"));
         for reason in Reason::ALL {
             let name = format!("`{}`", reason.name());
             let row = rows().find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&name)));
