@@ -1,7 +1,7 @@
-//! Turns `proto/` into Rust, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that have
-//! code, the routes of those that have none, what each asks of its caller, and the descriptor set for reflection.
+//! Generates Rust from `proto/`, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that
+//! have code, the routes of those that have none, the scope that each requires, and the descriptor set for reflection.
 
-// What cargo reads is printed.
+// Cargo reads instructions from standard output.
 #![allow(clippy::disallowed_macros)]
 
 use std::error::Error;
@@ -45,19 +45,19 @@ fn main() -> Result<()> {
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors)?
         .extern_path(".google.protobuf", "::pbjson_types")
-        // Zeros and false are said, for readers without the proto; fields of newer versions are no error.
+        // Zeros and false are written, for readers without the proto; fields of newer versions are ignored.
         .emit_fields()
         .ignore_unknown_fields()
         .build(&PACKAGES.map(|package| format!(".{package}")))?;
     PACKAGES.iter().try_for_each(|package| numbers(&out.join(format!("{package}.serde.rs"))))
 }
 
-/// Has generated code read numbers as `proto/number.rs` does: the library's way costs half of what reading a reply does.
+/// Makes generated code read numbers with `proto/number.rs`: the library's type takes half of the time to read a reply.
 fn numbers(generated: &Path) -> Result<()> {
     let (theirs, ours) = ("::pbjson::private::NumberDeserialize<_>", "crate::number::Number<_>");
     let source = fs::read_to_string(generated)?;
     if !source.contains(theirs) {
-        return Err(format!("{} reads numbers in another way than {theirs}", generated.display()).into());
+        return Err(format!("{} does not read numbers with {theirs}", generated.display()).into());
     }
     fs::write(generated, source.replace(theirs, ours))?;
     Ok(())
@@ -72,7 +72,7 @@ fn messages_and_clients(files: FileDescriptorSet) -> Result<()> {
     Ok(())
 }
 
-/// The server traits, of the rpcs without a route: the others need no code.
+/// The server traits of the rpcs without a route: the others need no code.
 fn servers(files: FileDescriptorSet, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     tonic_prost_build::configure()
@@ -96,7 +96,7 @@ impl Routes {
     fn read(pool: &DescriptorPool) -> Result<Routes> {
         let option = pool
             .get_extension_by_name("nats.gateway.v1.route")
-            .ok_or("proto/nats/gateway/v1 has no route")?;
+            .ok_or("proto/nats/gateway/v1 does not define `route`")?;
         let methods = pool
             .services()
             .flat_map(|service| service.methods().collect::<Vec<_>>())
@@ -154,7 +154,7 @@ impl Routes {
         writeln!(
             source,
             "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];\n\
-             /// Those that clients' calls need: the others are for an operator's commands.\n\
+             /// The serving routes, which clients' calls need: the others are for an operator's commands.\n\
              pub const VITAL: &[&Route] = &[{vital}];",
             names(&|_| true)
         )?;
@@ -200,8 +200,8 @@ impl Routes {
         writeln!(
             source,
             "#[allow(clippy::needless_update)]\nimpl Routed for {request} {{ type Reply = {reply}; const ROUTE: &'static Route = &{name}; \
-             fn to_payload(&self) -> Result<Vec<u8>, Mismatch> {{ {to} }} \
-             fn from_payload(bytes: &[u8]) -> Result<Self, Mismatch> {{ {from} }} }}",
+             fn to_payload(&self) -> Result<Vec<u8>, CodecError> {{ {to} }} \
+             fn from_payload(bytes: &[u8]) -> Result<Self, CodecError> {{ {from} }} }}",
         )?;
         Ok(())
     }
@@ -209,8 +209,9 @@ impl Routes {
 
 /// The rules of access, in ascending order of their paths.
 fn access(pool: &DescriptorPool) -> Result<String> {
-    let option =
-        pool.get_extension_by_name("nats.gateway.v1.access").ok_or("proto/nats/gateway/v1 has no access")?;
+    let option = pool
+        .get_extension_by_name("nats.gateway.v1.access")
+        .ok_or("proto/nats/gateway/v1 does not define `access`")?;
     let mut rules = Vec::new();
     for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
         let options = method.options();
@@ -222,7 +223,7 @@ fn access(pool: &DescriptorPool) -> Result<String> {
         let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
         if !scope.split('.').all(word) {
             return Err(format!(
-                "{}: the scope {scope:?} is not words of [a-z], joined by dots",
+                "{}: the scope {scope:?} must be words of [a-z] joined by dots",
                 method.full_name()
             )
             .into());
@@ -270,13 +271,13 @@ fn repeatable(options: &DynamicMessage) -> bool {
     level(options) != 0
 }
 
-/// The idempotency_level: 0 where none is given.
+/// The idempotency_level: 0 if none is given.
 fn level(options: &DynamicMessage) -> i32 {
     options.get_field_by_name("idempotency_level").and_then(|level| level.as_enum_number()).unwrap_or(0)
 }
 
-/// Which requests may be sent again as they are: those of rpcs without side effects, and of idempotent ones; where these
-/// have a `request_id`, only with one.
+/// Which requests may be sent again as they are: those of rpcs without side effects and of idempotent ones; if these
+/// have a field `request_id`, only if it is set.
 fn repeats(pool: &DescriptorPool) -> Result<String> {
     let mut source = String::new();
     for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
@@ -317,7 +318,7 @@ fn number(route: &DynamicMessage, field: &str) -> Result<i64> {
     })
 }
 
-/// The time of one attempt; 5 s where the proto says none.
+/// The timeout of one attempt; 5 s by default.
 fn millis(route: &DynamicMessage) -> Result<i64> {
     if !route.has_field_by_name("timeout") {
         return Ok(5_000);

@@ -1,6 +1,6 @@
-"""Runs every command of the documents, of the alerts' runbooks and of the programs' hints, from the text itself, as the role
-that docs/operate.md has for it, on a secured cluster with orders and dead letters in it. Each has to end with 0, and the
-servers may have refused nothing. What cannot be run here is told with its reason; a command that no rule knows is a fault.
+"""Runs every command of the documents, of the alerts' runbooks and of the programs' hints, taken from the text, as the role
+that docs/operate.md names for it, on a secured cluster with orders and dead letters. Each has to exit with 0 and cause no
+permission violation. Commands that cannot be run here are listed with the reason; one that matches no rule is a failure.
 Usage: commands.py FOLDER-OF-BINARIES NATS-SERVER"""
 
 import itertools
@@ -20,19 +20,19 @@ from plant import Plant
 from waiting import free_port, within
 
 LIMIT = 60
-# How long what goes on until it is told to end has to go on.
+# How long a command has to run that runs until it is stopped.
 GOES_ON = 2
 REFUSED = re.compile(r"permissions? violation|does not permit|authori[sz]ation violation|not authorized", re.I)
 
-# How a command is run. The first that fits holds.
+# How a command is run. The first match applies.
 #   run       as its role, on the cluster
-#   spare     as its role, on a server of its own: it destroys something, or needs that there is nothing
-#   serve     as its role; it has to go on until it is told to end
-#   dev       against `gateway dev`, which asks nobody who he is
-#   parse     its flags alone, by --help behind them: it takes long, or is run by another check
-#   client    kubectl, as far as it goes without a cluster
-#   late      on the cluster, which has lost a node for good by then
-#   anything else: why it is not run
+#   spare     as its role, on a separate server: it destroys something, or needs an empty server
+#   serve     as its role; it has to run until it is stopped
+#   dev       against `gateway dev`, which has no authentication
+#   parse     only its flags, with --help appended: it takes long, or is run by another check
+#   client    kubectl, as far as possible without a cluster
+#   late      on the cluster, after a node was lost for good
+#   anything else: the reason why it is not run
 RULES = [
     (r"deploy/nats/certificates\.sh \S+ ", "run"),
     (r"deploy/debian/texts.sh", "run by .ci/deploy"),
@@ -40,7 +40,7 @@ RULES = [
     (r"cd deploy/kubernetes/\S+ && kustomize edit", "run by .ci/deploy"),
     (r"kubectl .*create job --from", "needs a Kubernetes cluster"),
     (r"cargo update\b", "run by whoever releases"),
-    # A name is no command.
+    # A name alone is not a command.
     (r"(gateway|inventory-worker|loadtest|spec|nats|nats-server|docker|kubectl|helm|nsc|curl|go|npm|pip|age|apt|cargo|systemctl|podman)$", "name"),
     (r"target/\S+/$", "name"),
     (r"(deploy|target|fuzz)/\S*\.(md|yml|yaml|json|conf|toml|service|html|sh)$", "name"),
@@ -66,7 +66,7 @@ RULES = [
     (r"systemctl\b|journalctl\b|apt(-get)?\b|dpkg\b", "needs a machine with systemd, and root"),
     (r"nsc\b|deploy/nats/accounts.sh|ls credentials", "needs nsc"),
     (r"(pip|npm|go|age|amtool) ", "somebody else's program, of which nothing here depends"),
-    # Ours.
+    # Our programs.
     (r"gateway keys new", "run"),
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
@@ -80,12 +80,12 @@ RULES = [
     (r"nats (stream (rm|purge|edit|backup|restore)|consumer (rm|pause|resume|cluster))\b", "spare"),
     (r"nats (stream cluster peer-remove|server cluster peer-remove)", "late"),
     (r"nats (stream|consumer|server|micro|req|account)\b", "run"),
-    # A shell's.
+    # The shell.
     (r"(export|mkdir|ls|cat|for|cd) ", "run"),
     (r"openssl ", "run"),
 ]
 
-# What a sentence shortens, as it is typed in full.
+# Commands that the text shortens, in full.
 FULL = {
     "gateway dead-letters": "gateway dead-letters list",
     "gateway backup": "gateway backup FOLDER-TO-BE",
@@ -120,7 +120,7 @@ FULL = {
     "gateway keys new": "gateway keys new till --scopes orders.create",
 }
 
-# What stands for something of the reader's. A name in the text itself stays.
+# Placeholders for values of the reader. Names in the text stay.
 FIXTURES = [
     (r"\{\{ \$labels\.stream \}\}|\{stream\}|\bNAME\b(?!=)", "DEAD_LETTERS"),
     (r"\{CONSUMER\}", "inventory-worker"),
@@ -180,7 +180,7 @@ class Run:
                   "-addext subjectAltName=DNS:localhost -days 30 -keyout tls.key -out tls.crt && cp tls.crt ca.crt", None)
         self.must("gateway keys new till --scopes orders.create,inventory.check | tail -n 1 >keys", None)
         self.must("gateway backup backup", "operator")
-        # A server for what destroys.
+        # A server for destructive commands.
         spare = self.work / "spare"
         spare.mkdir()
         self.spare = Plant(spare, plant.programs, self.nats_server, nodes=1)
@@ -194,7 +194,7 @@ class Run:
         self.must(f"grpcurl -plaintext -d '{json.dumps(wish)}' 127.0.0.1:{self.plant.grpc} orders.v1.OrderService/CreateOrder", None)
 
     def letter(self):
-        """A new dead letter of the first order's first event, and its id: a worker says that it is done."""
+        """Stores a dead letter of the first order's first event, which a worker can replay, and returns its id."""
         event = json.loads(self.must("nats stream get ORDERS 1 --json", "operator"))
         subject = event["subject"]
         order = subject.rsplit(".", 1)[1]
@@ -204,7 +204,7 @@ class Run:
         return json.loads(listed[-1])["id"]
 
     def restock(self):
-        """The spare server has its streams, and the workers' consumer."""
+        """Creates the streams and the workers' consumer on the spare server."""
         self.must("gateway provision", "provisioner", plant=self.spare)
 
     # --- one command ------------------------------------------------------------------------------------------------------
@@ -216,14 +216,14 @@ class Run:
         return {**base, **(plant.role(role) if role else {})}
 
     def must(self, text, role, more=None, plant=None):
-        """A fixture's command, which is none of the documents'."""
+        """Runs a command of a fixture, which is in no document."""
         environment = {**self.environment(role, plant), **(more or {})}
         done = subprocess.run(["bash", "-c", text], cwd=self.work, env=environment, capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def box(self, document):
-        """A folder for a document's commands, with all that they name."""
+        """A folder for a document's commands, with all files that they name."""
         if document not in self.boxes:
             box = self.work / f"box-{len(self.boxes)}"
             box.mkdir()
@@ -247,13 +247,13 @@ class Run:
         text = text.replace("BACKUP", str(self.work / "backup"))
         if "@LETTER@" in text:
             text = text.replace("@LETTER@", str(self.letter()))
-        # A document that makes passwords of its own goes on with those of the cluster here.
+        # Instead of passwords that a document generates, those of the cluster are used.
         text = text.replace("GW_NATS_PASSWORD_FILE=passwords/", f"GW_NATS_PASSWORD_FILE={self.plant.passwords}/")
         text = text.replace("@URLS@", self.plant.urls).replace("@MONITORS@", self.plant.monitors)
         text = re.sub(r"(--server[= ]|NATS_URL=)nats://127\.0\.0\.1:4222", rf"\g<1>{self.plant.urls}", text)
         text = re.sub(r"cargo run --release --bin (\w+) --", r"\1", text)
         text = text.replace("target/dist/loadtest", "loadtest")
-        # A person is asked; here nobody is there to answer.
+        # The command asks for confirmation; nobody is there to confirm.
         if re.match(r"(?:nats |.* )?(?:--context \w+ )?(stream (rm|purge|edit)|consumer (rm|pause|resume|edit)|server cluster (peer-remove|step-down)|stream cluster peer-remove)\b", text) and not re.search(r" -f\b", text):
             text += " --force"
         if re.match(r"nats stream edit \w+ --force", text):
@@ -266,7 +266,7 @@ class Run:
 
     def one(self, command):
         if command.mark == "compose":
-            # From the same text, on the containers themselves.
+            # Run from the same text on real containers.
             self.told.setdefault("run by .ci/containers", []).append(command.text)
             return
         plain = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command.text)
@@ -301,7 +301,7 @@ class Run:
             self.told.setdefault(said, []).append(command.text)
 
     def act(self, command, rule, role):
-        """Runs it; returns why it was not run, or nothing."""
+        """Runs it. Returns why it was not run, or None."""
         text = command.text
         if rule == "parse":
             text = self.full(text)
@@ -326,7 +326,7 @@ class Run:
 
     def run(self, command, role):
         text = self.full(command.text)
-        # Servers are not started: their configuration is read.
+        # Servers are not started; only their configuration is checked.
         text = re.sub(r"nats-server --config (\S+)(?: >\S+ 2>&1 &)?", r"nats-server -t --config \1 || exit 1;", text).removesuffix(" || exit 1;")
         if re.match(r"mkdir .*passwords", text):
             (self.box(command.where.split(":")[0]) / "passwords").unlink()
@@ -410,7 +410,7 @@ class Run:
             return b""
 
     def shell(self, command, text, role, more=None, plant=None):
-        """Types it, and keeps what it exports for the rest of its block."""
+        """Runs it in a shell, and keeps its exports for the rest of its block."""
         document = command.where.split(":")[0]
         block = (document, command.block) if command.kind == "block" else None
         state = self.work / "state"
@@ -446,7 +446,7 @@ class Run:
         return child
 
     def bites(self):
-        """What has to be found is found: a command that is unknown, that fails, that its role may not run."""
+        """Negative controls: an unknown command, one that fails, and one that its role may not run have to be detected."""
         controls = ["nats frobnicate ORDERS", "gateway dead-letters lst", "nats --context operator stream rm ORDERS", "nats --context system stream info ORDERS"]
         for text in controls:
             self.one(Command("control", text, "span"))
@@ -463,7 +463,7 @@ class Run:
         for command in everything():
             self.one(command)
         self.plant.end([dev], signal.SIGINT)
-        # A node that will not come back.
+        # A node that is lost for good.
         self.plant.end([self.nodes[2]])
         within(LIMIT, "the others have a leader", lambda: any(
             Plant.fetch(monitor, "/jsz").get("meta_cluster", {}).get("leader") in ("nats-0", "nats-1") for _, monitor, _ in self.plant.ports[:2]

@@ -1,6 +1,6 @@
-"""As much of `docker compose` as the check of the containers needs, on podman: what docker-compose.yml says, and nothing
-retyped. A key that is not known here is an error, and so is an image that is not there. Images that the file builds are
-`order-gateway/TARGET:ci`. Health checks are run from here: podman leaves them to systemd.
+"""The subset of `docker compose` that the check of the containers needs, on podman, from docker-compose.yml as it is. An
+unknown key is an error, and so is a missing image. Images that the file builds are `order-gateway/TARGET:ci`. Health
+checks are run from here, as podman leaves them to systemd.
 
 Usage, as docker has it: compose.py [-f FILE]... [--profile NAME]... COMMAND
     up [-d] [--build] [--wait] [--scale SERVICE=N]...  |  run [--rm] [-T] SERVICE ARGUMENT...
@@ -26,7 +26,7 @@ KNOWN = {
 
 
 class Override(list):
-    """A list that replaces the one of the file before."""
+    """A list that replaces the one of the previous file."""
 
 
 class Loader(yaml.SafeLoader):
@@ -50,7 +50,7 @@ def seconds(text):
 
 
 def merged(base, more):
-    """Two files as one: mappings by their keys, lists one after the other, anything else replaced."""
+    """Merges two files: mappings by key, lists concatenated, anything else replaced."""
     if isinstance(base, dict) and isinstance(more, dict):
         return base | {key: merged(base[key], value) if key in base else value for key, value in more.items()}
     if isinstance(base, list) and isinstance(more, list) and not isinstance(more, Override):
@@ -59,7 +59,7 @@ def merged(base, more):
 
 
 def filled(value):
-    """Variables of our environment, and `$$`, in whatever the file says."""
+    """Substitutes environment variables and `$$` in a value of the file."""
     if isinstance(value, dict):
         return {key: filled(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -87,7 +87,7 @@ class Compose:
             assert not unknown, f"{name}: {', '.join(sorted(unknown))}: not known to {sys.argv[0]}"
 
     def wanted(self):
-        """The services that are not left out by their profiles, those that others wait for first."""
+        """The services of the active profiles, dependencies first."""
         order = []
 
         def add(name):
@@ -105,7 +105,7 @@ class Compose:
         return scale.get(name, (self.services[name].get("deploy") or {}).get("replicas", 1))
 
     def containers(self, name, *more):
-        """Of one service, or of all of them."""
+        """Containers of one service, or of all."""
         labels = ["--filter", f"label=project={self.project}"] + (["--filter", f"label=service={name}"] if name else [])
         return said("ps", "--all", "--format", "{{.Names}}", "--sort", "names", *labels, *more).split()
 
@@ -114,7 +114,7 @@ class Compose:
         return f"localhost/order-gateway/{service['build']['target']}:ci" if "build" in service else service["image"]
 
     def options(self, name, number, ports=True):
-        """What podman is told of a service; `number` is which replica it is."""
+        """podman's arguments for a service; `number` is the replica's."""
         service = self.services[name]
         yield from ("--pull", "never", "--label", f"project={self.project}", "--label", f"service={name}")
         if "network_mode" in service:
@@ -134,7 +134,7 @@ class Compose:
             for value in service.get(key) or []:
                 yield from (flag, value.replace("no-new-privileges:true", "no-new-privileges"))
         if service.get("read_only"):
-            # As Docker has it: podman would put a tmpfs on /tmp, /run and /var/tmp.
+            # As in Docker; podman would mount a tmpfs on /tmp, /run and /var/tmp.
             yield from ("--read-only", "--read-only-tmpfs=false")
         for key, flag in {"mem_limit": "--memory", "user": "--user"}.items():
             if key in service:
@@ -145,8 +145,8 @@ class Compose:
             yield from ("--stop-timeout", str(int(seconds(service["stop_grace_period"]))))
         if "healthcheck" in service:
             kind, *test = service["healthcheck"]["test"]
-            assert kind == "CMD" and len(test) > 1, f"{name}: a health check that is not known here"
-            # podman puts CMD before a list of more than one word by itself.
+            assert kind == "CMD" and len(test) > 1, f"{name}: this kind of health check is not supported"
+            # podman prepends CMD to a list of more than one word by itself.
             yield from ("--health-cmd", json.dumps(test))
         if "entrypoint" in service:
             yield from ("--entrypoint", json.dumps(service["entrypoint"]))
@@ -185,7 +185,7 @@ class Compose:
             self.holds(other, how["condition"])
 
     def holds(self, name, condition):
-        """Waits until it does, for as long as the service may take to be healthy."""
+        """Waits until the service is healthy, for as long as it may take."""
         health = self.services[name].get("healthcheck") or {}
         limit = time.monotonic() + 30 + health.get("retries", 3) * seconds(health.get("interval", "30s"))
         for container in self.containers(name):
@@ -206,12 +206,12 @@ class Compose:
 
     @staticmethod
     def healthy(container):
-        """By the health check that the container has."""
+        """Whether the container's health check passes."""
         return podman("healthcheck", "run", container, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
     def run(self, name, arguments):
         self.conditions(name)
-        # Its standard input goes along, as with docker.
+        # Standard input is passed on, as with docker.
         return podman("run", "--rm", "--interactive", *self.options(name, 1, ports=False), self.image(name),
                       *(arguments or self.services[name].get("command") or []), check=False, stdin=None).returncode
 
@@ -232,7 +232,7 @@ class Compose:
 
 
 def nth(port, number):
-    """The port of one replica: of a range, the first has the first."""
+    """The port of a replica: the first replica gets the first port of a range."""
     return re.sub(r"(\d+)-(\d+)(?=:)", lambda found: str(int(found[1]) + number - 1), port)
 
 

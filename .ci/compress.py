@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes a copy of Prometheus rules in which time passes faster: every `for:`, every range in brackets and every offset is
+"""Writes a copy of Prometheus rules with shorter durations: every `for:`, every range in brackets and every offset is
 divided by a factor, and nothing else is changed.
 
     .ci/compress.py FACTOR RULES NEW_RULES
 
-Before it writes, it checks its own work: both files are the same but for these durations, and multiplied by the factor
-they are the old ones again.
+Before it writes, it checks its result: both files are the same except for these durations, and multiplied by the factor
+these are the old ones.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
-# Where rules have a duration: after `for:`, in brackets, after `offset`.
+# Durations in rules: after `for:`, in brackets, after `offset`.
 PLACES = re.compile(rf"(?m)(?P<before>^\s+(?:keep_firing_)?for: *|\[|(?<=\]):|\boffset +-?|(?<=[0-9smhdwy]):(?={DURATION}\]))(?P<time>{DURATION})")
 
 
@@ -31,13 +31,13 @@ def durations(text):
 
 
 def check(old, new, factor):
-    """Nothing but durations differs, each of them by the factor, and none was overlooked."""
+    """Asserts that only durations differ, each by the factor, and that none was missed."""
     masked = [PLACES.sub(lambda found: found["before"] + "T", text) for text in (old, new)]
     if masked[0] != masked[1]:
         sys.exit("error: more than durations would change")
     if [time // factor for time in durations(old)] != durations(new):
         sys.exit("error: the durations are not what they were, divided")
-    # What looks like a duration behind `for:` or in brackets, found in another way.
+    # Durations after `for:` or in brackets, found by another pattern.
     count = sum(len(re.findall(r"\d[smhdwy]\b", part)) for part in re.findall(r"\[([^\]\n\"|]*)\]", old))
     count += len(re.findall(r"(?m)^\s+(?:keep_firing_)?for:", old)) + len(re.findall(r"\boffset\b", code(old)))
     if count != len(durations(old)):
@@ -49,7 +49,7 @@ def code(text):
 
 
 def example():
-    """The transformation itself, by an example with everything that it must and must not touch."""
+    """Tests the transformation with an example of everything that it must and must not change."""
     old = (
         "      - record: gateway:calls_bad:rate5m\n        expr: sum(rate(a{b=\"5m\"}[5m])) > 300 offset 10m\n"
         "        for: 1h30m\n        keep_firing_for: 2m\n        annotations: {summary: \"in 5m and 2 minutes\"}\n"

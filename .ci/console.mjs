@@ -1,5 +1,5 @@
-// Starts `gateway dev`, makes orders, kills a worker, publishes an event that is no order, and reads on the page what
-// came of it. Then the keyboard, a checker of accessibility, a narrow window, and the end of the gateway.
+// Starts `gateway dev`, places orders, kills a worker, publishes an event that is not an order, and checks what the page
+// shows. Then it tests the keyboard, accessibility, a narrow window, and the page after the gateway stops.
 // Usage: console.mjs FOLDER-OF-BINARIES FOLDER-OF-NODE-MODULES
 
 import assert from "node:assert/strict";
@@ -21,7 +21,7 @@ const { connect } = require("@nats-io/transport-node");
 
 const PATIENCE = 60_000;
 const FILE = "gateway/src/serve/console.html";
-// A customer's name, which the page must not tell.
+// A customer's name, which the page must not show.
 const CUSTOMER = "ann of the console";
 const BROWSER = {
   executablePath: "/usr/bin/chromium",
@@ -53,7 +53,7 @@ function freePort() {
   });
 }
 
-// The system: one process, its workers, and clients of both of its sides.
+// The system: one process, its workers, a gRPC client and a NATS client.
 class System {
   said = "";
 
@@ -79,7 +79,7 @@ class System {
     });
   }
 
-  // Orders, one after the other, until the function that is returned is called; that fails if one of them did.
+  // Places orders one after the other until the returned function is called, which fails if one of them did.
   load() {
     let on = true;
     const order = async () => {
@@ -110,7 +110,7 @@ class System {
   }
 }
 
-// The words of a table's rows, cell by cell.
+// The text of a table's rows, cell by cell.
 const rows = (page, section) => page.locator(`#${section} tbody tr`).evaluateAll(list =>
   list.map(row => [...row.cells].map(cell => cell.innerText.trim())));
 const row = async (page, section, name) => (await rows(page, section)).find(cells => cells.some(cell => cell.includes(name)));
@@ -118,7 +118,7 @@ const column = async (page, section, name) => (await page.locator(`#${section} t
 const figure = async (page, section, name, title) => (await row(page, section, name))[await column(page, section, title)];
 const number = words => Number(words.replace(/[^0-9.]/g, ""));
 
-// The page says by hash what may run in it. The browser refuses what was edited since, and would not say what to write.
+// The page's Content-Security-Policy lists its scripts by hash. The browser blocks edited ones without naming the new hash.
 function checkHashes() {
   const html = readFileSync(FILE, "utf8");
   for (const tag of ["script", "style"]) {
@@ -128,28 +128,28 @@ function checkHashes() {
   }
 }
 
-// The last thing that is done with a page: the browser complains of it.
+// The last test with a page, as it makes the browser log violations.
 async function runsNoScriptButItsOwn(page) {
   await page.evaluate(() => {
     const script = document.createElement("script");
     try {
       script.textContent = "globalThis.ran = true";
     } catch {
-      // Not even the words may be set; as a text node they may, and must not run.
+      // Trusted Types forbid even setting the text; as a text node it is permitted, and must not run.
       script.append("globalThis.ran = true");
     }
     document.head.append(script);
   }).catch(() => {});
-  assert.equal(await page.evaluate(() => globalThis.ran), undefined, "a script that is not the page's own has run");
+  assert.equal(await page.evaluate(() => globalThis.ran), undefined, "a foreign script has run");
 }
 
 async function isServed(answer) {
   assert.equal(answer.status(), 200);
-  assert.equal(await answer.text(), readFileSync(FILE, "utf8"), "the gateway was built with another page: build it anew");
+  assert.equal(await answer.text(), readFileSync(FILE, "utf8"), "the gateway was built with another page: rebuild it");
   assert.match(answer.headers()["content-security-policy"] ?? "", /frame-ancestors 'none'/);
 }
 
-// Whoever reaches the page shows no credential: he sees that orders come, and not whose they are.
+// The page needs no credential: it shows that orders are placed, and not whose they are.
 async function showsOrders(page, system) {
   const order = await system.order(CUSTOMER);
   await until("an order is shown", async () => (await rows(page, "orders")).find(([, status]) => status === "PENDING"));
@@ -167,7 +167,7 @@ async function showsRates(page) {
   await until("a route has a rate", () => shown("routes", "reserve_inventory", "Attempts/s"));
   await until("a worker has a rate", () => shown("workers", "inventory", "Requests/s"));
   await until("a stream has a rate", () => shown("streams", "ORDERS", "Appends/s"));
-  await until("the picture moves", () => page.locator("#picture .dots").count());
+  await until("the picture is animated", () => page.locator("#picture .dots").count());
 }
 
 async function showsRefusals(page, system) {
@@ -184,18 +184,18 @@ async function losesAKilledWorker(page, system) {
   const before = await until("two workers are shown", async () => (await answering()).length === 2 && (await answering()));
   process.kill(system.workers()[0], "SIGKILL");
   const gone = () => states().then(all => all.find(([id, state]) => before.includes(id) && /gone since \d/.test(state)));
-  const [id] = await until("the killed one is shown as gone", gone);
+  const [id] = await until("the killed worker is shown as gone", gone);
   assert(!(await answering()).includes(id));
   const anew = async () => (await answering()).filter(other => !before.includes(other)).length === 1;
-  await until("the one that dev starts instead is shown", anew);
-  await until("one that was replaced is no problem", async () => !(await page.locator("#problems").innerText()).includes(id));
+  await until("the worker that dev starts instead is shown", anew);
+  await until("a replaced worker is not listed as a problem", async () => !(await page.locator("#problems").innerText()).includes(id));
 }
 
-// Whoever opens the page late sees the same last minute, at once.
+// A page that is opened later shows the same last minute at once.
 async function tellsTheLastMinuteAtOnce(page) {
   const late = await page.context().browser().newPage();
   await late.goto(page.url());
-  await until("there are figures", () => late.locator("#calls table").count());
+  await until("there are values", () => late.locator("#calls table").count());
   assert(number(await figure(late, "calls", "CreateOrder", "Calls/s")) > 0, "no rate at once");
   assert(number(await figure(late, "streams", "ORDERS", "Appends/s")) > 0, "no rate of appends at once");
   const line = await late.locator("#tiles .spark path").nth(1).getAttribute("d");
@@ -203,9 +203,9 @@ async function tellsTheLastMinuteAtOnce(page) {
   await late.close();
 }
 
-// Which gateway this is, and on which servers its streams are.
+// The page shows which gateway this is, and the servers of its streams.
 async function saysWhoItIs(page, system) {
-  const own = await until("it knows itself", () => row(page, "gateways", "this one"));
+  const own = await until("the gateway shows itself", () => row(page, "gateways", "this one"));
   assert(own[0].includes(new URL(system.page).hostname), own.join(" | "));
   assert.match(await page.locator("#facts").innerText(), /gRPC 127\.0\.0\.1:\d+ · version \d+\.\d+\.\d+ \(\w+\) · since \d/);
   const node = await until("a node leads a stream", () => row(page, "nodes", "ORDERS"));
@@ -217,7 +217,7 @@ async function showsADeadLetter(page, system) {
   await system.nats.request(`orders.event.order_created.${id}`, "no order", { timeout: 5000 });
   const shown = async () => (await rows(page, "dead-letters")).find(letter => /order_created/.test(letter.join(" ")));
   const letter = await until("the dead letter is shown", shown);
-  assert(!letter.join(" ").includes(id), "it tells the order's id");
+  assert(!letter.join(" ").includes(id), "the page shows the order's id");
   await until("the page names it as a problem", async () => /✕ 1 dead letter/.test(await page.locator("#problems").innerText()));
   assert.match(await page.locator("#verdict").innerText(), /^✓ Calls can be served · ✕ .*problem/);
 }
@@ -239,7 +239,7 @@ async function isUsableByKeyboard(page) {
     assert(at.visible, `the focus on "${at.name}" cannot be seen`);
   }
   const regions = ["Calls", "Routes", "Workers", "Gateways", "NATS nodes", "Streams", "Consumers", "Latest orders", "Latest events", "Dead letters"];
-  const expected = ["Skip to how things stand", "Pause", "Flow", "Dead letters", ...regions.map(name => `${name}, table`)];
+  const expected = ["Skip to the status", "Pause", "Flow", "Dead letters", ...regions.map(name => `${name}, table`)];
   const order = expected.map(name => reached.indexOf(name));
   assert(order.every((place, i) => place > (order[i - 1] ?? -1)), `Tab reaches ${reached.join(" | ")}`);
 
@@ -250,14 +250,14 @@ async function isUsableByKeyboard(page) {
   await page.locator("#pause").focus();
   await page.keyboard.press("Space");
   const facts = () => page.locator("#facts").innerText(), before = await facts();
-  // Longer than between two polls: that nothing comes cannot be waited for.
+  // Longer than the polling interval, as the absence of a change cannot be awaited.
   await sleep(2500);
   assert.equal(await facts(), before, "a paused page changes");
   await page.keyboard.press("Space");
   await until("the page goes on", async () => (await facts()) !== before);
 }
 
-// Down to the end of the flow, for the README.
+// Cropped after the flow, for the README.
 async function portrait(page, path) {
   const { y, height } = await page.locator("#flow").boundingBox();
   const { width } = page.viewportSize();
@@ -270,13 +270,13 @@ async function isReadable(page, folder) {
     await page.emulateMedia({ colorScheme });
     await page.evaluate(axe);
     const found = await page.evaluate(() => globalThis.axe.run());
-    assert(found.passes.length > 20, "the reader of the structure saw no page");
+    assert(found.passes.length > 20, "the accessibility checker saw no page");
     assert.deepEqual(found.violations.map(it => `${colorScheme}: ${it.id}: ${it.nodes[0].html}`), []);
     await portrait(page, join(folder, `console-${colorScheme}.png`));
   }
   await page.emulateMedia({ reducedMotion: "reduce" });
   const moving = await page.locator("#picture .dots").first().evaluate(it => getComputedStyle(it).animationName);
-  assert.equal(moving, "none", "it moves for those who want no motion");
+  assert.equal(moving, "none", "the picture is animated despite prefers-reduced-motion");
   await page.emulateMedia({ reducedMotion: "no-preference", colorScheme: "light" });
   const wide = page.viewportSize();
   await page.setViewportSize({ width: 360, height: 740 });
@@ -291,7 +291,7 @@ async function saysThatNobodyAnswers(page, system) {
   await until("the page says so", async () => /No answer from the gateway since \d/.test(await banner()));
   assert.match(await page.locator("#verdict").innerText(), /Not known/);
   assert.match(await page.title(), /no answer/);
-  assert.equal(await system.ended, 0, "dev did not end well");
+  assert.equal(await system.ended, 0, "dev did not exit with 0");
 }
 
 checkHashes();
@@ -321,7 +321,7 @@ try {
   await isReadable(page, "target");
   await stop();
   await isUsableByKeyboard(page);
-  assert.deepEqual(troubles, [], "the browser complained, or the page asked others");
+  assert.deepEqual(troubles, [], "the browser logged errors, or the page requested other hosts");
   await runsNoScriptButItsOwn(page);
   await saysThatNobodyAnswers(page, system);
   console.log("console: it shows orders, rates, refusals, a worker that is gone, a dead letter, and that nobody answers;");

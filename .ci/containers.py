@@ -1,7 +1,7 @@
-"""Runs docker-compose.yml by compose.py, as .ci/containers has built it, and holds it against what is said of it:
-docs/getting-started.md's calls and deploy/README.md's operator commands (from the text itself), what a container may and may not do, health checks,
-Prometheus' targets, TLS and keys with two gateways, the audit of replayed orders, and SIGTERM. Everything it starts is in
-the namespaces it was started in. Usage: containers.py TOOLS BENCH"""
+"""Runs docker-compose.yml by compose.py with the images of .ci/containers, and checks what the documents say:
+the calls of docs/getting-started.md and the operator commands of deploy/README.md (from the text itself), the privileges of
+containers, health checks, Prometheus' targets, TLS and API keys with two gateways, the audit of replayed orders, and
+SIGTERM. Everything it starts is in the namespaces it was started in. Usage: containers.py TOOLS LOADTEST"""
 
 import atexit
 import json
@@ -23,13 +23,13 @@ from waiting import within
 
 TOOLS, BENCH = (str(Path(each).resolve()) for each in sys.argv[1:3])
 SECURE = ["docker-compose.yml", "deploy/compose/secure.yml"]
-# What an image may weigh, in MiB: half of it is the base.
+# Largest size of an image, in MiB: half of it is the base.
 SIZE = 48
 DRAIN, PATIENCE = 20, 60
 started = time.monotonic()
 work = Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, work, ignore_errors=True)
-# Where the documents' commands are run.
+# Folder in which the documents' commands are run.
 desk = work / "desk"
 
 
@@ -38,7 +38,7 @@ def ok(what):
 
 
 def environment(**more):
-    """With `docker`, which is compose.py, and with the clients first."""
+    """An environment with `docker`, which is compose.py, and the clients first in PATH."""
     docker = work / "bin/docker"
     if not docker.exists():
         docker.parent.mkdir()
@@ -55,7 +55,7 @@ def shell(line, fails=False, **variables):
 
 
 def block(file, heading, number=1):
-    """The lines of the first console after a heading, or of another, without their prompts."""
+    """The lines of the first (or another) console block after a heading, without prompts."""
     text = Path(file).read_text().split(f"\n{heading}\n", 1)[1]
     lines = text.split("```console\n", number)[number].split("```", 1)[0].replace("\\\n", " ").splitlines()
     return [re.sub(r"\s+# .*", "", line[2:]) for line in lines if line.startswith("$ ")]
@@ -72,7 +72,7 @@ def get(url):
         return answer.read().decode()
 
 
-# --- what an image and a container are ----------------------------------------------------------------------------------
+# --- images and containers ----------------------------------------------------------------------------------------------
 
 
 def images():
@@ -83,21 +83,21 @@ def images():
         assert size < SIZE, f"{target}: {size:.1f} MiB, of at most {SIZE}"
         without = podman("run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "/bin/sh", image["Id"], "-c", "true",
                          check=False, stderr=subprocess.DEVNULL)
-        assert without.returncode, f"{target} has a shell"
+        assert without.returncode, f"{target} contains a shell"
         ok(f"image {target}: {size:.1f} MiB, at most {SIZE}; as 65532, without a shell")
 
 
 def confined(compose):
-    """What the kernel says of each process of ours, not what podman was told."""
+    """Checks the state of each process in the kernel, not podman's configuration."""
     for container, found in containers(compose, "gateway", "inventory-worker", "nats"):
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{found['State']['Pid']}/status").read_text().splitlines() if ":\t" in line)
         for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             assert int(status[key], 16) == 0, f"{container}: {key} is {status[key]}"
-        assert status["NoNewPrivs"].strip() == "1", f"{container}: may gain privileges"
+        assert status["NoNewPrivs"].strip() == "1", f"{container}: may gain privileges (NoNewPrivs is not set)"
         if "nats" not in container:
             assert set(status["Uid"].split()) == {"65532"}, f"{container}: runs as {status['Uid']}"
         root = next(line.split() for line in Path(f"/proc/{found['State']['Pid']}/mounts").read_text().splitlines() if line.split()[1] == "/")
-        assert "ro" in root[3].split(","), f"{container}: its root may be written to"
+        assert "ro" in root[3].split(","), f"{container}: its root file system is writable"
         limit = found["HostConfig"]["Memory"]
         assert limit, f"{container}: no memory limit"
         assert not found["RestartCount"], f"{container}: was restarted"
@@ -110,14 +110,14 @@ def memory(compose):
         peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
         limit = found["HostConfig"]["Memory"] / 2**20
         assert peak < limit / 2, f"{container}: {peak:.0f} MiB of {limit:.0f}"
-        print(f"{'':17} {container}: {peak:.0f} MiB at most, of {limit:.0f}")
+        print(f"{'':17} {container}: {peak:.0f} MiB at most, limit {limit:.0f}")
 
 
-# --- what people do ---------------------------------------------------------------------------------------------------
+# --- user procedures --------------------------------------------------------------------------------------------------
 
 
 def signed_in():
-    """How NATS' client says who it is, as deploy/README.md has it; its commands are run on the way."""
+    """The NATS client's credentials as in deploy/README.md, whose commands are run too."""
     export = {}
     for line in block("deploy/README.md", "## On one machine", 2):
         if line.startswith("export "):
@@ -147,7 +147,7 @@ def calls():
 
 
 def watched(line):
-    """A call that goes on until somebody ends it: an order has to come."""
+    """A streaming call that runs until it is stopped: it has to print an order."""
     with open(work / "watched", "w+") as out:
         child = subprocess.Popen(["bash", "-c", line], env=environment(), cwd=desk, start_new_session=True, stdout=out, stderr=out)
         try:
@@ -177,7 +177,7 @@ def operator():
 
 
 def once(compose):
-    """The demo stock is no stock of tomorrow."""
+    """The demo stock is loaded only once."""
     shell("printf 'product,on_hand\\nlamp,7\\nsofa,5\\n' | docker compose run --rm -T stock import --skip-bad -")
     compose.up({})
     stock = shell("docker compose run --rm -T stock export -")
@@ -186,7 +186,7 @@ def once(compose):
 
 
 def targets(compose, gateways):
-    """Prometheus finds each container by the names and ports of its configuration, and scrapes it."""
+    """Prometheus finds each container by the names and ports in its configuration, and scrapes it."""
     wanted = {"gateway": gateways, "inventory-worker": 2, "prometheus": 1}
 
     def found():
@@ -202,7 +202,7 @@ def targets(compose, gateways):
 
 
 def baskets():
-    """Orders to replay: the same each time."""
+    """Orders to replay, the same in each run."""
     chance = random.Random(14)
     products = [f"sku-{number}" for number in range(200)]
     with open(work / "stock.csv", "w") as file:
@@ -222,7 +222,7 @@ def replay(*more):
 
 
 def ends(compose):
-    """SIGTERM under load: each container ends by itself, within its drain, with 0. Nothing acknowledged is lost."""
+    """SIGTERM under load: each container exits within its drain, with 0. No acknowledged order is lost."""
     running = threading.Thread(target=lambda: results.append(replay("--concurrency", "8")))
     results = []
     running.start()
@@ -248,7 +248,7 @@ def ends(compose):
 
 
 def certificates():
-    """As deploy/README.md has it, up to a call; gives the key."""
+    """Follows deploy/README.md up to a call. Returns the API key."""
     lines = block("deploy/README.md", "### For other machines")
     for line in lines:
         answer = shell(line)
@@ -271,7 +271,7 @@ def secured(key):
         call(port, how="-plaintext", key=key, fails=True)
     for port in (8080, 8081):
         get(f"http://127.0.0.1:{port}/healthz")
-    ok("two gateways with TLS: a key is let in; none, a wrong one and plain text are not")
+    ok("two gateways with TLS: a valid key is accepted; no key, a wrong one and plain text are rejected")
 
 
 def main():
@@ -280,7 +280,7 @@ def main():
     baskets()
     demo = Compose(["docker-compose.yml"], ["monitoring"])
     demo.services.pop("grafana")
-    # Of a run that did not come to its end.
+    # Left by an interrupted run.
     demo.down(True)
     demo.up({})
     ok("docker compose --profile monitoring up (all healthy, by the images' own health checks; Grafana: NOT DONE, no image)")
@@ -291,7 +291,7 @@ def main():
     targets(demo, 1)
     ends(demo)
     replay()
-    ok("and once more: nothing is placed twice, the audit found nothing")
+    ok("and once more: nothing is placed twice, the audit is clean")
     memory(demo)
     key = certificates()
     os.environ["CERTS"] = str(desk / "certs")

@@ -1,7 +1,7 @@
-# Programs out of Debian's packages, below target/ci-tools: for checks, which source it. They are unpacked, not installed: an
-# installed package might start a server.
+# Programs from Debian's packages, below target/ci-tools, for checks that source this file. Packages are unpacked, not
+# installed: an installed package might start a server.
 
-# Downloads a package, and takes programs from it.
+# Downloads a package, and extracts programs from it.
 unpack() {
     local package=$1 program work bin="$PWD/target/ci-tools/bin"
     shift

@@ -1,5 +1,5 @@
-"""Walks docs/recover.md to its end: three NATS nodes with the shipped roles, orders, a backup under load, all nodes killed and
-their disks deleted, new nodes, and the commands of that page as they stand there, each as its role. Usage: disaster.py
+"""Follows docs/recover.md to its end: three NATS nodes with the shipped roles, orders, a backup under load, all nodes killed
+and their disks deleted, new nodes, and the commands of that page as they are, each as its role. Usage: disaster.py
 FOLDER-OF-BINARIES NATS-SERVER GRPCURL NATS-CLI RESTIC"""
 
 import json
@@ -39,7 +39,7 @@ class Walk:
 
     @staticmethod
     def read():
-        """The page's steps by their number, 0 for what comes before: their words, and their commands."""
+        """The page's steps by number (0 for what comes before): their words, and their commands."""
         text = (ROOT / PAGE).read_text().split("## One stream is lost")[0]
         starts = [(0, 0)] + [(int(found.group(1)), text[: found.start()].count("\n") + 1) for found in re.finditer(r"^\*\*(\d)\. ", text, re.M)]
         commands = [(int(command.where.rsplit(":", 1)[1]), command.text) for command in of_document(PAGE) if command.kind == "block"]
@@ -60,7 +60,7 @@ class Walk:
     # --- a client ---------------------------------------------------------------------------------------------------------
 
     def call(self, service, method, body):
-        """The answer, or the code."""
+        """The reply, or the status code."""
         command = [self.grpcurl, "-plaintext", "-max-time", "20", "-d", json.dumps(body), f"127.0.0.1:{self.plant.grpc}", f"{service}/{method}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         if done.returncode == 0:
@@ -93,7 +93,7 @@ class Walk:
         seen = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT).stdout
         return re.findall(r'"resumeToken": "([^"]+)"', seen)[-1]
 
-    # --- the walk ---------------------------------------------------------------------------------------------------------
+    # --- the procedure------------------------------------------------------------------------------------------------------
 
     def before(self):
         self.plant.start_nats()
@@ -111,7 +111,7 @@ class Walk:
         ]
         self.page_token = self.call(ORDERS, "ListOrders", {"pageSize": 2})["nextPageToken"]
         self.watch_token = self.resume_token()
-        # Somebody buys while the backup is made.
+        # Orders are placed while the backup is made.
         stop, placed = threading.Event(), []
 
         def buy():
@@ -138,14 +138,14 @@ class Walk:
         self.plant.gateway()
 
     def lose(self):
-        """Everything is killed at once, and no disk is left."""
+        """Kills everything at once, and deletes all disks."""
         self.plant.end()
         self.plant.children.clear()
         shutil.rmtree(self.work / "disks")
         shutil.rmtree(self.work / "backups")
 
     def recover(self):
-        # Step 1 is done: nobody runs. Step 2: the disks are new.
+        # Step 1 is done: nothing runs. Step 2: the disks are new.
         self.plant.start_nats("new-disks")
         self.type(2)
         self.type(3)
@@ -158,17 +158,17 @@ class Walk:
             assert self.get(order) == order, (order, self.get(order))
         for order in self.lost:
             assert self.get(order) == "NotFound", self.get(order)
-        # One that was placed while the backup was made is there as it was, or not at all.
+        # An order that was placed while the backup was made is unchanged or absent.
         states = [self.get(order) for order in self.meanwhile]
         assert all(state in (order, "NotFound") for order, state in zip(self.meanwhile, states)), states
         refused = self.call(ORDERS, "ListOrders", {"pageSize": 2, "pageToken": self.page_token})
         assert refused == "InvalidArgument", refused
         refused = self.call(ORDERS, "WatchOrders", {"resumeToken": self.watch_token})
         assert refused == "InvalidArgument", refused
-        # Of eight two were cancelled and two shipped, two units each.
+        # Of eight orders with two units each, two were cancelled and two shipped.
         living = 4 + sum(isinstance(state, dict) for state in states)
         free = {"productId": "lamp", "onHand": ON_HAND - 4, "reserved": living * 2, "available": ON_HAND - 4 - living * 2}
-        # What was merely held for orders that the backup missed ends after GW_RESERVATION_TTL.
+        # Reservations of orders that are not in the backup expire after GW_RESERVATION_TTL.
         within(LIMIT, f"the stock is {free}", lambda: self.stock() == free)
         again, new = self.place("after-0"), self.place("new")
         assert again["orderId"] == self.lost[0]["orderId"] and again["status"] == "ORDER_STATUS_PENDING", again
@@ -188,7 +188,7 @@ class Walk:
         self.recover()
         recovered = time.monotonic() - lost
         self.after()
-        print(f"disaster: recovered after {recovered:.0f} s; orders, stock, tokens and roles are as they have to be; {time.monotonic() - began:.0f} s in all")
+        print(f"disaster: recovered after {recovered:.0f} s; orders, stock, tokens and roles are correct; {time.monotonic() - began:.0f} s in all")
 
 
 with tempfile.TemporaryDirectory() as work:

@@ -1,5 +1,5 @@
-"""The commands of documents, runbooks and hints, as they stand there, and the table of docs/operate.md that says whose each
-is. Knows nothing of how they are run."""
+"""The commands of documents, runbooks and hints as they are there, and the table of docs/operate.md with the role of each.
+Does not depend on how they are run."""
 
 import re
 import shlex
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# A text in backquotes or after `$ ` that begins with one of these is a command.
+# A text in backquotes or after `$ ` that starts with one of these is a command.
 PROGRAMS = (
     "nats gateway inventory-worker loadtest spec cargo grpcurl ghz buf curl promtool kubectl helm docker podman kind nsc nats-server "
     "openssl systemctl journalctl apt apt-get dpkg pip npm go amtool age etcdctl"
 ).split()
 PATHS = r"(?:\.ci|fuzz|deploy|target)/\S+"
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:(?:{'|'.join(map(re.escape, PROGRAMS))})(?= |$)|{PATHS})")
-# What is history tells what was, not what to type.
+# Documents about the past, whose commands nobody types.
 HISTORY = {"CHANGELOG.md"}
-# Crates whose texts no operator reads.
+# Crates whose texts operators do not read.
 TOOLS = {"loadtest", "local-nats", "spec"}
 MARK = re.compile(r"<!-- commands: (\w+) -->")
 
@@ -26,11 +26,11 @@ MARK = re.compile(r"<!-- commands: (\w+) -->")
 class Command:
     where: str
     text: str
-    # "block" as it is typed; "span" in a sentence, where it may be shortened; "hint" of a program.
+    # "block": as typed; "span": in a sentence, possibly shortened; "hint": of a program.
     kind: str
-    # Which block it is of: what one line sets, the next has.
+    # Its block: lines of one block share their variables.
     block: int = 0
-    # What stands in a mark before the block: where it is run.
+    # Text of a marker before the block: where it is run.
     mark: str = ""
 
 
@@ -40,7 +40,7 @@ def files(*patterns):
 
 
 def comment_off(line):
-    """A line of a shell without its comment."""
+    """A shell line without its comment."""
     quote = None
     for at, letter in enumerate(line):
         if quote:
@@ -87,12 +87,12 @@ def of_alerts(name):
 
 
 def joined(text):
-    """Lines of YAML: a text in backquotes may go over two of them."""
+    """Lines of YAML: a text in backquotes may span two of them."""
     return re.sub(r"`([^`\n]*)\n\s*([^`\n]*)`", r"`\1 \2`\n", text).splitlines()
 
 
 def of_source(name):
-    """Hints: what a program's own texts have in backquotes."""
+    """Hints: texts in backquotes in a program's messages."""
     text = (ROOT / name).read_text()
     text = text.split("#[cfg(test)]")[0]
     text = re.sub(r"^\s*//.*$", "", text, flags=re.M)
@@ -121,7 +121,7 @@ def everything():
 
 
 def roles():
-    """Whose commands begin so, by the table of docs/operate.md."""
+    """The roles by beginning of the command, from the table of docs/operate.md."""
     table = {}
     for line in (ROOT / "docs/operate.md").read_text().splitlines():
         row = re.match(r"\| `(\w+)` \| (`.*`) \|$", line)
@@ -135,7 +135,7 @@ ROLES = ["gateway", "worker", "provisioner", "operator", "subscriber", "breakgla
 
 
 def role_of(text, table):
-    """The role that runs a command, or nothing where it is nobody's."""
+    """The role that runs a command, or None if it needs none."""
     try:
         words = shlex.split(text)
     except ValueError:
@@ -147,7 +147,7 @@ def role_of(text, table):
     for flag in ("--creds", "NATS_CREDS="):
         creds = re.search(rf"{flag}[ =]?\S*?(\w+)\.creds", text)
         said = creds.group(1) if creds else said
-    # Without variables and global flags with their values.
+    # Without variables, and without global flags and their values.
     plain = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", text)
     plain = re.sub(r" --?(?:context|creds|inbox-prefix|js-api-prefix|server|s) \S+", "", plain)
     fitting = [prefix for prefix in table if plain == prefix or plain.startswith(prefix + " ")]

@@ -1,5 +1,5 @@
-"""Checks the links of all tracked *.md: files, anchors, images, and paths in backquotes. Needs no network. Exit code 1 with a line
-`file:line: what` for each that is broken. Usage: links.py [--list], which also prints the links to other sites."""
+"""Checks the links of all tracked *.md files: files, anchors, images, and paths in backquotes. Needs no network. Prints a line
+`file:line: what` for each broken link, and exits with 1. Usage: links.py [--list], which also prints links to other sites."""
 
 import os
 import re
@@ -17,11 +17,11 @@ ANCHOR = re.compile(r"""<a\b[^>]*?\b(?:id|name)=["']([^"']+)["']""")
 BARE = re.compile(r"(?<![(<\[\"'`])\bhttps?://[^\s)>\]`]+")
 HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*$")
 SPAN = re.compile(r"(`+)(.+?)\1")
-# A path in backquotes is one of the repository if its first folder is, and it has no place for something of the reader's.
+# A path in backquotes is one of the repository if its first folder is, and if it has no placeholders.
 PATH = re.compile(r"(?:\.\.?/)*[\w@.-]+(?:/[\w@.-]+)+/?|\w[\w-]*\.(?:md|rs|toml)")
-# What only a build or a run makes.
+# Paths that only a build or a run creates.
 MADE = re.compile(r"target/|certs/|certificates/|credentials/|passwords/|backups/|try/")
-# Names of files that are the reader's, or another program's.
+# Names of files of the reader or of other programs.
 THEIRS = {"mod.rs"}
 
 
@@ -43,7 +43,7 @@ class Document:
                 self.anchors.add(anchor(heading.group(2), seen))
             self.anchors |= set(ANCHOR.findall(line))
             self.paths += [(number, span) for _, span in SPAN.findall(line)]
-            # What is code is no link; a link whose text is code is one.
+            # Links in code are not links; a link whose text is code is one.
             plain = SPAN.sub(lambda found: "x" * len(found.group(0)), line)
             for pattern in (INLINE, REFERENCE, HTML):
                 self.links += [(number, target) for target in pattern.findall(plain)]
@@ -51,7 +51,7 @@ class Document:
 
 
 def anchor(text, seen):
-    """As hosting sites make it of a heading."""
+    """The anchor that hosting sites generate for a heading."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"<[^>]+>", "", text).replace("`", "").replace("*", "")
     kept = (letter for letter in text.lower() if letter in " -_" or unicodedata.category(letter)[0] in "LN")
@@ -75,7 +75,7 @@ class Links:
         return path in self.tracked or path in self.folders
 
     def resolve(self, document, path):
-        """Relative to the document, as a path of the repository; nothing where it leads out of it."""
+        """A target relative to the document as a path of the repository; None if it is outside."""
         base = ROOT if path.startswith("/") else (ROOT / document.name).parent
         try:
             return str(Path(os.path.normpath(base / path.lstrip("/"))).relative_to(ROOT))
@@ -102,13 +102,13 @@ class Links:
             self.fault(document, number, f"{name} has no heading #{fragment}")
 
     def path(self, document, number, text):
-        """A path in backquotes, from the top or beside the document."""
+        """A path in backquotes, relative to the top or to the document."""
         text = text.split()[0] if re.match(r"(\.ci|fuzz|deploy)/", text) else text
         text = re.sub(r":\d+(-\d+)?$", "", text)
         if not PATH.fullmatch(text) or MADE.match(text) or text in THEIRS:
             return
         if "/" in text and text.split("/")[0] not in self.folders | {".", ".."}:
-            # An rpc, a media type, somebody else's path.
+            # An rpc, a media type, a path of another project.
             return
         self.named += 1
         beside = self.resolve(document, text)
@@ -117,7 +117,7 @@ class Links:
             self.fault(document, number, f"`{text}` is no file of the repository")
 
     def bites(self):
-        """What is broken is found, and what is not is let through."""
+        """Controls: broken links are found, and valid ones pass."""
         good = "# A `b` (c), d\n# A\n# A\n[x](#a-b-c-d) [`y`](#a-1) ![z](docs/console-light.png) [w](docs/) `.ci/links` `[x](nothing)`\n```\n[x](nothing)\n```\n"
         bad = "[x](#none)\n[x](none.md)\n[x](../outside)\n![x](docs/none.png)\n[x](docs/operate.md#none)\n`.ci/none`\n[x]: none\n<img src='none'>\n"
         for text, wanted in ((good, 0), (bad, 8)):
@@ -131,7 +131,7 @@ class Links:
     def check(self, document):
         for number, target in document.links:
             self.link(document, number, target)
-        # What a changelog names may be gone, and so may what a test's fixture was made with.
+        # Files that a changelog or a test fixture's README names may no longer exist.
         if document.name not in HISTORY and not document.name.startswith("tests/"):
             for number, text in document.paths:
                 self.path(document, number, text)

@@ -1,5 +1,5 @@
-"""A secured NATS cluster of three nodes with the shipped roles, and our programs on it: for the checks that run documented
-commands. Everything is below one folder and on free ports; whatever was started ends with `end()`."""
+"""A secured NATS cluster of three nodes with the shipped roles, and our programs on it, for the checks that run documented
+commands. Everything is below one folder and on free ports; `end()` stops all processes."""
 
 import json
 import os
@@ -19,9 +19,9 @@ class Plant:
     def __init__(self, work, programs, nats_server, nodes=3, reservation_ttl=120):
         self.work, self.programs, self.nats_server = Path(work), Path(programs).resolve(), nats_server
         self.children, self.reservation_ttl = [], str(reservation_ttl)
-        # How far the servers' logs were read.
+        # Positions up to which the servers' logs were read.
         self.read = {}
-        # A role's credentials are files and contexts of the nats CLI, as the documents have them.
+        # A role's credentials are files and nats CLI contexts, as in the documents.
         self.passwords = self.work / "passwords"
         self.passwords.mkdir(mode=0o700)
         for role in ROLES:
@@ -52,7 +52,7 @@ class Plant:
         }
 
     def start_nats(self, disks="disks"):
-        """As deploy/nats/cluster.conf has it, but for its ports and names."""
+        """deploy/nats/cluster.conf with other ports and names."""
         (self.work / "roles.conf").write_text((ROOT / "deploy/nats/roles.conf").read_text())
         routes = ", ".join(f"nats://127.0.0.1:{route}" for _, _, route in self.ports)
         passwords = {f"NATS_{role.upper()}_PASSWORD": (self.passwords / role).read_text().strip() for role in ROLES}
@@ -69,7 +69,7 @@ class Plant:
         return nodes
 
     def leads(self):
-        """Whether somebody leads the nodes, and sees all of them."""
+        """Whether there is a meta leader that sees all nodes."""
         if len(self.ports) == 1:
             return True
         metas = [self.fetch(monitor, "/jsz").get("meta_cluster", {}) for _, monitor, _ in self.ports]
@@ -118,7 +118,7 @@ class Plant:
         within(PATIENCE, f"{name} is healthy", up)
 
     def violations(self):
-        """What the servers have refused to anybody since this was asked last."""
+        """Permission violations that the servers logged since the last call."""
         new = []
         for number in range(len(self.ports)):
             log = (self.work / f"nats-{number}.log").read_bytes()

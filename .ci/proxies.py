@@ -1,6 +1,6 @@
-"""Two gateways behind nginx and behind HAProxy. A refusal with as many details as there can be reaches its caller and
-takes the gateway away from nobody; and no call that may be repeated is lost while connections live a second and gateways
-are replaced by SIGTERM, sent twice. Usage: proxies.py FOLDER-OF-BINARIES NATS-SERVER SECONDS"""
+"""Two gateways behind nginx and behind HAProxy. An error with the most details possible reaches its caller and does not
+affect others; and no call that may be retried is lost while connections live for a second and gateways are replaced by
+SIGTERM, sent twice. Usage: proxies.py FOLDER-OF-BINARIES NATS-SERVER SECONDS"""
 
 import itertools
 import os
@@ -24,13 +24,13 @@ from waiting import free_port, listens, within
 
 FOLDER, NATS, SECONDS = sys.argv[1], sys.argv[2], float(sys.argv[3])
 PATIENCE = 30
-# Threads of a proxy's load, and seconds after which nginx looks again.
+# Threads of a proxy's load, and seconds after which nginx tries a failed gateway again.
 CALLERS, AWAY = 16, 12
 ORDERS, STOCK = "orders.v1.OrderService", "inventory.v1.InventoryService"
-# The library repeats by itself what its peer said that it had not taken up, as nginx does after 1,000 requests.
+# The library retries by itself what its peer did not process (GOAWAY), as nginx sends it after 1,000 requests.
 OWN = [("grpc.use_local_subchannel_pool", 1)]
 
-# What has to be said, and no more: buffers, timeouts and keep-alive are nginx's own.
+# Only what is necessary: buffers, timeouts and keep-alive are nginx's defaults.
 NGINX = """
 daemon off; pid {work}/nginx.pid; error_log {work}/nginx.log; worker_processes 1;
 events {{}}
@@ -75,7 +75,7 @@ def healthy(port, service):
 
 
 class Process:
-    """A program that is ended with everything else."""
+    """A program that is stopped at the end."""
 
     def __init__(self, name, command, **variables):
         self.name, self.command = name, command
@@ -88,7 +88,7 @@ class Process:
         everything.append(self.child)
 
     def replace(self, port):
-        """SIGTERM, and another within a moment once nothing is in hand; then it is started again."""
+        """SIGTERM, and another at once when nothing is in flight; then a restart."""
         self.child.send_signal(signal.SIGTERM)
         assert self.child.wait(PATIENCE) == 0, f"{self.name} ended with {self.child.returncode}"
         self.begin()
@@ -96,7 +96,7 @@ class Process:
 
 
 class Types:
-    """The contract, told by a gateway."""
+    """The contract, by reflection from a gateway."""
 
     def __init__(self, port):
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", OWN)
@@ -110,7 +110,7 @@ class Types:
 
 
 class Load:
-    """Callers who repeat nothing, each over a connection to the proxy, and what they were told."""
+    """Callers without retries, each with a connection to the proxy, and their results."""
 
     def __init__(self, types, port):
         self.types, self.port, self.ends, self.lock = types, port, {}, threading.Lock()
@@ -139,7 +139,7 @@ class Load:
 
 
 def refused(types, port, items, code, reason):
-    """A refusal with as many details as there can be, through a proxy."""
+    """An error with the most details possible, through a proxy."""
     channel = grpc.insecure_channel(f"127.0.0.1:{port}", OWN)
     request, call = types.method(channel, ORDERS, "CreateOrder")
     try:
@@ -150,7 +150,7 @@ def refused(types, port, items, code, reason):
         details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details
         assert any(reason.encode() in detail.value for detail in details), f"no {reason} in {details}"
         return
-    raise AssertionError("it was not refused")
+    raise AssertionError("the call was not refused")
 
 
 def refusals(types, port):
@@ -161,12 +161,12 @@ def refusals(types, port):
         refused(types, port, short, grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_STOCK")
         refused(types, port, faulty, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     ends = load.over()
-    assert set(ends) == {"OK"}, f"others noticed: {ends}"
+    assert set(ends) == {"OK"}, f"other callers were affected: {ends}"
     return ends["OK"]
 
 
 def replaced(types, port, gateways):
-    """In turns, both at least once: nginx leaves one out for 10 s that did not answer."""
+    """Restarts the gateways in turn, each at least once: nginx leaves out a failed one for 10 s."""
     load, begun = Load(types, port), time.monotonic()
     turns = max(2, int(SECONDS) // AWAY)
     for turn, (process, number) in zip(range(turns), itertools.cycle(gateways)):
@@ -210,15 +210,15 @@ def run():
     adjust(request(request_id="first", adjustments=[{"product_id": "lamp", "delta": 1_000_000}]), timeout=PATIENCE)
     for name, port in proxies(gateways[0][1], gateways[1][1]):
         noticed = refusals(types, port)
-        print(f"proxies: {name}: large refusals came whole, and {noticed} calls of others beside them", flush=True)
+        print(f"proxies: {name}: large errors arrived complete, and {noticed} calls of others succeeded meanwhile", flush=True)
         calls = replaced(types, port, gateways)
         print(f"proxies: {name}: {calls} calls while gateways were replaced, none lost", flush=True)
     for process, _ in gateways:
-        # Within a millisecond, with nothing in hand.
+        # Within a millisecond, with nothing in flight.
         process.child.send_signal(signal.SIGTERM)
         process.child.send_signal(signal.SIGTERM)
         assert process.child.wait(PATIENCE) == 0, f"{process.name} ended with {process.child.returncode}"
-    print("proxies: two signals at once end an idle gateway with 0", flush=True)
+    print("proxies: an idle gateway exits with 0 on two signals at once", flush=True)
 
 
 code, everything = 1, []
@@ -246,6 +246,6 @@ with tempfile.TemporaryDirectory() as work:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-# Threads that still wait are left behind.
+# Exits without waiting for blocked threads.
 sys.stdout.flush()
 os._exit(code)

@@ -1,6 +1,6 @@
-"""Starts NATS, a worker and a gateway that reaches NATS through a proxy. The proxy lets orders be recorded and loses their
-acknowledgements, until the gateway has told its callers that the outcome is unknown. The callers' library has the
-retry policy of docs/errors.md. Without a request_id it must not repeat. With one it may, and whoever repeats finds the order.
+"""Starts NATS, a worker and a gateway that reaches NATS through a proxy. The proxy passes orders and drops their
+acknowledgements until the gateway has told its callers that the outcome is unknown. The callers' library has the
+retry policy of docs/errors.md. Without a request_id it must not retry. With one it may, and a retry finds the order.
 In the end no call has two orders. Usage: retries.py FOLDER-OF-BINARIES NATS-SERVER"""
 
 import json
@@ -40,7 +40,7 @@ def until(what, holds):
 
 
 class Proxy:
-    """Passes bytes on; while it is `deaf`, what comes back from the server after the first new order is lost."""
+    """A proxy. While it is `deaf`, data from the server after the first new order is dropped."""
 
     def __init__(self, target):
         self.target, self.deaf, self.lost = target, False, False
@@ -71,7 +71,7 @@ class Proxy:
             end.close()
 
     def hear(self):
-        """Every connection is broken, and new ones are whole."""
+        """Breaks every connection; new ones pass everything."""
         self.deaf = self.lost = False
         links, self.links = self.links, []
         for near, far in links:
@@ -99,7 +99,7 @@ def healthy(port, service):
 
 
 class Client:
-    """A client whose library repeats by the policy; the types come by reflection."""
+    """A client whose library retries by the policy; its types come from reflection."""
 
     def __init__(self, port):
         config = {"methodConfig": [{"name": [{"service": ORDERS}, {"service": STOCK}], "retryPolicy": POLICY}]}
@@ -129,7 +129,7 @@ def outcome(call, request):
 
 
 def lose(client, proxy, named):
-    """Each caller places one order, while acknowledgements are lost; says how the calls ended."""
+    """Each caller places one order while acknowledgements are lost. Prints how the calls ended."""
     request, call = client.method(ORDERS, "CreateOrder")
     item = {"product_id": "lamp", "quantity": 1}
     kind = "named" if named else "nameless"
@@ -142,7 +142,7 @@ def lose(client, proxy, named):
         begun = time.monotonic()
         calls = [callers.submit(outcome, call, wish) for wish in wishes]
         until("an order is on its way", lambda: proxy.lost)
-        # The gateway gives a call 20 s: after that it has told the library, and is let through to NATS again.
+        # After the gateway's budget of 20 s the library has its answer, and the proxy passes everything again.
         time.sleep(max(0, begun + 20.3 - time.monotonic()))
         proxy.hear()
         ends = [call.result(PATIENCE) for call in calls]
@@ -151,7 +151,7 @@ def lose(client, proxy, named):
     codes = sorted(end for end, _ in ends)
     print(f"retries: {kind}: {CALLERS} calls ended {codes}; orders of each {[len(orders) for orders in placed]}", flush=True)
     assert all(len(orders) <= 1 for orders in placed), f"an order was placed twice: {placed}"
-    assert sum(map(len, placed)) >= 1, "nothing was recorded, so nothing was tried"
+    assert sum(map(len, placed)) >= 1, "no order was recorded, so nothing was tested"
     for (end, text), orders, wish in zip(ends, placed, wishes):
         if end == "OK":
             assert orders == [text], (orders, text)

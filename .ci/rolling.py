@@ -1,6 +1,6 @@
-"""Starts NATS, three workers and two gateways, each a process, and replaces them one after the other by SIGTERM, under
-load. No call may end otherwise than OK or UNAVAILABLE, no watch may miss an order, and every process has to end by
-itself, with 0, whatever peers say nothing. Usage: rolling.py FOLDER-OF-BINARIES NATS-SERVER"""
+"""Starts NATS, three workers and two gateways as processes, and replaces them one after the other by SIGTERM, under load.
+Every call has to end with OK or UNAVAILABLE, no watch may miss an order, and every process has to exit with 0 even if
+peers are silent. Usage: rolling.py FOLDER-OF-BINARIES NATS-SERVER"""
 
 import os
 import signal
@@ -22,9 +22,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from waiting import free_port, listens, within
 
 FOLDER, NATS = sys.argv[1:3]
-# Of a drain, and of anything else that is waited for, in seconds.
+# Time limits of a drain, and of anything else, in seconds.
 DRAIN, PATIENCE = 20, 60
-# An attempt of the gateway takes 5 s: whoever waits that long had a request that was lost.
+# An attempt of the gateway takes up to 5 s: a call that takes that long lost a request.
 LOST = 5
 CALLERS, WATCHES = 16, 8
 ORDERS, STOCK = "orders.v1.OrderService", "inventory.v1.InventoryService"
@@ -44,7 +44,7 @@ def healthy(port, service):
 
 
 class Process:
-    """A gateway or a worker, with what else it listens on."""
+    """A gateway or a worker, and its other ports."""
 
     def __init__(self, name, port, service, **variables):
         self.name, self.port, self.service = name, port, service
@@ -62,7 +62,7 @@ class Process:
         assert self.child.poll() is None, f"{self.name} ended with {self.child.returncode}"
 
     def end(self):
-        """SIGTERM, with two peers that say nothing, or no more than hello; says how long it took."""
+        """SIGTERM while two peers are silent or send only the preface. Returns how long the exit took."""
         peers = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(2)]
         peers[1].sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         start = time.monotonic()
@@ -75,21 +75,21 @@ class Process:
 
 
 class Client:
-    """Knows the addresses, and has the types by reflection."""
+    """A client with the addresses, and types from reflection."""
 
     def __init__(self, ports):
         first = grpc.insecure_channel(f"127.0.0.1:{ports[0]}")
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(first))
-        # Asked for here, and not by the threads: the pool is not for several.
+        # Resolved here, as the descriptor pool is not thread-safe.
         self.services = {name: pool.FindServiceByName(name) for name in (ORDERS, STOCK)}
         self.target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
         self.codes, self.longest, self.lock = {}, 0.0, threading.Lock()
 
     def channel(self):
-        # A connection that was lost is tried again soon: the process is only being replaced.
+        # Reconnect soon, as the process is only being replaced.
         backoff = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
         own = [("grpc.lb_policy_name", "round_robin"), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-        # The list of addresses that the library would send as the authority is none, and refused by HTTP/2.
+        # The library would send the list of addresses as the authority, which is invalid in HTTP/2.
         return grpc.insecure_channel(self.target, own + backoff + [("grpc.default_authority", "gateway")])
 
     def method(self, channel, service, name):
@@ -99,7 +99,7 @@ class Client:
         return request, make(f"/{service}/{name}", request.SerializeToString, reply.FromString)
 
     def repeat(self, call, request):
-        """Calls until it succeeds. Only UNAVAILABLE is repeated."""
+        """Calls until it succeeds. Retries only UNAVAILABLE."""
         limit = time.monotonic() + PATIENCE
         while True:
             start = time.monotonic()
@@ -117,7 +117,7 @@ class Client:
 
 
 class Load:
-    """Buyers, lookers and watchers, until told to stop."""
+    """Places, reads and watches orders until told to stop."""
 
     def __init__(self, client):
         self.client, self.done = client, 0
@@ -149,7 +149,7 @@ class Load:
                 self.done += 1
 
     def watch(self, seen):
-        """Every order, over as many watches as it takes."""
+        """Receives every order, over as many watches as it takes."""
         request, call = self.client.method(self.client.channel(), ORDERS, "WatchOrders")
         token = ""
         complete = lambda: self.all_placed.is_set() and self.placed <= set(seen)
@@ -181,7 +181,7 @@ class Load:
         self.stop.set()
         for task in self.calls:
             task.result(PATIENCE)
-        # One more, so that watches that wait for an event wake up after it was said that this is all.
+        # One more order, so that watches wake up after the flag to stop was set.
         request, call = self.client.method(self.client.channel(), ORDERS, "CreateOrder")
         item = {"product_id": "lamp", "quantity": 1}
         wish = request(request_id=str(uuid.uuid4()), customer_id="ann", items=[item])
@@ -228,27 +228,27 @@ def rolling(workers, gateways):
             one.begin()
             one.serve()
         load.goes_on()
-        print(f"rolling: {name} replaced, each ended in {', '.join(f'{time:.1f} s' for time in times)}", flush=True)
+        print(f"rolling: {name} replaced, each exited within {', '.join(f'{time:.1f} s' for time in times)}", flush=True)
     load.end()
     print(f"rolling: {len(load.placed)} orders, each seen once by {WATCHES} watches; watches ended {load.ends}")
-    print(f"rolling: answers {client.codes}; the longest call took {client.longest:.2f} s")
+    print(f"rolling: status codes {client.codes}; the longest call took {client.longest:.2f} s")
     assert client.longest < LOST, "a request was lost on the way to a worker"
 
 
 def without_nats(nats, workers, gateways):
-    """What nobody can answer any more is not waited for: the end is in order, whether NATS is silent or gone."""
+    """Processes exit gracefully without waiting for replies that cannot come, whether NATS is silent or gone."""
     nats.send_signal(signal.SIGSTOP)
     starting = [worker(), gateway()]
     for one in starting:
         until("it listens", lambda: listens(one.port))
     times = [one.end() for one in starting]
-    print(f"rolling: SIGTERM during the start: a worker ended in {times[0]:.1f} s, a gateway in {times[1]:.1f} s")
+    print(f"rolling: SIGTERM during the start: a worker exited within {times[0]:.1f} s, a gateway within {times[1]:.1f} s")
     for what, number in [("silent", 0), ("gone", 1)]:
         if what == "gone":
             nats.kill()
             nats.wait()
         times = [one.end() for one in (workers[number], gateways[number])]
-        print(f"rolling: NATS is {what}: a worker ended in {times[0]:.1f} s, a gateway in {times[1]:.1f} s", flush=True)
+        print(f"rolling: NATS is {what}: a worker exited within {times[0]:.1f} s, a gateway within {times[1]:.1f} s", flush=True)
 
 
 with tempfile.TemporaryDirectory() as work:
@@ -272,6 +272,6 @@ with tempfile.TemporaryDirectory() as work:
         for child in everything:
             if child.poll() is None:
                 child.kill()
-# Threads that still wait are left behind.
+# Exits without waiting for blocked threads.
 sys.stdout.flush()
 os._exit(code)

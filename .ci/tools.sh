@@ -1,4 +1,4 @@
-# For the checks that run documented commands, which source it: the nats CLI, grpcurl and nats-server below target/ci-tools.
+# The nats CLI, grpcurl and nats-server below target/ci-tools, for checks of documented commands, which source this file.
 tools="$PWD/target/ci-tools"
 mkdir -p "$tools/bin"
 [ -x "$tools/bin/pip" ] || python3 -m venv "$tools"
@@ -8,7 +8,7 @@ mkdir -p "$tools/bin"
 . .ci/debian.sh
 unpack prometheus promtool
 
-# A program at a version, by Go: the machine's own, or that of PyPI.
+# Installs a program at a version with Go: the machine's, or that of PyPI.
 go_install() {
     [ -x "$tools/bin/$1" ] && return
     if ! go version >/dev/null 2>&1; then

@@ -1,4 +1,4 @@
-"""What the checks with processes of their own share: free ports, and waiting with a limit."""
+"""Shared by the checks that start processes: free ports, and waiting with a limit."""
 
 import socket
 import time

@@ -1,14 +1,14 @@
-//! Access: which scope each rpc asks of its caller. Made from the `access` options in the protos at build time; nothing
-//! here is written by hand, and what is not here is open to nobody.
+//! Access: which scope each rpc requires of its caller. Generated from the `access` options in the protos at build
+//! time. An rpc without a rule is denied to everybody.
 
-/// What an rpc asks of its caller.
+/// What an rpc requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// The rpc's path in HTTP/2: `/service/rpc`.
     pub path: &'static str,
-    /// The scope that is needed.
+    /// The required scope.
     pub scope: &'static str,
-    /// Whether a call may go on for long.
+    /// Whether the rpc is streaming, so that a call may last long.
     pub streams: bool,
 }
 
@@ -18,12 +18,12 @@ pub fn rule(path: &str) -> Option<&'static Rule> {
     RULES.get(place)
 }
 
-/// The scope of this name, if any rule asks for it.
+/// The scope of this name, if any rule requires it.
 pub fn scope(name: &str) -> Option<&'static str> {
     RULES.iter().map(|rule| rule.scope).find(|scope| *scope == name)
 }
 
-/// Every scope that a rule asks for, once.
+/// Every scope that a rule requires, once.
 pub fn scopes() -> Vec<&'static str> {
     let mut scopes: Vec<_> = RULES.iter().map(|rule| rule.scope).collect();
     scopes.sort_unstable();

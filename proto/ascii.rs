@@ -1,26 +1,26 @@
-//! Texts for headers on NATS, which are visible ASCII: there are clients that drop all headers of a message if one holds
-//! anything else. Must never know what a text says.
+//! Texts for headers on NATS, which have to be visible ASCII: some clients drop all headers of a message if one holds
+//! anything else. Must not interpret the texts.
 
 use std::borrow::Cow;
 
-/// What stands where something cannot be shown.
+/// Replaces characters that cannot be shown.
 const HOLE: char = '?';
 
 fn shown(letter: char) -> bool {
     (' '..='~').contains(&letter)
 }
 
-/// A text for people: what is no visible ASCII is a question mark.
+/// A text for people: characters other than visible ASCII become question marks.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let ends = [text.bytes().next(), text.bytes().next_back()];
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && !ends.contains(&Some(b' ')) {
         return text.into();
     }
-    // At its ends, a header has no blanks.
+    // A header neither begins nor ends with a blank.
     text.trim().chars().map(|letter| if shown(letter) { letter } else { HOLE }).collect::<String>().into()
 }
 
-/// A text that is read back by [`decode`]: what is no visible ASCII is percent-encoded, the percent sign as well.
+/// A text for [`decode`]: the percent sign and everything but visible ASCII are percent-encoded.
 pub fn encode(text: &str) -> String {
     let ends = |at: usize| at == 0 || at + 1 == text.len();
     let mut encoded = String::with_capacity(text.len());
@@ -34,7 +34,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// What was encoded. What is no code stays as it is: it was written before there were any.
+/// Decodes an encoded text. Invalid escapes are kept: the text was written before texts were encoded.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return text.into();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use tonic::Code;
 
-use crate::Fault;
+use crate::FieldViolation;
 
 /// The domain of the reasons that this system gives.
 pub const DOMAIN: &str = "orders.gateway";
@@ -36,13 +36,13 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Fields are missing or malformed; BadRequest has them all.
+    /// Fields are missing or malformed; BadRequest lists them all.
     InvalidRequest = "INVALID_REQUEST" => InvalidArgument;
-    /// Less stock than wanted; PreconditionFailure has the products.
+    /// Less stock than requested; PreconditionFailure lists the products.
     InsufficientStock = "INSUFFICIENT_STOCK" => FailedPrecondition;
-    /// The status machine has no such step.
+    /// The status machine does not allow this step.
     IllegalTransition = "ILLEGAL_TRANSITION" => FailedPrecondition;
-    /// The order was shipped or cancelled: its id takes no new reservation.
+    /// The order was shipped or cancelled: its id accepts no new reservation.
     OrderFinished = "ORDER_FINISHED" => FailedPrecondition;
     /// The order was recorded: cancel it instead of releasing its stock.
     OrderExists = "ORDER_EXISTS" => FailedPrecondition;
@@ -50,45 +50,45 @@ reasons! {
     BelowReserved = "BELOW_RESERVED" => FailedPrecondition;
     /// Stock on hand would exceed the limit.
     AboveLimit = "ABOVE_LIMIT" => FailedPrecondition;
-    /// What an event or the record says, and the rules of the stock do not let through: an operator has to look.
+    /// An event or the record contradicts the rules of the stock: an operator has to look.
     Unsettled = "UNSETTLED" => FailedPrecondition;
     /// The order changed since its etag was read.
     EtagMismatch = "ETAG_MISMATCH" => Aborted;
-    /// Too slow between reserving and recording: repeat with the same request_id.
+    /// The reservation expired before the order was recorded: repeat with the same request_id.
     ReservationExpired = "RESERVATION_EXPIRED" => Aborted;
-    /// Others changed the same thing all the time: repeat.
+    /// Concurrent changes prevented this one: repeat.
     Contention = "CONTENTION" => Aborted;
-    /// Nobody is known who calls: no credential, or one that is not good.
+    /// The caller is unknown: no credential, or an invalid one.
     Unauthenticated = "UNAUTHENTICATED" => Unauthenticated;
-    /// Who calls is known, and may not do this.
+    /// The caller is known and may not do this.
     PermissionDenied = "PERMISSION_DENIED" => PermissionDenied;
-    /// No keys to check tokens with could be had yet.
+    /// The keys that verify tokens have not been fetched yet.
     KeysUnavailable = "KEYS_UNAVAILABLE" => Unavailable;
-    /// Who calls has as much in hand, or has called as often, as one caller may.
+    /// The caller has used up its share of a limit, or its rate limit.
     QuotaExceeded = "QUOTA_EXCEEDED" => ResourceExhausted;
     /// No such order or product.
     NotFound = "NOT_FOUND" => NotFound;
-    /// The request_id names another content.
+    /// The request_id was used with other content.
     RequestIdReused = "REQUEST_ID_REUSED" => AlreadyExists;
-    /// Nobody subscribes to the subject; nothing was delivered.
+    /// No responders on the subject; nothing was delivered.
     NoResponders = "NO_RESPONDERS" => Unavailable;
-    /// A stream has begun to capture the subject, and would answer in the service's place; nothing was sent.
+    /// A stream captures the subject and would answer in the service's place; nothing was sent.
     SubjectCaptured = "SUBJECT_CAPTURED" => Unavailable;
     /// There is no connection to NATS.
     NatsDisconnected = "NATS_DISCONNECTED" => Unavailable;
-    /// JetStream is missing or has no leader.
+    /// The stream is missing or has no leader.
     StorageUnavailable = "STORAGE_UNAVAILABLE" => Unavailable;
-    /// JetStream has no room.
+    /// A storage limit of JetStream is reached.
     StorageFull = "STORAGE_FULL" => ResourceExhausted;
-    /// The last entry of this order's record is none: an operator has to look.
+    /// The last entry of this order's record cannot be read: an operator has to look.
     RecordUnreadable = "RECORD_UNREADABLE" => DataLoss;
     /// It may or may not have happened: repeat with the same request_id.
     OutcomeUnknown = "OUTCOME_UNKNOWN" => Unavailable;
-    /// The list of orders is still read from the history.
+    /// The gateway is still building its index of orders.
     IndexBuilding = "INDEX_BUILDING" => Unavailable;
-    /// The process ends: go to another one.
+    /// The process is shutting down: call another one.
     Draining = "DRAINING" => Unavailable;
-    /// The reader of a watch fell behind.
+    /// The client of a watch fell behind.
     SlowWatcher = "SLOW_WATCHER" => Unavailable;
     /// No answer in time.
     Timeout = "TIMEOUT" => DeadlineExceeded;
@@ -96,25 +96,25 @@ reasons! {
     Deadline = "DEADLINE" => DeadlineExceeded;
     /// No service here has such an rpc.
     UnknownRpc = "UNKNOWN_RPC" => Unimplemented;
-    /// The rest of a request did not come in time.
+    /// The rest of a request did not arrive in time.
     RequestIncomplete = "REQUEST_INCOMPLETE" => Cancelled;
-    /// A request's messages are compressed; `grpc-accept-encoding` says what is read.
+    /// A request's messages are compressed in an unsupported way; `grpc-accept-encoding` lists the supported ones.
     UnsupportedEncoding = "UNSUPPORTED_ENCODING" => Unimplemented;
-    /// A request or reply over the limit.
+    /// A request or reply is over the size limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE" => ResourceExhausted;
-    /// There is as much of something as there may be, and it is kept.
+    /// A limit on what is kept is reached: products, adjustments or reservations.
     LimitReached = "LIMIT_REACHED" => ResourceExhausted;
-    /// Too many calls in flight.
+    /// A concurrency limit is reached.
     Overloaded = "OVERLOADED" => ResourceExhausted;
-    /// The service behind answered something that the contract does not allow.
+    /// A service behind the gateway sent an answer that the contract does not allow.
     ContractViolation = "CONTRACT_VIOLATION" => Internal;
-    /// The gateway's NATS user may not use the subject.
+    /// The gateway's NATS user has no permission for the subject.
     GatewayNotPermitted = "GATEWAY_NOT_PERMITTED" => Internal;
-    /// A fault of ours.
+    /// An internal error.
     Internal = "INTERNAL" => Internal;
 }
 
-/// Whether a failure is one that an operator has to know of.
+/// Whether an operator has to know of failures with this code.
 pub const fn ours(code: Code) -> bool {
     matches!(
         code,
@@ -150,7 +150,7 @@ pub const fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The reason as a label: there are so many, whatever services behind write.
+/// The reason as a metric label: a closed set, whatever services behind the gateway send.
 pub fn label(domain: &str, reason: &str) -> &'static str {
     let ours = Reason::ALL.iter().map(|known| known.name()).find(|known| *known == reason);
     ours.filter(|_| domain == DOMAIN).unwrap_or("OTHER")
@@ -169,7 +169,7 @@ pub enum Delivered {
     No,
     /// It reached the service.
     Yes,
-    /// Nobody can say.
+    /// Unknown.
     Unknown,
 }
 
@@ -188,23 +188,23 @@ impl Delivered {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Detail {
     /// Bad fields.
-    BadRequest(Vec<Fault>),
+    BadRequest(Vec<FieldViolation>),
     /// Conditions that do not hold.
     Precondition(Vec<Violation>),
     /// What was not found.
     Resource {
-        /// Its type, as in `orders.v1.Order`.
+        /// Its type, such as `orders.v1.Order`.
         kind: String,
         /// Its id.
         name: String,
     },
-    /// When to come back.
+    /// When to repeat.
     Retry(Duration),
-    /// A limit that was hit.
+    /// A limit that is reached.
     Quota {
-        /// Whose limit.
+        /// The owner of the limit.
         subject: String,
-        /// What it is.
+        /// The limit.
         description: String,
     },
 }
@@ -212,9 +212,9 @@ pub enum Detail {
 /// A condition that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Its kind, as in `STOCK`.
+    /// Its kind, such as `STOCK`.
     pub kind: String,
-    /// What it is about, as in `product/lamp`.
+    /// Its subject, such as `products/lamp`.
     pub subject: String,
     /// What would have to change.
     pub description: String,
@@ -227,15 +227,15 @@ pub struct Failure {
     pub code: Code,
     /// The reason's name: ours, or that of the service that refused.
     pub reason: Cow<'static, str>,
-    /// Whose reason it is.
+    /// The domain of the reason.
     pub domain: Cow<'static, str>,
-    /// For people.
+    /// The message for people.
     pub message: String,
-    /// For programs; `delivered` among them.
+    /// Data for programs, `delivered` included.
     pub metadata: BTreeMap<String, String>,
     /// More about it.
     pub details: Vec<Detail>,
-    /// What is behind it: for the one line in the log of whoever answers the call. It is never sent.
+    /// The cause, logged once where the call is answered. Never sent.
     pub cause: Option<Box<str>>,
 }
 
@@ -254,7 +254,7 @@ impl Failure {
     }
 
     /// An invalid request, with every bad field.
-    pub fn invalid(faults: Vec<Fault>) -> Failure {
+    pub fn invalid(faults: Vec<FieldViolation>) -> Failure {
         let first =
             faults.first().map(|fault| format!("{}: {}", fault.field, fault.description)).unwrap_or_default();
         let message = match faults.len() {
@@ -273,9 +273,9 @@ impl Failure {
             .detail(Detail::Resource { kind: kind.to_owned(), name: name.to_owned() })
     }
 
-    /// Turned away at once: something has as much in hand as it takes.
+    /// Refused at once: `subject` has reached a limit.
     pub fn overloaded(subject: &str, limit: &str, retry_after: Duration) -> Failure {
-        Failure::new(Reason::Overloaded, format!("{subject} has as much in hand as it takes: {limit}"))
+        Failure::new(Reason::Overloaded, format!("{subject} is overloaded: {limit}"))
             .delivered(Delivered::No)
             .retry_after(retry_after)
             .detail(Detail::Quota { subject: subject.to_owned(), description: limit.to_owned() })
@@ -297,7 +297,7 @@ impl Failure {
         };
         let violations: Vec<Violation> = products.into_iter().map(violation).collect();
         let first = violations.first().map_or_else(
-            || "the items cannot be had together".to_owned(),
+            || "the items are not available together".to_owned(),
             |first| format!("{}: {}", first.subject.trim_start_matches("products/"), first.description),
         );
         let message = match violations.len() {
@@ -307,13 +307,13 @@ impl Failure {
         Failure::new(reason, message).detail(Detail::Precondition(violations))
     }
 
-    /// Says whether the work may have been done.
+    /// Sets whether the work may have been done.
     #[must_use]
     pub fn delivered(self, delivered: Delivered) -> Failure {
         self.with("delivered", delivered.name())
     }
 
-    /// Says when to come back.
+    /// Sets when to repeat.
     #[must_use]
     pub fn retry_after(self, delay: Duration) -> Failure {
         self.detail(Detail::Retry(delay))
@@ -333,7 +333,7 @@ impl Failure {
         self
     }
 
-    /// Says what is behind it, for the log alone. The first word stands: it is the nearest to what went wrong.
+    /// Sets the cause, for the log alone. The first cause is kept: it is the nearest to the fault.
     #[must_use]
     pub fn because(mut self, cause: impl std::fmt::Display) -> Failure {
         self.cause.get_or_insert_with(|| cause.to_string().into());
@@ -345,14 +345,14 @@ impl Failure {
         self.cause.as_ref().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})"))
     }
 
-    /// Whether the work may have been done; where nothing is said of it, nobody can say.
+    /// Whether the work may have been done; unknown if the metadata does not tell.
     pub fn certainty(&self) -> Delivered {
         let told = self.metadata.get("delivered").map(String::as_str);
         let known = [Delivered::No, Delivered::Yes].into_iter().find(|known| told == Some(known.name()));
         known.unwrap_or(Delivered::Unknown)
     }
 
-    /// When to come back, where it says so.
+    /// When to repeat, if the failure tells.
     pub fn retry_delay(&self) -> Option<Duration> {
         self.details.iter().find_map(|detail| match detail {
             Detail::Retry(delay) => Some(*delay),
@@ -360,7 +360,7 @@ impl Failure {
         })
     }
 
-    /// Whether it is for this reason of ours.
+    /// Whether it has this reason, in our domain.
     pub fn is(&self, reason: Reason) -> bool {
         self.domain == DOMAIN && self.reason == reason.name()
     }

@@ -1,5 +1,5 @@
-//! What has to hold for any bytes that come over NATS, as far as the contract reads them: envelopes of NestJS, refusals of
-//! services, payloads of routes. Fed by the fuzzers in fuzz/, and by their corpus in every test run.
+//! Properties that hold for any bytes from NATS that the contract decodes: NestJS envelopes, errors of services,
+//! payloads of routes. Run by the fuzzers in fuzz/, and on their corpus in every test run.
 
 use serde_json::value::RawValue;
 
@@ -9,34 +9,34 @@ use crate::inventory::v1::{
 };
 use crate::orders::v1::CheckInventoryRequest;
 use crate::route::{ALL, Routed};
-use crate::{Failure, Reason, nest};
+use crate::{Failure, Reason, nestjs};
 
-/// An envelope, or none: what is in it is what comes out, and who asked in one is answered in one.
+/// An envelope, or none: its content is unchanged, and a request in an envelope is answered in one.
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn envelope(data: &[u8]) {
-    let payload = nest::payload(data);
+    let payload = nestjs::payload(data);
     let refusal = Failure::new(Reason::NotFound, "no such thing");
     let (answered, refused) =
-        (nest::reply(data, &Ok(b"{\"n\":[1]}".to_vec())), nest::reply(data, &Err(refusal.clone())));
-    assert_eq!(answered.is_some(), refused.is_some(), "an answer and a refusal go the same way");
+        (nestjs::reply(data, &Ok(b"{\"n\":[1]}".to_vec())), nestjs::reply(data, &Err(refusal.clone())));
+    assert_eq!(answered.is_some(), refused.is_some(), "a reply and an error take the same form");
     match (&answered, &refused) {
         (Some(answered), Some(refused)) => {
             assert!(data.windows(payload.len().max(1)).any(|part| part == payload), "the data as they came");
             assert_eq!(id(answered), id(data), "an answer is for its call");
-            assert_eq!(nest::answer(answered).map(Result::ok), Some(Some(b"{\"n\":[1]}".to_vec())));
-            let read = nest::answer(refused).and_then(Result::err).expect("a refusal is read as one");
+            assert_eq!(nestjs::answer(answered).map(Result::ok), Some(Some(b"{\"n\":[1]}".to_vec())));
+            let read = nestjs::answer(refused).and_then(Result::err).expect("a refusal is read as one");
             assert!(read.is(Reason::NotFound) && read.message == refusal.message);
         }
         _ => assert_eq!(payload, data, "without an envelope nothing is changed"),
     }
-    if let Some(call) = nest::call("check_inventory", data) {
-        let sent = json(data).expect("what is no JSON is not sent").get().as_bytes();
-        assert_eq!(nest::payload(&call), sent, "a service gets what was to be sent");
+    if let Some(call) = nestjs::call("check_inventory", data) {
+        let sent = json(data).expect("only JSON is sent").get().as_bytes();
+        assert_eq!(nestjs::payload(&call), sent, "a service gets the payload unchanged");
     }
-    match nest::answer(data) {
+    match nestjs::answer(data) {
         Some(Ok(answer)) => assert!(json(&answer).is_some(), "an answer is JSON"),
         Some(Err(failure)) => refused_well(&failure),
         None => {}
@@ -57,11 +57,11 @@ fn json(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// A refusal by its number, its text and its body: never a success, and the same when it is passed on.
+/// An error by its number, its text and its body: never a success, and unchanged when it is passed on.
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn refusal(number: u16, text: &str, body: &[u8]) -> Failure {
     let failure = Failure::from_service(number, text, body);
     refused_well(&failure);
@@ -71,16 +71,16 @@ pub fn refusal(number: u16, text: &str, body: &[u8]) -> Failure {
 fn refused_well(failure: &Failure) {
     assert_ne!(failure.code as i32, 0, "a refusal is no success");
     assert!((400..600).contains(&failure.number()), "ADR-32 has no such number");
-    assert!(failure.metadata.contains_key("delivered"), "whoever is refused is told whether it was done");
+    assert!(failure.metadata.contains_key("delivered"), "an error tells whether the work was done");
     let passed_on = Failure::from_service(500, "", &failure.to_json());
     assert_eq!(passed_on.to_json(), failure.to_json(), "a refusal says the same to the next");
 }
 
-/// A payload of any route, in either direction: what was read can be written, and is read back as the same.
+/// A payload of any route, in either direction: a decoded payload can be encoded, and decodes to the same message.
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn payload(data: &[u8]) {
     let checks = [
         recoded::<CheckInventoryRequest>,
@@ -103,7 +103,7 @@ where
 {
     for mismatch in [R::from_payload(data).err(), R::reply_from_payload(data).err()].into_iter().flatten() {
         let text = mismatch.to_string();
-        assert!(text.len() < 8_192 && !text.contains(char::is_control), "a mismatch is fit for a log line");
+        assert!(text.len() < 8_192 && !text.contains(char::is_control), "a codec error fits a log line");
     }
     if let Ok(request) = R::from_payload(data) {
         let again = request.to_payload().expect("a request that was read can be written");
@@ -113,7 +113,7 @@ where
         let again = R::reply_to_payload(&reply).expect("a reply that was read can be written");
         assert!(R::reply_from_payload(&again).is_ok_and(|read| read == reply), "{}", R::ROUTE.path);
     }
-    // The way of a call that is passed on: the protobuf encoding of both.
+    // A call that is passed through: the protobuf encoding of both.
     if let Ok(request) = R::decode(data) {
         let payload = (R::ROUTE.request)(data).expect("a message that was read can be written");
         assert!(R::from_payload(&payload).is_ok_and(|read| read == request), "{}", R::ROUTE.path);

@@ -1,4 +1,4 @@
-//! An item that was read: a product id and a quantity within their limits. One that exists is valid.
+//! A parsed item: a product id and a quantity within their limits. An `Item` is always valid.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ impl Item {
         (&self.product, self.quantity)
     }
 
-    /// Reads 1 to 500 items, each product once; all faults go to the reader.
+    /// Parses 1 to 500 items, each product once; all field violations go to the reader.
     pub fn read_all(reader: &mut Reader, field: &str, items: &[pb::Item]) -> Option<Vec<Item>> {
         if !ITEMS.contains(&items.len()) {
             reader.fault(field, format!("must have 1 to 500 items, not {}", items.len()));
@@ -32,7 +32,7 @@ impl Item {
             let product = reader.product_id(format!("{field}[{index}].product_id"), &item.product_id);
             if let (Some(_), Some(first)) = (&product, seen.insert(item.product_id.as_str(), index)) {
                 reader
-                    .fault(format!("{field}[{index}].product_id"), format!("is in {field}[{first}] already"));
+                    .fault(format!("{field}[{index}].product_id"), format!("is already in {field}[{first}]"));
             }
             let quantity = QUANTITY.contains(&item.quantity);
             if !quantity {
@@ -46,13 +46,13 @@ impl Item {
     }
 }
 
-/// Whether two lists say the same of each product, whatever their order: the same items, or the same changes. A list has
-/// each product once.
+/// Whether two lists have the same value for each product, in any order: the same items, or the same changes. A list
+/// has each product once.
 pub fn same<'a, V: Ord>(
     one: impl Iterator<Item = (&'a str, V)> + Clone,
     other: impl Iterator<Item = (&'a str, V)> + Clone,
 ) -> bool {
-    // As they mostly are.
+    // They mostly have the same order.
     one.clone().eq(other.clone()) || sorted(one) == sorted(other)
 }
 

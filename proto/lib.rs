@@ -1,6 +1,6 @@
 //! The contract: message types and their proto3 JSON, routes, wire headers, limits and failures.
 //!
-//! What both sides of the wire agree on, and nothing else: no runtime, no socket, no clock, no rule of a domain.
+//! Only what both sides of the wire agree on: must not contain a runtime, sockets, clocks or domain rules.
 
 #![allow(clippy::doc_markdown)]
 
@@ -12,7 +12,7 @@ pub mod fuzz;
 pub mod header;
 pub mod item;
 pub mod limits;
-pub mod nest;
+pub mod nestjs;
 mod number;
 #[cfg(test)]
 #[path = "../fuzz/replay.rs"]
@@ -23,7 +23,7 @@ pub mod subject;
 
 pub use failure::{Delivered, Failure, Reason};
 pub use item::Item;
-pub use limits::Fault;
+pub use limits::FieldViolation;
 pub use route::Route;
 
 /// The descriptor set of the whole contract, with its options and comments, for reflection.

@@ -1,4 +1,4 @@
-//! Limits on what callers send, and what is said about a field that breaks one.
+//! Limits on what callers send, and the field violations that are reported.
 
 use std::ops::RangeInclusive;
 
@@ -22,46 +22,46 @@ pub const REQUEST_ID: usize = 64;
 pub const REASON: usize = 256;
 /// Entries of a page.
 pub const PAGE_SIZE: usize = 1_000;
-/// Entries of a page, where the caller says none.
+/// Entries of a page by default.
 pub const DEFAULT_PAGE_SIZE: usize = 50;
-/// The longest a reservation holds by its caller's wish, in seconds; 0 is for ever.
+/// The longest time that a caller may ask a reservation to hold, in seconds; 0 is for ever.
 pub const TTL_SECONDS: u32 = 86_400;
 
-/// Faults that are kept of one request: more help nobody.
+/// The most field violations that are reported for one request.
 const FAULTS: usize = 1_000;
 
 /// A field that breaks a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The field's path, as in `items[3].quantity`.
+pub struct FieldViolation {
+    /// The field's path, such as `items[3].quantity`.
     pub field: String,
     /// What it has to be.
     pub description: String,
 }
 
-impl Fault {
-    /// A fault of a field.
-    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Fault {
-        Fault { field: field.into(), description: description.into() }
+impl FieldViolation {
+    /// A violation of a field.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> FieldViolation {
+        FieldViolation { field: field.into(), description: description.into() }
     }
 }
 
-/// Collects the faults of a request while its fields are read. `None` stands for a field that has one.
+/// Collects the field violations of a request while its fields are read. `None` stands for an invalid field.
 #[derive(Debug, Default)]
 pub struct Reader {
-    faults: Vec<Fault>,
+    faults: Vec<FieldViolation>,
 }
 
 impl Reader {
-    /// Reports a fault.
+    /// Reports a field violation.
     pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
         if self.faults.len() < FAULTS {
-            self.faults.push(Fault::new(field, description));
+            self.faults.push(FieldViolation::new(field, description));
         }
     }
 
-    /// The value, if every field was read without a fault.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Fault>> {
+    /// The value, if every field is valid.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<FieldViolation>> {
         match value {
             Some(value) if self.faults.is_empty() => Ok(value),
             _ => Err(self.faults),
@@ -72,7 +72,7 @@ impl Reader {
     pub fn order_id(&mut self, field: &str, text: &str) -> Option<Uuid> {
         let id = if text.len() == 36 { Uuid::try_parse(text).ok() } else { None };
         if id.is_none() {
-            self.fault(field, "must be a UUID, as in 6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51");
+            self.fault(field, "must be a UUID such as 6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51");
         }
         id
     }
@@ -80,7 +80,7 @@ impl Reader {
     /// A customer id: 1 to 128 printable characters.
     pub fn customer_id(&mut self, field: &str, text: &str) -> Option<Box<str>> {
         if text.trim().is_empty() || !printable(text, CUSTOMER_ID) {
-            self.fault(field, "must be 1 to 128 printable characters, not blanks alone");
+            self.fault(field, "must be 1 to 128 printable characters, not only blanks");
             return None;
         }
         Some(text.into())
@@ -91,7 +91,7 @@ impl Reader {
         if text.len() > REQUEST_ID
             || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
         {
-            self.fault(field, "must be at most 64 of [A-Za-z0-9_-]");
+            self.fault(field, "must be at most 64 characters of [A-Za-z0-9_-]");
             return None;
         }
         Some(text.into())
@@ -136,8 +136,8 @@ pub fn is_product_id(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(b))
 }
 
-/// At most `limit` characters, none of which controls the output: no C0 or C1, no line breaks, no zero width, no
-/// change of direction.
+/// Whether a text has at most `limit` characters and none that controls the output: no C0 or C1, no line breaks, no
+/// zero width, no change of direction.
 fn printable(text: &str, limit: usize) -> bool {
     let controls = |c: char| {
         c.is_control()

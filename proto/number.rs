@@ -1,5 +1,5 @@
-//! Numbers of proto3 JSON, which may be written as strings. The types generated for JSON read them with this instead of
-//! the library's own, which tries one reading, writes an error about it, and tries the other.
+//! Numbers of proto3 JSON, which may be written as strings. The types generated for JSON use this instead of the
+//! library's type, which tries one form, formats an error about it, and tries the other.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -38,7 +38,7 @@ impl<'de, T: FromStr + Deserialize<'de>> Visitor<'de> for Either<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(|_| E::custom(format_args!("{text:?} is no number of this type")))
+        text.parse().map_err(|_| E::custom(format_args!("{text:?} is not a number of this type")))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Routes: which NATS subject answers which rpc, and how a payload changes on the way. Made from the `route` options
-//! in the protos at build time; nothing here is written by hand.
+//! Routes: which NATS subject answers which rpc, and how payloads are converted. The routes are generated from the
+//! `route` options in the protos at build time.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What most payloads fit into, in bytes.
+/// Initial buffer in bytes; most payloads fit into it.
 const SPACE: usize = 512;
-/// Characters of what a mismatch says.
+/// The most characters of an error's texts.
 const WORDS: usize = 512;
 
 /// The NATS side of one rpc.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    /// The full name of the rpc's service, as in `inventory.v1.InventoryService`.
+    /// The full name of the rpc's service, such as `inventory.v1.InventoryService`.
     pub service: &'static str,
     /// The rpc's name.
     pub rpc: &'static str,
@@ -31,16 +31,16 @@ pub struct Route {
     pub retries: u32,
     /// Whether an attempt that may have been delivered may be repeated.
     pub repeatable: bool,
-    /// Whether the gateway keeps this rpc to itself.
+    /// Whether only the gateway itself calls this rpc.
     pub internal: bool,
     /// Whether payloads are proto3 JSON; else they are the protobuf encoding.
     pub json: bool,
     /// Whether a request, in its protobuf encoding, may be sent again as it is.
     pub repeats: fn(&[u8]) -> bool,
-    /// From the protobuf encoding of a request to its payload on NATS.
-    pub request: fn(&[u8]) -> Result<Vec<u8>, Mismatch>,
-    /// From a reply's payload on NATS to its protobuf encoding.
-    pub reply: fn(&[u8]) -> Result<Vec<u8>, Mismatch>,
+    /// Converts the protobuf encoding of a request to its payload on NATS.
+    pub request: fn(&[u8]) -> Result<Vec<u8>, CodecError>,
+    /// Converts a reply's payload on NATS to its protobuf encoding.
+    pub reply: fn(&[u8]) -> Result<Vec<u8>, CodecError>,
 }
 
 /// An rpc that clients may call.
@@ -56,8 +56,8 @@ pub struct Rpc {
 
 /// A request that clients send.
 pub trait Repeat {
-    /// Whether it does no more when it is sent twice than when it is sent once: by its rpc's `idempotency_level`, and
-    /// where it can have a `request_id`, only if it has one.
+    /// Whether sending it twice has the same effect as sending it once: by its rpc's `idempotency_level`, and if it has
+    /// a field `request_id`, only if that is set.
     fn repeatable(&self) -> bool;
 }
 
@@ -65,58 +65,58 @@ pub trait Repeat {
 pub trait Routed: Message + Default + Serialize + DeserializeOwned + Repeat {
     /// The reply's message.
     type Reply: Message + Default + Serialize + DeserializeOwned;
-    /// Where it goes.
+    /// Its route.
     const ROUTE: &'static Route;
 
     /// The payload on NATS.
-    fn to_payload(&self) -> Result<Vec<u8>, Mismatch>;
+    fn to_payload(&self) -> Result<Vec<u8>, CodecError>;
 
-    /// The request of a payload that came over NATS.
-    fn from_payload(bytes: &[u8]) -> Result<Self, Mismatch>;
+    /// The request in a payload from NATS.
+    fn from_payload(bytes: &[u8]) -> Result<Self, CodecError>;
 
     /// The payload of a reply.
-    fn reply_to_payload(reply: &Self::Reply) -> Result<Vec<u8>, Mismatch> {
+    fn reply_to_payload(reply: &Self::Reply) -> Result<Vec<u8>, CodecError> {
         if Self::ROUTE.json { to_json(reply) } else { to_proto(reply) }
     }
 
-    /// The reply of a payload.
-    fn reply_from_payload(bytes: &[u8]) -> Result<Self::Reply, Mismatch> {
+    /// The reply in a payload.
+    fn reply_from_payload(bytes: &[u8]) -> Result<Self::Reply, CodecError> {
         if Self::ROUTE.json { from_json(bytes) } else { from_proto(bytes) }
     }
 }
 
-/// A payload that does not fit its message.
+/// A payload that cannot be converted to or from its message.
 #[derive(Debug)]
-pub struct Mismatch {
-    /// Where, as in `items[3].quantity`; empty where it is no JSON or protobuf at all.
+pub struct CodecError {
+    /// Where, such as `items[3].quantity`; empty if it is not JSON or protobuf at all.
     pub path: String,
     /// What is wrong there.
     pub why: String,
 }
 
-impl Mismatch {
-    fn whole(error: &impl std::fmt::Display) -> Mismatch {
-        Mismatch { path: String::new(), why: short(&error.to_string()) }
+impl CodecError {
+    fn whole(error: &impl std::fmt::Display) -> CodecError {
+        CodecError { path: String::new(), why: short(&error.to_string()) }
     }
 
-    /// The same mismatch inside a field that is the payload. Of the payload as a whole it stays.
-    fn under(self, field: &str) -> Mismatch {
+    /// The same error within the field that is the payload. An error of the payload as a whole is unchanged.
+    fn under(self, field: &str) -> CodecError {
         let path = match self.path.as_str() {
             "" => String::new(),
             path if path.starts_with('[') => format!("{field}{path}"),
             path => format!("{field}.{path}"),
         };
-        Mismatch { path, why: self.why }
+        CodecError { path, why: self.why }
     }
 }
 
-impl std::fmt::Display for Mismatch {
+impl std::fmt::Display for CodecError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.path.is_empty() { f.write_str(&self.why) } else { write!(f, "{}: {}", self.path, self.why) }
     }
 }
 
-impl std::error::Error for Mismatch {}
+impl std::error::Error for CodecError {}
 
 impl Route {
     /// The payloads' media type.
@@ -124,13 +124,13 @@ impl Route {
         if self.json { "application/json" } else { "application/protobuf" }
     }
 
-    /// The time of all attempts together, where the caller sets no deadline.
+    /// The time for all attempts together, if the caller sets no deadline.
     pub fn budget(&self) -> Duration {
         self.timeout * (self.retries + 1)
     }
 }
 
-fn recode_request<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
+fn recode_request<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     from_proto::<R>(bytes)?.to_payload()
 }
 
@@ -138,49 +138,50 @@ fn repeats<R: Routed>(bytes: &[u8]) -> bool {
     from_proto::<R>(bytes).is_ok_and(|request| request.repeatable())
 }
 
-fn recode_reply<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, Mismatch> {
+fn recode_reply<R: Routed>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     to_proto(&R::reply_from_payload(bytes)?)
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Mismatch> {
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::with_capacity(SPACE);
-    serde_json::to_writer(&mut bytes, value).map_err(|error| Mismatch::whole(&error))?;
+    serde_json::to_writer(&mut bytes, value).map_err(|error| CodecError::whole(&error))?;
     Ok(bytes)
 }
 
-/// The text is checked once, as a whole: of a slice, the library checks each of its strings.
-fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Mismatch> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Mismatch::whole(&error))?;
-    serde_json::from_str(text).map_err(|error| locate::<T>(bytes).unwrap_or_else(|| Mismatch::whole(&error)))
+/// Validates UTF-8 once for the whole text: given a slice, the library validates each string.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| CodecError::whole(&error))?;
+    serde_json::from_str(text)
+        .map_err(|error| locate::<T>(bytes).unwrap_or_else(|| CodecError::whole(&error)))
 }
 
-/// Where a payload does not fit. Read a second time, because following the path costs time and few do not fit.
-fn locate<T: DeserializeOwned>(bytes: &[u8]) -> Option<Mismatch> {
+/// Where decoding fails. Decodes a second time, because tracking the path takes time and few payloads fail.
+fn locate<T: DeserializeOwned>(bytes: &[u8]) -> Option<CodecError> {
     let error =
         serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes)).err()?;
     let (path, error) = (error.path().to_string(), error.inner());
     if !error.is_data() {
         return None;
     }
-    // The generated code tries a number and a text, and says so in the words of its library.
+    // The generated code tries a number and a string, and the library's message tells only that.
     let untold = error.to_string().contains("untagged");
-    let why = if untold { "is not of its type, or out of its range".to_owned() } else { error.to_string() };
-    Some(Mismatch { path: if path == "." { String::new() } else { short(&path) }, why: short(&why) })
+    let why = if untold { "has the wrong type or is out of range".to_owned() } else { error.to_string() };
+    Some(CodecError { path: if path == "." { String::new() } else { short(&path) }, why: short(&why) })
 }
 
-/// What a mismatch says goes to logs, and may have the payload's own words in it.
+/// Shortens and cleans a text for logs, as it may contain parts of the payload.
 fn short(text: &str) -> String {
     text.chars().take(WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-// Both sides of an encoding have the same shape, so that the generated code need not tell them apart.
+// Returns a `Result` as `to_json` does, so that the generated code need not tell them apart.
 #[allow(clippy::unnecessary_wraps)]
-fn to_proto<M: Message>(message: &M) -> Result<Vec<u8>, Mismatch> {
+fn to_proto<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
     Ok(message.encode_to_vec())
 }
 
-fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, Mismatch> {
-    M::decode(bytes).map_err(|error| Mismatch::whole(&error))
+fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, CodecError> {
+    M::decode(bytes).map_err(|error| CodecError::whole(&error))
 }
 
 include!(concat!(env!("OUT_DIR"), "/routes.rs"));

@@ -1,5 +1,5 @@
-//! A failure as a NATS service writes it: google.rpc.Status as JSON in the body, and the number that ADR-32 asks for
-//! in a header. Also read: services that send the ADR-32 headers alone.
+//! The encoding of a failure by a NATS service: google.rpc.Status as JSON in the body, and the number that ADR-32
+//! requires in a header. Also decodes errors of services that send only the ADR-32 headers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Code, Detail, Failure, Violation};
-use crate::{Delivered, Fault};
+use crate::{Delivered, FieldViolation};
 
 #[derive(Serialize, Deserialize)]
 struct Status {
@@ -31,7 +31,7 @@ enum Any {
         metadata: BTreeMap<String, String>,
     },
     #[serde(rename = "type.googleapis.com/google.rpc.BadRequest", rename_all = "camelCase")]
-    BadRequest { field_violations: Vec<FieldViolation> },
+    BadRequest { field_violations: Vec<BadField> },
     #[serde(rename = "type.googleapis.com/google.rpc.PreconditionFailure")]
     PreconditionFailure { violations: Vec<PreconditionViolation> },
     #[serde(rename = "type.googleapis.com/google.rpc.ResourceInfo", rename_all = "camelCase")]
@@ -45,7 +45,7 @@ enum Any {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FieldViolation {
+struct BadField {
     field: String,
     description: String,
 }
@@ -77,7 +77,7 @@ impl Failure {
         serde_json::to_vec(&status).unwrap_or_default()
     }
 
-    /// The failure that a service answered: the body if it is a Status, else what the ADR-32 headers say.
+    /// The failure in a service's answer: the body if it is a Status, else the ADR-32 headers.
     pub fn from_service(number: u16, text: &str, body: &[u8]) -> Failure {
         match serde_json::from_slice::<Status>(body) {
             Ok(status) if status.code != 0 => Failure::from_status(status),
@@ -118,7 +118,7 @@ impl Failure {
         failure
     }
 
-    /// The number that ADR-32 asks for: the HTTP status nearest in meaning.
+    /// The number that ADR-32 requires: the HTTP status nearest in meaning.
     pub fn number(&self) -> u16 {
         match self.code {
             Code::InvalidArgument | Code::OutOfRange => 400,
@@ -161,7 +161,7 @@ impl From<Detail> for Any {
             Detail::BadRequest(faults) => Any::BadRequest {
                 field_violations: faults
                     .into_iter()
-                    .map(|fault| FieldViolation { field: fault.field, description: fault.description })
+                    .map(|fault| BadField { field: fault.field, description: fault.description })
                     .collect(),
             },
             Detail::Precondition(violations) => Any::PreconditionFailure {
@@ -189,7 +189,7 @@ impl TryFrom<Any> for Detail {
     fn try_from(any: Any) -> Result<Detail, ()> {
         Ok(match any {
             Any::BadRequest { field_violations } => Detail::BadRequest(
-                field_violations.into_iter().map(|v| Fault::new(v.field, v.description)).collect(),
+                field_violations.into_iter().map(|v| FieldViolation::new(v.field, v.description)).collect(),
             ),
             Any::PreconditionFailure { violations } => Detail::Precondition(
                 violations

@@ -1,5 +1,5 @@
-//! Subjects of the record of orders, the stream ORDERS. Its lock is a filter over all entries of an order: whoever
-//! writes there has to write it the same way.
+//! Subjects of the record of orders, the stream ORDERS. The lock of an order is a filter over all its entries: every
+//! writer has to use the same one.
 
 use uuid::Uuid;
 
@@ -15,13 +15,12 @@ pub const UPDATED: &str = "orders.event.order_status_updated.";
 /// A tombstone: no order was recorded before it; the id follows.
 pub const TOMBSTONE: &str = "orders.fence.expired.";
 
-/// Every entry of an order, tombstones included: what its lock and its reads are about.
+/// Every entry of an order, tombstones included: the filter of its lock and of its reads.
 pub fn entries(order: Uuid) -> String {
     format!("orders.*.*.{order}")
 }
 
-/// The order that a token of a subject names. An id may be written in several ways, and only one of them is under
-/// `entries`.
+/// The order that a token of a subject names, if it is in canonical form: only that one matches `entries`.
 pub fn order(token: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(token).ok()?;
     let mut written = Uuid::encode_buffer();

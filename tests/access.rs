@@ -1,4 +1,4 @@
-//! Who may call what: every rpc of the descriptor set with every kind of token.
+//! Authorization: every rpc of the descriptor set with every kind of token.
 
 use bytes::Bytes;
 use contract::access::{RULES, Rule};
@@ -22,7 +22,7 @@ use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/// A gateway of a shop that knows its callers.
+/// A gateway with authentication.
 pub struct Guarded {
     pub channel: Channel,
     pub gateway: Gateway,
@@ -49,7 +49,7 @@ impl Guarded {
     }
 }
 
-/// The paths of all rpcs that are served, from the descriptor set.
+/// The paths of all served rpcs, from the descriptor set.
 fn served() -> Vec<String> {
     let pool = DescriptorPool::decode(contract::DESCRIPTORS).unwrap();
     let internal = |path: &str| contract::route::ALL.iter().any(|route| route.path == path && route.internal);
@@ -60,7 +60,7 @@ fn served() -> Vec<String> {
         .collect()
 }
 
-/// A good request of an rpc, about this customer and this order of theirs.
+/// A valid request of an rpc, for this customer and one of their orders.
 pub fn request(path: &str, customer: &str, order: &str) -> Bytes {
     let (customer_id, order_id) = (customer.to_owned(), order.to_owned());
     let item = inventory::Item { product_id: "lamp".to_owned(), quantity: 1 };
@@ -89,12 +89,12 @@ pub fn request(path: &str, customer: &str, order: &str) -> Bytes {
     message.into()
 }
 
-/// What every rpc has to say to a token.
+/// The expected result of every rpc for a token.
 enum Verdict {
     All(Code),
-    /// By rpc; all others are fine.
+    /// Failures by rpc; all others succeed.
     Some(&'static [(&'static str, Code)]),
-    /// The rpcs whose rule asks for this scope are fine, and nothing else.
+    /// Only rpcs whose rule asks for this scope succeed.
     Scope(&'static str),
 }
 
@@ -111,7 +111,7 @@ impl Verdict {
     }
 }
 
-/// Tokens, by what is the matter with them.
+/// Tokens, by what is wrong with them.
 fn tokens(issuer: &Issuer) -> Vec<(&'static str, String, Verdict)> {
     let nobody = || Verdict::All(Unauthenticated);
     let fine = || Verdict::All(Fine);
@@ -178,7 +178,7 @@ async fn every_rpc_answers_every_kind_of_token_as_it_should() {
         let bare = ask(&guarded.channel, rule.path, message(), &[]).await;
         assert_eq!(bare.unwrap_err().code(), Unauthenticated, "{} without a token", rule.path);
         for (kind, token, verdict) in tokens(&issuer) {
-            // Twice: the second time it may be remembered.
+            // Twice: the second time the token may be cached.
             for _ in 0..2 {
                 let code = guarded.code(rule.path, message(), &token).await;
                 if code != verdict.of(rule) {
@@ -220,7 +220,7 @@ async fn what_has_no_rule_is_open_to_nobody_and_health_to_everybody() {
     }
     let mut health = HealthClient::new(guarded.channel.clone());
     health.check(HealthCheckRequest::default()).await.unwrap();
-    // A bad token is no reason to say less to a probe.
+    // Probes get the same answer with an invalid token.
     let mut request = Request::new(HealthCheckRequest { service: "orders.v1.OrderService".to_owned() });
     request.metadata_mut().insert("authorization", "Bearer x".parse().unwrap());
     let mut watch = health.watch(request).await.unwrap().into_inner();
@@ -288,7 +288,7 @@ async fn keys_that_are_replaced_are_good_no_longer_and_new_ones_at_once() {
     issuer.publish(&jwks);
     until("the old key is gone", async || code(&old).await == Unauthenticated).await;
     assert_eq!(code(&other).await, Fine);
-    // What makes no sense changes nothing.
+    // An invalid file changes nothing.
     issuer.publish(&json!({"keys": []}));
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(code(&other).await, Fine);
@@ -301,7 +301,7 @@ async fn a_watch_ends_with_its_token() {
     let shop = Shop::open().ready().await;
     let issuer = Issuer::new();
     let guarded = Guarded::open(&shop, issuer.access()).await;
-    // It is good for the skew of 60 s, less these.
+    // It stays valid for the permitted clock skew of 60 s, less these.
     let token = issuer.with(json!({"exp": now() - 57}));
     let path = "/orders.v1.OrderService/WatchOrders";
     let bearer = format!("Bearer {token}");

@@ -1,4 +1,4 @@
-//! All state as files, and back.
+//! Backup of all state into files, and restore.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::join_all;
 use gateway::backup::{load, save};
 use gateway::reconcile::reconcile;
-use link::{Link, streams};
+use nats::{Connection, streams};
 use tempfile::TempDir;
 
 use crate::shop::{PATIENCE, Shop, until, wish};
 
 /// An operator's connection to a shop's nats-server.
-pub async fn operator(shop: &Shop) -> Link {
-    Link::connect(&shop.worker.nats.link, "an operator").await.unwrap()
+pub async fn operator(shop: &Shop) -> Connection {
+    Connection::connect(&shop.worker.nats.link, "an operator").await.unwrap()
 }
 
-/// A backup of a shop as it is.
+/// A backup of a shop's present state.
 pub async fn backup(shop: &Shop) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     save(&operator(shop).await, folder.path(), true).await.unwrap();
     folder
 }
 
-/// A shop on an empty nats-server that has what is in the folder; nobody works there.
+/// A shop on an empty nats-server, restored from the folder, without workers and gateways.
 pub async fn restored(folder: &Path) -> Shop {
     let shop = Shop::open().workers(0).gateways(0).ready().await;
     load(&operator(&shop).await, folder, None).await.unwrap();
     shop
 }
 
-/// Lets a worker and a gateway in.
+/// Starts a worker and a gateway.
 pub async fn staffed(mut shop: Shop) -> Shop {
     shop.hire().await;
     shop.open_gateway().await;
@@ -54,7 +54,7 @@ pub async fn orders(shop: &Shop) -> Vec<Order> {
     }
 }
 
-/// Places an order and moves it along.
+/// Places an order and updates its status.
 pub async fn brought_to(shop: &Shop, id: &str, units: u32, steps: &[OrderStatus]) -> Order {
     let mut order = shop.place(&wish("lamp", units).id(id)).await.unwrap();
     for status in steps {
@@ -70,7 +70,7 @@ fn promised(orders: &[Order]) -> u32 {
     items.map(|item| item.quantity).sum()
 }
 
-/// Waits until the workers have worked every event off.
+/// Waits until the workers have processed every event.
 pub async fn worked_off(shop: &Shop) {
     let js = async_nats::jetstream::new(shop.nats().await);
     until("all events are worked off", async || {
@@ -100,7 +100,7 @@ async fn a_restored_system_has_equal_orders_and_stock_and_goes_on() {
     let report = reconcile(&operator(&shop).await, false, PATIENCE).await.unwrap();
     assert!(report.clean(), "{report:?}");
     assert_eq!((report.orders, report.reservations), (4, 4));
-    // What was known is known: an etag, and a request that comes again.
+    // Etags and request ids from before are still valid.
     shop.update(&before[0], Shipped, &before[0].etag).await.unwrap();
     let again = shop.place(&wish("lamp", 2).id("a")).await.unwrap();
     assert_eq!(again, before[3]);
@@ -164,8 +164,8 @@ async fn nothing_that_exists_is_overwritten() {
     assert!(error.contains("is not empty"), "{error}");
 }
 
-async fn orders_there(link: &Link) -> Option<()> {
-    link::backup::exists(link, streams::ORDERS).await.unwrap().then_some(())
+async fn orders_there(link: &Connection) -> Option<()> {
+    nats::backup::exists(link, streams::ORDERS).await.unwrap().then_some(())
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_backup_that_is_damaged_or_incomplete_is_refused_and_what_is_to_be_rem
     std::fs::write(&archive, damaged).unwrap();
     let damaged = refused().await;
     assert!(damaged.contains("is damaged") && orders_there(&link).await.is_none(), "{damaged}");
-    // Without the digests, the server finds it.
+    // Without the digests, the server detects it.
     std::fs::remove_file(folder.path().join("SHA256SUMS")).unwrap();
     std::fs::write(&archive, &whole[..middle]).unwrap();
     let half = refused().await;

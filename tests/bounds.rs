@@ -1,5 +1,5 @@
-//! What callers may make the stock remember is bounded: beyond a bound nothing is done, facts of before are always taken,
-//! and what is of no more use can be removed.
+//! Limits on what callers can make the stock store: above a limit requests are refused, existing entries are always
+//! accepted, and what is no longer needed can be removed.
 
 use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest};
 use inventory_worker::{file, remove};
@@ -17,7 +17,7 @@ async fn adjust(shop: &Shop, request_id: &str, lines: &[(&str, i32)]) -> Result<
     shop.inventory().adjust_stock(request).await.map(drop)
 }
 
-/// It was refused for this bound, and says so.
+/// Asserts that a request was refused for this limit, and that the error names it.
 #[track_caller]
 fn assert_full(result: Result<(), Status>, of: &str, limit: &str, variable: &str) {
     let status = result.unwrap_err();
@@ -60,7 +60,7 @@ async fn a_change_that_names_more_products_than_there_may_be_does_nothing_at_all
     assert_eq!((shop.stock("a").await, known(&shop, "c").await), ((1, 0), false));
     adjust(&shop, "two", &[("a", 1), ("c", 1)]).await.unwrap();
     assert_full(adjust(&shop, "three", &[("d", 1)]).await, "products", "3", "GW_MAX_PRODUCTS");
-    // What there is goes on.
+    // Existing products still work.
     adjust(&shop, "three", &[("a", 5), ("c", -1)]).await.unwrap();
     shop.order("a", 7).await.unwrap();
     let figures = (
@@ -137,7 +137,7 @@ async fn a_product_of_which_there_is_nothing_is_removed_on_every_worker_and_for_
     for worker in &shop.workers {
         until("both are gone", async || figure(worker, "inventory_products").await == 1).await;
     }
-    // Its number is another's by now, also after a restart from a snapshot.
+    // Its number belongs to another product by now, also after a restart from a snapshot.
     adjust(&shop, "three", &[("desk", 4)]).await.unwrap();
     shop.place(&wish("desk", 1).and("lamp", 1)).await.unwrap();
     let (removed, mut count) = (shop.workers[0].sequence().await, 0);

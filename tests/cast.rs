@@ -1,10 +1,10 @@
-//! Who plays which role of deploy/nats/roles.conf, on a nats-server with that very file; what the file lets a role do, and
-//! what the server says to a role that tries something else.
+//! The roles of deploy/nats/roles.conf on a nats-server with that file: their users, their permissions, and the
+//! permission violations that the server reports.
 
 use std::sync::{Arc, Mutex};
 
 use async_nats::{Client, ConnectOptions, Event};
-use link::{Link, Options, Streams, streams};
+use nats::{Connection, Options, Streams, streams};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ pub const ALL: [&str; 8] = [
     "breakglass_system",
 ];
 
-/// The file, behind passwords: the server takes a variable from the configuration before it takes it from its environment.
+/// The file with passwords in front: the server prefers variables of the configuration to those of its environment.
 pub fn config() -> String {
     let passwords = ALL.map(|role| format!("NATS_{}_PASSWORD: \"{role}'s secret\"", role.to_uppercase()));
     passwords.join("\n") + "\n" + ROLES
@@ -35,13 +35,13 @@ pub fn role(url: &str, name: &str) -> Options {
     Options::at(url).by(name, &format!("{name}'s secret")).inbox(&format!("_INBOX_{name}"))
 }
 
-/// Makes the streams, as the provisioner.
+/// Creates the streams, as the provisioner.
 pub async fn provision(url: &str) {
-    let link = Link::connect(&role(url, "provisioner"), "gateway provision").await.unwrap();
+    let link = Connection::connect(&role(url, "provisioner"), "gateway provision").await.unwrap();
     Streams::open(&link, 1, true).await.expect("the streams");
 }
 
-/// A plain client that plays a role.
+/// A plain client with the user of a role.
 pub struct Player {
     pub client: Client,
     pub name: &'static str,
@@ -62,14 +62,14 @@ impl Player {
         Player { client: options.connect(url).await.expect("a connection"), name, said }
     }
 
-    /// Publishes, and waits for the server's word against it.
+    /// Publishes, and waits for the permission violation.
     pub async fn is_refused(&self, subject: &str, payload: &str) {
         let reply = self.client.new_inbox();
         self.client.publish_with_reply(subject.to_owned(), reply, payload.to_owned().into()).await.unwrap();
         self.hears(&format!("Permissions Violation for Publish to \"{subject}\"")).await;
     }
 
-    /// Subscribes, in a queue group or without one, and waits for the server's word against it.
+    /// Subscribes, with or without a queue group, and waits for the permission violation.
     pub async fn may_not_hear(&self, subject: &str, queue: Option<&str>) {
         let subject = subject.to_owned();
         let _subscriber = match queue {
@@ -85,8 +85,8 @@ impl Player {
     }
 }
 
-/// All streams as the server has them: configuration, and what is in them.
-pub async fn state(link: &Link) -> Vec<Value> {
+/// All streams of the server: configuration and contents.
+pub async fn state(link: &Connection) -> Vec<Value> {
     let mut all = Vec::new();
     for name in streams::ALL {
         let subject = format!("$JS.API.STREAM.INFO.{name}");
@@ -99,7 +99,7 @@ pub async fn state(link: &Link) -> Vec<Value> {
     all
 }
 
-/// A list of the file: of a role, `publish` or `subscribe`, `allow` or `deny`.
+/// A list of subjects in the file: of a role, `publish` or `subscribe`, `allow` or `deny`.
 pub fn list(role: &str, act: &str, word: &str) -> Vec<&'static str> {
     let part = |text: &'static str, begin: String, end: &str| {
         text.split_once(&begin).map(|(_, rest)| rest.split(end).next().unwrap_or_default())

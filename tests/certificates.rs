@@ -1,4 +1,4 @@
-//! When the certificates in use end, as the figures tell it.
+//! The metrics that tell when the certificates in use expire.
 
 use gateway::config::tls::ClientAuth;
 use rcgen::date_time_ymd;
@@ -7,7 +7,7 @@ use crate::figures::get;
 use crate::shop::until;
 use crate::tls::House;
 
-/// The first second of 2050 and of 2040, in unix time; the last good second is the one named in a certificate.
+/// The first second of 2050 and of 2040, in unix time. A certificate is still valid in the second it names.
 const ENDS: [(i32, &str); 2] = [(2050, "2524608001"), (2040, "2208988801")];
 
 #[tokio::test]

@@ -1,12 +1,12 @@
-//! What somebody changes under a running system: streams that are removed, edited or made anew, a consumer, and a stream
-//! that begins to take requests. It is noticed within seconds, nothing is acknowledged meanwhile, and it ends when it is
-//! mended.
+//! Changes under a running system: streams that are removed, edited or recreated, a consumer, and a stream that
+//! captures requests. They are noticed within seconds, nothing is acknowledged meanwhile, and the system recovers once
+//! they are undone.
 
 use std::time::Duration;
 
 use contract::inventory::v1::GetStockRequest;
 use futures_util::StreamExt;
-use link::{Link, Store, Streams, streams};
+use nats::{Connection, Store, Streams, streams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,13 +20,13 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::failures::{comes_back, told};
 use crate::shop::{PATIENCE, Shop, until, wish};
 
-/// An answer comes within this, however busy the machine is: the attempts of a call alone would take 20 s.
+/// Replies have to come within this even on a busy machine. All attempts of a call would take 20 s.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A stream, one of its fields, and a change of that.
+/// A stream, one of its fields, and a change to it.
 type Edit = (&'static str, &'static str, fn(&mut Value));
 
-/// What JetStream's API answers.
+/// A request to the JetStream API.
 async fn api(shop: &Shop, request: &str, body: Value) -> Value {
     let reply =
         shop.nats().await.request(format!("$JS.API.{request}"), body.to_string().into()).await.unwrap();
@@ -35,7 +35,7 @@ async fn api(shop: &Shop, request: &str, body: Value) -> Value {
     answer
 }
 
-/// Changes a stream's configuration, and returns the one before.
+/// Changes a stream's configuration, and returns the previous one.
 async fn edit(shop: &Shop, stream: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut config = api(shop, &format!("STREAM.INFO.{stream}"), json!({})).await["config"].take();
     let before = config.clone();
@@ -52,7 +52,7 @@ async fn healthz(address: std::net::SocketAddr) -> bool {
     text.starts_with("HTTP/1.0 200")
 }
 
-/// Waits until the gateway and the worker say by their health that all is well, or that it is not.
+/// Waits until gateway and worker are healthy, or until they are not.
 async fn say(shop: &Shop, well: bool) {
     let (worker, gateway) = (shop.workers[0].http().await, &shop.gateways[0]);
     until(&format!("the gateway says {well}"), async || {
@@ -70,13 +70,13 @@ async fn say(shop: &Shop, well: bool) {
     .await;
 }
 
-/// How many entries a stream has had.
+/// A stream's last sequence.
 async fn entries(shop: &Shop, stream: &'static str) -> u64 {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a witness").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
     Store::new(link, stream).range(Instant::now() + PATIENCE).await.unwrap().last
 }
 
-/// Nothing is written, and callers are told so at once.
+/// Asserts that writes fail at once.
 async fn refuses_writes(shop: &Shop) {
     let refused = timeout(SOON, shop.place(&wish("lamp", 1).id("refused"))).await.expect("an answer");
     comes_back(&told(refused, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
@@ -100,7 +100,7 @@ async fn a_ledger_that_is_removed_is_missed_at_once_and_by_everybody() {
 #[tokio::test]
 async fn a_worker_whose_ledger_was_made_anew_ends_and_says_why() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
     let change = async {
         until("two workers answer", async || workers(&shop).await == 2).await;
         api(&shop, "STREAM.DELETE.INVENTORY", json!({})).await;
@@ -112,10 +112,10 @@ async fn a_worker_whose_ledger_was_made_anew_ends_and_says_why() {
         () = change => unreachable!(),
     };
     let end = end.expect("it ends").expect_err("an error");
-    assert!(end.to_string().contains("INVENTORY was removed and made anew"), "{end}");
+    assert!(end.to_string().contains("INVENTORY was deleted and created again"), "{end}");
 }
 
-/// How many workers answer.
+/// How many workers are up.
 async fn workers(shop: &Shop) -> usize {
     let nats = shop.nats().await;
     let inbox = nats.new_inbox();
@@ -132,7 +132,7 @@ async fn a_stream_that_comes_back_brings_everything_back() {
         api(&shop, &format!("STREAM.DELETE.{stream}"), json!({})).await;
         say(&shop, false).await;
         refuses_writes(&shop).await;
-        let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+        let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
         Streams::open(&link, 1, true).await.unwrap();
         say(&shop, true).await;
         shop.order("lamp", 1).await.expect("an order");
@@ -164,7 +164,7 @@ async fn what_is_refused_at_start_refuses_writes_while_it_lasts() {
         let count = entries(&shop, streams::ORDERS).await;
         refuses_writes(&shop).await;
         assert_eq!(entries(&shop, streams::ORDERS).await, count, "{stream} {field}");
-        // What changes nothing goes on.
+        // Reads still work.
         assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
         assert!(shop.check("lamp").await.unwrap());
         api(&shop, &format!("STREAM.UPDATE.{stream}"), before).await;
@@ -213,7 +213,7 @@ async fn a_stream_that_takes_requests_is_noticed_and_its_acknowledgement_is_no_a
     api(&shop, "STREAM.CREATE.THIEF", thief).await;
     let mut refused = Vec::new();
     until("it is noticed", async || match shop.check("lamp").await {
-        // The worker was faster than the stream.
+        // The worker replied before the stream.
         Ok(available) => {
             assert!(available, "an empty answer");
             false
@@ -228,7 +228,7 @@ async fn a_stream_that_takes_requests_is_noticed_and_its_acknowledgement_is_no_a
     assert!(refused.iter().all(|reason| ours.contains(&reason.as_str())), "{refused:?}");
     comes_back(&told(shop.check("lamp").await, Code::Unavailable, "SUBJECT_CAPTURED", "no"));
     until("its health says so", async || shop.gateways[0].up("orders.v1.OrderService") == Some(false)).await;
-    // The routes of others are not in its way.
+    // Other routes are not affected.
     assert_eq!(shop.stock("lamp").await, (9, 0));
     api(&shop, "STREAM.DELETE.THIEF", json!({})).await;
     until("checks are answered again", async || shop.check("lamp").await.is_ok_and(|available| available))
@@ -259,7 +259,7 @@ async fn a_ledger_that_is_put_back_as_it_was_is_gone_on_with() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     shop.order("lamp", 1).await.unwrap();
     until("it is bound", async || entries(&shop, streams::INVENTORY).await >= 3).await;
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
     let (store, limit) = (Store::new(link, streams::INVENTORY), Instant::now() + PATIENCE);
     let mut saved = Vec::new();
     for sequence in 1..=entries(&shop, streams::INVENTORY).await {
@@ -271,7 +271,7 @@ async fn a_ledger_that_is_put_back_as_it_was_is_gone_on_with() {
     api(&shop, "STREAM.CREATE.INVENTORY", config).await;
     for entry in saved {
         let nothing = Default::default();
-        store.append(streams::LEDGER_SUBJECT, nothing, entry, link::Expect::Any, limit).await.unwrap();
+        store.append(streams::LEDGER_SUBJECT, nothing, entry, nats::Expect::Any, limit).await.unwrap();
     }
     say(&shop, true).await;
     assert_eq!(shop.stock("lamp").await, (9, 1));

@@ -1,4 +1,4 @@
-//! Clients that know only the address, probes, and services of the original system behind the gateway.
+//! Clients that know only the address, probes, and NestJS services of the original system behind the gateway.
 
 use contract::orders::v1::CheckInventoryRequest;
 use futures_util::StreamExt;
@@ -79,7 +79,8 @@ async fn without_workers_calls_are_unavailable_and_nothing_was_delivered() {
     until("the new worker is found", async || shop.check("lamp").await.is_ok()).await;
 }
 
-/// A service of the original system: answers in the envelope, and refuses an empty shelf with an RpcException.
+/// A service of the original system: replies in the NestJS envelope, and refuses what is out of stock with an
+/// RpcException.
 async fn nest_service(nats: async_nats::Client) {
     let mut requests = nats.queue_subscribe("check_inventory", "inventory-check".to_owned()).await.unwrap();
     nats.flush().await.unwrap();
@@ -101,7 +102,7 @@ async fn nest_service(nats: async_nats::Client) {
 }
 
 #[tokio::test]
-async fn a_nest_service_is_spoken_to_in_its_envelope() {
+async fn a_nestjs_service_is_called_in_its_envelope() {
     let shop = Shop::open().workers(0).nest("check_inventory").ready().await;
     nest_service(shop.nats().await).await;
     assert!(shop.check("lamp").await.unwrap());

@@ -1,10 +1,10 @@
-//! Machines whose clocks are off: what they answer, what they refuse, and what they must not move for others.
+//! Machines with wrong clocks: what they reply and refuse, and that they do not affect others.
 
 use std::time::Duration;
 
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 use futures_util::future::join_all;
-use link::Wall;
+use nats::WallClock;
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::{Code, Request};
@@ -18,7 +18,7 @@ use crate::shop::{Shop, until, wish};
 const TEN: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(25 * 3_600);
 
-/// Places, reads and adjusts; none of it may fail.
+/// Places an order, reads and adjusts; none of it may fail.
 async fn works(shop: &Shop) {
     let order = shop.place(&wish("lamp", 1)).await.expect("an order");
     assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
@@ -28,7 +28,7 @@ async fn works(shop: &Shop) {
     shop.adjust("lamp", 1).await.expect("an adjustment");
 }
 
-/// By how many seconds a machine's clock is ahead, as its figures say.
+/// By how many seconds a machine's clock is ahead, by its metrics.
 async fn skew(address: std::net::SocketAddr, connection: &str) -> f64 {
     let name = format!("nats_clock_skew_seconds{{connection=\"{connection}\"}} ");
     let mut skew = None;
@@ -44,7 +44,7 @@ async fn skew(address: std::net::SocketAddr, connection: &str) -> f64 {
 #[tokio::test]
 async fn a_worker_whose_clock_is_off_works_and_says_so() {
     for (wall, seconds) in
-        [(Wall::ahead(TEN), 10.0), (Wall::behind(TEN), -10.0), (Wall::ahead(DAY), 90_000.0)]
+        [(WallClock::ahead(TEN), 10.0), (WallClock::behind(TEN), -10.0), (WallClock::ahead(DAY), 90_000.0)]
     {
         let shop = Shop::open().stock("lamp", 9).each_worker(|w| w.nats.link.wall = wall).ready().await;
         works(&shop).await;
@@ -58,13 +58,13 @@ async fn a_worker_whose_clock_is_off_works_and_says_so() {
 
 #[tokio::test]
 async fn a_gateway_whose_clock_is_off_works_and_says_so() {
-    for (wall, seconds) in [(Wall::ahead(TEN), 10.0), (Wall::behind(TEN), -10.0)] {
+    for (wall, seconds) in [(WallClock::ahead(TEN), 10.0), (WallClock::behind(TEN), -10.0)] {
         let mut shop = Shop::open().stock("lamp", 99).each_gateway(|g| g.nats.wall = wall).ready().await;
         works(&shop).await;
         let found = skew(shop.gateways[0].http_addr(), "gateway background").await;
         assert!((found - seconds).abs() < 3.0, "{found}");
         // Another one, whose clock is right.
-        shop.gateway.nats.wall = Wall::default();
+        shop.gateway.nats.wall = WallClock::default();
         shop.open_gateway().await;
         works(&shop).await;
     }
@@ -73,17 +73,17 @@ async fn a_gateway_whose_clock_is_off_works_and_says_so() {
 #[tokio::test]
 async fn of_two_workers_the_one_that_is_ahead_fails_no_call() {
     let mut shop = Shop::open().stock("lamp", 9).ready().await;
-    shop.worker.nats.link.wall = Wall::ahead(TEN);
+    shop.worker.nats.link.wall = WallClock::ahead(TEN);
     shop.hire().await;
     works(&shop).await;
 }
 
 #[tokio::test]
 async fn what_lay_in_a_queue_is_refused_although_the_clock_is_off() {
-    for wall in [Wall::ahead(TEN), Wall::behind(TEN)] {
+    for wall in [WallClock::ahead(TEN), WallClock::behind(TEN)] {
         let mut shop = Shop::open().workers(0).ready().await;
         let proxy = Proxy::to(shop.nats.port()).await;
-        shop.worker.nats.link = link::Options { wall, ..link::Options::at(proxy.url()) };
+        shop.worker.nats.link = nats::Options { wall, ..nats::Options::at(proxy.url()) };
         shop.hire().await;
         until("the worker is found", async || shop.adjust("lamp", 9).await.is_ok()).await;
         works(&shop).await;
@@ -97,11 +97,11 @@ async fn what_lay_in_a_queue_is_refused_although_the_clock_is_off() {
         let begun = Instant::now();
         shop.inventory().adjust_stock(request).await.expect_err("no answer in time");
         assert!(begun.elapsed() >= Duration::from_millis(300));
-        // Longer than the request's time, and shorter than a connection is silent before it is given up.
+        // Longer than the request's deadline, and shorter than the time after which a silent connection is closed.
         tokio::time::sleep(Duration::from_millis(100)).await;
         proxy.mend();
         let page = async || get(shop.workers[0].http().await, "/metrics").await;
-        // One request, or more: what goes unanswered is sent again.
+        // One request or more, as it is retried without a reply.
         let refused =
             r#"worker_requests_total{route="adjust_stock",code="DEADLINE_EXCEEDED",reason="TIMEOUT"} "#;
         until("it is refused", async || page().await.contains(refused)).await;
@@ -119,13 +119,13 @@ async fn reserve(shop: &Shop, seconds: u32) {
 
 #[tokio::test]
 async fn a_reservation_ends_when_it_has_to_whatever_the_workers_clocks_say() {
-    for makes in [Wall::ahead(DAY), Wall::behind(DAY)] {
+    for makes in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
         let opening =
             Shop::open().stock("lamp", 2).each_worker(|w| w.expiry_interval = Duration::from_millis(20));
         let mut shop = opening.each_worker(|w| w.nats.link.wall = makes).ready().await;
         reserve(&shop, 600).await;
-        // One whose clock is as wrong as can be the other way round.
-        for other in [Wall::ahead(DAY), Wall::behind(DAY)] {
+        // A worker whose clock is off as far in either direction.
+        for other in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
             shop.worker.nats.link.wall = other;
             shop.hire().await;
         }
@@ -167,9 +167,9 @@ async fn an_operator_whose_clock_is_off_finds_no_reservation_over_that_is_not() 
     let nats = shop.nats().await;
     nats.request("reserve_inventory", reserve.to_string().into()).await.unwrap();
     assert_eq!(shop.stock("lamp").await, (9, 2));
-    for wall in [Wall::ahead(DAY), Wall::behind(DAY)] {
-        let options = link::Options { wall, ..shop.gateway.nats.clone() };
-        let link = link::Link::connect(&options, "operator").await.unwrap();
+    for wall in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
+        let options = nats::Options { wall, ..shop.gateway.nats.clone() };
+        let link = nats::Connection::connect(&options, "operator").await.unwrap();
         let report = gateway::reconcile::reconcile(&link, true, TEN).await.unwrap();
         assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
     }

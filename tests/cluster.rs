@@ -1,17 +1,18 @@
-//! Three nats-servers, replicas 3: what customers were told stays true on every replica, whatever happens to a leader
-//! or to the quorum.
+//! Three nats-servers with three replicas: what customers were told stays true on every replica, whatever happens to a
+//! leader or the quorum.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use link::streams::{INVENTORY, ORDERS};
+use nats::streams::{INVENTORY, ORDERS};
 use tokio::time::{Instant, sleep};
 
 use crate::cast;
 use crate::plant::{Plant, until};
 
-/// Writes are back after one election, of 4 to 9 s, or two. `bench soak` holds it to 15 s; a test on a busy machine does not.
+/// Writes succeed again after one or two elections of 4 to 9 s. `loadtest soak` demands 15 s; tests on a busy machine
+/// do not.
 const BACK: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

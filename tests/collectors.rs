@@ -1,4 +1,4 @@
-//! Collectors that speak HTTP, reject, or are not there: what comes, and what the figures say.
+//! OTLP collectors that use HTTP, reject spans, or are unreachable: what they receive, and what the metrics say.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::figures::get;
 use crate::shop::{Shop, until, wish};
 
-/// What came: the head of each request, and the names of its spans.
+/// What was received: the head of each request, and the names of its spans.
 type Came = Arc<Mutex<Vec<(String, Vec<String>)>>>;
 
-/// A collector over HTTP, which rejects so many spans of each request.
+/// A collector over HTTP that rejects this many spans of each request.
 struct Collector {
     came: Came,
     options: Options,
@@ -86,7 +86,7 @@ async fn shop(options: &Options) -> Shop {
         .await
 }
 
-/// How many spans a gateway and a worker say that they have sent, lost on the way and dropped.
+/// How many spans gateway and worker count as sent, failed and dropped.
 async fn figures(shop: &Shop) -> [f64; 3] {
     let pages = [
         get(shop.gateways[0].http_addr(), "/metrics").await,
@@ -132,12 +132,12 @@ async fn spans_that_a_collector_rejects_are_counted_as_failed() {
 
 #[tokio::test]
 async fn spans_for_a_collector_that_is_down_are_counted_as_failed() {
-    // Nobody listens there any more.
+    // Nothing listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for protocol in ["grpc", "http/protobuf"] {
         let shop = shop(&options(format!("http://{gone}"), protocol)).await;
         check(&shop).await;
-        // A call, its request to the worker, and what the worker does.
+        // Spans of the call, of its request, and of the worker.
         until("they are counted", async || figures(&shop).await[1] >= 3.0).await;
         assert_eq!(figures(&shop).await[0], 0.0, "{protocol}");
     }
@@ -145,7 +145,7 @@ async fn spans_for_a_collector_that_is_down_are_counted_as_failed() {
 
 #[tokio::test]
 async fn spans_that_find_no_room_are_counted_as_dropped() {
-    // It takes what is sent, and never answers.
+    // It accepts data and never replies.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = options(format!("http://{}", silent.local_addr().unwrap()), "http/protobuf");
     options.otel_bsp_max_queue_size = Some("4".to_owned());

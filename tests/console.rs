@@ -1,4 +1,4 @@
-//! What the console says is what is so: windows of the last minutes, who is gone, and what is not known.
+//! The console shows the true state: rates of the last minutes, instances that are gone, and what is unknown.
 
 use serde_json::Value;
 
@@ -6,13 +6,13 @@ use crate::figures::get;
 use crate::plant::{self, Plant};
 use crate::shop::{Shop, assert_refused, until};
 
-/// The figures behind a gateway's console.
+/// The JSON behind a gateway's console.
 pub async fn figures(shop: &Shop, gateway: usize) -> Value {
     let address = shop.gateways[gateway].http_addr();
     serde_json::from_str(&get(address, "/console.json").await).unwrap()
 }
 
-/// The entry of a list that has this under a name.
+/// The entry of a list with this value of a field.
 pub fn entry<'a>(list: &'a Value, name: &str, value: &str) -> &'a Value {
     list.as_array().unwrap().iter().find(|entry| entry[name] == value).unwrap_or(&Value::Null)
 }
@@ -26,12 +26,12 @@ async fn who_opens_the_console_now_sees_the_last_minute_of_calls_and_failures() 
     assert_refused(shop.order("lamp", 99).await, "INSUFFICIENT_STOCK");
     shop.workers.remove(0).kill();
     shop.check("lamp").await.unwrap_err();
-    // Nobody has asked for the figures before.
+    // This is the first request of the JSON.
     let told = async |name: &str| {
         let told = figures(&shop, 0).await;
         entry(&told["methods"], "name", &format!("orders.v1.OrderService/{name}")).clone()
     };
-    // A call is counted when its answer is read to the end, and a rate takes a second.
+    // A call is counted once its response was read to the end, and a rate takes a second.
     until("it has all calls", async || {
         let (create, check) = (told("CreateOrder").await, told("CheckInventory").await);
         check["minute"]["calls"] == 1.0 && create["minute"]["calls"] == 11.0 && create["rate"].is_number()
@@ -83,7 +83,7 @@ async fn while_nats_is_away_nothing_is_said_to_be_well() {
     let told = figures(&shop, 0).await;
     assert_eq!((told["polled"].as_bool(), &told["status"]), (Some(false), &"NOT_SERVING".into()));
     assert_eq!((&told["workers"][0]["state"], &told["routes"][0]["up"]), (&"unknown".into(), &Value::Null));
-    // What was known is there, with its age.
+    // Earlier values are shown with their age.
     assert!(told["streams"][0]["read_ms"].as_u64() > told["stale_ms"].as_u64(), "{told}");
     assert_eq!((&told["streams"][0]["rate"], &told["consumers"]), (&Value::Null, &serde_json::json!([])));
 }
@@ -106,7 +106,7 @@ async fn two_gateways_see_each_other_and_the_one_that_is_killed_is_shown_as_gone
     assert_eq!((&this["grpc"], &told["gateway"]["grpc"]), (&address.clone().into(), &address.into()));
     assert_eq!((&this["commit"], &this["id"]), (&told["gateway"]["commit"], &told["gateway"]["id"]));
     assert!(this["started_ms"].as_u64() > Some(1_700_000_000_000), "{this}");
-    // No health and no route takes a gateway for a service behind, and no console for a worker.
+    // The console does not count gateways as workers.
     assert_eq!(told["workers"].as_array().unwrap().len(), 1);
     drop(shop.gateways.remove(1));
     until("one is gone", async || states(&shop).await == ["answers SERVING", "gone SERVING"]).await;

@@ -1,14 +1,14 @@
-//! Ways of saying who we are to a nats-server, each against one that asks for it.
+//! Ways to authenticate to a nats-server, each against a server that requires it.
 
 use std::path::PathBuf;
 
-use link::{Link, Options};
 use local_nats::Server;
+use nats::{Connection, Options};
 use tempfile::TempDir;
 
 use crate::shop::until;
 
-/// A pair of nobody's but these tests'.
+/// A key pair for these tests alone.
 const SEED: &str = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY";
 
 async fn server(config: &str) -> Server {
@@ -23,11 +23,11 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Whether the server lets us in with the options as they are after a change.
+/// Whether the server accepts the options after a change.
 async fn let_in(nats: &Server, change: impl FnOnce(&mut Options)) -> Result<(), String> {
     let mut options = Options::at(nats.url());
     change(&mut options);
-    Link::connect(&options, "a test").await.map(drop).map_err(|error| error.to_string())
+    Connection::connect(&options, "a test").await.map(drop).map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_seed_in_a_file_says_who_we_are() {
     let_in(&nats, |options| options.nkey = Some(path)).await.unwrap();
     let (_folder, path) = file(&nkeys::KeyPair::new_user().seed().unwrap());
     let refused = let_in(&nats, |options| options.nkey = Some(path)).await.unwrap_err();
-    assert!(refused.contains("does not let us in") && refused.contains("NATS_NKEY"), "{refused}");
+    assert!(refused.contains("authorization violation") && refused.contains("NATS_NKEY"), "{refused}");
 }
 
 #[tokio::test]
@@ -72,17 +72,17 @@ async fn a_password_that_changed_in_its_file_is_the_one_of_the_next_connection()
     let (_folder, path) = file("old");
     let mut options = Options::at(format!("{},{}", old.url(), new.url()));
     (options.user, options.password_file) = (Some("ann".to_owned()), Some(path.clone()));
-    // The library chooses where to begin, and ends at a server that does not let it in.
-    let mut link = Link::connect(&options, "a test").await;
+    // The library starts at any of the servers, and gives up at one that rejects its credentials.
+    let mut link = Connection::connect(&options, "a test").await;
     while link.is_err() {
-        link = Link::connect(&options, "a test").await;
+        link = Connection::connect(&options, "a test").await;
     }
     let link = link.unwrap();
     old.kill();
     until("it is told why", async || link.absence().contains("authorization violation")).await;
     std::fs::write(&path, "new").unwrap();
     until("it is let in", async || link.connected()).await;
-    assert_eq!(link.absence(), "there is no connection to NATS");
+    assert_eq!(link.absence(), "not connected to NATS");
 }
 
 #[tokio::test]
@@ -93,5 +93,5 @@ async fn two_ways_at_once_are_refused_before_anything_is_sent() {
         options.user = Some("ann".to_owned());
     });
     let refused = refused.await.unwrap_err();
-    assert!(refused.contains("NATS_USER and NATS_TOKEN both say who we are"), "{refused}");
+    assert!(refused.contains("NATS_USER and NATS_TOKEN both authenticate us"), "{refused}");
 }

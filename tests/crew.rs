@@ -1,5 +1,4 @@
-//! Workers of a test: each on a thread and a runtime of its own, so that one can be stopped dead
-//! while the others go on.
+//! Workers of a test: each has its own thread and runtime, so that one can be killed while the others go on.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -29,46 +28,46 @@ impl Hand {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(work(config, ready, inbox));
-            // Whatever still runs is dropped where it stands.
+            // Tasks that still run are dropped.
             runtime.shutdown_background();
         });
         started.await.expect("the worker's thread ended").expect("the worker did not start");
         Hand { orders, thread: Some(thread) }
     }
 
-    /// Ends it where it stands, as kill -9 would: no reply, no acknowledgement, no goodbye.
+    /// Stops it as SIGKILL would: no reply, no acknowledgement, no drain.
     pub fn kill(mut self) {
         self.stop();
     }
 
-    /// SIGTERM, and its place stays empty.
+    /// Drains it as SIGTERM would; it stays in the list of workers.
     pub async fn leave(&self) {
         let (done, drained) = oneshot::channel();
         let _ = self.orders.send(Order::Drain(done));
         let _ = drained.await;
     }
 
-    /// SIGTERM: it finishes what it has in hand.
+    /// Drains it as SIGTERM would: it finishes its requests, and stops.
     pub async fn drain(mut self) {
         self.leave().await;
         self.stop();
     }
 
-    /// The ledger's last entry that it has applied.
+    /// The sequence of the last ledger entry that it has applied.
     pub async fn sequence(&self) -> u64 {
         let (tell, told) = oneshot::channel();
         let _ = self.orders.send(Order::Sequence(tell));
         told.await.unwrap_or(0)
     }
 
-    /// Where it says how it is.
+    /// Its health port.
     pub async fn health(&self) -> SocketAddr {
         let (tell, told) = oneshot::channel();
         let _ = self.orders.send(Order::Health(tell));
         told.await.expect("a running worker")
     }
 
-    /// Where it has its figures.
+    /// Its HTTP port.
     pub async fn http(&self) -> SocketAddr {
         let (tell, told) = oneshot::channel();
         let _ = self.orders.send(Order::Http(tell));

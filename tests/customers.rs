@@ -1,4 +1,4 @@
-//! Whose orders a caller sees, and whose request ids are whose.
+//! Tenancy: which orders a caller sees, and that request ids are separate by caller.
 
 use contract::inventory::v1 as inventory;
 use contract::orders::v1 as orders;
@@ -13,7 +13,7 @@ use crate::access::Guarded;
 use crate::issuer::Issuer;
 use crate::shop::{PATIENCE, Shop, reason, wish};
 
-/// A customer with a token of their own.
+/// A customer with a token.
 struct Customer<'a> {
     guarded: &'a Guarded,
     token: String,
@@ -62,18 +62,18 @@ async fn a_customer_sees_the_own_orders_alone_whatever_tokens_come_along() {
         page_token: page_token.to_owned(),
         ..Default::default()
     };
-    // Without a customer it is the own one, page after page.
+    // Without a customer in the request it is the caller's own, page after page.
     let first = ann.list(page("", "")).await.unwrap();
     let second = ann.list(page("ann", &first.next_page_token)).await.unwrap();
     let all: Vec<Order> = [first.orders, second.orders].concat();
     assert_eq!(all.len(), 3);
     assert!(all.iter().all(|order| order.customer_id == "ann"));
-    // A token of a list that is not the caller's is worth nothing.
+    // The page token of another caller's list is rejected.
     for others in [clerk.list(page("", "")).await.unwrap(), clerk.list(page("bob", "")).await.unwrap()] {
         let refused = ann.list(page("", &others.next_page_token)).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
     }
-    // A resume token says where, never whose.
+    // A resume token holds a position, not a customer.
     let begin = clerk.watch(orders::WatchOrdersRequest::default()).await.unwrap().resume_token;
     let theirs = shop.place(&wish("lamp", 1).by("bob")).await.unwrap().order_id;
     let mine = shop.place(&wish("lamp", 1).by("ann")).await.unwrap().order_id;
@@ -109,7 +109,7 @@ async fn a_request_id_is_its_callers_own() {
     let (one, two) = (by(json!({"sub": "one"})), by(json!({"sub": "two"})));
     let first = one.place("id-1").await.unwrap();
     assert_eq!(one.place("id-1").await.unwrap().order_id, first.order_id);
-    // Another token of the same caller is the same caller.
+    // Another token with the same subject is the same caller.
     let again = by(json!({"sub": "one", "jti": "2"}));
     assert_eq!(again.place("id-1").await.unwrap().order_id, first.order_id);
     assert_ne!(two.place("id-1").await.unwrap().order_id, first.order_id);
@@ -135,7 +135,7 @@ async fn an_adjustment_is_made_once_for_each_caller_who_names_it() {
         adjust(token, 1).await.unwrap();
     }
     assert_eq!(shop.stock("lamp").await, (102, 0));
-    // It is the caller's own id that is used twice, not another's.
+    // Only the caller's own use of the id counts.
     let reused = adjust(&two, 7).await.unwrap_err();
     let info = reused.get_details_error_info().unwrap();
     assert_eq!((info.reason.as_str(), info.metadata["id"].as_str()), ("REQUEST_ID_REUSED", "count-1"));

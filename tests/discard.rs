@@ -1,9 +1,9 @@
-//! Dead letters that somebody discards: what is kept of them, and what becomes of the stock that waited for them.
+//! Discarding dead letters: what is kept of them, and what happens to the stock that waited for them.
 
 use async_nats::HeaderMap;
-use gateway::letters::{discard, every};
-use link::header::put;
-use link::{Census, Discarded, Expect, Letters, Link, Store, streams};
+use gateway::dead_letters::{discard, every};
+use nats::header::put;
+use nats::{Connection, DeadLetters, Discarded, Expect, JetStreamStats, Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -13,12 +13,12 @@ use crate::shop::{PATIENCE, Shop, until};
 
 const WHY: &str = "the test shop's own, 100 % wrong — é";
 
-async fn operator(shop: &Shop) -> Link {
-    Link::connect(&cast::role(&shop.nats.url(), "operator"), "an operator").await.unwrap()
+async fn operator(shop: &Shop) -> Connection {
+    Connection::connect(&cast::role(&shop.nats.url(), "operator"), "an operator").await.unwrap()
 }
 
-async fn discarded(link: &Link) -> Vec<Discarded> {
-    let (letters, mut all, mut from) = (Letters::new(link), Vec::new(), 1);
+async fn discarded(link: &Connection) -> Vec<Discarded> {
+    let (letters, mut all, mut from) = (DeadLetters::new(link), Vec::new(), 1);
     while let Some((sequence, record)) = letters.next_discarded(from).await.unwrap() {
         all.push(record);
         from = sequence + 1;
@@ -26,9 +26,9 @@ async fn discarded(link: &Link) -> Vec<Discarded> {
     all
 }
 
-/// A dead letter of an order's event, as a worker buries it.
+/// Stores a dead letter of an order's event, as a worker does.
 async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
-    let link = Link::connect(&cast::role(&shop.nats.url(), "worker"), "a worker").await.unwrap();
+    let link = Connection::connect(&cast::role(&shop.nats.url(), "worker"), "a worker").await.unwrap();
     let mut headers = HeaderMap::new();
     put(&mut headers, contract::header::DEAD_LETTER_ERROR, "the ledger has no evidence for it");
     put(&mut headers, contract::header::DEAD_LETTER_SUBJECT, format!("orders.event.order_created.{order}"));
@@ -38,7 +38,7 @@ async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
     store.append(&subject, headers, "{}".into(), Expect::Any, deadline).await.unwrap()
 }
 
-/// Holds an order's stock for a second, as a gateway does that then dies.
+/// Reserves an order's stock for a second, as a gateway does that dies then.
 async fn hold(shop: &Shop, order: Uuid) {
     let gateway = cast::Player::of(&shop.nats.url(), "gateway").await;
     let items = r#"[{"productId":"lamp","quantity":1}]"#;
@@ -48,7 +48,7 @@ async fn hold(shop: &Shop, order: Uuid) {
 }
 
 #[tokio::test]
-async fn a_discarded_letter_is_gone_and_who_did_it_and_why_is_kept() {
+async fn a_discarded_dead_letter_is_gone_and_who_did_it_and_why_is_kept() {
     let shop = Shop::open().roles().ready().await;
     let (link, order) = (operator(&shop).await, Uuid::new_v4());
     for event in [7, 9, 7] {
@@ -64,11 +64,11 @@ async fn a_discarded_letter_is_gone_and_who_did_it_and_why_is_kept() {
     assert_eq!((&*first.why, &*first.by, first.letter.sequence), (WHY, "ann", Some(7)));
     assert!(first.letter.error.contains("no evidence") && first.letter.subject.ends_with(&order.to_string()));
     assert_eq!(&*first.letter.payload, b"{}");
-    // No record is taken for a letter, by nobody: not by its id, by the console, or by the count that alerts go by.
-    let letters = Letters::new(&link);
+    // The record of a discard is never taken for a dead letter: not by id, by the console, or in the count for alerts.
+    let letters = DeadLetters::new(&link);
     assert_eq!(letters.get(4).await.unwrap(), None);
     assert_eq!(letters.newest(9, 99, PATIENCE).await.unwrap().len(), 1);
-    let census = Census::take(&link, &[streams::DEAD_LETTERS], &[], Instant::now() + PATIENCE).await;
+    let census = JetStreamStats::take(&link, &[streams::DEAD_LETTERS], &[], Instant::now() + PATIENCE).await;
     assert_eq!(census.stream(streams::DEAD_LETTERS).unwrap().messages, 1);
 }
 
@@ -82,7 +82,7 @@ async fn a_dry_run_discards_nothing() {
 }
 
 #[tokio::test]
-async fn stock_that_waited_for_a_letter_is_free_once_the_letter_is_discarded() {
+async fn stock_that_waited_for_a_dead_letter_is_free_once_it_is_discarded() {
     let mut shop = Shop::open()
         .roles()
         .stock("lamp", 1)
@@ -97,7 +97,7 @@ async fn stock_that_waited_for_a_letter_is_free_once_the_letter_is_discarded() {
     until("the reservation waits for its letter", stuck).await;
     assert_eq!(shop.stock("lamp").await, (1, 1));
     discard(&link, &[1], WHY, "ann", false).await.unwrap();
-    // The worker that had put it off looks again after half a minute; a new one at once.
+    // The worker that postponed it tries again after half a minute; a new one at once.
     shop.hire().await;
     until("the stock is free", async || shop.stock("lamp").await == (1, 0)).await;
 }

@@ -1,4 +1,4 @@
-//! A gateway that ends: callers that go on elsewhere lose nothing, and nobody holds it up.
+//! Drain of a gateway: callers that continue at another gateway lose nothing, and no client delays it.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -19,12 +19,12 @@ use tonic_types::StatusExt as _;
 use crate::proxy::Proxy;
 use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
-/// Far below the limit of a drain, which is 20 s.
+/// Far below a drain's limit of 20 s.
 const SOON: Duration = Duration::from_secs(10);
 const TASKS: usize = 16;
 const CONNECTIONS: usize = 4;
 
-/// One client's connections to two gateways, the first of which goes away.
+/// A client's connections to two gateways, the first of which drains.
 #[derive(Clone)]
 struct Doors(Vec<Channel>);
 
@@ -36,7 +36,7 @@ impl Doors {
         Doors(shop.gateways.iter().map(door).collect())
     }
 
-    /// Places an order at the first door that is open.
+    /// Places an order at the first gateway that accepts it.
     async fn place(&self, id: &str) -> Result<String, Status> {
         let limit = Instant::now() + PATIENCE;
         let mut door = 0;
@@ -51,9 +51,9 @@ impl Doors {
     }
 }
 
-/// Whether to go on elsewhere. A call that had not reached the gateway when it said goodbye has no status of it: where
-/// other clients repeat it by themselves, tonic's says CANCELLED if it was not sent, or INTERNAL if it was sent after
-/// the last that the GOAWAY counts, and names the transport's error as the source.
+/// Whether to continue at another gateway. A call that had not reached the gateway before its GOAWAY has no status of
+/// the gateway. Other clients retry it by themselves. tonic's returns CANCELLED if it was not sent, or INTERNAL if it
+/// was sent after the last stream that the GOAWAY covers, with the transport's error as the source.
 pub fn closed(status: &Status) -> bool {
     let source = std::error::Error::source(status).map(|error| format!("{error:?}")).unwrap_or_default();
     match status.code() {
@@ -108,14 +108,14 @@ async fn watch(mut client: OrderServiceClient<Channel>) -> Streaming<WatchOrders
     watch
 }
 
-/// A peer that says no more than that it speaks HTTP/2.
+/// A peer that sends the HTTP/2 preface and nothing more.
 fn preface(gateway: &gateway::Gateway) -> TcpStream {
     let mut peer = TcpStream::connect(gateway.grpc_addr()).unwrap();
     peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     peer
 }
 
-/// Waits until so many requests have been sent on a subject.
+/// Waits until this many requests have been sent on a subject.
 async fn sent(spy: &mut async_nats::Subscriber, count: usize) {
     let all = async {
         for _ in 0..count {
@@ -129,7 +129,7 @@ async fn sent(spy: &mut async_nats::Subscriber, count: usize) {
 async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
     let mut shop = Shop::open().workers(0).gateways(2).ready().await;
     let proxy = Proxy::to(shop.nats.port()).await;
-    shop.worker.nats.link = link::Options::at(proxy.url());
+    shop.worker.nats.link = nats::Options::at(proxy.url());
     shop.hire().await;
     until("they are found", async || {
         shop.gateways.iter().all(|one| one.up("orders.v1.OrderService") == Some(true))

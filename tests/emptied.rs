@@ -1,14 +1,14 @@
-//! Environment variables of a program: set and empty, which counts as not set; by their old names; and known to the other
-//! program. Shared by the tests of both.
+//! Environment variables of a program: set but empty, which counts as not set; by their old names; and known to the
+//! other program. Shared by the tests of both programs.
 
 use clap::Command;
 
 use crate::program::{program, run};
 
-/// What a command needs besides, and what ends it at once: two ways, as a flag hides its own variable.
+/// Additional arguments that make a command exit at once: two sets, as a flag overrides its own variable.
 pub type Ways = [Vec<&'static str>; 2];
 
-/// The commands below this one that do something, by their names.
+/// The commands below this one that can be run, by name.
 fn leaves<'a>(command: &'a Command, names: &[&'a str], found: &mut Vec<(Vec<&'a str>, &'a Command)>) {
     if !command.is_subcommand_required_set() {
         found.push((names.to_vec(), command));
@@ -18,7 +18,7 @@ fn leaves<'a>(command: &'a Command, names: &[&'a str], found: &mut Vec<(Vec<&'a 
     }
 }
 
-/// Runs every command with all of its variables set and empty. Arguments that are refused end with 2.
+/// Runs every command with all of its variables set but empty. Rejected arguments exit with 2.
 pub fn emptied(path: &str, mut command: Command, ways: impl Fn(&[&str]) -> Ways) -> usize {
     command.build();
     let (mut found, mut variables) = (Vec::new(), 0);
@@ -36,7 +36,7 @@ pub fn emptied(path: &str, mut command: Command, ways: impl Fn(&[&str]) -> Ways)
     variables
 }
 
-/// Expects that the old name of a variable is read and warned of, and that two values are refused.
+/// Expects that a variable's old name is read with a warning, and that two different values are rejected.
 pub fn reads_an_old_name_and_refuses_two_values(path: &str) {
     let run = |set: &[(&str, &str)]| {
         let mut command = program(path, &["serve", "--nats-creds=/nowhere/creds"]);
@@ -57,7 +57,7 @@ pub fn reads_an_old_name_and_refuses_two_values(path: &str) {
     assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
 }
 
-/// Expects that every variable of this program is one that all programs know.
+/// Expects that every variable of this program is known to all programs.
 pub fn all_are_known(command: &Command) {
     fn all(command: &Command, found: &mut Vec<String>) {
         let named = command.get_arguments().filter_map(clap::Arg::get_env);

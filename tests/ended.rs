@@ -1,5 +1,5 @@
-//! What let somebody in has ended: calls, streams and connections end with it; and streams end when their connection has
-//! come of age.
+//! Credentials that expire or are revoked: calls, streams and connections end with them. And streams end when their
+//! connection reaches its maximum age.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn end<T>(stream: &mut Streaming<T>) -> Status {
         loop {
             match stream.message().await {
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("it ends without a word"),
+                Ok(None) => panic!("the stream ended without a status"),
                 Err(status) => return status,
             }
         }
@@ -44,10 +44,10 @@ async fn end<T>(stream: &mut Streaming<T>) -> Status {
     tokio::time::timeout(PATIENCE, end).await.expect("an end in time")
 }
 
-/// A house that lets in whoever has a good certificate, and nobody else.
+/// A gateway that accepts clients with a valid certificate only.
 async fn house(known: bool) -> House {
     House::open(Some(ClientAuth::Required), |config, _| {
-        // Nothing else ends a connection.
+        // No maximum age: nothing else closes a connection.
         config.limits.max_connection_age = Duration::ZERO;
         if known {
             config.access = Access { tls_client_scopes: vec!["orders.read".to_owned()], ..Access::default() };
@@ -56,13 +56,13 @@ async fn house(known: bool) -> House {
     .await
 }
 
-/// Certificates that end soon.
+/// Makes certificates expire soon.
 fn soon(params: &mut CertificateParams) {
     let end = u64::try_from(now() + 4).unwrap();
     params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
 }
 
-/// A client at work, and what ends its right to be.
+/// Runs a client, revokes its access by `change`, and expects that its streams and calls end.
 async fn ends(house: &House, client: &Pair, change: impl FnOnce()) {
     let channel = house.connect(Some(client)).await.unwrap();
     list(channel.clone()).await.unwrap();
@@ -72,7 +72,7 @@ async fn ends(house: &House, client: &Pair, change: impl FnOnce()) {
     change();
     assert_eq!(end(&mut watch).await.code(), Code::Unauthenticated);
     assert_eq!(end(&mut health).await.code(), Code::Unauthenticated);
-    // On the connection as on a new one, which the client's library makes by itself.
+    // Also on a new connection, which the client's library opens by itself.
     until("calls are refused", async || list(channel.clone()).await.is_err()).await;
 }
 
@@ -104,7 +104,7 @@ async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
     .await;
     let mut others = watch(channel.clone().unwrap(), "").await.unwrap();
     ends(&house, &house.clients.client(name), || {
-        // A key that does not fit keeps the authority in force no longer.
+        // A key that does not match its certificate must not keep the old authority in force.
         std::fs::write(house.folder.path().join("tls.key"), &house.authority.server().key).unwrap();
         std::fs::write(&ca, other.pem()).unwrap();
     })
@@ -165,7 +165,7 @@ async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watche
     let details = status.get_error_details();
     assert!(details.retry_info().is_some());
     let token = &details.error_info().unwrap().metadata["resume_token"];
-    // Connections come of age all the time, and tonic's client does not repeat what it had not sent.
+    // Connections keep reaching their maximum age, and tonic's client does not retry what it had not sent.
     let mut order = None;
     until("an order is placed", async || {
         order = shop.place(&wish("lamp", 1).id("r-1")).await.ok();

@@ -1,16 +1,16 @@
-//! Order events that cannot be worked off, and a system that comes back with what it had.
+//! Order events that cannot be processed, and a system that restarts with its state.
 
 use async_nats::HeaderMap;
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
-use link::{Expect, Link, Store, streams};
+use nats::{Connection, Expect, Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::shop::{PATIENCE, Shop, until};
 
-/// Puts an event into the record that no gateway would write.
+/// Publishes an event to ORDERS that no gateway would write.
 pub async fn forge(shop: &Shop, id: Uuid, payload: &[u8]) -> u64 {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a forger").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a forger").await.unwrap();
     let subject = format!("orders.event.order_created.{id}");
     let (store, deadline) = (Store::new(link, streams::ORDERS), Instant::now() + PATIENCE);
     store.append(&subject, HeaderMap::new(), payload.to_vec().into(), Expect::Any, deadline).await.unwrap()
@@ -18,7 +18,7 @@ pub async fn forge(shop: &Shop, id: Uuid, payload: &[u8]) -> u64 {
 
 /// The last dead letter of an order.
 async fn dead_letter(shop: &Shop, id: Uuid) -> Option<async_nats::jetstream::message::StreamMessage> {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
     let store = Store::new(link, streams::DEAD_LETTERS);
     store.last(&format!("{}.{id}", streams::DEAD_LETTER_PREFIX), Instant::now() + PATIENCE).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Reservations whose order does not come, and what of them may still happen.
+//! Expiry of reservations whose order is not placed, and what may still happen to them.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use async_nats::HeaderMap;
 use contract::inventory::v1::{Item, ReserveInventoryRequest, ReserveInventoryResponse};
 use contract::orders::v1::Order;
 use contract::route::Routed;
-use link::{Expect, Link, Store, StoreError, streams};
+use nats::{Connection, Expect, Store, StoreError, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
 
-/// Reserves as a gateway does, and then leaves it at that.
+/// Reserves as a gateway does, and does nothing more.
 pub async fn reserve(shop: &Shop, order_id: Uuid, product: &str, ttl: u32) -> ReserveInventoryResponse {
     let items = vec![Item { product_id: product.to_owned(), quantity: 1 }];
     let request = ReserveInventoryRequest { order_id: order_id.to_string(), items, ttl_seconds: Some(ttl) };
@@ -21,9 +21,9 @@ pub async fn reserve(shop: &Shop, order_id: Uuid, product: &str, ttl: u32) -> Re
     ReserveInventoryRequest::reply_from_payload(&reply.payload).unwrap()
 }
 
-/// Records an order as a gateway does that expects `fence`.
+/// Records an order as a gateway does, with `fence` as the expected sequence.
 async fn record(shop: &Shop, order_id: Uuid, fence: u64) -> Result<u64, StoreError> {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a late gateway").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a late gateway").await.unwrap();
     let order = Order { order_id: order_id.to_string(), ..Order::default() };
     let payload = serde_json::to_vec(&order).unwrap().into();
     let (subject, filter) =
@@ -72,7 +72,7 @@ async fn an_order_keeps_its_stock_when_its_reservation_would_have_ended() {
 async fn a_retry_after_a_lost_answer_gets_the_first_order_although_the_stock_is_gone() {
     let shop = Shop::open().stock("lamp", 1).gateways(2).ready().await;
     let wish = wish("lamp", 1).id("lost");
-    // The caller hangs up at some moment of the call; what it began is finished or undone without it.
+    // The caller cancels at some point of the call; what it started is finished or undone without it.
     let _ = tokio::time::timeout(Duration::from_millis(2), shop.place(&wish)).await;
     let order = shop.place(&wish).await.expect("the retry");
     assert_eq!(shop.place(&wish).await.unwrap(), order);

@@ -1,5 +1,5 @@
-//! The truth table of failures, end to end: one test for each row. Code, reason, `delivered`, and the details that the
-//! table names.
+//! The truth table of failures (docs/protocol.md#failures), end to end, with one test for each row: code, reason,
+//! `delivered`, and the details that the table names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::shop::{Shop, until, wish};
 
-/// Attempts of a call that may be repeated: the first, and three more.
+/// Attempts of a call that may be retried: the first, and three more.
 const ATTEMPTS: usize = 4;
 
-/// Asserts what a call was told, and returns the details for more.
+/// Asserts a call's failure, and returns its details for further checks.
 #[track_caller]
 pub fn told<T: std::fmt::Debug>(
     result: Result<T, Status>,
@@ -42,7 +42,7 @@ pub fn comes_back(details: &ErrorDetails) {
     assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
 }
 
-/// A service of the test's own on `check_inventory`: it answers as told, and counts.
+/// A scripted service on `check_inventory` that counts its requests.
 pub async fn serve(
     shop: &Shop,
     answer: impl Fn(usize) -> Option<(HeaderMap, Bytes)> + Send + 'static,
@@ -51,13 +51,13 @@ pub async fn serve(
     let mut requests = client.queue_subscribe("check_inventory", "inventory-check".to_owned()).await.unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
-    // A round trip: the server knows the subscription.
+    // A round trip, after which the server knows the subscription.
     client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let number = counter.fetch_add(1, Ordering::SeqCst);
             if let (Some((headers, body)), Some(reply)) = (answer(number), request.reply) {
-                // An error says that the test is over.
+                // An error means that the test is over.
                 let _ = client.publish_with_headers(reply, headers, body).await;
             }
         }
@@ -149,7 +149,7 @@ async fn a_request_id_with_other_content_is_refused() {
 #[tokio::test]
 async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
     let shop = Shop::open().workers(0).ready().await;
-    // A ledger that has never heard of the tombstone there is.
+    // A tombstone in ORDERS that the ledger does not know.
     let id = order_id("one");
     let nats = shop.nats().await;
     let context = async_nats::jetstream::new(nats.clone());
@@ -252,7 +252,7 @@ async fn a_full_stream_is_a_quota() {
 async fn no_reply_is_asked_for_again_within_the_budget_and_then_a_timeout() {
     let shop = Shop::open().workers(0).ready().await;
     let count = serve(&shop, |_| None).await;
-    // The gateway's own budget is 20 s; a worker's Request-Deadline is the attempt's.
+    // The gateway's own budget is 20 s; the Request-Deadline that a worker gets is the attempt's.
     let status = tokio::time::timeout(Duration::from_secs(40), check(&shop, None)).await.expect("an end");
     told(status, Code::DeadlineExceeded, "TIMEOUT", "unknown");
     assert!((2..=ATTEMPTS).contains(&count.load(Ordering::SeqCst)), "{count:?}");

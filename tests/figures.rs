@@ -1,4 +1,4 @@
-//! The figures that Prometheus reads, after known traffic, and what the console shows of it.
+//! The metrics that Prometheus scrapes after known traffic, and what the console shows of them.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::shop::{Shop, assert_refused, until, wish};
 
-/// Head and body of the answer to a GET.
+/// Head and body of the response to a GET.
 pub async fn answer(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
@@ -17,7 +17,7 @@ pub async fn answer(address: SocketAddr, path: &str) -> String {
     text
 }
 
-/// What a GET brings.
+/// The body of the response to a GET.
 pub async fn get(address: SocketAddr, path: &str) -> String {
     let text = answer(address, path).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -25,12 +25,12 @@ pub async fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// Leaves a page for the check that dashboards and alerts name no figure that is not there (`.ci/figures`).
+/// Saves a page for the check that dashboards and alerts name only existing metrics (`.ci/check-metrics`).
 fn keep(page: &str, name: &str) {
     std::fs::write(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), page).unwrap();
 }
 
-/// The number of a line of a page.
+/// The value of a metric on a page.
 #[track_caller]
 fn number(page: &str, name: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -43,7 +43,7 @@ fn calls(rpc: &str, code: &str, reason: &str) -> String {
 
 #[tokio::test]
 async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
-    // The gateway has to know where the server is monitored, which is known when it runs.
+    // The gateway needs the server's monitoring URL, which is known once the server runs.
     let mut shop = Shop::open().gateways(0).ready().await;
     shop.gateway.nats.nats_monitor_url = Some(shop.nats.monitor_url());
     shop.open_gateway().await;
@@ -56,17 +56,17 @@ async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
     assert_refused(shop.place(&wish("", 0)).await, "INVALID_REQUEST");
     assert!(shop.check("lamp").await.unwrap());
     let address = shop.gateways[0].http_addr();
-    // A call is entered when its answer is read to the end, which is after its caller has it.
+    // A call is counted once its response was read to the end, which is after the caller has it.
     let name = calls("CheckInventory", "OK", "");
-    until("the last call is entered", async || get(address, "/metrics").await.contains(&name)).await;
+    until("the last call is counted", async || get(address, "/metrics").await.contains(&name)).await;
     let page = get(address, "/metrics").await;
     assert_eq!(number(&page, &calls("CreateOrder", "OK", "")), 3.0);
     assert_eq!(number(&page, &calls("CreateOrder", "FAILED_PRECONDITION", "INSUFFICIENT_STOCK")), 1.0);
     assert_eq!(number(&page, &calls("CreateOrder", "INVALID_ARGUMENT", "INVALID_REQUEST")), 1.0);
     let times = r#"gateway_call_duration_seconds_count{method="orders.v1.OrderService/CreateOrder"}"#;
     assert_eq!(number(&page, times), 5.0);
-    // Four orders without a request id were checked, and one check came from outside.
-    // A machine that stood still for a moment had hedges.
+    // Four orders without a request id were checked, and there was one call of CheckInventory.
+    // If the machine paused for a moment, there were hedged requests.
     let sent =
         |what: &str, route: &str| number(&page, &format!(r#"gateway_route_{what}_total{{route="{route}"}}"#));
     let attempts = |route: &str| sent("attempts", route) - sent("hedges", route);
@@ -102,7 +102,7 @@ async fn a_worker_tells_what_it_committed_and_what_it_holds() {
 }
 
 #[tokio::test]
-async fn an_outage_is_seen_in_the_figures() {
+async fn an_outage_is_seen_in_the_metrics() {
     let mut shop = Shop::open().workers(0).ready().await;
     let refused = shop.check("lamp").await.unwrap_err();
     assert_eq!(crate::shop::reason(&refused), "NO_RESPONDERS");
@@ -127,25 +127,25 @@ async fn the_console_shows_orders_workers_and_streams() {
         async || -> serde_json::Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
     until("it has seen the worker", async || figures().await["workers"][0]["name"] == "inventory").await;
     until("it shows the order", async || figures().await["events"][0]["status"] == "PENDING").await;
-    // Streams are looked at every few seconds; what it began with may be from before the order.
+    // Streams are polled every few seconds; the first poll may have been before the order.
     let recorded = |figures: &serde_json::Value| {
         let streams = figures["streams"].as_array().cloned().unwrap_or_default();
         streams.iter().any(|stream| stream["name"] == "ORDERS" && stream["messages"] == 1)
     };
     until("it shows the record", async || recorded(&figures().await)).await;
     let figures = figures().await;
-    // Whoever asks shows no credential.
+    // The console asks for no credential, so it must not show these.
     let told = figures.to_string();
     assert!(!told.contains(&order.order_id) && !told.contains(&order.customer_id), "{told}");
     assert_eq!(figures["status"], "SERVING");
     assert_eq!(figures["events"][0]["type"], "order_created");
-    // Those for an operator's commands are no part of the picture: a worker may do without.
+    // Routes of operator commands are left out, as a worker may run without them.
     assert!(figures["routes"].as_array().unwrap().iter().all(|route| route["up"] == true), "{figures}");
     assert!(get(address, "/").await.contains("console.json"));
 }
 
 #[tokio::test]
-async fn without_the_console_its_figures_are_not_served_either() {
+async fn without_the_console_its_json_is_not_served_either() {
     let shop = Shop::open().each_gateway(|gateway| gateway.console = Some(false)).ready().await;
     let address = shop.gateways[0].http_addr();
     let mut stream = TcpStream::connect(address).await.unwrap();

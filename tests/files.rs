@@ -1,4 +1,4 @@
-//! Stock on hand as a file.
+//! Stock on hand, set from a file.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ async fn a_file_with_bad_lines_imports_nothing_unless_they_may_be_skipped() {
     let shop = Shop::open().stock("lamp", 5).ready().await;
     shop.order("lamp", 3).await.unwrap();
     let folder = Folder::new();
-    // The third line is below what is reserved.
+    // The third line is less than what is reserved.
     let file = folder.file("stock.csv", "product,on_hand\nrug,many\nlamp,2\nsofa,4\n");
     let error = import(&file, false, false, &shop.worker.nats).await.unwrap_err().to_string();
     assert!(error.starts_with("2 bad lines; nothing was imported"), "{error}");

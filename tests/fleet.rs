@@ -1,5 +1,5 @@
-//! A cluster of nats-servers as deploy/nats ships it: cluster-tls.conf, tls.conf and roles.conf, with certificates by
-//! certificates.sh. Servers are added, lost and removed; a gateway and a worker go on.
+//! A cluster of nats-servers as deploy/nats ships it: cluster-tls.conf, tls.conf and roles.conf, with certificates made
+//! by certificates.sh. Servers are added, lost and removed while a gateway and a worker keep running.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +11,8 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CreateOrderRequest, GetOrderRequest, Order};
 use gateway::Gateway;
 use gateway::config::Provision;
-use link::{Link, Streams};
 use local_nats::{Options, Ready, Server, spare_port};
+use nats::{Connection, Streams};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -27,12 +27,12 @@ use crate::figures::get;
 use crate::plant::until;
 use crate::shop::wish;
 
-/// Elections go wrong on a machine that is too busy: one fleet at a time.
+/// One cluster at a time, as elections fail on a machine that is too busy.
 static TURN: Mutex<()> = Mutex::const_new(());
 const CONFIG: &str = include_str!("../deploy/nats/cluster-tls.conf");
 const TLS: &str = include_str!("../deploy/nats/tls.conf");
 
-/// The servers, and those that use them.
+/// The servers, a gateway and a worker.
 pub struct Fleet {
     pub servers: Vec<Option<Server>>,
     pub folder: TempDir,
@@ -42,13 +42,13 @@ pub struct Fleet {
     _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
-/// An order after the other, until told to stop; those that were acknowledged.
+/// Places one order after the other until told to stop. Returns those that were acknowledged.
 pub struct Buyer {
     stop: CancellationToken,
     placed: JoinHandle<Vec<Order>>,
 }
 
-/// Runs the shipped script for servers of these names, that are also this machine.
+/// Runs the shipped script for servers with these names, which are also names of this machine.
 pub fn certificates(folder: &Path, names: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nats/certificates.sh");
     let names = names.iter().map(|name| format!("{name},localhost,127.0.0.1"));
@@ -56,19 +56,19 @@ pub fn certificates(folder: &Path, names: &[&str]) {
     assert!(made.status.success(), "{made:?}");
 }
 
-/// Replaces what has to be there.
+/// Replaces a text that has to occur.
 fn with(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in\n{text}");
     text.replace(from, to)
 }
 
-/// What a server is started with: its name, its folder, where its certificate is, and everybody's port for routes.
+/// Options of a server: its name, its folder, its certificate's folder, and the route ports of all servers.
 pub fn options(name: &str, folder: &Path, certificate: &Path, port: u16, routes: &[u16]) -> Options {
     let data = folder.join(name);
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("roles.conf"), cast::config()).unwrap();
     std::fs::write(data.join("tls.conf"), with(TLS, "/etc/nats/tls", certificate.to_str().unwrap())).unwrap();
-    // Ports and folders are this machine's; all else is as shipped. Two ports and the store are said by whoever starts it.
+    // Ports and folders are local; everything else is as shipped. Two ports and the store are set when it is started.
     let mut text = with(CONFIG, "listen: 0.0.0.0:4222\n", "");
     text = with(&text, "http: 0.0.0.0:8222\n", "");
     text = with(&text, "0.0.0.0:6222", &format!("127.0.0.1:{port}"));
@@ -91,7 +91,7 @@ pub async fn start(options: Options) -> Server {
 }
 
 impl Fleet {
-    /// Three servers, streams with three replicas, a worker and a gateway, each in its role, and stock.
+    /// Three servers, streams with three replicas, stock, a worker and a gateway, each with the user of its role.
     pub async fn open() -> Fleet {
         let turn = TURN.lock().await;
         let folder = TempDir::new().unwrap();
@@ -105,7 +105,7 @@ impl Fleet {
         }
         until("they are one cluster", async || servers.iter().flatten().all(Server::is_healthy)).await;
         let role = |name: &str| role(&servers, folder.path(), name);
-        let link = Link::connect(&role("provisioner"), "gateway provision").await.unwrap();
+        let link = Connection::connect(&role("provisioner"), "gateway provision").await.unwrap();
         until("the streams are there", async || Streams::open(&link, 3, true).await.is_ok()).await;
         let mut worker = inventory_worker::config::Serve::at("");
         worker.nats.link = role("worker");
@@ -131,13 +131,13 @@ impl Fleet {
         fleet
     }
 
-    /// How a role connects, by the names that are in the certificates.
-    pub fn role(&self, name: &str) -> link::Options {
+    /// Connection options of a role, with the names of the certificates.
+    pub fn role(&self, name: &str) -> nats::Options {
         role(&self.servers, self.folder.path(), name)
     }
 
-    pub async fn link(&self, name: &str) -> Link {
-        Link::connect(&self.role(name), name).await.unwrap()
+    pub async fn link(&self, name: &str) -> Connection {
+        Connection::connect(&self.role(name), name).await.unwrap()
     }
 
     pub fn server(&self, number: usize) -> &Server {
@@ -159,7 +159,7 @@ impl Fleet {
         self.servers.push(Some(start(options).await));
     }
 
-    /// Starts a server of this name, with an empty disk, in the place of one that was lost.
+    /// Starts a server with the name of a lost one and an empty disk.
     pub async fn replace(&mut self, number: usize) {
         drop(self.servers[number].take());
         let name = format!("nats-{number}");
@@ -169,19 +169,19 @@ impl Fleet {
         self.servers[number] = Some(start(options).await);
     }
 
-    /// Stops a server in order.
+    /// Stops a server gracefully.
     pub fn stop(&mut self, number: usize) {
         if let Some(mut server) = self.servers[number].take() {
             server.stop();
         }
     }
 
-    /// Where the servers listen for each other.
+    /// The servers' route ports.
     pub fn routes(&self) -> &[u16] {
         &self.routes
     }
 
-    /// What a server says to an HTTP GET of its monitoring port.
+    /// An HTTP GET to a server's monitoring port.
     pub async fn asks(&self, number: usize, path: &str) -> Value {
         let address = ([127, 0, 0, 1], self.server(number).monitor_port()).into();
         serde_json::from_str(&get(address, path).await).unwrap_or_default()
@@ -199,7 +199,7 @@ impl Fleet {
         InventoryServiceClient::new(self.channel())
     }
 
-    /// Places orders, each until it is acknowledged.
+    /// Starts placing orders, each retried until it is acknowledged.
     pub fn buyer(&self) -> Buyer {
         let stop = CancellationToken::new();
         let (client, until) = (self.orders(), stop.clone());
@@ -214,7 +214,7 @@ impl Fleet {
         Buyer { stop, placed }
     }
 
-    /// Every order that was acknowledged is there, and what is reserved is what they hold.
+    /// Asserts that every acknowledged order exists, and that they hold exactly what is reserved.
     pub async fn audit(&self, buyer: Buyer) {
         buyer.stop.cancel();
         let placed = buyer.placed.await.unwrap();
@@ -230,15 +230,15 @@ impl Fleet {
     }
 }
 
-fn role(servers: &[Option<Server>], folder: &Path, name: &str) -> link::Options {
+fn role(servers: &[Option<Server>], folder: &Path, name: &str) -> nats::Options {
     let urls: Vec<_> =
         servers.iter().flatten().map(|server| format!("tls://localhost:{}", server.port())).collect();
     let ca = Some(folder.join("certificates/ca.crt"));
-    link::Options { ca, ..cast::role(&urls.join(","), name) }
+    nats::Options { ca, ..cast::role(&urls.join(","), name) }
 }
 
-/// The answer to a request, or null.
-pub async fn ask(link: &Link, subject: &str, body: &Value) -> Value {
+/// The reply to a request, or null.
+pub async fn ask(link: &Connection, subject: &str, body: &Value) -> Value {
     let limit = Instant::now() + Duration::from_secs(5);
     let reply = link.request(subject, Default::default(), body.to_string().into(), limit).await;
     reply.ok().and_then(|reply| serde_json::from_slice(&reply.payload).ok()).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! What no library sends: frames in floods, headers that never end or unfold, messages at a limit and beyond it. `bench
-//! flood` measures what others notice; here is what becomes of who sends it.
+//! What no client library sends: floods of frames, endless or compressed headers, messages at a limit and above it.
+//! `loadtest flood` measures the effect on others; these tests check what happens to the sender.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn line(shop: &Shop) -> Line {
     Line::open(shop.gateways[0].grpc_addr(), &[]).await.unwrap()
 }
 
-/// A shop whose gateway takes messages of so many bytes.
+/// A shop whose gateway has a small limit on messages. Returns the limit in bytes.
 async fn small() -> (Shop, usize) {
     let most = 100_000;
     let shop = Shop::open().stock("lamp", 9).each_gateway(|config| config.limits.max_request_bytes = most);
@@ -33,11 +33,11 @@ fn limit() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// A request of so many bytes: fields that nobody knows are as good as any.
+/// A request of this many bytes, padded with an unknown field.
 fn padded(size: usize) -> Bytes {
     let mut message =
         contract::orders::v1::CheckInventoryRequest { items: wish("lamp", 1).request.items }.encode_to_vec();
-    // Field 1000, bytes, with a length of three bytes.
+    // Field 1000, of type bytes, with a length of three bytes.
     let padding = size - message.len() - 5;
     let length = [padding & 0x7f | 0x80, padding >> 7 & 0x7f | 0x80, padding >> 14]
         .map(|part| u8::try_from(part).unwrap());
@@ -51,7 +51,7 @@ async fn a_flood_of_frames_is_read_at_a_rate_and_keeps_nobody_waiting() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let ping = wire::frame(PING, 0, 0, b"flooding");
     let settings = wire::frame(SETTINGS, 0, 0, &wire::setting(4, 65_535));
-    // A setting may change the windows of all streams, and costs as much as 512 pings; the first is free.
+    // SETTINGS may change the windows of all streams, so a frame costs as much as 512 PINGs; the first is free.
     for (one, kind, at_once, cost) in [(ping, PING, 2_000, 1.0), (settings, SETTINGS, 3, 512.0)] {
         let mut line = line(&shop).await;
         let begun = Instant::now();
@@ -63,7 +63,7 @@ async fn a_flood_of_frames_is_read_at_a_rate_and_keeps_nobody_waiting() {
         let (flood, checked) = tokio::join!(flood, shop.check("lamp"));
         assert_eq!((flood, checked.unwrap()), (Ok(false), true), "{kind}");
         let (answered, time) = (line.seen[usize::from(kind)], begun.elapsed().as_secs_f64());
-        // An answer brings back half of what a frame costs; and what was read at once is answered.
+        // The acknowledgement refunds half of a frame's cost; and frames that were read at once are acknowledged.
         let most = 2.2 * (2_048.0 + 1_024.0 * time) / cost + 4_096.0;
         assert!(answered > at_once && answered as f64 <= most, "{kind}: {answered}");
     }
@@ -81,7 +81,7 @@ async fn messages_by_the_byte_are_read_at_a_rate_and_answered_in_the_end() {
     let all = [head, frames, wire::frame(DATA, END_STREAM, 1, &[])].concat();
     assert_eq!(line.send(&all, limit(), true).await, Ok(true));
     assert_eq!(line.until(limit(), |seen| seen[usize::from(HEADERS)] >= 1).await, Ok(true));
-    // 2,048 frames at once and 1,024 a second; changes of the window that we send bring a little.
+    // 2,048 frames at once and 1,024 per second; WINDOW_UPDATEs of the gateway refund a little.
     assert!(begun.elapsed() > Duration::from_millis(2_500), "{:?}", begun.elapsed());
     assert!(shop.check("lamp").await.unwrap());
 }
@@ -105,21 +105,21 @@ async fn calls_that_are_only_reset_are_read_at_a_rate() {
         [call, wire::frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
     };
     let pairs: Vec<u8> = (0..100_000).flat_map(|number| pair(2 * number + 1)).collect();
-    // Whether they are accepted before they are reset is chance: then the connection is slowed, else it ends.
+    // By chance they are accepted before they are reset: then the connection is throttled, else closed.
     let ended = line.send(&pairs, end, true).await;
     assert!(matches!(ended, Ok(false) | Err(CALM | End::Cut)), "{ended:?}");
     assert!(shop.check("lamp").await.unwrap());
 }
 
 #[tokio::test]
-async fn who_floods_on_after_the_goodbye_is_heard_no_longer() {
+async fn a_client_that_floods_after_the_goaway_is_no_longer_read() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let mut endless = line(&shop).await;
     let head = wire::frame(HEADERS, END_STREAM, 1, &wire::head(CHECK, &[]));
     let more = wire::frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b']);
     let sent = endless.send(&[head, more.repeat(4_000_000)].concat(), limit(), true).await;
     assert!(matches!(sent, Err(CALM | End::Cut)), "{sent:?}");
-    // What the kernel takes, and a little.
+    // What fits into kernel buffers, and some more.
     assert!(endless.wrote < 16 << 20, "{}", endless.wrote);
     assert!(shop.check("lamp").await.unwrap());
 }
@@ -132,7 +132,7 @@ async fn headers_that_never_end_or_unfold_end_the_connection() {
     let more = wire::frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b']);
     endless.send(&[head, more.repeat(10)].concat(), limit(), true).await.unwrap();
     assert_eq!(endless.ended(limit()).await, Some(CALM));
-    // A field of 2,000 bytes, remembered, and then its number again and again.
+    // A field of 2,000 bytes that is added to the HPACK table, then its index repeatedly.
     let field = [&[0x40, 1, b'x', 0x7f, 0xd1, 0x0e][..], &[b'v'; 2_000]].concat();
     let bomb = [wire::head(CHECK, &[]), field, vec![0xbe; 10_000]].concat();
     let mut short = line(&shop).await;
@@ -152,7 +152,7 @@ async fn headers_that_do_not_come_whole_end_the_connection_in_time() {
     for begun in [unended, unsent] {
         let mut line = line(&shop).await;
         line.send(&begun, limit(), true).await.unwrap();
-        // Whoever answers no ping is gone after 40 s.
+        // A peer that does not acknowledge PINGs is closed after 40 s.
         let time = Instant::now();
         assert_eq!(line.ended(time + Duration::from_secs(30)).await, Some(End::Cut));
         assert!(time.elapsed() > Duration::from_secs(8), "{:?}", time.elapsed());
@@ -177,7 +177,7 @@ async fn a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
         let refused = ask(&channel, CHECK, padded(most + 1), &[]).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
     }
-    // What was sent of them is no longer counted as unread: else there would be no room left on the connection.
+    // The bytes of refused messages must not count as unread, or the connection's window would be used up.
     for _ in 0..40 {
         tokio::time::timeout(PATIENCE, ask(&channel, CHECK, padded(most), &[])).await.expect("room").unwrap();
     }
@@ -200,7 +200,7 @@ async fn messages_that_are_refused_are_read_at_a_rate_and_keep_nobody_else_waiti
     };
     let (counts, checked) =
         tokio::join!(futures_util::future::join_all((0..8).map(|_| refused())), shop.check("lamp"));
-    // The 16 KiB of each that are read cost as much as 32 frames, and its answer brings a part of it back.
+    // The 16 KiB that are read of each cost as much as 32 frames, and its response refunds a part.
     let all: u64 = counts.iter().sum();
     assert!((8..600).contains(&all) && checked.unwrap(), "{counts:?}");
 }

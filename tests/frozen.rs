@@ -1,5 +1,5 @@
-//! Three nats-servers, of which one freezes: the one that a worker has its requests from. Callers with 3 s each hardly
-//! notice, although the others send requests to it until they drop it.
+//! One of three nats-servers freezes: the one that a worker is connected to for requests. Callers with deadlines of 3 s
+//! are hardly affected, although the other servers route requests to it until they drop it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use contract::inventory::v1::Item;
 use contract::orders::v1::CreateOrderRequest;
 use contract::orders::v1::order_service_client::OrderServiceClient;
-use link::streams::{INVENTORY, ORDERS};
+use nats::streams::{INVENTORY, ORDERS};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Request, Status};
@@ -15,17 +15,17 @@ use tonic::{Request, Status};
 use crate::plant::{Plant, until};
 use crate::shop::reason;
 
-/// A machine with all tests on it makes no more in a debug build.
+/// Interval of calls. A debug build on a machine that runs all tests cannot do more.
 const EVERY: Duration = Duration::from_millis(40);
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Before the fault, and during it.
+/// Time before the fault, and its duration.
 const CALM: Duration = Duration::from_secs(3);
 const FROZEN: Duration = Duration::from_secs(16);
-/// The share of calls that may fail meanwhile: on a quiet machine it is less than one in twenty, and without hedges, and with
-/// the server's own pings, a third.
+/// The share of calls that may fail meanwhile. On a quiet machine less than 5 % fail; without hedged requests and with
+/// the server's default pings, a third.
 const FAILED: f64 = 0.15;
 
-/// When a call was sent and when it ended, since the node froze, in seconds, and how.
+/// When a call was sent and when it ended, in seconds since the node froze, and its result.
 type Call = (f64, f64, Result<(), Status>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +43,7 @@ async fn orders_go_on_while_the_node_of_the_gateway_is_frozen() {
     freeze(&plant, node).await;
 }
 
-/// Freezes a node under load. Until it thaws, few calls fail.
+/// Freezes a node under load, and asserts that few calls fail until it thaws.
 async fn freeze(plant: &Plant, node: usize) {
     let freeze = Instant::now() + CALM;
     let calls = tokio::spawn(load(plant.orders(), freeze));
@@ -57,8 +57,8 @@ async fn freeze(plant: &Plant, node: usize) {
     assert!(share < FAILED, "{:.1} % of the calls failed", share * 100.0);
 }
 
-/// A node that one of two workers has its requests from, while the other worker and the gateway have theirs from one other
-/// each, and that leads no stream.
+/// A node that one of two workers is connected to for requests and that leads no stream. The other worker and the
+/// gateway are connected to one other node each.
 async fn worker(plant: &mut Plant) -> usize {
     loop {
         let gateway = plant.nodes_of("gateway 0").await[0];
@@ -75,7 +75,8 @@ async fn worker(plant: &mut Plant) -> usize {
     }
 }
 
-/// Has this node lead both streams: an election, which stops all writes for 4 to 9 s, is another fault.
+/// Makes this node the leader of both streams: an election, which stops all writes for 4 to 9 s, would be another
+/// fault.
 async fn lead(plant: &Plant, node: usize) {
     for stream in [ORDERS, INVENTORY] {
         until("the node leads", async || {
@@ -90,7 +91,7 @@ async fn lead(plant: &Plant, node: usize) {
     }
 }
 
-/// An order each time until the node has thawed.
+/// Places orders in an open loop until the node thaws.
 async fn load(client: OrderServiceClient<tonic::transport::Channel>, freeze: Instant) -> Vec<Call> {
     let (mut calls, mut next) = (JoinSet::new(), Instant::now());
     while next < freeze + FROZEN - DEADLINE {
@@ -111,7 +112,7 @@ async fn load(client: OrderServiceClient<tonic::transport::Channel>, freeze: Ins
     calls.join_all().await
 }
 
-/// Says what callers were told, and when; which share of the calls failed since the node froze.
+/// Prints how and when calls failed. Returns the share that failed since the node froze.
 fn told(calls: &[Call]) -> f64 {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let failed: Vec<&Call> = calls.iter().filter(|(_, _, result)| result.is_err()).collect();

@@ -1,4 +1,5 @@
-//! Headers of everything that gateway and workers put on NATS: visible ASCII, whatever callers and strangers write.
+//! Headers of everything that gateway and workers publish on NATS are visible ASCII, whatever callers and other clients
+//! send.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_nats::{Message, Subscriber};
 use contract::orders::v1::{OrderStatus, UpdateOrderStatusRequest};
 use futures_util::StreamExt as _;
-use link::{Letters, Link, Options};
+use nats::{Connection, DeadLetters, Options};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 
@@ -15,7 +16,7 @@ use crate::shop::{Shop, until, wish};
 
 const HOSTILE: &str = "Zoë Größe – 価格 100 %";
 
-/// Hears everything, and keeps what headers say.
+/// Subscribes to everything, and keeps the headers.
 struct Ear {
     heard: Arc<Mutex<Vec<(String, String)>>>,
     _hearing: AbortOnDropHandle<()>,
@@ -31,7 +32,7 @@ impl Ear {
         Ear { heard, _hearing: hearing }
     }
 
-    /// Names of the headers that were heard.
+    /// Names of the headers received.
     fn names(&self) -> HashSet<String> {
         self.heard.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
@@ -78,7 +79,7 @@ async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let nats = shop.nats().await;
     let ear = Ear::on(&shop).await;
-    // A field that is not there, a product's name, an enum's value: each is repeated in the error's words.
+    // A missing field, a product's name, an enum's value: each is quoted in the error message.
     for payload in [
         format!(r#"{{"{HOSTILE}":1}}"#),
         format!(r#"{{"requestId":"a","adjustments":[{{"productId":"{HOSTILE}","delta":1}}]}}"#),
@@ -99,8 +100,8 @@ async fn a_dead_letter_says_in_ascii_what_was_wrong_and_is_read_back_as_it_was()
     forge(&shop, id, format!(r#"{{"orderId":"{HOSTILE}"}}"#).as_bytes()).await;
     until("it is a dead letter", async || ear.names().contains("Dead-Letter-Error")).await;
     ear.assert_visible();
-    let link = Link::connect(&Options::at(shop.nats.url()), "an operator").await.unwrap();
-    let letter = Letters::new(&link).next(1).await.unwrap().expect("a dead letter");
+    let link = Connection::connect(&Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let letter = DeadLetters::new(&link).next(1).await.unwrap().expect("a dead letter");
     assert_eq!(letter.subject, format!("orders.event.order_created.{id}"));
     assert!(letter.error.contains("Zoë"), "{}", letter.error);
 }

@@ -1,5 +1,5 @@
-//! Workers that take requests and never answer, as behind a node that froze: who calls has his answer from another one all the
-//! same, and what may not be done twice is sent once.
+//! Workers that receive requests and never reply, as behind a frozen node: callers get the reply of another worker by a
+//! hedged request, and requests that must not be repeated are sent once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tonic::Request;
 use crate::figures;
 use crate::shop::{Shop, until, wish};
 
-/// One more member of a queue group, who swallows what he is sent. How much that was.
+/// Adds a member to a queue group that never replies. Returns its count of requests.
 async fn swallow(shop: &Shop, subject: &'static str, group: &str) -> Arc<AtomicUsize> {
     let nats = shop.nats().await;
     let mut requests = nats.queue_subscribe(subject, group.to_owned()).await.unwrap();
@@ -38,7 +38,7 @@ fn within(request: CreateOrderRequest, seconds: u64) -> Request<CreateOrderReque
 #[tokio::test]
 async fn a_worker_that_never_answers_beside_one_that_does_fails_no_order() {
     let shop = Shop::open().stock("lamp", 1_000).ready().await;
-    // The thread that has this connection has to know first what is usual.
+    // The gateway thread of this connection first has to learn the usual latency.
     let mut orders = shop.patient();
     orders.create_order(within(wish("lamp", 1).request, 10)).await.expect("the first order");
     let checks = swallow(&shop, "check_inventory", "inventory-check").await;

@@ -1,5 +1,5 @@
-//! What callers should not send: in every text field of every rpc, in metadata, and in tokens. It is refused, or it is
-//! kept as it came; and a subscriber to everything sees that nothing was published where nothing should be.
+//! Hostile input in every text field of every rpc, in metadata, and in tokens. It is refused or stored unchanged, and a
+//! subscriber to everything sees that nothing is published on other subjects.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::issuer::Issuer;
 use crate::raw::ask;
 use crate::shop::{PATIENCE, Shop, until, wish};
 
-/// Texts that mean something to somebody behind us.
+/// Texts with a special meaning to something behind the gateway.
 fn texts() -> Vec<String> {
     let texts = [
         ".",
@@ -54,7 +54,7 @@ fn texts() -> Vec<String> {
     texts.map(str::to_owned).into_iter().chain(long).collect()
 }
 
-/// The text fields of a message, those of its items included.
+/// The text fields of a message, including those of its items.
 fn fields(message: &MessageDescriptor) -> Vec<Vec<String>> {
     let own = message.fields().flat_map(|field| match field.kind() {
         Kind::String => vec![vec![field.name().to_owned()]],
@@ -67,7 +67,7 @@ fn fields(message: &MessageDescriptor) -> Vec<Vec<String>> {
     own.collect()
 }
 
-/// Puts a text into a field; of a list, into its first entry.
+/// Sets a field to a text; in a list, of its first entry.
 fn put(message: &mut DynamicMessage, path: &[String], text: &str) {
     let (name, rest) = path.split_first().unwrap();
     let field = message.get_field_by_name_mut(name).unwrap();
@@ -79,7 +79,7 @@ fn put(message: &mut DynamicMessage, path: &[String], text: &str) {
     }
 }
 
-/// Everything that is published, by subject.
+/// The subjects of everything that is published.
 struct Ear {
     seen: Arc<Mutex<BTreeSet<String>>>,
     client: async_nats::Client,
@@ -100,7 +100,7 @@ impl Ear {
         ear
     }
 
-    /// The subjects so far that nothing of ours is published on.
+    /// The subjects so far that gateway and workers should not publish on.
     async fn strange(&self) -> Vec<String> {
         let last = format!("last.{}", uuid::Uuid::new_v4());
         self.client.publish(last.clone(), Bytes::new()).await.unwrap();
@@ -111,7 +111,7 @@ impl Ear {
     }
 }
 
-/// Whether a subject is one that the gateway, the workers, or the server for them publish on.
+/// Whether gateway or workers, or the server on their behalf, publish on this subject.
 fn ours(subject: &str) -> bool {
     let plain = |token: &str| {
         (1..=64).contains(&token.len())
@@ -125,9 +125,9 @@ fn ours(subject: &str) -> bool {
             ["order_created" | "order_status_updated"]
             | ["inventory", "ledger"]
             | ["$JS", "API", "INFO"]
-            // Now and then, for who captures a subject.
+            // Sent periodically, to find streams that capture a subject.
             | ["$JS", "API", "STREAM", "NAMES"]
-            // The server tells of each request of that kind.
+            // The server publishes an advisory for each of these requests.
             | ["$JS", "EVENT", "ADVISORY", "API"] => true,
             ["orders", "event", "order_created" | "order_status_updated", id]
             | ["orders", "fence", "expired", id] => is_id(id),
@@ -171,13 +171,13 @@ fn the_ear_knows_a_strange_subject() {
     }
 }
 
-/// What a field may be answered besides INVALID_ARGUMENT: it is a text that anybody may write, or it is opaque.
+/// Permitted codes of a field besides INVALID_ARGUMENT, if it is free text or opaque.
 fn free(rpc: &str, field: &str) -> &'static [Code] {
     match (rpc, field) {
         ("CreateOrder" | "ListOrders" | "WatchOrders", "customer_id") => &[Code::Ok],
         ("UpdateOrderStatus" | "AdjustStock", "reason") => &[Code::Ok],
         ("UpdateOrderStatus", "etag") => &[Code::Aborted],
-        // Some are product ids, and AdjustStock makes products of them.
+        // Some texts are valid product ids, and AdjustStock creates these products.
         ("CheckInventory" | "AdjustStock", "product_id") => &[Code::Ok],
         ("CreateOrder", "product_id") => &[Code::Ok, Code::FailedPrecondition],
         ("GetStock", "product_id") => &[Code::Ok, Code::NotFound],
@@ -204,7 +204,7 @@ async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_no
             for text in texts() {
                 let mut message =
                     DynamicMessage::decode(input.clone(), request(rule.path, "ann", &order)).unwrap();
-                // One order or one customer, not both.
+                // A request may name one order or one customer, not both.
                 if rpc == "WatchOrders" {
                     message.clear_field_by_name("order_id");
                 }
@@ -293,13 +293,13 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
             "nats-rollup",
             "reply-to",
         ];
-        // Others cannot even be said in a header.
+        // Other bytes are not permitted in headers.
         if text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
             metadata.extend(names.map(|name| (name, text.as_str())));
         }
         let answer = ask(&guarded.channel, path, request(path, "ann", ""), &metadata).await;
         if text.len() > 256 {
-            // No such name fits a header; and all of it is over the limit of headers.
+            // Too long for the limit on headers.
             assert!(answer.is_err(), "{text:?}");
             continue;
         }
@@ -308,7 +308,7 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
         let headers = seen.unwrap().headers.unwrap();
         let said: Vec<&str> =
             headers.iter().map(|(name, _)| name.as_ref()).filter(|name| !known.contains(name)).collect();
-        // What is well formed by chance is an id.
+        // By chance, these are valid request ids.
         assert!(
             said.iter().all(|name| *name == "Request-Id" && (text == "-1" || text == "null")),
             "{text:?}: {said:?}"

@@ -1,4 +1,4 @@
-//! Who is who: no choice of an id or a name makes one caller another.
+//! Caller identity: no choice of an id or a name makes one caller another.
 
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 use prost_reflect::prost::Message;
@@ -12,7 +12,7 @@ use crate::issuer::Issuer;
 use crate::raw::ask;
 use crate::shop::Shop;
 
-/// Of the keys that known callers' adjustments have in the ledger.
+/// Namespace of the ledger keys of authenticated callers' adjustments.
 const NAMESPACE: Uuid = uuid!("8c1f52d3-0b7e-4a96-b3d5-1e706f4297ca");
 
 async fn adjust(door: &Channel, id: &str, bearer: Option<&str>) -> Result<(), Status> {
@@ -30,7 +30,7 @@ async fn an_anonymous_caller_cannot_choose_the_id_of_another_callers_adjustment(
     let guarded = Guarded::open(&shop, issuer.access()).await;
     let bearer = format!("Bearer {}", issuer.with(json!({"sub": "one"})));
     let key = |id: &str| Uuid::new_v5(&NAMESPACE, format!("jwt:one\0{id}").as_bytes()).to_string();
-    // Before the other does it, and after.
+    // Before the other caller's adjustment, and after.
     for (count, id) in [(1, "count-1"), (2, "count-2")] {
         let anonymous = async || adjust(&shop.channel(), &key(id), None).await.unwrap();
         if count == 1 {
@@ -38,7 +38,7 @@ async fn an_anonymous_caller_cannot_choose_the_id_of_another_callers_adjustment(
         }
         adjust(&guarded.channel, id, Some(&bearer)).await.unwrap();
         anonymous().await;
-        // A repeat is one all the same.
+        // A repeat is still recognised as one.
         adjust(&guarded.channel, id, Some(&bearer)).await.unwrap();
         anonymous().await;
         assert_eq!(shop.stock("lamp").await, (100 + 2 * count, 0), "{id}");

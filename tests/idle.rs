@@ -1,5 +1,5 @@
-//! Connections without a call: they end in peace, and when there are too many the one that has been idle longest gives
-//! way to a newcomer.
+//! Connections without calls: they are closed with GOAWAY (NO_ERROR), and at the connection limit the one that has been
+//! idle longest is closed for a new one.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn is_served(shop: &Shop) -> bool {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_call_is_told_goodbye_and_one_with_a_watch_is_not() {
+async fn a_connection_without_a_call_gets_a_goaway_and_one_with_a_watch_does_not() {
     let shop = Shop::open()
         .stock("lamp", 9)
         .each_gateway(|config| config.limits.max_connection_idle = Duration::from_secs(1))
@@ -47,11 +47,11 @@ async fn a_connection_without_a_call_is_told_goodbye_and_one_with_a_watch_is_not
 #[tokio::test]
 async fn the_connection_that_is_idle_longest_gives_way_to_a_newcomer() {
     let shop = Shop::open().each_gateway(|config| config.limits.max_connections = Some(3)).ready().await;
-    // The harness has one, which is never idle.
+    // The harness has one connection, which the watch keeps from being idle.
     let mut watch = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap().expect("a bookmark");
     let mut first = idle(&shop).await;
-    // It has its seat by then.
+    // With SETTINGS received, it counts towards the limit.
     first.until(limit(), |seen| seen[usize::from(wire::SETTINGS)] >= 1).await.unwrap();
     let mut second = idle(&shop).await;
     second.until(limit(), |seen| seen[usize::from(wire::SETTINGS)] >= 1).await.unwrap();

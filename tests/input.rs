@@ -1,4 +1,4 @@
-//! Bad input: every fault is named, and nothing is written.
+//! Invalid input: the error names every violation, and nothing is written.
 
 use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest, Item, ListStockRequest};
 use contract::orders::v1::{CheckInventoryRequest, CreateOrderRequest, ListOrdersRequest, OrderStatus};

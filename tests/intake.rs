@@ -1,5 +1,5 @@
-//! What strangers and known callers may make the gateway hold while it reads: messages, requests that never come whole,
-//! metadata, streams that stay open. What is too much is shed, others do not notice, and all of it is given back.
+//! Memory that callers can make the gateway hold while it reads: messages, unfinished requests, metadata, open streams.
+//! Above the limits requests are shed, other callers are not affected, and all memory is returned.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const REFLECTIONS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// The beginning of a message that claims so many bytes and has so many. The rest never comes.
+/// The beginning of a message that declares one length and sends fewer bytes. The rest is never sent.
 fn half(claims: u32, sent: usize) -> Body {
     let begin = [&[0][..], &claims.to_be_bytes(), &vec![7; sent]].concat();
     let begin = Ok::<_, Status>(Frame::data(Bytes::from(begin)));
@@ -47,7 +47,7 @@ fn post() -> http::request::Builder {
     Request::post("/").header("content-type", "application/grpc")
 }
 
-/// The number of a figure's lines that have all of these texts, added up.
+/// The sum of the metrics whose lines contain all of these texts.
 async fn figure(http: SocketAddr, texts: &[&str]) -> f64 {
     let page = get(http, "/metrics").await;
     let lines = page.lines().filter(|line| texts.iter().all(|text| line.contains(text)));
@@ -75,13 +75,13 @@ async fn services_for_everybody_take_small_messages_alone() {
     let cases =
         [(grpc, HEALTH), (health, HEALTH), (worker, HEALTH), (grpc, REFLECTIONS[0]), (grpc, REFLECTIONS[1])];
     for (address, path) in cases {
-        // It is refused by the length that it claims: the rest is not waited for.
+        // It is refused by its declared length, without waiting for the rest.
         let refused = call_half(address, path, 4 << 20).await;
         told(Err::<(), _>(refused), Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
     }
 }
 
-/// The status of a call that claims a message of so many bytes.
+/// The status of a call that declares a message of this length.
 async fn call_half(address: SocketAddr, path: &str, claims: u32) -> Status {
     let uri = format!("http://{address}{path}");
     let sent = Stranger::client().request(post().uri(uri).body(half(claims, 9)).unwrap());
@@ -132,7 +132,7 @@ async fn reflection_streams_are_bounded() {
     let channel = channel(shop.gateways[0].grpc_addr()).await;
     let mut open = Vec::new();
     for number in 0..17 {
-        // What services there are.
+        // ServerReflectionRequest { list_services: "" }.
         let asks = once(ready(Bytes::from_static(&[0x3a, 0]))).chain(pending());
         let mut grpc = tonic::client::Grpc::new(channel.clone());
         grpc.ready().await.unwrap();
@@ -158,7 +158,7 @@ async fn a_known_caller_who_half_sends_holds_a_share_and_others_are_served() {
     let [ann, bob] = ["ann", "bob"].map(|name| issuer.with(json!({"sub": name})));
     let bearer = format!("Bearer {ann}");
     let address = guarded.gateway.grpc_addr();
-    // Of 3 connections, as one may hold no more than a caller.
+    // On 3 connections, as the limit per connection equals that per caller.
     let clients: Vec<_> = (0..3).map(|_| Stranger::at(address)).collect();
     let sends = (0..60).map(|number| {
         let call = post().header("authorization", &bearer);
@@ -221,7 +221,7 @@ async fn a_client_that_dies_while_it_sends_counts_as_cancelled() {
     ];
     for (path, method) in cases {
         for sent in [0, 40] {
-            // It ends its connection, or resets the call.
+            // The client closes its connection, or resets the call.
             for reset in [false, true] {
                 let stranger = Stranger::at(address);
                 let call = Box::pin(stranger.send(post(), path, half(99, sent)));

@@ -1,4 +1,4 @@
-//! Somebody who issues bearer tokens, good ones and bad ones. Keys are made when the test runs.
+//! An issuer of bearer tokens, valid and invalid ones. Keys are generated at test time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 pub const ISSUER: &str = "https://id.example.com/";
 pub const AUDIENCE: &str = "orders";
-/// Every scope there is.
+/// All scopes.
 pub const ALL: &str =
     "orders.create orders.read orders.update inventory.check inventory.read inventory.adjust";
 
-/// The issuer, with a folder for what it publishes.
+/// The issuer, with a folder for its public keys.
 pub struct Issuer {
     ec: EcdsaKeyPair,
     ed: Ed25519KeyPair,
@@ -32,13 +32,13 @@ pub enum Sign {
     EdDsa,
     /// With the shared secret.
     Hs256,
-    /// Not at all, under this name.
+    /// Unsigned, with this algorithm name.
     None(&'static str),
-    /// As if the public key were a secret.
+    /// With the public key as an HMAC secret.
     Confused,
 }
 
-/// What is signed: the header but for the algorithm, and the claims.
+/// What is signed: the header except the algorithm, and the claims.
 pub struct Token {
     pub sign: Sign,
     pub header: Value,
@@ -62,7 +62,7 @@ impl Issuer {
         issuer
     }
 
-    /// How a gateway knows who bears its tokens.
+    /// A gateway's configuration for its tokens.
     pub fn access(&self) -> Access {
         Access {
             jwt_jwks: Some(Place::File(self.folder.path().join("jwks.json"))),
@@ -90,7 +90,7 @@ impl Issuer {
         std::fs::rename(new, old).unwrap();
     }
 
-    /// A good token of "ann" with every scope, but for what is changed.
+    /// A valid token of "ann" with every scope, after `change`.
     pub fn token(&self, change: impl FnOnce(&mut Token)) -> String {
         let claims = json!({
             "iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "scope": ALL, "exp": now() + 600, "iat": now(),
@@ -100,7 +100,7 @@ impl Issuer {
         self.signed(token)
     }
 
-    /// A good token of "ann" with these claims as well.
+    /// A valid token of "ann" with additional claims.
     pub fn with(&self, more: Value) -> String {
         self.token(|token| token.claim(more))
     }
@@ -135,14 +135,14 @@ impl Token {
         self.claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     }
 
-    /// Signs with another of the issuer's keys.
+    /// Uses another of the issuer's keys.
     pub fn sign(&mut self, sign: Sign, kid: &str) {
         self.sign = sign;
         self.header["kid"] = kid.into();
     }
 }
 
-/// Seconds of unix time.
+/// Unix time in seconds.
 pub fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(now.as_secs()).unwrap()

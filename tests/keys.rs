@@ -1,4 +1,4 @@
-//! API keys, one caller's share, and keys of tokens that are fetched from a server.
+//! API keys, quotas of a caller, and JWKS fetched from a server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -63,7 +63,7 @@ async fn a_key_is_good_for_its_scopes_and_customer_until_it_is_taken_off_the_lis
     std::fs::write(&file, format!("{ann_line}\n")).unwrap();
     until("the key is gone", async || code(CHECK, "", &shop_key).await == Code::Unauthenticated).await;
     assert_eq!(code(GET, &hers.order_id, &ann_key).await, Code::Ok);
-    // A watch ends when its key is good for another customer alone.
+    // A watch ends when its key is changed to another customer.
     let mut watch = call(&guarded.channel, WATCH, Bytes::new(), &[("x-api-key", &ann_key)]).await.unwrap();
     assert!(watch.message().await.unwrap().is_some());
     std::fs::write(&file, format!("{}\n", ann_line.replace(" ann", " bob"))).unwrap();
@@ -78,7 +78,7 @@ async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
     let access = Access { caller_in_flight: 3, caller_rate: 5, ..issuer.access() };
     let guarded = Guarded::open(&shop, access).await;
     let [ann, bob] = ["ann", "bob"].map(|name| format!("Bearer {}", issuer.with(json!({"sub": name}))));
-    // A watch is in hand as long as it is open.
+    // A watch counts as in flight as long as it is open.
     let mut watches = Vec::new();
     for _ in 0..3 {
         let watch = call(&guarded.channel, WATCH, Bytes::new(), &[("authorization", &ann)]).await;
@@ -94,7 +94,7 @@ async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
     check(&bob).await.unwrap();
     watches.pop();
     until("there is room again", async || check(&ann).await.is_ok()).await;
-    // A burst of ten seconds' worth, and then no more; another token of the same caller does not help.
+    // A burst of ten seconds' worth, and then the rate limit; another token of the same caller does not help.
     let again = format!("Bearer {}", issuer.with(json!({"sub": "ann", "jti": "2"})));
     let mut refused = None;
     for number in 0..60 {
@@ -107,10 +107,10 @@ async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
     until("time has brought more", async || check(&ann).await.is_ok()).await;
 }
 
-/// A server of a JWKS.
+/// A JWKS server.
 struct Publisher {
     url: String,
-    /// What it answers; nothing: an error.
+    /// Its response; `None`: an error.
     jwks: Arc<Mutex<Option<Value>>>,
     asked: Arc<AtomicUsize>,
 }
@@ -151,7 +151,7 @@ impl Publisher {
     }
 }
 
-/// The issuer's keys, but for the first one.
+/// The issuer's keys except the first.
 fn fewer(issuer: &Issuer) -> Value {
     let mut jwks = issuer.jwks();
     jwks["keys"].as_array_mut().unwrap().remove(0);
@@ -171,7 +171,7 @@ async fn a_key_that_comes_into_use_is_fetched_once_and_a_server_that_fails_takes
     let (old, new) = (issuer.token(|token| token.sign(Sign::EdDsa, "ed")), issuer.token(|_| {}));
     check(&guarded, &old).await.unwrap();
     let before = publisher.asked.load(Ordering::SeqCst);
-    // Keys that nobody has are no reason to ask all the time.
+    // Unknown key ids must not cause repeated fetches.
     for _ in 0..50 {
         told(check(&guarded, &new).await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
     }

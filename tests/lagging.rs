@@ -1,5 +1,5 @@
-//! Order events worked off by workers that lag: any order, each event twice, each worker some entries behind. The
-//! rules and the barrier together lead to one end state.
+//! Order events processed by workers that lag: in any order, each event twice, each worker some entries behind. The
+//! rules and the barrier together lead to one final state.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ struct Crew {
     workers: [Stock; 2],
 }
 
-/// What becomes of an event.
+/// The result of an event.
 #[derive(Debug, PartialEq)]
 enum Ack {
     Done,
@@ -24,7 +24,7 @@ enum Ack {
 }
 
 impl Crew {
-    /// Five units reserved for each order, and nobody has read it yet.
+    /// A ledger with five units reserved for each order, which worker 1 has not read.
     fn new() -> Crew {
         let mut crew = Crew { ledger: Vec::new(), workers: [Stock::default(), Stock::default()] };
         crew.work(0, &Command::Count(vec![("lamp".into(), 100)]));
@@ -35,7 +35,7 @@ impl Crew {
         crew
     }
 
-    /// Reads the next entries, as many as there are or fewer.
+    /// Reads up to this many of the next entries.
     fn read(&mut self, worker: usize, entries: usize) {
         let stock = &mut self.workers[worker];
         for _ in 0..entries {
@@ -44,8 +44,8 @@ impl Crew {
         }
     }
 
-    /// As the ledger's writer does: decide, then append or confirm under the last sequence; if that has moved, catch
-    /// up and decide again.
+    /// Works as the ledger's writer does: decides, then appends or confirms at the last sequence. If that has changed,
+    /// catches up and decides again.
     fn work(&mut self, worker: usize, command: &Command) -> Ack {
         loop {
             let stock = &self.workers[worker];
@@ -69,7 +69,7 @@ impl Crew {
     }
 }
 
-/// The events of an order by its number: pending, cancelled, shipped, cancelled.
+/// The events of an order, by its number: placed, then nothing, cancelled or shipped.
 fn story(order: u128) -> Vec<Command> {
     let (id, event) = (Uuid::from_u128(order), 10 * order as u64);
     let mut story = vec![Command::Bind(id, event + 1)];
@@ -81,7 +81,7 @@ fn story(order: u128) -> Vec<Command> {
     story
 }
 
-/// Each event twice, in any order, to any worker, who may read some entries before.
+/// Each event twice, in any order, to any worker, which may read some entries before.
 fn deliveries() -> impl Strategy<Value = Vec<(Command, usize, usize)>> {
     let events: Vec<Command> = (0..ORDERS).flat_map(story).flat_map(|event| [event.clone(), event]).collect();
     let count = events.len();
@@ -109,14 +109,14 @@ proptest! {
         }
         crew.read(0, usize::MAX);
         crew.read(1, usize::MAX);
-        // 0 and 3 hold theirs, 1 is cancelled, 2 has left.
+        // Orders 0 and 3 hold their stock, 1 is cancelled, 2 is shipped.
         prop_assert_eq!(crew.workers[0].level("lamp"), Some(Level { on_hand: 95, reserved: 10 }));
         prop_assert_eq!(&crew.workers[0], &crew.workers[1]);
         prop_assert_eq!(crew.ledger.len(), 5 + 4 + 2 - shortcuts(&crew));
     }
 }
 
-/// Orders that were cancelled or shipped before anybody heard that they exist: these have one entry, not two.
+/// Orders that were cancelled or shipped before their placing was processed: these have one entry, not two.
 fn shortcuts(crew: &Crew) -> usize {
     let bound = |id: Uuid| {
         let is_bound = |entry: &&Entry| {

@@ -1,5 +1,5 @@
-//! Callers that leave in the middle, by thousands: whatever they cancel, and whenever, an order is whole or absent, and
-//! the stock adds up.
+//! Thousands of callers that cancel their calls: whenever they do, an order is complete or absent, and the stock adds
+//! up.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -16,7 +16,7 @@ const CALLS: u64 = 5_000;
 const AT_ONCE: usize = 96;
 
 async fn shop() -> Shop {
-    // A reservation that no order follows ends soon.
+    // Reservations without an order expire soon.
     let hasty = |worker: &mut inventory_worker::config::Serve| {
         worker.reservation_ttl = Duration::from_secs(2);
         worker.expiry_interval = Duration::from_millis(100);
@@ -33,7 +33,8 @@ fn spread(number: u64, most: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % most
 }
 
-/// Every order is whole or absent, and what is reserved is what the orders have.
+/// Asserts that every order is complete or absent, and that exactly their units are reserved. Returns the number of
+/// orders.
 async fn adds_up(shop: &Shop) -> u64 {
     let get = |number| async move { read(shop, &order_id(&format!("call-{number}"))).await };
     let mut orders = 0;
@@ -53,7 +54,7 @@ async fn adds_up(shop: &Shop) -> u64 {
     orders
 }
 
-/// An order, on a new connection where the one before was closed.
+/// Reads an order, on a new connection if the previous one was closed.
 async fn read(shop: &Shop, id: &str) -> Result<Order, Status> {
     for _ in 0..10 {
         match shop.get(id).await {
@@ -64,19 +65,19 @@ async fn read(shop: &Shop, id: &str) -> Result<Order, Status> {
     shop.get(id).await
 }
 
-/// Whether the client's own timer was the first: it says CANCELLED.
+/// Whether the client's own timer expired first, with CANCELLED.
 fn timer(status: &Status) -> bool {
     let end = status.source().and_then(|transport| transport.source());
     end.is_some_and(|end| end.is::<TimeoutExpired>())
 }
 
-/// The connection is gone, which no answer of the gateway says: more hang-ups came at once than a connection may have
-/// streams (`too_many_resets`), before this busy machine had begun with any. That is the gateway's bound for them.
+/// Whether the connection was closed, which is no status of the gateway: on a busy machine more resets arrive at once
+/// than a connection may have (`too_many_resets`). That is the gateway's limit for them.
 fn closed(status: &Status) -> bool {
     status.source().is_some() && !timer(status)
 }
 
-/// How a call ended: in time, late, or as the truth table has it for more than can be done. Anything else is its code.
+/// The code of a failed call, where overload and closed connections count as UNAVAILABLE.
 fn told(status: &Status) -> Code {
     match status {
         status if timer(status) => Code::DeadlineExceeded,
@@ -97,7 +98,7 @@ async fn callers_that_hang_up_leave_whole_orders_or_none() {
         let mut client = shop.orders();
         async move {
             let patience = Duration::from_micros(spread(number, 60_000));
-            // Dropped when the time is over, which resets the stream.
+            // Dropped at the timeout, which resets the stream.
             tokio::time::timeout(patience, client.create_order(request(number)))
                 .await
                 .is_ok_and(|answer| answer.is_ok())
@@ -111,7 +112,7 @@ async fn callers_that_hang_up_leave_whole_orders_or_none() {
     drop(stayed);
     let orders = adds_up(&shop).await;
     assert!(answered < CALLS && orders >= answered, "{answered} answered, {orders} orders");
-    // Nothing is left in hand.
+    // The drain succeeds, so nothing is in flight.
     shop.close_gateway().await;
 }
 
@@ -135,7 +136,7 @@ async fn deadlines_of_any_length_leave_whole_orders_or_none() {
     drop(calls);
     let orders = adds_up(&shop).await;
     let of = |code| codes.get(&code).copied().unwrap_or(0);
-    // An outcome that is open when the time is over is UNAVAILABLE: OUTCOME_UNKNOWN. So is, here, what was turned away.
+    // An unknown outcome at the deadline is UNAVAILABLE (OUTCOME_UNKNOWN). Calls that were shed count as that here.
     let known = of(Code::Ok) + of(Code::DeadlineExceeded) + of(Code::Unavailable);
     assert_eq!((known, of(Code::DeadlineExceeded) > 0), (CALLS, true), "{codes:?}");
     assert!(orders >= of(Code::Ok), "{orders} orders, {codes:?}");

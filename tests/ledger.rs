@@ -1,4 +1,4 @@
-//! The ledger under competition, restarts and purges.
+//! The ledger with competing workers, restarts and purges.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use futures_util::TryStreamExt as _;
 use inventory_worker::config::Nats;
 use inventory_worker::ledger::Ledger;
 use inventory_worker::stock::Command;
-use link::{Link, Store, streams};
+use nats::{Connection, Store, streams};
 use tokio::time::Instant;
 
 use crate::proxy::Proxy;
 use crate::shop::{PATIENCE, Shop, assert_refused, until};
 
-/// A ledger of the test's own, beside the workers'.
-async fn ledger(shop: &Shop) -> (Link, Ledger) {
+/// The test's own handle of the ledger, besides the workers'.
+async fn ledger(shop: &Shop) -> (Connection, Ledger) {
     inventory_worker::open(&shop.worker.nats, 64).await.unwrap()
 }
 
@@ -21,8 +21,8 @@ async fn count(ledger: &Ledger, product: &str, units: u32) {
     ledger.submit(Command::Count(vec![(product.into(), units)]), Instant::now() + PATIENCE).await.unwrap();
 }
 
-/// First sequence of the ledger that is still there.
-async fn begins(link: &Link) -> u64 {
+/// The ledger's first remaining sequence.
+async fn begins(link: &Connection) -> u64 {
     Store::new(link.clone(), streams::INVENTORY).range(Instant::now() + PATIENCE).await.unwrap().first
 }
 
@@ -32,7 +32,7 @@ async fn a_worker_that_a_purge_overtook_loads_anew_and_decides_on_no_hole() {
     let proxy = Proxy::to(shop.nats.port()).await;
     let (link, writer) = ledger(&shop).await;
     count(&writer, "lamp", 5).await;
-    let direct = std::mem::replace(&mut shop.worker.nats.link, link::Options::at(proxy.url()));
+    let direct = std::mem::replace(&mut shop.worker.nats.link, nats::Options::at(proxy.url()));
     shop.hire().await;
     shop.worker.nats.link = direct;
     shop.open_gateway().await;
@@ -159,7 +159,7 @@ async fn a_ledger_that_lost_its_end_is_refused() {
     js.delete_stream(streams::INVENTORY).await.unwrap();
     js.create_stream(config).await.unwrap();
     let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
-    assert!(error.contains("its end was lost, or it was made anew"), "{error}");
+    assert!(error.contains("its end was lost, or it was created again"), "{error}");
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_worker_told_to_stop_finishes_what_it_took() {
     assert_eq!(shop.stock("lamp").await, (1_000, 100));
 }
 
-/// As when the server that had the consumer is gone: the library notices after ten seconds.
+/// As if the consumer's server were lost: the library notices after ten seconds.
 #[tokio::test]
 async fn workers_whose_consumers_are_gone_read_from_the_leader() {
     let shop = Shop::open().workers(2).stock("lamp", 1_000).ready().await;

@@ -1,20 +1,20 @@
-//! Dead letters, listed, and given to a worker again.
+//! Dead letters: listed, and replayed to a worker.
 
 use contract::orders::v1::{Order, OrderStatus};
-use gateway::letters::{every, replay};
+use gateway::dead_letters::{every, replay};
 use inventory_worker::config::Serve;
-use link::{Letter, Letters, Link};
+use nats::{Connection, DeadLetter, DeadLetters};
 use uuid::Uuid;
 
 use crate::events::forge;
 use crate::shop::{Shop, until, wish};
 
-async fn link(shop: &Shop) -> Link {
-    Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap()
+async fn link(shop: &Shop) -> Connection {
+    Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap()
 }
 
-async fn letters(link: &Link) -> Vec<Letter> {
-    let letters = Letters::new(link);
+async fn letters(link: &Connection) -> Vec<DeadLetter> {
+    let letters = DeadLetters::new(link);
     let mut found = Vec::new();
     for id in every(link).await.unwrap() {
         found.extend(letters.get(id).await.unwrap());
@@ -40,8 +40,8 @@ fn quick(worker: &mut Serve) {
     worker.max_deliver = 1;
 }
 
-/// A shop with an order that nothing is held for, and its dead letter.
-async fn with_a_letter() -> (Shop, Link, Uuid) {
+/// A shop with an order without a reservation, and its dead letter.
+async fn with_a_letter() -> (Shop, Connection, Uuid) {
     let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
     let (link, id) = (link(&shop).await, Uuid::new_v4());
     forge(&shop, id, &pending(id)).await;
@@ -49,14 +49,14 @@ async fn with_a_letter() -> (Shop, Link, Uuid) {
     (shop, link, id)
 }
 
-/// Holds the order's stock as its gateway should have.
+/// Reserves the order's stock, as its gateway should have.
 async fn reserve(shop: &Shop, id: Uuid) {
     let request = format!(r#"{{"orderId":"{id}","items":[{{"productId":"lamp","quantity":2}}]}}"#);
     shop.nats().await.request("reserve_inventory", request.into()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_letter_says_what_happened_to_which_event() {
+async fn a_dead_letter_says_what_happened_to_which_event() {
     let (_shop, link, id) = with_a_letter().await;
     let letter = letters(&link).await.remove(0);
     assert_eq!((letter.id, letter.sequence), (1, Some(1)));
@@ -65,7 +65,7 @@ async fn a_letter_says_what_happened_to_which_event() {
 }
 
 #[tokio::test]
-async fn a_replayed_letter_is_worked_off_and_gone_once_its_cause_is() {
+async fn a_replayed_dead_letter_is_processed_and_gone_once_its_cause_is() {
     let (shop, link, id) = with_a_letter().await;
     let refused = replay(&link, &[1], false).await.unwrap().remove(0).end.unwrap_err();
     assert!(refused.contains("UNSETTLED") && refused.contains("no evidence"), "{refused}");
@@ -73,7 +73,7 @@ async fn a_replayed_letter_is_worked_off_and_gone_once_its_cause_is() {
     reserve(&shop, id).await;
     assert_eq!(replay(&link, &[1], false).await.unwrap().remove(0).end, Ok(vec![1]));
     assert_eq!(letters(&link).await, []);
-    // It is bound: nobody can have its stock released any more.
+    // The reservation is bound, so its stock can no longer be released.
     let release = format!(r#"{{"orderId":"{id}"}}"#);
     let reply = shop.nats().await.request("release_inventory", release.into()).await.unwrap();
     assert!(String::from_utf8_lossy(&reply.payload).contains("ORDER_EXISTS"));
@@ -90,7 +90,7 @@ async fn a_dry_run_says_what_would_come_of_it_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn poison_stays_with_its_error_and_the_other_letters_go() {
+async fn poison_stays_with_its_error_and_the_other_dead_letters_go() {
     let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
     let (link, good) = (link(&shop).await, Uuid::new_v4());
     forge(&shop, Uuid::new_v4(), b"{nonsense").await;
@@ -107,10 +107,10 @@ async fn poison_stays_with_its_error_and_the_other_letters_go() {
 }
 
 #[tokio::test]
-async fn all_letters_of_an_event_go_together() {
+async fn all_dead_letters_of_an_event_go_together() {
     let (shop, link, id) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
-    let stream = js.get_stream(link::streams::DEAD_LETTERS).await.unwrap();
+    let stream = js.get_stream(nats::streams::DEAD_LETTERS).await.unwrap();
     let first = stream.get_raw_message(1).await.unwrap();
     let twin = js.publish_with_headers(first.subject, first.headers, first.payload).await.unwrap();
     assert_eq!(twin.await.unwrap().sequence, 2);
@@ -121,14 +121,14 @@ async fn all_letters_of_an_event_go_together() {
 }
 
 #[tokio::test]
-async fn a_letter_that_nobody_has_and_one_whose_event_is_another_now_are_named() {
+async fn an_unknown_dead_letter_and_one_whose_event_has_changed_are_reported() {
     let (shop, link, _) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
-    let stream = js.get_stream(link::streams::DEAD_LETTERS).await.unwrap();
+    let stream = js.get_stream(nats::streams::DEAD_LETTERS).await.unwrap();
     let letter = stream.get_raw_message(1).await.unwrap();
     js.publish_with_headers(letter.subject, letter.headers, "{}".into()).await.unwrap().await.unwrap();
     let replayed = replay(&link, &[2, 7], false).await.unwrap();
-    assert!(replayed[0].end.as_ref().unwrap_err().contains("not on record"), "{replayed:?}");
+    assert!(replayed[0].end.as_ref().unwrap_err().contains("not on the record"), "{replayed:?}");
     assert!(replayed[1].end.as_ref().unwrap_err().contains("no such dead letter"), "{replayed:?}");
     assert_eq!((letters(&link).await.len(), shop.stock("lamp").await), (2, (5, 0)));
 }

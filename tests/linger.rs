@@ -1,4 +1,4 @@
-//! A connection that comes of age: its client is told, and not cut off while it still sends.
+//! A connection that reaches its maximum age: its client gets a GOAWAY, and is not cut off while it still sends.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// Half of what a connection lingers.
+/// Half of the time that a connection lingers.
 const WHILE: Duration = Duration::from_millis(500);
 
-/// The kind of the next frame; a PING is answered.
+/// The type of the next frame. PINGs are acknowledged.
 fn frame(stream: &mut TcpStream) -> std::io::Result<u8> {
     let mut head = [0; 9];
     stream.read_exact(&mut head)?;
@@ -25,12 +25,12 @@ fn frame(stream: &mut TcpStream) -> std::io::Result<u8> {
     Ok(head[3])
 }
 
-/// Goes on sending after the last goodbye, and says how long that went well.
+/// Keeps sending after the last GOAWAY. Returns how long that works.
 fn cling(address: SocketAddr) -> Duration {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(HELLO).unwrap();
-    // One that lets calls in which crossed it, and the last.
+    // The first still permits calls that crossed it; the second is final.
     for _ in 0..2 {
         while frame(&mut stream).unwrap() != GOAWAY {}
     }
@@ -48,7 +48,7 @@ fn cling(address: SocketAddr) -> Duration {
 }
 
 #[tokio::test]
-async fn a_client_that_still_sends_after_the_goodbye_is_not_reset_at_once_nor_kept() {
+async fn a_client_that_still_sends_after_the_goaway_is_not_reset_at_once_nor_kept() {
     let shop = Shop::open()
         .workers(0)
         .each_gateway(|config| config.limits.max_connection_age = Duration::from_secs(1))

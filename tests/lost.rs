@@ -1,5 +1,5 @@
-//! Acknowledgements that are lost on their way back, after the work was done, and work whose time is over when it
-//! arrives: what was done is found, and done once; what is late is not begun.
+//! Acknowledgements that are lost after the work was done, and requests that arrive after their deadline: what was done
+//! is found and done once, and late requests are not processed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 use contract::orders::v1::{Order, OrderStatus};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use link::{Link, Store, streams};
+use nats::{Connection, Store, streams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
@@ -28,7 +28,7 @@ pub const UPDATED: &str = "PUB orders.event.order_status_updated.";
 pub async fn proxied_gateway() -> (Shop, Proxy) {
     let mut shop = Shop::open().gateways(1).stock("lamp", 9).ready().await;
     let proxy = Proxy::to(shop.nats.port()).await;
-    shop.gateway.nats = link::Options::at(proxy.url());
+    shop.gateway.nats = nats::Options::at(proxy.url());
     shop.open_gateway().await;
     shop.close_gateway().await;
     (shop, proxy)
@@ -38,7 +38,7 @@ pub async fn proxied_gateway() -> (Shop, Proxy) {
 async fn proxied_worker() -> (Shop, Proxy) {
     let mut shop = Shop::open().workers(0).ready().await;
     let proxy = Proxy::to(shop.nats.port()).await;
-    shop.worker.nats.link = link::Options::at(proxy.url());
+    shop.worker.nats.link = nats::Options::at(proxy.url());
     shop.hire().await;
     until("the gateway has found it", async || shop.gateways[0].up("orders.v1.OrderService") == Some(true))
         .await;
@@ -46,10 +46,10 @@ async fn proxied_worker() -> (Shop, Proxy) {
     (shop, proxy)
 }
 
-/// Waits until so many events are stored, whatever the gateway knows, and breaks the connection then.
+/// Waits until this many entries are stored, which the gateway does not learn, and then breaks its connection.
 async fn stored_and_cut(shop: &Shop, proxy: &Proxy, stream: &'static str, entries: u64) {
     proxy.muted().await;
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a witness").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
     let store = Store::new(link, stream);
     until("it is stored", async || store.range(Instant::now() + PATIENCE).await.unwrap().last >= entries)
         .await;
@@ -59,7 +59,7 @@ async fn stored_and_cut(shop: &Shop, proxy: &Proxy, stream: &'static str, entrie
 
 /// The subjects of everything in ORDERS.
 async fn record(shop: &Shop) -> Vec<String> {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a witness").await.unwrap();
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
     let store = Store::new(link, streams::ORDERS);
     let range = store.range(Instant::now() + PATIENCE).await.unwrap();
     let read = |sequence| store.get(sequence, Instant::now() + PATIENCE);
@@ -152,7 +152,7 @@ async fn a_request_that_arrives_after_its_deadline_is_refused_before_it_begins()
     let items = json!({"orderId": uuid::Uuid::new_v4(), "items": [{"productId": "lamp", "quantity": 1}]});
     let request = nats.request_with_headers("reserve_inventory", headers, items.to_string().into());
     let late = async {
-        // The worker's clock is JetStream's, as exactly as an answer on a busy machine tells it.
+        // The worker's clock follows JetStream's, as precisely as replies on a busy machine permit.
         tokio::time::sleep(deadline + Duration::from_secs(1)).await;
         proxy.mend();
     };
@@ -170,7 +170,7 @@ async fn a_request_that_arrives_after_its_deadline_is_refused_before_it_begins()
 async fn what_was_asked_while_disconnected_is_not_sent_after_the_reconnect() {
     let mut shop = Shop::open().workers(0).ready().await;
     let proxy = Proxy::to(shop.nats.port()).await;
-    shop.gateway.nats = link::Options::at(proxy.url());
+    shop.gateway.nats = nats::Options::at(proxy.url());
     shop.open_gateway().await;
     shop.close_gateway().await;
     let nats = shop.nats().await;

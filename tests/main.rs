@@ -1,6 +1,6 @@
-//! The whole system against a real nats-server: one binary, a server of its own for every test.
+//! The whole system against a real nats-server: one binary, and a new server for every test.
 
-// One binary: what is visible to its parts is visible to nobody else.
+// One binary: items that its modules share are visible to nothing else.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_macros)]
 
 mod access;
@@ -74,7 +74,7 @@ mod untaken;
 mod upgrade;
 mod urls;
 mod watch;
-// There is one place where frames are written by hand.
-#[path = "../bench/src/flood/wire.rs"]
+// The only code that writes HTTP/2 frames by hand.
+#[path = "../crates/loadtest/src/flood/wire.rs"]
 #[allow(dead_code)]
 mod wire;

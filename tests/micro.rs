@@ -1,17 +1,17 @@
-//! What `nats micro` reads of the workers: ADR-32's PING, INFO and STATS, asked as its command line does.
+//! What `nats micro` reads from the workers: PING, INFO and STATS of ADR-32, requested as that command does.
 
 use serde_json::{Value, json};
 
 use crate::shop::{PATIENCE, Shop, until, wish};
 
-/// The answer of the one worker.
+/// The reply of the only worker.
 async fn asked(shop: &Shop, subject: &str) -> Value {
     let nats = shop.nats().await;
     let answer = tokio::time::timeout(PATIENCE, nats.request(subject.to_owned(), "".into()));
     serde_json::from_slice(&answer.await.expect("an answer in time").unwrap().payload).unwrap()
 }
 
-/// What the statistics have of one endpoint.
+/// The statistics of one endpoint.
 async fn endpoint(shop: &Shop, name: &str) -> Value {
     let stats = asked(shop, "$SRV.STATS.inventory").await;
     let endpoints = stats["endpoints"].as_array().unwrap();
@@ -27,7 +27,7 @@ async fn statistics_count_requests_and_refusals_of_each_endpoint() {
         assert!(shop.check("lamp").await.unwrap());
     }
     nats.request("check_inventory", r#"[{"productId":"","quantity":0}]"#.into()).await.unwrap();
-    // A request is counted before it is answered.
+    // A request is counted before its reply is sent.
     let check = endpoint(&shop, "check_inventory").await;
     assert_eq!((check["num_requests"].as_u64(), check["num_errors"].as_u64()), (Some(before + 4), Some(1)));
     let last = check["last_error"].as_str().unwrap();

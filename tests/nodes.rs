@@ -1,20 +1,20 @@
-//! docs/nodes.md, walked with real servers while orders are placed: a server is added, replicas are moved to it, a server is
-//! removed, and a lost one is replaced.
+//! The procedures of docs/nodes.md with real servers while orders are placed: a server is added, replicas are moved to
+//! it, a server is removed, and a lost one is replaced.
 
 use std::time::Duration;
 
-use link::{Link, streams};
+use nats::{Connection, streams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::fleet::{Fleet, ask};
 use crate::plant::until;
 
-async fn stream(link: &Link, name: &str) -> Value {
+async fn stream(link: &Connection, name: &str) -> Value {
     ask(link, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await["cluster"].clone()
 }
 
-/// Who has a replica; nobody while one is behind or away, or nobody leads.
+/// The servers with a replica. Empty while one of them is not current or offline, or there is no leader.
 fn members(cluster: &Value) -> Vec<String> {
     let replicas = cluster["replicas"].as_array().cloned().unwrap_or_default();
     let whole = replicas.iter().all(|peer| peer["current"] == true && peer["offline"] != true);
@@ -23,8 +23,8 @@ fn members(cluster: &Value) -> Vec<String> {
     if whole && names.len() == replicas.len() + 1 { names } else { Vec::new() }
 }
 
-/// Every stream has three replicas that are current, none of them on this server.
-async fn are_off(link: &Link, server: &str) -> bool {
+/// Whether every stream has three current replicas, none of them on this server.
+async fn are_off(link: &Connection, server: &str) -> bool {
     for name in streams::ALL {
         let members = members(&stream(link, name).await);
         if members.len() != 3 || members.iter().any(|member| member == server) {
@@ -35,7 +35,7 @@ async fn are_off(link: &Link, server: &str) -> bool {
 }
 
 /// `nats stream cluster peer-remove NAME SERVER`, for each stream that has a replica there, one after the other.
-async fn move_off(link: &Link, server: &str) {
+async fn move_off(link: &Connection, server: &str) {
     for name in streams::ALL {
         let body = json!({"peer": server});
         until("the stream has left the server", async || {
@@ -63,10 +63,10 @@ async fn a_server_is_added_and_another_is_taken_out_and_no_order_is_lost() {
     let admin = fleet.link("breakglass").await;
     move_off(&admin, "nats-0").await;
     until("no stream has a replica there", async || are_off(&admin, "nats-0").await).await;
-    // SIGTERM: it hands over what it leads.
+    // SIGTERM: it hands over its leaderships.
     fleet.stop(0);
     until("it is known to be away", async || is_offline(&fleet, "nats-0").await).await;
-    // The one that was stopped may have led them all: then there is nobody to do it for a moment.
+    // The stopped server may have been the meta leader: then there is none for a moment.
     until("it is removed", async || {
         ask(&system, "$JS.API.SERVER.REMOVE", &json!({"peer": "nats-0"})).await["success"] == true
     })
@@ -94,12 +94,12 @@ async fn a_lost_server_is_replaced_by_one_of_its_name_with_an_empty_disk() {
     fleet.audit(buyer).await;
 }
 
-/// What the leader of all servers says of the cluster.
+/// The meta leader's view of the cluster.
 async fn meta(fleet: &Fleet) -> Value {
     for number in 0..fleet.servers.len() {
         if fleet.servers[number].is_some() {
             let meta = fleet.asks(number, "/jsz").await["meta_cluster"].clone();
-            // The others have not heard from all.
+            // Only the meta leader knows all of them.
             if meta["leader"] == format!("nats-{number}") {
                 return meta;
             }

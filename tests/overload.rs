@@ -1,5 +1,5 @@
-//! More than there is room for: connections, peers that say nothing, calls, watches that are not read. What is too much
-//! is turned away at once, and the rest does not notice.
+//! Overload: too many connections, silent peers, calls, and watches that are not read. What exceeds a limit is refused
+//! at once, and the rest is not affected.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn door(shop: &Shop) -> Endpoint {
     Endpoint::from_shared(format!("http://{}", shop.gateways[0].grpc_addr())).unwrap()
 }
 
-/// Whether the peer closes within some time; it says nothing itself.
+/// Whether the peer closes a silent connection within some time.
 async fn closed(peer: TcpStream) -> bool {
     let read = tokio::task::spawn_blocking(move || {
         let mut peer = peer;
@@ -38,7 +38,7 @@ async fn closed(peer: TcpStream) -> bool {
 #[tokio::test]
 async fn a_connection_too_many_is_closed_and_another_fits_when_one_has_left() {
     let shop = Shop::open().each_gateway(|config| config.limits.max_connections = Some(3)).ready().await;
-    // The harness has one.
+    // The harness has one connection.
     let (first, second) = (door(&shop).connect().await.unwrap(), door(&shop).connect().await.unwrap());
     for door in [&first, &second] {
         OrderServiceClient::new(door.clone()).list_orders(Request::new(Default::default())).await.unwrap();
@@ -101,7 +101,7 @@ async fn slow_service(shop: &Shop, at_once: usize, takes: Duration) -> Arc<Atomi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
     let shop = Shop::open().workers(0).ready().await;
-    // 400 a second can be had.
+    // The capacity is 400 calls per second.
     let served = slow_service(&shop, 8, Duration::from_millis(20)).await;
     let items = wish("lamp", 1).request.items;
     let (ok, stop) = (Arc::new(AtomicUsize::new(0)), tokio_util::sync::CancellationToken::new());
@@ -123,8 +123,8 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
         until("it is served", async || served.load(Ordering::Relaxed) >= goal).await;
         (served.load(Ordering::Relaxed), ok.load(Ordering::Relaxed))
     };
-    // Without a limit that adapts, 1,000 wait for 2.5 s each, and nothing that is served is of use any more, however
-    // long it goes on. A machine that is busy with other things may need more than one look.
+    // Without an adaptive concurrency limit, 1,000 calls wait for 2.5 s each, and every reply comes too late. A busy
+    // machine may need more than one try.
     let mut before = reaches(2_400).await;
     let mut looks = Vec::new();
     while looks.len() < 20 && !looks.iter().any(|(served, used)| used * 2 > *served) {
@@ -147,7 +147,7 @@ async fn a_watch_that_is_not_read_is_ended_with_a_token_and_the_others_miss_noth
     let mut slow = slow.watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
     let mut quick = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
     let mut last = slow.message().await.unwrap().expect("a bookmark");
-    // More than is kept for those who are behind, 32 MiB: orders of 500 items with long names.
+    // More than the 32 MiB that are kept for watches that lag: orders of 500 items with long names.
     let product = |n| format!("a-product-with-a-name-as-long-as-it-may-be-just-to-fill-it-{n:04}");
     let lines = (0..500).map(|n| Adjustment { product_id: product(n), delta: 1_000_000 }).collect();
     let request_id = "first".to_owned();
@@ -160,7 +160,7 @@ async fn a_watch_that_is_not_read_is_ended_with_a_token_and_the_others_miss_noth
         let mut placed = 0;
         while let Some(order) = orders.next().await {
             placed += usize::from(order.is_ok());
-            // A connection on which nothing is taken for 35 s is ended, and a busy machine needs that long for all.
+            // A connection whose client reads nothing for 35 s is closed, and a busy machine needs that long for all.
             if placed % 100 == 0 && placed <= 400 {
                 last = slow.message().await.unwrap().expect("a change");
             }

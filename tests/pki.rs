@@ -1,4 +1,4 @@
-//! Somebody who signs certificates, good ones and bad ones. Keys are made when the test runs.
+//! A certificate authority, for valid and invalid certificates. Keys are generated at test time.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 /// An authority that signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate with its key, PEM.
+/// A certificate and its key, in PEM.
 #[derive(Clone)]
 pub struct Pair {
     pub cert: String,
@@ -32,7 +32,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for these names: URIs have a `:`.
+    /// A certificate for these names. Those with a `:` are URIs.
     pub fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         for name in names {
@@ -57,14 +57,14 @@ impl Authority {
     }
 }
 
-/// The time of a certificate was over long ago.
+/// Makes a certificate expired.
 pub fn expired(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2021, 1, 1);
 }
 
 impl Pair {
-    /// Writes both into a folder, for a server that reads them there.
+    /// Writes both into a folder, for a server.
     pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
         let paths = (folder.join("tls.crt"), folder.join("tls.key"));
         std::fs::write(&paths.0, &self.cert).unwrap();
@@ -73,7 +73,7 @@ impl Pair {
     }
 }
 
-/// A way to a server on this port, for a client who believes this authority and has perhaps a certificate.
+/// A channel to a server on this port, for a client that trusts this authority and may have a certificate.
 pub fn door(port: u16, authority: &Authority, client: Option<&Pair>) -> Endpoint {
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(authority.pem()))

@@ -1,4 +1,4 @@
-//! Plain NATS clients: what they may ask, what they are told, and what they see.
+//! Plain NATS clients: what they may request, the replies, and the events they see.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn broken_requests_get_an_error_and_the_worker_lives() {
 }
 
 #[tokio::test]
-async fn a_nest_client_is_answered_in_its_envelope() {
+async fn a_nestjs_client_is_answered_in_its_envelope() {
     let shop = Shop::open().stock("lamp", 3).ready().await;
     let nats = shop.nats().await;
     let request = r#"{"pattern":"check_inventory","data":[{"productId":"lamp","quantity":2}],"id":"55"}"#;

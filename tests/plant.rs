@@ -1,5 +1,5 @@
-//! The whole system on a cluster of three nats-servers, customers who repeat what failed, and an audit that holds every
-//! answer that was given against every replica of the record.
+//! The whole system on a cluster of three nats-servers, customers who retry failed calls, and an audit that compares
+//! every reply with every replica of the streams.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CreateOrderRequest, ListOrdersRequest, Order};
 use futures_util::{StreamExt, TryStreamExt};
 use gateway::Gateway;
-use link::{Link, Store, streams};
 use local_nats::Cluster;
+use nats::{Connection, Store, streams};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
@@ -27,15 +27,15 @@ use crate::figures;
 
 const PRODUCT: &str = "lamp";
 const CREATED: &str = "orders.event.order_created.";
-/// Elections take 4 to 9 s, and one that fails is repeated.
+/// Elections take 4 to 9 s, and failed ones are repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a customer waits for an answer.
+/// How long a customer waits for a reply.
 const ANSWER: Duration = Duration::from_secs(6);
 
 /// The running system.
 pub struct Plant {
     pub cluster: Cluster,
-    pub link: Link,
+    pub link: Connection,
     pub gateway: Gateway,
     pub workers: Vec<Hand>,
     worker: inventory_worker::config::Serve,
@@ -43,15 +43,15 @@ pub struct Plant {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// What customers were told, by customer: each wants one order, and has a name of his own.
+/// The outcomes by customer. Each customer places one order, and has a unique name.
 #[derive(Default)]
 struct Told {
     placed: BTreeMap<String, String>,
-    /// Told that it was certainly not done, and gave up.
+    /// Customers who were told that it was not done, and gave up.
     never: Vec<String>,
-    /// Told that it may have been done, and gave up.
+    /// Customers who were told that it may have been done, and gave up.
     open: Vec<String>,
-    /// Told something that was no passing trouble.
+    /// Customers who got a permanent error.
     wrong: Vec<String>,
     /// When orders were acknowledged.
     times: Vec<Instant>,
@@ -60,7 +60,7 @@ struct Told {
     troubles: BTreeMap<String, usize>,
 }
 
-/// Customers at work.
+/// Running customers.
 pub struct Customers {
     told: Arc<std::sync::Mutex<Told>>,
     stop: CancellationToken,
@@ -71,9 +71,9 @@ pub struct Customers {
 type Stored = (u64, String, Bytes);
 
 impl Plant {
-    /// A gateway and two workers on three nodes, with stock for everybody.
+    /// Starts a gateway and two workers on three nodes, with enough stock.
     pub async fn open() -> Plant {
-        // One at a time: each has three servers, whose elections go wrong on a machine that is too busy.
+        // One cluster at a time, as elections fail on a machine that is too busy.
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
         let cluster = tokio::task::spawn_blocking(|| Cluster::start(3)).await.unwrap().expect("a cluster");
@@ -84,7 +84,7 @@ impl Plant {
         config.nats.replicas = 3;
         config.reservation_ttl = Duration::from_secs(8);
         let workers = vec![Hand::hire(config.clone()).await, Hand::hire(config.clone()).await];
-        let link = Link::connect(&config.nats.link, "the auditor").await.unwrap();
+        let link = Connection::connect(&config.nats.link, "the auditor").await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy();
         let plant = Plant { cluster, link, gateway, workers, worker: config, channel, _turn: turn };
         let stock = json!([{"productId": PRODUCT, "delta": 1_000_000}]);
@@ -100,7 +100,7 @@ impl Plant {
         OrderServiceClient::new(self.channel.clone())
     }
 
-    /// One more worker.
+    /// Starts another worker.
     pub async fn hire(&mut self) {
         self.workers.push(Hand::hire(self.worker.clone()).await);
     }
@@ -117,14 +117,14 @@ impl Plant {
         found
     }
 
-    /// The answer to a request, or null.
+    /// The reply to a request, or null.
     pub async fn ask(&self, subject: &str, body: &Value) -> Value {
         let limit = Instant::now() + Duration::from_secs(1);
         let reply = self.link.request(subject, Default::default(), body.to_string().into(), limit).await;
         reply.ok().and_then(|reply| serde_json::from_slice(&reply.payload).ok()).unwrap_or_default()
     }
 
-    /// Places an order of a caller who has so much time.
+    /// Places an order with this deadline.
     pub async fn order(&self, time: Duration) -> Result<Order, Status> {
         let mut request = tonic::Request::new(wanted("", "somebody"));
         request.set_timeout(time);
@@ -146,22 +146,22 @@ impl Plant {
         }
     }
 
-    /// Waits for another leader of a stream, and says how long that took.
+    /// Waits for a new leader of a stream. Returns how long that took.
     pub async fn elected(&self, stream: &str, old: usize) -> Duration {
         let begin = Instant::now();
         until("there is a new leader", async || self.leader(stream).await != old).await;
         begin.elapsed()
     }
 
-    /// Has the leader of a stream step down, for any other node or for this one.
+    /// Makes the leader of a stream step down, in favour of any other node or of this one.
     pub async fn step_down(&self, stream: &str, preferred: Option<usize>) -> bool {
         let body =
             preferred.map_or(json!({}), |node| json!({"placement": {"preferred": format!("node{node}")}}));
         self.ask(&format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), &body).await["success"] == true
     }
 
-    /// As many customers as this, each with one order after the other, until they are sent home. Every third gives up at
-    /// the first trouble; the others repeat until it is done.
+    /// Starts this many clients that place one order after the other until they are stopped. Every third gives an order
+    /// up at the first error; the others retry until it is placed.
     pub fn customers(&self, count: usize) -> Customers {
         let customers =
             Customers { told: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -180,7 +180,8 @@ impl Plant {
         customers
     }
 
-    /// Everything that customers were told is true of every one of these replicas, which are equal.
+    /// Stops the customers, and asserts that what they were told is true on all of these replicas, and that these are
+    /// equal.
     pub async fn audit(&self, told: Customers, nodes: &[usize]) {
         let told = told.home().await;
         assert_eq!(told.wrong.first(), None);
@@ -201,7 +202,7 @@ impl Plant {
             stock["reserved"] == recorded.len()
         };
         until("the reserved stock is that of the recorded orders", equal).await;
-        // Now that everything has come to rest.
+        // The system is at rest now.
         for stream in [streams::ORDERS, streams::INVENTORY] {
             let mut replicas = Vec::new();
             for node in nodes {
@@ -213,7 +214,7 @@ impl Plant {
         println!("{} orders, told to {}; {:?}", recorded.len(), told.placed.len(), told.troubles);
     }
 
-    /// What follows the record has followed it over the changes: the workers' consumer, and the gateway's lists.
+    /// Waits until the workers' consumer and the gateway's lists have caught up with ORDERS.
     async fn settled(&self, orders: &[Stored]) {
         let begin = Instant::now();
         let consumer = format!("$JS.API.CONSUMER.INFO.{}.inventory-worker", streams::ORDERS);
@@ -248,7 +249,7 @@ impl Plant {
         until("the replica leads", leads).await;
     }
 
-    /// Every entry as the leader has it.
+    /// Every entry, read from the leader.
     async fn read(&self, stream: &'static str) -> Vec<Stored> {
         let store = Store::new(self.link.clone(), stream);
         let limit = Instant::now() + PATIENCE;
@@ -257,7 +258,7 @@ impl Plant {
             let store = &store;
             async move {
                 let message = store.get(sequence, limit).await?.expect("an entry");
-                Ok::<_, link::StoreError>((sequence, message.subject.to_string(), message.payload))
+                Ok::<_, nats::StoreError>((sequence, message.subject.to_string(), message.payload))
             }
         });
         entries.buffered(64).try_collect().await.unwrap()
@@ -276,19 +277,19 @@ impl Customers {
         until("more orders are placed", async || self.placed() >= goal).await;
     }
 
-    /// The longest time in which nobody's order was acknowledged.
+    /// The longest time without an acknowledged order.
     pub fn longest_gap(&self) -> Duration {
         let told = self.told.lock().unwrap();
         told.times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
     }
 
-    /// When the last call failed, after this.
+    /// When the last call failed, as the time since this instant.
     pub fn failed_until(&self, since: Instant) -> Duration {
         let told = self.told.lock().unwrap();
         told.failed.iter().max().map(|at| at.saturating_duration_since(since)).unwrap_or_default()
     }
 
-    /// Waits until everybody has his answer.
+    /// Stops the customers, and waits for their last replies.
     async fn home(self) -> Told {
         self.stop.cancel();
         self.tasks.close();
@@ -327,7 +328,7 @@ async fn buy(
             Err(status) => status,
         };
         let ends = note(&status, &mut told.lock().unwrap(), customer, stubborn);
-        // Also before the next order: each that is given up leaves the gateway a release to do.
+        // Also before the next order, as the gateway has to release the stock of an order that was given up.
         sleep(Duration::from_millis(100)).await;
         if ends {
             return;
@@ -335,9 +336,9 @@ async fn buy(
     }
 }
 
-/// Notes what a customer was told, and whether he gives up.
+/// Records what a customer was told. Returns whether the customer gives up.
 fn note(status: &Status, told: &mut Told, customer: &str, stubborn: bool) -> bool {
-    // A deadline that the client's own library noticed first has no details.
+    // If the client's own timer expires first, the status has no details.
     let info = status.get_details_error_info();
     let reason = info.as_ref().map_or("", |info| info.reason.as_str());
     let delivered =
@@ -361,7 +362,7 @@ fn note(status: &Status, told: &mut Told, customer: &str, stubborn: bool) -> boo
     true
 }
 
-/// The orders on the record, by customer. No customer has two.
+/// The orders in ORDERS, by customer. Asserts that no customer has two.
 fn recorded(entries: &[Stored]) -> HashMap<String, String> {
     let mut orders = HashMap::new();
     for (_, subject, payload) in entries {
@@ -375,7 +376,7 @@ fn recorded(entries: &[Stored]) -> HashMap<String, String> {
     orders
 }
 
-/// As the shop's, for what takes elections.
+/// As `shop::until`, with time for elections.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let limit = Instant::now() + PATIENCE;
     while !holds().await {

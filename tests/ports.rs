@@ -1,5 +1,5 @@
-//! Ports beside calls: whoever holds connections, or asks too much, keeps no probe out, and nothing is told to pages of
-//! somebody else.
+//! Health and HTTP ports: clients that hold connections or send too many requests do not keep probes out, and web pages
+//! of other hosts cannot read anything.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::figures::get;
 use crate::shop::{PATIENCE, Shop, until};
 
-/// More than any port beside calls lets in.
+/// More than the connection limit of these ports.
 const CROWD: usize = 400;
 
-/// What a request brings, as far as it comes.
+/// The response to a request, as far as it is sent.
 async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -34,7 +34,7 @@ async fn probe(address: SocketAddr) -> bool {
     timeout(PATIENCE, ask).await.is_ok_and(|answer| answer.is_some())
 }
 
-/// Connections that say this and no more.
+/// Connections that send these bytes and nothing more.
 async fn crowd(address: SocketAddr, word: &[u8]) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..CROWD {
@@ -45,7 +45,7 @@ async fn crowd(address: SocketAddr, word: &[u8]) -> Vec<TcpStream> {
     crowd
 }
 
-/// A figure of a port.
+/// A metric without further labels.
 async fn figure(http: SocketAddr, name: &str) -> f64 {
     let page = get(http, "/metrics").await;
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -85,7 +85,7 @@ async fn half_a_request_and_silence_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn many_who_ask_for_figures_at_once_are_answered_together() {
+async fn many_concurrent_requests_for_metrics_are_answered_together() {
     let shop = Shop::open().ready().await;
     let address = shop.gateways[0].http_addr();
     let begun = Instant::now();
@@ -162,7 +162,7 @@ async fn a_gateway_that_other_machines_reach_has_no_console_unless_that_is_meant
     }
 }
 
-/// Dead letters that nobody removed, far apart.
+/// Stores dead letters with large gaps between them.
 const FAR: usize = 30_000;
 
 #[tokio::test]
@@ -182,15 +182,15 @@ async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
     let stream = jetstream.get_stream_no_info("DEAD_LETTERS").await.unwrap();
     stream.purge().filter("dead_letters.gone").await.unwrap();
     ids.extend([letter(4).await, letter(5).await]);
-    let link = link::Link::connect(&link::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = nats::Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
     let mut asked = nats.subscribe("$JS.API.STREAM.MSG.GET.DEAD_LETTERS").await.unwrap();
     nats.flush().await.unwrap();
     let newest = async |requests| {
-        let letters = link::Letters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
+        let letters = nats::DeadLetters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
         letters.iter().rev().map(|letter| letter.id).collect::<Vec<_>>()
     };
     assert_eq!(newest(200).await, ids);
-    // Not as many as are needed: what can be found with them.
+    // With too few requests, it finds only some.
     assert_eq!(newest(4).await, ids[2..]);
     let mut count = 0;
     while timeout(Duration::from_millis(500), futures_util::StreamExt::next(&mut asked)).await.is_ok() {

@@ -1,5 +1,5 @@
-//! A real program, run as a shell runs it, with streams that nobody reads, that are full, or that are closed. Shared by
-//! the tests of both programs, each in the package that cargo builds its program for.
+//! Runs a real program as a shell does, with output streams that are not read, full, or closed. Shared by the tests of
+//! the programs, each in the package for which cargo builds the program.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 /// How long a command may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What becomes of standard output or standard error.
+/// What standard output or standard error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Out {
-    /// It is read to its end.
+    /// A pipe that is read to its end.
     Read,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has closed it.
     Unread,
-    /// A disk that is full.
+    /// A full disk.
     Full,
-    /// There is none.
+    /// Closed.
     Closed,
 }
 
@@ -31,10 +31,10 @@ pub struct Ended {
     pub err: String,
 }
 
-/// The program with these arguments, and no variable but those that are said.
+/// The program with these arguments and an empty environment.
 pub fn program(path: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
-    // The shell closes what is to be closed, and makes way.
+    // The shell closes streams if necessary, and replaces itself by the program.
     command.args(["-c", "exec \"$0\" \"$@\"", path]).args(arguments).env_clear();
     command.stdin(Stdio::null());
     command
@@ -53,7 +53,7 @@ pub fn with(command: &mut Command, out: Out, err: Out) -> Ended {
     };
     let text = |out: Out, pipe: Option<Box<dyn Read + Send>>| match out {
         Out::Read => pipe.map(collect),
-        // Dropped here: the reader has gone.
+        // Dropping the pipe here closes its reader.
         _ => None,
     };
     let stdout = text(out, child.stdout.take().map(|pipe| Box::new(pipe) as _));

@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a server, to break the connection of one peer and leave the others alone: cut it, hold what
-//! goes over it, or swallow what comes back after a certain message went out.
+//! A TCP proxy in front of a server, to disturb the connection of one peer and leave the others alone: cut it, hold its
+//! data, or drop replies after a certain message.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,16 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What becomes of the bytes.
+/// What the proxy does with data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// They pass.
+    /// Passes it.
     Open,
-    /// They wait, both ways.
+    /// Holds it, in both directions.
     Held,
-    /// Those to the server pass, those from it are lost.
+    /// Passes data to the server, and drops data from it.
     Mute,
-    /// There is no connection, and no new one.
+    /// Closes connections, and refuses new ones.
     Cut,
 }
 
@@ -32,12 +32,12 @@ pub struct Proxy {
 
 struct State {
     mode: watch::Sender<Mode>,
-    /// When this goes out, the proxy becomes mute.
+    /// Bytes after which the proxy goes mute.
     trigger: Mutex<Option<Vec<u8>>>,
 }
 
 impl Proxy {
-    /// A proxy to a port of this machine.
+    /// A proxy to a local port.
     pub async fn to(port: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -50,28 +50,28 @@ impl Proxy {
         format!("nats://{}", self.addr)
     }
 
-    /// Breaks every connection, and lets no new one through.
+    /// Closes every connection, and refuses new ones.
     pub fn cut(&self) {
         self.state.mode.send_replace(Mode::Cut);
     }
 
-    /// Lets connections and bytes through again.
+    /// Passes connections and data again.
     pub fn mend(&self) {
         *self.state.trigger.lock().unwrap() = None;
         self.state.mode.send_replace(Mode::Open);
     }
 
-    /// Keeps what goes either way until it is mended.
+    /// Holds data in both directions until `mend`.
     pub fn hold(&self) {
         self.state.mode.send_replace(Mode::Held);
     }
 
-    /// Loses everything that comes back, from the moment when these bytes go out.
+    /// Drops everything from the server once these bytes were sent to it.
     pub fn mute_after(&self, bytes: &str) {
         *self.state.trigger.lock().unwrap() = Some(bytes.as_bytes().to_vec());
     }
 
-    /// Waits until they went out.
+    /// Waits until these bytes were sent.
     pub async fn muted(&self) {
         let mut mode = self.state.mode.subscribe();
         mode.wait_for(|mode| *mode == Mode::Mute).await.unwrap();

@@ -1,4 +1,4 @@
-//! A client that calls any rpc by its path, with bytes for messages.
+//! A client that calls any rpc by its path, with messages as bytes.
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
@@ -7,11 +7,11 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-/// A codec that leaves messages as they are.
+/// A codec that passes messages unchanged.
 #[derive(Clone, Copy, Default)]
 pub struct Raw;
 
-/// Calls an rpc, whether it streams or not, for the messages that it answers.
+/// Calls an rpc, unary or streaming, and returns its response messages.
 pub async fn call(
     channel: &Channel,
     path: &str,
@@ -28,7 +28,7 @@ pub async fn call(
     Ok(grpc.server_streaming(request, path, Raw).await?.into_inner())
 }
 
-/// The first message of an answer.
+/// Calls an rpc, and returns its first response message.
 pub async fn ask(
     channel: &Channel,
     path: &str,

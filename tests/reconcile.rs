@@ -1,4 +1,4 @@
-//! Record and stock that no longer belong together, and are brought together again.
+//! Reconcile: ORDERS and ledger that no longer match, and their repair.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use contract::orders::v1::OrderStatus::{self, Cancelled, Confirmed, Shipped};
 use gateway::reconcile::{Fate, Report, reconcile};
-use link::streams::{INVENTORY, ORDERS, SNAPSHOTS};
+use nats::streams::{INVENTORY, ORDERS, SNAPSHOTS};
 use tempfile::TempDir;
 
 use crate::backup::{backup, brought_to, operator, restored, staffed, worked_off};
 use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
 
-/// A backup with some streams of an older one.
+/// A backup in which some streams are from an older one.
 fn mixed(newer: &TempDir, older: &TempDir, streams: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in link::streams::ALL {
+    for name in nats::streams::ALL {
         let from = if streams.contains(&name) { older } else { newer };
         copy(&from.path().join(name), &folder.path().join(name));
     }
@@ -38,7 +38,8 @@ fn kinds(report: &Report) -> Vec<&str> {
     report.findings.iter().map(|finding| finding.kind.name()).collect()
 }
 
-/// A shop with orders in several statuses, a backup of it, and one after all of them moved on and others came.
+/// A shop with orders in several statuses, a backup of it, and a later one after all of them changed and others were
+/// added.
 async fn two_backups() -> (Shop, TempDir, TempDir) {
     let shop = Shop::open().stock("lamp", 100).ready().await;
     let early = [("a", 1), ("b", 2), ("c", 4)];
@@ -103,7 +104,7 @@ async fn stock_of_orders_that_were_lost_is_free_again_and_what_the_ledger_knows_
     assert_eq!(shop.stock("lamp").await, (82, 4));
     worked_off(&shop).await;
     assert_eq!(kinds(&look(&shop, true).await), [""; 0]);
-    // Its client comes again: the order is made anew.
+    // The client retries: the order is created again.
     let order = shop.place(&wish("lamp", 8).id("d")).await.unwrap();
     assert!(order.etag.parse::<u64>().unwrap() > 14, "{order:?}");
     assert_eq!(shop.stock("lamp").await, (82, 12));
@@ -111,7 +112,7 @@ async fn stock_of_orders_that_were_lost_is_free_again_and_what_the_ledger_knows_
 }
 
 #[tokio::test]
-async fn a_tombstone_that_was_lost_is_in_nobodys_way_after_the_mending() {
+async fn a_tombstone_that_was_lost_blocks_nobody_after_the_repair() {
     let shop = Shop::open().stock("lamp", 5).ready().await;
     let id = gateway::order::request::order_id("", "late");
     let older = backup(&shop).await;
@@ -137,7 +138,7 @@ async fn an_order_for_which_there_is_not_enough_is_named_and_left_and_nothing_is
     drop(shop);
     let folder = mixed(&newer, &older, &[INVENTORY, SNAPSHOTS]);
     let shop = staffed(restored(folder.path()).await).await;
-    // Of what the orders need, one unit is gone.
+    // One unit fewer than the orders need.
     shop.adjust("lamp", -72).await.unwrap();
     let report = look(&shop, true).await;
     let left: Vec<_> = report.findings.iter().filter(|finding| finding.fate != Fate::Mended).collect();
@@ -150,7 +151,7 @@ async fn an_order_for_which_there_is_not_enough_is_named_and_left_and_nothing_is
 }
 
 #[tokio::test]
-async fn whoever_has_an_order_settled_cannot_free_stock_that_is_anybodys() {
+async fn a_request_to_reconcile_an_order_cannot_free_stock_that_belongs_to_one() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let order = shop.order("lamp", 2).await.unwrap();
     let held = gateway::order::request::order_id("", "held");
@@ -164,9 +165,9 @@ async fn whoever_has_an_order_settled_cannot_free_stock_that_is_anybodys() {
     };
     let said = settle(&order.order_id, order.etag.parse().unwrap()).await;
     assert!(said.contains("RESERVATION_PHASE_BOUND"), "{said}");
-    // As if its order were not there, which somebody saw who read something else.
+    // A request that claims the order does not exist, from a caller with a different view.
     assert!(settle(&order.order_id, 0).await.contains("CONTENTION"));
-    // Its order may still come.
+    // The order may still be recorded.
     let said = settle(&held.to_string(), 0).await;
     assert!(said.contains("RESERVATION_PHASE_HELD"), "{said}");
     assert_eq!(shop.stock("lamp").await, (9, 5));

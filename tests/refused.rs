@@ -1,19 +1,19 @@
-//! What deploy/nats/roles.conf lets nobody do: each try is refused by the server, and changes nothing.
+//! What deploy/nats/roles.conf denies: each attempt is a permission violation, and changes nothing.
 
 use async_nats::jetstream;
 use futures_util::StreamExt;
-use link::{Link, Streams, streams};
 use local_nats::Server;
+use nats::{Connection, Streams, streams};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::cast::{self, Player, role, state};
 use crate::shop::PATIENCE;
 
-/// A server with the roles, and something in every stream. Nobody works there.
+/// A server with the roles and something in every stream, without gateways and workers.
 struct Stage {
     nats: Server,
-    looks: Link,
+    looks: Connection,
     before: Vec<Value>,
 }
 
@@ -22,7 +22,7 @@ impl Stage {
         let options = local_nats::Options { config: Some(cast::config()), ..Default::default() };
         let nats =
             tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server");
-        let looks = Link::connect(&role(&nats.url(), "provisioner"), "looks").await.unwrap();
+        let looks = Connection::connect(&role(&nats.url(), "provisioner"), "looks").await.unwrap();
         Streams::open(&looks, 1, true).await.unwrap();
         let entries = [
             ("gateway", "orders.event.order_created.one"),
@@ -43,7 +43,7 @@ impl Stage {
         Player::of(&self.nats.url(), name).await
     }
 
-    /// Everything is as it was, and there is no other stream.
+    /// Asserts that everything is unchanged, and that there is no new stream.
     async fn unchanged(&self) {
         assert_eq!(state(&self.looks).await, self.before);
         let names = jetstream::new(self.looks.client().clone()).stream_names().count().await;
@@ -51,7 +51,7 @@ impl Stage {
     }
 }
 
-/// A role tries to publish to each of these, and nothing comes of it.
+/// Asserts that a role cannot publish to any of these, and that nothing changes.
 async fn refused(name: &'static str, subjects: &[&str]) {
     let stage = Stage::open().await;
     let player = stage.player(name).await;
@@ -61,7 +61,7 @@ async fn refused(name: &'static str, subjects: &[&str]) {
     stage.unchanged().await;
 }
 
-/// A role tries to subscribe to each of these.
+/// Asserts that a role cannot subscribe to any of these.
 async fn deaf(name: &'static str, subjects: &[&str]) {
     let stage = Stage::open().await;
     let player = stage.player(name).await;
@@ -70,7 +70,7 @@ async fn deaf(name: &'static str, subjects: &[&str]) {
     }
 }
 
-/// A role tries to change ORDERS into a stream that may be purged, and to make one that answers requests.
+/// Asserts that a role cannot change ORDERS so that it can be purged, or create a stream that captures requests.
 async fn no_streams(name: &'static str) {
     let stage = Stage::open().await;
     let player = stage.player(name).await;
@@ -86,9 +86,9 @@ async fn no_streams(name: &'static str) {
 async fn nobody_is_let_in_without_a_password() {
     let stage = Stage::open().await;
     assert!(async_nats::connect(stage.nats.url()).await.is_err());
-    let wrong = link::Options::at(stage.nats.url()).by("worker", "gateway's secret");
-    let refused = Link::connect(&wrong, "a stranger").await.err().unwrap().to_string();
-    assert!(refused.contains("does not let us in"), "{refused}");
+    let wrong = nats::Options::at(stage.nats.url()).by("worker", "gateway's secret");
+    let refused = Connection::connect(&wrong, "a stranger").await.err().unwrap().to_string();
+    assert!(refused.contains("authorization violation"), "{refused}");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
     for reply in ["inventory.ledger".to_owned(), inbox] {
         subscriber.publish_with_reply(question, reply, "".into()).await.unwrap();
     }
-    // The server has answered the second, so the first answer is where it was going to.
+    // The server has answered the second request, so the first reply was also delivered.
     let answer = timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&answer.payload).contains("consumer not found"), "{answer:?}");
     stage.unchanged().await;

@@ -1,5 +1,5 @@
-//! What a client's library is told about repeating a failed call by itself, and what a repeat is known by: it never
-//! makes two of one.
+//! Retries: what client libraries are told about retrying a failed call by themselves, and that a retry is recognised
+//! and never done twice.
 
 use contract::inventory::v1::{AdjustStockRequest, Adjustment, GetStockRequest};
 use contract::orders::v1::{CreateOrderRequest, GetOrderRequest, Order, OrderStatus};
@@ -11,7 +11,7 @@ use crate::backup::operator;
 use crate::lost::{CREATED, UPDATED, proxied_gateway};
 use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
-/// The status of a failed call: its reason, and what libraries are told.
+/// The reason of a failed call, and its retry pushback for client libraries.
 fn told<T: std::fmt::Debug>(result: Result<T, Status>) -> (String, Option<String>) {
     let status = result.expect_err("a failure");
     let pushback = status.metadata().get("grpc-retry-pushback-ms");
@@ -67,7 +67,7 @@ async fn a_status_change_whose_outcome_is_unknown_may_be_repeated() {
         proxy.mend();
         until("the gateway is back", async || shop.get(&order.order_id).await.is_ok()).await;
     }
-    // It was made by then: the repeat found it.
+    // The update was made by then, and the retry found it.
     assert_eq!(shop.get(&order.order_id).await.unwrap().status(), OrderStatus::Confirmed);
 }
 
@@ -126,7 +126,7 @@ async fn the_same_items_in_another_order_under_one_request_id_are_the_same_order
     assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((9, 1), (9, 2)));
     let other = shop.place(&wish("lamp", 2).and("rug", 1).id("one")).await;
     assert_eq!(told(other), expected("REQUEST_ID_REUSED", Some("-1")));
-    // Shipped, and out of the ledger's sight: the record alone knows it then.
+    // Once shipped, the order is no longer in the ledger, only in ORDERS.
     let confirmed = shop.update(&placed, OrderStatus::Confirmed, "").await.unwrap();
     shop.update(&confirmed, OrderStatus::Shipped, "").await.unwrap();
     until("it has left", async || shop.stock("rug").await == (7, 0)).await;

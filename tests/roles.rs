@@ -1,4 +1,4 @@
-//! The main flow where everybody has the user of deploy/nats/roles.conf, and what a start says that has the wrong one.
+//! The main flow with every process as its user of deploy/nats/roles.conf, and the start-up error with the wrong user.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use gateway::backup::{load, save};
 use gateway::config::Provision;
-use gateway::letters::{every, replay};
+use gateway::dead_letters::{every, replay};
 use gateway::reconcile::reconcile;
 use inventory_worker::file::{export, import};
-use link::{Letters, Link, Store, streams};
+use nats::{Connection, DeadLetters, Store, streams};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -23,11 +23,11 @@ use crate::figures::get;
 use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
 use crate::watch::Watch;
 
-async fn role(shop: &Shop, name: &str) -> Link {
-    Link::connect(&cast::role(&shop.nats.url(), name), name).await.unwrap()
+async fn role(shop: &Shop, name: &str) -> Connection {
+    Connection::connect(&cast::role(&shop.nats.url(), name), name).await.unwrap()
 }
 
-/// The server has refused nothing to anybody.
+/// Asserts that the server logged no permission violation.
 fn assert_quiet(shop: &Shop) {
     let log = std::fs::read_to_string(shop.nats.log()).unwrap();
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
@@ -135,7 +135,7 @@ async fn an_operator_looks_after_dead_letters() {
     until("it is a dead letter", async || every(&operator).await.unwrap() == [1]).await;
     let end = replay(&operator, &[1], false).await.unwrap().remove(0).end.unwrap_err();
     assert!(end.contains("UNSETTLED"), "{end}");
-    assert!(Letters::new(&operator).remove(1).await.unwrap());
+    assert!(DeadLetters::new(&operator).remove(1).await.unwrap());
     assert_quiet(&shop);
 }
 
@@ -145,7 +145,7 @@ async fn a_worker_purges_the_ledger_behind_its_snapshots_and_another_begins_with
     let ledger = Store::new(role(&shop, "operator").await, streams::INVENTORY);
     until("the ledger is purged", async || {
         shop.adjust("lamp", 1).await.unwrap();
-        // By then the first snapshot is gone as well.
+        // By then the first snapshot has been removed too.
         ledger.range(Instant::now() + PATIENCE).await.unwrap().first > 11
     })
     .await;
@@ -195,7 +195,7 @@ async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
     assert_quiet(&shop);
 }
 
-/// The answer to a request that has to be permitted, and done.
+/// The reply to a request that has to be permitted and to succeed.
 async fn asked(player: &Player, subject: &str, body: &str) -> serde_json::Value {
     let reply = timeout(PATIENCE, player.client.request(subject.to_owned(), body.to_owned().into())).await;
     let answer: serde_json::Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();

@@ -1,4 +1,4 @@
-//! Rolling restarts under load: workers and gateways are replaced one after the other, and no call is lost.
+//! Rolling restarts under load: workers and gateways are replaced one after the other, and no call fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,10 +9,10 @@ use tokio::task::JoinHandle;
 use crate::shop::{Shop, until};
 
 const CALLERS: usize = 24;
-/// Far longer than any answer takes, and shorter than the attempt after which the gateway would repeat.
+/// Far longer than any reply takes, and shorter than the attempt timeout after which the gateway would retry.
 const LOST: Duration = Duration::from_secs(4);
 
-/// Callers that go on until told to stop; each returns how many calls it made.
+/// Callers that make calls until told to stop.
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -34,13 +34,13 @@ impl Load {
         Load { callers: (0..CALLERS).map(caller).collect(), stop, done }
     }
 
-    /// Waits for so many calls more.
+    /// Waits for this many more calls.
     async fn goes_on(&self, more: usize) {
         let goal = self.done.load(Ordering::Relaxed) + more;
         until("calls go on", async || self.done.load(Ordering::Relaxed) >= goal).await;
     }
 
-    /// Fails if any call did.
+    /// Stops the callers. Fails if any call failed.
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {

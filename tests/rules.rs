@@ -1,4 +1,4 @@
-//! The stock rules by themselves: random histories of commands never break what has to hold.
+//! The stock rules alone: random histories of commands never break the invariants.
 
 use contract::Item;
 use inventory_worker::stock::{Command, Draft, Entry, Fact, Phase, Release, Stock};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 const PRODUCTS: [&str; 3] = ["lamp", "rug", "sofa"];
 const ORDERS: u128 = 4;
 
-/// Any command, over few products and orders so that they meet.
+/// Any command, over few products and orders so that they collide.
 fn command() -> impl Strategy<Value = Command> {
     let order = (0..ORDERS).prop_map(Uuid::from_u128);
     let product = proptest::sample::select(&PRODUCTS[..]);
@@ -39,7 +39,7 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Decides batches one after the other and applies what they say; the entries are the ledger.
+/// Decides batches one after the other and applies their entries, which are the ledger.
 fn run(batches: &[Vec<Command>]) -> (Stock, Vec<Entry>) {
     let (mut stock, mut ledger) = (Stock::default(), Vec::new());
     for (at, batch) in batches.iter().enumerate() {
@@ -58,7 +58,7 @@ fn run(batches: &[Vec<Command>]) -> (Stock, Vec<Entry>) {
     (stock, ledger)
 }
 
-/// Units promised to living reservations, by product.
+/// Units of open reservations, by product.
 fn promised(stock: &Stock, product: &str) -> u32 {
     (0..ORDERS)
         .flat_map(|order| {
@@ -96,7 +96,7 @@ proptest! {
             if index == cut {
                 stock = Stock::from_snapshot(&stock.to_snapshot().unwrap()).unwrap();
             }
-            // The ledger's own encoding is part of the way.
+            // Includes the ledger's encoding.
             let entry: Entry = serde_json::from_slice(&serde_json::to_vec(entry).unwrap()).unwrap();
             stock.apply(index as u64 + 1, &entry).unwrap();
         }
@@ -144,7 +144,7 @@ proptest! {
     }
 }
 
-/// Five lamps, two of them held for an order.
+/// Five lamps, two of them reserved for an order.
 fn reserved(order: Uuid) -> Stock {
     let mut stock = Stock::default();
     decide(&mut stock, &Command::Count(vec![("lamp".into(), 5)]));
@@ -153,7 +153,7 @@ fn reserved(order: Uuid) -> Stock {
     stock
 }
 
-/// Decides one command, and applies what it says.
+/// Decides one command, and applies its facts.
 fn decide(stock: &mut Stock, command: &Command) {
     let mut draft = Draft::over(stock, 0);
     draft.decide(command).unwrap();
@@ -178,7 +178,7 @@ fn a_stale_tombstone_releases_nothing() {
         },
     );
     assert_eq!(stock.reservation(&id).unwrap().fence, 7);
-    // The second expirer found the tombstone of the first (MODEL.md, C1).
+    // The second worker to expire it found the first one's tombstone (docs/protocol.md#c1).
     decide(&mut stock, &Command::Expire(id, 7));
     assert!(matches!(stock.reservation(&id).unwrap().phase, Phase::Held { .. }));
     assert_eq!(stock.level("lamp").unwrap().reserved, 2);
@@ -220,8 +220,10 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
     };
     changed(|_| {}).unwrap();
     let breaks: [(&str, Change); 4] = [
-        ("twice", |snapshot| snapshot["products"].as_array_mut().unwrap().push(json!(["lamp", 9]))),
-        ("there already", |snapshot| {
+        ("product lamp is a duplicate", |snapshot| {
+            snapshot["products"].as_array_mut().unwrap().push(json!(["lamp", 9]))
+        }),
+        ("00000001 is a duplicate", |snapshot| {
             let twin = snapshot["reservations"][0].clone();
             snapshot["reservations"].as_array_mut().unwrap().push(twin);
         }),
@@ -267,7 +269,7 @@ fn bound_stock_is_given_back_only_by_a_tombstone_that_is_newer_than_its_order() 
     for (tombstone, expected) in [(6, 2), (7, 2), (8, 0)] {
         assert_eq!(left(&[bind.clone(), Command::Disown(id, tombstone)]), expected, "{tombstone}");
     }
-    // Expiry never touches it, and what is merely held is expiry's.
+    // Expiry never releases a bound reservation, and a reconcile never one that is only held.
     assert_eq!(left(&[bind, Command::Expire(id, 8)]), 2);
     assert_eq!(left(&[Command::Disown(id, 8)]), 2);
 }

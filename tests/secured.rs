@@ -1,11 +1,11 @@
-//! NATS with TLS as shipped: an order goes through, and who has no certificate, or the wrong one, does not get in.
+//! NATS with TLS as shipped: orders are placed, and peers without a certificate, or with the wrong one, are rejected.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use link::Link;
 use local_nats::{Options, Ready, Server, spare_port};
+use nats::Connection;
 use serde_json::json;
 
 use crate::cast;
@@ -25,7 +25,7 @@ async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
     assert_eq!(info["cluster"]["replicas"].as_array().map(Vec::len), Some(2), "{info}");
     assert!(order.order.is_some());
     assert_eq!(fleet.asks(0, "/varz").await["tls_required"], true);
-    // A client without TLS is told so, and closed.
+    // A client without TLS is told that it is required, and closed.
     let stream = TcpStream::connect(("127.0.0.1", fleet.server(0).port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -33,9 +33,9 @@ async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
     let hello = r#"CONNECT {"verbose":false,"user":"gateway","pass":"gateway's secret"}"#;
     (&stream).write_all(format!("{hello}\r\nPING\r\n").as_bytes()).unwrap();
     assert!(lines.all(|line| line.is_err() || !line.unwrap().contains("PONG")));
-    // One that does not know the authority does not believe the server.
-    let stranger = link::Options { ca: None, ..fleet.role("gateway") };
-    assert!(Link::connect(&stranger, "a stranger").await.is_err());
+    // A client without the authority does not trust the server.
+    let stranger = nats::Options { ca: None, ..fleet.role("gateway") };
+    assert!(Connection::connect(&stranger, "a stranger").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +48,7 @@ async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_clust
             routes["routes"].as_array().unwrap().iter().map(|r| r["remote_name"].to_string()).collect();
         names.iter().filter(|name| name.contains("rogue")).count()
     };
-    // In the clear, as cluster.conf has it.
+    // Without TLS, as in cluster.conf.
     let urls: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let (port, urls) = (spare_port().unwrap(), urls.join(", "));
     let config = format!(
@@ -59,7 +59,7 @@ async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_clust
     until("it was turned away", async || log(fleet.server(0)).contains("TLS route handshake error")).await;
     assert_eq!(others().await, 0);
     drop(rogue);
-    // With a certificate of somebody else's authority.
+    // With a certificate of another authority.
     let strangers = fleet.folder.path().join("strangers");
     certificates(&strangers, &["rogue"]);
     let port = spare_port().unwrap();

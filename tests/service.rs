@@ -1,4 +1,4 @@
-//! A real service that runs beside a test, and the lines that it logs. Shared by the tests of both programs.
+//! A real service that runs during a test, and its log. Shared by the tests of both programs.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// How long something may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running service that logs JSON into a file. It is killed with the test.
+/// A running service that logs JSON to a file. Killed with the test.
 pub struct Service {
     child: Child,
     log: PathBuf,
@@ -18,28 +18,28 @@ pub struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Service {
-    /// Starts it, with its log here.
+    /// Starts it, with its log in this file.
     pub fn start(command: &mut Command, log: PathBuf) -> Service {
         let file = File::create(&log).unwrap();
         let child = command.arg("--log-format=json").stderr(file).spawn().unwrap();
         Service { child, log }
     }
 
-    /// What it logged so far, a line each.
+    /// The lines that it has logged so far.
     pub fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap();
-        // The last one may not be whole.
+        // The last line may be incomplete.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Lines at warn and error that have one of these texts anywhere.
+    /// Lines of level warn or error that contain one of these texts.
     pub fn warnings(&self, texts: &[&str]) -> Vec<Value> {
         let warns = |line: &Value| line["level"] == "WARN" || line["level"] == "ERROR";
         let has = |line: &Value| texts.iter().any(|text| line.to_string().contains(text));
@@ -57,7 +57,7 @@ impl Service {
     }
 }
 
-/// No field of these lines is empty.
+/// Asserts that no field of these lines is empty.
 pub fn assert_nothing_empty(lines: &[Value]) {
     assert!(!lines.is_empty());
     for line in lines {

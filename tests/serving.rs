@@ -1,10 +1,10 @@
-//! Health says whether a call can be served now, and why not; calls that cannot be are answered at once.
+//! Health tells whether calls can be served now, and why not. Calls that cannot be served fail at once.
 
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use inventory_worker::config::Serve;
-use link::streams::ORDERS;
+use nats::streams::ORDERS;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::figures::answer;
 use crate::plant::{Plant, until};
 use crate::shop::{self, Shop, reason, wish};
 
-/// A caller's time. An answer that comes long before it was not waited for.
+/// A caller's deadline. A failure long before it came without waiting.
 const TIME: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,7 @@ async fn a_record_that_is_full_is_no_trouble_of_workers_who_tried_to_write_to_it
     let shop = Shop::open().stock("lamp", 10).each_worker(often).ready().await;
     shop.order("lamp", 1).await.unwrap();
     limit(&shop, |bytes| bytes + 1).await;
-    // It ends without an order, behind a tombstone that finds no room.
+    // It expires without an order, which needs a tombstone, for which there is no room.
     reserve(&shop, Uuid::new_v4(), "lamp", 1).await;
     let worker = shop.workers[0].http().await;
     let full = r#"jetstream_stream_full{stream="ORDERS"} 1"#;
@@ -79,7 +79,7 @@ async fn a_record_that_is_full_is_no_trouble_of_workers_who_tried_to_write_to_it
     shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
 }
 
-/// Gives ORDERS other bytes that it may take, from those that it has.
+/// Sets `max_bytes` of ORDERS, computed from the bytes that it has.
 async fn limit(shop: &Shop, bytes: impl FnOnce(i64) -> i64) {
     let context = async_nats::jetstream::new(shop.nats().await);
     let info = context.get_stream(ORDERS).await.unwrap().get_info().await.unwrap();
@@ -87,7 +87,7 @@ async fn limit(shop: &Shop, bytes: impl FnOnce(i64) -> i64) {
     context.update_stream(Config { max_bytes, ..info.config }).await.unwrap();
 }
 
-/// Fills all the room that the server has.
+/// Fills the server's storage.
 async fn filler(shop: &Shop) -> async_nats::jetstream::Context {
     let context = async_nats::jetstream::new(shop.nats().await);
     let config =

@@ -1,4 +1,4 @@
-//! One caller's share: nobody takes all of what everybody shares, and what is still being worked on counts.
+//! Quotas of a caller: no caller can take all of a shared resource, and calls that are still processed count.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const ADJUST: &str = "/inventory.v1.InventoryService/AdjustStock";
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 
-/// Ann and Bob, at a gateway that knows them.
+/// A gateway with authentication, for Ann and Bob.
 struct Counter {
     shop: Shop,
     guarded: Guarded,
@@ -29,11 +29,11 @@ struct Counter {
 }
 
 impl Counter {
-    /// With the way to NATS of the gateway, or of the workers, through a proxy.
+    /// With a proxy between NATS and the gateway, or between NATS and the workers.
     async fn open(in_flight: u32, of_workers: bool) -> (Counter, Proxy) {
         let mut shop = Shop::open().workers(0).gateways(0).ready().await;
         let proxy = Proxy::to(shop.nats.port()).await;
-        let through = link::Options::at(proxy.url());
+        let through = nats::Options::at(proxy.url());
         if of_workers {
             shop.worker.nats.link = through;
         } else {
@@ -48,7 +48,7 @@ impl Counter {
         (Counter { shop, guarded, issuer }, proxy)
     }
 
-    /// So many calls of somebody, each in a task.
+    /// This many calls of a caller, each in a task.
     fn calls(&self, who: &str, path: &'static str, count: usize) -> Vec<JoinHandle<Result<(), Status>>> {
         let bearer = format!("Bearer {}", self.issuer.with(json!({"sub": who})));
         let call = |_| {
@@ -81,11 +81,11 @@ async fn lists_of_one_caller_leave_room_for_everybodys() {
     assert!(refused.iter().all(|status| reason(status) == "QUOTA_EXCEEDED"), "{refused:?}");
 }
 
-/// Calls that their client leaves, one after the other; how many reached the services behind.
+/// Makes calls that their client cancels, one after the other. Returns how many requests reached the workers.
 async fn left(path: &'static str, subject: &str) -> usize {
     let (counter, proxy) = Counter::open(4, true).await;
     let mut spy = counter.shop.nats().await.subscribe(subject.to_owned()).await.unwrap();
-    // The server knows of the subscription.
+    // A round trip, after which the server knows the subscription.
     counter.shop.check("lamp").await.unwrap();
     proxy.hold();
     let mut seen = usize::from(subject == "check_inventory");
@@ -144,12 +144,12 @@ async fn of_what_is_kept_one_caller_leaves_half_of_what_is_free_to_others() {
         }
     };
     let past = |done| (done, "QUOTA_EXCEEDED".to_owned());
-    // The first adjustment was nobody's: it brought the lamp.
+    // The first adjustment, which created the lamp, was of an anonymous caller.
     assert_eq!(filled(ADJUST, &ann).await, past(3));
     assert_eq!(filled(ADJUST, &bob).await, past(2));
     assert_eq!(filled(CREATE, &ann).await, past(3));
     assert_eq!(filled(CREATE, &bob).await, past(1));
-    shop.adjust("lamp", 1).await.expect("who is not known has no share");
+    shop.adjust("lamp", 1).await.expect("anonymous callers have no quota");
     let again = shop.place(&wish("lamp", 1)).await;
-    again.expect("who is not known has no share");
+    again.expect("anonymous callers have no quota");
 }

@@ -1,5 +1,5 @@
-//! The whole system in one line: a nats-server, gateways and workers of the test's own, and what a client does with
-//! them. Everything ends when the shop is dropped.
+//! The whole system in one line: a nats-server, gateways and workers of one test, and the calls of a client. Everything
+//! stops when the shop is dropped.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,10 +24,10 @@ use tonic_types::StatusExt as _;
 use crate::cast;
 use crate::crew::Hand;
 
-/// How long a test waits for something that has to come.
+/// How long a test waits for something that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A shop to be opened.
+/// Options of a shop.
 pub struct Opening {
     stock: Vec<(String, i32)>,
     workers: usize,
@@ -51,7 +51,7 @@ pub struct Shop {
     next: AtomicU32,
 }
 
-/// What a customer wants.
+/// An order to place.
 #[derive(Clone)]
 pub struct Wish {
     pub request: CreateOrderRequest,
@@ -86,7 +86,7 @@ impl Wish {
 }
 
 impl Shop {
-    /// One gateway and one worker, if nothing else is said.
+    /// One gateway and one worker by default.
     pub fn open() -> Opening {
         Opening {
             stock: Vec::new(),
@@ -125,25 +125,25 @@ impl Opening {
         self
     }
 
-    /// Changes how gateways are set up.
+    /// Changes the configuration of gateways.
     pub fn each_gateway(mut self, change: impl FnOnce(&mut gateway::config::Serve)) -> Opening {
         change(&mut self.gateway);
         self
     }
 
-    /// Lines of configuration for the nats-server.
+    /// Additional configuration of the nats-server.
     pub fn nats_config(mut self, lines: &str) -> Opening {
         self.nats.config = Some(lines.to_owned());
         self
     }
 
-    /// Who all are at the nats-server.
+    /// The NATS user of all processes.
     pub fn user(mut self, name: &str, password: &str) -> Opening {
         self.user = Some((name.to_owned(), password.to_owned()));
         self
     }
 
-    /// Everybody has the user that deploy/nats/roles.conf has for them.
+    /// Every process has its user of deploy/nats/roles.conf.
     pub fn roles(mut self) -> Opening {
         self.nats.config = Some(cast::config());
         self.gateway.provision = gateway::config::Provision::Never;
@@ -151,12 +151,12 @@ impl Opening {
         Opening { cast: true, ..self }
     }
 
-    /// Nobody has made the streams before.
+    /// The streams do not exist before.
     pub fn unprovisioned(self) -> Opening {
         Opening { provisioned: false, ..self }
     }
 
-    /// Changes how workers are set up.
+    /// Changes the configuration of workers.
     pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> Opening {
         change(&mut self.worker);
         self
@@ -169,8 +169,8 @@ impl Opening {
         let nats = nats.await.unwrap().expect("a nats-server");
         let walls = [self.worker.nats.link.wall, self.gateway.nats.wall];
         self.worker.nats.link = match &self.user {
-            Some((name, password)) => link::Options::at(nats.url()).by(name, password),
-            None => link::Options::at(nats.url()),
+            Some((name, password)) => nats::Options::at(nats.url()).by(name, password),
+            None => nats::Options::at(nats.url()),
         };
         self.gateway.nats = self.worker.nats.link.clone();
         if self.cast {
@@ -204,12 +204,12 @@ impl Opening {
 }
 
 impl Shop {
-    /// Starts one more worker.
+    /// Starts another worker.
     pub async fn hire(&mut self) {
         self.workers.push(Hand::hire(self.worker.clone()).await);
     }
 
-    /// Starts one more gateway, and returns when all of it serves.
+    /// Starts another gateway, and waits until all of its services are up.
     pub async fn open_gateway(&mut self) {
         let gateway = Gateway::start(self.gateway.clone()).await.expect("a gateway");
         let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
@@ -228,18 +228,18 @@ impl Shop {
         self.gateways.remove(0).drain().await;
     }
 
-    /// A client of one gateway after the other.
+    /// A client that uses the gateways in turn.
     pub fn orders(&self) -> OrderServiceClient<Channel> {
         OrderServiceClient::new(self.channel())
     }
 
-    /// A client that leaves deadlines to the gateway. tonic's own keeps a timer besides, which may be the first on a busy
-    /// machine and says CANCELLED.
+    /// A client that leaves deadlines to the gateway. tonic's own also has a timer, which may expire first on a busy
+    /// machine, with CANCELLED.
     pub fn patient(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
         OrderServiceClient::with_origin(http(), self.origin())
     }
 
-    /// The same for stock.
+    /// A client of the InventoryService.
     pub fn patient_inventory(&self) -> InventoryServiceClient<Client<HttpConnector, Body>> {
         InventoryServiceClient::with_origin(http(), self.origin())
     }
@@ -310,7 +310,7 @@ impl Shop {
         (stock.on_hand, stock.reserved)
     }
 
-    /// Whether a unit of a product could be had.
+    /// Whether a unit of a product is available.
     pub async fn check(&self, product: &str) -> Result<bool, Status> {
         let items = vec![Item { product_id: product.to_owned(), quantity: 1 }];
         let reply = self.orders().check_inventory(CheckInventoryRequest { items }).await?;
@@ -327,7 +327,7 @@ fn http() -> Client<HttpConnector, Body> {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
-/// Waits until something holds, and fails when it takes too long.
+/// Waits until something holds, and panics if it takes too long.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let limit = Instant::now() + PATIENCE;
     while !holds().await {

@@ -1,4 +1,4 @@
-//! What says who may call cannot be read, or has lines that make no sense: what was taken back stays taken back.
+//! Access files that cannot be read or have invalid lines: revoked credentials stay revoked.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,7 +76,7 @@ async fn a_bad_line_keeps_no_key_alive_that_was_taken_off_the_list() {
         until("the key is gone", is_gone).await;
     }
     check(&guarded, "x-api-key", &two).await.unwrap();
-    // The last key of a list, too, where nothing else is in it and where nothing else makes sense.
+    // Also the last key of a list, if the rest is a comment or invalid.
     for rest in ["# nobody", "nonsense"] {
         keys.write(&[rest]);
         let is_gone = async || refused(&check(&guarded, "x-api-key", &two).await, Code::Unauthenticated);
@@ -94,7 +94,7 @@ async fn keys_whose_list_cannot_be_read_are_good_for_a_while_and_then_no_longer(
     keys.write(&[&line]);
     let guarded = Guarded::open(&shop, keys.access(4)).await;
     check(&guarded, "x-api-key", &key).await.unwrap();
-    // No list at all, and one that is no text.
+    // A missing list, and one that is not text.
     for nonsense in [None, Some("nonsense\0")] {
         std::fs::remove_file(&keys.file).unwrap();
         if let Some(text) = nonsense {

@@ -1,5 +1,5 @@
-//! Requests that are no gRPC calls, and calls whose headers cannot be taken as they are: each is refused before
-//! anything is read or done, and says what to change.
+//! Requests that are not gRPC calls, and calls with invalid headers: each is refused before anything is read or done,
+//! and the error says what to change.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-/// A routed rpc, one with code, health, reflection in both versions, and what is not there.
+/// A pass-through rpc, one with code, health, reflection in both versions, and an unknown one.
 const PATHS: [&str; 6] = [
     CHECK,
     CREATE,
@@ -170,5 +170,5 @@ async fn a_large_token_is_read_like_a_small_one() {
     let key = "k".repeat(9_000);
     let refused =
         ask(&guarded.channel, CHECK, Bytes::new(), &[("authorization", &format!("Bearer {key}"))]).await;
-    assert_eq!(refused.unwrap_err().message(), "the token cannot be read");
+    assert_eq!(refused.unwrap_err().message(), "the token is malformed");
 }

@@ -1,5 +1,5 @@
-//! The gRPC port with TLS: what is refused, who a certificate makes its bearer, and certificates that are replaced while
-//! calls are in hand.
+//! The gRPC port with TLS: handshakes that are refused, the identity in a client's certificate, and certificates that
+//! are replaced while calls are in flight.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ use crate::issuer::Issuer;
 use crate::pki::{Authority, Pair, door, expired};
 use crate::shop::{PATIENCE, Shop, until};
 
-/// A gateway with TLS, and what its files are.
+/// A gateway with TLS, and its files.
 pub struct House {
     pub shop: Shop,
     pub authority: Authority,
@@ -40,7 +40,7 @@ pub struct House {
 }
 
 impl House {
-    /// With the given wish for clients' certificates, if any, and other changes.
+    /// With this mode of client authentication, if any, and other changes.
     pub async fn open(
         auth: Option<ClientAuth>,
         change: impl FnOnce(&mut gateway::config::Serve, &Path),
@@ -69,7 +69,7 @@ impl House {
         door(self.port, &self.authority, client).connect().await
     }
 
-    /// The server's certificate as a client sees it that speaks these protocols; nothing if it is turned away.
+    /// The server's certificate as shown to a client with these protocols (ALPN); `None` if the client is rejected.
     async fn shown(&self, protocols: &[&str]) -> Option<CertificateDer<'static>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl House {
         let mut stream =
             tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
         let shown = stream.get_ref().1.peer_certificates()?.first()?.clone();
-        // A server that goes on says its settings by itself.
+        // A server that accepts the client sends SETTINGS by itself.
         let mut settings = [0; 9];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut settings).await.ok()?;
         Some(shown)
@@ -94,7 +94,7 @@ pub async fn list(channel: Channel) -> Result<(), tonic::Status> {
     OrderServiceClient::new(channel).list_orders(ListOrdersRequest::default()).await.map(drop)
 }
 
-/// What the server answers to these bytes, to its end.
+/// Sends these bytes, and reads until the server closes.
 async fn answer(port: u16, bytes: Vec<u8>) -> Vec<u8> {
     let talk = tokio::task::spawn_blocking(move || {
         let mut peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -107,7 +107,7 @@ async fn answer(port: u16, bytes: Vec<u8>) -> Vec<u8> {
     talk.await.unwrap()
 }
 
-/// A hello of TLS 1.1: that it says which signatures it knows, as 1.2 does, leaves nothing wrong but the version.
+/// A ClientHello of TLS 1.1. It lists signature algorithms as in TLS 1.2, so that only the version is wrong.
 fn hello_of_1_1() -> Vec<u8> {
     let mut body = vec![3, 2];
     body.extend([7; 32]);
@@ -122,7 +122,7 @@ fn hello_of_1_1() -> Vec<u8> {
 #[tokio::test]
 async fn what_is_no_good_handshake_is_refused() {
     let house = House::open(None, |_, _| {}).await;
-    // The first bytes of HTTP/2 in the clear, and of HTTP/1.1.
+    // The first bytes of plaintext HTTP/2 and HTTP/1.1.
     for plain in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b"GET / HTTP/1.1\r\n\r\n"] {
         let answer = answer(house.port, plain.to_vec()).await;
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
@@ -153,7 +153,7 @@ async fn without_a_good_certificate_nobody_is_let_in_where_one_is_required() {
         ("an expired one", Some(&ended)),
         ("the server's authority's", Some(&house.authority.client(name))),
     ] {
-        // With TLS 1.3 a client learns of it with its first call.
+        // With TLS 1.3 a client notices it in its first call.
         let refused = match house.connect(client).await {
             Ok(channel) => list(channel).await.is_err(),
             Err(_) => true,
@@ -197,7 +197,7 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
     let token = issuer.token(|_| {});
     assert_eq!(principal(Some(&ann), Some(token.clone())).await.unwrap(), "jwt:ann");
     assert_eq!(principal(None, Some(token)).await.unwrap(), "jwt:ann");
-    // A bad token is not made good by a certificate.
+    // A certificate does not make an invalid token valid.
     for (client, token) in [(Some(&ann), Some("x.y.z".to_owned())), (None, None)] {
         assert_eq!(principal(client, token).await.unwrap_err().code(), Code::Unauthenticated);
     }
@@ -223,18 +223,18 @@ async fn health_is_told_in_the_clear_on_a_port_of_its_own_and_nothing_else_is() 
         assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{service}");
     }
     assert_eq!(list(channel).await.unwrap_err().code(), Code::Unimplemented);
-    // Over TLS it is told as well, to everybody.
+    // Over TLS health is also served to everybody.
     let mut health = HealthClient::new(house.connect(None).await.unwrap());
     assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 1);
     assert_eq!(list(house.connect(None).await.unwrap()).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
-/// Callers at work until told to stop; how many calls went well, and what went wrong.
+/// Makes calls until told to stop. Returns how many succeeded, and the errors.
 async fn load(house: &House, stop: &CancellationToken) -> (usize, Vec<String>) {
     let caller = async |anew: usize| {
         let (mut good, mut bad, mut channel) = (0, Vec::new(), None);
         while !stop.is_cancelled() {
-            // Some keep their connection, others make a new one now and then.
+            // Some keep their connection, others open a new one from time to time.
             if channel.is_none() || good % anew == anew - 1 {
                 match house.connect(None).await {
                     Ok(new) => channel = Some(new),
@@ -263,7 +263,7 @@ async fn certificates_are_replaced_under_load_and_no_call_fails() {
         let der = |pair: &Pair| CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
         for _ in 0..3 {
             let (before, next) = (house.shown(&["h2"]).await.unwrap(), house.authority.server());
-            // For a while the certificate has another's key.
+            // For a while the certificate does not match the key.
             std::fs::write(house.folder.path().join("tls.crt"), &next.cert).unwrap();
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             assert_eq!(house.shown(&["h2"]).await.unwrap(), before);
@@ -286,7 +286,7 @@ async fn handshakes_that_do_not_end_keep_nobody_out() {
         list(house.connect(None).await.unwrap()).await.unwrap();
         peers.extend((0..40).map(silent));
     }
-    // Those that were too many are closed at once, and the last eight when their time is over.
+    // Those above the limit are closed at once, and the last eight at their timeout.
     for mut peer in peers {
         let closed = tokio::task::spawn_blocking(move || {
             peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -296,7 +296,7 @@ async fn handshakes_that_do_not_end_keep_nobody_out() {
     }
 }
 
-/// Makes connections, and counts them.
+/// A connector that counts connections.
 #[derive(Clone)]
 struct Counted {
     inner: HttpConnector,
@@ -333,7 +333,7 @@ async fn connections_come_of_age_and_no_call_that_came_fails() {
         let answers = join_all((0..8).map(|_| list(channel.clone()))).await;
         calls += answers.len();
         for answer in answers {
-            // tonic's client does not repeat by itself what it had not sent when the goodbye came.
+            // tonic's client does not retry by itself what it had not sent before the GOAWAY.
             answer.or_else(|status| if closed(&status) { Ok(()) } else { Err(status) }).unwrap();
         }
         connected.load(Ordering::Relaxed) >= 4

@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them over OTLP: one from the call through NATS into the worker and its ledger.
+//! Traces as a collector receives them over OTLP: one trace from the call through NATS to the worker and its ledger.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ type Sent = (String, Span);
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<Sent>>>);
 
-/// A collector on a port of its own.
+/// A collector on its own port.
 struct Collector {
     received: Received,
     options: telemetry::trace::Options,
@@ -114,7 +114,7 @@ fn text(span: &Span, key: &str) -> Option<String> {
     }
 }
 
-/// The other is directly below this one, in one trace.
+/// Asserts that one span is the direct parent of the other.
 #[track_caller]
 fn assert_below(above: &Span, below: &Span) {
     assert_eq!(hex(&below.trace_id), TRACE, "{}", below.name);
@@ -145,7 +145,7 @@ async fn one_trace_goes_from_the_call_through_nats_into_the_ledger() {
     assert_eq!(text(&append, "messaging.destination.name").as_deref(), Some("inventory.ledger"));
     let stored = collector.span("gateway", "publish order_created").await;
     assert_below(&call, &stored);
-    // The consumer works for nobody who waits: a trace of its own, with a link to who caused it.
+    // Consumed events have their own trace, with a link to the span that caused them.
     let bound = collector.span("inventory-worker", "process ORDERS").await;
     assert_ne!(hex(&bound.trace_id), TRACE);
     assert_eq!(hex(&bound.links[0].span_id), hex(&stored.span_id));
@@ -215,7 +215,7 @@ async fn a_call_that_nobody_chose_leaves_no_trace() {
     let collector = Collector::open().await;
     let shop = collector.shop().await;
     shop.order("lamp", 1).await.unwrap();
-    // What is chosen comes after, and everything before it would have come with it.
+    // A sampled call follows. Spans of earlier calls would be exported with it.
     shop.orders().create_order(traced(wish("lamp", 1).request)).await.unwrap();
     collector.span("gateway", "orders.v1.OrderService/CreateOrder").await;
     collector.span("inventory-worker", "process ORDERS").await;
@@ -224,7 +224,7 @@ async fn a_call_that_nobody_chose_leaves_no_trace() {
     assert_eq!(spans.iter().filter(|(_, span)| span.name == "process ORDERS").count(), 1);
 }
 
-/// What was logged by anybody in this process.
+/// The log of this process.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -244,7 +244,7 @@ async fn the_lines_of_a_call_have_its_trace_and_request_id() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().json().with_env_filter("gateway::call=debug");
-    // The only subscriber of this process.
+    // No other test of this process sets a subscriber.
     subscriber.with_writer(move || writer.clone()).try_init().unwrap();
     let shop = Shop::open().stock("lamp", 5).ready().await;
     shop.orders().create_order(traced(wish("lamp", 1).id("my-order-1").request)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a reconciliation cannot read is named, and never taken for agreement.
+//! What a reconcile cannot read is reported, and never counts as a match.
 
 use async_nats::HeaderMap;
 use contract::header::{SERVICE_ERROR, SERVICE_ERROR_CODE};
@@ -8,8 +8,8 @@ use contract::inventory::v1::{
 use contract::route::Routed;
 use futures_util::StreamExt;
 use gateway::reconcile::{Report, reconcile};
-use link::header::{number, put};
-use link::{Expect, Store, streams};
+use nats::header::{number, put};
+use nats::{Expect, Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ async fn entries_and_dead_letters_that_say_nothing_are_named() {
     assert!(report.findings.is_empty(), "{:#?}", report.lines(false));
 }
 
-/// Answers the first page of a ledger that holds something for this order, and no other.
+/// A service that returns the first page of a ledger with a reservation of this order, and fails for the next one.
 async fn half_a_ledger(shop: &Shop, order: Uuid) {
     let nats = shop.nats().await;
     let mut requests =
@@ -68,7 +68,7 @@ async fn half_a_ledger(shop: &Shop, order: Uuid) {
 }
 
 #[tokio::test]
-async fn orders_of_pages_that_do_not_come_are_not_said_to_hold_nothing_and_nothing_is_mended() {
+async fn orders_of_missing_pages_are_not_reported_as_unreserved_and_nothing_is_repaired() {
     let mut shop = Shop::open().stock("lamp", 5).ready().await;
     let order = shop.order("lamp", 1).await.unwrap();
     shop.order("lamp", 1).await.unwrap();

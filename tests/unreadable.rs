@@ -1,9 +1,9 @@
-//! Entries of the record that nobody can read: one takes none of the others away, and it is told.
+//! Unreadable entries of ORDERS: they do not affect others, and they are reported.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus, WatchOrdersRequest};
-use link::{Letters, Link};
+use nats::{Connection, DeadLetters};
 use tokio::time::timeout;
 use tonic::Code;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::figures::get;
 use crate::shop::{PATIENCE, Shop, reason, until, wish};
 
-/// Writes an entry to the record, past everybody, with the headers of a good one; its sequence.
+/// Publishes an entry to ORDERS directly, with the headers of a valid one. Returns its sequence.
 async fn write(shop: &Shop, kind: &str, order: &str, first: Option<u64>, body: impl Into<Bytes>) -> u64 {
     let mut headers = HeaderMap::new();
     headers.insert("Operation-Id", Uuid::new_v4().to_string());
@@ -26,7 +26,7 @@ async fn write(shop: &Shop, kind: &str, order: &str, first: Option<u64>, body: i
     context.publish_with_headers(subject, headers, body.into()).await.unwrap().await.unwrap().sequence
 }
 
-/// The orders of a list, page by page.
+/// All orders of a list, over its pages.
 async fn list(shop: &Shop, customer: &str, statuses: &[OrderStatus]) -> Vec<Order> {
     let (mut orders, mut token) = (Vec::new(), String::new());
     loop {
@@ -45,9 +45,9 @@ async fn list(shop: &Shop, customer: &str, statuses: &[OrderStatus]) -> Vec<Orde
     }
 }
 
-async fn letters(shop: &Shop) -> Vec<link::Letter> {
-    let link = Link::connect(&link::Options::at(shop.nats.url()), "a witness").await.unwrap();
-    let (letters, mut all, mut from) = (Letters::new(&link), Vec::new(), 1);
+async fn letters(shop: &Shop) -> Vec<nats::DeadLetter> {
+    let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
+    let (letters, mut all, mut from) = (DeadLetters::new(&link), Vec::new(), 1);
     while let Some(letter) = letters.next(from).await.unwrap() {
         from = letter.id + 1;
         all.push(letter);
@@ -65,7 +65,7 @@ async fn an_entry_that_nobody_can_read_takes_no_other_order_out_of_a_list() {
     let first = two.etag.parse().unwrap();
     let spoilt = write(&shop, "order_status_updated", &two.order_id, Some(first), "{\"orderId\":7}").await;
     let three = shop.order("lamp", 3).await.unwrap();
-    // Another gateway reads them from the history.
+    // A new gateway reads them from the stream's history.
     shop.open_gateway().await;
     for _ in 0..2 {
         let expected = [three.clone(), one.clone()];
@@ -110,7 +110,7 @@ async fn a_watch_goes_on_behind_an_entry_that_nobody_can_read() {
 #[tokio::test]
 async fn the_workers_go_on_behind_an_entry_that_is_too_large_to_be_kept_with_its_error() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
-    // As large as a message can be with its own headers; the error's are longer.
+    // The largest message with these headers; those of the dead letter are longer.
     let largest = 1_048_576 - 150;
     let order = Uuid::new_v4().to_string();
     let event = write(&shop, "order_created", &order, None, vec![b'x'; largest - 8]).await;

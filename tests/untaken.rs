@@ -1,5 +1,5 @@
-//! Answers that nobody takes: a client that calls and lets nothing through holds no more than its share, keeps its
-//! places, and has its connection ended.
+//! Responses that are not read: a client with a closed flow-control window holds no more memory than its share, keeps
+//! its permits, and its connection is closed in the end.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ fn limit() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// A connection on which no answer gets through.
+/// A connection whose flow-control window is 0.
 async fn closed_window(shop: &Shop) -> Line {
     Line::open(shop.gateways[0].grpc_addr(), &wire::setting(INITIAL_WINDOW, 0)).await.unwrap()
 }
 
-/// Calls on this stream, and waits until the answer begins; whether that is all of it.
+/// Calls on this stream, and waits for the response headers. True if that was the whole response.
 async fn call(line: &mut Line, stream: u32, path: &str, message: &[u8]) -> bool {
     let begun = line.seen[usize::from(HEADERS)];
     let head = wire::frame(HEADERS, END_HEADERS, stream, &wire::head(path, &[]));
@@ -39,7 +39,7 @@ async fn call(line: &mut Line, stream: u32, path: &str, message: &[u8]) -> bool 
     !line.room.has(stream)
 }
 
-/// A question whose answer has more than 30,000 bytes.
+/// A request whose response has more than 30,000 bytes.
 fn wide() -> Bytes {
     let product = |n| format!("a-product-with-a-name-as-long-as-it-may-be-just-to-fill-it-{n:04}");
     let many = (1..500).fold(wish(&product(0), 1), |wish, n| wish.and(&product(n), 1));
@@ -61,7 +61,7 @@ async fn answers_that_are_not_taken_are_held_to_a_share_and_others_are_served() 
     let shop = Shop::open().stock("lamp", 9).each_gateway(small).ready().await;
     let mut line = closed_window(&shop).await;
     let (wide, mut open) = (wide(), 0);
-    // A quarter of a MiB, and the one that is over it.
+    // A quarter of a MiB, and the response that exceeds it.
     while !call(&mut line, 2 * open + 1, CHECK, &wide).await {
         open += 1;
         assert!(open < 20, "{} bytes are held", unread(&shop).await);
@@ -74,14 +74,14 @@ async fn answers_that_are_not_taken_are_held_to_a_share_and_others_are_served() 
 }
 
 #[tokio::test]
-async fn a_list_keeps_its_place_until_it_is_taken() {
+async fn a_list_keeps_its_permit_until_it_is_read() {
     let shop =
         Shop::open().stock("lamp", 9).each_gateway(|config| config.limits.max_in_flight = 4).ready().await;
     shop.order("lamp", 1).await.unwrap();
     let mut line = closed_window(&shop).await;
     let request = ListOrdersRequest::default().encode_to_vec();
     for number in 0..4 {
-        // Whoever is turned away has been given all there is.
+        // A refused call has its whole response in the headers.
         if call(&mut line, 2 * number + 1, LIST, &request).await {
             break;
         }
@@ -97,7 +97,7 @@ async fn a_connection_on_which_an_answer_lies_for_long_is_ended() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let mut line = closed_window(&shop).await;
     assert!(!call(&mut line, 1, CHECK, &wide()).await);
-    // 35 to 40 s, and 10 s for calls beside it.
+    // 35 to 40 s, and 10 s for other calls.
     let begun = Instant::now();
     let end = loop {
         match line.hear(begun + Duration::from_secs(120)).await {

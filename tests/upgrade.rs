@@ -1,4 +1,4 @@
-//! What the build before wrote is read by this one.
+//! Data of the previous build is read by this one.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::{self, stream::Config};
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use inventory_worker::stock::{Command, Draft, Entry, Stock, key};
-use link::streams;
+use nats::streams;
 use serde::Deserialize;
 
 use crate::shop::{Shop, assert_refused, until, wish};
@@ -30,11 +30,11 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(format!("{folder}{name}")).unwrap()
 }
 
-/// A nats-server that has what the first build left, and nothing that runs on it.
+/// A nats-server with the data of the first build, without gateways and workers.
 async fn left_by_the_first_build() -> Shop {
     let shop = Shop::open().workers(0).gateways(0).ready().await;
-    let link = link::Link::connect(&shop.worker.nats.link, "a fixture").await.unwrap();
-    link::Streams::open(&link, 1, true).await.unwrap();
+    let link = nats::Connection::connect(&shop.worker.nats.link, "a fixture").await.unwrap();
+    nats::Streams::open(&link, 1, true).await.unwrap();
     let js = jetstream::new(link.client().clone());
     for name in streams::ALL {
         let lines: Vec<Line> =
@@ -49,7 +49,7 @@ async fn left_by_the_first_build() -> Shop {
                 values.iter().for_each(|value| headers.append(name.as_str(), value.as_str()));
             }
             let ack = js.publish_with_headers(line.subject, headers, line.payload.into()).await.unwrap();
-            // Snapshots have gaps, where older ones were.
+            // Snapshots have gaps where older ones were removed.
             assert!(ack.await.unwrap().sequence == line.sequence || name == streams::SNAPSHOTS);
         }
     }
@@ -75,7 +75,7 @@ async fn orders_and_stock_of_the_build_before_are_served_as_it_left_them() {
         stock
     };
     assert_eq!(stock().await, expected.stock);
-    // Every event comes again, to a consumer that was made anew: nothing is done twice.
+    // The recreated consumer gets every event again: nothing is done twice.
     let js = jetstream::new(shop.nats().await);
     until("all events are worked off again", async || {
         let orders = js.get_stream(streams::ORDERS).await.unwrap();
@@ -102,12 +102,12 @@ async fn orders_of_the_build_before_go_on_under_their_etags() {
         stock == ((10, 1), (98, 1), (47, 1))
     })
     .await;
-    // Its id, from before, is known: the same request finds its order.
+    // The id is still known: the same request finds its order.
     let repeated = wish("lamp", 1).and("rug", 1).id("upgrade-0").by("Zoë ✓");
     assert_eq!(&shop.place(&repeated).await.unwrap(), &expected.orders[1]);
 }
 
-/// What the rules make of a delta of 5 lamps under a key.
+/// The fact that the rules decide for an adjustment of 5 lamps under a key, if any.
 fn adjust(stock: &Stock, key: &str) -> Option<serde_json::Value> {
     let adjust = Command::Adjust { request: key.into(), lines: vec![("lamp".into(), 5)], reason: "".into() };
     let mut draft = Draft::over(stock, 2);
@@ -127,7 +127,7 @@ fn adjustments_of_the_build_before_are_known_again_and_those_after_are_known_to_
     for (principal, id) in [("jwt:ann", "count-1"), ("", "count-1"), ("", &*shaped)] {
         assert_eq!(adjust(&stock, &key::of(principal, id)), None, "{principal} {id}");
     }
-    // A worker of the build before finds what this one writes under the key that it looks for.
+    // A worker of the previous build finds the entries of this one under the key that it looks for.
     for (principal, id) in [("jwt:ann", "count-2"), ("", "count-2")] {
         let key = key::of(principal, id);
         assert_eq!(adjust(&stock, &key).unwrap()["adjusted"]["request"], *key);

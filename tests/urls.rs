@@ -1,9 +1,9 @@
-//! Users, passwords and tokens in NATS_URL, against servers that would take us for somebody else without them.
+//! Users, passwords and tokens in NATS_URL, against servers that would use another account without them.
 
-use link::{Link, Options, Streams};
 use local_nats::Server;
+use nats::{Connection, Options, Streams};
 
-/// Whoever says nothing is the guest, in an account of his own.
+/// Clients without credentials are the guest, in a separate account.
 const ACCOUNTS: &str = r#"
     accounts {
         ORDERS { jetstream: enabled, users: [ { user: "ann", password: "p@ss:/,%" } ] }
@@ -18,20 +18,20 @@ async fn server(config: &str) -> Server {
     tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server")
 }
 
-/// The server's URL with this before its host.
+/// The server's URL with this login.
 fn url(nats: &Server, login: &str) -> String {
     nats.url().replace("nats://", &format!("nats://{login}@"))
 }
 
-async fn connect(url: String) -> Result<Link, String> {
-    Link::connect(&Options::at(url), "a test").await.map_err(|error| format!("{error} {error:?}"))
+async fn connect(url: String) -> Result<Connection, String> {
+    Connection::connect(&Options::at(url), "a test").await.map_err(|error| format!("{error} {error:?}"))
 }
 
-/// Which streams of ours an account has.
-async fn streams(link: &Link) -> usize {
+/// How many of our streams an account has.
+async fn streams(link: &Connection) -> usize {
     let js = async_nats::jetstream::new(link.client().clone());
     let mut found = 0;
-    for name in link::streams::ALL {
+    for name in nats::streams::ALL {
         found += usize::from(js.get_stream(name).await.is_ok());
     }
     found
@@ -43,14 +43,14 @@ async fn streams_are_made_in_the_account_of_the_user_in_the_url() {
     let ann = connect(url(&nats, ANN)).await.unwrap();
     Streams::open(&ann, 1, true).await.unwrap();
     let guest = connect(nats.url()).await.unwrap();
-    assert_eq!((streams(&ann).await, streams(&guest).await), (link::streams::ALL.len(), 0));
+    assert_eq!((streams(&ann).await, streams(&guest).await), (nats::streams::ALL.len(), 0));
 }
 
 #[tokio::test]
 async fn a_wrong_password_in_the_url_does_not_make_us_the_guest_and_is_not_shown() {
     let nats = server(ACCOUNTS).await;
     let refused = connect(url(&nats, "ann:hush")).await.err().expect("a refusal");
-    assert!(refused.contains("does not let us in") && !refused.contains("hush"), "{refused}");
+    assert!(refused.contains("authorization violation") && !refused.contains("hush"), "{refused}");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn every_server_of_the_url_has_the_same_user_or_none_is_asked() {
 async fn a_user_in_the_url_and_one_elsewhere_are_refused_by_both_names() {
     let nats = server(ACCOUNTS).await;
     let options = Options::at(url(&nats, ANN)).by("ann", "p@ss:/,%");
-    let refused = Link::connect(&options, "a test").await.err().expect("a refusal").to_string();
+    let refused = Connection::connect(&options, "a test").await.err().expect("a refusal").to_string();
     assert!(refused.contains("NATS_USER") && refused.contains("NATS_URL"), "{refused}");
     assert!(!refused.contains("p@ss") && !refused.contains("p%40ss"), "{refused}");
 }

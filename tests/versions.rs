@@ -1,4 +1,4 @@
-//! What a program says of itself when it is asked for its version. Shared by the tests of both programs.
+//! The output of `--version`. Shared by the tests of both programs.
 
 use crate::program::{program, run};
 

@@ -1,11 +1,11 @@
-//! Following orders: nothing is left out, nothing comes twice.
+//! WatchOrders: no change is left out, and none comes twice.
 
 use contract::orders::v1::{OrderEvent, OrderStatus, WatchOrdersRequest, WatchOrdersResponse};
 use tonic::Streaming;
 
 use crate::shop::{PATIENCE, Shop, assert_refused, reason, until, wish};
 
-/// A watch, past its first bookmark.
+/// A watch after its first bookmark.
 pub struct Watch {
     stream: Streaming<WatchOrdersResponse>,
     token: String,
@@ -85,7 +85,7 @@ async fn a_watch_resumes_across_gateways_and_their_restart_without_gap_or_duplic
             placed.push(shop.order("lamp", 1).await.unwrap().order_id);
         }
         if round > 0 {
-            // The next gateway has this part of the history in no memory: it comes from the record.
+            // A new gateway does not have this part of the history in memory, and reads it from the stream.
             shop.open_gateway().await;
             shop.close_gateway().await;
         }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The roles of roles.conf as JWT accounts, by nsc: an operator, the accounts ORDERS and SUBSCRIBERS, a user per role, and its
-# credentials in a file. Reads the subjects from roles.conf, so that both ways are the same.
+# Creates the roles of roles.conf as JWT accounts with nsc: an operator, the accounts ORDERS and SUBSCRIBERS, a user per role,
+# and its credentials in a file. Reads the subjects from roles.conf, so that both have the same permissions.
 #   deploy/nats/accounts.sh FOLDER [OPERATOR]
-# Writes FOLDER/ROLE.creds and FOLDER/accounts.conf, which goes in the place of `include roles.conf`. nsc keeps the keys where it
-# always does; whoever has them can make any user.
+# Writes FOLDER/ROLE.creds and FOLDER/accounts.conf, which replaces `include roles.conf`. nsc keeps the keys in its own folder;
+# with them any user can be created.
 set -Eeuo pipefail
 cd "$(dirname "$0")"
 folder=${1:?where to}
@@ -12,7 +12,7 @@ umask 077
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 
-# A list of roles.conf, separated by commas: of a role, publish or subscribe, allow or deny.
+# A list of subjects in roles.conf, separated by commas: of a role, publish or subscribe, allow or deny.
 list() {
     awk -v role="$1_may: {" -v act="$2: {" -v word="$3: [" '
         $0 == role { in_role = 1 }
@@ -62,7 +62,7 @@ done
 user ORDERS gateway --allow-pub-response=1 --response-ttl 2s
 user ORDERS worker --allow-pub-response=1 --response-ttl 3m
 user SUBSCRIBERS subscriber
-# The account SYS came with the operator.
+# The account SYS was created with the operator.
 for role in system breakglass_system; do
     user SYS "$role"
 done

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Certificates for NATS servers, by openssl: an authority, and a certificate per server, good for clients and for routes.
+# Creates certificates for NATS servers with openssl: an authority, and a certificate per server, for clients and routes.
 #   deploy/nats/certificates.sh FOLDER NAME[,NAME|ADDRESS…]…
 #   deploy/nats/certificates.sh certificates nats-0,nats-0.example.com nats-1,nats-1.example.com nats-2,10.0.0.3
 # For each server, called by its first name: FOLDER/NAME/tls.crt, tls.key and ca.crt, which go to /etc/nats/tls of that
-# server. FOLDER/ca.crt goes to gateways and workers (NATS_CA). FOLDER/ca.key signs: keep it offline, and let it sign servers alone.
-# Run again with the same folder, it renews the certificates named, by the same authority. DAYS (90) is how long they last.
+# server. FOLDER/ca.crt goes to gateways and workers (NATS_CA). FOLDER/ca.key signs: keep it offline, and use it only for servers.
+# Run again with the same folder, it renews the named certificates with the same authority. DAYS (90) is their validity.
 set -Eeuo pipefail
 folder=${1:?"which folder? certificates.sh FOLDER NAME[,NAME|ADDRESS…]…"}
 shift
@@ -54,7 +54,7 @@ EOF
     openssl verify -CAfile "$folder/ca.crt" "$work/tls.crt" >/dev/null
     mkdir -p "$folder/$name"
     cp "$folder/ca.crt" "$folder/$name/ca.crt"
-    # Certificate and key change together, as far as two files can.
+    # Replaces certificate and key together, as far as that is possible with two files.
     mv "$work/tls.key" "$work/tls.crt" "$folder/$name/"
     chmod 644 "$folder/$name"/*.crt
     echo "$folder/$name: ${subjects//DNS:/}, until $(openssl x509 -in "$folder/$name/tls.crt" -noout -enddate | cut -d= -f2)"

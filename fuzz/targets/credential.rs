@@ -1,4 +1,4 @@
-//! Credentials, and lists of who may call.
+//! Credentials and API key lists.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Envelopes of NestJS.
+//! NestJS envelopes.
 
 #![no_main]
 

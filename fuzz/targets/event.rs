@@ -1,4 +1,4 @@
-//! Order events as they are stored.
+//! Stored order events.
 
 #![no_main]
 

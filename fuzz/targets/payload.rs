@@ -1,4 +1,4 @@
-//! Payloads as they come over NATS.
+//! NATS payloads.
 
 #![no_main]
 

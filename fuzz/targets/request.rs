@@ -1,4 +1,4 @@
-//! Calls as they come over gRPC.
+//! gRPC calls.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! Who calls: from what a call carries (a bearer token, an API key, the client's certificate) to a `Caller`, or to why
-//! nobody is known. Decided once per call, before any work. Must never know what a call does, nor gRPC.
+//! Authentication: from the credentials of a call (a bearer token, an API key, a client certificate) to a `Caller`, or
+//! to the reason for its rejection. Done once per call, before any work. Must not depend on what a call does, nor on
+//! gRPC.
 
 pub mod apikey;
 mod cache;
@@ -22,7 +23,7 @@ mod verify;
 use std::fmt;
 use std::sync::Arc;
 
-use admission::budget::Share;
+use admission::budget::CallerShare;
 use anyhow::Context;
 use contract::access::Rule;
 use contract::{Delivered, Failure, Reason};
@@ -32,68 +33,68 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub(crate) use certificate::Badge;
+pub(crate) use certificate::PeerIdentity;
 pub(crate) use faults::faults;
-use quota::{Account, Accounts};
+use quota::{CallerQuota, Quotas};
 pub(crate) use scopes::Scopes;
 pub(crate) use trust::{Authorities, Standing, Trust, unix};
 
 use crate::config::access::Access as Config;
 use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;
-use crate::share::{Hold, Shares};
+use crate::share::{Share, Shares};
 
 const API_KEY: &str = "x-api-key";
-/// Bytes of a principal: it travels in a header.
+/// Maximum length of a principal, in bytes: it is sent in a header.
 const PRINCIPAL: usize = 256;
-/// What a principal has as it is: all of ASCII that can be seen, but for the sign of what was replaced.
+/// The characters that are percent-encoded in a principal: everything except visible ASCII, and `%` itself.
 const REPLACED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// Somebody who is known.
+/// An authenticated caller.
 pub struct Caller {
-    /// Who: `jwt:`, `key:` or `cert:`, and the name, percent-encoded where it is not plain ASCII.
+    /// `jwt:`, `key:` or `cert:`, and the name, percent-encoded if it is not plain ASCII.
     pub principal: Box<str>,
-    /// The customer whose orders alone may be seen; none: all.
-    pub customer: Option<Box<str>>,
+    /// The customer whose orders the caller is restricted to; none: all orders.
+    pub tenant: Option<Box<str>>,
     scopes: Scopes,
-    account: Arc<Account>,
+    account: Arc<CallerQuota>,
 }
 
-/// How callers are known. One for all threads of a gateway.
+/// Authentication. One for all threads of a gateway.
 pub(crate) struct Access {
     bearer: Option<jwt::Bearer>,
     keys: Option<Kept<apikey::Keys>>,
     clients: Option<certificate::Clients>,
-    accounts: Accounts,
+    accounts: Quotas,
 }
 
-/// What keeps keys and lists up to date; to be run on one thread, as long as the gateway does.
+/// The tasks that keep keys and lists up to date, to be run on one thread while the gateway runs.
 #[derive(Default)]
 pub(crate) struct Upkeep {
     tasks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
     sources: Sources,
 }
 
-/// Why nobody is known. What it says reaches the caller.
+/// Why a caller is not authenticated. The text is sent to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unknown {
-    #[error("a bearer token, an x-api-key or a client certificate is needed")]
+pub(crate) enum AuthError {
+    #[error("no credentials: a bearer token, an x-api-key or a client certificate is required")]
     Nothing,
-    #[error("there is more than one credential")]
+    #[error("the call has more than one credential")]
     Several,
-    #[error("the authorization is no bearer token")]
+    #[error("the authorization header is not a bearer token")]
     Scheme,
-    #[error("tokens are not taken here")]
+    #[error("bearer tokens are not accepted")]
     NoTokens,
-    #[error("API keys are not taken here")]
+    #[error("API keys are not accepted")]
     NoKeys,
-    #[error("the token cannot be read")]
+    #[error("the token is malformed")]
     Unreadable,
     #[error("the token's algorithm is not allowed")]
     Algorithm,
-    #[error("the token's key is not known")]
+    #[error("the token's key is unknown")]
     Key,
-    #[error("the token's signature is wrong")]
+    #[error("the token's signature is invalid")]
     Signature,
     #[error("the token has expired")]
     Expired,
@@ -103,31 +104,31 @@ pub(crate) enum Unknown {
     Audience,
     #[error("the token is from another issuer")]
     Issuer,
-    #[error("the token lacks a claim, or has one that makes no sense")]
+    #[error("a claim of the token is missing or invalid")]
     Claims,
-    #[error("the API key is not known")]
+    #[error("the API key is unknown")]
     ApiKey,
-    #[error("the client certificate names nobody who is known")]
+    #[error("the client certificate belongs to no known client")]
     Certificate,
-    #[error("the client certificate has ended, or its authority is trusted no longer")]
+    #[error("the client certificate has expired, or its CA is no longer trusted")]
     Ended,
-    #[error("the keys that tokens are checked with could not be had yet")]
+    #[error("the keys that verify tokens have not been fetched yet")]
     NoKeysYet,
-    #[error("too many calls wait for the token's key; repeat")]
+    #[error("too many calls are waiting for the token's key; retry")]
     Busy,
-    #[error("what says who may call could not be read for too long")]
+    #[error("the keys or lists that verify credentials could not be reloaded for too long")]
     Stale,
 }
 
-/// What a call carries.
+/// The credential of a call.
 enum Credential<'a> {
     Bearer(&'a str),
     ApiKey(&'a str),
-    Badge(&'a Badge),
+    Badge(&'a PeerIdentity),
 }
 
 impl Access {
-    /// Reads keys and lists for the first time. None where nobody has to be known.
+    /// Reads keys and lists for the first time. None if authentication is off.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<(Access, Upkeep)>> {
         if !config.required() {
             return Ok(None);
@@ -145,39 +146,39 @@ impl Access {
             None => None,
         };
         let clients = certificate::Clients::open(config, &mut upkeep).context("client certificates")?;
-        let accounts = Accounts::new(config.caller_in_flight as usize, config.caller_rate);
+        let accounts = Quotas::new(config.caller_in_flight as usize, config.caller_rate);
         Ok(Some((Access { bearer, keys, clients, accounts }, upkeep)))
     }
 
-    /// Who calls. Waits only where a token names a key that has just come into use: in a place that counts among the shares of
-    /// the connection.
+    /// Authenticates a caller. It waits only if a token names an unknown key, which may be new: the wait counts against
+    /// the fair share of the connection.
     pub(crate) async fn caller(
         &self,
         headers: &HeaderMap,
-        badge: Option<&Badge>,
+        badge: Option<&PeerIdentity>,
         shares: Option<&Arc<Shares>>,
-    ) -> Result<Arc<Caller>, Unknown> {
+    ) -> Result<Arc<Caller>, AuthError> {
         match credential(headers, badge)? {
             Credential::Bearer(token) => {
-                self.bearer.as_ref().ok_or(Unknown::NoTokens)?.caller(token, &self.accounts, shares).await
+                self.bearer.as_ref().ok_or(AuthError::NoTokens)?.caller(token, &self.accounts, shares).await
             }
             Credential::ApiKey(key) => {
-                let keys = self.keys.as_ref().ok_or(Unknown::NoKeys)?.get()?;
+                let keys = self.keys.as_ref().ok_or(AuthError::NoKeys)?.get()?;
                 keys.caller(key, &self.accounts)
             }
             Credential::Badge(badge) => {
-                self.clients.as_ref().ok_or(Unknown::Nothing)?.caller(badge, &self.accounts)
+                self.clients.as_ref().ok_or(AuthError::Nothing)?.caller(badge, &self.accounts)
             }
         }
     }
 }
 
-/// The headers that have credentials, alone. They are kept for as long as a watch lasts, and never printed.
+/// The headers with credentials only. They are kept while a watch lasts, and marked sensitive.
 pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
     let mut found = HeaderMap::new();
     for name in [AUTHORIZATION, HeaderName::from_static(API_KEY)] {
         for value in headers.get_all(&name) {
-            // A copy: the value is a part of all that was read from the connection with it.
+            // Copied, because the value is a slice of the connection's read buffer.
             let mut value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
             value.set_sensitive(true);
             found.append(name.clone(), value);
@@ -186,52 +187,55 @@ pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
     found
 }
 
-/// One credential, or none: with two, nobody could say who called. A certificate is the connection's, not the call's,
-/// so a credential of the call goes before it.
-fn credential<'a>(headers: &'a HeaderMap, badge: Option<&'a Badge>) -> Result<Credential<'a>, Unknown> {
+/// The only credential of a call; with two, the caller would be ambiguous. A credential of the call takes precedence
+/// over the client certificate, which belongs to the connection.
+fn credential<'a>(
+    headers: &'a HeaderMap,
+    badge: Option<&'a PeerIdentity>,
+) -> Result<Credential<'a>, AuthError> {
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
     let mut keys = headers.get_all(API_KEY).iter();
-    // How long it may be is the business of the limit on headers alone.
+    // The limit on headers bounds its length.
     let text = |value: &'a http::HeaderValue| value.to_str().ok().filter(|text| !text.is_empty());
     match (bearers.next(), bearers.next(), keys.next(), keys.next()) {
         (Some(bearer), None, None, None) => {
             let (scheme, token) =
-                text(bearer).and_then(|text| text.split_once(' ')).ok_or(Unknown::Scheme)?;
+                text(bearer).and_then(|text| text.split_once(' ')).ok_or(AuthError::Scheme)?;
             let token = token.trim_start_matches(' ');
             let bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
-            if bearer { Ok(Credential::Bearer(token)) } else { Err(Unknown::Scheme) }
+            if bearer { Ok(Credential::Bearer(token)) } else { Err(AuthError::Scheme) }
         }
-        (None, None, Some(key), None) => text(key).map(Credential::ApiKey).ok_or(Unknown::ApiKey),
-        (None, None, None, None) => badge.map(Credential::Badge).ok_or(Unknown::Nothing),
-        _ => Err(Unknown::Several),
+        (None, None, Some(key), None) => text(key).map(Credential::ApiKey).ok_or(AuthError::ApiKey),
+        (None, None, None, None) => badge.map(Credential::Badge).ok_or(AuthError::Nothing),
+        _ => Err(AuthError::Several),
     }
 }
 
-/// A principal: the name in plain ASCII, and never the same for two names.
+/// A principal: the name in plain ASCII, unique for each name.
 fn principal(kind: &str, name: &str) -> Option<Box<str>> {
     let principal = format!("{kind}:{}", utf8_percent_encode(name, REPLACED));
     (!name.is_empty() && principal.len() <= PRINCIPAL).then(|| principal.into())
 }
 
 impl Caller {
-    /// Whether a rule lets this caller in.
+    /// Checks an access rule.
     pub(crate) fn allowed(&self, rule: &Rule) -> Result<(), Failure> {
         if self.scopes.have(rule.scope) {
             return Ok(());
         }
-        let message = format!("{} needs the scope {}", rule.path, rule.scope);
+        let message = format!("{} requires the scope {}", rule.path, rule.scope);
         Err(Failure::new(Reason::PermissionDenied, message)
             .with("scope", rule.scope)
             .delivered(Delivered::No))
     }
 
-    /// What this caller's requests hold.
-    pub(crate) fn bytes(&self) -> &Arc<Share> {
+    /// The memory that this caller's requests hold.
+    pub(crate) fn bytes(&self) -> &Arc<CallerShare> {
         &self.account.bytes
     }
 
-    /// A place among what this caller may have in hand.
-    pub(crate) fn enter(&self) -> Result<Hold, Failure> {
+    /// A permit of this caller's quota of calls in flight.
+    pub(crate) fn enter(&self) -> Result<Share, Failure> {
         self.account.enter(Instant::now())
     }
 }
@@ -243,51 +247,52 @@ impl fmt::Debug for Caller {
 }
 
 impl Upkeep {
-    /// Keeps something made of files up to date.
+    /// Keeps a value that comes from files up to date.
     pub(crate) fn keep<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> watch::Receiver<Arc<T>> {
         let latest = reload.latest();
         self.tasks.push(Box::pin(reload.keep()));
         latest
     }
 
-    /// Keeps something up to date that says who may call: where that does not succeed for too long, nobody may.
+    /// Keeps keys, lists or CA certificates up to date: if that fails for too long, credentials that depend on them are
+    /// rejected.
     pub(crate) fn guard<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> Kept<T> {
         let fresh = reload.fresh().clone();
         self.sources.0.push(fresh.clone());
         Kept::new(self.keep(reload), fresh)
     }
 
-    /// Does something else for as long.
+    /// Adds another task.
     pub(crate) fn also(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(Box::pin(task));
     }
 
-    /// How fresh what says who may call is.
+    /// The freshness of all sources.
     pub(crate) fn sources(&self) -> Sources {
         self.sources.clone()
     }
 
-    /// Does what there is to do until it is dropped.
+    /// Runs all tasks until it is dropped.
     pub(crate) async fn run(self) {
         let mut tasks: JoinSet<()> = self.tasks.into_iter().collect();
         while tasks.join_next().await.is_some() {}
     }
 }
 
-impl From<Stale> for Unknown {
-    fn from(_: Stale) -> Unknown {
-        Unknown::Stale
+impl From<Stale> for AuthError {
+    fn from(_: Stale) -> AuthError {
+        AuthError::Stale
     }
 }
 
-impl From<Unknown> for Failure {
-    fn from(unknown: Unknown) -> Failure {
+impl From<AuthError> for Failure {
+    fn from(unknown: AuthError) -> Failure {
         let reason = match unknown {
-            Unknown::NoKeysYet | Unknown::Busy | Unknown::Stale => Reason::KeysUnavailable,
+            AuthError::NoKeysYet | AuthError::Busy | AuthError::Stale => Reason::KeysUnavailable,
             _ => Reason::Unauthenticated,
         };
         let failure = Failure::new(reason, unknown.to_string()).delivered(Delivered::No);
-        if reason == Reason::KeysUnavailable { failure.retry_after(link::failure::RETRY) } else { failure }
+        if reason == Reason::KeysUnavailable { failure.retry_after(nats::failure::RETRY) } else { failure }
     }
 }
 
@@ -297,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    fn found(pairs: &[(&'static str, &str)], badge: Option<&Badge>) -> Result<String, Unknown> {
+    fn found(pairs: &[(&'static str, &str)], badge: Option<&PeerIdentity>) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -313,22 +318,22 @@ mod tests {
     fn one_credential_is_found_and_two_are_refused() {
         let token = ("authorization", "bEARER  x.y.z");
         let key = ("x-api-key", "k");
-        let badge = Badge::new(["spiffe://here/ann".to_owned()]);
+        let badge = PeerIdentity::new(["spiffe://here/ann".to_owned()]);
         assert_eq!(found(&[token], Some(&badge)), Ok("token x.y.z".to_owned()));
         assert_eq!(found(&[key], None), Ok("key k".to_owned()));
         assert_eq!(found(&[], Some(&badge)), Ok("badge".to_owned()));
-        assert_eq!(found(&[], None), Err(Unknown::Nothing));
+        assert_eq!(found(&[], None), Err(AuthError::Nothing));
         for several in [&[token, token][..], &[key, key], &[token, key]] {
-            assert_eq!(found(several, None), Err(Unknown::Several));
+            assert_eq!(found(several, None), Err(AuthError::Several));
         }
         for bad in ["", "Bearer", "Bearer ", "Basic eDp5", "x.y.z", "Bearer \u{fc}"] {
-            assert_eq!(found(&[("authorization", bad)], Some(&badge)), Err(Unknown::Scheme), "{bad:?}");
+            assert_eq!(found(&[("authorization", bad)], Some(&badge)), Err(AuthError::Scheme), "{bad:?}");
         }
         let long = "k".repeat(1 << 20);
         assert_eq!(found(&[("x-api-key", &long)], None), Ok(format!("key {long}")));
         let bearer = format!("Bearer {long}");
         assert_eq!(found(&[("authorization", &bearer)], None), Ok(format!("token {long}")));
-        assert_eq!(found(&[("x-api-key", "")], Some(&badge)), Err(Unknown::ApiKey));
+        assert_eq!(found(&[("x-api-key", "")], Some(&badge)), Err(AuthError::ApiKey));
     }
 
     #[test]

@@ -1,92 +1,93 @@
-//! The bridge: any route of the contract to its NATS subject and back, with deadline, attempts, headers and the
-//! meaning of what comes back. It knows routes and payloads; it must never know what a payload is about.
+//! The bridge: calls any route of the contract over its NATS subject, with deadlines, attempts and headers, and
+//! interprets the replies. It depends on routes and payloads. Must not depend on what a payload is about.
 
 pub(crate) mod budget;
+pub mod discovery;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub(crate) mod header;
 mod hedge;
-pub mod lane;
-pub mod presence;
-pub mod pulse;
+mod latency;
+pub mod liveness;
+pub mod metrics;
+pub mod micro;
 mod reply;
-pub mod survey;
-pub mod tally;
+pub mod route_state;
 #[cfg(test)]
 mod tests;
-mod usual;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::route::{Mismatch, Route, Routed};
-use contract::{Delivered, Failure, Reason, nest};
+use contract::route::{CodecError, Route, Routed};
+use contract::{Delivered, Failure, Reason, nestjs};
 use futures_util::poll;
-use link::{Link, Trouble};
+use nats::{Connection, RequestError};
 use prost::Message as _;
-use telemetry::{Kind, Span};
+use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use hedge::{Hedging, Outcome};
-pub use lane::{Lane, Lanes, Limits};
+pub use metrics::BridgeMetrics;
+use metrics::RouteMetrics;
 use reply::Reply;
-pub use tally::Tallies;
-use tally::Tally;
+pub use route_state::{Limits, RouteState, RouteStates};
 
-use crate::call::Call;
-use crate::gate::{Full, Place};
+use crate::call::CallContext;
+use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;
 
-/// Full jitter below this before the first repeat; doubling.
+/// Upper bound of the backoff before the first retry, with full jitter; doubles with each retry.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// The most that a backoff may grow to.
+/// Maximum of that bound.
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
-/// When to come back after being turned away.
+/// The retry delay for calls that are refused.
 const SHED: Duration = Duration::from_millis(100);
 
-/// Calls services behind NATS, over one connection. Clones share it.
+/// Calls services over one NATS connection. Clones share it.
 #[derive(Clone)]
 pub struct Bridge {
-    link: Link,
-    lanes: Arc<Lanes>,
-    tallies: Tallies,
+    link: Connection,
+    states: Arc<RouteStates>,
+    metrics: BridgeMetrics,
     tasks: TaskTracker,
 }
 
-/// One attempt that failed, and whether another may follow.
-struct Setback {
+/// A failed attempt, and whether it may be retried.
+struct AttemptError {
     failure: Failure,
     again: bool,
-    /// Whether a repeat is no additional load: what was sent before is lost with its connection.
+    /// Whether a retry adds no load, because the request was lost with its connection.
     free: bool,
 }
 
 impl Bridge {
-    /// A bridge over this connection. Bridges of one gateway share their lanes.
-    pub fn new(link: Link, lanes: Arc<Lanes>) -> Bridge {
-        let (tallies, tasks) = (Tallies::new(contract::route::ALL), TaskTracker::new());
-        Bridge { link, lanes, tallies, tasks }
+    /// A bridge over this connection. Bridges of one gateway share the route states.
+    pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
+        let (metrics, tasks) = (BridgeMetrics::new(contract::route::ALL), TaskTracker::new());
+        Bridge { link, states, metrics, tasks }
     }
 
     /// The connection.
-    pub fn link(&self) -> &Link {
+    pub fn connection(&self) -> &Connection {
         &self.link
     }
 
-    /// What its attempts came to.
-    pub fn tallies(&self) -> &Tallies {
-        &self.tallies
+    /// Metrics of attempts.
+    pub fn metrics(&self) -> &BridgeMetrics {
+        &self.metrics
     }
 
-    /// What has to end before the process may: calls being answered, and work that outlives its caller.
+    /// Work that has to end before the process exits: calls being answered, and work that outlives its caller.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Begins work that goes on to its end even when its caller leaves. A drain waits for it. What ends at once, as where
-    /// there is no connection, has ended when this returns: it must not take up room until its turn comes.
+    /// Spawns work that runs to completion even if its caller cancels. A drain waits for it. Work that ends
+    /// immediately, for example without a connection, has ended when this returns, so it does not hold permits until it
+    /// is scheduled.
     pub async fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut work = Box::pin(work);
         if poll!(work.as_mut()).is_pending() {
@@ -94,142 +95,150 @@ impl Bridge {
         }
     }
 
-    /// Calls a route with a message, for its reply.
-    pub async fn ask<R: Routed>(&self, request: &R, call: &Call) -> Result<R::Reply, Failure> {
-        let (lane, place) = self.enter(R::ROUTE, call, Lane::enter_inside)?;
+    /// Calls a route with a message, and returns its reply.
+    pub async fn ask<R: Routed>(&self, request: &R, call: &CallContext) -> Result<R::Reply, Failure> {
+        let (state, place) = self.enter(R::ROUTE, call, RouteState::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
         let again = || request.repeatable();
-        let payload = place.judge(call.deadline, self.send(R::ROUTE, lane, payload, call, again).await)?;
+        let payload =
+            place.record_outcome(call.deadline, self.send(R::ROUTE, state, payload, call, again).await)?;
         let reply =
-            R::reply_from_payload(&payload).map_err(|mismatch| violated(R::ROUTE, lane, &mismatch))?;
+            R::reply_from_payload(&payload).map_err(|mismatch| violated(R::ROUTE, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
-            return Err(captured(R::ROUTE, lane));
+            return Err(captured(R::ROUTE, state));
         }
         Ok(reply)
     }
 
-    /// Calls a route with a request in the protobuf encoding, for its reply in the same.
-    pub async fn pass(&self, route: &'static Route, request: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
-        let (lane, place) = self.enter(route, call, Lane::enter)?;
+    /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding.
+    pub async fn pass(
+        &self,
+        route: &'static Route,
+        request: &[u8],
+        call: &CallContext,
+    ) -> Result<Vec<u8>, Failure> {
+        let (state, place) = self.enter(route, call, RouteState::enter)?;
         let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
         let again = || (route.repeats)(request);
-        let payload = place.judge(call.deadline, self.send(route, lane, payload, call, again).await)?;
-        let reply = (route.reply)(&payload).map_err(|mismatch| violated(route, lane, &mismatch))?;
+        let payload =
+            place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
+        let reply = (route.reply)(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.is_empty() && reply::is_acknowledgement(&payload) {
-            return Err(captured(route, lane));
+            return Err(captured(route, state));
         }
         Ok(reply)
     }
 
-    /// Calls a route with a payload, for the reply's payload.
-    pub async fn call(&self, route: &'static Route, payload: Vec<u8>, call: &Call) -> Result<Bytes, Failure> {
-        let (lane, place) = self.enter(route, call, Lane::enter)?;
-        place.judge(call.deadline, self.send(route, lane, payload, call, || route.repeatable).await)
+    /// Calls a route with a payload, and returns the payload of the reply.
+    pub async fn call(
+        &self,
+        route: &'static Route,
+        payload: Vec<u8>,
+        call: &CallContext,
+    ) -> Result<Bytes, Failure> {
+        let (state, place) = self.enter(route, call, RouteState::enter)?;
+        place.record_outcome(call.deadline, self.send(route, state, payload, call, || route.repeatable).await)
     }
 
-    /// A place on the route's lane. It is taken before anything is done for a call, so that an overload costs nothing.
+    /// A permit of the route. It is taken before any work for a call, so that refusing an overload is cheap.
     fn enter(
         &self,
         route: &Route,
-        call: &Call,
-        gate: impl FnOnce(&Lane, Option<&Arc<Shares>>) -> Result<Place, Full>,
-    ) -> Result<(&Lane, Place), Failure> {
+        call: &CallContext,
+        gate: impl FnOnce(&RouteState, Option<&Arc<Shares>>) -> Result<Permit, Saturated>,
+    ) -> Result<(&RouteState, Permit), Failure> {
         if !self.link.connected() {
-            return Err(link::failure::of_request(&Trouble::Disconnected, route.subject));
+            return Err(nats::failure::of_request(&RequestError::Disconnected, route.subject));
         }
-        let lane = self.lanes.of(route)?;
-        if lane.capturer().is_some() {
+        let state = self.states.of(route)?;
+        if state.capturer().is_some() {
             return Err(taken(route));
         }
-        let place = gate(lane, call.shares()).map_err(|full| {
-            self.tally(route, |tally| tally.shed.one());
+        let place = gate(state, call.shares()).map_err(|full| {
+            self.note(route, |metrics| metrics.shed.increment());
             full.failure(route.path, SHED)
         })?;
-        Ok((lane, place))
+        Ok((state, place))
     }
 
-    fn tally(&self, route: &Route, note: impl FnOnce(&Tally)) {
-        if let Some(tally) = self.tallies.of(route) {
-            note(tally);
+    fn note(&self, route: &Route, note: impl FnOnce(&RouteMetrics)) {
+        if let Some(metrics) = self.metrics.of(route) {
+            note(metrics);
         }
     }
 
-    /// All attempts. `again`: whether this request may be sent twice; asked where one failed that may have been done.
+    /// Makes all attempts. `again`: whether this request may be sent twice; called after a failure that may have been
+    /// executed.
     async fn send(
         &self,
         route: &'static Route,
-        lane: &Lane,
+        state: &RouteState,
         payload: Vec<u8>,
-        call: &Call,
+        call: &CallContext,
         again: impl Fn() -> bool,
     ) -> Result<Bytes, Failure> {
-        let enveloped = if lane.nest() { nest::call(route.subject, &payload) } else { None };
+        let enveloped = if state.nestjs() { nestjs::call(route.subject, &payload) } else { None };
         let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
         for repeat in 0.. {
-            let setback = match self.attempt(route, lane, payload.clone(), call, repeat, &again).await {
+            let error = match self.attempt(route, state, payload.clone(), call, repeat, &again).await {
                 Ok(reply) => return Ok(reply),
-                Err(setback) => setback,
+                Err(error) => error,
             };
-            let harmless = setback.failure.certainty() == Delivered::No || again();
-            let failure = sum(setback.failure, &mut delivered);
-            let pause = link::inbox::backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let harmless = error.failure.certainty() == Delivered::No || again();
+            let failure = sum(error.failure, &mut delivered);
+            let pause = nats::mux::backoff(BACKOFF, repeat, BACKOFF_MOST);
             let time = Instant::now() + pause < call.deadline;
-            if !(setback.again
-                && harmless
-                && time
-                && repeat < route.retries
-                && (setback.free || lane.retry()))
-            {
+            if !(error.again && harmless && time && repeat < route.retries && (error.free || state.retry())) {
                 return Err(failure);
             }
-            tracing::debug!(route = route.path, repeat, %failure, "repeating");
-            self.tally(route, |tally| tally.retries.one());
+            tracing::debug!(route = route.path, repeat, %failure, "retrying");
+            self.note(route, |metrics| metrics.retries.increment());
             tokio::time::sleep(pause).await;
             if call.over() {
                 return Err(failure);
             }
         }
-        Err(Failure::new(Reason::Internal, "the attempts have no end"))
+        Err(Failure::new(Reason::Internal, "the number of attempts overflowed"))
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     async fn attempt(
         &self,
         route: &'static Route,
-        lane: &Lane,
+        state: &RouteState,
         payload: Bytes,
-        call: &Call,
+        call: &CallContext,
         repeat: u32,
         again: impl Fn() -> bool,
-    ) -> Result<Bytes, Setback> {
+    ) -> Result<Bytes, AttemptError> {
         let begun = Instant::now();
         if begun >= call.deadline {
-            return Err(Setback::last(call.late(Delivered::No)));
+            return Err(AttemptError::last(call.late(Delivered::No)));
         }
         let deadline = call.deadline.min(begun + route.timeout);
         let span = trace(route, call, repeat, 0);
-        let (link, tally) = (&self.link, self.tallies.of(route));
-        let hedging = Hedging { link, route, lane, tally, call, payload, repeat, begun, deadline };
+        let (link, metrics) = (&self.link, self.metrics.of(route));
+        let hedging = Hedging { link, route, state, metrics, call, payload, repeat, begun, deadline };
         let Outcome { reply, open } = hedging.ask(&span, again).await;
         let trouble = match reply {
             Ok(message) => {
-                let mut reply = reply::read(route, lane.nest(), message);
-                if let Reply::Refusal(setback) = &mut reply
-                    && reply::late(&setback.failure)
+                let mut reply = reply::read(route, state.nestjs(), message);
+                if let Reply::Refusal(error) = &mut reply
+                    && reply::late(&error.failure)
                 {
-                    // It serves nobody who refuses what has time left: no sign of life.
-                    self.refused_early(route, deadline, &mut setback.failure);
+                    // A service that refuses requests with time left serves nothing: this does not count as live.
+                    self.refused_early(route, deadline, &mut error.failure);
                 } else {
-                    lane.pulse().beat();
+                    state.liveness().up();
                 }
                 return match reply {
                     Reply::Answer(payload) => Ok(payload),
-                    Reply::Refusal(setback) => {
-                        span.fail(setback.failure.reason.to_string());
-                        Err(if open { setback.beside_another() } else { setback })
+                    Reply::Refusal(error) => {
+                        span.fail(error.failure.reason.to_string());
+                        Err(if open { error.beside_another() } else { error })
                     }
-                    Reply::Nonsense => Err(Setback::last(violated(route, lane, &"no envelope of NestJS"))),
+                    Reply::Nonsense => Err(AttemptError::last(violated(route, state, &"no NestJS envelope"))),
                 };
             }
             Err(trouble) => trouble,
@@ -237,56 +246,70 @@ impl Bridge {
         if span.traced() {
             span.fail(trouble.to_string());
         }
-        Err(self.missed(route, lane, call, repeat, &trouble))
+        Err(self.missed(route, state, call, repeat, &trouble))
     }
 
-    /// A service says that the time of an attempt is over. While it is not, one of the two clocks is off.
+    /// Handles a refusal as too late. If the attempt has time left, one of the two clocks is wrong.
     fn refused_early(&self, route: &Route, deadline: Instant, failure: &mut Failure) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left < crate::waits::EARLY {
             return;
         }
-        self.tally(route, |tally| tally.early.one());
+        self.note(route, |metrics| metrics.early.increment());
         failure.cause.get_or_insert_with(|| {
             let left = left.as_millis();
             format!(
-                "refused as too late with {left} ms left: its clock differs from ours, or it lay in a queue"
+                "refused as too late with {left} ms left: its clock differs from the gateway's, or the request \
+                 waited in a queue"
             )
             .into()
         });
     }
 
-    /// What an attempt without a reply comes to.
-    fn missed(&self, route: &Route, lane: &Lane, call: &Call, repeat: u32, trouble: &Trouble) -> Setback {
-        if matches!(trouble, Trouble::NoResponders) {
-            lane.pulse().miss(Instant::now());
-            self.tally(route, |tally| tally.absent.one());
+    /// The failure of an attempt without a reply.
+    fn missed(
+        &self,
+        route: &Route,
+        state: &RouteState,
+        call: &CallContext,
+        repeat: u32,
+        trouble: &RequestError,
+    ) -> AttemptError {
+        if matches!(trouble, RequestError::NoResponders) {
+            state.liveness().down(Instant::now());
+            self.note(route, |metrics| metrics.absent.increment());
         }
-        if matches!(trouble, Trouble::Timeout) {
-            self.tally(route, |tally| tally.timeouts.one());
+        if matches!(trouble, RequestError::Timeout) {
+            self.note(route, |metrics| metrics.timeouts.increment());
         }
         let (failure, again) = match trouble {
-            Trouble::Timeout if call.over() => (call.late(Delivered::Unknown), false),
-            Trouble::Timeout | Trouble::Lost => {
-                (link::failure::of_request(trouble, route.subject), route.repeatable)
+            RequestError::Timeout if call.over() => (call.late(Delivered::Unknown), false),
+            RequestError::Timeout | RequestError::Lost => {
+                (nats::failure::of_request(trouble, route.subject), route.repeatable)
             }
-            Trouble::NoResponders => (link::failure::of_request(trouble, route.subject), true),
-            // The connection was lost a moment ago, and may be back in as short a time.
-            Trouble::Disconnected if repeat > 0 => (link::failure::of_request(trouble, route.subject), true),
-            _ => (link::failure::of_request(trouble, route.subject), false),
+            RequestError::NoResponders => (nats::failure::of_request(trouble, route.subject), true),
+            // The connection was just lost, and may be back soon.
+            RequestError::Disconnected if repeat > 0 => {
+                (nats::failure::of_request(trouble, route.subject), true)
+            }
+            _ => (nats::failure::of_request(trouble, route.subject), false),
         };
-        Setback { failure, again, free: matches!(trouble, Trouble::Lost | Trouble::Disconnected) }
+        AttemptError {
+            failure,
+            again,
+            free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
+        }
     }
 }
 
-impl Setback {
-    /// No attempt follows.
-    fn last(failure: Failure) -> Setback {
-        Setback { failure, again: false, free: false }
+impl AttemptError {
+    /// A failure without a retry.
+    fn last(failure: Failure) -> AttemptError {
+        AttemptError { failure, again: false, free: false }
     }
 
-    /// The same, while another request of the attempt may be done.
-    fn beside_another(mut self) -> Setback {
+    /// The same, if another request of the attempt may still be executed.
+    fn beside_another(mut self) -> AttemptError {
         if self.failure.certainty() == Delivered::No {
             self.failure = self.failure.delivered(Delivered::Unknown);
         }
@@ -294,12 +317,12 @@ impl Setback {
     }
 }
 
-/// The span of one request: an attempt's first, or one of its hedges.
-fn trace(route: &Route, call: &Call, repeat: u32, hedge: u32) -> Span {
+/// The span of one request: the first of an attempt, or a hedge.
+fn trace(route: &Route, call: &CallContext, repeat: u32, hedge: u32) -> Span {
     if !call.span.traced() {
         return Span::default();
     }
-    let span = call.span.child(format!("send {}", route.subject), Kind::Client);
+    let span = call.span.child(format!("send {}", route.subject), SpanRole::Client);
     span.say("messaging.system", "nats");
     span.say("messaging.operation.type", "send");
     span.say("messaging.destination.name", route.subject);
@@ -315,37 +338,38 @@ fn trace(route: &Route, call: &Call, repeat: u32, hedge: u32) -> Span {
     span
 }
 
-/// A reply that does not fit its message: the service behind breaks the contract.
-fn violated(route: &Route, lane: &Lane, mismatch: &dyn std::fmt::Display) -> Failure {
-    let count = lane.violation();
-    Failure::new(Reason::ContractViolation, format!("the service behind {} answered nonsense", route.rpc))
-        .delivered(Delivered::Yes)
-        .because(format_args!(
-            "{}: a reply does not fit the contract ({count} so far): {mismatch}",
-            route.path
-        ))
+/// A reply that does not match its message type: the service violates the contract.
+fn violated(route: &Route, state: &RouteState, mismatch: &dyn std::fmt::Display) -> Failure {
+    let count = state.violation();
+    Failure::new(
+        Reason::ContractViolation,
+        format!("the reply of the service for {} violates the contract", route.rpc),
+    )
+    .delivered(Delivered::Yes)
+    .because(format_args!("{}: a reply violates the contract ({count} so far): {mismatch}", route.path))
 }
 
-/// A stream's acknowledgement in place of an answer: some stream captures the subject. Whether the service had the
-/// request as well, nobody knows.
-fn captured(route: &Route, lane: &Lane) -> Failure {
-    violated(route, lane, &"JetStream acknowledged the request: a stream captures its subject")
+/// A JetStream acknowledgement instead of a reply: a stream captures the subject. It is unknown whether the service
+/// received the request as well.
+fn captured(route: &Route, state: &RouteState) -> Failure {
+    violated(route, state, &"JetStream acknowledged the request: a stream captures its subject")
         .delivered(Delivered::Unknown)
 }
 
-/// A stream captures the subject. Its name is the operator's, and in the log.
+/// A stream captures the subject. The name of the stream is only logged, for the operator.
 fn taken(route: &Route) -> Failure {
     let message =
-        format!("a stream captures the subject {}, and would answer in the service's place", route.subject);
-    Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(link::failure::RETRY)
+        format!("a stream captures the subject {}, and would answer instead of the service", route.subject);
+    Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(nats::failure::RETRY)
 }
 
-fn unfit(mismatch: &Mismatch) -> Failure {
+fn unfit(mismatch: &CodecError) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
         .delivered(Delivered::No)
 }
 
-/// The failure of the attempts so far: what one of them may have delivered, a later "not delivered" does not undo.
+/// The failure of all attempts so far: if one of them may have been delivered, a later "not delivered" does not change
+/// that.
 fn sum(failure: Failure, so_far: &mut Delivered) -> Failure {
     match reply::delivered(&failure) {
         Some("no") => failure.delivered(*so_far),

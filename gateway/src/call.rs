@@ -1,33 +1,33 @@
-//! One caller's call, as everything behind the edge sees it: until when, under which id, by whom. Knows neither gRPC
-//! nor NATS.
+//! The context of a call, as everything behind the edge sees it: its deadline, its request id, its caller. Must not
+//! depend on gRPC or NATS.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use contract::{Delivered, Failure, Reason, header};
-use telemetry::{Kind, Span};
+use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
 
-use crate::share::{Hold, Shares};
+use crate::share::{Share, Shares};
 
-/// What travels along with a call.
+/// The context of a call.
 #[derive(Clone)]
-pub struct Call {
-    /// When the answer stops being of use: the caller's deadline, less what it takes to say so.
+pub struct CallContext {
+    /// When the answer becomes useless: the caller's deadline, less the time it takes to send the error.
     pub deadline: Instant,
     /// Who set the deadline.
     pub limit: Limit,
-    /// The id that the caller or the gateway gave the request, for headers and logs.
+    /// The request id from the caller or the gateway, for headers and logs.
     pub request_id: Option<Box<str>>,
-    /// Who calls; empty without authentication.
+    /// The authenticated caller; empty without authentication.
     pub principal: Box<str>,
-    /// The customer whose orders alone the caller may see; none: all.
-    pub customer: Option<Box<str>>,
-    /// The caller's hold on the gateway: kept by whatever works for the call, also once the caller has left.
-    pub hold: Option<Arc<Hold>>,
-    /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services behind.
+    /// The customer whose orders the caller is restricted to; none: all orders.
+    pub tenant: Option<Box<str>>,
+    /// The caller's permit: held by all work for the call, even after the caller has cancelled it.
+    pub hold: Option<Arc<Share>>,
+    /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services.
     pub trace: Vec<(&'static str, Box<str>)>,
-    /// What is done for the call goes under this span; it is empty where the call is not traced.
+    /// The parent span of all work for the call; empty if the call is not traced.
     pub span: Span,
 }
 
@@ -36,33 +36,32 @@ pub struct Call {
 pub enum Limit {
     /// The caller.
     Caller,
-    /// The gateway, as the caller set none.
+    /// The gateway, because the caller set none.
     Budget,
 }
 
-impl Call {
-    /// A call of the gateway's own, until a deadline.
-    pub fn until(deadline: Instant) -> Call {
-        Call {
+impl CallContext {
+    /// A call that the gateway itself makes, with a deadline.
+    pub fn until(deadline: Instant) -> CallContext {
+        CallContext {
             deadline,
             limit: Limit::Budget,
             request_id: None,
             principal: Box::default(),
-            customer: None,
+            tenant: None,
             hold: None,
             trace: Vec::new(),
             span: Span::default(),
         }
     }
 
-    /// The call as a part of it sees it: what that does goes under a span of its own.
+    /// The same call with a child span, for a part of its work.
     #[must_use]
-    pub fn under(&self, name: &'static str, kind: Kind) -> Call {
-        Call { span: self.span.child(name, kind), ..self.clone() }
+    pub fn under(&self, name: &'static str, kind: SpanRole) -> CallContext {
+        CallContext { span: self.span.child(name, kind), ..self.clone() }
     }
 
-    /// The trace context for whoever works for this call under `span`, which is that of the caller where nothing is
-    /// traced here.
+    /// The trace context for a service that works for this call under `span`; the caller's if nothing is traced here.
     pub fn context<'a>(&'a self, span: &Span) -> impl Iterator<Item = (&'static str, Cow<'a, str>)> {
         let own = span.parent();
         let parent = own.is_none();
@@ -71,7 +70,7 @@ impl Call {
         own.map(|own| (header::TRACEPARENT, Cow::Owned(own))).into_iter().chain(theirs)
     }
 
-    /// What the caller holds of what all callers share; none for the gateway's own calls.
+    /// The caller's shares of limits that all callers share; none for the gateway's own calls.
     pub fn shares(&self) -> Option<&Arc<Shares>> {
         self.hold.as_ref().map(|hold| hold.shares())
     }

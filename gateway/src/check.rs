@@ -1,4 +1,5 @@
-//! `gateway config check`: what a start would refuse, all at once. Must never bind, connect, or start anything.
+//! `gateway config check`: reports everything that `serve` would refuse at start, all at once. Must not bind, connect,
+//! or start anything.
 
 use std::net::SocketAddr;
 
@@ -10,17 +11,17 @@ use crate::config::command::{Config, ConfigCommand};
 use crate::edge::tls;
 use crate::serve::check_room;
 
-/// Tells what is in force, if that is asked for, and what is wrong besides the problems that are known.
+/// Prints the values in force, if requested, and all problems, including those already found.
 ///
 /// # Errors
-/// That something is wrong.
+/// If there is any problem.
 pub async fn run(config: Config, settings: &[Setting], mut problems: Vec<String>) -> anyhow::Result<()> {
     let ConfigCommand::Check(asked) = config.command;
     problems.extend(faults(&asked.serve).await);
     Ok(cli::check::tell(settings, asked.print, &problems)?)
 }
 
-/// All that a start would refuse.
+/// Everything that `serve` would refuse at start.
 async fn faults(config: &Serve) -> Vec<String> {
     let own = [
         check_room(config),
@@ -36,7 +37,7 @@ async fn faults(config: &Serve) -> Vec<String> {
     told.chain(addresses(config)).collect()
 }
 
-/// Addresses that are given twice.
+/// Addresses that are configured twice.
 fn addresses(config: &Serve) -> Vec<String> {
     let all = [
         ("GW_GRPC_ADDR", Some(config.grpc_addr)),
@@ -50,7 +51,7 @@ fn addresses(config: &Serve) -> Vec<String> {
     let twice = |at: usize| {
         let (name, address) = all[at];
         let before = all[..at].iter().find(|(_, other)| *other == address)?;
-        Some(format!("{} and {name} are both {address}: give each a port of its own", before.0))
+        Some(format!("{} and {name} are both {address}: use different ports", before.0))
     };
     (0..all.len()).filter_map(twice).collect()
 }

@@ -1,17 +1,17 @@
-//! The command line of the gateway: which commands there are. Must never do their work.
+//! The command line of the gateway: its commands. Must not implement them.
 
 use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::{backup, config, letters, reconcile};
+use crate::{backup, config, dead_letters, reconcile};
 use telemetry::log;
 
-/// Orders over gRPC, with NATS behind
+/// Orders over gRPC, backed by NATS
 #[derive(Parser)]
 #[command(version = version::FULL, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; `serve` if nothing is said.
+    /// The command; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Flags of `serve`.
@@ -20,12 +20,12 @@ pub struct Cli {
     /// What is logged.
     #[command(flatten)]
     pub log: log::Options,
-    /// The file that has the rest.
+    /// The configuration file.
     #[command(flatten)]
     pub file: cli::document::Options,
 }
 
-/// What to do.
+/// A command.
 #[derive(Subcommand)]
 pub enum Command {
     /// Serve gRPC (the default)
@@ -33,23 +33,23 @@ pub enum Command {
     /// Run everything on this machine: NATS, workers, gateway, and a demo catalogue
     #[cfg(feature = "dev")]
     Dev(dev::Dev),
-    /// Ask a gateway for its health; the exit code is 0 when it serves
+    /// Check the health of a gateway; the exit code is 0 if it is SERVING
     Healthcheck(config::Check),
     /// Check the configuration
     Config(config::command::Config),
-    /// Make API keys
+    /// Create API keys
     Keys(config::access::Keys),
-    /// Make the streams that are missing, and check them all
+    /// Create missing streams, and check all of them
     Provision(config::Streams),
-    /// Events that could not be worked off: list, show, replay, discard
-    DeadLetters(letters::DeadLetters),
-    /// Copy all state into a folder, while the system runs
+    /// Events that could not be processed (dead letters): list, show, replay, discard
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Back up all state into a folder, while the system runs
     Backup(backup::Backup),
-    /// Make all state from a folder, on servers that have none
+    /// Restore all state from a backup folder, on servers that have none
     Restore(backup::Restore),
-    /// Say, or mend, in what the orders and the stock differ
+    /// Report, or repair, differences between orders and stock
     Reconcile(reconcile::Reconcile),
-    /// Print what a shell needs to complete these commands
+    /// Print the completion script of a shell
     Completions(cli::check::Completions),
     /// Print the manual page, or write those of all commands
     Man(cli::check::Man),
@@ -60,7 +60,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// What is logged if nobody says.
+    /// The default log filter of this command.
     pub fn default_log(&self) -> &'static str {
         match self {
             Command::Serve(_) => "info,async_nats=warn,h2=error",

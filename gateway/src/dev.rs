@@ -1,5 +1,5 @@
-//! `gateway dev`: the whole system on one machine in one process tree, for trying and developing. Must never be
-//! needed by `gateway serve`.
+//! `gateway dev`: the whole system on one machine in one process tree, for evaluation and development. `gateway serve`
+//! must not depend on it.
 
 mod catalogue;
 mod crew;
@@ -21,33 +21,33 @@ use self::words::say;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
 use crate::edge::server;
 use crate::serve::{Gateway, check_free};
-use crate::stop::Stop;
+use crate::signal::Stop;
 
-/// What is logged if nobody says: one replica is no news here.
+/// The default log filter, without the warnings about a single replica.
 pub const LOG: &str = "warn,gateway::serve=error,durability=error";
 
-/// Until all services are healthy: a large ledger takes a worker seconds to load.
+/// Timeout until all services are healthy: a worker takes seconds to load a large ledger.
 const HEALTHY: Duration = Duration::from_secs(120);
 
 /// `gateway dev`.
 #[derive(Debug, Clone, Args)]
 pub struct Dev {
-    /// Where orders and stock are kept; the default is order-gateway/dev in the user's data folder
+    /// Data folder for orders and stock; default: order-gateway/dev in the user's data folder
     #[arg(long, env = "GW_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where gRPC is served
+    /// Listen address for gRPC
     #[arg(long, env = "GW_GRPC_ADDR", default_value = GRPC_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub grpc_addr: SocketAddr,
-    /// Where /metrics, /healthz, /livez and the console are served, over HTTP
+    /// Listen address for HTTP: /metrics, /healthz, /livez and the console
     #[arg(long, env = "GW_HTTP_ADDR", default_value = HTTP_ADDR, value_parser = address, value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
-    /// Serve other machines, although nothing here asks who calls
+    /// Listen on non-loopback addresses, although callers are not authenticated
     #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
-    /// Inventory workers
+    /// Number of inventory workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub workers: u16,
-    /// Port of NATS; the default is 4222 if that is free, and else any
+    /// Port of NATS; default: 4222 if it is free, otherwise any free port
     #[arg(long, value_name = "PORT")]
     pub nats_port: Option<u16>,
 }
@@ -55,19 +55,19 @@ pub struct Dev {
 /// `gateway worker`: a worker that ends with the process that started it.
 #[derive(Debug, Clone, Args)]
 pub struct Worker {
-    /// NATS
+    /// The URL of NATS
     #[arg(long, value_name = "URL")]
     nats_url: String,
 }
 
-/// Everything that runs.
+/// All running parts.
 struct System {
     gateway: Gateway,
     crew: Crew,
     nats: Nats,
 }
 
-/// Starts the system, and runs it until Ctrl-C or SIGTERM. A second signal ends it at once.
+/// Starts the system, and runs it until Ctrl-C or SIGTERM. A second signal stops it immediately.
 pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let mut system = tokio::select! {
@@ -77,17 +77,17 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.asked() => {}
         error = system.nats.keep() => return Err(error),
-        () = system.gateway.lost() => bail!("ORDERS was made anew, or lost its end: start again"),
+        () = system.gateway.lost() => bail!("ORDERS was recreated or truncated: start again"),
     }
-    say("stopping (Ctrl-C again: at once)");
+    say("stopping (Ctrl-C again: immediately)");
     tokio::select! {
         () = system.stop() => say("stopped"),
-        () = stop.asked() => say("stopped at once"),
+        () = stop.asked() => say("stopped immediately"),
     }
     Ok(())
 }
 
-/// A worker of `dev`: until SIGTERM, or until the process that started it is gone.
+/// A worker of `dev`: runs until SIGTERM, or until its parent process is gone.
 pub async fn worker(config: Worker) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let parent = crew::parent_gone();
@@ -121,7 +121,7 @@ async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
 }
 
 impl System {
-    /// Ends it in order: first what takes calls, last what keeps the state.
+    /// Stops the parts in order: the gateway first, the nats-server last.
     async fn stop(self) {
         self.gateway.drain().await;
         self.crew.stop().await;
@@ -138,19 +138,21 @@ async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
         match services.iter().find(|service| gateway.up(service) != Some(true)) {
             None => return Ok(()),
             Some(service) if Instant::now() > limit => {
-                bail!("{service} does not serve after {HEALTHY:?}; what the workers log says why")
+                bail!("{service} is not SERVING after {HEALTHY:?}; see the log of the workers")
             }
             Some(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
-/// Where the state is, so that a second start finds that of the first.
+/// The data folder, which is the same for each start.
 fn folder(config: &Dev) -> anyhow::Result<PathBuf> {
-    let folder = config.data_dir.clone().or_else(user_folder).context(
-        "no folder for the data, as neither XDG_DATA_HOME nor HOME is an absolute path: say --data-dir",
-    )?;
-    cli::file::folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = config
+        .data_dir
+        .clone()
+        .or_else(user_folder)
+        .context("no data folder: neither XDG_DATA_HOME nor HOME is an absolute path; give --data-dir")?;
+    cli::file::folder(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(std::path::absolute(folder)?)
 }
 

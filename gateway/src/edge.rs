@@ -1,36 +1,36 @@
-//! The edge: gRPC. The only place that knows tonic. It turns metadata into a `Call`, a `Failure` into a status, and
-//! paths into routes; it must never decide anything about an order or a reply.
+//! The gRPC server. The only module that depends on tonic. It converts metadata into a `Call`, a `Failure` into a
+//! status, and paths into routes. Must not decide anything about an order or a reply.
 
-mod accept;
-pub mod account;
+pub(crate) mod authorization;
 mod baggage;
 mod body;
+mod call_layer;
+pub mod call_metrics;
 pub mod client;
-pub(crate) mod clinic;
-mod converse;
-mod envelope;
+mod drain;
 pub(crate) mod expiry;
 mod finish;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub(crate) mod guard;
-mod incoming;
-mod name;
+mod headers;
+pub mod health_client;
+pub(crate) mod health_server;
+mod http2;
+mod listener;
+mod metadata;
 pub mod orders;
 mod origin;
-mod parting;
-mod pass;
+mod pass_through;
 mod peer;
-pub mod probe;
+mod reauthorization;
 mod rpcs;
 pub mod server;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
-mod unary;
-mod vigil;
 
-pub use accept::call_of;
-pub use account::Books;
-pub use admission::{Board, board, status};
+pub use admission::{HealthRegistry, registry, status};
 pub use baggage::Baggage;
+pub use call_metrics::CallMetrics;
+pub use metadata::call_of;

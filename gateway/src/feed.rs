@@ -1,19 +1,19 @@
-//! What listing and watching live on: one reader of the record per gateway for its recent entries, and one more until
-//! the index of its history is built, however many clients there are. Owns the tasks; must never write, and never
-//! decide what an order may do.
+//! The data behind ListOrders and WatchOrders: one reader of the record per gateway for recent entries, and one more
+//! until the index of the history is built, regardless of the number of clients. Owns the reader tasks. Must not write,
+//! and must not decide what an order may do.
 
-mod credit;
+mod consumer;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod follow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod index;
-mod live;
-pub mod register;
+mod pull;
 mod replay;
 mod ring;
+pub mod scan;
 mod slots;
-#[cfg(test)]
-pub(crate) mod stage;
-mod tail;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -26,20 +26,20 @@ use std::time::Duration;
 use contract::orders::v1 as pb;
 use contract::{Delivered, Failure, Reason};
 use futures_util::Stream;
-use link::streams::ORDERS;
-use link::{Link, Store, StoreError};
-use telemetry::{Count, Page, Source};
+use nats::streams::ORDERS;
+use nats::{Connection, Store, StoreError};
+use telemetry::{Counter, Exposition, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::Call;
-use crate::gate::Full;
+use crate::call::CallContext;
+use crate::concurrency::Saturated;
 use crate::order::damage::Damage;
 use crate::order::request::Whose;
-use crate::share::{Hold, Shares, Slot, exceeded};
+use crate::share::{Share, ShareKind, Shares, exceeded};
 use index::{Filter, Index};
 use ring::Ring;
 use token::Tokens;
@@ -47,7 +47,7 @@ use watcher::Watcher;
 
 /// How long the start may take.
 const START: Duration = Duration::from_secs(10);
-/// When to come back while the index is built, or a place is missing.
+/// Retry delay while the index is built or a limit is reached.
 const LATER: Duration = Duration::from_secs(1);
 
 /// Limits of a feed.
@@ -55,40 +55,44 @@ const LATER: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Recent entries that are kept for watchers: a watcher that is further behind is too slow.
     pub entries: usize,
-    /// Bytes that they may take, with the orders that are read from them.
+    /// Bytes that they may take, including the orders decoded from them.
     pub bytes: usize,
-    /// Entries before the start that are kept too, so that clients which come back after a restart go on at once.
+    /// Entries before the start that are loaded too, so that clients can resume at once after a restart.
     pub preload: usize,
-    /// Watches at once.
+    /// Concurrent watches.
     pub watches: usize,
-    /// Watches at once that read the history, because they resume behind the recent entries.
+    /// Concurrent watches that read the history, because they resume before the recent entries.
     pub replays: usize,
-    /// Reads of the record at once, for lists and for watches that begin. The server queues 10,000 requests of all its
-    /// clients at the most, and drops all of them beyond.
+    /// Concurrent reads of the record, for lists and for watches that begin. nats-server queues at most 10,000 requests
+    /// of all its clients, and drops the whole queue beyond that.
     pub reads: usize,
 }
 
-/// Ends when a watch's client has to go elsewhere.
+/// Completes when a watch's client has to reconnect.
 pub type Leave = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A place of a watch, within its caller's share.
-pub struct Place {
+/// A permit of a watch, within its caller's share.
+pub struct WatchPermit {
     _permit: OwnedSemaphorePermit,
-    hold: Option<Hold>,
+    hold: Option<Share>,
 }
 
-impl Place {
-    /// One more of a bound, if there is one for whoever holds `shares`.
-    fn take(bound: &Arc<Semaphore>, slot: Slot, shares: Option<&Arc<Shares>>) -> Result<Place, Full> {
-        let permit = Arc::clone(bound).try_acquire_owned().map_err(|_| Full::Gate)?;
-        // Counted with this one among what is free: the last may be anybody's first.
+impl WatchPermit {
+    /// Takes a permit of `bound`, if one is left for the holder of `shares`.
+    fn take(
+        bound: &Arc<Semaphore>,
+        slot: ShareKind,
+        shares: Option<&Arc<Shares>>,
+    ) -> Result<WatchPermit, Saturated> {
+        let permit = Arc::clone(bound).try_acquire_owned().map_err(|_| Saturated::Gate)?;
+        // This permit counts as free: the last one may be any caller's first.
         let hold = match shares {
             Some(shares) => {
-                Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Full::by(shares))?)
+                Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Saturated::by(shares))?)
             }
             None => None,
         };
-        Ok(Place { _permit: permit, hold })
+        Ok(WatchPermit { _permit: permit, hold })
     }
 }
 
@@ -101,13 +105,13 @@ impl Default for Limits {
 /// The feed of one gateway. Its tasks end when it is dropped.
 pub struct Feed {
     shared: Arc<Shared>,
-    /// Where its own tasks run, and with them the connection.
+    /// The reader tasks; dropping them ends them.
     _tasks: JoinSet<()>,
 }
 
 /// What the tasks, the watchers and the lists share.
 struct Shared {
-    link: Link,
+    link: Connection,
     runtime: Handle,
     ring: Ring,
     index: RwLock<Index>,
@@ -118,15 +122,15 @@ struct Shared {
     tokens: Tokens,
     limits: Limits,
     watches: Arc<Semaphore>,
-    /// Watches that were ended for being too slow.
-    slow: Count,
+    /// Watches that ended because their client was too slow.
+    slow: Counter,
     damage: Arc<Damage>,
     replays: Arc<Semaphore>,
     reads: Semaphore,
     end: CancellationToken,
 }
 
-/// A change of an order, for people.
+/// A change of an order, for the console.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// The event's sequence.
@@ -144,25 +148,30 @@ impl Change {
 }
 
 impl Source for Feed {
-    fn tell(&self, page: &mut Page) {
+    fn collect(&self, page: &mut Exposition) {
         let Shared { watches, limits, slow, ring, damage, .. } = &*self.shared;
         let open = limits.watches.saturating_sub(watches.available_permits()) as f64;
-        page.level("gateway_watches", "Watches that are open.", &[], open);
+        page.gauge("gateway_watches", "Open watches.", &[], open);
         let help = "Watches that ended because their client was too slow.";
-        page.count("gateway_watches_slow_total", help, &[], slow.get());
-        let help = "Times that an entry of the record of orders was met that cannot be read.";
-        page.count("gateway_record_unreadable_total", help, &[], damage.met());
+        page.counter("gateway_watches_slow_total", help, &[], slow.get());
+        let help = "Reads of entries of the record of orders that cannot be decoded.";
+        page.counter("gateway_record_unreadable_total", help, &[], damage.met());
         let orders = self.shared.index().orders() as f64;
-        page.level("gateway_index_orders", "Orders in the index that lists are read from.", &[], orders);
+        page.gauge("gateway_index_orders", "Orders in the index that serves ListOrders.", &[], orders);
         let lag = ring.head().borrow().saturating_sub(self.known()) as f64;
-        page.level("gateway_index_lag", "Entries of the record that the index has not yet.", &[], lag);
+        page.gauge(
+            "gateway_index_lag",
+            "Entries of the record that the index has not applied yet.",
+            &[],
+            lag,
+        );
     }
 }
 
 impl Feed {
-    /// Starts to read the record: on this runtime, over this connection of the same runtime. `identity` is the
+    /// Starts to read the record on the current runtime, over a connection of the same runtime. `identity` is the
     /// stream's.
-    pub async fn start(link: Link, identity: String, limits: Limits) -> Result<Arc<Feed>, StoreError> {
+    pub async fn start(link: Connection, identity: String, limits: Limits) -> Result<Arc<Feed>, StoreError> {
         let store = Store::new(link.clone(), ORDERS);
         let range = store.range(Instant::now() + START).await?;
         let before = range.first.max(1) - 1;
@@ -178,42 +187,42 @@ impl Feed {
             tokens: Tokens::new(identity),
             limits,
             watches: Arc::new(Semaphore::new(limits.watches)),
-            slow: Count::default(),
+            slow: Counter::default(),
             damage: Arc::default(),
             replays: Arc::new(Semaphore::new(limits.replays)),
             reads: Semaphore::new(limits.reads),
             end: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(live::fill_ring(Arc::clone(&shared), oldest + 1));
-        tasks.spawn(live::fill_index(Arc::clone(&shared), before));
+        tasks.spawn(follow::fill_ring(Arc::clone(&shared), oldest + 1));
+        tasks.spawn(follow::fill_index(Arc::clone(&shared), before));
         Ok(Arc::new(Feed { shared, _tasks: tasks }))
     }
 
-    /// The last sequence that is known.
+    /// The last sequence that the index includes.
     pub fn known(&self) -> u64 {
         *self.shared.applied.borrow()
     }
 
-    /// Waits until the index has all that was on the record when the feed was started.
+    /// Waits until the index includes all that was on the record when the feed started.
     pub async fn caught_up(&self) {
         // The sender lives in `self`.
         let _ = self.shared.applied.subscribe().wait_for(|applied| *applied >= self.shared.begin).await;
     }
 
-    /// The last changes of orders, the newest first, at most so many.
+    /// The latest changes of orders, newest first, at most `most`.
     pub fn latest(&self, most: u64) -> Vec<Change> {
         let head = *self.shared.ring.head().borrow();
         let events = self.shared.ring.behind(head.saturating_sub(most), most).unwrap_or_default();
         events.iter().rev().flatten().map(|event| Change::of(event, &self.shared.damage)).collect()
     }
 
-    /// Where entries that cannot be read are noted.
+    /// The counter of entries that cannot be read.
     pub fn damage(&self) -> Arc<Damage> {
         Arc::clone(&self.shared.damage)
     }
 
-    /// The stream's tokens.
+    /// The stream's page and resume tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.shared.tokens
     }
@@ -225,35 +234,39 @@ impl Feed {
         before: Option<u64>,
         size: usize,
         reached: u64,
-        call: &Call,
+        call: &CallContext,
     ) -> Result<index::Page, Failure> {
         let mut applied = self.shared.applied.subscribe();
         timeout_at(call.deadline, applied.wait_for(|applied| *applied >= reached))
             .await
             .map_err(|_| call.late(Delivered::No))?
-            .map_err(|_| Failure::new(Reason::Draining, "the gateway ends").delivered(Delivered::No))?;
+            .map_err(|_| {
+                Failure::new(Reason::Draining, "the gateway is shutting down").delivered(Delivered::No)
+            })?;
         Ok(self.shared.index().page(filter, before, size))
     }
 
-    /// Waits for one's turn to read the record, which lasts until it is dropped. All threads share the turns.
-    pub async fn turn(&self, call: &Call) -> Result<SemaphorePermit<'_>, Failure> {
+    /// Waits for a permit to read the record, held until it is dropped. All threads share the permits.
+    pub async fn turn(&self, call: &CallContext) -> Result<SemaphorePermit<'_>, Failure> {
         timeout_at(call.deadline, self.shared.reads.acquire())
             .await
             .map_err(|_| call.late(Delivered::No))?
-            .map_err(|_| Failure::new(Reason::Draining, "the gateway ends").delivered(Delivered::No))
+            .map_err(|_| {
+                Failure::new(Reason::Draining, "the gateway is shutting down").delivered(Delivered::No)
+            })
     }
 
-    /// A list cannot be had yet.
+    /// The error of a list while the index is built.
     pub fn building() -> Failure {
-        Failure::new(Reason::IndexBuilding, "the gateway has just started, and still reads the history")
+        Failure::new(Reason::IndexBuilding, "the gateway has just started and is still building its index")
             .delivered(Delivered::No)
             .retry_after(LATER)
     }
 
-    /// A place for a watch: to be taken before anything is read for it.
-    pub fn enter(&self, call: &Call) -> Result<Place, Failure> {
-        let place = Place::take(&self.shared.watches, Slot::WATCHES, call.shares());
-        place.map_err(|full| refused(full, "watches that are open"))
+    /// A permit for a watch; to be taken before anything is read for it.
+    pub fn enter(&self, call: &CallContext) -> Result<WatchPermit, Failure> {
+        let place = WatchPermit::take(&self.shared.watches, ShareKind::WATCHES, call.shares());
+        place.map_err(|full| refused(full, "open watches"))
     }
 
     /// Follows orders: a bookmark first, then every change after the sequence `from`.
@@ -261,18 +274,18 @@ impl Feed {
         &self,
         whose: Whose,
         from: u64,
-        place: Place,
+        place: WatchPermit,
     ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
         self.watch_until(Box::pin(std::future::pending()), whose, from, place)
     }
 
-    /// The same, until its client has to go elsewhere: then it ends with a resume token.
+    /// The same, until `leave` completes: then the watch ends with a resume token.
     pub fn watch_until(
         &self,
         leave: Leave,
         whose: Whose,
         from: u64,
-        place: Place,
+        place: WatchPermit,
     ) -> Result<impl Stream<Item = Result<pb::WatchOrdersResponse, Failure>> + Send + use<>, Failure> {
         let shared = &self.shared;
         if shared.end.is_cancelled() {
@@ -282,7 +295,7 @@ impl Feed {
         Ok(futures_util::stream::unfold(watcher, Watcher::step))
     }
 
-    /// The process ends: every watch ends with a resume token.
+    /// Ends every watch with a resume token, as the process shuts down.
     pub fn end(&self) {
         self.shared.end.cancel();
     }
@@ -295,28 +308,31 @@ impl Shared {
     }
 
     fn draining(&self, cursor: u64) -> Failure {
-        self.ended(Reason::Draining, "the gateway ends; go on with the resume_token", cursor)
+        self.ended(Reason::Draining, "the gateway is shutting down; resume with the resume_token", cursor)
     }
 
     fn moved(&self, cursor: u64) -> Failure {
-        let message = "the connection has come of age; go on with the resume_token on another";
+        let message =
+            "the connection has reached its maximum age; reconnect and resume with the resume_token";
         self.ended(Reason::Draining, message, cursor)
     }
 
-    /// A watch that ends and can go on.
+    /// The error of a watch that ends and can be resumed.
     fn ended(&self, reason: Reason, message: &str, cursor: u64) -> Failure {
         Failure::new(reason, message)
             .delivered(Delivered::No)
-            .retry_after(link::failure::RETRY)
+            .retry_after(nats::failure::RETRY)
             .with("resume_token", self.tokens.resume(cursor))
     }
 }
 
-fn refused(full: Full, bound: &str) -> Failure {
+fn refused(full: Saturated, bound: &str) -> Failure {
     match full {
-        Full::Gate => {
-            Failure::overloaded("/orders.v1.OrderService/WatchOrders", &format!("all {bound}"), LATER)
-        }
-        Full::Share => exceeded(format!("one caller's share of the {bound}"), LATER),
+        Saturated::Gate => Failure::overloaded(
+            "/orders.v1.OrderService/WatchOrders",
+            &format!("limit of {bound} reached"),
+            LATER,
+        ),
+        Saturated::Share => exceeded(format!("one caller's share of the {bound}"), LATER),
     }
 }

@@ -1,5 +1,5 @@
-//! The gateway: gRPC in front, NATS behind. `edge` speaks gRPC, `auth` says who calls, `order` is the domain, `bridge`
-//! passes calls on; imports run in that direction only. `serve` puts them together.
+//! The gateway: gRPC to NATS. `edge` serves gRPC, `auth` authenticates callers, `order` is the domain, `bridge`
+//! forwards calls to NATS; imports go in that direction only. `serve` puts them together.
 
 pub mod auth;
 pub mod backup;
@@ -7,16 +7,16 @@ pub mod bridge;
 pub mod call;
 pub mod check;
 pub mod commands;
+pub mod concurrency;
 pub mod config;
+mod crypto;
+pub mod dead_letters;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod edge;
 pub mod feed;
 mod fresh;
-pub mod gate;
-pub mod letters;
 pub mod order;
-mod provider;
 pub mod reconcile;
 mod reload;
 #[cfg(test)]
@@ -25,7 +25,7 @@ mod replay;
 pub mod run;
 pub mod serve;
 pub mod share;
-pub mod stop;
+pub mod signal;
 pub mod waits;
 
 pub use serve::Gateway;

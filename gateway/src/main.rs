@@ -1,4 +1,4 @@
-//! The program `gateway`: reads the command line, and runs one command. Must never do the command's work itself.
+//! The program `gateway`: parses the command line and runs one command. Must not implement a command itself.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use cli::Parsed;
 use gateway::commands::{Cli, Command};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{backup, check, letters, reconcile, run};
+use gateway::{backup, check, dead_letters, reconcile, run};
 use telemetry::log;
 
 #[global_allocator]
@@ -48,7 +48,7 @@ fn start(parsed: Parsed<Cli>) -> anyhow::Result<()> {
             Command::Completions(wanted) => Ok(wanted.print(Cli::command())?),
             Command::Man(wanted) => Ok(wanted.print(Cli::command())?),
             Command::Provision(config) => run::provision(config).await,
-            Command::DeadLetters(config) => letters::run(config).await,
+            Command::DeadLetters(config) => dead_letters::run(config).await,
             Command::Backup(config) => backup::backup(config).await,
             Command::Restore(config) => backup::restore(config).await,
             Command::Reconcile(config) => reconcile::run(config).await,
@@ -56,7 +56,7 @@ fn start(parsed: Parsed<Cli>) -> anyhow::Result<()> {
             Command::Worker(config) => dev::worker(config).await,
         }
     });
-    // A blocking call that was given up, such as an installation, must not hold the end up.
+    // A blocking call that was abandoned, such as an installation, must not delay the exit.
     runtime.shutdown_background();
     ended
 }

@@ -1,21 +1,21 @@
-//! Orders: create, read, list, move along, follow. The domain of the gateway: it asks the services behind through the
-//! bridge and keeps its record through `store`; it must never know gRPC.
+//! OrderService: create, get, update, list and watch orders. It calls the services on NATS through the bridge and keeps
+//! the record through `store`. Must not depend on gRPC.
 //!
-//! `status`, `request`, `record` and `event` are plain values and rules, and the feed builds on them; `store` is the
-//! record; `own` says whose orders a caller may see; `flow`, `update` and `list` are the calls.
+//! `status`, `request`, `record` and `event` are plain values and rules, on which the feed builds. `store` is the
+//! record. `own` decides which orders a caller may see. `flow`, `update` and `list` implement the calls.
 
-pub mod clerk;
+mod create;
 pub mod damage;
 pub mod event;
-mod flow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod list;
-mod own;
-pub mod record;
+pub mod model;
+pub mod repair;
 pub mod request;
 pub mod status;
 mod store;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -24,31 +24,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, Fault, Reason};
-use link::Store;
-use link::store::Range;
+use contract::{Delivered, Failure, FieldViolation, Reason};
+use nats::Store;
+use nats::store::Range;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
-use crate::call::Call;
+use crate::call::CallContext;
+use crate::concurrency::{ConcurrencyLimit, Permit};
 use crate::feed::{self, Feed};
-use crate::gate::{Gate, Place};
-use crate::share::Slot;
-use flow::Flow;
-use record::Order;
+use crate::share::ShareKind;
+use create::CreateOrder;
+use model::Order;
 use request::{Change, Follow, NewOrder, Query, Whose};
 use store::Records;
 
-/// Lists in flight: each takes up to 3 MiB. Their reads share a bound in the feed.
+/// ListOrders calls in flight: each takes up to 3 MiB. Their reads share a limit in the feed.
 const LISTS: usize = 128;
-/// When to come back after being turned away.
+/// Retry delay of a call that a concurrency limit refused.
 const SHED: Duration = Duration::from_millis(100);
-/// How often, and how long apart, the end of the record is read again for a token ahead of it: a new leader may be a
-/// moment behind.
+/// How often, and at what interval, the last sequence of the record is read again for a token ahead of it: a new leader
+/// may be briefly behind.
 const AHEAD: (u32, Duration) = (5, Duration::from_millis(100));
 
-/// The order service behind the edge. Clones share it; one per core.
+/// The order service that the gRPC server calls. Clones share its state; one per core.
 #[derive(Clone)]
 pub struct Orders {
     bridge: Bridge,
@@ -57,65 +57,69 @@ pub struct Orders {
     places: Arc<Places>,
 }
 
-/// Calls in flight, of a whole gateway.
+/// The concurrency limits of the rpcs, for a whole gateway.
 #[derive(Debug)]
 pub struct Places {
-    create: Arc<Gate>,
-    get: Arc<Gate>,
-    update: Arc<Gate>,
-    list: Arc<Gate>,
-    /// Reservations that are being given back: they go on after their call, and keep no other out.
-    release: Arc<Gate>,
+    create: Arc<ConcurrencyLimit>,
+    get: Arc<ConcurrencyLimit>,
+    update: Arc<ConcurrencyLimit>,
+    list: Arc<ConcurrencyLimit>,
+    /// Releases of reservations: they outlive their call, and take no permit of an rpc.
+    release: Arc<ConcurrencyLimit>,
 }
 
 impl Places {
-    /// So many for each rpc; fewer for lists.
+    /// `in_flight` permits for each rpc; fewer for lists.
     pub fn new(in_flight: usize) -> Places {
-        let gate = |slot| Gate::new(in_flight, slot);
+        let gate = |slot| ConcurrencyLimit::new(in_flight, slot);
         Places {
-            create: gate(Slot::CREATE),
-            get: gate(Slot::GET),
-            update: gate(Slot::UPDATE),
-            list: Gate::new(in_flight.min(LISTS), Slot::LIST),
-            release: gate(Slot::CREATE),
+            create: gate(ShareKind::CREATE),
+            get: gate(ShareKind::GET),
+            update: gate(ShareKind::UPDATE),
+            list: ConcurrencyLimit::new(in_flight.min(LISTS), ShareKind::LIST),
+            release: gate(ShareKind::CREATE),
         }
     }
 }
 
 impl Orders {
-    /// The service over this bridge, with its record in this store. Those of one gateway share their places.
+    /// The service over this bridge, with its record in this store. All services of a gateway share `places`.
     pub fn new(bridge: Bridge, store: Store, feed: Arc<Feed>, places: Arc<Places>) -> Orders {
         let records = Records::noting(store, feed.damage());
         Orders { bridge, records, feed, places }
     }
 
-    /// Places an order. From the reservation on it runs to its end also when the caller leaves, in the caller's hand; the
-    /// bridge's tasks say when all such work is done. Every error of a valid request that had a place names the request id and the order
-    /// id.
-    pub async fn create(&self, request: pb::CreateOrderRequest, call: Call) -> Result<pb::Order, Failure> {
+    /// Creates an order. From the reservation on the work runs to its end even if the caller leaves, and counts towards
+    /// the caller's share until then; drain waits for it through the bridge's tasks. Every error of a valid request
+    /// that was admitted names the request id and the order id.
+    pub async fn create(
+        &self,
+        request: pb::CreateOrderRequest,
+        call: CallContext,
+    ) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.create, "CreateOrder", &call)?;
         let order = NewOrder::parse(request, &call.principal).map_err(Failure::invalid)?;
-        own::check(&order.customer, &call)?;
+        tenancy::check(&order.customer, &call)?;
         let (request_id, order_id) = (order.request_id.clone(), order.id.to_string());
         call.span.note("request.id", &request_id);
         call.span.note("order.id", &order_id);
-        let call = Call { request_id: Some(request_id.clone()), ..call };
-        let flow = Flow { bridge: self.bridge.clone(), records: self.records.clone(), order, call };
+        let call = CallContext { request_id: Some(request_id.clone()), ..call };
+        let flow = CreateOrder { bridge: self.bridge.clone(), records: self.records.clone(), order, call };
         match self.place(flow, place).await {
             Ok(order) => Ok((&order).into()),
             Err(failure) => Err(failure.with("request_id", request_id).with("order_id", order_id)),
         }
     }
 
-    async fn place(&self, flow: Flow, place: Place) -> Result<Order, Failure> {
+    async fn place(&self, flow: CreateOrder, place: Permit) -> Result<Order, Failure> {
         let (answer, placed) = oneshot::channel();
         let releases = self.places.release.clone();
         let work = async move {
             if let Err(failure) = flow.check().await {
-                let _ = answer.send(place.judge(flow.call.deadline, Err(failure)));
+                let _ = answer.send(place.record_outcome(flow.call.deadline, Err(failure)));
                 return;
             }
-            // Nothing is reserved for a caller who has left by then.
+            // Nothing is reserved for a caller that has left by now.
             if answer.is_closed() {
                 return;
             }
@@ -123,15 +127,17 @@ impl Orders {
                 Ok(order) => (Ok(order), false),
                 Err(stopped) => (Err(stopped.failure), stopped.holds),
             };
-            // An error says that the caller has left.
-            let _ = answer.send(place.judge(flow.call.deadline, placed));
+            // An error means that the caller has left.
+            let _ = answer.send(place.record_outcome(flow.call.deadline, placed));
             drop(place);
             if !holds {
                 return;
             }
             match releases.enter(None) {
                 Ok(_place) => flow.release().await,
-                Err(_) => tracing::info!(order = %flow.order.id, "a reservation is left to its expiry"),
+                Err(_) => {
+                    tracing::info!(order = %flow.order.id, "a reservation was not released: it will expire")
+                }
             }
         };
         self.bridge.begin(work).await;
@@ -139,30 +145,31 @@ impl Orders {
     }
 
     /// Reads an order.
-    pub async fn get(&self, request: pb::GetOrderRequest, call: Call) -> Result<pb::Order, Failure> {
+    pub async fn get(&self, request: pb::GetOrderRequest, call: CallContext) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.get, "GetOrder", &call)?;
         let id = request::find(&request).map_err(Failure::invalid)?;
         call.span.note("order.id", &id);
-        let order = place.judge(call.deadline, update::get(&self.records, id, &call).await);
+        let order = place.record_outcome(call.deadline, update::get(&self.records, id, &call).await);
         order.map(|order| (&order).into()).map_err(|failure| failure.with("order_id", id.to_string()))
     }
 
-    /// Moves an order along.
+    /// Changes an order's status.
     pub async fn update(
         &self,
         request: pb::UpdateOrderStatusRequest,
-        call: Call,
+        call: CallContext,
     ) -> Result<pb::Order, Failure> {
         let place = enter(&self.places.update, "UpdateOrderStatus", &call)?;
         let change = Change::parse(&request).map_err(Failure::invalid)?;
         let (id, records) = (change.id, self.records.clone());
         call.span.note("order.id", &id);
-        // What was sent is not taken back by a caller who leaves: it is in the caller's hand to its end.
+        // An update that was sent is not cancelled if the caller leaves: it counts towards the caller's share to its
+        // end.
         let (answer, updated) = oneshot::channel();
         let work = async move {
             let updated = update::update(&records, &change, &call).await;
-            // An error says that the caller has left.
-            let _ = answer.send(place.judge(call.deadline, updated));
+            // An error means that the caller has left.
+            let _ = answer.send(place.record_outcome(call.deadline, updated));
         };
         self.bridge.begin(work).await;
         match updated.await.unwrap_or_else(|_| Err(lost())) {
@@ -171,40 +178,40 @@ impl Orders {
         }
     }
 
-    /// Lists orders. The page is in its place until it is sent.
+    /// Lists orders. The permit is held until the page is sent.
     pub async fn list(
         &self,
         request: pb::ListOrdersRequest,
-        call: Call,
-    ) -> Result<(pb::ListOrdersResponse, Place), Failure> {
+        call: CallContext,
+    ) -> Result<(pb::ListOrdersResponse, Permit), Failure> {
         let place = enter(&self.places.list, "ListOrders", &call)?;
         let mut query = Query::parse(&request).map_err(Failure::invalid)?;
-        query.customer = own::narrow(query.customer, &call)?;
+        query.customer = tenancy::narrow(query.customer, &call)?;
         let page = list::list(&self.records, &self.feed, &query, &call).await;
-        place.judge(call.deadline, page).map(|page| (page, place))
+        place.record_outcome(call.deadline, page).map(|page| (page, place))
     }
 
-    /// What a watch is about, the sequence after which it begins (that of its token, or the record's last), and its
-    /// place.
+    /// The orders to watch, the sequence after which the watch begins (that of its token, or the record's last), and
+    /// its permit.
     pub async fn follow(
         &self,
         request: pb::WatchOrdersRequest,
-        call: Call,
-    ) -> Result<(Whose, u64, feed::Place), Failure> {
+        call: CallContext,
+    ) -> Result<(Whose, u64, feed::WatchPermit), Failure> {
         let place = self.feed.enter(&call)?;
         let Follow { whose, token } = Follow::parse(&request).map_err(Failure::invalid)?;
-        let whose = own::narrow_follow(whose, &call)?;
+        let whose = tenancy::narrow_follow(whose, &call)?;
         if let Whose::Order(id) = &whose {
             call.span.note("order.id", id);
         }
-        let invalid = |text| Failure::invalid(vec![Fault::new("resume_token", text)]);
+        let invalid = |text| Failure::invalid(vec![FieldViolation::new("resume_token", text)]);
         let token = token
             .map(|token| self.feed.tokens().read_resume(&token))
             .transpose()
             .map_err(|_| invalid("must be a resume_token of this service, unchanged"))?;
-        if let (Whose::Order(id), Some(_)) = (&whose, &call.customer) {
+        if let (Whose::Order(id), Some(_)) = (&whose, &call.tenant) {
             let _turn = self.feed.turn(&call).await?;
-            // A record never changes whose an order is.
+            // The customer of an order never changes.
             let order = update::get(&self.records, *id, &call).await;
             order.map_err(|failure| failure.with("order_id", id.to_string()))?;
         }
@@ -226,24 +233,24 @@ impl Orders {
         Ok((whose, from, place))
     }
 
-    /// First and last sequence of the record, in turn.
-    async fn range(&self, call: &Call) -> Result<Range, Failure> {
+    /// First and last sequence of the record. Waits for a read permit.
+    async fn range(&self, call: &CallContext) -> Result<Range, Failure> {
         let _turn = self.feed.turn(call).await?;
         self.records.range(call).await
     }
 }
 
-/// What a service or the record says breaks the contract. `what` is for the log, the message is for the caller.
+/// An answer of a service or of the record breaks the contract. `what` is for the log, the message is for the caller.
 fn violation(what: impl std::fmt::Display, message: &str) -> Failure {
     Failure::new(Reason::ContractViolation, message).delivered(Delivered::Yes).because(what)
 }
 
 /// A task ends without an answer only if it panics, which is logged where it happens.
 fn lost() -> Failure {
-    Failure::new(Reason::Internal, "the call broke off").delivered(Delivered::Unknown)
+    Failure::new(Reason::Internal, "the call ended without an answer").delivered(Delivered::Unknown)
 }
 
-fn enter(gate: &Arc<Gate>, rpc: &str, call: &Call) -> Result<Place, Failure> {
+fn enter(gate: &Arc<ConcurrencyLimit>, rpc: &str, call: &CallContext) -> Result<Permit, Failure> {
     let place = gate.enter(call.shares());
     place.map_err(|full| full.failure(&format!("/orders.v1.OrderService/{rpc}"), SHED))
 }

@@ -1,43 +1,43 @@
-//! `gateway reconcile`: whether the record of orders and the stock's ledger agree, and what is done where they do not:
-//! after a restore, or after one of the two lost its end. Safe while the system runs: what changed between two looks is
-//! looked at again.
+//! `gateway reconcile`: compares the record of orders with the stock's ledger and repairs differences, after a restore
+//! or after one of the two lost its end. Safe while the system runs: an order that changed between two reads is read
+//! again.
 
-mod eyes;
-mod judge;
-mod mend;
+mod diff;
+mod repair;
 mod report;
+mod scan;
 
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use link::Link;
+use nats::Connection;
 
-pub use judge::Kind;
+pub use diff::Difference;
 pub use report::{Fate, Finding, Report, Unread};
 
-use eyes::{Eyes, Found, Overview};
+use scan::{Overview, ScanResult, Scanner};
 
 /// `gateway reconcile`.
 #[derive(Debug, Clone, Args)]
 pub struct Reconcile {
-    /// Mend what can be mended; without it, nothing is changed
+    /// Repair what can be repaired; without it, nothing is changed
     #[arg(long)]
     pub mend: bool,
-    /// How long what is on its way through the workers is waited for, in seconds
+    /// How long to wait for events that the workers have not processed yet, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub patience: u64,
-    /// An object per line
+    /// Print a JSON object per line
     #[arg(long)]
     pub json: bool,
     /// Where NATS is.
     #[command(flatten)]
-    pub nats: link::Options,
+    pub nats: nats::Options,
 }
 
-/// Compares, mends if asked to, and says what it found. An error where something is left.
+/// Compares, repairs if asked to, and prints what it found. An error if a difference is left.
 pub async fn run(config: Reconcile) -> anyhow::Result<()> {
-    let link = Link::connect(&config.nats, "gateway reconcile").await?;
+    let link = Connection::connect(&config.nats, "gateway reconcile").await?;
     let patience = Duration::from_secs(config.patience);
     let report = link.permitted(reconcile(&link, config.mend, patience)).await??;
     let mut lines = cli::Report::new();
@@ -46,18 +46,20 @@ pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     if !config.mend {
         told?;
     }
-    // What was mended is, whoever reads that.
+    // A repair counts even if nobody reads the output.
     match (report.clean(), config.mend) {
         (true, _) => Ok(()),
-        (false, _) if !report.whole() => bail!("not all of it could be read; what was not is named above"),
-        (false, true) => bail!("not all of it could be mended"),
-        (false, false) => bail!("the record and the ledger do not agree; --mend mends what can be mended"),
+        (false, _) if !report.whole() => {
+            bail!("not everything could be read; the unread parts are listed above")
+        }
+        (false, true) => bail!("not everything could be repaired"),
+        (false, false) => bail!("the record and the ledger differ; --mend repairs what can be repaired"),
     }
 }
 
-/// Compares every order with its reservation, and mends what differs if asked to.
-pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::Result<Report> {
-    let eyes = Eyes::new(link);
+/// Compares every order with its reservation, and repairs differences if asked to.
+pub async fn reconcile(link: &Connection, mend: bool, patience: Duration) -> anyhow::Result<Report> {
+    let eyes = Scanner::new(link);
     let overview = eyes.overview().await?;
     let mut report = Report {
         orders: overview.orders,
@@ -67,9 +69,9 @@ pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::R
         letters: overview.letters,
         ..Report::default()
     };
-    // Who does not know all that the ledger knows could give a number twice.
+    // Without all that the ledger knows, a repair could use a sequence of the record twice.
     let mend = mend && overview.whole;
-    // First of all: what is mended writes to the record.
+    // First of all, as repairs write to the record.
     let cut = overview.end < overview.newest;
     if cut {
         report.findings.push(end_lost(&eyes, &overview, mend).await);
@@ -80,8 +82,8 @@ pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::R
         report.findings.extend(found.iter().map(|found| Finding::of(found, Fate::Found)));
         return Ok(report);
     }
-    let mended = mend::all(&eyes, found).await;
-    // Whoever says that all is well has looked.
+    let mended = repair::all(&eyes, found).await;
+    // Every repair is verified by another look.
     let again = mended.iter().filter(|(_, mended)| mended.is_ok());
     let again = again.map(|(found, _)| (found.id, found.order.and_then(|order| order.shipped))).collect();
     let still = report.take(eyes.sift(again, patience).await);
@@ -91,7 +93,7 @@ pub async fn reconcile(link: &Link, mend: bool, patience: Duration) -> anyhow::R
     Ok(report)
 }
 
-fn fate(found: &Found, mended: &Result<(), String>, still: &[Found]) -> Fate {
+fn fate(found: &ScanResult, mended: &Result<(), String>, still: &[ScanResult]) -> Fate {
     match mended {
         Err(why) => Fate::Left(why.clone()),
         Ok(()) if still.iter().any(|still| still.id == found.id) => Fate::Left("it differs again".to_owned()),
@@ -99,13 +101,13 @@ fn fate(found: &Found, mended: &Result<(), String>, still: &[Found]) -> Fate {
     }
 }
 
-async fn end_lost(eyes: &Eyes, overview: &Overview, mend: bool) -> Finding {
+async fn end_lost(eyes: &Scanner, overview: &Overview, mend: bool) -> Finding {
     let Overview { newest, end, .. } = *overview;
     let fate = if mend {
-        mend::fill(eyes, newest).await.map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Mended)
+        repair::fill(eyes, newest).await.map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Mended)
     } else {
         Fate::Found
     };
-    let said = format!("the record ends at {end}; the ledger knows its entry {newest}");
-    Finding { kind: Kind::EndLost, order: None, said, fate }
+    let said = format!("the record ends at entry {end}, but the ledger knows entry {newest}");
+    Finding { kind: Difference::EndLost, order: None, said, fate }
 }

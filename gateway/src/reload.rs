@@ -1,5 +1,5 @@
-//! Files that are read again when they change: certificates, keys, lists of who may call. What was read last and made
-//! sense stays in use, and it is known how long ago that was. Must never know what is in them.
+//! Files that are reloaded when they change: certificates, keys, lists of callers. The last valid version stays in use,
+//! and its age is known. Must not depend on their contents.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,65 +14,65 @@ use zeroize::Zeroizing;
 
 use crate::fresh::Fresh;
 
-/// Between two looks. A look reads the files, as a folder that Kubernetes swaps has no new times that could be trusted.
+/// Interval between two checks. A check reads the files, because modification times are unreliable in a folder that
+/// Kubernetes swaps.
 const LOOK: Duration = Duration::from_secs(1);
-/// What stays wrong is said again so often.
+/// A persistent error is logged again after this.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Faulty lines that are named.
+/// Invalid lines that are listed in an error.
 const SHOWN: usize = 20;
-/// No file of ours is larger.
+/// Maximum size of a file, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// What a file held, wiped when it is dropped.
+/// The contents of a file, wiped on drop.
 pub(crate) type Contents = Zeroizing<Vec<u8>>;
 
-/// What some files say.
+/// The value parsed from some files.
 pub(crate) struct Made<T> {
     pub(crate) value: T,
-    /// What is wrong with lines that were left out.
+    /// Errors of the lines that were ignored.
     pub(crate) faults: Vec<String>,
-    /// Whether there is nothing in it: a file that is just being written has nothing in it either.
+    /// Whether the value is empty: a file that is just being written looks empty too.
     pub(crate) empty: bool,
 }
 
-/// Makes something of the contents of some files.
+/// Parses the contents of some files.
 type Make<T> = Box<dyn Fn(&[Contents]) -> anyhow::Result<Made<T>> + Send + Sync>;
 
-/// What the last look at the files found.
+/// The result of the last check of the files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
-    /// What is in force.
+    /// The version in force.
     Good,
-    /// Something that may be half written: it is taken if the next look finds the same.
+    /// Possibly half written: it is taken if the next check finds the same.
     Doubtful,
-    /// Nothing that makes sense.
+    /// Invalid or unreadable.
     Bad,
 }
 
-/// Something made of files.
+/// A value that is reloaded from files.
 pub(crate) struct Reload<T> {
     what: &'static str,
     paths: Vec<PathBuf>,
     make: Make<T>,
     latest: watch::Sender<Arc<T>>,
-    /// Of the contents that were looked at last.
+    /// The digest of the contents at the last check.
     seen: digest::Digest,
     found: Found,
     fresh: Fresh,
-    /// When something wrong was said last.
+    /// When an error was last logged.
     told: Option<Instant>,
 }
 
 impl<T> From<T> for Made<T> {
-    /// Of files that are good or bad as a whole.
+    /// For files that are valid or invalid as a whole.
     fn from(value: T) -> Made<T> {
         Made { value, faults: Vec::new(), empty: false }
     }
 }
 
 impl<T: Send + Sync + 'static> Reload<T> {
-    /// Reads the files for the first time, when nothing may be wrong with them; `what` is what they are called in errors
-    /// and logs.
+    /// Reads the files for the first time, which fails on any error in them; `what` is their name in errors and logs.
     pub(crate) fn open<M: Into<Made<T>>>(
         what: &'static str,
         paths: Vec<PathBuf>,
@@ -89,22 +89,22 @@ impl<T: Send + Sync + 'static> Reload<T> {
         Ok(Reload { what, paths, make, latest, seen, found: Found::Good, fresh, told: None })
     }
 
-    /// Something that may not be older than this: `source` is its name in metrics.
+    /// Sets the maximum age; `source` is its name in metrics.
     pub(crate) fn within(self, source: &'static str, limit: Option<Duration>) -> Reload<T> {
         Reload { fresh: Fresh::new(source, limit.map(|limit| limit + LOOK)), ..self }
     }
 
-    /// How fresh it is.
+    /// Its freshness.
     pub(crate) fn fresh(&self) -> &Fresh {
         &self.fresh
     }
 
-    /// The latest that made sense.
+    /// The latest valid version.
     pub(crate) fn latest(&self) -> watch::Receiver<Arc<T>> {
         self.latest.subscribe()
     }
 
-    /// Looks after the files until it is dropped.
+    /// Checks and reloads the files until it is dropped.
     pub(crate) async fn keep(mut self) {
         loop {
             sleep(LOOK).await;
@@ -136,7 +136,7 @@ impl<T: Send + Sync + 'static> Reload<T> {
         match read.and_then(|contents| (self.make)(&contents)) {
             Ok(made) if !same && (made.empty || !made.faults.is_empty()) => self.found = Found::Doubtful,
             Ok(made) => self.take(made),
-            // Files that belong together may change one after the other: the next look may find them whole.
+            // Files that belong together may change one after the other: the next check may find a consistent set.
             Err(error) => {
                 (self.found, self.told) = (Found::Bad, Some(Instant::now()));
                 let (files, error) = (shown(&self.paths), format!("{error:#}"));
@@ -146,11 +146,17 @@ impl<T: Send + Sync + 'static> Reload<T> {
                         files,
                         error,
                         age,
-                        "{} are too old to be trusted: nobody is let in by them",
+                        "cannot reload {} for too long: credentials that depend on it are rejected",
                         self.what
                     );
                 } else {
-                    tracing::warn!(files, error, age, "{} as before stay in use", self.what);
+                    tracing::warn!(
+                        files,
+                        error,
+                        age,
+                        "cannot reload {}: the previous version stays in use",
+                        self.what
+                    );
                 }
             }
         }
@@ -160,10 +166,10 @@ impl<T: Send + Sync + 'static> Reload<T> {
         let files = shown(&self.paths);
         self.fresh.faulty(made.faults.len());
         if made.faults.is_empty() {
-            tracing::info!(files, "{} read again", self.what);
+            tracing::info!(files, "{} reloaded", self.what);
         } else {
             let lines = listed(&made.faults);
-            tracing::error!(files, lines, "{} read again, without lines that make no sense", self.what);
+            tracing::error!(files, lines, "{} reloaded, without its invalid lines", self.what);
         }
         self.latest.send_replace(Arc::new(made.value));
         self.found = Found::Good;
@@ -172,13 +178,13 @@ impl<T: Send + Sync + 'static> Reload<T> {
 }
 
 impl<T> Made<T> {
-    /// What was made of lines. Where no line makes sense nobody is let in, as by an empty file: what was taken out must
-    /// not stay in force for what is wrong with the rest.
+    /// The value of a file with one entry per line. If no line is valid, the value is empty, as for an empty file:
+    /// entries that were removed must not stay in force because of errors in the rest.
     pub(crate) fn of_lines(value: T, good: usize, faults: Vec<String>) -> Made<T> {
         Made { value, empty: good == 0, faults }
     }
 
-    /// It, if nothing is wrong with it.
+    /// The value, if there are no errors.
     fn whole(self) -> anyhow::Result<T> {
         if !self.faults.is_empty() {
             bail!("{}", listed(&self.faults));
@@ -187,16 +193,16 @@ impl<T> Made<T> {
     }
 }
 
-/// The text of the first file. What is none was not written by whoever keeps the file: nobody can say what was meant.
+/// The text of the first file. Binary contents are an error: they cannot be what the operator meant to write.
 pub(crate) fn text(contents: &[Contents]) -> anyhow::Result<&[u8]> {
     let file = contents.first().map(|file| file.as_slice()).unwrap_or_default();
     if file.contains(&0) {
-        bail!("it is no text");
+        bail!("the file is binary, not text");
     }
     Ok(file)
 }
 
-/// The first of what is wrong, and how much more there is.
+/// The first errors, and the number of further ones.
 fn listed(faults: &[String]) -> String {
     let mut text = faults.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if faults.len() > SHOWN {
@@ -205,14 +211,14 @@ fn listed(faults: &[String]) -> String {
     text
 }
 
-/// A file of a size that makes sense.
+/// Reads a file that is not too large.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
     let cannot = || format!("cannot read {}", path.display());
     let mut contents = Zeroizing::new(Vec::new());
     let file = std::fs::File::open(path).with_context(cannot)?;
     file.take(MOST + 1).read_to_end(&mut contents).with_context(cannot)?;
     if contents.len() as u64 > MOST {
-        bail!("{} has more than {MOST} bytes", path.display());
+        bail!("{} is larger than {MOST} bytes", path.display());
     }
     Ok(contents)
 }
@@ -267,7 +273,7 @@ mod tests {
         assert_eq!(**latest.borrow_and_update(), [3, 4]);
     }
 
-    /// A list of numbers, a line each.
+    /// A list of numbers, one per line.
     fn listing(contents: &[Contents]) -> anyhow::Result<Made<Vec<u8>>> {
         let lines = str::from_utf8(text(contents)?)?.lines().zip(1..);
         let read = |(line, number): (&str, usize)| line.parse().map_err(|_| format!("line {number}"));
@@ -290,7 +296,7 @@ mod tests {
         let reload = open().unwrap().within("numbers", Some(10 * LOOK));
         let (mut latest, fresh) = (reload.latest(), reload.fresh().clone());
         tokio::spawn(reload.keep());
-        // Gone at the next look: it was just being written.
+        // Gone at the next check: it was just being written.
         write("1\n2\nx");
         sleep(LOOK + LOOK / 2).await;
         assert_eq!(**latest.borrow(), [1, 2, 3]);
@@ -298,7 +304,7 @@ mod tests {
             ("1\nx\n3", &[1, 3][..], 1),
             ("", &[], 0),
             ("1\n2", &[1, 2], 0),
-            // One was taken out, and the other mistyped: neither counts.
+            // One was removed, and the other mistyped: neither is valid.
             ("x", &[], 1),
             ("2", &[2], 0),
         ] {
@@ -306,7 +312,7 @@ mod tests {
             latest.changed().await.unwrap();
             assert_eq!((&**latest.borrow_and_update(), fresh.faults()), (&numbers.to_vec(), faults));
         }
-        // Where there is no text, the last list is good for a while.
+        // If the file is not text, the last list stays in use for a while.
         write("x\0y");
         sleep(5 * LOOK).await;
         assert!(!latest.has_changed().unwrap() && !fresh.over());

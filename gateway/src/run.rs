@@ -1,24 +1,24 @@
-//! The commands but `dev`. Must never know more of a gateway than how it is started and ended.
+//! All commands except `dev`. Must not depend on more of a gateway than starting and stopping it.
 
 use std::time::Duration;
 
 use anyhow::bail;
-use link::{Link, Streams};
+use nats::{Connection, Streams};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::apikey;
 use crate::config::access::{Keys, KeysCommand};
 use crate::config::{self, reachable};
 use crate::edge::client::{ClientOptions, told};
-use crate::edge::probe::Probe;
+use crate::edge::health_client::GatewayClient;
 use crate::serve::Gateway;
-use crate::stop::Stop;
+use crate::signal::Stop;
 
-/// What a second wish to stop leaves what is in hand.
+/// Time that a second signal leaves to the work in flight.
 const MOMENT: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal stops it immediately.
 pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let gateway = tokio::select! {
@@ -27,7 +27,7 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = stop.asked() => {}
-        () = gateway.lost() => bail!("ORDERS was made anew, or lost its end: the next start reads it from its beginning"),
+        () = gateway.lost() => bail!("ORDERS was recreated or truncated: the next start reads it from the beginning"),
     }
     let in_hand = gateway.in_hand();
     tokio::select! {
@@ -36,7 +36,7 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
     }
 }
 
-/// What a second wish to stop comes to: nothing is lost where nothing is in hand, or it ends in a moment.
+/// Handles a second signal: succeeds if no work is in flight, or if the work ends within a moment.
 async fn at_once(done: impl Fn() -> bool) -> anyhow::Result<()> {
     let limit = Instant::now() + MOMENT;
     while !done() {
@@ -48,52 +48,50 @@ async fn at_once(done: impl Fn() -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks a gateway for its health.
+/// Checks the health of a gateway.
 pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
-    // Health has no TLS there, whatever the gRPC port has.
+    // The health listener has no TLS, whatever the gRPC port uses.
     let target = match (config.health_addr, config.addr.parse()) {
         (Some(address), _) => ClientOptions::default().target(&reachable(address).to_string())?,
         (None, Ok(address)) => config.access.target(&reachable(address).to_string())?,
         (None, Err(_)) => config.access.target(&config.addr)?,
     };
     let (uri, within) = (target.uri.clone(), Duration::from_secs(config.within));
-    let asked = async { Probe::reach(target).await?.health(&config.service).await };
+    let asked = async { GatewayClient::reach(target).await?.health(&config.service).await };
     let health = timeout(within, asked).await.map_err(|_| told::silent(&uri, within))??;
     match health {
         "SERVING" => Ok(()),
-        other => bail!("the gateway at {uri} answers {other}"),
+        other => bail!("the gateway at {uri} reports {other}"),
     }
 }
 
-/// Makes the streams that are missing, checks all, and says what there is.
+/// Creates missing streams, checks all of them, and reports them.
 pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
-    let link = Link::connect(&config.nats, "gateway provision").await?;
+    let link = Connection::connect(&config.nats, "gateway provision").await?;
     let streams = link.permitted(Streams::open(&link, config.replicas, true)).await??;
     let mut report = cli::Report::new();
-    for name in link::streams::ALL {
+    for name in nats::streams::ALL {
         report.line(format_args!(
             "{name}: {}",
-            if streams.made.contains(&name) { "made" } else { "found, and fit" }
+            if streams.made.contains(&name) { "created" } else { "exists, configuration checked" }
         ));
     }
     for warning in streams.durability(config.nats.nats_monitor_url.as_deref()).await {
         cli::note!("warning: {warning}");
     }
-    report.line(format_args!(
-        "ORDERS has the identity {}, and {} replica(s)",
-        streams.orders, streams.replicas
-    ));
-    // The streams are there, whoever reads that.
+    report
+        .line(format_args!("ORDERS has the identity {} and {} replica(s)", streams.orders, streams.replicas));
+    // The streams exist even if this report cannot be written.
     Ok(())
 }
 
-/// Makes an API key, and prints it and its line for the file.
+/// Creates an API key, and prints it and its line for the file.
 pub fn keys(config: Keys) -> anyhow::Result<()> {
     let KeysCommand::New(wanted) = config.command;
     let new = apikey::new(&wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
     let mut report = cli::Report::new();
     report.line(format_args!("{}\n{}", *new.key, new.line));
-    // It is shown only now.
+    // The key is shown only once, so a failed write is an error.
     Ok(report.whole()?)
 }
 

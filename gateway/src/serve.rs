@@ -1,17 +1,17 @@
-//! A running gateway: its threads, listeners and connections, from start to drain. Must never know what a call does.
+//! A running gateway: its threads, listeners and connections, from start to drain. Must not depend on what a call does.
 
-mod census;
+mod cluster;
 mod console;
-mod core;
+mod descriptors;
 mod http;
 mod identity;
+mod instances;
 mod listen;
 mod monitor;
 mod nodes;
-mod record;
-mod room;
-mod roster;
-mod secure;
+mod runtime;
+mod security;
+mod stream_guard;
 mod thread;
 mod window;
 mod work;
@@ -21,42 +21,42 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use admission::Budget;
+use admission::MemoryBudget;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
-use link::{Guard, Link, Streams};
 use listener::Hosts;
-use telemetry::page::Tasks;
-use telemetry::{Book, Tracer};
+use nats::{Connection, Guard, Streams};
+use telemetry::exposition::Tasks;
+use telemetry::{Registry, Tracer};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::census::Around;
+use self::cluster::ClusterState;
 use self::console::{Aliases, Console};
-use self::core::Core;
+use self::descriptors::DescriptorBudget;
 use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
-use self::record::Record;
-use self::room::Room;
-use self::secure::Secure;
+use self::runtime::Runtime;
+use self::security::TlsAndAuth;
+use self::stream_guard::StreamGuard;
 use self::thread::{Thread, join, spawn};
 use self::window::Windows;
 use self::work::InHand;
-pub use self::{listen::check_free, room::check as check_room};
+pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::auth::Upkeep;
-use crate::bridge::{self, Lanes};
+use crate::bridge::{self, RouteStates};
 use crate::config::{Provision, Serve};
-use crate::edge::{Board, server};
+use crate::edge::{HealthRegistry, server};
 use crate::feed::{self, Feed};
 use crate::order::Places;
 
-/// Starting takes this long at the most, after NATS has answered.
+/// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
 const START: Duration = Duration::from_secs(60);
 
-/// A gateway that serves. Dropped, it stops at once, as a crash would; `drain` ends it in order.
+/// A gateway that serves. Dropping it stops it immediately, like a crash; `drain` shuts it down gracefully.
 pub struct Gateway {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
@@ -69,31 +69,31 @@ pub struct Gateway {
 /// What the threads share.
 struct Shared {
     config: Serve,
-    lanes: Arc<Lanes>,
-    /// Whether the streams are as they have to be.
+    states: Arc<RouteStates>,
+    /// Checks that the streams match the expected configuration.
     guard: Guard,
     places: Arc<Places>,
-    /// Connections.
-    room: Room,
-    /// Memory of requests.
-    budget: Budget,
-    secure: Secure,
-    board: Board,
-    /// The figures of all threads.
-    book: Arc<Book>,
+    /// Connection limits.
+    room: DescriptorBudget,
+    /// The memory budget of requests.
+    budget: MemoryBudget,
+    secure: TlsAndAuth,
+    board: HealthRegistry,
+    /// The metrics of all threads.
+    book: Arc<Registry>,
     tracer: Tracer,
-    /// What each thread has in hand.
+    /// The work in flight of each thread.
     work: InHand,
-    /// Calls in flight finish, and no new ones come.
+    /// Cancelled to drain: calls in flight finish, new ones are refused.
     drain: CancellationToken,
-    /// Everything ends.
+    /// Cancelled to stop all threads.
     abort: CancellationToken,
-    /// The record is not the one that this gateway began with.
+    /// Cancelled when ORDERS is no longer the stream that this gateway started with.
     lost: CancellationToken,
 }
 
-/// What the thread that serves no calls starts with.
-struct Aside {
+/// The parameters of the background thread, which serves no calls.
+struct BackgroundTask {
     identity: Identity,
     http: std::net::TcpListener,
     health: Option<std::net::TcpListener>,
@@ -101,13 +101,13 @@ struct Aside {
 }
 
 impl Gateway {
-    /// Starts a gateway: binds its addresses, connects to NATS, finds or makes the streams, and serves.
+    /// Starts a gateway: binds its addresses, connects to NATS, finds or creates the streams, and serves.
     pub async fn start(config: Serve) -> anyhow::Result<Gateway> {
-        let room = Room::prepare(&config)?;
+        let room = DescriptorBudget::prepare(&config)?;
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
-        let (secure, upkeep) = secure::open(&config).await?;
+        let (secure, upkeep) = security::open(&config).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
             nest: config.nest_subjects.clone(),
@@ -115,12 +115,12 @@ impl Gateway {
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
-            budget: Budget::new(config.limits.budget()?),
+            budget: MemoryBudget::new(config.limits.budget()?),
             secure,
             guard: Guard::default(),
-            lanes: Arc::new(Lanes::new(contract::route::VITAL, &limits)),
-            board: Board::new(&server::services()),
-            book: Arc::new(Book::new("gateway_build_info", version::VERSION, version::COMMIT)),
+            states: Arc::new(RouteStates::new(contract::route::VITAL, &limits)),
+            board: HealthRegistry::new(&server::services()),
+            book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
             drain: CancellationToken::new(),
@@ -137,55 +137,55 @@ impl Gateway {
             threads: Vec::new(),
         };
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
-        let feed = gateway.background(Aside { identity, http, health, upkeep }).await?;
+        let feed = gateway.background(BackgroundTask { identity, http, health, upkeep }).await?;
         gateway.serve(listeners, &feed).await?;
         gateway.announce();
         Ok(gateway)
     }
 
-    /// Where gRPC is served.
+    /// The address of the gRPC listener.
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc_addr
     }
 
-    /// Where HTTP is served.
+    /// The address of the HTTP listener.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
 
-    /// Where health is served besides, without TLS.
+    /// The address of the health listener without TLS, if there is one.
     pub fn health_addr(&self) -> Option<SocketAddr> {
         self.health_addr
     }
 
-    /// Whether a service is up; nothing if there is no such service.
+    /// Whether a service is up; none if there is no such service.
     pub fn up(&self, service: &str) -> Option<bool> {
         self.shared.board.up(service)
     }
 
-    /// Returns when the record is no longer the one that this gateway began with: what it knows of orders is worth
-    /// nothing then, and only a start can mend that.
+    /// Returns when ORDERS is no longer the stream that this gateway started with: its index of orders is then invalid,
+    /// and only a restart rebuilds it.
     pub async fn lost(&self) {
         self.shared.lost.cancelled().await;
     }
 
-    /// What is in hand, also when it drains.
+    /// The work in flight, also during a drain.
     pub fn in_hand(&self) -> InHand {
         self.shared.work.clone()
     }
 
-    /// Ends the gateway in order: it is no longer healthy, watches end, calls in flight are answered, within the
-    /// drain timeout.
+    /// Shuts the gateway down gracefully: it becomes NOT_SERVING, watches end, and calls in flight are answered within
+    /// the drain timeout.
     pub async fn drain(mut self) {
         tracing::info!("draining");
         self.shared.board.end();
         self.shared.drain.cancel();
         let served = join_all(self.threads.iter_mut().map(|thread| &mut thread.served));
         if tokio::time::timeout(self.drain_limit, served).await.is_err() {
-            tracing::warn!(limit = ?self.drain_limit, "calls in flight were cut off");
+            tracing::warn!(limit = ?self.drain_limit, "the drain timeout has passed: calls in flight were aborted");
         }
         let (threads, tracer) = (self.abort(), self.shared.tracer.clone());
-        // A blocking call, so that whoever waits can still be told to wait no longer. An error is logged there.
+        // A blocking task, so that the caller can still stop waiting. `join` logs errors.
         let ended = move || {
             join(threads);
             tracer.stop();
@@ -194,14 +194,14 @@ impl Gateway {
         tracing::info!("drained");
     }
 
-    /// Ends what still runs; what is left is to wait for these threads.
+    /// Stops everything that still runs, and returns the threads to join.
     fn abort(&mut self) -> Vec<JoinHandle<()>> {
         self.shared.abort.cancel();
         self.threads.iter_mut().filter_map(|thread| thread.handle.take()).collect()
     }
 
-    /// Starts the thread that serves no calls.
-    async fn background(&mut self, aside: Aside) -> anyhow::Result<Arc<Feed>> {
+    /// Starts the background thread, which serves no calls.
+    async fn background(&mut self, aside: BackgroundTask) -> anyhow::Result<Arc<Feed>> {
         let shared = self.shared.clone();
         let (up, started) = oneshot::channel();
         self.threads.push(spawn("background", self.shared.abort.clone(), async move {
@@ -214,7 +214,7 @@ impl Gateway {
     async fn serve(&mut self, listeners: Vec<std::net::TcpListener>, feed: &Arc<Feed>) -> anyhow::Result<()> {
         let mut waits = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
-            let core = Core { number, shared: self.shared.clone(), feed: feed.clone(), listener };
+            let core = Runtime { number, shared: self.shared.clone(), feed: feed.clone(), listener };
             let (up, started) = oneshot::channel();
             let name = format!("grpc-{number}");
             self.threads.push(spawn(&name, self.shared.abort.clone(), core.run(up))?);
@@ -246,27 +246,31 @@ impl Drop for Gateway {
     }
 }
 
-/// What a gateway does once, whatever its threads: streams, feed, health, HTTP, certificates and keys.
-async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyhow::Result<Arc<Feed>>>) {
+/// What a gateway does once, independent of its serving threads: streams, feed, health, HTTP, certificates and keys.
+async fn background(
+    shared: Arc<Shared>,
+    aside: BackgroundTask,
+    up: oneshot::Sender<anyhow::Result<Arc<Feed>>>,
+) {
     let started = tokio::time::timeout(START, open(&shared)).await;
     let (link, record, feed) =
         match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}"))) {
             Ok(parts) => parts,
             Err(error) => {
-                // The receiver is gone if the start was given up.
+                // The receiver is gone if the start was cancelled.
                 let _ = up.send(Err(error));
                 return;
             }
         };
-    let around = Around::new(&aside.identity.id);
+    let around = ClusterState::new(&aside.identity.id);
     let book = &shared.book;
     book.add(Tasks(Handle::current()));
-    book.add(shared.tracer.tally());
+    book.add(shared.tracer.metrics());
     book.add(shared.board.clone());
     book.add(shared.room.clone());
     book.add(shared.secure.figures.clone());
     book.add(shared.budget.clone());
-    book.add(shared.lanes.clone());
+    book.add(shared.states.clone());
     book.add(link.clone());
     book.add(shared.guard.clone());
     book.add(around.clone());
@@ -287,7 +291,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         monitored: shared.config.nats.nats_monitor_url.is_some(),
     });
     match http(&shared, aside.http, aside.health, console) {
-        // It serves until everything ends.
+        // It serves until the process stops.
         Ok(thread) => drop(tokio::spawn(thread.ended())),
         Err(error) => {
             let _ = up.send(Err(error));
@@ -302,7 +306,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
         tokio::spawn(windows.run(book.clone()));
     }
     tokio::spawn(shared.guard.clone().run(link.clone(), shared.config.replicas));
-    let monitor = Monitor::new(link, shared.lanes.clone(), shared.board.clone(), shared.guard.clone());
+    let monitor = Monitor::new(link, shared.states.clone(), shared.board.clone(), shared.guard.clone());
     tokio::spawn(monitor.run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
@@ -310,7 +314,7 @@ async fn background(shared: Arc<Shared>, aside: Aside, up: oneshot::Sender<anyho
     feed.end();
 }
 
-/// Serves HTTP, and health where it has a port of its own, on another thread.
+/// Serves HTTP, and health if it has its own port, on another thread.
 fn http(
     shared: &Shared,
     http: std::net::TcpListener,
@@ -324,16 +328,16 @@ fn http(
     Ok(http::start(http, router, health, shared.board.clone())?)
 }
 
-async fn open(shared: &Shared) -> anyhow::Result<(Link, Record, Arc<Feed>)> {
+async fn open(shared: &Shared) -> anyhow::Result<(Connection, StreamGuard, Arc<Feed>)> {
     let config = &shared.config.nats;
-    let link = Link::connect(config, "gateway background").await?;
-    // The record's own time, whatever the clocks of the other streams' leaders say.
-    link.clock().follow(link::streams::ORDERS);
+    let link = Connection::connect(config, "gateway background").await?;
+    // Use the clock of the leader of ORDERS, not of the other streams' leaders.
+    link.clock().follow(nats::streams::ORDERS);
     let (record, feed) = link.permitted(read(shared, &link)).await??;
     Ok((link, record, feed))
 }
 
-async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>)> {
+async fn read(shared: &Shared, link: &Connection) -> anyhow::Result<(StreamGuard, Arc<Feed>)> {
     let make = shared.config.provision == Provision::Auto;
     let streams = Streams::open(link, shared.config.replicas, make).await?;
     tracing::info!(replicas = streams.replicas, made = ?streams.made, "streams");
@@ -341,8 +345,8 @@ async fn read(shared: &Shared, link: &Link) -> anyhow::Result<(Record, Arc<Feed>
     for warning in streams.durability(monitor).await {
         tracing::warn!(target: "durability", "{warning}");
     }
-    shared.guard.keep(link::streams::ORDERS, streams.orders.clone());
-    let record = Record::new(link.clone(), streams.orders.clone());
+    shared.guard.keep(nats::streams::ORDERS, streams.orders.clone());
+    let record = StreamGuard::new(link.clone(), streams.orders.clone());
     let feed = Feed::start(
         link.clone(),
         streams.orders,

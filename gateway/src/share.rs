@@ -1,5 +1,5 @@
-//! Shares: what one caller holds of each bound that all callers share, so that no caller ever takes all of it. Must
-//! never know who the caller is, nor what a call does.
+//! Fair shares: how much one caller holds of each limit that all callers share, so that no caller can use up all of it.
+//! Must not depend on who the caller is, nor on what a call does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,66 +8,67 @@ use std::time::Duration;
 use contract::failure::Detail;
 use contract::{Delivered, Failure, Reason};
 
-/// Bounds that are counted apart.
+/// Limits that are counted separately.
 const SLOTS: usize = 64;
-/// The first slot of routes: two for each.
+/// The first slot of routes; each route has two.
 const ROUTES: usize = 16;
-/// A known caller may have as much of a bound as it leaves free: half of it alone, a third beside another, and so on.
+/// A known caller may hold as much of a limit as it leaves free: half of it if alone, a third beside another, and so
+/// on.
 const CALLER: usize = 1;
-/// Where callers are not known, a connection may have four times what it leaves free of lists and watches; of other calls,
-/// which end soon, any number: behind a proxy it may carry all there are.
+/// If callers are unknown, a connection may hold four times what it leaves free of lists and watches, and any number of
+/// other calls, which end soon: a proxy's connection may carry all calls.
 const CONNECTION: usize = 4;
 
-/// A bound that callers share.
+/// A limit that callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
+pub struct ShareKind(usize);
 
-impl Slot {
-    /// Calls in hand.
-    pub const CALLS: Slot = Slot(0);
+impl ShareKind {
+    /// Calls in flight.
+    pub const CALLS: ShareKind = ShareKind(0);
     /// CreateOrder.
-    pub const CREATE: Slot = Slot(1);
+    pub const CREATE: ShareKind = ShareKind(1);
     /// GetOrder.
-    pub const GET: Slot = Slot(2);
+    pub const GET: ShareKind = ShareKind(2);
     /// UpdateOrderStatus.
-    pub const UPDATE: Slot = Slot(3);
+    pub const UPDATE: ShareKind = ShareKind(3);
     /// ListOrders.
-    pub const LIST: Slot = Slot(4);
-    /// Watches.
-    pub const WATCHES: Slot = Slot(5);
-    /// Watches that read the history.
-    pub const REPLAYS: Slot = Slot(6);
-    /// Calls that wait for a token's key to be fetched.
-    pub const KEYS: Slot = Slot(7);
+    pub const LIST: ShareKind = ShareKind(4);
+    /// WatchOrders.
+    pub const WATCHES: ShareKind = ShareKind(5);
+    /// Watches that replay the history.
+    pub const REPLAYS: ShareKind = ShareKind(6);
+    /// Calls that wait for the fetch of a token's key.
+    pub const KEYS: ShareKind = ShareKind(7);
 
-    /// A route, and whether the gateway itself calls it. With very many routes some share a slot, which makes shares
-    /// smaller, never larger.
-    pub fn route(number: usize, inner: bool) -> Slot {
-        Slot(ROUTES + (2 * number + usize::from(inner)) % (SLOTS - ROUTES))
+    /// The slot of a route; `inner`: of the gateway's own calls. With very many routes some share a slot, which makes
+    /// shares smaller, never larger.
+    pub fn route(number: usize, inner: bool) -> ShareKind {
+        ShareKind(ROUTES + (2 * number + usize::from(inner)) % (SLOTS - ROUTES))
     }
 }
 
-/// What one caller holds, or one connection where callers are not known.
+/// What one caller holds, or one connection if callers are unknown.
 #[derive(Debug)]
 pub struct Shares {
     weight: usize,
     held: [AtomicUsize; SLOTS],
 }
 
-/// A part of a bound that is held. Given back on drop.
+/// One unit of a limit. Released on drop.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Share {
     shares: Arc<Shares>,
-    slot: Slot,
+    slot: ShareKind,
 }
 
 impl Shares {
-    /// Those of a known caller.
+    /// The shares of a known caller.
     pub fn of_caller() -> Arc<Shares> {
         Shares::new(CALLER)
     }
 
-    /// Those of a connection, where callers are not known.
+    /// The shares of a connection, if callers are unknown.
     pub fn of_connection() -> Arc<Shares> {
         Shares::new(CONNECTION)
     }
@@ -76,40 +77,40 @@ impl Shares {
         Arc::new(Shares { weight, held: [const { AtomicUsize::new(0) }; SLOTS] })
     }
 
-    /// How much of a bound is held.
-    pub fn held(&self, slot: Slot) -> usize {
+    /// How much of a limit is held.
+    pub fn held(&self, slot: ShareKind) -> usize {
         self.held.get(slot.0).map_or(0, |held| held.load(Ordering::Relaxed))
     }
 
-    /// One more, if that makes no more than `most`.
-    pub fn take(self: &Arc<Self>, slot: Slot, most: usize) -> Option<Hold> {
+    /// One more unit, if that makes no more than `most`.
+    pub fn take(self: &Arc<Self>, slot: ShareKind, most: usize) -> Option<Share> {
         let held = self.held.get(slot.0)?;
         let one_more = |held: usize| (held < most).then_some(held + 1);
         held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Hold { shares: self.clone(), slot })
+        Some(Share { shares: self.clone(), slot })
     }
 
-    /// One more of a bound of which so much is free, if it is within the share.
-    pub fn take_fairly(self: &Arc<Self>, slot: Slot, free: usize) -> Option<Hold> {
-        let lasts = [Slot::LIST, Slot::WATCHES, Slot::REPLAYS].contains(&slot);
+    /// One more unit of a limit of which `free` units are free, if it is within the share.
+    pub fn take_fairly(self: &Arc<Self>, slot: ShareKind, free: usize) -> Option<Share> {
+        let lasts = [ShareKind::LIST, ShareKind::WATCHES, ShareKind::REPLAYS].contains(&slot);
         let most = if self.known() || lasts { self.weight.saturating_mul(free) } else { usize::MAX };
         self.take(slot, most)
     }
 
-    /// Whether they are a known caller's.
+    /// Whether these are the shares of a known caller.
     pub fn known(&self) -> bool {
         self.weight == CALLER
     }
 }
 
-impl Hold {
-    /// Whose.
+impl Share {
+    /// The shares it counts against.
     pub fn shares(&self) -> &Arc<Shares> {
         &self.shares
     }
 }
 
-impl Drop for Hold {
+impl Drop for Share {
     fn drop(&mut self) {
         if let Some(held) = self.shares.held.get(self.slot.0) {
             held.fetch_sub(1, Ordering::Relaxed);
@@ -117,7 +118,7 @@ impl Drop for Hold {
     }
 }
 
-/// A caller has as much of a bound as it may.
+/// The failure of a caller that has reached its share of a limit.
 pub fn exceeded(limit: String, wait: Duration) -> Failure {
     Failure::new(Reason::QuotaExceeded, format!("over the limit of {limit}"))
         .delivered(Delivered::No)
@@ -129,15 +130,15 @@ pub fn exceeded(limit: String, wait: Duration) -> Failure {
 mod tests {
     use super::*;
 
-    /// Callers who take as much as they can of a bound, in turns.
+    /// Callers that take as much as they can of a limit, in turns.
     fn greedy(callers: usize, bound: usize) -> (Vec<usize>, usize) {
         let shares: Vec<_> = (0..callers).map(|_| Shares::of_caller()).collect();
         let mut taken = Vec::new();
         for turn in 0..4 * bound * callers {
             let free = bound - taken.len();
-            taken.extend(shares[turn % callers].take_fairly(Slot::LIST, free));
+            taken.extend(shares[turn % callers].take_fairly(ShareKind::LIST, free));
         }
-        (shares.iter().map(|shares| shares.held(Slot::LIST)).collect(), bound - taken.len())
+        (shares.iter().map(|shares| shares.held(ShareKind::LIST)).collect(), bound - taken.len())
     }
 
     #[test]
@@ -153,20 +154,20 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_taken_again_and_bounds_are_counted_apart() {
         let shares = Shares::of_caller();
-        let held = shares.take(Slot::CALLS, 1).unwrap();
-        assert!(shares.take(Slot::CALLS, 1).is_none() && shares.take(Slot::LIST, 1).is_some());
+        let held = shares.take(ShareKind::CALLS, 1).unwrap();
+        assert!(shares.take(ShareKind::CALLS, 1).is_none() && shares.take(ShareKind::LIST, 1).is_some());
         drop(held);
-        assert!(shares.take(Slot::CALLS, 1).is_some());
+        assert!(shares.take(ShareKind::CALLS, 1).is_some());
     }
 
     #[test]
     fn a_connection_of_unknown_callers_has_more_and_not_all_of_what_lasts() {
         let shares = Shares::of_connection();
         let mut held = Vec::new();
-        while let Some(hold) = shares.take_fairly(Slot::LIST, 128 - held.len()) {
+        while let Some(hold) = shares.take_fairly(ShareKind::LIST, 128 - held.len()) {
             held.push(hold);
         }
         assert_eq!(held.len(), 103);
-        assert!(shares.take_fairly(Slot::CREATE, 0).is_some());
+        assert!(shares.take_fairly(ShareKind::CREATE, 0).is_some());
     }
 }

@@ -1,35 +1,34 @@
-//! How long each wait of the gateway may take, where another one is around it: the inner one has to end first, so that what
-//! is known inside is told. Must never know what is waited for.
+//! Nested timeouts of the gateway: the inner one has to expire before the outer one, so that the more specific error is
+//! reported. Must not depend on what is waited for.
 //!
 //! | inner | outer |
 //! |---|---|
-//! | one append to ORDERS, or one read of it, `RECORD` | an attempt of any route; the time of a call whose caller sets none |
-//! | one attempt, the route's timeout | the time of all of them, which is a call's if its caller sets none |
-//! | the guard's finding that a stream is gone: two looks and the pauses before them | one attempt |
-//! | the answers of services to a survey, `SURVEY` | the pause between two surveys, `SURVEYS` |
-//! | giving a reservation back, `RELEASE` | the workers' expiry |
-//!
-//! A call ends before its caller's deadline (`edge::accept`), an attempt no later than its call (`bridge`), and a worker's
-//! answer leaves before its attempt ends: the workers' `waits`.
+//! | one append to ORDERS, or one read of it, `RECORD` | an attempt; the budget of a call without a deadline |
+//! | one attempt, the route's timeout | all attempts: the budget of a call without a deadline |
+//! | the stream guard's detection of a missing stream: two checks and the pauses before them | one attempt |
+//! | the answers to a discovery request, `SURVEY` | the pause between two discovery requests, `SURVEYS` |
+//! | releasing a reservation, `RELEASE` | the workers' expiry |
+//! A call ends before its caller's deadline (`edge::accept`), an attempt no later than its call (`bridge`), and a
+//! worker sends its answer before the attempt ends (the workers' `waits`).
 
 use std::time::Duration;
 
-/// One append or read of the record: longer than any answer of a healthy store, shorter than most deadlines.
+/// One append to ORDERS or one read of it: longer than a healthy store takes, shorter than most deadlines.
 pub const RECORD: Duration = Duration::from_secs(2);
-/// How long a reservation that is of no more use is offered back. After that the workers' expiry frees it.
+/// How long the release of an unused reservation is retried. After that the workers' expiry frees it.
 pub const RELEASE: Duration = Duration::from_secs(10);
-/// How long the answers to a survey are collected.
+/// How long answers to a discovery request are collected.
 pub const SURVEY: Duration = Duration::from_millis(300);
-/// Between two surveys, while all is there.
+/// Interval between two discovery requests, while all services respond.
 pub const SURVEYS: Duration = Duration::from_secs(2);
-/// A request that is refused as too late with more than this left was refused wrongly. A service answers as late as the way
-/// back allows: the workers, 200 ms (`RETURN`) before the end.
+/// A request that is refused as too late with more than this left was refused wrongly. A service may answer until just
+/// before the deadline: the workers until 200 ms (`RETURN`) before it.
 pub const EARLY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
     use contract::route;
-    use link::guard;
+    use nats::guard;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The configuration as a whole: flags, environment and file, and what `config check` says of them.
+//! The configuration as a whole: flags, environment and file, and the output of `config check`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ fn check(more: &[&str], set: &[(&str, &str)]) -> Ended {
     run(program(GATEWAY, &[&["config", "check"], more].concat()).envs(set.iter().copied()))
 }
 
-/// Problems are lines of their own.
+/// The problems, each of which is on its own line.
 fn problems(ended: &Ended) -> Vec<&str> {
     ended.err.lines().filter_map(|line| line.strip_prefix("- ")).collect()
 }
@@ -23,7 +23,7 @@ fn file(folder: &Path, text: &str) -> String {
 #[test]
 fn a_good_configuration_is_good() {
     let ended = check(&[], &[]);
-    assert!(ended.code == Some(0) && ended.out.contains("is good"), "{ended:?}");
+    assert!(ended.code == Some(0) && ended.out.contains("is valid"), "{ended:?}");
 }
 
 #[test]

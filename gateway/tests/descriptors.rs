@@ -1,5 +1,5 @@
-//! The program where it may have few descriptors: what cannot hold is refused at start, and idle connections to one port
-//! keep nobody out of another.
+//! The program with few file descriptors: limits that do not fit are refused at start, and idle connections to one port
+//! do not block another.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,16 +12,16 @@ use crate::program::run;
 use crate::system::System;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Descriptors that the program may have; less than the connections below.
+/// The descriptor limit of the program; fewer than the connections below.
 const FEW: &str = "ulimit -n 700 && exec \"$0\" \"$@\"";
 const CROWD: usize = 690;
 
-/// A process that is ended with the test.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -37,7 +37,7 @@ fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// What an address answers to this, at first; nothing if it does not.
+/// The beginning of the answer to these bytes; none without an answer.
 fn asked(address: SocketAddr, word: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

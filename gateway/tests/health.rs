@@ -1,4 +1,4 @@
-//! `gateway healthcheck`: it gets in with TLS and a client certificate, says what to change where it does not, and never
+//! `gateway healthcheck`: it connects with TLS and a client certificate, its errors say what to change, and it never
 //! hangs.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use crate::program::{Ended, program, run};
 use crate::service::until;
 use crate::system::System;
 
-/// Longer than any of it may take, on a busy machine.
+/// Longer than any check takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A gateway with TLS that wants certificates of its clients. It is ended with the test.
+/// A gateway with TLS that requires client certificates. It is killed at the end of the test.
 struct House {
     system: System,
     child: Child,
@@ -59,7 +59,7 @@ impl House {
         House { system, child, grpc }
     }
 
-    /// The health of its liveness, with these arguments; files by their names.
+    /// Runs a health check of the service `liveness` with these arguments, in the folder with the files.
     fn check(&self, arguments: &[&str]) -> Ended {
         let mut command = program(GATEWAY, &["healthcheck", "--service=liveness", "--within=3"]);
         run(command.args(arguments).current_dir(self.system.folder.path()))

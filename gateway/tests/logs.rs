@@ -1,4 +1,4 @@
-//! The log of a running gateway: one line for each failed call, with what it was about; and lines of its connections.
+//! The log of a running gateway: one line for each failed call, with its ids, and lines about its connections.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use crate::system::System;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A gateway, and where it serves.
+/// A gateway, and its address.
 struct Desk {
     service: Service,
     grpc: SocketAddr,
@@ -31,12 +31,12 @@ impl Desk {
         command.arg(grpc.to_string()).env("RUST_LOG", level).stdout(Stdio::null());
         let service = Service::start(&mut command, system.path("log"));
         until("it serves", || TcpStream::connect(grpc).is_ok());
-        // Until all of its threads do, it ends when NATS goes.
+        // Until all of its threads serve, it exits when NATS is lost.
         service.line("serving");
         Desk { service, grpc }
     }
 
-    /// Asks for one lamp, in a trace.
+    /// Orders one lamp, in a trace.
     fn order(&self, system: &System, request_id: &str) -> Result<(), Status> {
         let mut request = Request::new(CreateOrderRequest {
             request_id: request_id.to_owned(),
@@ -52,7 +52,7 @@ impl Desk {
     }
 }
 
-/// ORDERS takes no more.
+/// Makes ORDERS full.
 fn fill(system: &System) {
     system.block_on(async {
         let client = async_nats::connect(system.nats.url()).await.unwrap();
@@ -72,7 +72,7 @@ fn a_failed_call_is_one_line_with_its_ids_and_its_cause() {
     let status = desk.order(&system, "second").unwrap_err();
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
     desk.service.line("the call failed");
-    // Whatever else was written of it would have come before.
+    // Any other line about the call would have come before.
     let lines = desk.service.warnings(&["second", "full", "maximum messages", TRACE]);
     let about: Vec<&Value> = lines.iter().filter(|line| !line.to_string().contains("\"first\"")).collect();
     assert_eq!(about.len(), 1, "{about:#?}");

@@ -1,6 +1,6 @@
-//! The program `gateway` as it is run: its arguments, variables, streams and files.
+//! The program `gateway` as a process: its arguments, variables, standard streams and files.
 
-// One binary: what is visible to its parts is visible to nobody else.
+// One test binary: nothing in it is visible outside.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod configuration;

@@ -1,4 +1,4 @@
-//! What is generated from the definitions of the flags.
+//! Documents that are generated from the definitions of the flags.
 
 use clap::CommandFactory as _;
 use gateway::commands::Cli;

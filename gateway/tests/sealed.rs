@@ -1,16 +1,16 @@
-//! Backups that are encrypted: only the holder of a key restores one, and what is wrong with one is said before anything is
-//! made.
+//! Encrypted backups: only the holder of a key can restore one, and errors in one are reported before anything is
+//! created.
 
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
-use link::streams::{ALL, ORDERS};
+use nats::streams::{ALL, ORDERS};
 
 use crate::program::{Ended, run};
 use crate::system::System;
 
-/// A key's file, and its public half.
+/// The file of a private key, and its public key.
 fn key(system: &System, name: &str) -> (PathBuf, String) {
     let identity = Identity::generate();
     let text = format!("# created: today\n{}\n", identity.to_string().expose_secret());
@@ -28,15 +28,15 @@ fn messages(folder: &Path) -> PathBuf {
     sealed.next().unwrap()
 }
 
-/// Puts other bytes into the file, with the digest that they have.
+/// Changes the bytes of the file, and its digest accordingly.
 fn change(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let path = messages(folder);
     let mut bytes = std::fs::read(&path).unwrap();
-    let before = link::backup::digest(&path).unwrap();
+    let before = nats::backup::digest(&path).unwrap();
     change(&mut bytes);
     std::fs::write(&path, bytes).unwrap();
     let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
-    let sums = sums.replace(&before, &link::backup::digest(&path).unwrap());
+    let sums = sums.replace(&before, &nats::backup::digest(&path).unwrap());
     std::fs::write(folder.join("SHA256SUMS"), sums).unwrap();
 }
 
@@ -52,9 +52,9 @@ fn a_backup_that_is_encrypted_is_restored_by_each_of_its_recipients_alone() {
     assert!(std::fs::read(messages(&folder)).unwrap().starts_with(b"age-encryption.org/v1"));
     let to = System::bare();
     for (arguments, word) in [
-        (vec![], "--identity FILE decrypts it"),
-        (vec!["--identity", other.to_str().unwrap()], "none of the identities"),
-        (vec!["--identity", list.to_str().unwrap()], "is no identity of age"),
+        (vec![], "decrypt it with --identity FILE"),
+        (vec!["--identity", other.to_str().unwrap()], "not encrypted for any of the identities"),
+        (vec!["--identity", list.to_str().unwrap()], "is not an age identity"),
     ] {
         let refused = restore(&to, &folder, &arguments);
         assert!(refused.code == Some(1) && refused.err.contains(word), "{arguments:?}: {}", refused.err);
@@ -89,7 +89,7 @@ fn of_an_encrypted_backup_that_is_damaged_nothing_is_restored() {
         assert!(refused.err.contains("stream."), "the file is named: {}", refused.err);
         assert!(ALL.iter().all(|stream| to.last(stream).is_none()), "{name}");
     }
-    // A backup that is not encrypted does not take the place of one that is.
+    // An unencrypted backup is not accepted in place of an encrypted one.
     let plain = from.path("plain");
     assert_eq!(run(from.gateway(&["backup"]).arg(&plain)).code, Some(0));
     let refused = restore(&to, &plain, &["--identity", identity.to_str().unwrap()]);

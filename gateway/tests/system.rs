@@ -1,4 +1,4 @@
-//! A nats-server with streams, a worker, and orders that nothing is held for: what commands have something to do about.
+//! A nats-server with streams, a worker, and orders without reservations, on which commands have work to do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use contract::header;
 use contract::inventory::v1::Item;
 use contract::orders::v1::{Order, OrderStatus};
-use link::{Expect, Letters, Link, Store, streams};
 use local_nats::Server;
+use nats::{Connection, DeadLetters, Expect, Store, streams};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::program::{program, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running system. It ends when it is dropped.
+/// A running system, which stops on drop.
 pub struct System {
     pub nats: Server,
     pub folder: TempDir,
@@ -34,7 +34,7 @@ impl Drop for System {
 }
 
 impl System {
-    /// Streams that are empty.
+    /// A system with empty streams.
     pub fn empty() -> System {
         let system = System::bare();
         let made = run(&mut system.gateway(&["provision"]));
@@ -42,7 +42,7 @@ impl System {
         system
     }
 
-    /// A nats-server alone.
+    /// A nats-server only.
     pub fn bare() -> System {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         System {
@@ -53,7 +53,7 @@ impl System {
         }
     }
 
-    /// A worker, and orders whose stock nobody reserved: each is a dead letter, and a difference.
+    /// A worker, and orders without reservations: each is a dead letter, and a difference.
     pub fn with_orders(count: usize) -> System {
         let system = System::empty();
         let mut config = inventory_worker::config::Serve::at(&system.nats.url());
@@ -77,7 +77,7 @@ impl System {
         command
     }
 
-    /// Does something that takes its time.
+    /// Blocks on async work.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -92,10 +92,10 @@ impl System {
         self.folder.path().join(name)
     }
 
-    /// How many dead letters there are.
+    /// The number of dead letters.
     pub fn letters(&self) -> usize {
         let link = self.link();
-        let counted = self.runtime.block_on(async { Letters::new(&link).by_event().await });
+        let counted = self.runtime.block_on(async { DeadLetters::new(&link).by_event().await });
         counted.unwrap().len()
     }
 
@@ -114,12 +114,12 @@ impl System {
         }
     }
 
-    fn link(&self) -> Link {
-        let options = link::Options::at(self.nats.url());
-        self.runtime.block_on(Link::connect(&options, "a test")).unwrap()
+    fn link(&self) -> Connection {
+        let options = nats::Options::at(self.nats.url());
+        self.runtime.block_on(Connection::connect(&options, "a test")).unwrap()
     }
 
-    /// An order as a gateway records it, but without a reservation.
+    /// Appends an order as a gateway does, but without a reservation.
     fn forge(&self) {
         let id = Uuid::new_v4();
         let order = Order {

@@ -1,14 +1,14 @@
-//! Commands whose words nobody reads, or that are written to a full disk or to nothing: what is said never decides what
-//! is done.
+//! Commands whose output is not read, or that goes to a full disk or a closed stream: output never affects what is
+//! done.
 
 use std::process::Command;
 
-use link::streams::{ALL, ORDERS};
+use nats::streams::{ALL, ORDERS};
 
 use crate::program::{Ended, Out, run, with};
 use crate::system::{System, mode};
 
-/// Ways in which neither stream is read.
+/// Combinations in which output is not read.
 const UNREAD: [(Out, Out); 4] = [
     (Out::Unread, Out::Unread),
     (Out::Full, Out::Full),
@@ -20,10 +20,10 @@ fn text(path: &std::path::Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Runs a command in such a way, and expects this end.
+/// Runs a command with these streams, and expects this exit code.
 #[track_caller]
 fn ends(command: &mut Command, (out, err): (Out, Out), code: i32) -> Ended {
-    // What is logged goes the same way.
+    // Logs go to the same streams.
     let ended = with(command.env("RUST_LOG", "debug"), out, err);
     assert_eq!(ended.code, Some(code), "{command:?} {out:?} {err:?}: {}", ended.err);
     ended
@@ -47,7 +47,7 @@ fn a_backup_and_a_restore_that_nobody_listens_to_are_whole() {
 fn everything_is_mended_and_replayed_although_nobody_listens() {
     for way in UNREAD {
         let system = System::with_orders(4);
-        // It only looks, and there is something to be seen.
+        // Without --mend it only reports, and there are differences.
         let found = run(&mut system.gateway(&["reconcile"]));
         assert!(found.code == Some(1) && found.out.matches("order_without_stock").count() == 4, "{found:?}");
         ends(&mut system.gateway(&["reconcile", "--mend", "--patience=5"]), way, 0);

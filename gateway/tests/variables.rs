@@ -1,4 +1,4 @@
-//! Environment variables that stand for flags.
+//! Environment variables of flags.
 
 use clap::CommandFactory as _;
 use gateway::commands::Cli;
@@ -10,7 +10,7 @@ use crate::versions;
 
 const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
 const PREFIX: &str = "--nats-inbox-prefix=*";
-/// Nobody listens there.
+/// An address without a listener.
 const NOBODY: &str = "127.0.0.1:1";
 
 fn ways(names: &[&str]) -> Ways {
@@ -24,9 +24,9 @@ fn ways(names: &[&str]) -> Ways {
         ["man"] => return [vec![], vec![]],
         ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["healthcheck"] => return [vec!["--addr", NOBODY], vec!["--health-addr", NOBODY]],
-        // A name that cannot be.
+        // Invalid names.
         ["keys", "new"] => return [vec!["?", "--scopes=a"], vec!["", "--scopes=a"]],
-        // Addresses that are another machine's.
+        // Addresses of another machine.
         ["dev"] => {
             let address = "192.0.2.1:1";
             return [vec!["--insecure", "--grpc-addr", address], vec!["--http-addr", address]];
@@ -111,7 +111,7 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
     for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
         let mut command = program(GATEWAY, &["serve", "--insecure", "--threads=4", "--tls-cert=/nowhere"]);
         command.env("GW_JWT_SECRET_FILE", file("secret", mode)).env("GW_TLS_KEY", file("key", mode));
-        // It ends as a secret has to be longer.
+        // It exits because the secret is too short.
         let mut said = run(&mut command).err.matches("every user of this machine may read it").count();
         assert_eq!(said, warnings, "{mode:o}");
         let password = file("password", mode);

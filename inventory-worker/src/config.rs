@@ -13,7 +13,7 @@ use crate::stock::Amounts;
 #[derive(Debug, Parser)]
 #[command(name = "inventory-worker", version = version::FULL, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; `serve` if nothing is said
+    /// What to do; default: `serve`
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Flags of `serve`
@@ -22,17 +22,17 @@ pub struct Cli {
     /// What is logged
     #[command(flatten)]
     pub log: telemetry::log::Options,
-    /// The file that has the rest
+    /// The configuration file
     #[command(flatten)]
     pub file: cli::document::Options,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-// One is made, at the start.
+// Only one is created, at the start.
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
-    /// Answer requests until told to stop
+    /// Answer requests until SIGTERM or SIGINT
     Serve(Serve),
     /// Check the configuration
     Config {
@@ -40,7 +40,7 @@ pub enum Command {
         #[command(subcommand)]
         action: Config,
     },
-    /// Print what a shell needs to complete these commands
+    /// Print the completion script of a shell
     Completions(cli::check::Completions),
     /// Print the manual page, or write those of all commands
     Man(cli::check::Man),
@@ -61,9 +61,9 @@ pub enum Command {
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Check it as a start of `serve` would, without serving or connecting; list all problems
+    /// Check it as `serve` would at start, without serving or connecting; list all problems
     Check {
-        /// Print all values with where they are from, as a file that says the same; no secret is shown
+        /// Print all values with their sources, as an equivalent configuration file; secrets are not shown
         #[arg(long)]
         print: bool,
         /// The configuration
@@ -72,32 +72,32 @@ pub enum Config {
     },
 }
 
-/// Stock on hand as a file: `product,on_hand`, with that line as the first.
+/// Stock on hand as a CSV file whose first line is `product,on_hand`.
 #[derive(Debug, Subcommand)]
 pub enum Stock {
     /// Set the stock on hand of every product in the file, as counted
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
-        /// Import the good lines although there are bad ones
+        /// Skip invalid lines and import the others
         #[arg(long)]
         skip_bad: bool,
-        /// Import only into a stock without any product; else change nothing, and exit with 0
+        /// Import only if there are no products yet; else change nothing, and exit with 0
         #[arg(long)]
         if_empty: bool,
         /// Where the ledger is
         #[command(flatten)]
         nats: Nats,
     },
-    /// Keep products no longer of which nothing is on hand and nothing reserved
+    /// Remove products of which nothing is on hand and nothing is reserved
     Remove {
-        /// Their names
+        /// Their product ids
         #[arg(required_unless_present = "zero", conflicts_with = "zero")]
         products: Vec<String>,
-        /// All of them
+        /// All such products
         #[arg(long)]
         zero: bool,
-        /// Say which, and change nothing
+        /// Print which, and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Where the ledger is
@@ -106,7 +106,7 @@ pub enum Stock {
     },
     /// Write the stock on hand of every product
     Export {
-        /// The file, for nobody else to read; it is replaced. `-` is standard output
+        /// The file, which is replaced and readable by its owner only; `-` is standard output
         file: PathBuf,
         /// Where the ledger is
         #[command(flatten)]
@@ -119,34 +119,34 @@ pub enum Stock {
 pub struct Nats {
     /// The connection
     #[command(flatten)]
-    pub link: link::Options,
-    /// Whether missing streams are made at start
+    pub link: nats::Options,
+    /// Whether missing streams are created at start
     #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto)]
     pub provision: Provision,
-    /// Replicas of streams that are made: 1, 3 or 5
+    /// Replicas of the streams that are created: 1, 3 or 5
     #[arg(long, env = "GW_STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub replicas: u8,
-    /// Ledger entries after which a snapshot is made
+    /// Ledger entries between two snapshots
     #[arg(long, env = "GW_SNAPSHOT_EVERY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
-    /// Products that there may be: no change of stock makes more. `stock remove` makes room
+    /// Most products: a change of stock that would add more is refused. `stock remove` makes room
     #[arg(long, env = "GW_MAX_PRODUCTS", default_value_t = PRODUCTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_products: u32,
-    /// Ids of adjustments that are remembered at most, for GW_ID_HORIZON
+    /// Most ids of adjustments that are remembered, for GW_ID_HORIZON
     #[arg(long, env = "GW_MAX_ADJUSTMENTS", default_value_t = ADJUSTMENTS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_adjustments: u32,
-    /// Reservations that are known at most; finished ones are, for GW_ID_HORIZON
+    /// Most reservations that are kept, finished ones included for GW_ID_HORIZON
     #[arg(long, env = "GW_MAX_RESERVATIONS", default_value_t = RESERVATIONS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_reservations: u32,
 }
 
-/// Together they fit into 768 MiB, with a copy of them while a snapshot is made.
+/// Together they fit into 768 MiB, including the copy that is made for a snapshot.
 const PRODUCTS: u32 = 400_000;
 const ADJUSTMENTS: u32 = 400_000;
 const RESERVATIONS: u32 = 1_800_000;
 
 impl Nats {
-    /// How much the stock may come to hold.
+    /// The bounds of what the stock keeps.
     pub fn bounds(&self) -> Amounts {
         let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         Amounts {
@@ -157,15 +157,15 @@ impl Nats {
     }
 }
 
-/// As long as callers repeat what they were not told of.
+/// How long callers may repeat a request without an answer.
 const HORIZON: Duration = Duration::from_secs(24 * 3_600);
-/// Less is no memory at all.
+/// The least that is of any use.
 const LEAST_HORIZON: Duration = Duration::from_secs(60);
 
-/// With none, every repeat would be done again.
+/// Without a horizon, every repeated request would be executed again.
 fn horizon(text: &str) -> Result<Duration, String> {
     between(hours(text)?, LEAST_HORIZON, Duration::MAX).map_err(|error| {
-        format!("{error}: a request that is repeated after that is done again, so at least 24h in production")
+        format!("{error}: a request that is repeated later is executed again; use at least 24h in production")
     })
 }
 
@@ -181,10 +181,10 @@ fn replicas(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Whether missing streams are made.
+/// Whether missing streams are created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Provision {
-    /// Make what is missing
+    /// Create what is missing
     Auto,
     /// Refuse to start without them
     Never,
@@ -196,14 +196,14 @@ pub struct Serve {
     /// Where the ledger is
     #[command(flatten)]
     pub nats: Nats,
-    /// Where grpc.health.v1 is served; port 0 takes a free one
+    /// Address of grpc.health.v1; port 0 takes a free one
     #[arg(long, env = "GW_HEALTH_ADDR", default_value = "127.0.0.1:50052")]
     pub health_addr: SocketAddr,
-    /// Where /metrics, /healthz and /livez are served, over HTTP; port 0 takes a free one
+    /// Address of /metrics, /healthz and /livez over HTTP; port 0 takes a free one
     #[arg(long, env = "GW_HTTP_ADDR", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
     pub http_addr: SocketAddr,
-    /// Hosts that figures are served for, besides this machine's, separated by commas; `.NAME` stands for all names below
-    /// it
+    /// Host names that metrics are served for, in addition to this machine's, separated by commas; `.NAME` matches all
+    /// of its subdomains
     #[arg(long, env = "GW_HTTP_HOSTS", value_delimiter = ',', value_name = "HOST")]
     pub http_hosts: Vec<String>,
     /// Where traces go
@@ -212,7 +212,7 @@ pub struct Serve {
     /// How long a reservation holds without an order; 0: until it is released
     #[arg(long, env = "GW_RESERVATION_TTL", default_value = "2m", value_parser = seconds, value_name = "DURATION")]
     pub reservation_ttl: Duration,
-    /// Time between two looks for expired reservations
+    /// Interval at which expired reservations are looked for
     #[arg(long, alias = "expiry-interval-ms", env = "GW_EXPIRY_INTERVAL", default_value = "1s", value_parser = pause, value_name = "DURATION")]
     pub expiry_interval: Duration,
     /// How long the ids of finished orders and of adjustments are remembered; at least 24h in production
@@ -221,44 +221,42 @@ pub struct Serve {
     /// Deliveries of an order event before it becomes a dead letter
     #[arg(long, env = "GW_MAX_DELIVER", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
     pub max_deliver: i64,
-    /// Commands that the ledger decides together at most
+    /// Most commands that the ledger decides in one batch
     #[arg(long, env = "GW_BATCH", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// How long the work in hand may take when told to stop
+    /// How long work in progress may take after SIGTERM
     #[arg(long, env = "GW_DRAIN_TIMEOUT", default_value = "20s", value_parser = seconds, value_name = "DURATION")]
     pub drain_timeout: Duration,
 }
 
 impl Serve {
-    /// All that a start would refuse, found without binding or connecting.
+    /// Every configuration error that a start would refuse, found without binding or connecting.
     pub fn faults(&self) -> Vec<String> {
         let mut found: Vec<String> = self.nats.link.faults().iter().map(ToString::to_string).collect();
         found.extend(self.traces.check().err().map(|error| telemetry::log::chain(&error)));
         if self.health_addr == self.http_addr && self.http_addr.port() != 0 {
             let address = self.http_addr;
-            found.push(format!(
-                "GW_HEALTH_ADDR and GW_HTTP_ADDR are both {address}: give each a port of its own"
-            ));
+            found.push(format!("GW_HEALTH_ADDR and GW_HTTP_ADDR are both {address}: give each its own port"));
         }
         found
     }
 
-    /// What is allowed, and should be known.
+    /// Warnings about settings that are allowed.
     pub fn warnings(&self) -> Option<String> {
         (self.id_horizon < HORIZON).then(|| {
             let known = cli::units::shown(self.id_horizon);
             format!(
-                "GW_ID_HORIZON is {known}: a change of stock or an order that is repeated later than that is done again; \
+                "GW_ID_HORIZON is {known}: a change of stock or an order that is repeated later is executed again; \
                  callers may repeat for a day"
             )
         })
     }
 
-    /// The defaults, for a server at this URL, with a health port of its own.
+    /// The defaults, for a server at this URL, with free ports.
     pub fn at(nats_url: &str) -> Serve {
         Serve {
             nats: Nats {
-                link: link::Options::at(nats_url),
+                link: nats::Options::at(nats_url),
                 provision: Provision::Auto,
                 replicas: 1,
                 snapshot_every: 20_000,

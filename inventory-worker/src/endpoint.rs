@@ -1,35 +1,35 @@
-//! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory answers.
-//! One request goes: deadline → parse → handler → reply. What the handlers do is theirs.
+//! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory serves. A
+//! request passes: deadline → parse → handler → reply. Must not depend on what the handlers do.
 
 pub mod deadline;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod maintenance;
+mod metrics;
 mod micro;
 pub mod page;
 pub mod refusal;
 pub mod reserve;
 pub mod shares;
 pub mod stock;
-mod tally;
 pub mod wide;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
-use contract::route::{Mismatch, Routed};
-use contract::{Delivered, Failure, Fault, Reason, Route, header, nest};
+use contract::route::{CodecError, Routed};
+use contract::{Delivered, Failure, FieldViolation, Reason, Route, header, nestjs};
 use futures_util::StreamExt;
-use link::Link;
-use link::header::{number, put};
-use tally::Tallies;
-use telemetry::{Kind, Source, Span, Tracer};
+use metrics::EndpointMetrics;
+use nats::Connection;
+use nats::header::{number, put};
+use telemetry::{Source, Span, SpanRole, Tracer};
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::front::Front;
+use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::release::Releaser;
 use crate::stock::{Amounts, Stock};
@@ -41,16 +41,16 @@ use wide::Wide;
 
 /// The service's name for `nats micro`.
 pub const SERVICE: &str = "inventory";
-/// Requests worked on at the same time, of all endpoints; the next one is refused at once.
+/// Concurrent requests of all endpoints; the next one is refused at once.
 const AT_ONCE: usize = 8_192;
-/// Characters of a refusal's text: a caller's own words may be in it.
+/// The most characters of an error's text: it may contain parts of the request.
 const WORDS: usize = 512;
 
-/// What the handlers work with.
+/// What the handlers need.
 pub struct Inventory {
     /// The stock.
     pub ledger: Ledger,
-    /// Ends reservations.
+    /// Releases reservations.
     pub releaser: Releaser,
     /// How long a reservation holds without an order; `None`: until it is released.
     pub ttl: Option<Duration>,
@@ -58,15 +58,15 @@ pub struct Inventory {
     pub upkeep: Arc<Upkeep>,
     /// For requests of many lines.
     pub wide: Arc<Wide>,
-    /// What callers made the stock keep.
+    /// Each caller's share of what the stock keeps.
     pub shares: Arc<Shares>,
 }
 
-/// What a handler is told of a request besides what it says.
-pub struct Errand {
-    /// Until when the answer is of use.
+/// The context of a request, besides its payload.
+pub struct RequestContext {
+    /// Until when the answer is useful.
     pub deadline: Instant,
-    /// Who the gateway found to call; empty where it does not ask, and for plain NATS clients.
+    /// The principal that the gateway authenticated; empty without authentication, and for plain NATS clients.
     pub principal: Box<str>,
     /// The span of its work.
     pub span: Span,
@@ -76,40 +76,40 @@ pub struct Errand {
 pub struct Endpoints {
     routes: Vec<&'static Route>,
     micro: Option<AbortOnDropHandle<()>>,
-    /// Requests come in over this connection, and nothing else: it can be left by itself.
-    front: Front,
-    desk: Arc<Desk>,
+    /// The connection for requests alone, so that it can be drained separately.
+    front: Intake,
+    desk: Arc<Server>,
     takers: Vec<AbortOnDropHandle<()>>,
     tasks: TaskTracker,
 }
 
 /// What a request needs to be answered.
-struct Desk {
+struct Server {
     inventory: Arc<Inventory>,
     places: Semaphore,
-    tallies: Arc<Tallies>,
+    tallies: Arc<EndpointMetrics>,
     tracer: Tracer,
     front: Client,
     /// Set when `front` closes: replies then leave over the other connection.
-    back: Link,
+    back: Connection,
     closing: RwLock<bool>,
 }
 
 impl Endpoints {
-    /// Starts to serve. `front` is the connection that requests come in over, `back` any other; `able` is what the service
-    /// says of itself.
+    /// Starts to serve. `front` is the connection for requests, `back` any other; `able` tells whether the service can
+    /// serve now.
     pub async fn serve(
-        front: Front,
-        back: Link,
+        front: Intake,
+        back: Connection,
         inventory: Arc<Inventory>,
         tracer: Tracer,
         able: Able,
     ) -> Result<Endpoints, async_nats::Error> {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
-        let tallies = Arc::new(Tallies::new(&subjects));
+        let tallies = Arc::new(EndpointMetrics::new(&subjects));
         let (places, client, closing) =
             (Semaphore::new(AT_ONCE), front.link().client().clone(), RwLock::new(false));
-        let desk = Arc::new(Desk { inventory, places, tallies, tracer, front: client, back, closing });
+        let desk = Arc::new(Server { inventory, places, tallies, tracer, front: client, back, closing });
         let (takers, tasks, routes) = (Vec::new(), TaskTracker::new(), Vec::new());
         let mut endpoints = Endpoints { routes, micro: None, front, desk, takers, tasks };
         endpoints.open(stock::check).await?;
@@ -134,7 +134,7 @@ impl Endpoints {
     where
         R: Routed + Send + 'static,
         R::Reply: Send,
-        H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
+        H: Fn(Arc<Inventory>, R, RequestContext) -> F + Copy + Send + Sync + 'static,
         F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
     {
         let (subject, group) = (R::ROUTE.subject, R::ROUTE.queue_group.to_owned());
@@ -146,17 +146,17 @@ impl Endpoints {
         Ok(())
     }
 
-    /// What requests came to.
+    /// The metrics of requests.
     pub fn figures(&self) -> impl Source + use<> {
         self.desk.tallies.clone()
     }
 
-    /// Stops taking requests, and returns when those that were taken are answered.
+    /// Stops accepting requests, and returns when the accepted ones are answered.
     pub async fn close(self) {
         *self.desk.closing.write().await = true;
         let left = self.front.leave().await;
         if left.as_ref().is_some_and(|left| left.drained) {
-            // A panic has been reported, and the end is what it was to come to.
+            // A panic was reported already, and the tasks have ended either way.
             futures_util::future::join_all(self.takers).await;
         } else {
             drop(self.takers);
@@ -166,12 +166,12 @@ impl Endpoints {
     }
 }
 
-/// Takes requests until the connection is drained, each into a task of its own.
-async fn take<R, H, F>(mut requests: Subscriber, desk: Arc<Desk>, tasks: TaskTracker, handler: H)
+/// Accepts requests until the connection is drained, and spawns a task for each.
+async fn take<R, H, F>(mut requests: Subscriber, desk: Arc<Server>, tasks: TaskTracker, handler: H)
 where
     R: Routed + Send + 'static,
     R::Reply: Send,
-    H: Fn(Arc<Inventory>, R, Errand) -> F + Copy + Send + Sync + 'static,
+    H: Fn(Arc<Inventory>, R, RequestContext) -> F + Copy + Send + Sync + 'static,
     F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
 {
     let deadlines = Deadlines::new();
@@ -183,7 +183,7 @@ where
             desk.tallies.begin();
             let answer = match desk.places.try_acquire() {
                 Ok(_place) => answer(&desk.inventory.under(&span), &request, deadline, &span, handler).await,
-                Err(_) => Answer::to(&request, Err(overloaded())),
+                Err(_) => EndpointReply::to(&request, Err(overloaded())),
             };
             if let Some(failure) = &answer.failure {
                 span.fail(failure.reason.to_string());
@@ -195,7 +195,7 @@ where
 }
 
 /// A reply, ready to be sent.
-struct Answer {
+struct EndpointReply {
     headers: HeaderMap,
     payload: Vec<u8>,
     failure: Option<Failure>,
@@ -207,44 +207,45 @@ async fn answer<R, H, F>(
     deadline: Result<Instant, Failure>,
     span: &Span,
     handler: H,
-) -> Answer
+) -> EndpointReply
 where
     R: Routed,
-    H: Fn(Arc<Inventory>, R, Errand) -> F,
+    H: Fn(Arc<Inventory>, R, RequestContext) -> F,
     F: Future<Output = Result<R::Reply, Failure>>,
 {
     let work = async {
-        let errand = Errand { deadline: deadline?, principal: principal(message), span: span.clone() };
-        let payload = nest::payload(&message.payload);
+        let errand =
+            RequestContext { deadline: deadline?, principal: principal(message), span: span.clone() };
+        let payload = nestjs::payload(&message.payload);
         let request = R::from_payload(payload).map_err(unreadable)?;
         let reply = handler(inventory.clone(), request, errand).await?;
         R::reply_to_payload(&reply)
-            .map_err(|error| Failure::new(Reason::Internal, "the reply cannot be written").because(error))
+            .map_err(|error| Failure::new(Reason::Internal, "the reply cannot be encoded").because(error))
     };
-    Answer::to(message, work.await)
+    EndpointReply::to(message, work.await)
 }
 
-impl Answer {
-    fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> Answer {
+impl EndpointReply {
+    fn to(message: &Message, result: Result<Vec<u8>, Failure>) -> EndpointReply {
         let mut headers = HeaderMap::new();
         if let Err(failure) = &result {
             number(&mut headers, header::SERVICE_ERROR_CODE, failure.number().into());
             put(&mut headers, header::SERVICE_ERROR, words(&failure.message));
         }
-        let enveloped = nest::reply(&message.payload, &result);
+        let enveloped = nestjs::reply(&message.payload, &result);
         let (payload, failure) = match result {
             Ok(payload) => (payload, None),
             Err(failure) => (failure.to_json(), Some(failure)),
         };
-        Answer { headers, payload: enveloped.unwrap_or(payload), failure }
+        EndpointReply { headers, payload: enveloped.unwrap_or(payload), failure }
     }
 }
 
 impl Inventory {
-    /// Counts what a request adds to what is kept; where its caller is over its share, QUOTA_EXCEEDED.
+    /// Counts what a request adds to what the stock keeps; QUOTA_EXCEEDED if its caller is over its share.
     async fn share<'a>(
         &'a self,
-        errand: &'a Errand,
+        errand: &'a RequestContext,
         adds: impl Fn(&Stock) -> Amounts,
     ) -> Result<Share<'a>, Failure> {
         let take = || {
@@ -254,7 +255,7 @@ impl Inventory {
         if let Ok(share) = take() {
             return Ok(share);
         }
-        // It may repeat what was done, and this worker does not know yet.
+        // It may be a repeat that was committed and that this worker does not know yet.
         self.ledger.catch_up(errand.deadline).await?;
         take()
     }
@@ -275,8 +276,8 @@ impl Inventory {
     }
 }
 
-impl Desk {
-    /// The span of a request that is traced, with the time that it lay between its sender and here.
+impl Server {
+    /// The span of a traced request, with the time that it took from its sender to here.
     fn span<R: Routed>(&self, message: &Message) -> Span {
         let header = |name| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
         let subject = R::ROUTE.subject;
@@ -284,7 +285,7 @@ impl Desk {
             return Span::default();
         }
         let span =
-            self.tracer.follow(format!("process {subject}"), Kind::Server, header(header::TRACEPARENT));
+            self.tracer.follow(format!("process {subject}"), SpanRole::Server, header(header::TRACEPARENT));
         if !span.traced() {
             return span;
         }
@@ -298,22 +299,22 @@ impl Desk {
         if let Some(sent) = header(header::REQUEST_SENT).and_then(|micros| micros.parse().ok()) {
             let sent = SystemTime::UNIX_EPOCH + Duration::from_micros(sent);
             let now = SystemTime::now();
-            // Where the clocks differ, it may seem to come before it was sent.
+            // If the clocks differ, it may seem to arrive before it was sent.
             span.past("queue", sent.min(now), now, Vec::new());
         }
         span
     }
 
-    async fn reply(&self, request: Message, mut answer: Answer) {
+    async fn reply(&self, request: Message, mut answer: EndpointReply) {
         let Some(inbox) = request.reply.clone() else { return };
         let limit = self.back.client().max_payload();
-        // Headers count as well; an answer so close to the limit is as good as over it.
+        // Headers count as well, so an answer this close to the limit counts as over it.
         if answer.payload.len() + 1_024 > limit {
             let failure = Failure::new(
                 Reason::PayloadTooLarge,
                 format!("the reply is over the limit of {limit} bytes"),
             );
-            answer = Answer::to(&request, Err(failure.delivered(Delivered::Yes)));
+            answer = EndpointReply::to(&request, Err(failure.delivered(Delivered::Yes)));
         }
         let closing = self.closing.read().await;
         let client = if *closing { self.back.client() } else { &self.front };
@@ -324,8 +325,8 @@ impl Desk {
         };
         match sent {
             Err(error) if answer.failure.is_none() => tracing::warn!(%error, "a reply was not sent"),
-            // The request's own line says that it failed.
-            Err(error) => tracing::debug!(%error, "a refusal was not sent"),
+            // The request's own log line tells that it failed.
+            Err(error) => tracing::debug!(%error, "an error reply was not sent"),
             Ok(()) => {}
         }
     }
@@ -336,9 +337,9 @@ fn principal(message: &Message) -> Box<str> {
     value.map(|value| value.as_str().into()).unwrap_or_default()
 }
 
-fn unreadable(mismatch: Mismatch) -> Failure {
+fn unreadable(mismatch: CodecError) -> Failure {
     let field = if mismatch.path.is_empty() { "payload".to_owned() } else { mismatch.path };
-    Failure::invalid(vec![Fault::new(words(&field), words(&mismatch.why))])
+    Failure::invalid(vec![FieldViolation::new(words(&field), words(&mismatch.why))])
 }
 
 fn words(text: &str) -> String {
@@ -346,5 +347,9 @@ fn words(text: &str) -> String {
 }
 
 fn overloaded() -> Failure {
-    Failure::overloaded("this worker", &format!("{AT_ONCE} requests at once"), link::failure::RETRY)
+    Failure::overloaded(
+        "this worker",
+        &format!("limit of {AT_ONCE} concurrent requests reached"),
+        nats::failure::RETRY,
+    )
 }

@@ -1,6 +1,6 @@
-//! Order events, worked off: order_created binds, CANCELLED releases, SHIPPED ships. Events may come twice, late and
-//! in any order. One is acknowledged only when the ledger says what it says; one that never can be goes to
-//! DEAD_LETTERS, and only once it is stored there does the stream let go of it.
+//! Processes order events: order_created binds, CANCELLED releases, SHIPPED ships. Events may come twice, late and in
+//! any order. An event is acknowledged only when the ledger reflects it. One that never can be goes to DEAD_LETTERS,
+//! and is terminated only once it is stored there.
 
 mod consumer;
 #[cfg(any(test, fuzzing))]
@@ -19,10 +19,10 @@ use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{Delivered, Failure, Reason, header, subject};
 use futures_util::StreamExt;
-use link::header::{number, put};
-use link::inbox::backoff;
-use link::{Expect, Link, Store, StoreError, streams};
-use telemetry::{Count, Kind, Page, Source, Span, Tracer};
+use nats::header::{number, put};
+use nats::mux::backoff;
+use nats::{Connection, Expect, Store, StoreError, streams};
+use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,23 +34,23 @@ use crate::waits::EVENT;
 use consumer::consumer;
 pub use consumer::watch;
 
-/// Events worked on at the same time.
+/// Events that are processed concurrently.
 const AT_ONCE: usize = 256;
-/// A dead letter that could not be stored is tried again as after so many deliveries: within 3.2 s.
+/// A dead letter that could not be stored is retried as if after so many deliveries: within 3.2 s.
 const UNSTORED: i64 = 5;
 
-/// Characters of why an event cannot be worked off: its own words may be in it, and they have to fit a header.
+/// The most characters of the error of an event: it may contain parts of the event, and has to fit a header.
 const WORDS: usize = 512;
-/// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries count also
-/// what was no fault of the event's.
+/// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries also count
+/// failures that the event did not cause.
 const REFUSALS: i64 = 3;
-/// Events that are remembered as refused.
+/// The most refused events that are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// Works events off.
+/// Processes events.
 #[derive(Clone)]
 pub struct Events {
-    link: Link,
+    link: Connection,
     ledger: Ledger,
     dead_letters: Store,
     max_deliver: i64,
@@ -62,41 +62,41 @@ pub struct Events {
 /// How deliveries ended.
 #[derive(Debug, Default)]
 struct Ends {
-    done: Count,
-    later: Count,
-    dead: Count,
+    done: Counter,
+    later: Counter,
+    dead: Counter,
 }
 
 impl Source for Ends {
-    fn tell(&self, page: &mut Page) {
-        let help = "Deliveries of order events: worked off, to come again, or buried as dead letters.";
+    fn collect(&self, page: &mut Exposition) {
+        let help = "Deliveries of order events: processed, to be redelivered, or stored as dead letters.";
         for (result, count) in [("done", &self.done), ("later", &self.later), ("dead", &self.dead)] {
-            page.count("worker_events_total", help, &[("result", result)], count.get());
+            page.counter("worker_events_total", help, &[("result", result)], count.get());
         }
     }
 }
 
-/// How far the consumer has acknowledged everything, as the server says.
+/// The consumer's acknowledgement floor, read from the server.
 pub struct Floor {
     consumer: Mutex<PullConsumer>,
 }
 
-/// What an event asks for.
+/// What an event requires.
 enum Asked {
     Command(Command),
     Nothing,
 }
 
-/// An event that no delivery will make better.
+/// An event that no redelivery can fix.
 struct Poison(String);
 
 impl Floor {
-    /// A sequence on ORDERS; `None` where it cannot be had.
+    /// A sequence on ORDERS; `None` if it cannot be read.
     pub async fn read(&self) -> Option<u64> {
         self.read_until(Instant::now() + EVENT).await
     }
 
-    /// The same, for whoever waits no longer than this.
+    /// The same, until a deadline.
     pub async fn read_until(&self, deadline: Instant) -> Option<u64> {
         let read = async { Some(self.consumer.lock().await.info().await.ok()?.ack_floor.stream_sequence) };
         tokio::time::timeout_at(deadline, read).await.ok()?
@@ -104,9 +104,9 @@ impl Floor {
 }
 
 impl Events {
-    /// Finds or makes the consumer.
+    /// Finds or creates the consumer.
     pub async fn open(
-        link: &Link,
+        link: &Connection,
         ledger: Ledger,
         max_deliver: i64,
         tracer: Tracer,
@@ -123,12 +123,12 @@ impl Events {
         self.ends.clone()
     }
 
-    /// Works until told to stop; what was taken by then is finished.
+    /// Processes events until `stop`; those fetched by then are finished or handed back.
     pub async fn run(self, stop: CancellationToken) {
         let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(AT_ONCE)));
         while !stop.is_cancelled() {
             if let Err(error) = self.pull(&stop, &tasks, &places).await {
-                tracing::warn!(%error, "the consumer of ORDERS broke off; it is taken up again");
+                tracing::warn!(%error, "the consumer of ORDERS failed; pulling again");
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
                     () = stop.cancelled() => {}
@@ -139,7 +139,7 @@ impl Events {
         tasks.wait().await;
     }
 
-    /// Works one event of the record off, outside the consumer; or only says what would come of it.
+    /// Processes one event of the record outside the consumer, or only tells the outcome.
     pub async fn redeliver(
         &self,
         sequence: u64,
@@ -147,7 +147,7 @@ impl Events {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let orders = Store::new(self.link.clone(), streams::ORDERS);
-        let event = orders.get(sequence, deadline).await.map_err(|error| link::failure::of_store(&error))?;
+        let event = orders.get(sequence, deadline).await.map_err(|error| nats::failure::of_store(&error))?;
         let event = event.ok_or_else(|| Failure::not_found("event", &sequence.to_string()))?;
         let command = match asked(&event.subject, &event.payload, sequence) {
             Ok(Asked::Nothing) => return Ok(()),
@@ -176,7 +176,7 @@ impl Events {
         tasks: &TaskTracker,
         places: &Arc<Semaphore>,
     ) -> anyhow::Result<()> {
-        // Nothing was taken yet: without NATS this would hold the end up.
+        // Nothing was fetched yet: without NATS this would delay the shutdown.
         let Some(messages) = stop.run_until_cancelled(self.messages()).await else { return Ok(()) };
         let mut messages = messages?;
         loop {
@@ -195,10 +195,10 @@ impl Events {
                 drop(place);
             });
         }
-        // What was fetched and not begun goes to another worker at once.
+        // Events that were fetched and not begun go to another worker at once.
         let fetched = async {
             while let Some(Ok(message)) = messages.next().await {
-                // An error leaves it to the server's wait.
+                // After an error, the server redelivers it when its ack wait ends.
                 let _ = message.ack_with(AckKind::Nak(None)).await;
             }
         };
@@ -207,7 +207,7 @@ impl Events {
     }
 
     async fn messages(&self) -> anyhow::Result<pull::Stream> {
-        // Looked up each time: somebody may have removed it.
+        // Looked up each time: it may have been deleted.
         let consumer = consumer(&self.link).await?;
         let stream = consumer
             .stream()
@@ -221,7 +221,7 @@ impl Events {
         let (sequence, delivered) = match message.info() {
             Ok(info) => (info.stream_sequence, info.delivered),
             Err(error) => {
-                tracing::error!(%error, "a message without its place in the stream");
+                tracing::error!(%error, "a message without its stream sequence");
                 return;
             }
         };
@@ -235,7 +235,7 @@ impl Events {
                     None
                 }
                 Err(Denial::Refused(refusal)) => Some((reason(&refusal), self.last_try(sequence, delivered))),
-                // The ledger's trouble is not the event's: it never counts against it.
+                // A failure of the ledger never counts against the event.
                 Err(Denial::Failed(failure)) => {
                     let (order_id, error) = (order_of(&message.subject), failure.logged());
                     tracing::warn!(
@@ -243,7 +243,7 @@ impl Events {
                         order_id,
                         delivered,
                         error,
-                        "an event waits: the ledger cannot take it now"
+                        "an event will be redelivered: the ledger cannot take it now"
                     );
                     Some((failure.to_string(), false))
                 }
@@ -259,27 +259,27 @@ impl Events {
             None => AckKind::Ack,
             Some((why, true)) => self.bury(&message, sequence, &why).await,
             Some((why, false)) => {
-                tracing::debug!(sequence, delivered, why, "an event waits");
+                tracing::debug!(sequence, delivered, why, "an event will be redelivered");
                 later(delivered)
             }
         };
         match &ack {
-            AckKind::Ack => self.ends.done.one(),
-            AckKind::Term => self.ends.dead.one(),
-            _ => self.ends.later.one(),
+            AckKind::Ack => self.ends.done.increment(),
+            AckKind::Term => self.ends.dead.increment(),
+            _ => self.ends.later.increment(),
         }
         if let Err(error) = message.ack_with(ack).await {
-            tracing::debug!(sequence, %error, "an acknowledgement was not sent; the event comes again");
+            tracing::debug!(sequence, %error, "an acknowledgement was not sent; the event will be redelivered");
         }
     }
 
-    /// Whoever caused the event does not wait for this: a trace of its own, with a link.
+    /// The caller does not wait for the event, so it has its own trace, with a link.
     fn span(&self, message: &Message, sequence: u64) -> Span {
         if !self.tracer.on() {
             return Span::default();
         }
         let cause = message.headers.as_ref().and_then(|headers| headers.get(header::TRACEPARENT));
-        let span = self.tracer.linked("process ORDERS", Kind::Consumer, cause.map(HeaderValue::as_str));
+        let span = self.tracer.linked("process ORDERS", SpanRole::Consumer, cause.map(HeaderValue::as_str));
         if span.traced() {
             span.say("messaging.system", "nats");
             span.say("messaging.operation.type", "process");
@@ -293,7 +293,7 @@ impl Events {
         span
     }
 
-    /// Counts a refusal, and tells whether it was the last one.
+    /// Counts a refusal, and returns whether it was the last one.
     fn last_try(&self, sequence: u64, delivered: i64) -> bool {
         let mut refused = self.refused();
         if refused.len() >= REMEMBERED {
@@ -312,7 +312,7 @@ impl Events {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores the event with its error. What cannot be stored is not given up.
+    /// Stores the event with its error as a dead letter. If it cannot be stored, the event is redelivered.
     async fn bury(&self, message: &Message, sequence: u64, why: &str) -> AckKind {
         let order = message.subject.rsplit('.').next().unwrap_or("unknown");
         let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
@@ -324,7 +324,7 @@ impl Events {
         let store =
             |payload| self.dead_letters.append(&subject, headers.clone(), payload, Expect::Any, deadline);
         let stored = match store(message.payload.clone()).await {
-            // It was as large as a message can be, and its error comes on top: the record has it.
+            // The event has the maximum size, and the error comes on top: the record has its payload.
             Err(StoreError::TooLarge { .. }) => store(Bytes::new()).await,
             stored => stored,
         };
@@ -336,20 +336,20 @@ impl Events {
                     dead_letter = letter,
                     order_id,
                     why,
-                    "an event could not be worked off"
+                    "an event could not be processed"
                 );
                 AckKind::Term
             }
             Err(error) => {
                 let order_id = order_of(&message.subject);
-                tracing::error!(sequence, order_id, %error, why, "a dead letter could not be stored; the event stays");
+                tracing::error!(sequence, order_id, %error, why, "a dead letter could not be stored; the event will be redelivered");
                 later(UNSTORED)
             }
         }
     }
 }
 
-/// Not yet: again after a delay that grows with the deliveries, to 30 s.
+/// A negative acknowledgement with a delay that grows with the deliveries, up to 30 s.
 fn later(delivered: i64) -> AckKind {
     let attempt = u32::try_from(delivered).unwrap_or(u32::MAX);
     let least = Duration::from_millis(50);
@@ -371,13 +371,13 @@ fn asked(place: &str, payload: &[u8], sequence: u64) -> Result<Asked, Poison> {
             Ok(Asked::Command(Command::Cancel(id, sequence)))
         }
         ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, sequence))),
-        // Nothing of them concerns the stock: DELIVERED comes after SHIPPED has its own event.
+        // They do not concern the stock: DELIVERED follows SHIPPED, which has its own event.
         ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
         (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
     }
 }
 
-/// The order whose event this subject is of.
+/// The order that the subject of an event names.
 fn order_of(subject: &str) -> Option<&str> {
     subject.rsplit('.').next().filter(|id| subject::order(id).is_some())
 }

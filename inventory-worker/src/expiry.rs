@@ -1,4 +1,4 @@
-//! Reservations that ended without an order are released, in the background, a few at a time, by every worker: the
+//! Releases expired reservations without an order, in the background, a few at a time. Every worker does so: the
 //! tombstone's compare-and-set makes that safe.
 
 use std::collections::HashMap;
@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use link::inbox::jitter;
-use link::{Link, Store, streams};
-use telemetry::{Count, Page, Source};
+use nats::mux::jitter;
+use nats::{Connection, Store, streams};
+use telemetry::{Counter, Exposition, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::events::Floor;
 use crate::ledger::Ledger;
-use crate::release::{Fate, Releaser};
+use crate::release::{ReleaseOutcome, Releaser};
 use crate::waits::EVENT;
 
-/// Reservations of one sweep.
+/// The most reservations of one sweep.
 const SWEEP: usize = 1_000;
-/// Releases at the same time.
+/// Concurrent releases.
 const AT_ONCE: usize = 16;
-/// A reservation that cannot be settled now is looked at again after this, so that it is in nobody's way.
+/// A reservation that cannot be released now is tried again after this, so that it does not block others.
 const LATER: Duration = Duration::from_secs(30);
-/// Reservations that are remembered as such.
+/// The most postponed reservations that are remembered.
 const POSTPONED: usize = 100_000;
 
 /// Sweeps until it is dropped.
@@ -39,27 +39,33 @@ pub struct Expiry {
     ends: Arc<Ends>,
 }
 
-/// What expiry came to.
+/// The metrics of expiry.
 #[derive(Debug, Default)]
 pub struct Ends {
-    expired: Count,
-    /// Due, and not to be settled now.
+    expired: Counter,
+    /// Due, but postponed.
     stuck: AtomicUsize,
 }
 
 impl Source for Ends {
-    fn tell(&self, page: &mut Page) {
-        let help = "Reservations that this worker's expiry has settled.";
-        page.count("inventory_reservations_expired_total", help, &[], self.expired.get());
-        let help = "Reservations that are due and cannot be settled now.";
+    fn collect(&self, page: &mut Exposition) {
+        let help = "Expired reservations that this worker has handled.";
+        page.counter("inventory_reservations_expired_total", help, &[], self.expired.get());
+        let help = "Expired reservations that cannot be released now.";
         let stuck = self.stuck.load(Ordering::Relaxed) as f64;
-        page.level("inventory_reservations_stuck", help, &[], stuck);
+        page.gauge("inventory_reservations_stuck", help, &[], stuck);
     }
 }
 
 impl Expiry {
     /// Sweeps a ledger every `pause`.
-    pub fn new(link: Link, ledger: Ledger, releaser: Releaser, floor: Arc<Floor>, pause: Duration) -> Expiry {
+    pub fn new(
+        link: Connection,
+        ledger: Ledger,
+        releaser: Releaser,
+        floor: Arc<Floor>,
+        pause: Duration,
+    ) -> Expiry {
         let dead_letters = Store::new(link, streams::DEAD_LETTERS);
         Expiry {
             ledger,
@@ -72,7 +78,7 @@ impl Expiry {
         }
     }
 
-    /// What it came to.
+    /// Its metrics.
     pub fn figures(&self) -> Arc<Ends> {
         self.ends.clone()
     }
@@ -80,7 +86,7 @@ impl Expiry {
     /// Sweeps for ever.
     pub async fn run(mut self) {
         loop {
-            // Workers that sweep at the same time only get in each other's way.
+            // Jitter, as workers that sweep at the same time only conflict.
             let spread = u64::try_from(self.pause.as_millis()).unwrap_or(1_000);
             tokio::time::sleep(self.pause / 2 + Duration::from_millis(jitter(spread))).await;
             self.sweep().await;
@@ -102,7 +108,7 @@ impl Expiry {
         if due.is_empty() {
             return;
         }
-        // Read before the dead letters are: what was given up as one of those is stored before the floor passes it.
+        // Read before the dead letters: a dead letter is stored before the floor passes its event.
         let floor = self.floor.read().await.unwrap_or(0);
         let this = &*self;
         let settled: Vec<(Uuid, bool)> = stream::iter(due)
@@ -117,14 +123,14 @@ impl Expiry {
         self.postponed.extend(left.take(POSTPONED.saturating_sub(self.postponed.len())));
     }
 
-    /// Whether the reservation was dealt with; if not, a later sweep finds it again.
+    /// Whether the reservation was handled; if not, a later sweep finds it again.
     async fn expire(&self, order: Uuid, floor: u64) -> bool {
         let deadline = Instant::now() + EVENT;
-        // An event of the order that could not be worked off is an operator's (MODEL.md, C5).
+        // An order with a dead letter is left to the operator (docs/protocol.md#c5).
         match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
             Ok(None) => {}
             Ok(Some(letter)) => {
-                tracing::warn!(order_id = %order, dead_letter = letter.sequence, "an expired reservation waits for its dead letter");
+                tracing::warn!(order_id = %order, dead_letter = letter.sequence, "an expired reservation waits until its dead letter is replayed or discarded");
                 return false;
             }
             Err(error) => {
@@ -133,8 +139,8 @@ impl Expiry {
             }
         }
         let settled = match self.releaser.release(order, deadline).await {
-            Ok(Fate::Gone | Fate::Settled) => Ok(true),
-            Ok(Fate::Living(status, event)) => {
+            Ok(ReleaseOutcome::Gone | ReleaseOutcome::Settled) => Ok(true),
+            Ok(ReleaseOutcome::Living(status, event)) => {
                 self.releaser.settle(order, status, event, floor, deadline).await
             }
             Err(failure) => Err(failure),

@@ -1,6 +1,6 @@
-//! Stock on hand as a CSV file: `product,on_hand`. An import is absolute: what was counted. Bad lines are listed with
-//! their numbers, and nothing is imported then, unless they may be skipped. What is said goes to standard error, as
-//! standard output may be the file.
+//! Stock on hand as a CSV file: `product,on_hand`. An import sets absolute numbers, as counted. Invalid lines are
+//! listed with their numbers, and nothing is imported then, unless they may be skipped. Messages go to standard error,
+//! as standard output may be the file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ const HEADER: [&str; 2] = ["product", "on_hand"];
 /// Products of one fact: well under the server's max_payload.
 const CHUNK: usize = 5_000;
 const LIMIT: Duration = Duration::from_secs(30);
-/// Bad lines that are shown.
+/// The most invalid lines that are shown.
 const SHOWN: usize = 50;
 
 /// A count: the line it is from, the product, and its units.
@@ -38,7 +38,8 @@ pub struct BadLine {
     pub why: String,
 }
 
-/// Imports a file, or standard input, and says what it did. With `if_empty`, nothing where there is a product already.
+/// Imports a file, or standard input, and reports the result. With `if_empty`, does nothing if there are products
+/// already.
 pub async fn import(file: &Path, skip_bad: bool, if_empty: bool, nats: &Nats) -> anyhow::Result<()> {
     let text = cli::file::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let (mut counted, mut bad) = read(&text).with_context(|| format!("cannot use {}", file.display()))?;
@@ -90,7 +91,7 @@ async fn append(ledger: &Ledger, counted: &[Counted]) -> anyhow::Result<()> {
             Err(Denial::Refused(Refusal::BelowReserved(products))) => {
                 let names: Vec<_> = products.iter().map(|short| &*short.product).collect();
                 anyhow::bail!(
-                    "meanwhile more was reserved than is on hand: {}; imported so far: {}; run it again",
+                    "meanwhile more units were reserved than were counted: {}; imported so far: {}; run it again",
                     names.join(", "),
                     bar.position()
                 );
@@ -155,11 +156,11 @@ fn count(fields: &[String], seen: &HashMap<Box<str>, u64>) -> Result<(Box<str>, 
         return Err(format!("{} is not a product id: [A-Za-z0-9][A-Za-z0-9._:/-]{{0,63}}", shown(product)));
     }
     if let Some(line) = seen.get(product) {
-        return Err(format!("{product} is in line {line} already"));
+        return Err(format!("{product} is already in line {line}"));
     }
     match on_hand.parse::<u32>() {
         Ok(units) if units <= ON_HAND => Ok((product.into(), units)),
-        _ => Err(format!("on_hand is {}, and must be 0 to 2147483647", shown(on_hand))),
+        _ => Err(format!("on_hand is {}, but must be 0 to 2147483647", shown(on_hand))),
     }
 }
 

@@ -1,22 +1,22 @@
-//! The ledger of stock on JetStream, as the rest of the worker sees it: commands go in, answers come out once they
-//! are committed; the stock can be read as far as it is committed.
+//! The ledger of stock on JetStream, as the rest of the worker sees it: a command is answered once it is committed, and
+//! the stock can be read as far as it is committed.
 
-mod answer;
+mod decision;
 mod feed;
-mod figures;
 mod fill;
-mod keeper;
+mod metrics;
 mod pipe;
 mod replica;
 mod request;
 mod snapshots;
+mod snapshotter;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use contract::{Delivered, Failure, Reason};
-use link::{Clock, Guard, Link, Store, StoreError, streams};
+use nats::{Clock, Connection, Guard, Store, StoreError, streams};
 use telemetry::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -24,14 +24,14 @@ use uuid::Uuid;
 
 use crate::stock::{Amounts, Command, Contradiction, Refusal, Stock};
 use crate::waits::{OPEN, PIECE};
-pub use answer::Answer;
+pub use decision::Decision;
 use feed::Feed;
-use figures::Figures;
 use fill::Fill;
-use keeper::Keeper;
+use metrics::LedgerMetrics;
 use replica::Replica;
 use request::Request;
 use snapshots::Snapshots;
+use snapshotter::Snapshotter;
 use writer::Writer;
 
 /// Commands that may wait for the writer; the next one is refused at once.
@@ -40,11 +40,11 @@ const QUEUE: usize = 8_192;
 /// How the ledger is kept.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Entries after which a snapshot is made.
+    /// Entries between two snapshots.
     pub snapshot_every: u64,
-    /// Commands that are decided together at most.
+    /// The most commands of a batch.
     pub batch: usize,
-    /// How much the stock may come to hold.
+    /// The bounds of what the stock keeps.
     pub bounds: Amounts,
 }
 
@@ -54,31 +54,31 @@ pub struct Ledger {
     commands: mpsc::Sender<Request>,
     stock: Arc<RwLock<Stock>>,
     loading: Arc<AtomicBool>,
-    ended: watch::Receiver<Option<Arc<Broken>>>,
-    figures: Arc<Figures>,
+    ended: watch::Receiver<Option<Arc<LedgerError>>>,
+    figures: Arc<LedgerMetrics>,
     clock: Arc<Clock>,
     guard: Guard,
     bounds: Amounts,
-    /// What is submitted over this handle is done for the call with this span.
+    /// The span of the call for which this handle submits commands.
     span: Span,
 }
 
-/// Why a command has no answer.
+/// Why a command was not executed.
 #[derive(Debug, Clone)]
 pub enum Denial {
-    /// The rules say no.
+    /// The rules refused it.
     Refused(Refusal),
-    /// It could not be done, or nobody knows whether it was.
+    /// It failed, or its outcome is unknown.
     Failed(Failure),
 }
 
-/// Why a ledger cannot be used, or not any longer.
+/// Why a ledger cannot be used, or no longer.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The storage.
+pub enum LedgerError {
+    /// The storage failed.
     #[error("the ledger cannot be read: {0}")]
     Store(#[from] StoreError),
-    /// Entries are gone that no snapshot has.
+    /// Entries are lost that no snapshot includes.
     #[error(
         "the ledger begins at {first}, after the newest snapshot at {snapshot}: entries between them are lost"
     )]
@@ -88,12 +88,12 @@ pub enum Broken {
         /// The snapshot; 0 for none.
         snapshot: u64,
     },
-    /// The snapshots.
+    /// The snapshots cannot be read.
     #[error("the snapshots cannot be read: {0}")]
     Snapshots(String),
-    /// The ledger ends before what is known of it: its end was lost, or it was made anew.
+    /// The ledger ends before a known entry: its end was lost, or it was deleted and created again.
     #[error(
-        "the ledger ends at {last}, before the {known} that is known: its end was lost, or it was made anew"
+        "the ledger ends at {last}, before the known entry {known}: its end was lost, or it was created again"
     )]
     Behind {
         /// Its last entry.
@@ -101,15 +101,15 @@ pub enum Broken {
         /// The last entry that is known.
         known: u64,
     },
-    /// Somebody made another.
+    /// The stream was deleted and created again.
     #[error(
-        "the stream INVENTORY was removed and made anew: what this worker knows of it is worth nothing; start it again"
+        "the stream INVENTORY was deleted and created again: this worker's copy of it is invalid; restart the worker"
     )]
     Replaced,
-    /// A fault of ours.
+    /// An internal error.
     #[error("the writer panicked: {0}")]
     Panicked(String),
-    /// An entry is not ours, or from a newer version.
+    /// An entry was not written by a worker, or by a newer version.
     #[error("the ledger's entry {sequence} cannot be read: {why}")]
     Unreadable {
         /// The entry.
@@ -117,7 +117,7 @@ pub enum Broken {
         /// Why not.
         why: String,
     },
-    /// An entry does not fit.
+    /// An entry contradicts the stock.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     /// It took too long.
@@ -128,19 +128,19 @@ pub enum Broken {
 impl Ledger {
     /// Loads the newest snapshot, replays what came after it, and starts the writer. Returns once the stock includes
     /// every entry that was there at the start.
-    pub async fn open(link: Link, settings: Settings) -> Result<Ledger, Broken> {
+    pub async fn open(link: Connection, settings: Settings) -> Result<Ledger, LedgerError> {
         let (begun, furthest) = (Instant::now(), OnceLock::<Arc<AtomicU64>>::new());
         let opening = async {
             let (guard, clock) = (Guard::default(), link.clock().clone());
-            // What is kept in the ledger is compared with the ledger's own time alone.
+            // Times in the ledger are compared only with the ledger's own time.
             clock.follow(streams::INVENTORY);
             let store = Store::new(link.clone(), streams::INVENTORY).guarded(guard.clone());
-            let snapshots = Snapshots::open(&link).await.map_err(Broken::Snapshots)?;
+            let snapshots = Snapshots::open(&link).await.map_err(LedgerError::Snapshots)?;
             let _ = furthest.set(snapshots.furthest());
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
-            let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(Figures::new()));
+            let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(LedgerMetrics::new()));
             let keeper =
-                Keeper::new(snapshots.clone(), stock.clone(), settings.snapshot_every, figures.clone());
+                Snapshotter::new(snapshots.clone(), stock.clone(), settings.snapshot_every, figures.clone());
             let mut replica =
                 Replica::new(store, snapshots, stock.clone(), worker, loading.clone(), figures.clone());
             replica.load().await?;
@@ -162,9 +162,9 @@ impl Ledger {
                 let broken = match tokio::spawn(writer.run()).await {
                     Ok(Ok(())) => return,
                     Ok(Err(broken)) => broken,
-                    Err(error) => Broken::Panicked(error.to_string()),
+                    Err(error) => LedgerError::Panicked(error.to_string()),
                 };
-                tracing::error!(error = %broken, "the ledger cannot go on");
+                tracing::error!(error = %broken, "the ledger failed");
                 let _ = end.send(Some(Arc::new(broken)));
             });
             let (bounds, span) = (settings.bounds, Span::default());
@@ -173,10 +173,10 @@ impl Ledger {
         let mut opening = Box::pin(opening);
         loop {
             let pieces = furthest.get().map_or(0, |pieces| pieces.load(Ordering::Relaxed));
-            // A large snapshot has more time, in which it has to come further.
+            // A large snapshot has more time, as long as it makes progress.
             let until = begun + OPEN + PIECE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX));
             if Instant::now() >= until {
-                return Err(Broken::Slow);
+                return Err(LedgerError::Slow);
             }
             if let Ok(opened) = tokio::time::timeout_at(until, &mut opening).await {
                 return opened;
@@ -184,23 +184,23 @@ impl Ledger {
         }
     }
 
-    /// The stock as far as it is committed. To be held for moments only, and never across an await.
+    /// The stock as far as it is committed. Hold the guard briefly, and never across an await.
     pub fn stock(&self) -> RwLockReadGuard<'_, Stock> {
-        // The writer leaves the stock whole: an entry is checked before it is taken.
+        // A panic leaves the stock consistent: an entry is checked before it is applied.
         self.stock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time of day for whatever is kept in the ledger, or compared with what is.
+    /// The clock for times in the ledger, and for times that are compared with them.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// How much the stock may come to hold.
+    /// The bounds of what the stock keeps.
     pub fn bounds(&self) -> Amounts {
         self.bounds
     }
 
-    /// Whether the streams are as they have to be: else nothing is written.
+    /// The stream checks: nothing is written while one finds a mismatch.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
@@ -211,13 +211,13 @@ impl Ledger {
         Ledger { span: span.clone(), ..self.clone() }
     }
 
-    /// Has a command decided and committed. The answer comes after the commit of whatever it depends on.
-    pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Answer, Denial> {
+    /// Decides and commits a command. Returns after the commit of everything that the answer depends on.
+    pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Decision, Denial> {
         let may = match command {
             Command::CatchUp => self.guard.may_read(streams::INVENTORY),
             _ => self.guard.may_write(streams::INVENTORY),
         };
-        may.map_err(|error| Denial::Failed(link::failure::of_store(&error)))?;
+        may.map_err(|error| Denial::Failed(nats::failure::of_store(&error)))?;
         let (request, progress, answered) = Request::new(command, deadline, &self.span);
         self.commands.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Denial::Failed(overloaded()),
@@ -241,35 +241,39 @@ impl Ledger {
             Err(Denial::Failed(failure))
                 if [Reason::OutcomeUnknown, Reason::Timeout].iter().any(|r| failure.is(*r)) =>
             {
-                Err(link::failure::of_store(&StoreError::Unavailable("no answer in time".to_owned())))
+                Err(nats::failure::of_store(&StoreError::Unavailable("no answer in time".to_owned())))
             }
             Err(Denial::Failed(failure)) => Err(failure),
-            Err(Denial::Refused(_)) => Err(Failure::new(Reason::Internal, "a look at the stock was refused")),
+            Err(Denial::Refused(_)) => Err(Failure::new(Reason::Internal, "a read of the stock was refused")),
         }
     }
 
-    /// Returns when the ledger cannot go on, with the reason.
-    pub async fn broken(&self) -> Arc<Broken> {
+    /// Returns when the ledger has failed, with the reason.
+    pub async fn broken(&self) -> Arc<LedgerError> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
-            Ok(broken) => broken.clone().unwrap_or_else(|| Arc::new(Broken::Slow)),
-            // The writer ends without a reason only when every handle is gone; nobody waits here then.
+            Ok(broken) => broken.clone().unwrap_or_else(|| Arc::new(LedgerError::Slow)),
+            // The writer ends without a reason only when every handle is dropped, so nobody waits here.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether it takes commands: the writer runs, and has loaded what it needs.
+    /// Whether it accepts commands: the writer runs and the stock is loaded.
     pub fn ready(&self) -> bool {
         !self.commands.is_closed() && !self.loading.load(Ordering::Acquire)
     }
 }
 
 fn overloaded() -> Failure {
-    Failure::overloaded("the ledger", &format!("{QUEUE} waiting commands"), link::failure::RETRY)
+    Failure::overloaded(
+        "the ledger",
+        &format!("limit of {QUEUE} waiting commands reached"),
+        nats::failure::RETRY,
+    )
 }
 
 fn closed() -> Failure {
     Failure::new(Reason::StorageUnavailable, "this worker's ledger has stopped")
         .delivered(Delivered::Unknown)
-        .retry_after(link::failure::RETRY)
+        .retry_after(nats::failure::RETRY)
 }

@@ -6,17 +6,17 @@ pub mod endpoint;
 pub mod events;
 pub mod expiry;
 pub mod file;
-mod forget;
-pub mod front;
 mod http;
+pub mod intake;
 pub mod ledger;
 pub mod orders;
+pub mod reconcile;
 pub mod release;
 pub mod remove;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
-pub mod settle;
+mod retention;
 pub mod stock;
 pub mod waits;
 mod worker;

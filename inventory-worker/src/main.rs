@@ -1,4 +1,4 @@
-//! The inventory worker's binary: parse, start logging, do what was asked.
+//! The inventory worker's binary: parse arguments, start logging, run the command.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! What the worker needs of the stream ORDERS: an order's last entry, and tombstones. How orders are made is the
-//! gateway's.
+//! The worker's access to the stream ORDERS: an order's last entry, and tombstones. Must not write orders: the gateway
+//! does.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use bytes::Bytes;
 use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
-use link::header::put;
-use link::inbox::backoff;
-use link::{Expect, Guard, Link, Store, StoreError, streams};
+use nats::header::put;
+use nats::mux::backoff;
+use nats::{Connection, Expect, Guard, Store, StoreError, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::waits::BURY;
 
-/// Reads and buries orders.
+/// Reads orders and appends tombstones.
 #[derive(Clone)]
 pub struct Orders {
     store: Store,
@@ -34,12 +34,12 @@ pub enum Last {
     Order(OrderStatus, u64),
 }
 
-/// The last entry of an order, with what the order is for.
+/// The last entry of an order, with its items.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundEntry {
     /// The entry.
     pub last: Last,
-    /// What was ordered; nothing without an order.
+    /// The items ordered; empty without an order.
     pub items: Vec<Item>,
     /// The sequence of the order's first event; 0 without an order.
     first: u64,
@@ -56,13 +56,13 @@ impl Last {
 }
 
 impl Orders {
-    /// Orders over this connection. None is buried while the guard finds something wrong.
-    pub fn new(link: Link, guard: Guard) -> Orders {
+    /// Orders over this connection. No tombstone is written while the guard finds a stream mismatch.
+    pub fn new(link: Connection, guard: Guard) -> Orders {
         Orders { store: Store::new(link, streams::ORDERS).guarded(guard) }
     }
 
-    /// Puts a tombstone where the order's last entry is still `expected`, and returns the last entry then: the
-    /// tombstone, or what was there first. A tombstone of somebody else does as well as an own one.
+    /// Appends a tombstone if the order's last entry is still `expected`, and returns the last entry: the tombstone, or
+    /// the entry that came first. Another worker's tombstone serves as well as our own.
     pub async fn bury(&self, order: Uuid, expected: u64, deadline: Instant) -> Result<Last, StoreError> {
         let (subject, filter) = (format!("{}{order}", subject::TOMBSTONE), subject::entries(order));
         let payload = Bytes::from(format!(r#"{{"orderId":"{order}"}}"#));
@@ -75,9 +75,10 @@ impl Orders {
             let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {
                 Ok(sequence) => return Ok(Last::Tombstone(sequence)),
                 Err(StoreError::Conflict) => match self.last(order, until).await {
-                    // A conflict with what was expected, or with nothing, says nothing (DESIGN 4): repeat.
+                    // A conflict that shows nothing newer proves nothing (docs/protocol.md#fence-and-tombstone):
+                    // repeat.
                     Ok(last) if last.sequence() == expected || last == Last::Nothing => {
-                        StoreError::Undetermined("a conflict with what was expected".to_owned())
+                        StoreError::Undetermined("wrong last sequence, but no newer entry".to_owned())
                     }
                     Ok(last) => return Ok(last),
                     Err(error) => error,
@@ -109,9 +110,9 @@ impl Orders {
         Ok(Last::Order(read(&message)?.status(), message.sequence))
     }
 
-    /// An order's last entry, as the leader has it.
-    pub async fn find(&self, order: Uuid, deadline: Instant) -> Result<Found, StoreError> {
-        let nothing = |last| Found { last, items: Vec::new(), first: 0 };
+    /// An order's last entry, read from the leader.
+    pub async fn find(&self, order: Uuid, deadline: Instant) -> Result<FoundEntry, StoreError> {
+        let nothing = |last| FoundEntry { last, items: Vec::new(), first: 0 };
         let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
             return Ok(nothing(Last::Nothing));
         };
@@ -121,14 +122,19 @@ impl Orders {
         let stored = read(&message)?;
         let mut reader = Reader::default();
         let items = Item::read_all(&mut reader, "items", &stored.items);
-        let items = reader.finish(items).map_err(|_| strange(message.sequence, "its items are none"))?;
+        let items = reader.finish(items).map_err(|_| strange(message.sequence, "its items are not valid"))?;
         let first = message.headers.get(header::ORDER_CREATED_SEQUENCE);
         let first = first.and_then(|first| first.as_str().parse().ok()).unwrap_or(message.sequence);
-        Ok(Found { last: Last::Order(stored.status(), message.sequence), items, first })
+        Ok(FoundEntry { last: Last::Order(stored.status(), message.sequence), items, first })
     }
 
-    /// The event that shipped an order that was found as shipped or delivered: the last one need not be it.
-    pub async fn shipped(&self, order: Uuid, found: &Found, deadline: Instant) -> Result<u64, StoreError> {
+    /// The event that shipped an order whose status is SHIPPED or DELIVERED: it need not be the last one.
+    pub async fn shipped(
+        &self,
+        order: Uuid,
+        found: &FoundEntry,
+        deadline: Instant,
+    ) -> Result<u64, StoreError> {
         let (filter, mut from) = (subject::entries(order), found.first);
         while let Some(message) = self.store.next(&filter, from, deadline).await? {
             if read(&message)?.status() == OrderStatus::Shipped {
@@ -136,10 +142,10 @@ impl Orders {
             }
             from = message.sequence + 1;
         }
-        Err(strange(found.last.sequence(), "no event says that its order was shipped"))
+        Err(strange(found.last.sequence(), "its order has no event that shipped it"))
     }
 
-    /// The last sequence of the record, as the leader has it.
+    /// The last sequence of the record, read from the leader.
     pub async fn end(&self, deadline: Instant) -> Result<u64, StoreError> {
         self.store.range(deadline).await.map(|range| range.last)
     }

@@ -1,5 +1,5 @@
-//! How a reservation without an order ends: by a tombstone on ORDERS, whose compare-and-set decides between "order
-//! recorded" and "reservation gone", whatever the clocks say. For expiry and for `release_inventory` alike.
+//! Releases a reservation without an order: by a tombstone on ORDERS, whose compare-and-set decides between "order
+//! recorded" and "reservation released", independent of clocks. Used by expiry and by `release_inventory`.
 
 use contract::orders::v1::OrderStatus;
 use contract::{Delivered, Failure, Reason};
@@ -11,17 +11,17 @@ use crate::ledger::{Denial, Ledger};
 use crate::orders::{Last, Orders};
 use crate::stock::{Command, Phase, Release};
 
-/// Ends reservations.
+/// Releases reservations.
 #[derive(Clone)]
 pub struct Releaser {
     ledger: Ledger,
     orders: Orders,
 }
 
-/// What became of a reservation.
+/// The outcome for a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It holds nothing any more, or never did.
+pub enum ReleaseOutcome {
+    /// It no longer holds anything, or never did.
     Gone,
     /// Its order exists, with this status since this event.
     Living(OrderStatus, u64),
@@ -29,11 +29,11 @@ pub enum Fate {
     Settled,
 }
 
-/// Tombstones may be older than the reservation that is there now; then the next round writes a newer one.
+/// A tombstone may be older than the current reservation; then the next round writes a newer one.
 const ROUNDS: u32 = 8;
 
 impl Releaser {
-    /// Ends reservations of this ledger.
+    /// Releases reservations of this ledger.
     pub fn new(ledger: Ledger, orders: Orders) -> Releaser {
         Releaser { ledger, orders }
     }
@@ -45,32 +45,34 @@ impl Releaser {
     }
 
     /// Releases an order's reservation if no order was recorded for it.
-    pub async fn release(&self, order: Uuid, deadline: Instant) -> Result<Fate, Failure> {
+    pub async fn release(&self, order: Uuid, deadline: Instant) -> Result<ReleaseOutcome, Failure> {
         for _ in 0..ROUNDS {
             self.ledger.catch_up(deadline).await?;
             let reservation = self.ledger.stock().reservation(&order).map(|held| (held.phase, held.fence));
             let fence = match reservation {
-                None | Some((Phase::Released { by: Release::Tombstone(_) }, _)) => return Ok(Fate::Gone),
+                None | Some((Phase::Released { by: Release::Tombstone(_) }, _)) => {
+                    return Ok(ReleaseOutcome::Gone);
+                }
                 Some((Phase::Held { .. }, fence)) => fence,
                 Some((Phase::Bound { .. } | Phase::Shipped { .. } | Phase::Released { .. }, _)) => {
-                    return Ok(Fate::Settled);
+                    return Ok(ReleaseOutcome::Settled);
                 }
             };
             let last = self.orders.bury(order, fence, deadline).await;
-            match last.map_err(|error| link::failure::of_store(&error))? {
+            match last.map_err(|error| nats::failure::of_store(&error))? {
                 Last::Tombstone(tombstone) => {
                     self.submit(Command::Expire(order, tombstone), deadline).await?
                 }
-                Last::Order(status, event) => return Ok(Fate::Living(status, event)),
+                Last::Order(status, event) => return Ok(ReleaseOutcome::Living(status, event)),
                 Last::Nothing => {}
             }
         }
-        Err(Failure::new(Reason::Contention, "the reservation is made anew all the time; repeat")
+        Err(Failure::new(Reason::Contention, "the reservation keeps being renewed; repeat")
             .delivered(Delivered::Yes)
-            .retry_after(link::failure::RETRY))
+            .retry_after(nats::failure::RETRY))
     }
 
-    /// Has the ledger say what an existing order says. `Ok(false)`: that is left to the consumer.
+    /// Applies the status of an existing order to the ledger. `Ok(false)`: that is left to the consumer.
     pub async fn settle(
         &self,
         order: Uuid,
@@ -92,7 +94,7 @@ impl Releaser {
 
     async fn submit(&self, command: Command, deadline: Instant) -> Result<(), Failure> {
         match self.ledger.submit(command, deadline).await {
-            // Refused: the ledger moved on meanwhile; what is there now decides.
+            // Refused: the ledger has changed meanwhile, and its current state decides.
             Ok(_) | Err(Denial::Refused(_)) => Ok(()),
             Err(Denial::Failed(failure)) => Err(failure),
         }

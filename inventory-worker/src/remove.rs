@@ -1,5 +1,5 @@
-//! Products that are kept no longer: named ones, or all of which nothing is on hand and nothing reserved. Whether one may
-//! go is the rules' to say.
+//! `stock remove`: removes named products, or all of which nothing is on hand and nothing is reserved. The rules decide
+//! whether a product may be removed.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::worker;
 /// Products of one fact: well under the server's max_payload.
 const CHUNK: usize = 5_000;
 const LIMIT: Duration = Duration::from_secs(30);
-/// Looks for products that others change meanwhile.
+/// How often the removal is retried if others change products meanwhile.
 const ROUNDS: u32 = 8;
 
-/// Removes products. What would be removed is said on standard output, what was done on standard error.
+/// Removes products. A dry run lists them on standard output; the result goes to standard error.
 pub async fn remove(products: &[String], zero: bool, dry_run: bool, nats: &Nats) -> anyhow::Result<()> {
     let (_link, ledger) = worker::open(nats, 64).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
@@ -34,14 +34,14 @@ pub async fn remove(products: &[String], zero: bool, dry_run: bool, nats: &Nats)
     Ok(())
 }
 
-/// Those of which there is nothing.
+/// The empty products.
 fn all(ledger: &Ledger) -> Vec<Box<str>> {
     let stock = ledger.stock();
     let empty = stock.products_after(None).filter(|(_, level)| *level == Level::default());
     empty.map(|(product, _)| product.into()).collect()
 }
 
-/// Those that were named. One that is none, or is not known, is an error before anything is done.
+/// The named products. An invalid or unknown one is an error before anything is removed.
 fn named(ledger: &Ledger, products: &[String]) -> anyhow::Result<Vec<Box<str>>> {
     let stock = ledger.stock();
     let unknown = products.iter().filter(|product| !is_product_id(product) || stock.level(product).is_none());
@@ -55,7 +55,7 @@ fn named(ledger: &Ledger, products: &[String]) -> anyhow::Result<Vec<Box<str>>> 
     Ok(products)
 }
 
-/// Removes these, all of a chunk or none of it.
+/// Removes these products; each chunk completely or not at all.
 async fn removed(ledger: &Ledger, products: &[Box<str>]) -> anyhow::Result<usize> {
     let mut removed = 0;
     for chunk in products.chunks(CHUNK) {
@@ -67,7 +67,7 @@ async fn removed(ledger: &Ledger, products: &[Box<str>]) -> anyhow::Result<usize
     Ok(removed)
 }
 
-/// Removes all that stay empty; what others fill meanwhile is theirs.
+/// Removes all that stay empty; those that are filled meanwhile are kept.
 async fn removed_of_all(ledger: &Ledger, mut wanted: Vec<Box<str>>) -> anyhow::Result<usize> {
     let (mut removed, mut round) = (0, 0);
     while let Some(chunk) = (!wanted.is_empty()).then(|| wanted.split_off(wanted.len().saturating_sub(CHUNK)))

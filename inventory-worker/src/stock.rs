@@ -1,5 +1,5 @@
 //! The stock: products with their levels, reservations, and the ids of changes that were made. Pure: no clock, no
-//! I/O. It changes by facts alone, and every fact that the rules let through keeps 0 ≤ reserved ≤ on_hand.
+//! I/O. It changes only by facts, and every fact that the rules permit keeps 0 ≤ reserved ≤ on_hand.
 
 pub mod bounds;
 pub mod draft;
@@ -33,7 +33,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// What an order can still get.
+    /// What a new order can get.
     pub fn available(self) -> u32 {
         self.on_hand.saturating_sub(self.reserved)
     }
@@ -42,14 +42,14 @@ impl Level {
 /// How far back finished ids were forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Horizon {
-    /// Fact time, unix ms.
+    /// Fact time, Unix ms.
     pub before: u64,
-    /// A sequence of ORDERS that the consumer has acknowledged everything up to.
+    /// The sequence of ORDERS up to which the consumer has acknowledged everything.
     pub floor: u64,
 }
 
 impl Horizon {
-    /// The further of two: it never comes back.
+    /// The later of two: a horizon never moves back.
     #[must_use]
     pub fn later(self, other: Horizon) -> Horizon {
         Horizon { before: self.before.max(other.before), floor: self.floor.max(other.floor) }
@@ -64,7 +64,7 @@ pub struct Stock {
     index: HashMap<Arc<str>, u32, RandomState>,
     sorted: BTreeSet<Arc<str>>,
     levels: Vec<Level>,
-    /// Numbers of products that were removed, for the next ones.
+    /// Numbers of removed products, for reuse.
     free: Vec<u32>,
     reservations: HashMap<Uuid, Reservation, RandomState>,
     expiring: BTreeSet<(u64, Uuid)>,
@@ -73,14 +73,14 @@ pub struct Stock {
     last: Option<(Uuid, u64)>,
 }
 
-/// A change of stock that was made: enough to know it again.
+/// A change of stock that was made: enough to recognise a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Adjusted {
-    /// Over its content.
+    /// A hash of its content.
     pub fingerprint: u64,
-    /// Fact time, unix ms.
+    /// Fact time, Unix ms.
     pub at: u64,
-    /// Certainly a known caller's. One that a build before wrote may be anybody's.
+    /// Whether its key certainly is a known caller's. One that an earlier build wrote may be any caller's.
     pub known: bool,
 }
 
@@ -95,12 +95,12 @@ pub struct Contradiction {
 }
 
 impl Stock {
-    /// The last entry that is in it; 0 for none.
+    /// The last entry that it includes; 0 for none.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The worker and batch of the last entry, where known.
+    /// The worker and batch of the last entry, if known.
     pub fn last_entry(&self) -> Option<(Uuid, u64)> {
         self.last
     }
@@ -110,7 +110,7 @@ impl Stock {
         self.index.get(product).and_then(|index| self.levels.get(*index as usize)).copied()
     }
 
-    /// What an order can still get of a product; 0 for one that nobody knows.
+    /// What a new order can get of a product; 0 for an unknown one.
     pub fn available(&self, product: &str) -> u32 {
         self.level(product).map_or(0, Level::available)
     }
@@ -145,7 +145,7 @@ impl Stock {
             .map(|name| (&**name, self.level(name).unwrap_or_default()))
     }
 
-    /// Orders whose reservation ended by `now` (unix ms) without an order, the oldest first.
+    /// Orders whose reservation expired by `now` (Unix ms) without an order, oldest first.
     pub fn expired(&self, now: u64) -> impl Iterator<Item = Uuid> {
         self.expiring.iter().take_while(move |(at, _)| *at <= now).map(|(_, order)| *order)
     }
@@ -160,7 +160,7 @@ impl Stock {
         self.index.len()
     }
 
-    /// What there is of everything that is bounded.
+    /// The amounts of everything that is bounded.
     pub fn amounts(&self) -> Amounts {
         Amounts {
             products: self.products(),
@@ -180,7 +180,7 @@ impl Stock {
             + self.adjustments.values().filter(|adjusted| adjusted.at <= horizon.before).count()
     }
 
-    /// Takes the entry after the last one.
+    /// Applies the entry after the last one.
     pub fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), Contradiction> {
         let wrong = |why: String| Contradiction { sequence, why };
         if self.sequence.checked_add(1) != Some(sequence) {
@@ -189,7 +189,7 @@ impl Stock {
         if let (Some(known), Some(expected)) = (self.last, entry.previous)
             && known != expected
         {
-            return Err(wrong("its writer knew another entry before it".to_owned()));
+            return Err(wrong("its writer knew another previous entry".to_owned()));
         }
         for fact in &entry.facts {
             self.take(fact, entry.at).map_err(wrong)?;
@@ -203,7 +203,7 @@ impl Stock {
         match fact {
             Fact::Reserved { order, items, expires_at, fence } => {
                 if self.reservations.get(order).is_some_and(|reservation| !reservation.finished()) {
-                    return Err(format!("{order} holds something already"));
+                    return Err(format!("{order} already has a reservation"));
                 }
                 let lines = self.lines(items)?;
                 for line in &lines {
@@ -228,7 +228,7 @@ impl Stock {
             Fact::Adjusted { request, lines, reason, known } => {
                 for (product, delta) in lines {
                     let on_hand = self.level(product).unwrap_or_default().on_hand;
-                    let on_hand = on_hand.checked_add_signed(*delta).ok_or("on_hand leaves its range")?;
+                    let on_hand = on_hand.checked_add_signed(*delta).ok_or("on_hand is out of range")?;
                     self.set(product, on_hand)?;
                 }
                 let fingerprint = fact::fingerprint(lines, reason);
@@ -250,7 +250,7 @@ impl Stock {
     fn lines(&self, items: &[(Box<str>, u32)]) -> Result<Vec<Line>, String> {
         let line = |(product, quantity): &(Box<str>, u32)| match self.index.get(&**product) {
             Some(index) => Ok(Line { product: *index, quantity: *quantity }),
-            None => Err(format!("product {product} is not known")),
+            None => Err(format!("product {product} is unknown")),
         };
         items.iter().map(line).collect()
     }
@@ -268,11 +268,11 @@ impl Stock {
 
     fn promise(&mut self, line: Line) -> Result<(), String> {
         let level = self.level_mut(line.product)?;
-        level.reserved = level.reserved.checked_add(line.quantity).ok_or("reserved leaves its range")?;
+        level.reserved = level.reserved.checked_add(line.quantity).ok_or("reserved is out of range")?;
         if level.reserved > level.on_hand { Err("more is reserved than on hand".to_owned()) } else { Ok(()) }
     }
 
-    /// Takes units out of the promised ones, and out of the warehouse where they leave it.
+    /// Subtracts units from the reserved ones, and from stock on hand if they are shipped.
     fn withdraw(&mut self, line: Line, shipped: bool) -> Result<(), String> {
         let level = self.level_mut(line.product)?;
         level.reserved = level.reserved.checked_sub(line.quantity).ok_or("reserved falls below zero")?;
@@ -282,7 +282,7 @@ impl Stock {
         Ok(())
     }
 
-    /// Moves a living reservation on, and returns what it held. One that is finished holds nothing any more.
+    /// Moves an active reservation to another phase, and returns what it held. A finished one holds nothing.
     fn turn(&mut self, order: &Uuid, phase: Phase, at: u64) -> Result<Box<[Line]>, String> {
         let reservation =
             self.reservations.get_mut(order).ok_or_else(|| format!("{order} has no reservation"))?;
@@ -293,7 +293,7 @@ impl Stock {
                 }
             }
             Phase::Bound { .. } if !matches!(phase, Phase::Bound { .. }) => {}
-            _ => return Err(format!("{order} is {:?} already", reservation.phase)),
+            _ => return Err(format!("{order} is already {:?}", reservation.phase)),
         }
         reservation.phase = phase;
         reservation.changed = at;
@@ -318,10 +318,10 @@ impl Stock {
         index
     }
 
-    /// Nothing refers to the number of a product that nobody holds.
+    /// Nothing refers to the number of a product without reservations.
     fn remove(&mut self, product: &str) -> Result<(), String> {
         if self.level(product) != Some(Level::default()) {
-            return Err(format!("{product} was removed, and is in stock or not known"));
+            return Err(format!("{product} was removed, but is in stock or unknown"));
         }
         self.sorted.remove(product);
         if let Some(index) = self.index.remove(product) {
@@ -340,7 +340,7 @@ impl Stock {
     }
 }
 
-/// Equal when they mean the same, whatever the order in which products were first seen.
+/// Equal if they have the same meaning, whatever the order in which products were first seen.
 impl PartialEq for Stock {
     fn eq(&self, other: &Stock) -> bool {
         let same = |(order, mine): (&Uuid, &Reservation)| {

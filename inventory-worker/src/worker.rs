@@ -1,18 +1,18 @@
-//! A worker from start to end: connect, load the ledger, serve; on the way out stop taking, finish, acknowledge,
-//! leave.
+//! A worker from start to end: connect, load the ledger, serve; at shutdown stop accepting requests, finish work in
+//! progress, acknowledge, disconnect.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::Board;
-use admission::board::GATEWAY;
+use admission::HealthRegistry;
+use admission::registry::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use link::{Link, Store, Streams, streams};
-use telemetry::page::Tasks;
-use telemetry::{Book, Tracer};
+use nats::{Connection, Store, Streams, streams};
+use telemetry::exposition::Tasks;
+use telemetry::{Registry, Tracer};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -25,36 +25,36 @@ use crate::endpoint::shares::Shares;
 use crate::endpoint::{Able, Endpoints, Inventory};
 use crate::events::{self, Events};
 use crate::expiry::Expiry;
-use crate::forget;
-use crate::front::Front;
 use crate::http::{Condition, Late, Ports, Readiness};
+use crate::intake::Intake;
 use crate::ledger::{Ledger, Settings};
 use crate::orders::Orders;
+use crate::reconcile::Reconciler;
 use crate::release::Releaser;
-use crate::settle::Settler;
+use crate::retention;
 
-/// The service that the health protocol knows besides the empty one.
+/// The service name in the health protocol, besides the empty one.
 const HEALTH_SERVICE: &str = "inventory.v1.InventoryService";
 
-/// How often the worker looks how it is.
+/// Interval of the worker's own health check.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// At the start, what the server may take to hear of the subscriptions.
+/// At the start, how long the server may take to process the subscriptions.
 const SUBSCRIBE: Duration = Duration::from_secs(10);
 
-/// At the end, what a connection that is lost has to come back.
+/// At shutdown, how long a lost connection has to come back.
 const RECONNECT: Duration = Duration::from_secs(2);
 
 /// A running worker.
 pub struct Worker {
     endpoints: Endpoints,
     ledger: Ledger,
-    link: Link,
+    link: Connection,
     events: AbortOnDropHandle<()>,
     stop: CancellationToken,
-    /// Cancelled when a part of the worker ended that must not.
+    /// Cancelled when a task ended that must run as long as the worker.
     ended: CancellationToken,
-    health: Board,
+    health: HealthRegistry,
     health_addr: SocketAddr,
     http_addr: SocketAddr,
     tracer: Tracer,
@@ -63,39 +63,39 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker; it answers requests when this returns.
+    /// Starts a worker. It answers requests when this returns.
     pub async fn start(config: Serve) -> anyhow::Result<Worker> {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let watched = |work: BoxFuture<'static, ()>| watched(work, ended.clone());
         let (listener, health_addr) = bind(config.health_addr, "--health-addr").await?;
         let (http, http_addr) = bind(config.http_addr, "--http-addr").await?;
         let tracer = Tracer::start(&config.traces, "inventory-worker")?;
-        let health = Board::new(&[HEALTH_SERVICE]);
+        let health = HealthRegistry::new(&[HEALTH_SERVICE]);
         say(&health, false);
         let (ports, late) = (Ports::new(http, listener)?, Late::default());
         let seats = ports.figures();
         let server = watched(ports.serve(late.clone(), &config.http_hosts, health.clone())?.ended().boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
-        let front = Front::connect(&config.nats.link, "inventory-worker requests").await?;
+        let front = Intake::connect(&config.nats.link, "inventory-worker requests").await?;
         let links = [link.clone(), front.link().clone()];
         let requests = Tasks(front.thread().clone());
         let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
         let (events, floor) = link.permitted(events).await??;
         let orders = Orders::new(link.clone(), ledger.guard().clone());
         let releaser = Releaser::new(ledger.clone(), orders.clone());
-        let settler = Settler::new(ledger.clone(), orders);
+        let settler = Reconciler::new(ledger.clone(), orders);
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
         let inventory = inventory(&config, ledger.clone(), releaser.clone(), upkeep);
         let endpoints =
             Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone(), able(&health)).await;
         let endpoints =
-            endpoints.map_err(|error| anyhow::anyhow!("the endpoints cannot be opened: {error}"))?;
+            endpoints.map_err(|error| anyhow::anyhow!("cannot subscribe to the endpoints: {error}"))?;
         subscribed(&links[1]).await?;
 
-        let book = Arc::new(Book::new("worker_build_info", version::VERSION, version::COMMIT));
+        let book = Arc::new(Registry::new("worker_build_info", version::VERSION, version::COMMIT));
         book.add(Tasks(Handle::current()));
-        book.add(tracer.tally());
+        book.add(tracer.metrics());
         book.add(requests);
         seats.into_iter().for_each(|seats| book.add(seats));
         book.add(Readiness(health.clone()));
@@ -117,7 +117,7 @@ impl Worker {
             watched(expiry.run().boxed()),
             watched(guard.boxed()),
             watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
-            watched(forget::run(ledger.clone(), floor, config.horizon()).boxed()),
+            watched(retention::run(ledger.clone(), floor, config.horizon()).boxed()),
             AbortOnDropHandle::new(tokio::spawn(look)),
         ];
         Ok(Worker {
@@ -146,12 +146,12 @@ impl Worker {
         self.http_addr
     }
 
-    /// The ledger, to look at.
+    /// The ledger, for reading.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Stops taking work, finishes what was taken, within the limit.
+    /// Stops accepting work and finishes work in progress, within the drain timeout.
     pub async fn drain(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.health.end();
@@ -162,28 +162,28 @@ impl Worker {
         };
         let finished = tokio::time::timeout(self.drain_timeout, finish)
             .await
-            .context("the work in hand took longer than the limit")?;
+            .context("work in progress took longer than GW_DRAIN_TIMEOUT")?;
         // A blocking call; an error is logged there.
         let _ = tokio::task::spawn_blocking(move || self.tracer.stop()).await;
         finished
     }
 }
 
-/// What the service says of itself: what its health does.
-fn able(health: &Board) -> Able {
+/// What the service reports of itself: the same as its health.
+fn able(health: &HealthRegistry) -> Able {
     let health = health.clone();
     Arc::new(move || health.up(GATEWAY) == Some(true))
 }
 
-/// What the handlers of requests work with.
+/// What the request handlers need.
 fn inventory(config: &Serve, ledger: Ledger, releaser: Releaser, upkeep: Arc<Upkeep>) -> Inventory {
     let shares = Arc::new(Shares::new(ledger.bounds(), config.horizon()));
     Inventory { ledger, releaser, ttl: config.ttl(), upkeep, wide: Arc::default(), shares }
 }
 
-/// Sends the last replies and acknowledgements. Without a connection they are given up: what they say is on record, and
-/// whoever does not hear it asks again.
-async fn flushed(link: &Link) -> anyhow::Result<()> {
+/// Sends the last replies and acknowledgements. Without a connection they are given up: their outcome is stored, and
+/// the callers repeat.
+async fn flushed(link: &Connection) -> anyhow::Result<()> {
     let given_up = async {
         tokio::time::sleep(RECONNECT).await;
         while link.connected() {
@@ -194,28 +194,28 @@ async fn flushed(link: &Link) -> anyhow::Result<()> {
         biased;
         sent = link.client().flush() => sent.context("the last replies were not sent"),
         () = given_up => {
-            tracing::warn!("NATS is not connected: the last replies, if there were any, were not sent");
+            tracing::warn!("not connected to NATS: the last replies, if any, were not sent");
             Ok(())
         }
     }
 }
 
-/// Returns when the server has heard of all subscriptions: it says so only of those that it does not permit.
-async fn subscribed(front: &Link) -> anyhow::Result<()> {
+/// Returns when the server has processed all subscriptions: it reports only permission violations.
+async fn subscribed(front: &Connection) -> anyhow::Result<()> {
     let store = Store::new(front.clone(), streams::INVENTORY);
-    // Whatever the answer is, and it may be that nobody leads the stream now: it comes after the server's word.
+    // Any answer will do, even that the stream has no leader: it comes after the server's permission violations.
     let _ = front.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
     Ok(())
 }
 
-/// Connects, finds or makes the streams, and opens the ledger.
-pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Link, Ledger)> {
-    let link = Link::connect(&nats.link, "inventory-worker").await?;
+/// Connects, finds or creates the streams, and opens the ledger.
+pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Connection, Ledger)> {
+    let link = Connection::connect(&nats.link, "inventory-worker").await?;
     let ledger = link.permitted(load(nats, &link, batch)).await??;
     Ok((link, ledger))
 }
 
-async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> {
+async fn load(nats: &Nats, link: &Connection, batch: usize) -> anyhow::Result<Ledger> {
     let make = nats.provision == Provision::Auto;
     let found = Streams::open(link, usize::from(nats.replicas), make).await?;
     for warning in found.durability(nats.link.nats_monitor_url.as_deref()).await {
@@ -228,7 +228,7 @@ async fn load(nats: &Nats, link: &Link, batch: usize) -> anyhow::Result<Ledger> 
     .await?)
 }
 
-/// Serves until `shutdown`, or until the ledger cannot go on.
+/// Serves until `shutdown`, or until the ledger fails.
 pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     tokio::pin!(shutdown);
     config.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -252,11 +252,11 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
     );
     tokio::select! {
         () = shutdown => {}
-        broken = worker.ledger.broken() => anyhow::bail!("the ledger cannot go on: {broken}"),
+        broken = worker.ledger.broken() => anyhow::bail!("the ledger failed: {broken}"),
         stream = worker.ledger.guard().lost() => anyhow::bail!(
-            "the stream {stream} was removed and made anew: what this worker knows of it is worth nothing; start it again"
+            "the stream {stream} was deleted and created again: this worker's copy of it is invalid; restart the worker"
         ),
-        () = worker.ended.cancelled() => anyhow::bail!("a part of the worker ended; the log says which"),
+        () = worker.ended.cancelled() => anyhow::bail!("a task of the worker ended; see the log"),
     }
     tracing::info!("draining");
     worker.drain().await?;
@@ -264,8 +264,8 @@ pub async fn run(config: Serve, shutdown: impl Future<Output = ()>) -> anyhow::R
     Ok(())
 }
 
-/// Says by the health protocol how the worker is: connected both ways, and its ledger ready.
-async fn look(health: Board, condition: Condition, stop: CancellationToken) {
+/// Updates the health: the worker serves while both connections are up and the ledger is ready.
+async fn look(health: HealthRegistry, condition: Condition, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let findings = condition.findings();
         say(&health, findings.is_empty());
@@ -277,21 +277,22 @@ async fn look(health: Board, condition: Condition, stop: CancellationToken) {
     }
 }
 
-fn say(health: &Board, serves: bool) {
+fn say(health: &HealthRegistry, serves: bool) {
     for service in [GATEWAY, HEALTH_SERVICE] {
         health.set(service, serves);
     }
 }
 
 async fn bind(addr: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let hint = format!("is another worker using it? {flag} gives this one its own, with port 0 a free one");
+    let hint =
+        format!("is another worker using it? set {flag} to another address, or to port 0 for a free port");
     let listener =
         TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}; {hint}"))?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
 }
 
-/// Work that goes on as long as the worker does: whoever waits on `ended` hears when it stops, also by a panic.
+/// Work that must run as long as the worker: `ended` is cancelled when it stops, also by a panic.
 fn watched(work: BoxFuture<'static, ()>, ended: CancellationToken) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let _guard = ended.drop_guard();

@@ -1,4 +1,4 @@
-//! The configuration as a whole, and what `config check` says of it.
+//! The configuration as a whole, and the output of `config check`.
 
 use crate::WORKER;
 use crate::program::{Ended, program, run};
@@ -24,7 +24,11 @@ fn all_problems_are_told_at_once() {
         let told = |line: &str| line.starts_with("- ") && line.contains(name);
         assert!(ended.err.lines().any(told), "{name}: {}", ended.err);
     }
-    assert!(ended.err.contains("done again") && ended.err.contains("GW_SNAPSHOT_EVERY?"), "{}", ended.err);
+    assert!(
+        ended.err.contains("executed again") && ended.err.contains("GW_SNAPSHOT_EVERY?"),
+        "{}",
+        ended.err
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The log of the real program under what load can repeat: few lines, and how many were left out.
+//! The log of the real program under repeated errors: few lines, and how many were suppressed.
 
 use std::fs::File;
 use std::process::{Child, Stdio};
@@ -12,9 +12,9 @@ use crate::WORKER;
 use crate::program::program;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Each is told by a line of ERROR when it becomes a dead letter.
+/// Each is logged by a line of ERROR when it becomes a dead letter.
 const BAD: usize = 1_000;
-const TOLD: &str = "an event could not be worked off";
+const TOLD: &str = "an event could not be processed";
 
 /// A worker that gives an event up at once. It ends when it is dropped.
 struct Running {
@@ -47,9 +47,9 @@ impl Running {
         log.lines().filter(|line| line.contains(of)).map(str::to_owned).collect()
     }
 
-    /// How many lines of that place were left out, as it says.
+    /// How many lines of that place were suppressed, as it says.
     fn left_out(&self) -> usize {
-        let told = self.lines("were left out").into_iter().filter(|line| line.contains("events"));
+        let told = self.lines("were suppressed").into_iter().filter(|line| line.contains("events"));
         told.map(|line| {
             let count = line.split_once("left_out=").unwrap().1;
             count.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse::<usize>().unwrap()

@@ -1,6 +1,6 @@
-//! The program `inventory-worker` as it is run: its arguments, variables, streams and files.
+//! The program `inventory-worker` as users run it: arguments, environment variables, streams and files.
 
-// One binary: what is visible to its parts is visible to nobody else.
+// One binary, so items that its modules share are not public.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod configuration;

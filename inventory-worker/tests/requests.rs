@@ -1,4 +1,4 @@
-//! The log of a running worker: one line for each failed request, with what it was about.
+//! The log of a running worker: one line for each failed request, with its ids.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `stock import` and `stock export`: data on standard output, words on standard error, and nothing that depends on
-//! whether somebody reads them.
+//! `stock import` and `stock export`: data on standard output, messages on standard error, and no effect that depends
+//! on whether they are read.
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -84,7 +84,7 @@ fn an_export_is_whole_wherever_it_goes_and_words_are_beside_it() {
     shelf.shell("echo before > f; stock export /dev/stdout >> f; stock export - >> f");
     assert_eq!(read(&shelf.path("f")), format!("before\n{expected}{expected}"));
     assert_eq!(shelf.shell("stock export - | cat").out, expected);
-    // What somebody has open goes on where it is, and words come behind.
+    // A file that is open is continued at its position, and messages follow.
     shelf.shell(
         "(echo before; stock export /dev/fd/3 3>&1) >> f3; (echo before; stock export /dev/stderr) 2> f2 >&2",
     );
@@ -151,7 +151,7 @@ fn an_export_that_is_not_whole_is_not_said_to_be() {
         let ended = with(&mut shelf.stock(&["export", "-"]), out, Out::Read);
         assert!(ended.code == Some(1) && ended.err.contains("cannot write to standard output"), "{ended:?}");
     }
-    // Where the data went elsewhere, the words do not matter.
+    // If the data went elsewhere, the messages do not matter.
     for out in [Out::Unread, Out::Full, Out::Closed] {
         let file = shelf.path("f");
         assert_eq!(with(&mut shelf.stock(&["export", file.to_str().unwrap()]), out, out).code, Some(0));

@@ -1,5 +1,6 @@
-//! API keys. A key is its name and 32 random bytes; the file has its name, its hash, its scopes, and perhaps the one
-//! customer it is for. A hash that is slow on purpose is for passwords: nobody guesses 32 bytes.
+//! API keys. A key is a name and 32 random bytes; the file has its name, hash and scopes, and optionally the one
+//! customer that it is restricted to. SHA-256 is enough: slow hashes are for passwords, and 32 random bytes cannot be
+//! guessed.
 
 use std::collections::HashMap;
 use std::str;
@@ -14,37 +15,37 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::list;
-use super::quota::Accounts;
-use super::{Caller, Scopes, Unknown, principal};
+use super::quota::Quotas;
+use super::{AuthError, Caller, Scopes, principal};
 use crate::reload::{Contents, Made};
 
 /// Random bytes of a key.
 const RANDOM: usize = 32;
-/// Characters of a name.
+/// Maximum length of a name.
 const NAME: usize = 64;
 
-/// All keys. A name may have several, so that one can be replaced by another without a gap.
+/// All keys. A name may have several, so that a key can be rotated without a gap.
 #[derive(Debug, Default)]
 pub(crate) struct Keys(HashMap<Box<str>, Vec<Key>>);
 
 #[derive(Debug)]
 struct Key {
-    /// Of the file.
+    /// The line in the file.
     line: usize,
     hash: [u8; digest::SHA256_OUTPUT_LEN],
     scopes: Scopes,
     customer: Option<Box<str>>,
 }
 
-/// A key that was just made.
+/// A new key.
 pub struct New {
-    /// The key itself: nobody can make it out again.
+    /// The key itself, which cannot be recovered later.
     pub key: Zeroizing<String>,
     /// The line for the file.
     pub line: String,
 }
 
-/// Makes a key.
+/// Creates a key.
 pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Result<New> {
     check(name)?;
     let scopes = Scopes::of_list(scopes.iter().map(String::as_str))?;
@@ -64,8 +65,8 @@ pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Res
 }
 
 impl Keys {
-    /// Reads the file: lines of name, hash in hex, scopes with commas between them, and a customer.
-    /// One name is one caller, whose request ids and share all its keys have: with another customer it would be two.
+    /// Reads the file: lines of name, hash in hex, comma-separated scopes, and a customer. A name is one caller, whose
+    /// keys share its request ids and quota, so all its keys need the same customer.
     pub(crate) fn read(contents: &[Contents]) -> anyhow::Result<Made<Keys>> {
         list::read(contents, |keys: &mut Keys, (line, [name, hash, scopes], customer)| {
             check(name)?;
@@ -83,17 +84,17 @@ impl Keys {
         })
     }
 
-    /// Whose key this is.
-    pub(super) fn caller(&self, key: &str, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
-        let (name, _) = key.rsplit_once('.').ok_or(Unknown::ApiKey)?;
+    /// The caller with this key.
+    pub(super) fn caller(&self, key: &str, accounts: &Quotas) -> Result<Arc<Caller>, AuthError> {
+        let (name, _) = key.rsplit_once('.').ok_or(AuthError::ApiKey)?;
         let hash = hash(key);
         let mut fit = self.0.get(name).into_iter().flatten().filter(|key| bool::from(key.hash.ct_eq(&hash)));
-        let found = fit.next().ok_or(Unknown::ApiKey)?;
-        let principal = principal("key", name).ok_or(Unknown::ApiKey)?;
+        let found = fit.next().ok_or(AuthError::ApiKey)?;
+        let principal = principal("key", name).ok_or(AuthError::ApiKey)?;
         Ok(Arc::new(Caller {
             account: accounts.of(&principal),
             principal,
-            customer: found.customer.clone(),
+            tenant: found.customer.clone(),
             scopes: found.scopes.clone(),
         }))
     }
@@ -102,7 +103,7 @@ impl Keys {
 fn check(name: &str) -> anyhow::Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     if !(1..=NAME).contains(&name.len()) || !name.bytes().all(plain) {
-        bail!("a key's name is 1 to {NAME} of [A-Za-z0-9_-]");
+        bail!("the name of a key must be 1 to {NAME} characters of [A-Za-z0-9_-]");
     }
     Ok(())
 }
@@ -144,19 +145,19 @@ mod tests {
     async fn a_key_is_known_by_its_line_and_only_whole() {
         let (old, next, bound) = (made("shop", None), made("shop", None), made("ann-1", Some("Ann of York")));
         let file = format!("# keys\n\n{}\n{}\r\n\t{}  ", old.line, next.line, bound.line);
-        let (keys, accounts) = (read(&file).unwrap(), Accounts::new(9, 0));
+        let (keys, accounts) = (read(&file).unwrap(), Quotas::new(9, 0));
         for key in [&old.key, &next.key] {
             let caller = keys.caller(key, &accounts).unwrap();
-            assert_eq!((&*caller.principal, caller.customer.as_deref()), ("key:shop", None));
+            assert_eq!((&*caller.principal, caller.tenant.as_deref()), ("key:shop", None));
             assert!(caller.scopes.have("orders.create") && !caller.scopes.have("orders.update"));
         }
-        assert_eq!(keys.caller(&bound.key, &accounts).unwrap().customer.as_deref(), Some("Ann of York"));
+        assert_eq!(keys.caller(&bound.key, &accounts).unwrap().tenant.as_deref(), Some("Ann of York"));
         let short = &old.key[..old.key.len() - 1];
         let renamed = old.key.replace("shop", "ann-1");
         for wrong in
             ["", ".", "shop", "shop.", short, &renamed, &made("shop", None).key, &format!("{}x", *old.key)]
         {
-            assert_eq!(keys.caller(wrong, &accounts).unwrap_err(), Unknown::ApiKey, "{wrong}");
+            assert_eq!(keys.caller(wrong, &accounts).unwrap_err(), AuthError::ApiKey, "{wrong}");
         }
         assert!(!file.contains(&**old.key) && !format!("{keys:?}").contains(&**old.key));
     }
@@ -195,7 +196,7 @@ mod tests {
         for bad in bad {
             let file = [bad.as_bytes(), b"\n\xff\xfe\n", good.line.as_bytes()].concat();
             let made = Keys::read(&[Zeroizing::new(file)]).unwrap();
-            assert!(made.value.caller(&good.key, &Accounts::new(9, 0)).is_ok());
+            assert!(made.value.caller(&good.key, &Quotas::new(9, 0)).is_ok());
             let faults = made.faults.join("\n");
             assert!(faults.contains("line 1") && faults.contains("line 2"), "{faults}");
             assert!(made.faults.len() == 2 && !faults.contains(secret), "{faults}");
@@ -210,8 +211,8 @@ mod tests {
         let none = made("shop", None);
         for other in [&two, &none] {
             let both = made_of(&format!("{}\n\n{}\n", one.line, other.line)).unwrap();
-            let accounts = Accounts::new(9, 0);
-            assert_eq!(both.value.caller(&one.key, &accounts).unwrap().customer.as_deref(), Some("ann"));
+            let accounts = Quotas::new(9, 0);
+            assert_eq!(both.value.caller(&one.key, &accounts).unwrap().tenant.as_deref(), Some("ann"));
             assert!(both.value.caller(&other.key, &accounts).is_err());
             assert!(
                 both.faults[0].contains("line 3") && both.faults[0].contains("line 1"),

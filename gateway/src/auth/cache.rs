@@ -1,5 +1,5 @@
-//! Callers whose tokens were checked: a call does not pay for a signature that another has paid for. Bounded: the half
-//! that was used longest ago is forgotten at once. Keeps digests, never tokens.
+//! A cache of verified tokens, so that a signature is verified once, not with each call. Bounded: the least recently
+//! used half is dropped at once. Stores digests, never tokens.
 
 use std::collections::HashMap;
 use std::mem;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::Caller;
 
-/// Tokens that are remembered, of a whole gateway.
+/// Capacity for a whole gateway, in tokens.
 const TOKENS: usize = 16_384;
 
-/// What stands for a token.
+/// The digest of a token.
 pub(super) type Mark = [u8; digest::SHA256_OUTPUT_LEN];
 
-/// Remembers what was found out under some keys `K`.
+/// Callers that were verified with keys of type `K`.
 pub(super) struct Cache<K> {
     halves: Mutex<Halves<K>>,
     half: usize,
@@ -30,11 +30,11 @@ struct Halves<K> {
 struct Entry<K> {
     caller: Arc<Caller>,
     until: Instant,
-    /// What the token was checked with: it has to be checked again with other keys.
+    /// The keys that verified the token: other keys require another verification.
     keys: Arc<K>,
 }
 
-/// What stands for this token.
+/// The digest of this token.
 pub(super) fn mark(token: &str) -> Mark {
     let mut mark = [0; digest::SHA256_OUTPUT_LEN];
     mark.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
@@ -53,14 +53,14 @@ impl<K> Cache<K> {
         Cache { halves: Mutex::new(halves), half: most / 2 }
     }
 
-    /// The caller of a token that was checked with one of these keys, and is good now.
+    /// The caller of a token that was verified with current keys, and is still valid.
     pub(super) fn get(
         &self,
         mark: &Mark,
         now: Instant,
         current: impl Fn(&Arc<K>) -> bool,
     ) -> Option<Arc<Caller>> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         let good = |entry: &Entry<K>| now < entry.until && current(&entry.keys);
         if let Some(entry) = halves.young.get(mark) {
@@ -72,7 +72,7 @@ impl<K> Cache<K> {
         Some(caller)
     }
 
-    /// Remembers a caller until a moment.
+    /// Stores a caller until the token expires.
     pub(super) fn put(&self, mark: Mark, caller: Arc<Caller>, until: Instant, keys: Arc<K>) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.add(mark, Entry { caller, until, keys }, self.half);
@@ -94,14 +94,14 @@ mod tests {
 
     use super::*;
     use crate::auth::Scopes;
-    use crate::auth::quota::Accounts;
+    use crate::auth::quota::Quotas;
 
     fn caller(name: &str) -> Arc<Caller> {
         Arc::new(Caller {
             principal: name.into(),
-            customer: None,
+            tenant: None,
             scopes: Scopes::default(),
-            account: Accounts::new(1, 0).of(name),
+            account: Quotas::new(1, 0).of(name),
         })
     }
 

@@ -1,29 +1,29 @@
-//! Clients by the names in their certificates, which TLS has checked: a list says who may what, or every good
-//! certificate has the same scopes.
+//! Authentication by client certificate, which TLS has verified: a list maps names to scopes, or all valid certificates
+//! have the same scopes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use super::list;
-use super::quota::Accounts;
-use super::{Caller, Scopes, Unknown, Upkeep, principal};
+use super::quota::Quotas;
+use super::{AuthError, Caller, Scopes, Upkeep, principal};
 use crate::config::access::Access as Config;
 use crate::fresh::Kept;
 use crate::reload::{Contents, Made, Reload};
 use anyhow::{Context, bail};
 
-/// Names of a certificate that are looked at.
+/// Maximum number of names of a certificate that are considered.
 const NAMES: usize = 16;
 
-/// What a certificate says of who has it: its alternative names, URIs first.
+/// The identity in a certificate: its subject alternative names, URIs first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Badge(Box<[Box<str>]>);
+pub(crate) struct PeerIdentity(Box<[Box<str>]>);
 
-/// Who may what.
+/// The access rights of clients.
 pub(super) struct Clients {
     list: Option<Kept<List>>,
-    /// Of those that the list does not name.
+    /// The scopes of clients that are not on the list.
     scopes: Option<Scopes>,
 }
 
@@ -36,16 +36,18 @@ struct Entry {
     customer: Option<Box<str>>,
 }
 
-impl Badge {
-    /// A badge with these names.
-    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Badge {
-        // A name with a wildcard is nobody's.
-        Badge(names.into_iter().filter(|name| !name.contains('*')).take(NAMES).map(Into::into).collect())
+impl PeerIdentity {
+    /// An identity with these names.
+    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> PeerIdentity {
+        // A wildcard name identifies no client.
+        PeerIdentity(
+            names.into_iter().filter(|name| !name.contains('*')).take(NAMES).map(Into::into).collect(),
+        )
     }
 }
 
 impl Clients {
-    /// Reads the list for the first time. None where a certificate says nothing of who calls.
+    /// Reads the list for the first time. None if certificates do not authenticate callers.
     pub(super) fn open(config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Option<Clients>> {
         let list = match &config.tls_clients {
             Some(path) => {
@@ -62,28 +64,33 @@ impl Clients {
         Ok((list.is_some() || scopes.is_some()).then_some(Clients { list, scopes }))
     }
 
-    /// Whose badge this is: the first name in the list, or else the first name.
-    pub(super) fn caller(&self, badge: &Badge, accounts: &Accounts) -> Result<Arc<Caller>, Unknown> {
+    /// The caller with this identity: by the first name that is on the list, otherwise by its first name.
+    pub(super) fn caller(&self, badge: &PeerIdentity, accounts: &Quotas) -> Result<Arc<Caller>, AuthError> {
         let list = self.list.as_ref().map(Kept::get).transpose()?;
         let listed =
             list.as_ref().and_then(|list| badge.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
         let (name, scopes, customer) = match (listed, &self.scopes, badge.0.first()) {
             (Some((name, entry)), ..) => (name, &entry.scopes, entry.customer.clone()),
             (None, Some(scopes), Some(name)) => (name, scopes, None),
-            _ => return Err(Unknown::Certificate),
+            _ => return Err(AuthError::Certificate),
         };
-        let principal = principal("cert", name).ok_or(Unknown::Certificate)?;
-        Ok(Arc::new(Caller { account: accounts.of(&principal), principal, customer, scopes: scopes.clone() }))
+        let principal = principal("cert", name).ok_or(AuthError::Certificate)?;
+        Ok(Arc::new(Caller {
+            account: accounts.of(&principal),
+            principal,
+            tenant: customer,
+            scopes: scopes.clone(),
+        }))
     }
 }
 
 impl List {
-    /// Reads the file: lines of name, scopes with commas between them, and a customer.
+    /// Reads the file: lines of name, comma-separated scopes, and a customer.
     fn read(contents: &[Contents]) -> anyhow::Result<Made<List>> {
         list::read(contents, |list: &mut List, (_, [name, scopes], customer)| {
             let scopes = Scopes::of_list(scopes.split(','))?;
             match list.0.entry(name.into()) {
-                Slot::Occupied(_) => bail!("{name} is there already"),
+                Slot::Occupied(_) => bail!("{name} is listed twice"),
                 Slot::Vacant(slot) => drop(slot.insert(Entry { scopes, customer })),
             }
             Ok(())
@@ -106,24 +113,24 @@ mod tests {
         Clients { list, scopes }
     }
 
-    fn badge(names: &[&str]) -> Badge {
-        Badge::new(names.iter().map(|name| (*name).to_owned()))
+    fn badge(names: &[&str]) -> PeerIdentity {
+        PeerIdentity::new(names.iter().map(|name| (*name).to_owned()))
     }
 
     #[tokio::test]
     async fn a_listed_name_goes_before_the_first_and_one_that_nobody_lists_has_the_common_scopes() {
         let list = Some("spiffe://here/shop orders.create\nann.example orders.read Ann of York\n");
-        let accounts = Accounts::new(9, 0);
+        let accounts = Quotas::new(9, 0);
         let both = clients(list, "inventory.read");
         let ann = both.caller(&badge(&["spiffe://here/x", "ann.example"]), &accounts).unwrap();
-        assert_eq!((&*ann.principal, ann.customer.as_deref()), ("cert:ann.example", Some("Ann of York")));
+        assert_eq!((&*ann.principal, ann.tenant.as_deref()), ("cert:ann.example", Some("Ann of York")));
         assert!(ann.scopes.have("orders.read") && !ann.scopes.have("inventory.read"));
         let other = both.caller(&badge(&["spiffe://here/x", "x.example"]), &accounts).unwrap();
-        assert_eq!((&*other.principal, &other.customer), ("cert:spiffe://here/x", &None));
+        assert_eq!((&*other.principal, &other.tenant), ("cert:spiffe://here/x", &None));
         assert!(other.scopes.have("inventory.read"));
         let listed = clients(list, "");
         for nobody in [&["x.example"][..], &[], &["*.example"]] {
-            assert_eq!(listed.caller(&badge(nobody), &accounts).unwrap_err(), Unknown::Certificate);
+            assert_eq!(listed.caller(&badge(nobody), &accounts).unwrap_err(), AuthError::Certificate);
         }
         assert!(both.caller(&badge(&["*.example"]), &accounts).is_err());
     }

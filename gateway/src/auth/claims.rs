@@ -1,55 +1,55 @@
-//! What a token says, past its signature and its times. A claim that makes no sense is never taken for one that is not
-//! there: that would give more than was meant. Pure.
+//! The claims of a token, apart from its signature and validity times. An invalid claim is an error and is not treated
+//! as missing, which could grant more access than intended. Pure.
 
 use serde_json::{Map, Value};
 
 use contract::limits::Reader;
 
-use super::{Scopes, Unknown};
+use super::{AuthError, Scopes};
 
-/// The claims that are read, by the names that the issuer gives them.
+/// The configured names of claims.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) scopes: String,
     pub(super) customer: String,
 }
 
-/// What a token says of its bearer.
+/// The claims of a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) subject: String,
     pub(super) scopes: Scopes,
     pub(super) customer: Option<Box<str>>,
-    /// Seconds of unix time.
+    /// Unix time, in seconds.
     pub(super) expires: u64,
 }
 
 impl Claims {
-    /// Reads the claims of a token whose `exp` was found good.
-    pub(super) fn read(token: &Map<String, Value>, names: &Names) -> Result<Claims, Unknown> {
-        let subject = token.get("sub").and_then(Value::as_str).ok_or(Unknown::Claims)?.to_owned();
-        let expires = token.get("exp").and_then(seconds).ok_or(Unknown::Claims)?;
+    /// Reads the claims of a token whose `exp` is valid.
+    pub(super) fn read(token: &Map<String, Value>, names: &Names) -> Result<Claims, AuthError> {
+        let subject = token.get("sub").and_then(Value::as_str).ok_or(AuthError::Claims)?.to_owned();
+        let expires = token.get("exp").and_then(seconds).ok_or(AuthError::Claims)?;
         let scopes = match token.get(&names.scopes) {
             None => Scopes::default(),
             Some(Value::String(text)) => Scopes::of_token(text.split(' ')),
             Some(Value::Array(list)) => {
                 let list: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-                Scopes::of_token(list.ok_or(Unknown::Claims)?)
+                Scopes::of_token(list.ok_or(AuthError::Claims)?)
             }
-            Some(_) => return Err(Unknown::Claims),
+            Some(_) => return Err(AuthError::Claims),
         };
         let customer = token.get(&names.customer).map(customer).transpose()?;
         Ok(Claims { subject, scopes, customer, expires })
     }
 }
 
-/// A customer as orders have it.
-fn customer(claim: &Value) -> Result<Box<str>, Unknown> {
-    let text = claim.as_str().ok_or(Unknown::Claims)?;
-    Reader::default().customer_id("customer_id", text).ok_or(Unknown::Claims)
+/// A customer id, with the rules of orders.
+fn customer(claim: &Value) -> Result<Box<str>, AuthError> {
+    let text = claim.as_str().ok_or(AuthError::Claims)?;
+    Reader::default().customer_id("customer_id", text).ok_or(AuthError::Claims)
 }
 
-/// A NumericDate; parts of a second are of no use here.
+/// A NumericDate, without its fraction.
 fn seconds(date: &Value) -> Option<u64> {
     date.as_u64().or_else(|| date.as_f64().filter(|date| *date >= 0.0).map(|date| date as u64))
 }
@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    fn read(more: Value) -> Result<Claims, Unknown> {
+    fn read(more: Value) -> Result<Claims, AuthError> {
         let mut token = json!({"sub": "ann", "exp": 7});
         token.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let names = Names { scopes: "scope".to_owned(), customer: "customer_id".to_owned() };
@@ -91,13 +91,13 @@ mod tests {
             json!("x".repeat(129)),
         ];
         for customer in bad {
-            assert_eq!(read(json!({"customer_id": customer})), Err(Unknown::Claims), "{customer}");
+            assert_eq!(read(json!({"customer_id": customer})), Err(AuthError::Claims), "{customer}");
         }
         for scope in [json!(7), json!(null), json!(["orders.read", 7])] {
-            assert_eq!(read(json!({"scope": scope})), Err(Unknown::Claims), "{scope}");
+            assert_eq!(read(json!({"scope": scope})), Err(AuthError::Claims), "{scope}");
         }
         for changed in [json!({"sub": null}), json!({"sub": 7}), json!({"exp": "soon"}), json!({"exp": -1})] {
-            assert_eq!(read(changed.clone()), Err(Unknown::Claims), "{changed}");
+            assert_eq!(read(changed.clone()), Err(AuthError::Claims), "{changed}");
         }
         assert_eq!(read(json!({"exp": 7.9})).unwrap().expires, 7);
     }

@@ -1,14 +1,14 @@
-//! When a certificate ends: the one field of it that the TLS library does not tell (RFC 5280, 4.1.2.5). It was checked
-//! before it comes here. Pure.
+//! The expiry of a certificate, the only field that the TLS library does not expose (RFC 5280, 4.1.2.5). The
+//! certificate has been verified before. Pure.
 
-/// Of DER.
+/// DER tags.
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// When a certificate ends, in seconds of unix time: it is good up to and including the second before. None where that
-/// cannot be read.
+/// When a certificate expires, in seconds of Unix time: it is valid up to and including the second before. None if that
+/// cannot be parsed.
 pub(crate) fn of(certificate: &[u8]) -> Option<u64> {
     let (_, certificate, _) = element(certificate)?;
     let (_, signed, _) = element(certificate)?;
@@ -22,11 +22,11 @@ pub(crate) fn of(certificate: &[u8]) -> Option<u64> {
     let (_, _, after) = element(validity)?;
     let (time, digits, _) = element(after)?;
     (tag == SEQUENCE).then_some(())?;
-    // The last second is a good one.
+    // The certificate is still valid in the last second.
     seconds(time, digits)?.checked_add(1)
 }
 
-/// The first element: its tag, what it holds, and what comes after it.
+/// The first DER element: its tag, its content, and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
@@ -42,7 +42,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// `YYMMDDHHMMSSZ`, or with four digits of the year.
+/// Parses `YYMMDDHHMMSSZ`, or the same with a four-digit year.
 fn seconds(tag: u8, text: &[u8]) -> Option<u64> {
     let digits = text.strip_suffix(b"Z")?;
     let pairs: Vec<u64> = digits.chunks(2).map(pair).collect::<Option<_>>()?;
@@ -54,7 +54,7 @@ fn seconds(tag: u8, text: &[u8]) -> Option<u64> {
     let [month @ 1..=12, day @ 1..=31, hour @ 0..=23, minute @ 0..=59, second @ 0..=59] = *rest else {
         return None;
     };
-    // Days of a calendar whose years begin in March, so that a leap day is the last.
+    // Days in a calendar whose years begin in March, so that a leap day is the last day.
     let (years, months) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
     let days = days.checked_sub(719_468)?;

@@ -1,4 +1,4 @@
-//! What a start would refuse of what says who may call. Must never ask a server for keys, nor keep anything.
+//! Checks the authentication settings as a start would. Must not fetch keys from a server, nor keep anything.
 
 use super::fetch::Fetch;
 use super::jwt::{Bearer, validation};
@@ -6,7 +6,7 @@ use super::{Upkeep, apikey, certificate};
 use crate::config::access::{Access as Config, Place};
 use crate::reload::Reload;
 
-/// All that is wrong.
+/// All errors.
 pub(crate) async fn faults(config: &Config) -> Vec<anyhow::Error> {
     let (mut found, mut upkeep) = (Vec::new(), Upkeep::default());
     if config.tokens() {
@@ -27,7 +27,7 @@ pub(crate) async fn faults(config: &Config) -> Vec<anyhow::Error> {
     found
 }
 
-/// The files with keys of tokens, each by itself, and nothing else that could be wrong.
+/// One configuration per file with keys for tokens, valid in everything else, so that each file is checked separately.
 fn sources(config: &Config) -> Vec<Config> {
     let anyone = || Config {
         jwt_issuer: Some("anyone".to_owned()),

@@ -1,5 +1,5 @@
-//! One document from a web server, over HTTP/1.1: https, or http of this machine. Bounded in bytes; no redirect is
-//! followed, as the address was chosen with care. Whoever asks keeps the time.
+//! Fetches one document over HTTP/1.1: https, or http on the loopback address. Limited in size; redirects are not
+//! followed, so only the configured server is trusted. The caller applies a timeout.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::provider::ring;
+use crate::crypto::ring;
 
-/// Bytes of a document.
+/// Maximum size of a document, in bytes.
 const MOST: usize = 256 << 10;
 
-/// A document's address, and whom to believe that a server is there.
+/// The address of a document, and the trusted CAs.
 pub(super) struct Fetch {
     host: String,
     port: u16,
@@ -33,7 +33,7 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    /// `ca` is a file with the authority that signed the server's certificate; without it, those of this system.
+    /// `ca` is a file with the CA certificates that verify the server; without it, the system's are used.
     pub(super) fn new(url: &Uri, ca: Option<&Path>) -> anyhow::Result<Fetch> {
         let secure = url.scheme_str() == Some("https");
         let host = url.host().context("the URL has no host")?;
@@ -46,13 +46,13 @@ impl Fetch {
         })
     }
 
-    /// Fetches it.
+    /// Fetches the document.
     pub(super) async fn get(&self) -> anyhow::Result<Bytes> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.context("cannot connect")?;
         match &self.tls {
             None => self.ask(stream).await,
             Some(tls) => {
-                let name = ServerName::try_from(self.host.clone()).context("the host is no name")?;
+                let name = ServerName::try_from(self.host.clone()).context("the host is not a valid name")?;
                 self.ask(tls.connect(name, stream).await.context("TLS")?).await
             }
         }
@@ -72,11 +72,11 @@ impl Fetch {
             .body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         if response.status() != StatusCode::OK {
-            bail!("the server answers {}", response.status());
+            bail!("the server answered {}", response.status());
         }
         match Limited::new(response.into_body(), MOST).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) => bail!("the document broke off, or has more than {MOST} bytes: {error}"),
+            Err(error) => bail!("the document is truncated, or larger than {MOST} bytes: {error}"),
         }
     }
 }
@@ -93,7 +93,7 @@ fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     if roots.is_empty() {
-        bail!("there is no certificate to check the JWKS server's with (GW_JWT_JWKS_CA)");
+        bail!("there is no CA certificate to verify the JWKS server with (GW_JWT_JWKS_CA)");
     }
     let config = ClientConfig::builder_with_provider(ring())
         .with_safe_default_protocol_versions()?
@@ -118,7 +118,7 @@ mod tests {
             let mut request = vec![0; 1_024];
             let read = stream.read(&mut request).await.unwrap();
             assert!(request[..read].starts_with(b"GET /keys?a=b HTTP/1.1\r\n"));
-            // The client may have heard enough.
+            // The client may have closed the connection early.
             let _ = stream.write_all(&answer).await;
         };
         let fetch = Fetch::new(&url, None).unwrap();

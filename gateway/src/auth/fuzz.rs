@@ -1,5 +1,5 @@
-//! What has to hold for any credential and any list of who may call: nobody is known who is not, and who is has a name
-//! that fits a header. Fed by the fuzzers in fuzz/, and by their corpus in every test run.
+//! Invariants of any credential and any list of callers: only valid credentials are accepted, and every principal fits
+//! into a header. Driven by the fuzzers in fuzz/, and by their corpus in every test run.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -16,8 +16,8 @@ use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use super::keyset::KeySet;
-use super::quota::Accounts;
-use super::{API_KEY, AUTHORIZATION, Access, Caller, PRINCIPAL, Unknown, apikey};
+use super::quota::Quotas;
+use super::{API_KEY, AUTHORIZATION, Access, AuthError, Caller, PRINCIPAL, apikey};
 use crate::config::access::{Access as Config, Place};
 
 const SECRET: &[u8; 32] = b"known to the fuzzer and to tests";
@@ -27,12 +27,11 @@ const AUDIENCE: &str = "orders";
 const JWKS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-/// Credentials and lists. The first byte says what the rest is: the value of `authorization` or of `x-api-key`, the claims
-/// of a token that is signed here, its header in a line before them, a list of keys, or a JWKS.
+/// Credentials and lists. The first byte is the kind of the rest: the value of `authorization` or of `x-api-key`, the
+/// claims of a token that is signed here, its header in a line before them, a list of keys, or a JWKS.
 ///
 /// # Panics
-///
-/// Where somebody is known who is not, or as somebody else.
+/// If invalid credentials are accepted, or valid ones authenticate another caller.
 pub fn credential(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     match kind {
@@ -49,17 +48,17 @@ pub fn credential(data: &[u8]) {
     }
 }
 
-/// What nobody signed and no list has.
+/// Credentials that are neither signed nor on a list.
 fn forged(name: &'static str, value: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     let mut headers = HeaderMap::new();
     headers.insert(name, value.clone());
     assert!(known(&headers).is_err(), "{value:?} was believed");
     headers.append(name, value);
-    assert_eq!(known(&headers).err(), Some(Unknown::Several), "there are two of them");
+    assert_eq!(known(&headers).err(), Some(AuthError::Several), "there are two of them");
 }
 
-/// A token with our secret's signature: good only where its header and its claims are.
+/// A token signed with our secret: valid only if its header and its claims are.
 fn signed(header: &[u8], claims: &[u8]) {
     let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
@@ -81,35 +80,35 @@ fn signed(header: &[u8], claims: &[u8]) {
     };
     assert!(says(&claims["iss"], ISSUER) && says(&claims["aud"], AUDIENCE), "it is not for us");
     assert!(claims["sub"].as_str().is_some_and(|subject| !subject.is_empty()));
-    assert_eq!(claims.get("customer_id").and_then(Value::as_str), caller.customer.as_deref());
+    assert_eq!(claims.get("customer_id").and_then(Value::as_str), caller.tenant.as_deref());
 }
 
 fn named(caller: &Caller, kind: &str) {
     assert!(caller.principal.starts_with(kind) && caller.principal.len() <= PRINCIPAL);
     assert!(caller.principal.bytes().all(|b| b.is_ascii_graphic()), "{:?}", caller.principal);
-    if let Some(customer) = &caller.customer {
+    if let Some(customer) = &caller.tenant {
         assert!((1..=CUSTOMER_ID).contains(&customer.chars().count()) && !customer.trim().is_empty());
         assert!(!customer.chars().any(char::is_control), "{customer:?}");
     }
 }
 
-/// A list that can be read can be read with one more line, whose key is then known, and no other.
+/// A list that can be parsed can be parsed with one more line, whose key is then accepted, and no other.
 fn listed(list: &[u8]) {
     let read = |list: &[u8]| apikey::Keys::read(&[Zeroizing::new(list.to_vec())]);
-    // A list with another customer of that name has not both.
+    // Two customers of one name exclude each other.
     if read(list).is_err() || list.windows(4).any(|part| part == b"fuzz") {
         return;
     }
     let made = apikey::new("fuzz", &["orders.read".to_owned()], Some("Zoë")).expect("a key can be made");
     let keys = read(&[list, b"\n", made.line.as_bytes()].concat()).expect("one more line does no harm").value;
-    let accounts = Accounts::new(9, 0);
+    let accounts = Quotas::new(9, 0);
     let caller = keys.caller(&made.key, &accounts).expect("its key is known");
     named(&caller, "key:");
-    assert_eq!((&*caller.principal, caller.customer.as_deref()), ("key:fuzz", Some("Zoë")));
+    assert_eq!((&*caller.principal, caller.tenant.as_deref()), ("key:fuzz", Some("Zoë")));
     assert!(keys.caller(&format!("{}A", *made.key), &accounts).is_err(), "another key is known");
 }
 
-/// Keys are for signatures with a public key, whatever a document says.
+/// JWKS keys are only for asymmetric signatures, whatever a document contains.
 fn set_of_keys(json: &[u8]) {
     if let Ok(keys) = KeySet::read(json) {
         assert!((1..=64).contains(&keys.len()));
@@ -119,8 +118,8 @@ fn set_of_keys(json: &[u8]) {
     }
 }
 
-/// Who calls with these headers, where a secret, a key set and a list are in use.
-fn known(headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, Unknown> {
+/// Authenticates these headers, with a secret, a key set and a list in use.
+fn known(headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, AuthError> {
     static ACCESS: OnceLock<(Runtime, Access)> = OnceLock::new();
     let (runtime, access) = ACCESS.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

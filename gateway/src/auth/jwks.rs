@@ -1,5 +1,5 @@
-//! Where the public keys of tokens come from: a file that is read again when it changes, or a server that is asked now
-//! and then, and at once when a token names a key that is not known. What was had last and made sense stays in use.
+//! The source of the public keys for tokens: a file that is reloaded when it changes, or a URL that is fetched at
+//! intervals, and immediately when a token names an unknown key. The last valid version stays in use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,32 +11,32 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fetch::Fetch;
-use super::jwt::Proof;
+use super::jwt::VerifiedToken;
 use super::keyset::KeySet;
-use super::{Unknown, Upkeep};
+use super::{AuthError, Upkeep};
 use crate::config::access::{Access as Config, Place};
 use crate::fresh::{Fresh, Kept};
 use crate::reload::{Contents, Reload};
-use crate::share::{Shares, Slot};
+use crate::share::{ShareKind, Shares};
 
-/// What a fetch may take.
+/// Timeout of a fetch.
 const FETCH: Duration = Duration::from_secs(5);
-/// Between two fetches, whatever keys tokens name.
+/// Minimum interval between two fetches, whatever keys tokens name.
 const LEAST: Duration = Duration::from_secs(10);
-/// Calls that wait for a fetch: tokens that name a key are made up as easily as not.
+/// Maximum number of calls that wait for a fetch: anyone can make up tokens with unknown keys.
 const WAITING: usize = 256;
 
-/// The keys.
+/// The public keys of tokens.
 pub(super) struct Keys {
-    latest: Kept<Proof>,
-    /// Of keys that are fetched.
-    wishes: Option<Arc<Wishes>>,
+    latest: Kept<VerifiedToken>,
+    /// Requests for a fetch, if the keys come from a URL.
+    wishes: Option<Arc<RefreshRequests>>,
 }
 
-/// What calls and the task that fetches tell each other.
-struct Wishes {
+/// The communication between calls and the fetch task.
+struct RefreshRequests {
     wish: Notify,
-    /// Fetches that have ended.
+    /// The number of completed fetches.
     ended: watch::Sender<u64>,
     last: Mutex<Last>,
     places: Semaphore,
@@ -50,28 +50,28 @@ struct Last {
 }
 
 impl Keys {
-    /// Reads or fetches them for the first time. A server that does not answer is asked again later: it may start after
-    /// us. A file has to be there.
+    /// Reads or fetches the keys for the first time. If the server does not answer, the fetch is retried later: it may
+    /// start after the gateway. A file has to exist.
     pub(super) async fn open(place: &Place, config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Keys> {
         let url = match place {
             Place::Url(url) => url.clone(),
             Place::File(path) => {
                 let of_file = |contents: &[Contents]| {
                     KeySet::read(contents.first().map(|file| file.as_slice()).unwrap_or_default())
-                        .map(Proof::Keys)
+                        .map(VerifiedToken::Keys)
                 };
-                let keys = Reload::open("the tokens' keys (GW_JWT_JWKS)", vec![path.clone()], of_file)?;
+                let keys = Reload::open("JWKS (GW_JWT_JWKS)", vec![path.clone()], of_file)?;
                 let latest = upkeep.guard(keys.within("jwks", config.max_stale()));
                 return Ok(Keys { latest, wishes: None });
             }
         };
         let refresh = config.jwt_jwks_refresh;
-        // It is late only once the next fetch is.
+        // The keys are stale only once the next fetch is overdue.
         let limit = config.max_stale().map(|limit| limit + refresh.mul_f64(1.1) + FETCH);
         let fresh = Fresh::new("jwks", limit);
         let fetch = Fetch::new(&url, config.jwt_jwks_ca.as_deref())?;
-        let wishes = Arc::new(Wishes::new());
-        let latest = watch::Sender::new(Arc::new(Proof::Keys(KeySet::default())));
+        let wishes = Arc::new(RefreshRequests::new());
+        let latest = watch::Sender::new(Arc::new(VerifiedToken::Keys(KeySet::default())));
         let mut fetcher = Fetcher {
             url,
             fetch,
@@ -89,41 +89,41 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Keys among which is the one for a token. `shares` are those of the connection that it came by.
+    /// A key set with the key of a token. `shares` are those of the token's connection.
     pub(super) async fn with(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
         shares: Option<&Arc<Shares>>,
-    ) -> Result<Arc<Proof>, Unknown> {
+    ) -> Result<Arc<VerifiedToken>, AuthError> {
         let look = || {
             let latest = self.latest.get()?;
             match &*latest {
-                Proof::Keys(keys) if keys.find(id, algorithm).is_some() => Ok(latest),
-                Proof::Keys(keys) if keys.len() == 0 => Err(Unknown::NoKeysYet),
-                _ => Err(Unknown::Key),
+                VerifiedToken::Keys(keys) if keys.find(id, algorithm).is_some() => Ok(latest),
+                VerifiedToken::Keys(keys) if keys.len() == 0 => Err(AuthError::NoKeysYet),
+                _ => Err(AuthError::Key),
             }
         };
         match (look(), &self.wishes) {
             (Err(unknown), Some(wishes)) => match wishes.granted(shares).await {
                 Some(true) => look(),
                 Some(false) => Err(unknown),
-                // The key may be good: nobody can say now.
-                None => Err(Unknown::Busy),
+                // The key may be valid, but that cannot be checked now.
+                None => Err(AuthError::Busy),
             },
             (found, _) => found,
         }
     }
 
-    /// Whether these are the ones in use.
-    pub(super) fn are(&self, proof: &Arc<Proof>) -> bool {
+    /// Whether these keys are the ones in use.
+    pub(super) fn are(&self, proof: &Arc<VerifiedToken>) -> bool {
         self.latest.is(proof)
     }
 }
 
-impl Wishes {
-    fn new() -> Wishes {
-        Wishes {
+impl RefreshRequests {
+    fn new() -> RefreshRequests {
+        RefreshRequests {
             wish: Notify::new(),
             ended: watch::Sender::new(0),
             last: Mutex::new(Last { began: Instant::now(), under_way: true }),
@@ -131,8 +131,9 @@ impl Wishes {
         }
     }
 
-    /// Wishes for a fetch, and waits for its end. False where none may be made now; nothing where too many wait. Nobody is
-    /// known yet, so a connection has a share: as many places as it leaves free.
+    /// Requests a fetch, and waits for its end. False if the last one is too recent; none if too many calls wait. The
+    /// caller is not authenticated yet, so the fair share of its connection applies: as many waiting calls as it leaves
+    /// free.
     async fn granted(&self, shares: Option<&Arc<Shares>>) -> Option<bool> {
         let mut ended = self.ended.subscribe();
         let last = *self.last();
@@ -140,7 +141,7 @@ impl Wishes {
             return Some(false);
         }
         let _share = match shares {
-            Some(shares) => Some(shares.take(Slot::KEYS, self.places.available_permits())?),
+            Some(shares) => Some(shares.take(ShareKind::KEYS, self.places.available_permits())?),
             None => None,
         };
         let _place = self.places.try_acquire().ok()?;
@@ -160,21 +161,21 @@ impl Wishes {
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The task that fetches.
+/// The fetch task.
 struct Fetcher {
     url: Uri,
     fetch: Fetch,
-    wishes: Arc<Wishes>,
-    latest: watch::Sender<Arc<Proof>>,
+    wishes: Arc<RefreshRequests>,
+    latest: watch::Sender<Arc<VerifiedToken>>,
     seen: Option<digest::Digest>,
     refresh: Duration,
     fresh: Fresh,
-    /// Whether the last fetch was.
+    /// Whether the last fetch failed.
     failed: bool,
 }
 
@@ -183,13 +184,13 @@ impl Fetcher {
         loop {
             let began = self.wishes.last().began;
             let known = self.seen.is_some() && !self.failed;
-            // At other times than the other gateways.
+            // Jitter, so that gateways do not fetch at the same time.
             let pause = if known { self.refresh.mul_f64(0.9 + fraction() / 5.0) } else { LEAST };
             tokio::select! {
                 () = sleep_until(began + pause) => {}
                 () = self.wishes.wish.notified() => {}
             }
-            // A wish may be older than the last fetch.
+            // The request may be older than the last fetch.
             sleep_until(began + LEAST).await;
             self.once().await;
         }
@@ -204,7 +205,7 @@ impl Fetcher {
         if let Err(error) = taken {
             let kept = self.seen.is_some() && !self.fresh.over();
             let age = self.fresh.age().as_secs();
-            tracing::warn!(url = %self.url, error = format!("{error:#}"), kept, age, "the tokens' keys (JWKS) were not fetched");
+            tracing::warn!(url = %self.url, error = format!("{error:#}"), kept, age, "cannot fetch the JWKS");
         } else {
             self.fresh.confirm();
         }
@@ -217,16 +218,16 @@ impl Fetcher {
             return Ok(());
         }
         let keys = KeySet::read(json)?;
-        tracing::info!(url = %self.url, keys = keys.len(), "the tokens' keys (JWKS) fetched");
-        self.latest.send_replace(Arc::new(Proof::Keys(keys)));
+        tracing::info!(url = %self.url, keys = keys.len(), "JWKS fetched");
+        self.latest.send_replace(Arc::new(VerifiedToken::Keys(keys)));
         self.seen = Some(seen);
         Ok(())
     }
 }
 
-/// From 0 to 1.
+/// A random number from 0 to 1.
 fn fraction() -> f64 {
-    link::inbox::jitter(1_000) as f64 / 1_000.0
+    nats::mux::jitter(1_000) as f64 / 1_000.0
 }
 
 #[cfg(test)]
@@ -237,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_too_many_that_waits_for_a_key_is_not_told_that_its_key_is_unknown() {
-        let wishes = Arc::new(Wishes::new());
+        let wishes = Arc::new(RefreshRequests::new());
         let waits = |_| {
             let wishes = wishes.clone();
             tokio::spawn(async move { wishes.granted(None).await })
@@ -256,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_connection_that_waits_for_keys_leaves_places_to_others() {
-        let wishes = Arc::new(Wishes::new());
+        let wishes = Arc::new(RefreshRequests::new());
         let waits = |shares: &Arc<Shares>| {
             let (wishes, shares) = (wishes.clone(), shares.clone());
             tokio::spawn(async move { wishes.granted(Some(&shares)).await })
@@ -275,6 +276,6 @@ mod tests {
         assert_eq!(call.await.unwrap(), Some(true));
         let granted = join_all(flood).await.into_iter().filter(|call| *call.as_ref().unwrap() == Some(true));
         assert_eq!(granted.count(), WAITING / 2);
-        assert_eq!(greedy.held(Slot::KEYS), 0, "they are given back");
+        assert_eq!(greedy.held(ShareKind::KEYS), 0, "they are given back");
     }
 }

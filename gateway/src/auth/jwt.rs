@@ -1,5 +1,5 @@
-//! Bearer tokens: signed by a key of the JWKS, or with the one secret, and good for us now. The algorithm decides where
-//! the key is looked for, so that a public key is never taken for a secret.
+//! Bearer tokens: verified with a key of the JWKS, or with the secret, and checked for issuer, audience and time. The
+//! algorithm determines where the key is looked up, so that a public key is never used as a secret.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,43 +14,43 @@ use super::cache::{Cache, mark};
 use super::claims::{Claims, Names};
 use super::jwks::Keys;
 use super::keyset::KeySet;
-use super::quota::Accounts;
-use super::{Caller, Unknown, Upkeep, principal, verify};
+use super::quota::Quotas;
+use super::{AuthError, Caller, Upkeep, principal, verify};
 use crate::config::access as config;
 use crate::fresh::Kept;
 use crate::reload::{Contents, Reload};
 use crate::share::Shares;
 
-/// How far the clocks of issuers and ours may be apart, in seconds.
+/// Tolerated clock skew between issuers and the gateway, in seconds.
 const SKEW: u64 = 60;
-/// No token is remembered for longer, as no clock counts without end.
+/// Maximum time a token is cached: prevents overflow with very late expiry times.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// Bytes of a secret: HS256 is as strong as its key, and no stronger than its hash.
+/// Minimum length of a secret, in bytes: the size of the hash of HS256.
 const SECRET: usize = 32;
 
-/// Checks bearer tokens.
+/// Verifies bearer tokens.
 pub(super) struct Bearer {
     keys: Option<Keys>,
-    secret: Option<Kept<Proof>>,
-    /// What may be signed with a key of the JWKS.
+    secret: Option<Kept<VerifiedToken>>,
+    /// The accepted algorithms for keys of the JWKS.
     public: Vec<Algorithm>,
-    /// All but the algorithm.
+    /// All checks except the algorithm.
     validation: Validation,
     names: Names,
-    cache: Cache<Proof>,
+    cache: Cache<VerifiedToken>,
 }
 
-/// What a token was checked with.
-pub(super) enum Proof {
+/// The keys that a token was verified with.
+pub(super) enum VerifiedToken {
     Keys(KeySet),
     Secret(DecodingKey),
 }
 
-/// What every token has to say.
+/// The requirements of every token.
 pub(super) fn validation(config: &config::Access) -> anyhow::Result<Validation> {
     let issuer = config.jwt_issuer.as_deref().unwrap_or_default();
     if config.jwt_audience.is_empty() || issuer.is_empty() {
-        bail!("tokens need their issuer and their audience as well (GW_JWT_ISSUER, GW_JWT_AUDIENCE)");
+        bail!("bearer tokens require an issuer and an audience (GW_JWT_ISSUER, GW_JWT_AUDIENCE)");
     }
     let mut validation = Validation::default();
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -71,8 +71,7 @@ impl Bearer {
         };
         let secret = match &config.jwt_secret_file {
             Some(path) => {
-                let secret =
-                    Reload::open("the tokens' secret (GW_JWT_SECRET_FILE)", vec![path.clone()], secret)?;
+                let secret = Reload::open("JWT secret (GW_JWT_SECRET_FILE)", vec![path.clone()], secret)?;
                 Some(upkeep.guard(secret.within("jwt_secret", config.max_stale())))
             }
             None => None,
@@ -87,53 +86,59 @@ impl Bearer {
         Ok(Bearer { keys, secret, public: public.collect(), validation, names, cache: Cache::default() })
     }
 
-    /// Who bears a token.
+    /// The caller with this token.
     pub(super) async fn caller(
         &self,
         token: &str,
-        accounts: &Accounts,
+        accounts: &Quotas,
         shares: Option<&Arc<Shares>>,
-    ) -> Result<Arc<Caller>, Unknown> {
+    ) -> Result<Arc<Caller>, AuthError> {
         let mark = mark(token);
         let remembered = self.cache.get(&mark, Instant::now(), |proof| self.current(proof));
         if let Some(caller) = remembered.filter(|caller| caller.account.current()) {
             return Ok(caller);
         }
-        let header = decode_header(token).map_err(|_| Unknown::Unreadable)?;
-        // Whoever does not understand what is critical must not go on; nothing of that is understood here.
+        let header = decode_header(token).map_err(|_| AuthError::Unreadable)?;
+        // Critical extensions that are not understood require rejection (RFC 7515, 4.1.11); none are supported.
         if header.crit.is_some() {
-            return Err(Unknown::Unreadable);
+            return Err(AuthError::Unreadable);
         }
         let proof = self.proof(&header, shares).await?;
         let claims = self.claims(token, &header, &proof)?;
         let until = moment(claims.expires.saturating_add(SKEW));
-        let principal = principal("jwt", &claims.subject).ok_or(Unknown::Claims)?;
+        let principal = principal("jwt", &claims.subject).ok_or(AuthError::Claims)?;
         let caller = Arc::new(Caller {
             account: accounts.of(&principal),
             principal,
-            customer: claims.customer,
+            tenant: claims.customer,
             scopes: claims.scopes,
         });
         self.cache.put(mark, caller.clone(), until, proof);
         Ok(caller)
     }
 
-    /// Where the key of a token is, by its algorithm.
-    async fn proof(&self, header: &Header, shares: Option<&Arc<Shares>>) -> Result<Arc<Proof>, Unknown> {
+    /// The keys for a token, by its algorithm.
+    async fn proof(
+        &self,
+        header: &Header,
+        shares: Option<&Arc<Shares>>,
+    ) -> Result<Arc<VerifiedToken>, AuthError> {
         match header.alg {
-            Algorithm::HS256 => Ok(self.secret.as_ref().ok_or(Unknown::Algorithm)?.get()?),
+            Algorithm::HS256 => Ok(self.secret.as_ref().ok_or(AuthError::Algorithm)?.get()?),
             public if self.public.contains(&public) => {
-                let keys = self.keys.as_ref().ok_or(Unknown::Algorithm)?;
+                let keys = self.keys.as_ref().ok_or(AuthError::Algorithm)?;
                 Ok(keys.with(header.kid.as_deref(), public, shares).await?)
             }
-            _ => Err(Unknown::Algorithm),
+            _ => Err(AuthError::Algorithm),
         }
     }
 
-    fn claims(&self, token: &str, header: &Header, proof: &Proof) -> Result<Claims, Unknown> {
+    fn claims(&self, token: &str, header: &Header, proof: &VerifiedToken) -> Result<Claims, AuthError> {
         let key = match proof {
-            Proof::Keys(keys) => keys.find(header.kid.as_deref(), header.alg).ok_or(Unknown::Key)?,
-            Proof::Secret(key) => key,
+            VerifiedToken::Keys(keys) => {
+                keys.find(header.kid.as_deref(), header.alg).ok_or(AuthError::Key)?
+            }
+            VerifiedToken::Secret(key) => key,
         };
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let token = decode::<Map<String, Value>>(token, key, &validation)
@@ -141,38 +146,38 @@ impl Bearer {
         Claims::read(&token.claims, &self.names)
     }
 
-    /// Whether this is what a token would be checked with now.
-    fn current(&self, proof: &Arc<Proof>) -> bool {
+    /// Whether these are the keys that a token would be verified with now.
+    fn current(&self, proof: &Arc<VerifiedToken>) -> bool {
         match &**proof {
-            Proof::Keys(_) => self.keys.as_ref().is_some_and(|keys| keys.are(proof)),
-            Proof::Secret(_) => self.secret.as_ref().is_some_and(|secret| secret.is(proof)),
+            VerifiedToken::Keys(_) => self.keys.as_ref().is_some_and(|keys| keys.are(proof)),
+            VerifiedToken::Secret(_) => self.secret.as_ref().is_some_and(|secret| secret.is(proof)),
         }
     }
 }
 
-fn secret(contents: &[Contents]) -> anyhow::Result<Proof> {
+fn secret(contents: &[Contents]) -> anyhow::Result<VerifiedToken> {
     let text = contents.first().map(|text| text.trim_ascii_end()).unwrap_or_default();
     if text.len() < SECRET {
-        bail!("a secret has at least {SECRET} bytes");
+        bail!("the secret must have at least {SECRET} bytes");
     }
-    Ok(Proof::Secret(DecodingKey::from_secret(text)))
+    Ok(VerifiedToken::Secret(DecodingKey::from_secret(text)))
 }
 
-/// The moment of a unix time; one that is past is now.
+/// The instant of a Unix time; now, if it is in the past.
 fn moment(unix: u64) -> Instant {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Instant::now() + Duration::from_secs(unix).saturating_sub(now).min(LONGEST)
 }
 
-fn unknown(kind: ErrorKind) -> Unknown {
+fn unknown(kind: ErrorKind) -> AuthError {
     match kind {
-        ErrorKind::InvalidSignature => Unknown::Signature,
-        ErrorKind::ExpiredSignature => Unknown::Expired,
-        ErrorKind::ImmatureSignature => Unknown::Early,
-        ErrorKind::InvalidAudience => Unknown::Audience,
-        ErrorKind::InvalidIssuer => Unknown::Issuer,
-        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Unknown::Algorithm,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Unknown::Claims,
-        _ => Unknown::Unreadable,
+        ErrorKind::InvalidSignature => AuthError::Signature,
+        ErrorKind::ExpiredSignature => AuthError::Expired,
+        ErrorKind::ImmatureSignature => AuthError::Early,
+        ErrorKind::InvalidAudience => AuthError::Audience,
+        ErrorKind::InvalidIssuer => AuthError::Issuer,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => AuthError::Algorithm,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => AuthError::Claims,
+        _ => AuthError::Unreadable,
     }
 }

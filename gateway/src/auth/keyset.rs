@@ -1,12 +1,12 @@
-//! The public keys that tokens may be signed with, as a JWKS document has them (RFC 7517). A key that is not for
-//! signatures, or of a kind that is not taken here, is left out. Pure.
+//! The public keys of a JWKS document (RFC 7517). Keys that are not for signatures, or of an unsupported type, are
+//! ignored. Pure.
 
 use anyhow::{Context, bail};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
-/// Keys that are looked at; a document has a few.
+/// Maximum number of keys that are read; a document has a few.
 const KEYS: usize = 64;
 
 /// Keys, each for one algorithm.
@@ -22,7 +22,7 @@ struct Key {
     key: DecodingKey,
 }
 
-/// The document, with keys that are read one by one: one of a kind that nobody knows yet must not hide the others.
+/// The document. Keys are parsed one by one, so that an unknown type does not hide the others.
 #[derive(Deserialize)]
 struct Document {
     keys: Vec<serde_json::Value>,
@@ -31,7 +31,7 @@ struct Document {
 impl KeySet {
     /// Reads a document.
     pub(super) fn read(json: &[u8]) -> anyhow::Result<KeySet> {
-        let document: Document = serde_json::from_slice(json).context("this is no JWKS")?;
+        let document: Document = serde_json::from_slice(json).context("the document is not a JWKS")?;
         let keys: Vec<Key> = document
             .keys
             .into_iter()
@@ -39,7 +39,7 @@ impl KeySet {
             .filter_map(|key| Key::read(&serde_json::from_value(key).ok()?))
             .collect();
         if keys.is_empty() {
-            bail!("the JWKS has no key for signatures with RS256, ES256 or EdDSA");
+            bail!("the JWKS contains no signing key for RS256, ES256 or EdDSA");
         }
         Ok(KeySet { keys })
     }
@@ -54,7 +54,7 @@ impl KeySet {
         (id.is_some() || fit.next().is_none()).then_some(&first.key)
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
@@ -72,7 +72,7 @@ impl Key {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-            // A secret in a document that is public would be none.
+            // Symmetric keys are ignored: the document is public.
             _ => return None,
         };
         let named =

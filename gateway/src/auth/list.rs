@@ -1,5 +1,4 @@
-//! Lists of who may call: a line each, with some words and then perhaps a customer, who may have blanks in the name.
-//! Pure.
+//! Lists of callers, one per line: some fields, and optionally a customer, whose name may contain spaces. Pure.
 
 use std::str;
 
@@ -8,11 +7,11 @@ use contract::limits::Reader;
 
 use crate::reload::{Contents, Made, text};
 
-/// A line of a list: its number, its first words, and the customer that the rest of it is.
+/// A line of a list: its number, its first fields, and the rest of it as the customer.
 pub(super) type Line<'a, const N: usize> = (usize, [&'a str; N], Option<Box<str>>);
 
-/// Reads a list line by line, but for those that are empty or remarks (`#`). One that makes no sense is left out, and
-/// what is wrong with it is said without its words: there may be a secret in it.
+/// Reads a list line by line, without empty lines and comments (`#`). Invalid lines are ignored, and reported without
+/// their contents, which may include a secret.
 pub(super) fn read<T: Default, const N: usize>(
     contents: &[Contents],
     mut take: impl FnMut(&mut T, Line<'_, N>) -> anyhow::Result<()>,
@@ -30,13 +29,13 @@ pub(super) fn read<T: Default, const N: usize>(
     Ok(Made::of_lines(list, good, faults))
 }
 
-/// The words of a line.
+/// The fields of a line.
 fn words<const N: usize>(line: &[u8], number: usize) -> anyhow::Result<Line<'_, N>> {
-    let mut rest = str::from_utf8(line).ok().context("it is no UTF-8")?;
+    let mut rest = str::from_utf8(line).ok().context("it is not UTF-8")?;
     let mut words = [""; N];
     for word in &mut words {
         if rest.is_empty() {
-            bail!("it has fewer than {N} words");
+            bail!("it has fewer than {N} fields");
         }
         let (first, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         (*word, rest) = (first, after.trim_start());
@@ -45,7 +44,7 @@ fn words<const N: usize>(line: &[u8], number: usize) -> anyhow::Result<Line<'_, 
         "" => None,
         text => {
             let customer = Reader::default().customer_id("customer", text);
-            Some(customer.context("what follows is no customer")?)
+            Some(customer.context("the customer is invalid")?)
         }
     };
     Ok((number, words, customer))

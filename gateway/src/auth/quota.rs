@@ -1,5 +1,4 @@
-//! What one caller may take: calls in hand, and calls begun per second (a token bucket). Must never know what a call
-//! does.
+//! Quotas per caller: calls in flight, and calls per second (a token bucket). Must not depend on what a call does.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -7,51 +6,51 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use admission::budget::Share;
+use admission::budget::CallerShare;
 use contract::Failure;
 use tokio::time::Instant;
 
-use crate::share::{Hold, Shares, Slot, exceeded};
+use crate::share::{Share, ShareKind, Shares, exceeded};
 
-/// Callers that are remembered: those who have something in hand, or had just now. Whoever comes when there are so many
-/// shares an account with others who do.
+/// Maximum number of callers with an own account: those with calls in flight now or recently. Further callers share
+/// accounts.
 const CALLERS: usize = 16_384;
-/// Accounts that these share. Which one it is nobody can tell from outside.
+/// Accounts shared by further callers. Which one a caller gets cannot be predicted from outside.
 const OTHERS: usize = 64;
-/// Between two looks for accounts that nobody uses.
+/// Interval between two sweeps for unused accounts.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Calls that may begin at once, in seconds of the rate.
+/// The burst, in seconds of the rate.
 const BURST: f64 = 10.0;
-/// When to come back with one call too many in hand.
+/// The retry delay for a caller that has too many calls in flight.
 const SHED: Duration = Duration::from_millis(100);
 
 /// The accounts of all callers.
-pub(super) struct Accounts {
+pub(super) struct Quotas {
     most: usize,
     rate: f64,
     known: Mutex<Known>,
-    /// Of those for whom there is no room.
-    others: Box<[Arc<Account>]>,
+    /// Accounts shared by callers without an own one.
+    others: Box<[Arc<CallerQuota>]>,
     hasher: RandomState,
 }
 
 struct Known {
-    accounts: HashMap<Box<str>, Arc<Account>>,
+    accounts: HashMap<Box<str>, Arc<CallerQuota>>,
     swept: Instant,
 }
 
 /// One caller's account.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct CallerQuota {
     most: usize,
-    /// Calls per second; 0: any number.
+    /// Calls per second; 0: no limit.
     rate: f64,
     shares: Arc<Shares>,
-    /// Whether it is its caller's still.
+    /// False once its caller has been forgotten.
     current: AtomicBool,
     bucket: Mutex<Bucket>,
-    /// What its requests hold.
-    pub(super) bytes: Arc<Share>,
+    /// Memory that its requests hold.
+    pub(super) bytes: Arc<CallerShare>,
 }
 
 #[derive(Debug)]
@@ -60,26 +59,26 @@ struct Bucket {
     filled: Instant,
 }
 
-impl Accounts {
-    /// Accounts with so many calls in hand and so many per second; 0: any number.
-    pub(super) fn new(in_hand: usize, rate: u32) -> Accounts {
+impl Quotas {
+    /// Accounts with so many calls in flight and so many per second; rate 0: no limit.
+    pub(super) fn new(in_hand: usize, rate: u32) -> Quotas {
         let (now, rate) = (Instant::now(), f64::from(rate));
         let known = Known { accounts: HashMap::new(), swept: now };
-        let others = (0..OTHERS).map(|_| Arc::new(Account::new(in_hand, rate, now))).collect();
-        Accounts { most: in_hand, rate, known: Mutex::new(known), others, hasher: RandomState::new() }
+        let others = (0..OTHERS).map(|_| Arc::new(CallerQuota::new(in_hand, rate, now))).collect();
+        Quotas { most: in_hand, rate, known: Mutex::new(known), others, hasher: RandomState::new() }
     }
 
     /// The account of a principal.
-    pub(super) fn of(&self, principal: &str) -> Arc<Account> {
+    pub(super) fn of(&self, principal: &str) -> Arc<CallerQuota> {
         let now = Instant::now();
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = known.accounts.get(principal) {
             return account.clone();
         }
         if known.accounts.len() >= CALLERS && now - known.swept >= SWEEP {
             known.swept = now;
-            // A token that is remembered keeps nobody here: it is checked again, and finds the account of that time.
+            // A cached token does not keep its account here: it is verified again, and gets the account of that time.
             known.accounts.retain(|_, account| {
                 let used = !account.fresh(now);
                 account.current.store(used, Ordering::Relaxed);
@@ -92,24 +91,23 @@ impl Accounts {
                 return shared.clone();
             }
         }
-        let account = Arc::new(Account::new(self.most, self.rate, now));
+        let account = Arc::new(CallerQuota::new(self.most, self.rate, now));
         known.accounts.insert(principal.into(), account.clone());
         account
     }
 }
 
-impl Account {
-    fn new(most: usize, rate: f64, now: Instant) -> Account {
+impl CallerQuota {
+    fn new(most: usize, rate: f64, now: Instant) -> CallerQuota {
         let bucket = Mutex::new(Bucket { calls: rate * BURST, filled: now });
         let (shares, current) = (Shares::of_caller(), AtomicBool::new(true));
-        Account { most, rate, shares, current, bucket, bytes: Arc::default() }
+        CallerQuota { most, rate, shares, current, bucket, bytes: Arc::default() }
     }
 
-    /// Begins a call, if this caller may.
-    pub(super) fn enter(&self, now: Instant) -> Result<Hold, Failure> {
-        let held = self.shares.take(Slot::CALLS, self.most);
-        let held =
-            held.ok_or_else(|| exceeded(format!("{} calls of one caller in hand", self.most), SHED))?;
+    /// Begins a call, if the quota allows it.
+    pub(super) fn enter(&self, now: Instant) -> Result<Share, Failure> {
+        let held = self.shares.take(ShareKind::CALLS, self.most);
+        let held = held.ok_or_else(|| exceeded(format!("{} calls in flight per caller", self.most), SHED))?;
         self.pay(now)?;
         Ok(held)
     }
@@ -122,26 +120,26 @@ impl Account {
         bucket.fill(self.rate, now);
         if bucket.calls < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - bucket.calls) / self.rate);
-            return Err(exceeded(format!("{} calls of one caller per second", self.rate), wait));
+            return Err(exceeded(format!("{} calls per second per caller", self.rate), wait));
         }
         bucket.calls -= 1.0;
         Ok(())
     }
 
-    /// Whether it is still its caller's, who has another one if not.
+    /// Whether this is still the account of its caller.
     pub(super) fn current(&self) -> bool {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// Whether forgetting it changes nothing.
+    /// Whether forgetting this account has no effect.
     fn fresh(&self, now: Instant) -> bool {
         let mut bucket = self.bucket();
         bucket.fill(self.rate, now);
-        self.shares.held(Slot::CALLS) == 0 && bucket.calls >= self.rate * BURST
+        self.shares.held(ShareKind::CALLS) == 0 && bucket.calls >= self.rate * BURST
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,7 +169,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_caller_gets_the_rate_after_the_burst_and_is_told_when_to_come_back() {
-        let accounts = Accounts::new(1_000, 20);
+        let accounts = Quotas::new(1_000, 20);
         let begin = |name: &str| accounts.of(name).enter(Instant::now()).map(drop);
         let burst = std::iter::repeat_with(|| begin("ann")).take_while(Result::is_ok).count();
         assert_eq!(burst, 200);
@@ -188,9 +186,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_in_hand_are_bounded_and_one_more_fits_when_one_ends() {
-        let accounts = Accounts::new(3, 0);
+        let accounts = Quotas::new(3, 0);
         let enter = || accounts.of("ann").enter(Instant::now());
-        let mut held: Vec<Hold> = (0..3).map(|_| enter().unwrap()).collect();
+        let mut held: Vec<Share> = (0..3).map(|_| enter().unwrap()).collect();
         assert_eq!(wait(&enter().unwrap_err()), SHED);
         held.pop();
         assert!(enter().is_ok());
@@ -198,8 +196,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_who_do_nothing_crowd_nobody_out_and_those_who_share_are_not_all_together() {
-        let accounts = Accounts::new(10, 0);
-        // Tokens that are remembered have their accounts.
+        let accounts = Quotas::new(10, 0);
+        // Cached tokens hold their accounts.
         let idle: Vec<_> = (0..CALLERS).map(|number| accounts.of(&number.to_string())).collect();
         tokio::time::advance(SWEEP).await;
         let honest = accounts.of("honest");
@@ -218,15 +216,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_number_of_remembered_callers_is_bounded_and_nobody_gets_more_by_being_forgotten() {
-        let accounts = Accounts::new(10, 1);
+        let accounts = Quotas::new(10, 1);
         let enter = |name: &str| accounts.of(name).enter(Instant::now());
-        let used: Vec<Hold> = (0..10).map(|_| enter("ann").unwrap()).collect();
+        let used: Vec<Share> = (0..10).map(|_| enter("ann").unwrap()).collect();
         drop(used);
         for number in 0..2 * CALLERS {
             accounts.of(&number.to_string());
         }
         assert_eq!(accounts.known.lock().unwrap().accounts.len(), CALLERS);
-        let shared = |account: &Arc<Account>| accounts.others.iter().any(|other| Arc::ptr_eq(account, other));
+        let shared =
+            |account: &Arc<CallerQuota>| accounts.others.iter().any(|other| Arc::ptr_eq(account, other));
         assert!(shared(&accounts.of("one more")));
         tokio::time::advance(SWEEP).await;
         let next = accounts.of("another");

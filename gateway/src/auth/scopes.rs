@@ -1,4 +1,4 @@
-//! The scopes that a caller has, as far as any rpc asks for them. Pure.
+//! The scopes of a caller, limited to those of the contract. Pure.
 
 use contract::access;
 
@@ -7,26 +7,26 @@ use contract::access;
 pub(crate) struct Scopes(Box<[&'static str]>);
 
 impl Scopes {
-    /// Those that a token names. Tokens have scopes for others too: what is not known here grants nothing.
+    /// The scopes of a token. Unknown scopes are ignored: tokens also have scopes for other services.
     pub(crate) fn of_token<'a>(names: impl IntoIterator<Item = &'a str>) -> Scopes {
         Scopes(names.into_iter().filter_map(access::scope).collect())
     }
 
-    /// Those that a list of ours names. There, what is not known is a mistake.
+    /// The scopes of an entry in our own lists. Unknown scopes are errors.
     pub(crate) fn of_list<'a>(names: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Scopes> {
         let known = |name: &str| {
             access::scope(name).ok_or_else(|| {
                 let all = access::scopes().join(", ");
-                // A secret in the wrong place is not repeated.
+                // Do not repeat a value that may be a misplaced secret.
                 let plain = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
                 let name = if plain { format!(" {name:?}") } else { String::new() };
-                anyhow::anyhow!("there is no scope{name}, but {all}")
+                anyhow::anyhow!("unknown scope{name}; the scopes are {all}")
             })
         };
         names.into_iter().map(known).collect::<Result<_, _>>().map(Scopes)
     }
 
-    /// Whether this is among them.
+    /// Whether the caller has this scope.
     pub(crate) fn have(&self, scope: &str) -> bool {
         self.0.contains(&scope)
     }

@@ -1,5 +1,5 @@
-//! Whose client certificates are believed, and how long one that was believed stays so: until a certificate of its chain
-//! ends, or its authority is trusted no longer. Must never know who a client is.
+//! The trusted client CAs, and how long a client certificate stays trusted: until a certificate of its chain expires,
+//! or its CA is no longer trusted. Must not depend on who a client is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,44 +12,44 @@ use rustls::server::danger::ClientCertVerifier;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Unknown, end};
+use super::{AuthError, end};
+use crate::crypto::ring;
 use crate::fresh::Fresh;
-use crate::provider::ring;
 
-/// The clock may be set: nothing is taken for granted for longer.
+/// Maximum interval between two checks: the clock may be adjusted.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The authorities that are trusted now. Each has another number.
+/// A version of the trusted CAs, with a unique number.
 #[derive(Debug)]
 pub(crate) struct Authorities {
     number: u64,
-    /// None where none is trusted any more.
+    /// None if no CA is trusted any longer.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    /// When the next of them ends, in seconds of unix time.
+    /// When the next of them expires, in seconds of Unix time.
     ends: Option<u64>,
 }
 
-/// Those that are trusted, kept up to date. Clones share them.
+/// The trusted CAs, kept up to date. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Trust {
     current: watch::Receiver<Arc<Authorities>>,
     fresh: Fresh,
 }
 
-/// A client's certificates, and what is known of them.
+/// The certificate chain of a client, and its trust status.
 pub(crate) struct Standing {
     trust: Trust,
-    /// The client's own one first.
+    /// The client's own certificate first.
     chain: Vec<CertificateDer<'static>>,
-    /// The authorities that were asked last.
+    /// The number of the CA version that verified the chain last.
     asked: AtomicU64,
-    /// Until then, in seconds of unix time, nothing of the chain ends.
+    /// Until then, in seconds of Unix time, no certificate of the chain expires.
     until: AtomicU64,
     over: AtomicBool,
 }
 
 impl Authorities {
-    /// Those of these certificates that have not ended. `required`: whether a client without a certificate is turned away.
+    /// The CA certificates that have not expired. `required`: whether a client certificate is required.
     pub(crate) fn of(
         certificates: &[CertificateDer<'static>],
         required: bool,
@@ -74,17 +74,17 @@ impl Authorities {
         Ok(Authorities { number: NEXT.fetch_add(1, Ordering::Relaxed), verifier, ends })
     }
 
-    /// Who checks certificates.
+    /// The verifier of client certificates.
     pub(crate) fn verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {
         self.verifier.clone()
     }
 
-    /// How long it takes until one of them ends.
+    /// The time until one of them expires.
     pub(crate) fn lasts(&self) -> Duration {
         self.ends.map_or(LOOK, |ends| Duration::from_secs(ends.saturating_sub(unix()))).min(LOOK)
     }
 
-    /// Whether one of them has ended since.
+    /// Whether one of them has expired since.
     pub(crate) fn outdated(&self) -> bool {
         self.ends.is_some_and(|ends| ends <= unix())
     }
@@ -100,12 +100,12 @@ impl Trust {
         Trust { current, fresh }
     }
 
-    /// The number of the authorities that are asked now: to be taken before a handshake.
+    /// The number of the current CA version; has to be read before a handshake.
     pub(crate) fn number(&self) -> u64 {
         self.current.borrow().number
     }
 
-    /// The standing of a client whom the authorities of this number believed.
+    /// The status of a client that the CA version with this number verified.
     pub(crate) fn standing(self, number: u64, chain: Vec<CertificateDer<'static>>) -> Standing {
         let until = AtomicU64::new(next_end(&chain, unix()));
         Standing { trust: self, chain, asked: AtomicU64::new(number), until, over: AtomicBool::new(false) }
@@ -113,13 +113,13 @@ impl Trust {
 }
 
 impl Standing {
-    /// Whether the client is still believed. Mostly that is two numbers to compare.
-    pub(crate) fn check(&self) -> Result<(), Unknown> {
+    /// Whether the client is still trusted. Usually this only compares two numbers.
+    pub(crate) fn check(&self) -> Result<(), AuthError> {
         if self.over.load(Ordering::Relaxed) {
-            return Err(Unknown::Ended);
+            return Err(AuthError::Ended);
         }
         if self.trust.fresh.over() {
-            return Err(Unknown::Stale);
+            return Err(AuthError::Stale);
         }
         let now = unix();
         let authorities = self.trust.current.borrow().clone();
@@ -130,15 +130,15 @@ impl Standing {
         }
         if !authorities.believe(&self.chain, now) {
             self.over.store(true, Ordering::Relaxed);
-            return Err(Unknown::Ended);
+            return Err(AuthError::Ended);
         }
         self.until.store(next_end(&self.chain, now), Ordering::Relaxed);
         self.asked.store(authorities.number, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Waits until the client is believed no longer, for whatever reason. One who came when nobody was believed has no
-    /// stream, and each of its calls is told why.
+    /// Waits until the client is no longer trusted, for any reason. A client that connects while the CAs are stale has
+    /// no streams, and each of its calls gets the reason.
     pub(crate) async fn ended(&self) {
         let mut current = self.trust.current.clone();
         let mut believed = false;
@@ -146,14 +146,14 @@ impl Standing {
             current.borrow_and_update();
             let stale = match self.check() {
                 Ok(()) => false,
-                Err(Unknown::Stale) if !believed => true,
+                Err(AuthError::Stale) if !believed => true,
                 Err(_) => return,
             };
             believed |= !stale;
             let rest = Duration::from_secs(self.until.load(Ordering::Relaxed).saturating_sub(unix()));
             let rest = if stale { LOOK } else { rest.min(self.trust.fresh.left().unwrap_or(LOOK)) };
             tokio::select! {
-                // Without an end: an error says that the gateway ends.
+                // An error means that the gateway is stopping.
                 changed = current.changed() => if changed.is_err() { std::future::pending().await },
                 () = sleep(rest.clamp(Duration::from_millis(100), LOOK)) => {}
             }
@@ -161,13 +161,13 @@ impl Standing {
     }
 }
 
-/// When the next certificate of a chain ends that has not. One whose end cannot be read is checked now and then.
+/// When the next certificate of a chain expires. One whose expiry cannot be parsed is rechecked at intervals.
 fn next_end(chain: &[CertificateDer<'static>], now: u64) -> u64 {
     let end = |certificate: &CertificateDer<'_>| end::of(certificate).unwrap_or(now + LOOK.as_secs());
     chain.iter().map(end).filter(|end| *end > now).min().unwrap_or(now + LOOK.as_secs())
 }
 
-/// Seconds of unix time.
+/// The current Unix time, in seconds.
 pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -194,8 +194,9 @@ mod tests {
         let standing = trust.clone().standing(number, Vec::new());
         assert!(timeout(MOST, standing.ended()).await.is_err());
         assert!(timeout(MOST, standing.ended()).await.is_ok());
-        assert_eq!(standing.check(), Err(Unknown::Stale));
-        // Who comes then is told so by each call, and stays until it was believed once.
+        assert_eq!(standing.check(), Err(AuthError::Stale));
+        // A client that connects then gets the reason with each call, and its connection stays open until it was
+        // trusted once.
         let next = trust.standing(number, Vec::new());
         assert!(timeout(10 * LOOK, next.ended()).await.is_err());
         fresh.confirm();

@@ -1,6 +1,6 @@
-//! Signatures of tokens, checked with ring: the token library asks for a provider, and its own would bring a second
-//! implementation of everything (one of them with an RSA that leaks by its timing). Must never sign, and never decide
-//! which algorithm or key is right.
+//! Verification of token signatures with ring: the token library needs a crypto provider, and its own ones would add a
+//! second implementation of everything (one of them has an RSA with a timing side channel). Must not sign, and must not
+//! decide which algorithm or key is right.
 
 use std::sync::Once;
 
@@ -13,7 +13,7 @@ use ring::signature::{
 };
 use ring::{error, hmac};
 
-/// Has the library use this provider. To be called before any token is read.
+/// Installs this provider. Has to be called before any token is decoded.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     static RING: CryptoProvider = CryptoProvider {
@@ -21,13 +21,13 @@ pub(super) fn install() {
         verifier_factory: verifier,
         key_utils: KeyUtils::new_unimplemented(),
     };
-    // An error says that somebody else in this process, a test, has chosen one already.
+    // An error means that other code in this process, such as a test, has installed a provider already.
     ONCE.call_once(|| {
         let _ = RING.install_default();
     });
 }
 
-/// A key that is ready for one algorithm.
+/// A verification key for one algorithm.
 struct Check {
     algorithm: Algorithm,
     key: Key,

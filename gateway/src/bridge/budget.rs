@@ -1,40 +1,39 @@
-//! The retry budget: how many attempts may follow first attempts over time, so that an outage is not answered with a
-//! storm. Must never know what is attempted.
+//! The retry budget: limits retries in proportion to calls, so that an outage does not cause a retry storm. Must not
+//! depend on what is retried.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A repeat costs what six calls bring in: attempts grow to 1.17 × calls, and with the savings from quiet times they
+/// A retry costs the tokens of six calls: attempts grow to 1.17 × calls, and with the savings from quiet times they
 /// stay below 1.2 × calls from 300 calls on.
 const COST: u32 = 6;
-/// The savings: ten repeats. A budget starts with them.
+/// The maximum of saved tokens, also the initial value: ten retries.
 const MOST: u32 = 10 * COST;
 
-/// Tokens that calls bring in and repeats take out.
+/// Tokens that calls earn and retries spend.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct RetryBudget {
     tokens: AtomicU32,
 }
 
-impl Budget {
-    pub(crate) fn new() -> Budget {
-        Budget { tokens: AtomicU32::new(MOST) }
+impl RetryBudget {
+    pub(crate) fn new() -> RetryBudget {
+        RetryBudget { tokens: AtomicU32::new(MOST) }
     }
 
     /// A call begins.
     pub(crate) fn earn(&self) {
         let more = |tokens: u32| (tokens < MOST).then_some(tokens + 1);
-        // An error says that it is full.
+        // An error means that it is full.
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    /// A hedge was answered first: it comes back, and two more. Where every second request is lost, hedges pay for
-    /// themselves; where all are late, as in an overload, they win nothing, and are as dear as repeats.
+    /// A hedge was answered first: its cost is refunded three times. If every second request is lost, hedges pay for
+    /// themselves; if all requests are late, as in an overload, hedges win nothing, and cost as much as retries.
     pub(crate) fn refund(&self) {
         self.add(3 * COST);
     }
 
-    /// A hedge was lost with its connection, over which no answer could come any more. It comes back, for whoever sends it
-    /// again over another, as repeats of what was lost are free.
+    /// A hedge was lost with its connection. Its cost is refunded, because retries of lost requests are free.
     pub(crate) fn return_lost(&self) {
         self.add(COST);
     }
@@ -44,7 +43,7 @@ impl Budget {
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    /// Whether a repeat is affordable; it is paid then.
+    /// Spends the cost of a retry, if the budget allows it.
     pub(crate) fn spend(&self) -> bool {
         let less = |tokens: u32| tokens.checked_sub(COST);
         self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
@@ -55,9 +54,9 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// Every call fails and would be repeated three times.
+    /// Every call fails, and would be retried three times.
     fn attempts_in_an_outage(calls: u32) -> u32 {
-        let budget = Budget::new();
+        let budget = RetryBudget::new();
         (0..calls)
             .map(|_| {
                 budget.earn();
@@ -79,9 +78,9 @@ mod tests {
         assert_eq!(attempts_in_an_outage(1), 4);
     }
 
-    /// How many hedges are sent, and how many calls fail all the same, where this share of all requests is lost, in percent.
+    /// How many hedges are sent, and how many calls still fail, if `lost` percent of all requests are lost.
     fn hedged(calls: u32, lost: u64) -> (u32, u32) {
-        let (budget, mut random, mut hedges, mut failed) = (Budget::new(), 1_u64, 0, 0);
+        let (budget, mut random, mut hedges, mut failed) = (RetryBudget::new(), 1_u64, 0, 0);
         let mut answered = || {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % 100 >= lost
@@ -116,7 +115,7 @@ mod tests {
 
     #[test]
     fn quiet_times_refill_the_savings_and_no_more() {
-        let budget = Budget::new();
+        let budget = RetryBudget::new();
         while budget.spend() {}
         (0..10_000).for_each(|_| budget.earn());
         assert_eq!((0..100).take_while(|_| budget.spend()).count(), 10);

@@ -1,4 +1,4 @@
-//! What has to hold for any bytes that a service behind answers, and for what is told it of a call. Fed by the fuzzers in
+//! Invariants of any bytes that a service replies, and of the headers that are sent to it. Driven by the fuzzers in
 //! fuzz/, and by their corpus in every test run.
 
 use std::time::Duration;
@@ -10,14 +10,13 @@ use contract::{Failure, header as names};
 use telemetry::Span;
 
 use super::reply::{self, Reply};
-use crate::call::Call;
+use crate::call::CallContext;
 
-/// A service's reply: lines of headers, an empty line, and the payload; read as that of a service with envelopes and of
-/// one without, for every route. Gives the refusals.
+/// A service's reply: lines of headers, an empty line, and the payload; parsed for every route, with the NestJS
+/// envelope and without. Returns the refusals.
 ///
 /// # Panics
-///
-/// Where a refusal is a success, or what was read does not fit its message although it was taken for it.
+/// If a refusal is a success, or an accepted reply does not match its message type.
 pub fn reply(data: &[u8]) -> Vec<Failure> {
     let end = data.windows(2).position(|window| window == b"\n\n");
     let (head, payload) = end.map_or((&b""[..], data), |end| (&data[..end], &data[end + 2..]));
@@ -48,9 +47,9 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
                         assert!(message.len() <= 8 * answer.len() + 64, "an answer has grown");
                     }
                 }
-                Reply::Refusal(setback) => {
-                    assert_ne!(setback.failure.code as i32, 0, "a refusal is no success");
-                    refusals.push(setback.failure);
+                Reply::Refusal(error) => {
+                    assert_ne!(error.failure.code as i32, 0, "a refusal is no success");
+                    refusals.push(error.failure);
                 }
                 Reply::Nonsense => assert!(nest),
             }
@@ -59,14 +58,13 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
     refusals
 }
 
-/// What services are told of a call keeps to the alphabets of its headers.
+/// The headers of a request contain only the characters that each of them allows.
 ///
 /// # Panics
-///
-/// Where it does not.
-pub fn told(call: &Call) {
+/// If they do not.
+pub fn told(call: &CallContext) {
     let headers =
-        super::header::of(ALL[0], call, &Span::default(), link::Wall::default(), Duration::from_secs(1));
+        super::header::of(ALL[0], call, &Span::default(), nats::WallClock::default(), Duration::from_secs(1));
     let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     for (name, values) in headers.iter() {
         assert_eq!(values.len(), 1, "{name} is there once");

@@ -1,18 +1,24 @@
-//! The headers of a request on NATS. Must never panic on what a caller wrote, nor let it be a line of its own.
+//! The headers of a request on NATS. Must not panic on input from a caller, nor allow header injection.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::header::HeaderMap;
 use contract::{Route, header};
-use link::Wall;
-use link::header::{fixed, number, put};
+use nats::WallClock;
+use nats::header::{fixed, number, put};
 use telemetry::Span;
 
-use crate::call::Call;
+use crate::call::CallContext;
 
-/// The headers of an attempt under this span, whose answer is of use for `left`. Both are said: the time of day, and what
-/// is left of it, which is true also where the service's clock is another.
-pub(super) fn of(route: &Route, call: &Call, span: &Span, wall: Wall, left: Duration) -> HeaderMap {
+/// The headers of an attempt under this span, with `left` time. They contain both the deadline and the time left, which
+/// is correct even if the service's clock is not.
+pub(super) fn of(
+    route: &Route,
+    call: &CallContext,
+    span: &Span,
+    wall: WallClock,
+    left: Duration,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     let deadline = wall.unix_ms().saturating_add(left);
@@ -49,10 +55,10 @@ mod tests {
 
     #[test]
     fn what_a_caller_wrote_never_panics_and_never_breaks_a_line() {
-        let mut call = Call::until(Instant::now());
+        let mut call = CallContext::until(Instant::now());
         call.principal = "eve\r\nNats-Expected-Stream: X".into();
         call.request_id = Some("fine".into());
-        let headers = of(ALL[0], &call, &Span::default(), Wall::default(), Duration::from_secs(1));
+        let headers = of(ALL[0], &call, &Span::default(), WallClock::default(), Duration::from_secs(1));
         let text = |name| headers.get(name).map(HeaderValue::as_str);
         assert_eq!(text(header::PRINCIPAL), Some("eve??Nats-Expected-Stream: X"));
         assert_eq!((text(header::REQUEST_ID), text("Nats-Expected-Stream")), (Some("fine"), None));

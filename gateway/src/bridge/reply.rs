@@ -1,29 +1,29 @@
-//! What a message that came back means: an answer, or a refusal. Must never know what was asked.
+//! Interprets a reply: an answer, or a refusal. Must not depend on the request.
 
 use async_nats::Message;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
 use contract::failure::Code;
-use contract::{Delivered, Failure, Route, header, nest};
+use contract::{Delivered, Failure, Route, header, nestjs};
 
-use super::Setback;
+use super::AttemptError;
 
-/// Bytes of a stream's acknowledgement, at the most: its name has 255.
+/// Maximum size of a JetStream acknowledgement, in bytes: the name of a stream has at most 255.
 const ACKNOWLEDGEMENT: usize = 1_024;
 
-/// What came back.
+/// A reply.
 pub(super) enum Reply {
-    /// The reply's payload.
+    /// An answer with its payload.
     Answer(Bytes),
-    /// The word of the service behind against it.
-    Refusal(Setback),
-    /// Nothing that a service of this kind says.
+    /// A refusal by the service.
+    Refusal(AttemptError),
+    /// Not a valid reply of a service of this kind.
     Nonsense,
 }
 
-/// Reads a reply; that of a NestJS service is in its envelope, with or without the headers of a refusal.
-pub(super) fn read(route: &Route, nest: bool, message: Message) -> Reply {
-    let opened = if nest { nest::answer(&message.payload) } else { None };
+/// Parses a reply; that of a NestJS service is in its envelope, with or without the headers of a refusal.
+pub(super) fn read(route: &Route, nestjs: bool, message: Message) -> Reply {
+    let opened = if nestjs { nestjs::answer(&message.payload) } else { None };
     match opened {
         Some(Ok(payload)) => return Reply::Answer(payload.into()),
         Some(Err(failure)) => return refused(route, failure),
@@ -33,41 +33,41 @@ pub(super) fn read(route: &Route, nest: bool, message: Message) -> Reply {
     match text(header::SERVICE_ERROR_CODE) {
         Some(number) => {
             let words = text(header::SERVICE_ERROR).unwrap_or_default();
-            // A number that is none is still a refusal: 500.
+            // An invalid number is still a refusal: 500.
             refused(route, Failure::from_service(number.parse().unwrap_or(500), words, &message.payload))
         }
-        None if nest => Reply::Nonsense,
+        None if nestjs => Reply::Nonsense,
         None => Reply::Answer(message.payload),
     }
 }
 
-/// A refusal is final, unless the service is away and a repeat does no harm, or its clock says that it is too late.
+/// A refusal is final, unless the service is unavailable and a retry is harmless, or it considered the request too
+/// late.
 fn refused(route: &Route, failure: Failure) -> Reply {
     let harmless = route.repeatable || delivered(&failure) == Some(Delivered::No.name());
     let again = (failure.code == Code::Unavailable && harmless) || late(&failure);
-    Reply::Refusal(Setback { again, failure, free: false })
+    Reply::Refusal(AttemptError { again, failure, free: false })
 }
 
-/// Whether a service says that a request came too late, and that it did not begin with it.
+/// Whether a service reports that a request arrived too late, and that it did not begin with it.
 pub(super) fn late(failure: &Failure) -> bool {
     failure.code == Code::DeadlineExceeded && delivered(failure) == Some(Delivered::No.name())
 }
 
-/// Whether this is what JetStream acknowledges a message with, and nothing that a service would say: names of streams
-/// and sequences in an object of its own.
+/// Whether this is a JetStream acknowledgement, an object with a stream name and a sequence, which no service replies.
 pub(super) fn is_acknowledgement(payload: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Acknowledgement {
         stream: String,
         seq: u64,
     }
-    // The server writes these two, and little more.
+    // The server writes these two fields, and few others.
     payload.len() < ACKNOWLEDGEMENT
         && serde_json::from_slice::<Acknowledgement>(payload)
             .is_ok_and(|ack| !ack.stream.is_empty() && ack.seq < u64::MAX)
 }
 
-/// What the failure says about `delivered`.
+/// The `delivered` field of a failure.
 pub(super) fn delivered(failure: &Failure) -> Option<&str> {
     failure.metadata.get("delivered").map(String::as_str)
 }
@@ -99,15 +99,15 @@ mod tests {
         Some(headers)
     }
 
-    fn setback(nest: bool, repeatable: bool, message: Message) -> Setback {
-        match read(&Route { repeatable, ..*ALL[0] }, nest, message) {
-            Reply::Refusal(setback) => setback,
+    fn error(nestjs: bool, repeatable: bool, message: Message) -> AttemptError {
+        match read(&Route { repeatable, ..*ALL[0] }, nestjs, message) {
+            Reply::Refusal(error) => error,
             Reply::Answer(_) | Reply::Nonsense => panic!("no refusal"),
         }
     }
 
-    fn refused(number: &str, body: Vec<u8>, repeatable: bool) -> Setback {
-        setback(false, repeatable, message(refusal(number), body))
+    fn refused(number: &str, body: Vec<u8>, repeatable: bool) -> AttemptError {
+        error(false, repeatable, message(refusal(number), body))
     }
 
     #[test]
@@ -140,18 +140,18 @@ mod tests {
 
     #[test]
     fn of_a_nest_service_the_envelope_is_opened_first() {
-        let request = nest::call("x", b"{}").unwrap();
+        let request = nestjs::call("x", b"{}").unwrap();
         let away = Failure::new(Reason::StorageUnavailable, "away");
-        let enveloped = nest::reply(&request, &Err(away)).unwrap();
-        let away = setback(true, true, message(refusal("503"), enveloped));
+        let enveloped = nestjs::reply(&request, &Err(away)).unwrap();
+        let away = error(true, true, message(refusal("503"), enveloped));
         assert!(away.failure.is(Reason::StorageUnavailable) && away.again, "{}", away.failure);
-        let plain = setback(true, true, message(refusal("404"), Vec::new()));
+        let plain = error(true, true, message(refusal("404"), Vec::new()));
         assert_eq!(plain.failure.code, Code::NotFound);
         let exception = br#"{"id":"1","err":"sold out","isDisposed":true}"#;
-        let exception = setback(true, true, message(None, exception.to_vec()));
+        let exception = error(true, true, message(None, exception.to_vec()));
         assert!(exception.failure.message == "sold out" && !exception.again);
         assert!(matches!(read(ALL[0], true, message(None, b"[]".to_vec())), Reply::Nonsense));
-        let answer = nest::reply(&request, &Ok(b"[1]".to_vec())).unwrap();
+        let answer = nestjs::reply(&request, &Ok(b"[1]".to_vec())).unwrap();
         assert!(
             matches!(read(ALL[0], true, message(None, answer)), Reply::Answer(payload) if payload == "[1]")
         );

@@ -1,4 +1,4 @@
-//! The bridge against a real nats-server, with services that behave badly in every way.
+//! The bridge against a real nats-server, with misbehaving services.
 
 use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use super::*;
 use crate::call::Limit;
 
-/// A bridge with one route, and a server to go with it.
+/// A bridge with one route, and a nats-server for it.
 struct Bench {
     server: local_nats::Server,
     service: Client,
@@ -26,19 +26,19 @@ impl Bench {
         route.timeout = Duration::from_millis(200);
         change(&mut route);
         let route: &'static Route = Box::leak(Box::new(route));
-        let link = Link::connect(&link::Options::at(server.url()), "test").await.unwrap();
+        let link = Connection::connect(&nats::Options::at(server.url()), "test").await.unwrap();
         let service = async_nats::connect(server.url()).await.unwrap();
-        let lanes = Lanes::new(&[route], &Limits { in_flight: 4, ..Limits::default() });
-        Bench { server, service, bridge: Bridge::new(link, Arc::new(lanes)), route }
+        let states = RouteStates::new(&[route], &Limits { in_flight: 4, ..Limits::default() });
+        Bench { server, service, bridge: Bridge::new(link, Arc::new(states)), route }
     }
 
-    /// Serves the route: each request gets what `answer` makes of its number and itself, if anything.
+    /// Serves the route: each request is answered with the result of `answer`, if any.
     async fn serve<F: Future<Output = Option<(HeaderMap, Vec<u8>)>> + Send + 'static>(
         &self,
         mut answer: impl FnMut(usize, Message) -> F + Send + 'static,
     ) -> Arc<AtomicUsize> {
         let mut requests = self.service.subscribe(self.route.subject).await.unwrap();
-        // The server has the subscription when it has answered what came after it.
+        // The echo shows that the server has processed the subscription.
         let mut echo = self.service.subscribe("echo").await.unwrap();
         self.service.publish("echo", Bytes::new()).await.unwrap();
         echo.next().await.unwrap();
@@ -56,19 +56,19 @@ impl Bench {
         count
     }
 
-    /// A machine that stands still for a moment has hedges.
+    /// The number of hedges: a machine that stalls for a moment causes some.
     fn hedges(&self) -> usize {
-        let tally = self.bridge.tallies().of(self.route).unwrap();
-        usize::try_from(tally.hedges.get()).unwrap()
+        let metrics = self.bridge.metrics().of(self.route).unwrap();
+        usize::try_from(metrics.hedges.get()).unwrap()
     }
 
-    async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
+    async fn call(&self, call: &CallContext) -> Result<Bytes, Failure> {
         self.bridge.call(self.route, b"hello".to_vec(), call).await
     }
 }
 
-fn within(millis: u64, limit: Limit) -> Call {
-    Call { limit, ..Call::until(Instant::now() + Duration::from_millis(millis)) }
+fn within(millis: u64, limit: Limit) -> CallContext {
+    CallContext { limit, ..CallContext::until(Instant::now() + Duration::from_millis(millis)) }
 }
 
 fn delivered(failure: &Failure) -> &str {
@@ -149,7 +149,7 @@ async fn whose_time_was_up_is_told_apart() {
         let over = bench.call(&within(0, limit)).await.unwrap_err();
         assert_eq!((over.is(reason), delivered(&over)), (true, "no"));
     }
-    assert_eq!(bench.bridge.link().waiting(), 0);
+    assert_eq!(bench.bridge.connection().waiting(), 0);
 }
 
 #[tokio::test]
@@ -191,22 +191,22 @@ async fn one_call_too_many_is_turned_away_at_once() {
             tokio::spawn(async move { bridge.call(route, Vec::new(), &within(5_000, Limit::Budget)).await })
         })
         .collect();
-    while bench.bridge.link().waiting() < 4 {
+    while bench.bridge.connection().waiting() < 4 {
         tokio::task::yield_now().await;
     }
     let start = Instant::now();
-    // Nothing is decoded for it, either.
+    // Its message is not decoded, either.
     let garbage = bench.bridge.pass(bench.route, &[0xff], &within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(garbage.is(Reason::Overloaded), "{garbage}");
     let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_millis(100), "{failure}");
     assert!(failure.details.iter().any(|detail| matches!(detail, Detail::Retry(_))));
-    // Callers that leave give their places back.
+    // Callers that cancel release their permits.
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     for call in calls {
         assert!(call.await.unwrap_err().is_cancelled());
     }
-    assert_eq!(bench.bridge.link().waiting(), 0);
+    assert_eq!(bench.bridge.connection().waiting(), 0);
     assert!(!bench.call(&within(20, Limit::Budget)).await.unwrap_err().is(Reason::Overloaded));
 }
 
@@ -233,7 +233,7 @@ async fn a_payload_over_the_limit_is_not_sent() {
 async fn without_a_connection_calls_end_at_once() {
     let mut bench = Bench::start(|_| ()).await;
     bench.server.kill();
-    while bench.bridge.link().connected() {
+    while bench.bridge.connection().connected() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let start = Instant::now();
@@ -288,7 +288,7 @@ async fn what_may_have_been_done_is_repeated_only_where_the_request_itself_may_b
     }
 }
 
-/// A bridge whose route has been answered, and whose service says nothing to the first so many requests of each call.
+/// A bridge whose route was answered once, and whose service does not answer the next `first` requests.
 async fn silent(first: usize, repeats: fn(&[u8]) -> bool) -> (Bench, Arc<AtomicUsize>) {
     let bench = Bench::start(|route| {
         (route.repeatable, route.retries, route.timeout) = (true, 3, Duration::from_secs(20));
@@ -313,12 +313,16 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
     let begun = Instant::now();
     let call = within(20_000, Limit::Budget);
     assert_eq!(bench.bridge.pass(bench.route, b"two", &call).await.unwrap(), b"two");
-    assert!((3 * usual::FLOOR..Duration::from_secs(10)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(
+        (3 * latency::FLOOR..Duration::from_secs(10)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(count.load(Ordering::Relaxed) >= 5);
-    assert_eq!(bench.bridge.link().waiting(), 0);
-    let tally = bench.bridge.tallies().of(bench.route).unwrap();
-    assert!(tally.hedges.get() >= 3 && tally.retries.get() == 0);
-    assert_eq!(tally.hedges_won.get(), 1);
+    assert_eq!(bench.bridge.connection().waiting(), 0);
+    let metrics = bench.bridge.metrics().of(bench.route).unwrap();
+    assert!(metrics.hedges.get() >= 3 && metrics.retries.get() == 0);
+    assert_eq!(metrics.hedges_won.get(), 1);
 }
 
 #[tokio::test]
@@ -331,8 +335,8 @@ async fn hedges_that_are_lost_with_the_connection_cost_nothing() {
     }
     bench.server.kill();
     assert!(call.await.unwrap().is_err());
-    let lane = bench.bridge.lanes.of(bench.route).unwrap();
-    assert_eq!((0..100).take_while(|_| lane.retry()).count(), 10);
+    let state = bench.bridge.states.of(bench.route).unwrap();
+    assert_eq!((0..100).take_while(|_| state.retry()).count(), 10);
 }
 
 #[tokio::test]

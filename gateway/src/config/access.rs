@@ -1,4 +1,4 @@
-//! Flags that say who may call. Secrets come from files: an argument is seen by every process of the machine.
+//! Flags of authentication and authorization. Secrets come from files: every process of the machine can see arguments.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,28 +7,29 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use cli::units::{between, seconds};
 
-/// Calls that one caller may have in hand.
+/// Default of calls in flight per caller.
 const IN_FLIGHT: u32 = 512;
 const REFRESH: Duration = Duration::from_secs(300);
 const MAX_STALE: Duration = Duration::from_secs(600);
 
-/// Who may call: anybody, unless one of the first six says how callers are known.
+/// Authentication and authorization: everyone may call, unless one of the first five flags configures authentication.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct Access {
-    /// Keys that bearer tokens (JWT) are signed with: a JWKS file, or a URL it is fetched from
+    /// Public keys that verify bearer tokens (JWT): a JWKS file, or a URL it is fetched from
     #[arg(long, env = "GW_JWT_JWKS", value_name = "FILE|URL")]
     pub jwt_jwks: Option<Place>,
-    /// A secret that bearer tokens are signed with (HS256), at least 32 bytes
+    /// File with the secret that verifies bearer tokens (HS256), at least 32 bytes
     #[arg(long, env = "GW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
-    /// API keys: lines of `gateway keys new`; read again when it changes
+    /// API keys: a file with lines of `gateway keys new`; reloaded when it changes
     #[arg(long, env = "GW_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
-    /// Clients by a name in their certificates: lines of `NAME SCOPE,… [CUSTOMER]`; read again when it changes
+    /// Clients by a name in their certificates: a file with lines of `NAME SCOPE,… [CUSTOMER]`; reloaded when it
+    /// changes
     #[arg(long, env = "GW_TLS_CLIENTS", value_name = "FILE", requires = "tls_client_ca")]
     pub tls_clients: Option<PathBuf>,
-    /// Scopes of clients with a good certificate that `--tls-clients` does not name
+    /// Scopes of clients with a valid certificate that `--tls-clients` does not list
     #[arg(
         long,
         env = "GW_TLS_CLIENT_SCOPES",
@@ -37,13 +38,13 @@ pub struct Access {
         requires = "tls_client_ca"
     )]
     pub tls_client_scopes: Vec<String>,
-    /// Who has to have issued a token (`iss`)
+    /// Required issuer of tokens (`iss`)
     #[arg(long, env = "GW_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
-    /// Whom a token has to be for (`aud`): one of these, separated by commas
+    /// Accepted audiences of tokens (`aud`), separated by commas: a token needs one of them
     #[arg(long, env = "GW_JWT_AUDIENCE", value_delimiter = ',', value_name = "TEXT")]
     pub jwt_audience: Vec<String>,
-    /// Algorithms that tokens signed with a key of the JWKS may use
+    /// Accepted algorithms of tokens that are signed with a key of the JWKS
     #[arg(
         long,
         env = "GW_JWT_ALGORITHMS",
@@ -53,32 +54,33 @@ pub struct Access {
         value_name = "NAME"
     )]
     pub jwt_algorithms: Vec<Algorithm>,
-    /// The claim with the scopes: a text with blanks between them, or a list
+    /// The claim with the scopes: a space-separated string, or an array
     #[arg(long, env = "GW_JWT_SCOPE_CLAIM", default_value = "scope", value_name = "NAME")]
     pub jwt_scope_claim: String,
-    /// The claim with the customer whose orders alone the caller may see; without the claim: all orders
+    /// The claim with the customer whose orders the caller is restricted to; without the claim: all orders
     #[arg(long, env = "GW_JWT_CUSTOMER_CLAIM", default_value = "customer_id", value_name = "NAME")]
     pub jwt_customer_claim: String,
     /// How often the JWKS is fetched
     #[arg(long, env = "GW_JWT_JWKS_REFRESH", default_value = "5m", value_parser = refresh, value_name = "DURATION")]
     pub jwt_jwks_refresh: Duration,
-    /// Certificates of the authority that signed the JWKS server's, PEM; without it: those of this system
+    /// CA certificates that verify the JWKS server, PEM; default: the system's
     #[arg(long, env = "GW_JWT_JWKS_CA", value_name = "FILE")]
     pub jwt_jwks_ca: Option<PathBuf>,
-    /// Who may read the contract by gRPC reflection, where callers are known
+    /// Who may use gRPC reflection if callers are authenticated
     #[arg(long, env = "GW_REFLECTION", value_enum, default_value_t, value_name = "WHO")]
     pub reflection: Reflection,
-    /// Calls that one caller may have in hand, watches included; one more is RESOURCE_EXHAUSTED
+    /// Calls in flight per caller, including watches; one more fails with RESOURCE_EXHAUSTED
     #[arg(long, env = "GW_CALLER_IN_FLIGHT", default_value_t = IN_FLIGHT, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub caller_in_flight: u32,
-    /// Calls that one caller may begin per second, for long; ten seconds' worth at once. 0: no limit
+    /// Rate limit per caller, in calls per second, with a burst of ten seconds' worth; 0: no limit
     #[arg(long, env = "GW_CALLER_RATE", default_value_t = 0, value_name = "N")]
     pub caller_rate: u32,
-    /// How long what says who may call stays in force while it cannot be read; then it lets nobody in. 0: for
-    /// ever, so that a key that was taken off a list stays good as long as the list cannot be read
+    /// How long keys, client lists and CA certificates stay in use while they cannot be reloaded; after that,
+    /// credentials that depend on them are rejected. 0: forever, so that a key that was removed from a list stays valid
+    /// as long as the list cannot be read
     #[arg(long, env = "GW_AUTH_MAX_STALE", default_value = "10m", value_parser = seconds, value_name = "DURATION")]
     pub auth_max_stale: Duration,
-    /// Serve other machines although there is no TLS, or callers are not known
+    /// Listen on non-loopback addresses without TLS, or without authentication
     #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
 }
@@ -86,42 +88,42 @@ pub struct Access {
 /// `gateway keys`.
 #[derive(Debug, Clone, Args)]
 pub struct Keys {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: KeysCommand,
 }
 
-/// What to do with API keys.
+/// The subcommands of `gateway keys`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key: the first line is the key, shown only now, the second is for the file GW_API_KEYS
+    /// Create a key: the first line of the output is the key, shown only once, the second is for the file GW_API_KEYS
     New(NewKey),
 }
 
 /// `gateway keys new`.
 #[derive(Debug, Clone, Args)]
 pub struct NewKey {
-    /// Whose key it is: 1 to 64 of [A-Za-z0-9_-]
+    /// Name of the caller: 1 to 64 characters of [A-Za-z0-9_-]
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// What it is good for, separated by commas
+    /// Scopes of the key, separated by commas
     #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// The customer whose orders alone it may see; without it: all orders
+    /// The customer whose orders the key is restricted to; without it: all orders
     #[arg(long, value_name = "TEXT")]
     pub customer: Option<String>,
 }
 
-/// Where a JWKS is.
+/// The location of a JWKS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// On a server.
+    /// A URL.
     Url(http::Uri),
 }
 
-/// Signature algorithms with a public key.
+/// Asymmetric signature algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "verbatim")]
 #[allow(missing_docs)]
@@ -134,12 +136,12 @@ pub enum Algorithm {
 /// Who may use reflection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Reflection {
-    /// Whoever is known, whatever the scopes.
+    /// Authenticated callers, whatever their scopes.
     #[default]
     Callers,
-    /// Anybody.
+    /// Everyone.
     Open,
-    /// Nobody: it is not served.
+    /// No one: reflection is not served.
     Off,
 }
 
@@ -148,7 +150,7 @@ impl Algorithm {
 }
 
 impl Default for Access {
-    /// Anybody may call.
+    /// No authentication.
     fn default() -> Access {
         Access {
             jwt_jwks: None,
@@ -173,17 +175,17 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Whether bearer tokens are taken.
+    /// Whether bearer tokens are accepted.
     pub fn tokens(&self) -> bool {
         self.jwt_jwks.is_some() || self.jwt_secret_file.is_some()
     }
 
-    /// How long what says who may call stays in force while it cannot be read; none: for ever.
+    /// How long keys and lists stay in use while they cannot be reloaded; none: forever.
     pub(crate) fn max_stale(&self) -> Option<Duration> {
         (!self.auth_max_stale.is_zero()).then_some(self.auth_max_stale)
     }
 
-    /// Whether callers have to be known.
+    /// Whether callers have to authenticate.
     pub fn required(&self) -> bool {
         self.tokens()
             || self.api_keys.is_some()
@@ -192,7 +194,7 @@ impl Access {
     }
 }
 
-/// Neither a server that is asked all the time nor keys of last week.
+/// Limits the interval: not so short that it floods the server, not so long that keys are outdated.
 fn refresh(text: &str) -> Result<Duration, String> {
     between(seconds(text)?, Duration::from_secs(10), Duration::from_secs(86_400))
 }
@@ -204,14 +206,14 @@ impl FromStr for Place {
         if !text.contains("://") {
             return Ok(Place::File(text.into()));
         }
-        let url: http::Uri = text.parse().map_err(|error| format!("is no URL: {error}"))?;
+        let url: http::Uri = text.parse().map_err(|error| format!("is not a URL: {error}"))?;
         let host = url.host().ok_or("has no host")?;
         match url.scheme_str() {
             _ if url.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
                 Err("must not have a user or a password".to_owned())
             }
             Some("https") => Ok(Place::Url(url)),
-            // Whoever could change it on its way could sign tokens.
+            // Without TLS, whoever can modify the response on its way can sign tokens.
             Some("http") if ["localhost", "127.0.0.1", "[::1]"].contains(&host) => Ok(Place::Url(url)),
             Some("http") => Err("must be https, unless it is on this machine".to_owned()),
             _ => Err("must be https".to_owned()),

@@ -1,4 +1,4 @@
-//! `gateway config`. Must never check anything itself.
+//! The arguments of `gateway config`. Must not check anything itself.
 
 use clap::{Args, Subcommand};
 
@@ -7,22 +7,22 @@ use super::Serve;
 /// `gateway config`.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: ConfigCommand,
 }
 
-/// What to do with the configuration.
+/// The subcommands of `gateway config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
-    /// Check it as a start of `serve` would, without serving or connecting; list all problems
+    /// Check it as `serve` would at start, without serving or connecting; list all problems
     Check(Box<Asked>),
 }
 
 /// `gateway config check`.
 #[derive(Debug, Clone, Args)]
 pub struct Asked {
-    /// Print all values with where they are from, as a file that says the same; no secret is shown
+    /// Print all values with their sources, as an equivalent configuration file; secrets are not shown
     #[arg(long)]
     pub print: bool,
     /// The configuration.

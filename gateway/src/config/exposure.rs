@@ -1,25 +1,25 @@
-//! Whether a gateway may be reached by other machines as it is configured. Must never look at more than flags.
+//! Whether the gateway may listen on non-loopback addresses as it is configured. Must not look at more than flags.
 
 use anyhow::bail;
 
 use super::Serve;
 
 impl Serve {
-    /// Refuses to serve other machines in the clear, or just anybody, unless that is meant.
+    /// Refuses non-loopback addresses without TLS or without authentication, unless `--insecure` is given.
     pub(crate) fn check_exposure(&self) -> anyhow::Result<()> {
         if !self.http_addr.ip().to_canonical().is_loopback() {
             tracing::info!(
                 http = %self.http_addr,
                 console = self.console(),
-                "other machines can read the figures, without a credential (GW_HTTP_ADDR)"
+                "other machines can read the metrics without credentials (GW_HTTP_ADDR)"
             );
         }
         let mut missing = Vec::new();
         if self.tls.tls_cert.is_none() {
-            missing.push("there is no TLS (GW_TLS_CERT, GW_TLS_KEY)");
+            missing.push("TLS is not configured (GW_TLS_CERT, GW_TLS_KEY)");
         }
         if !self.access.required() {
-            missing.push("anybody may call (GW_JWT_JWKS, GW_JWT_SECRET_FILE, GW_API_KEYS, or GW_TLS_CLIENTS or GW_TLS_CLIENT_SCOPES with GW_TLS_CLIENT_CA)");
+            missing.push("callers are not authenticated (GW_JWT_JWKS, GW_JWT_SECRET_FILE, GW_API_KEYS, or GW_TLS_CLIENTS or GW_TLS_CLIENT_SCOPES with GW_TLS_CLIENT_CA)");
         }
         let exposed = !self.grpc_addr.ip().to_canonical().is_loopback();
         if !exposed || missing.is_empty() {
@@ -27,12 +27,12 @@ impl Serve {
         }
         let missing = missing.join(", and ");
         if self.access.insecure {
-            tracing::warn!(grpc = %self.grpc_addr, "other machines are served although {missing}");
+            tracing::warn!(grpc = %self.grpc_addr, "other machines can connect although {missing}");
             return Ok(());
         }
         bail!(
-            "{} can be reached by other machines, but {missing}. Set what is missing, serve 127.0.0.1 alone \
-             (GW_GRPC_ADDR), or say --insecure (GW_INSECURE=true) if that is meant",
+            "other machines can connect to {}, but {missing}. Configure what is missing, listen on 127.0.0.1 \
+             only (GW_GRPC_ADDR), or allow it with --insecure (GW_INSECURE=true)",
             self.grpc_addr
         )
     }

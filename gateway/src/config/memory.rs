@@ -1,4 +1,4 @@
-//! How much memory requests may hold, as it is configured. Must never look at more than flags.
+//! The memory budget of requests, from the configuration. Must not look at more than flags.
 
 use admission::budget::Size;
 use admission::layer::request_size;
@@ -7,22 +7,21 @@ use cli::units::size;
 
 use super::Limits;
 
-/// Health watches of all connections, and of one: a client has one for each service that it looks at, and behind a proxy
-/// some clients share a connection.
+/// Health watches on all connections, and on one: a client has one for each service that it checks, and clients behind
+/// a proxy may share a connection.
 const WATCHES: usize = 8_192;
 const CONNECTION_WATCHES: usize = 64;
-/// Reflection streams of all connections, and of one: a tool has one.
+/// Reflection streams on all connections, and on one: a tool uses one.
 const REFLECTIONS: usize = 64;
 const CONNECTION_REFLECTIONS: usize = 16;
-/// So many of the largest requests have to fit at the least.
+/// The budget has to hold at least this many requests of maximum size.
 const LEAST: usize = 4;
 
 impl Limits {
-    /// The budget of requests.
+    /// The memory budget of requests.
     ///
     /// # Errors
-    ///
-    /// Where a few of the largest requests would not fit.
+    /// If the budget cannot hold a few requests of maximum size.
     pub(crate) fn budget(&self) -> anyhow::Result<Size> {
         let request = request_size(self.max_header_bytes as usize, self.max_request_bytes);
         let least = LEAST.saturating_mul(request);

@@ -1,15 +1,15 @@
-//! Files with secrets that every user of this machine may read. Must never read one.
+//! Warnings about files with secrets that every user of this machine may read. Must not read them.
 
 use std::path::Path;
 
 use super::Serve;
 
 impl Serve {
-    /// Warns of each; those for NATS are told of where they are read.
+    /// Warns about each such file; files for NATS are checked where they are read.
     pub(crate) fn warn_of_exposed_secrets(&self) {
         for (variable, file) in self.secrets().filter(|(_, file)| cli::file::is_newly_exposed(file)) {
             tracing::warn!(
-                "{} ({variable}) has a secret, and every user of this machine may read it: chmod o=",
+                "{} ({variable}) contains a secret, and every user of this machine may read it: chmod o=",
                 file.display()
             );
         }

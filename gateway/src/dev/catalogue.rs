@@ -1,5 +1,5 @@
-//! The demo catalogue: a few products with stock, loaded once per data folder, through the gateway as any client
-//! would. Must never be loaded over stock that is there.
+//! The demo catalogue: a few products with stock, loaded once per data folder, through the gateway like any client.
+//! Must not overwrite existing stock.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,20 +7,20 @@ use std::path::Path;
 use anyhow::Context;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 
-use crate::edge::probe::Probe;
+use crate::edge::health_client::GatewayClient;
 
-/// Products and units: the file that docker-compose.yml loads as well.
+/// Products and units: the same file that docker-compose.yml loads.
 const FILE: &str = include_str!("../../../deploy/compose/stock.csv");
-/// A repeat within the time that ids are remembered does nothing.
+/// Makes repeated loads idempotent while request ids are remembered.
 const REQUEST_ID: &str = "dev-demo-catalogue";
-/// A file that says, for ever, that it was done.
+/// The marker file of a completed load.
 const MARK: &str = "catalogue-loaded";
 
-/// Loads the catalogue if this folder has not seen it, and says what was done.
+/// Loads the catalogue if it was not loaded into this folder before, and returns a message.
 pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<String> {
     let mark = folder.join(MARK);
     if mark.exists() {
-        return Ok("loaded before; stock is as it was left".to_owned());
+        return Ok("loaded before; the stock is unchanged".to_owned());
     }
     let adjustments = products(FILE)?;
     let count = adjustments.len();
@@ -29,7 +29,7 @@ pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<S
         adjustments,
         reason: "demo catalogue".to_owned(),
     };
-    Probe::connect(gateway).await?.adjust(request).await.context("cannot load the demo catalogue")?;
+    GatewayClient::connect(gateway).await?.adjust(request).await.context("cannot load the demo catalogue")?;
     cli::file::replace(&mark, |_| Ok(())).with_context(|| format!("cannot write {}", mark.display()))?;
     Ok(format!("{count} products loaded"))
 }

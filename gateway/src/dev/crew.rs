@@ -1,5 +1,5 @@
-//! The workers of `dev`: child processes that are started again when they end, and that end when we do. Must never
-//! know what a worker does.
+//! The workers of `dev`: child processes that are restarted when they end, and that end with this process. Must not
+//! depend on what a worker does.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::words::say;
 
-/// A worker that ends is started again after this, doubling.
+/// Delay before a worker is restarted; doubles with each restart.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MOST: Duration = Duration::from_secs(5);
-/// One that ran for so long was well.
+/// A worker that ran for this long resets the delay.
 const WELL: Duration = Duration::from_secs(10);
-/// What a worker may take to finish its work: its own limit, and a little.
+/// Time for a worker to finish its work: its own limit plus a margin.
 const LEAVE: Duration = Duration::from_secs(22);
 
-/// Workers, each with its supervisor. Dropped, they are killed.
+/// Workers, each with a supervisor. They are killed on drop.
 pub(super) struct Crew {
     stop: CancellationToken,
     supervisors: JoinSet<()>,
@@ -33,11 +33,11 @@ pub(super) struct Crew {
 /// A worker's process.
 struct Process {
     child: Child,
-    /// It runs as long as this is open. Kept apart, as waiting for a child closes what it still has.
+    /// The worker runs as long as this is open. Stored separately, because waiting for a child closes its stdin.
     lifeline: Option<ChildStdin>,
 }
 
-/// How a worker is started.
+/// The command that starts a worker.
 #[derive(Clone)]
 struct Program {
     path: PathBuf,
@@ -45,9 +45,9 @@ struct Program {
 }
 
 impl Crew {
-    /// Starts so many workers.
+    /// Starts `count` workers.
     pub(super) fn start(count: u16, nats_url: &str, log: &log::Options) -> anyhow::Result<Crew> {
-        let path = std::env::current_exe().context("cannot find this program's file")?;
+        let path = std::env::current_exe().context("cannot find the path of this program")?;
         let mut arguments = vec!["worker".to_owned(), format!("--nats-url={nats_url}")];
         arguments.extend(log.arguments());
         let program = Program { path, arguments };
@@ -60,7 +60,7 @@ impl Crew {
         Ok(Crew { stop, supervisors })
     }
 
-    /// Lets them finish their work and leave.
+    /// Lets the workers finish their work and exit.
     pub(super) async fn stop(mut self) {
         self.stop.cancel();
         while self.supervisors.join_next().await.is_some() {}
@@ -73,7 +73,7 @@ impl Program {
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // A terminal's Ctrl-C is for us alone: we tell it when its time has come.
+            // Ctrl-C in the terminal must reach only this process, which then stops the workers in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -83,17 +83,17 @@ impl Program {
 }
 
 impl Process {
-    /// Lets it finish, within its limit.
+    /// Lets the worker finish, and kills it after its limit.
     async fn leave(mut self) {
         drop(self.lifeline.take());
         if tokio::time::timeout(LEAVE, self.child.wait()).await.is_err() {
-            // An error says that it is gone.
+            // An error means that it has ended.
             let _ = self.child.kill().await;
         }
     }
 }
 
-/// Keeps one worker running until told to stop.
+/// Keeps one worker running until `stop` is cancelled.
 async fn supervise(number: u16, program: Program, mut process: Process, stop: CancellationToken) {
     let mut pause = PAUSE;
     loop {
@@ -121,10 +121,10 @@ async fn supervise(number: u16, program: Program, mut process: Process, stop: Ca
     }
 }
 
-/// In a worker: waits until the process that started it is gone, or says that it is time to leave.
+/// In a worker: waits until the parent process is gone, or asks it to exit.
 pub(super) async fn parent_gone() {
     let (gone, wait) = oneshot::channel::<()>();
-    // A thread of its own, as a read that is under way could not be given up.
+    // A separate thread, because a blocking read cannot be cancelled.
     std::thread::spawn(move || {
         let mut sink = [0];
         while matches!(std::io::stdin().read(&mut sink), Ok(1..)) {}

@@ -1,4 +1,5 @@
-//! The nats-server of `dev`: found or installed, started, and started again if it ends. Must never know what is on it.
+//! The nats-server of `dev`: found or installed, started, and restarted if it ends. Must not depend on what is stored
+//! on it.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -10,25 +11,25 @@ use tokio::task::spawn_blocking;
 
 use super::words::say;
 
-/// Where clients look for NATS if nobody tells them.
+/// The default port of NATS.
 const PORT: u16 = 4222;
-/// How often it is looked after.
+/// Interval between two checks of the process.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A running nats-server.
 pub(super) struct Nats {
-    /// None only while a call has it.
+    /// None only while a call uses it.
     server: Option<Server>,
     url: String,
 }
 
 impl Nats {
-    /// Starts one with its data in this folder.
+    /// Starts a nats-server with its data in this folder.
     pub(super) async fn start(folder: &Path, port: Option<u16>) -> anyhow::Result<Nats> {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).is_ok().then_some(PORT);
         let options =
             Options { data_dir: Some(folder.join("nats")), port: port.or_else(free), ..Options::default() };
-        say("nats-server   looking for it, or installing it");
+        say("nats-server   looking for the binary, or installing it");
         let start = || {
             let binary = local_nats::find()?;
             Ok((Server::with(options)?, binary))
@@ -39,12 +40,12 @@ impl Nats {
         Ok(Nats { server: Some(server), url })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Starts it again whenever it has ended; returns when that is not possible.
+    /// Restarts it whenever it has ended; returns if a restart fails.
     pub(super) async fn keep(&mut self) -> anyhow::Error {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -59,14 +60,14 @@ impl Nats {
         }
     }
 
-    /// Ends it in order.
+    /// Stops it gracefully.
     pub(super) async fn stop(self) {
-        // It ends on drop; an error says that this panicked, and the drop was done all the same.
+        // It stops on drop; an error means that this panicked, but the drop was completed.
         let _ = spawn_blocking(move || drop(self.server)).await;
     }
 }
 
-/// What to do about it, where there is something.
+/// Adds a hint to an error, if there is one.
 fn words(error: Error) -> anyhow::Error {
     let hint = match error {
         Error::Busy { .. } => Some("is another `gateway dev` running? A second one needs its own --data-dir"),

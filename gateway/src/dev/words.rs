@@ -1,14 +1,14 @@
-//! What `dev` says on standard output. Must never know how things stand.
+//! The standard output of `dev`. Must not depend on the state of the system.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// A line. Nobody may be reading any more; that is no reason to stop.
+/// Prints a line. A closed standard output is no reason to stop.
 pub(super) fn say(line: &str) {
     cli::say!("{line}");
 }
 
-/// Everything serves: `ready` alone on a line, then where and what to try.
+/// Prints `ready` on a line of its own, then the addresses and examples.
 pub(super) fn ready(grpc: SocketAddr, http: SocketAddr, nats: &str, folder: &Path) {
     let order = r#"{"customerId":"ann","items":[{"productId":"lamp","quantity":1}]}"#;
     let items = r#"[{"productId":"lamp","quantity":1}]"#;

@@ -1,29 +1,29 @@
-//! W3C baggage: which of a caller's entries travel on. Must never let one through that is not on the list.
+//! W3C baggage: selects the caller's entries that are forwarded. Must not forward an entry that is not on the list.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::name::BAGGAGE;
+use super::headers::BAGGAGE;
 
-/// Bytes of what travels on, at the most: W3C's limit.
+/// Maximum size of the forwarded baggage, in bytes: the limit of W3C.
 const MOST: usize = 8_192;
 
-/// The keys that travel on. Clones share them.
+/// The keys that are forwarded. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Baggage(Arc<[String]>);
 
-/// The entries of one call that travel on, as a header has them.
+/// The forwarded entries of one call, in header format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kept(pub(super) Box<str>);
 
 impl Baggage {
-    /// These keys alone.
+    /// Forwards only these keys.
     pub fn new(keys: &[String]) -> Baggage {
         Baggage(keys.into())
     }
 
-    /// What travels on of a call with these headers.
+    /// The forwarded entries of a call with these headers.
     pub(super) fn of(&self, headers: &HeaderMap) -> Option<Kept> {
         if self.0.is_empty() {
             return None;
@@ -35,7 +35,7 @@ impl Baggage {
         (1..=MOST).contains(&kept.len()).then(|| Kept(kept.into()))
     }
 
-    /// `key=value`, with properties after a semicolon.
+    /// Whether the key of an entry (`key=value`, with properties after a semicolon) is on the list.
     fn has(&self, entry: &str) -> bool {
         entry.split_once('=').is_some_and(|(key, _)| self.0.iter().any(|known| known == key.trim()))
     }

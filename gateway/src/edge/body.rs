@@ -1,25 +1,25 @@
-//! The body of an answer on its way through the call layer: it is followed to its end. Must never look into a message.
+//! The response body in the call layer, which records the end of the call. Must not parse messages.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use admission::Answer;
+use admission::ResponseBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::account::Entry;
+use super::call_metrics::CallRecord;
 
-/// An answer's body that is counted until it is dropped, and whose end is entered in the books.
-pub(super) struct Counted {
-    pub(super) body: Answer,
-    /// None of a request that is no call.
-    pub(super) entry: Option<Entry>,
+/// A response body that counts as in flight until it is dropped, and that records the end of its call.
+pub(super) struct CountedBody {
+    pub(super) body: ResponseBody,
+    /// None if the request is not a gRPC call.
+    pub(super) entry: Option<CallRecord>,
     pub(super) _token: Option<TaskTrackerToken>,
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for CountedBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -1,5 +1,5 @@
-//! How a client reaches a gateway: where, with TLS or not, and as whom; and what to change where it does not get there.
-//! For the commands that call one: `gateway healthcheck`, and those of bench. Must never be part of serving.
+//! Client options for calls to a gateway: address, TLS and credentials, with errors that say what to change. Used by
+//! the commands that call a gateway: `gateway healthcheck`, and those of loadtest. Must not be used for serving.
 
 pub mod told;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
-use link::credentials::{Secret, warn_if_exposed};
+use nats::credentials::{Secret, warn_if_exposed};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -18,70 +18,71 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
-/// Where an API key and a token may be besides files. There are no flags for them: arguments are everybody's to read.
+/// Environment variables for an API key and a token. There are no flags for them, because every user can read
+/// arguments.
 const API_KEY: &str = "GW_CLIENT_API_KEY";
 const TOKEN: &str = "GW_CLIENT_TOKEN";
-/// What a connection may take to be made, TLS included.
+/// Timeout of connecting, including TLS.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// TLS, and who we are to a gateway
+/// TLS and credentials for a gateway
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ClientOptions {
-    /// Certificates of the authority that signed the gateway's, PEM; without it, the system's authorities
+    /// CA certificates that verify the gateway, PEM; default: the system's
     #[arg(long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
-    /// Our client certificate, PEM
+    /// Client certificate, PEM
     #[arg(long, value_name = "FILE", requires = "client_key")]
     pub cert: Option<PathBuf>,
-    /// The client certificate's key, PEM
+    /// Private key of the client certificate, PEM
     #[arg(id = "client_key", long = "key", value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
-    /// The name that the gateway's certificate has to be for, where that is not the one in the address
+    /// Expected name in the gateway's certificate, if it is not the host of the address
     #[arg(long, visible_alias = "servername", value_name = "NAME")]
     pub authority: Option<String>,
-    /// No TLS
+    /// Connect without TLS
     #[arg(long, conflicts_with_all = ["cacert", "cert", "authority"])]
     pub plaintext: bool,
-    /// File with our API key, where it is not in GW_CLIENT_API_KEY
+    /// File with the API key; otherwise GW_CLIENT_API_KEY
     #[arg(long, value_name = "FILE", conflicts_with = "client_token_file")]
     pub api_key_file: Option<PathBuf>,
-    /// File with our bearer token, where it is not in GW_CLIENT_TOKEN
+    /// File with the bearer token; otherwise GW_CLIENT_TOKEN
     #[arg(id = "client_token_file", long = "token-file", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// An API key. No flag.
+    /// An API key from the environment. There is no flag.
     #[arg(skip = Secret::of_environment(API_KEY))]
     pub api_key: Option<Secret>,
-    /// A bearer token. No flag.
+    /// A bearer token from the environment. There is no flag.
     #[arg(skip = Secret::of_environment(TOKEN))]
     pub token: Option<Secret>,
 }
 
-/// A channel whose calls say who we are.
+/// A channel that sends the credentials with each call.
 pub type Connection = InterceptedService<Channel, Credentials>;
 
-/// What calls say of us.
+/// The credentials that are sent with each call.
 #[derive(Clone, Default)]
 pub struct Credentials {
     header: Option<(&'static str, MetadataValue<Ascii>)>,
 }
 
-/// A gateway that can be reached: its endpoint, and who we are there.
+/// The endpoint of a gateway, and the credentials for it.
 #[derive(Clone)]
 pub struct Target {
-    /// As it was given, or as it was made of that.
+    /// The URI, as given or completed.
     pub uri: Uri,
     endpoint: Endpoint,
     credentials: Credentials,
-    /// Whether we say who we are in any way.
+    /// Whether any credentials are sent, including a client certificate.
     known: bool,
 }
 
 impl ClientOptions {
-    /// The gateway at `address`: `https://HOST:PORT`, `http://HOST:PORT`, or `HOST:PORT`, which is TLS where a flag of TLS is
-    /// given.
+    /// The gateway at `address`: `https://HOST:PORT`, `http://HOST:PORT`, or `HOST:PORT`, which uses TLS if any TLS
+    /// flag is given.
     ///
     /// # Errors
-    /// When the address is none, the flags contradict it, or a file cannot be used.
+    /// If the address is invalid, the flags contradict it, or a file cannot be used.
     pub fn target(&self, address: &str) -> anyhow::Result<Target> {
         let uri = self.uri(address)?;
         let tls = uri.scheme() == Some(&Scheme::HTTPS);
@@ -89,14 +90,17 @@ impl ClientOptions {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if credentials.header.is_some() && !tls && !here {
-            cli::note!("warning: who we are is sent to {uri} without TLS, for everybody on the way to read");
+            cli::note!(
+                "warning: credentials are sent to {uri} without TLS: anyone on the network path can read them"
+            );
         }
         let mut endpoint = Endpoint::from(uri.clone()).connect_timeout(CONNECT).tcp_nodelay(true);
         if tls {
-            endpoint = endpoint.tls_config(self.tls()?).context("TLS cannot be set up with these files")?;
+            endpoint = endpoint.tls_config(self.tls()?).context("cannot set up TLS with these files")?;
             if let Some(name) = &self.authority {
                 let origin = format!("https://{name}").parse();
-                endpoint = endpoint.origin(origin.with_context(|| format!("--authority {name} is no name"))?);
+                endpoint = endpoint
+                    .origin(origin.with_context(|| format!("--authority {name} is not a valid name"))?);
             }
         }
         let known = credentials.header.is_some() || self.cert.is_some();
@@ -109,13 +113,14 @@ impl ClientOptions {
         let whole =
             if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
         let shown = cli::url::shown(&whole);
-        let uri: Uri = whole.parse().with_context(|| format!("{shown} is no address of a gateway"))?;
+        let uri: Uri =
+            whole.parse().with_context(|| format!("{shown} is not a valid address of a gateway"))?;
         match uri.scheme_str() {
             Some("http") if tls => bail!(
-                "{shown} is without TLS, and --cacert, --cert and --authority are for TLS: write https://"
+                "{shown} does not use TLS, but --cacert, --cert and --authority need it: write https://"
             ),
             Some("https") if self.plaintext => {
-                bail!("{shown} is with TLS, and --plaintext is without: give one of them")
+                bail!("{shown} uses TLS, but --plaintext turns it off: give one of them")
             }
             Some("http" | "https") => {}
             _ => bail!(
@@ -125,7 +130,7 @@ impl ClientOptions {
         let authority = uri.authority().map_or("", Authority::as_str);
         ensure!(
             !authority.contains('@'),
-            "{shown} has a user in it, which a gateway does not know: --api-key-file or --token-file"
+            "{shown} contains a user, which gateways do not support: use --api-key-file or --token-file"
         );
         ensure!(uri.port().is_some(), "{shown} has no port, as in {}:50051", shown.trim_end_matches('/'));
         Ok(uri)
@@ -137,7 +142,7 @@ impl ClientOptions {
             Some(path) => {
                 let pem = read(path, "--cacert")?;
                 let count = CertificateDer::pem_slice_iter(&pem).filter(Result::is_ok).count();
-                ensure!(count > 0, "--cacert {} has no certificate in PEM", path.display());
+                ensure!(count > 0, "--cacert {} contains no PEM certificate", path.display());
                 tls.ca_certificate(Certificate::from_pem(pem))
             }
             None => tls.with_native_roots(),
@@ -159,13 +164,13 @@ impl ClientOptions {
             let text = String::from_utf8(read(path, flag)?).ok();
             let first =
                 text.as_deref().and_then(|text| text.lines().map(str::trim).find(|line| !line.is_empty()));
-            let first = first.with_context(|| format!("{flag} {} has no text", path.display()))?;
+            let first = first.with_context(|| format!("{flag} {} is empty", path.display()))?;
             Ok(Some(first.to_owned().into()))
         };
         let key = file(&self.api_key_file, "--api-key-file")?.or_else(|| self.api_key.clone());
         let token = file(&self.token_file, "--token-file")?.or_else(|| self.token.clone());
         let header = match (key, token) {
-            (Some(_), Some(_)) => bail!("an API key and a token both say who we are: give one of them"),
+            (Some(_), Some(_)) => bail!("both an API key and a token are given: give one of them"),
             (Some(key), None) => Some(("x-api-key", key.text())),
             (None, Some(token)) => Some(("authorization", format!("Bearer {}", token.text()))),
             (None, None) => None,
@@ -173,36 +178,36 @@ impl ClientOptions {
         let Some((name, text)) = header else { return Ok(Credentials::default()) };
         let value = HeaderValue::from_str(&text).ok().and_then(|value| value.to_str().ok()?.parse().ok());
         let mut value: MetadataValue<Ascii> =
-            value.with_context(|| format!("what is to be sent as {name} is not visible ASCII"))?;
+            value.with_context(|| format!("the value of {name} is not visible ASCII"))?;
         value.set_sensitive(true);
         Ok(Credentials { header: Some((name, value)) })
     }
 }
 
 impl Target {
-    /// The endpoint, for whoever sets more of it.
+    /// Changes settings of the endpoint.
     #[must_use]
     pub fn tuned(mut self, tune: impl FnOnce(Endpoint) -> Endpoint) -> Target {
         self.endpoint = tune(self.endpoint);
         self
     }
 
-    /// A connection that is made when it is first used, and again after a break.
+    /// A connection that is opened on first use, and reopened when it is lost.
     pub fn lazy(&self) -> Connection {
         InterceptedService::new(self.endpoint.connect_lazy(), self.credentials.clone())
     }
 
-    /// A connection that is made now.
+    /// Connects now.
     ///
     /// # Errors
-    /// In words that say what to change.
+    /// If the connection fails; the error says what to change.
     pub async fn connect(&self) -> anyhow::Result<Connection> {
         let channel = self.endpoint.connect().await;
         let channel = channel.map_err(|error| told::unreachable(&self.uri, &error))?;
         Ok(InterceptedService::new(channel, self.credentials.clone()))
     }
 
-    /// A call's failure, in words that say what to change.
+    /// The error of a failed call, which says what to change.
     pub fn told(&self, status: &Status) -> anyhow::Error {
         told::failed(&self.uri, status, self.known)
     }
@@ -251,7 +256,7 @@ mod tests {
             (&bare, "nats://gw:1", "has to begin with"),
             (&bare, "https://gw", "has no port"),
             (&bare, "https://ann:hush@gw:1", "--api-key-file"),
-            (&bare, "a b:1", "is no address"),
+            (&bare, "a b:1", "is not a valid address"),
         ] {
             let refused = uri(access, address).unwrap_err();
             assert!(refused.contains(word) && !refused.contains("hush"), "{address}: {refused}");
@@ -274,6 +279,6 @@ mod tests {
             .credentials()
             .unwrap_err()
             .to_string();
-        assert!(empty.contains("--token-file") && empty.contains("has no text"), "{empty}");
+        assert!(empty.contains("--token-file") && empty.contains("is empty"), "{empty}");
     }
 }

@@ -1,15 +1,15 @@
-//! When the certificates in use end, for whoever has to renew them. Must never know who shows one.
+//! Expiry of the certificates in use, as metrics. Must not depend on who presents one.
 
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use telemetry::{Page, Source};
+use telemetry::{Exposition, Source};
 use tokio::sync::watch;
 
 use crate::auth::{end, unix};
 
-/// The server's certificate and the clients' authorities, as they are in use now.
+/// The server certificate and the client CA certificates that are in use now.
 #[derive(Clone, Default)]
 pub(crate) struct Expiry {
     pub(super) identity: Option<watch::Receiver<Arc<CertifiedKey>>>,
@@ -17,19 +17,19 @@ pub(crate) struct Expiry {
 }
 
 impl Source for Expiry {
-    fn tell(&self, page: &mut Page) {
+    fn collect(&self, page: &mut Exposition) {
         let mut tell = |certificate, ends: Option<u64>| {
-            let help = "When a certificate in use is no longer valid, as unix time: the next of its chain, or of the \
-                        authorities that are still good.";
+            let help = "When a certificate in use expires, as Unix time: the first of its chain, or of the CA \
+                        certificates that are still valid.";
             let (labels, ends) =
                 ([("certificate", certificate)], ends.map_or(f64::INFINITY, |ends| ends as f64));
-            page.level("tls_certificate_not_after_timestamp_seconds", help, &labels, ends);
+            page.gauge("tls_certificate_not_after_timestamp_seconds", help, &labels, ends);
         };
         match &self.identity {
             Some(identity) => {
                 tell("server", identity.borrow().cert.iter().filter_map(|one| end::of(one)).min())
             }
-            // So that whoever asks for it finds that there is nothing that could end.
+            // Export a series even without TLS, so that alerts can tell "no certificate" from "no data".
             None => tell("none", None),
         }
         if let Some(authorities) = &self.authorities {
@@ -38,8 +38,8 @@ impl Source for Expiry {
     }
 }
 
-/// The next end that is still to come; the last one, where all have ended. One that has ended beside its successor is no
-/// trouble.
+/// The next expiry that is still to come; the last one if all have expired. An expired certificate beside its successor
+/// does not matter.
 fn next(ends: impl Iterator<Item = u64>, now: u64) -> Option<u64> {
     let ends: Vec<u64> = ends.collect();
     ends.iter().filter(|end| **end > now).min().or_else(|| ends.iter().max()).copied()

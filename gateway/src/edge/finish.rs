@@ -1,18 +1,18 @@
-//! Work that was begun for a call goes on when its caller leaves: it cannot be taken back, and what it holds is not free
-//! before it ends. Must never know what the work is.
+//! Work that has begun for a call continues when its caller cancels: it cannot be undone, and its resources are not
+//! free before it ends. Must not depend on what the work is.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// Work that is dropped with its caller until it has begun, and runs to its end after that.
+/// Work that is dropped if its caller cancels before it has begun, and that runs to completion after that.
 pub(super) struct Finish<T: Send + 'static> {
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     begun: Begun,
 }
 
-/// Whether something was sent that cannot be taken back.
+/// Whether something was sent that cannot be undone.
 #[derive(Clone, Default)]
 pub(super) struct Begun(Arc<AtomicBool>);
 
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Future for Finish<T> {
 impl<T: Send + 'static> Drop for Finish<T> {
     fn drop(&mut self) {
         let begun = self.begun.0.load(Ordering::Relaxed);
-        // Where the thread ends, so does the work.
+        // If the thread ends, so does the work.
         if let (true, Some(work), Ok(thread)) =
             (begun, self.work.take(), tokio::runtime::Handle::try_current())
         {

@@ -1,4 +1,4 @@
-//! What has to hold for any bytes that come over gRPC, and for whatever a service's refusal becomes there. Fed by the
+//! Invariants of any bytes that arrive over gRPC, and of the status that a service's refusal becomes. Driven by the
 //! fuzzers in fuzz/, and by their corpus in every test run.
 
 use std::convert::Infallible;
@@ -20,21 +20,20 @@ use admission::request::{latest, timeout};
 
 use super::origin::Origin;
 use super::peer::Peer;
-use super::{Baggage, accept, status, unary};
-use crate::call::{Call, Limit};
+use super::{Baggage, framing, metadata, status};
+use crate::call::{CallContext, Limit};
 use crate::{bridge, order};
 
-/// Bytes of a message.
+/// Maximum size of a message, in bytes.
 const MOST: usize = 4_096;
-/// Bytes of headers that everybody takes.
+/// Maximum size of response headers that all clients accept, in bytes.
 const HEADERS: usize = admission::RESPONSE;
 
-/// A call: a byte for its rpc, lines of headers, an empty line, and its message. What goes on of it keeps to the alphabets
-/// of subjects and headers.
+/// A call: a byte for its rpc, lines of headers, an empty line, and its message. Whatever is forwarded uses only the
+/// characters that subjects and headers allow.
 ///
 /// # Panics
-///
-/// Where something of it does not.
+/// If anything does not.
 pub fn request(data: &[u8]) {
     let Some((rpc, data)) = data.split_first() else { return };
     let end = data.windows(2).position(|window| window == b"\n\n");
@@ -66,29 +65,29 @@ fn headers(head: &[u8]) -> HeaderMap {
     headers
 }
 
-/// The call that its headers make.
-fn told(headers: &HeaderMap) -> Call {
+/// The call context of these headers.
+fn told(headers: &HeaderMap) -> CallContext {
     let mut extensions = Extensions::new();
     if let Some(kept) = Baggage::new(&["tenant".to_owned()]).of(headers) {
         assert!(kept.0.split(',').all(|entry| entry.starts_with("tenant")), "{:?} travels on", kept.0);
         extensions.insert(kept);
     }
     let (now, budget) = (Instant::now(), Duration::from_secs(20));
-    // A malformed one is refused before.
+    // A malformed timeout is refused earlier.
     let asked = timeout(headers).ok().flatten();
     let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
     let origin = Origin::new(peer, Arrival { at: now, asked });
-    let call = accept::call(headers, &extensions, &origin, budget);
-    assert!(call.principal.is_empty() && call.customer.is_none(), "nobody says who they are");
+    let call = metadata::call(headers, &extensions, &origin, budget);
+    assert!(call.principal.is_empty() && call.tenant.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
-        assert!(call.deadline <= now + accept::LONGEST);
+        assert!(call.deadline <= now + metadata::LONGEST);
         let asked = asked.expect("the caller gave a time");
         assert!(call.deadline <= now + latest(asked) && latest(asked) <= asked);
     }
     call
 }
 
-/// A message in its frame is read back, and any bytes are read the same however they are cut.
+/// A framed message is read back, and any bytes give the same result however they are split.
 fn framed(bytes: &[u8]) {
     if let Ok(length) = u32::try_from(bytes.len())
         && bytes.len() <= MOST
@@ -109,14 +108,14 @@ fn read(parts: &[&[u8]]) -> Result<Bytes, Status> {
     let frames = parts.iter().map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))));
     let frames: Vec<_> = frames.collect();
     let body = StreamBody::new(futures_util::stream::iter(frames));
-    unary::read(body, MOST).now_or_never().expect("there is nothing to wait for")
+    framing::read(body, MOST).now_or_never().expect("there is nothing to wait for")
 }
 
-/// A service's reply, as `bridge::fuzz::reply` reads it: each refusal in it becomes a status that every client can read.
+/// A service's reply, as `bridge::fuzz::reply` reads it: each refusal in it becomes a status that every client can
+/// parse.
 ///
 /// # Panics
-///
-/// Where one does not.
+/// If one does not.
 pub fn reply(data: &[u8]) {
     bridge::fuzz::reply(data).into_iter().for_each(said);
 }

@@ -1,10 +1,10 @@
-//! The order service as gRPC: requests in, replies and statuses out. Must never decide anything about an order.
+//! The order service over gRPC: converts requests, replies and statuses. Must not decide anything about an order.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::{Keep, answer};
+use admission::{HeldUntilSent, answer};
 use contract::Failure;
 use contract::orders::v1 as pb;
 use contract::orders::v1::server::order_service_server::OrderService;
@@ -12,21 +12,21 @@ use contract::route::Repeat;
 use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::account::Known;
+use super::call_metrics::CallIds;
 use super::call_of;
 use super::origin::Origin;
 use crate::feed::Feed;
 use crate::order::Orders;
 
-/// The time of a call whose caller sets no deadline: four attempts of 5 s.
+/// The budget of a call whose caller sets no deadline: four attempts of 5 s.
 const BUDGET: Duration = Duration::from_secs(20);
 
-/// The rpcs of orders that have code.
+/// The order rpcs that are implemented in the gateway.
 #[derive(Clone)]
 pub struct OrderApi {
     /// The domain.
     pub orders: Orders,
-    /// What watches live on.
+    /// The source of watches.
     pub feed: Arc<Feed>,
 }
 
@@ -37,7 +37,7 @@ impl OrderService for OrderApi {
         request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
-        let request_id = Known::wanted().then(|| request.get_ref().request_id.clone());
+        let request_id = CallIds::wanted().then(|| request.get_ref().request_id.clone());
         let order = self.orders.create(request.into_inner(), call).await.map_err(failed)?;
         Ok(about(order, request_id, |order| pb::CreateOrderResponse { order }))
     }
@@ -58,8 +58,8 @@ impl OrderService for OrderApi {
         let (call, failed) = (call_of(&request, BUDGET), failed(&request));
         let (page, place) = self.orders.list(request.into_inner(), call).await.map_err(failed)?;
         let mut response = Response::new(page);
-        // A page that nobody takes goes on taking a place.
-        response.extensions_mut().insert(Keep::new(place));
+        // The permit is held until the client has read the page.
+        response.extensions_mut().insert(HeldUntilSent::new(place));
         Ok(response)
     }
 
@@ -92,19 +92,19 @@ impl OrderService for OrderApi {
     }
 }
 
-/// An answer about an order, with what the log says of it.
+/// A response with an order, and its ids for the log.
 fn about<T>(
     order: pb::Order,
     request_id: Option<String>,
     reply: impl FnOnce(Option<pb::Order>) -> T,
 ) -> Response<T> {
-    let known = Known::wanted().then(|| Known::order(&order.order_id, request_id));
+    let known = CallIds::wanted().then(|| CallIds::order(&order.order_id, request_id));
     let mut response = Response::new(reply(Some(order)));
     known.into_iter().for_each(|known| drop(response.extensions_mut().insert(known)));
     response
 }
 
-/// How failures of a call are told: with what its library may do about them.
+/// Converts failures of a call into statuses, which tell client libraries whether to retry.
 fn failed<R: Repeat>(request: &Request<R>) -> impl Fn(Failure) -> Status + Copy + Send + use<R> {
     let repeatable = request.get_ref().repeatable();
     move |failure| answer(failure, repeatable)

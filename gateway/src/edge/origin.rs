@@ -1,4 +1,4 @@
-//! Where a call comes from: on which connection, when, and of whom, as far as that is known. Must never know what is
+//! The origin of a call: its connection, its time of arrival and its caller, if known. Must not depend on what is
 //! called.
 
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use admission::Arrival;
 
 use super::peer::Peer;
 use crate::auth::Caller;
-use crate::share::Hold;
+use crate::share::Share;
 
-/// Of a routed call it is handed on, and of another it is with the request.
+/// The origin of a call: passed as an argument for routed calls, as a request extension for others.
 #[derive(Clone)]
 pub(super) struct Origin {
     /// The connection.
     pub(super) peer: Arc<Peer>,
     pub(super) arrival: Arrival,
     pub(super) caller: Option<Arc<Caller>>,
-    /// Whose hand the call is in: the caller's, or where nobody is known the connection's.
-    pub(super) hold: Option<Arc<Hold>>,
+    /// The permit that counts the call: of the caller, or of the connection if the caller is unknown.
+    pub(super) hold: Option<Arc<Share>>,
 }
 
 impl Origin {
-    /// A call of nobody who is known.
+    /// A call without an authenticated caller.
     pub(super) fn new(peer: Arc<Peer>, arrival: Arrival) -> Origin {
         let hold = peer.hold();
         Origin { peer, arrival, caller: None, hold }
     }
 
-    /// The same call, of this caller and in this hand.
-    pub(super) fn of(self, caller: Arc<Caller>, hold: Arc<Hold>) -> Origin {
+    /// The same call, with this caller and this permit.
+    pub(super) fn of(self, caller: Arc<Caller>, hold: Arc<Share>) -> Origin {
         Origin { caller: Some(caller), hold: Some(hold), ..self }
     }
 }

@@ -1,49 +1,50 @@
-//! Who is at the other end of a connection: what the client's certificate says, whether that still holds, and when the
-//! connection is to be left. Must never know what is called.
+//! The client of a connection: the identity in its certificate, whether that is still trusted, and when the connection
+//! has to close. Must not depend on what is called.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Delivered, Failure, Reason};
-use link::failure::RETRY;
+use nats::failure::RETRY;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::LONGEST;
-use crate::auth::{Badge, Standing};
-use crate::share::{Hold, Shares, Slot};
+use super::metadata::LONGEST;
+use crate::auth::{PeerIdentity, Standing};
+use crate::share::{Share, ShareKind, Shares};
 
-/// What calls on a connection have whose client is believed no longer.
+/// Time for calls on a connection whose client is no longer trusted.
 const HANGUP: Duration = Duration::from_secs(10);
 
-/// A client, as far as its connection tells.
+/// The client of a connection.
 pub(super) struct Peer {
-    badge: Option<Arc<Badge>>,
+    badge: Option<Arc<PeerIdentity>>,
     standing: Option<Standing>,
-    /// Where nobody is known, calls are in the connection's hand.
-    hold: Option<Arc<Hold>>,
+    /// If callers are unknown, calls count against the connection.
+    hold: Option<Arc<Share>>,
     grace: Duration,
-    /// It has come of age.
+    /// Cancelled when the connection reaches its maximum age.
     aged: CancellationToken,
-    /// Its client is believed no longer.
+    /// Cancelled when its client is no longer trusted.
     gone: CancellationToken,
 }
 
 impl Peer {
-    /// A client with this certificate, if any. Streams end within the grace after the connection has come of age.
-    pub(super) fn new(badge: Option<Arc<Badge>>, standing: Option<Standing>, grace: Duration) -> Peer {
-        let hold = Shares::of_connection().take(Slot::CALLS, usize::MAX).map(Arc::new);
+    /// A client with this certificate, if any. Streams end within the grace period after the connection has reached its
+    /// maximum age.
+    pub(super) fn new(badge: Option<Arc<PeerIdentity>>, standing: Option<Standing>, grace: Duration) -> Peer {
+        let hold = Shares::of_connection().take(ShareKind::CALLS, usize::MAX).map(Arc::new);
         let (aged, gone) = (CancellationToken::new(), CancellationToken::new());
         Peer { badge, standing, hold, grace, aged, gone }
     }
 
-    /// What the client's certificate says.
-    pub(super) fn badge(&self) -> Option<&Badge> {
+    /// The identity in the client certificate.
+    pub(super) fn badge(&self) -> Option<&PeerIdentity> {
         self.badge.as_deref()
     }
 
-    /// What the connection holds of what all share.
-    pub(super) fn hold(&self) -> Option<Arc<Hold>> {
+    /// The permit of the connection.
+    pub(super) fn hold(&self) -> Option<Arc<Share>> {
         self.hold.clone()
     }
 
@@ -52,17 +53,17 @@ impl Peer {
         self.hold.as_ref().map(|hold| hold.shares())
     }
 
-    /// Whether the client may still call, as far as its certificate lets it in.
+    /// Whether the client certificate is still trusted.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.standing.as_ref().map_or(Ok(()), Standing::check).map_err(Failure::from)
     }
 
-    /// Whether a certificate lets the client in.
+    /// Whether the client has a certificate.
     pub(super) fn certified(&self) -> bool {
         self.standing.is_some()
     }
 
-    /// Waits until the client is believed no longer.
+    /// Waits until the client is no longer trusted.
     pub(super) async fn ended(&self) {
         match &self.standing {
             Some(standing) => standing.ended().await,
@@ -70,36 +71,36 @@ impl Peer {
         }
     }
 
-    /// The connection has come of age: its streams are to end.
+    /// Ends the streams of a connection that has reached its maximum age.
     pub(super) async fn part(&self) {
         self.aged.cancel();
-        // The longest call has had its time, and whoever does not read will not.
+        // By then the longest call has ended, and clients that have not read their responses will not.
         sleep(self.grace + LONGEST).await;
     }
 
-    /// The client is believed no longer: its streams end now.
+    /// Ends the streams of a client that is no longer trusted immediately.
     pub(super) async fn hang_up(&self) {
         self.gone.cancel();
         sleep(HANGUP).await;
     }
 
-    /// Why a stream has to end at once.
+    /// Waits until a stream has to end immediately, and returns why.
     pub(super) async fn unwelcome(&self) -> Failure {
         self.gone.cancelled().await;
         self.check().err().unwrap_or_else(|| self.moved())
     }
 
-    /// Waits until a stream has to go elsewhere: each at another moment of the grace's second half, so that not all come
-    /// back at once.
+    /// Waits until a stream has to move to another connection, at a random moment in the second half of the grace
+    /// period, so that not all clients reconnect at once.
     pub(super) async fn leaving(&self) {
         self.aged.cancelled().await;
-        let part = link::inbox::jitter(500) as f64 / 1_000.0;
+        let part = nats::mux::jitter(500) as f64 / 1_000.0;
         sleep(self.grace.mul_f64(0.5 + part)).await;
     }
 
-    /// What a stream is told that has to go elsewhere.
+    /// The failure that tells a stream to move to another connection.
     pub(super) fn moved(&self) -> Failure {
-        Failure::new(Reason::Draining, "the connection has come of age; go on with another")
+        Failure::new(Reason::Draining, "the connection has reached its maximum age; continue on another one")
             .delivered(Delivered::No)
             .retry_after(RETRY)
     }

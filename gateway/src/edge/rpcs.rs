@@ -1,10 +1,10 @@
-//! Every rpc by its path. Must never know what one does, nor who may call it.
+//! All rpcs by path. Must not depend on what an rpc does, nor on who may call it.
 
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use admission::Measured;
+use admission::MeasuredBody;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future::Either;
@@ -12,27 +12,27 @@ use tonic::service::Routes;
 use tower::{BoxError, Service as _};
 
 use super::origin::Origin;
-use super::pass::{Pass, Passing};
+use super::pass_through::{PassThrough, Passing};
 
-/// All of them: a routed one needs no code, and goes past the router.
+/// All rpcs. Routed ones need no code, and bypass tonic's router.
 #[derive(Clone)]
 pub(super) struct Rpcs {
-    passed: Arc<HashMap<&'static str, Pass, RandomState>>,
+    passed: Arc<HashMap<&'static str, PassThrough, RandomState>>,
     others: Routes,
 }
 
-/// A call until its answer begins.
+/// A call until its response begins.
 pub(super) type Answering<B> =
-    Either<Passing, Pin<Box<<Routes as tower::Service<http::Request<Measured<B>>>>::Future>>>;
+    Either<Passing, Pin<Box<<Routes as tower::Service<http::Request<MeasuredBody<B>>>>::Future>>>;
 
 impl Rpcs {
-    /// These, and the services behind the router.
-    pub(super) fn new(passed: impl Iterator<Item = (&'static str, Pass)>, others: Routes) -> Rpcs {
+    /// The routed rpcs, and the services behind tonic's router.
+    pub(super) fn new(passed: impl Iterator<Item = (&'static str, PassThrough)>, others: Routes) -> Rpcs {
         Rpcs { passed: Arc::new(passed.collect()), others }
     }
 
     /// Answers a call.
-    pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<Measured<B>>) -> Answering<B>
+    pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<MeasuredBody<B>>) -> Answering<B>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
     {
@@ -40,7 +40,7 @@ impl Rpcs {
             Some(pass) => Either::Left(pass.call(origin, request)),
             None => {
                 request.extensions_mut().insert(origin);
-                // It always is ready.
+                // It is always ready.
                 Either::Right(Box::pin(self.others.clone().call(request)))
             }
         }

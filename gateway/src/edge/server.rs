@@ -1,79 +1,79 @@
-//! The gRPC server of one thread: which services there are, and how long it serves. Must never know what they do.
+//! The gRPC server of one thread: its services, from start to drain. Must not depend on what they do.
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::budget::Tally;
-use admission::{Admission, Budget, Checkup};
+use admission::budget::ConnectionMetrics;
+use admission::{Admission, HealthService, MemoryBudget};
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
-use listener::{Acceptor, Activity, Seats};
+use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-pub use super::incoming::Tls;
-pub use super::pass::Sizes;
+pub use super::listener::Tls;
+pub use super::pass_through::Sizes;
 
-use super::account::Books;
+use super::authorization::{Authorization, AuthorizedService};
 use super::baggage::Baggage;
-use super::board::Board;
-use super::converse::{Manners, converse};
-use super::envelope::Envelope;
-use super::guard::{Guard, Guarded};
-use super::incoming::{Door, Guest};
-use super::parting::Parting;
-use super::pass::Pass;
+use super::call_layer::CallLayer;
+use super::call_metrics::CallMetrics;
+use super::drain::Drain;
+use super::http2::{Http2Params, converse};
+use super::listener::{Conn, Listener};
+use super::pass_through::PassThrough;
 use super::peer::Peer;
+use super::registry::HealthRegistry;
 use super::rpcs::Rpcs;
 use crate::bridge::Bridge;
 use crate::config::access::Reflection;
 
-/// What the server answers with.
+/// The services of the server, and what they need.
 pub struct Api<O> {
     /// For the rpcs that are passed through.
     pub bridge: Bridge,
-    /// For the rpcs with code.
+    /// For the rpcs that are implemented in the gateway.
     pub orders: O,
     /// For health checks.
-    pub board: Board,
-    /// Where calls are entered.
-    pub books: Books,
-    /// What travels on of a caller's baggage.
+    pub board: HealthRegistry,
+    /// Call metrics and access log.
+    pub books: CallMetrics,
+    /// The baggage entries that are forwarded.
     pub baggage: Baggage,
-    /// Who may call; without it: anybody.
-    pub(crate) guard: Option<Arc<Guard>>,
-    /// Whether the contract is told by reflection, and to whom.
+    /// Authentication and authorization; none: everyone may call.
+    pub(crate) guard: Option<Arc<Authorization>>,
+    /// Who may use reflection.
     pub reflection: Reflection,
 }
 
 /// Limits of the server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Calls at a time on one connection.
+    /// Concurrent calls on one connection.
     pub streams: u32,
-    /// Bytes of a call's headers.
+    /// Maximum size of a call's headers, in bytes.
     pub headers: u32,
-    /// How long a connection lasts, roughly; none: as long as its client likes.
+    /// Maximum age of a connection, ±10 %; none: no limit.
     pub age: Option<Duration>,
-    /// How long streams go on after that.
+    /// How long streams may continue after that.
     pub grace: Duration,
-    /// How long a connection may have no call; none: as long as its client likes.
+    /// How long a connection may be idle; none: no limit.
     pub idle: Option<Duration>,
-    /// Connections.
-    pub seats: Seats,
-    /// Their encryption.
+    /// The connection limit.
+    pub seats: ConnectionLimit,
+    /// TLS.
     pub tls: Option<Tls>,
-    /// Message sizes.
+    /// Limits of message sizes.
     pub sizes: Sizes,
-    /// Memory of requests.
-    pub budget: Budget,
+    /// The memory budget of requests.
+    pub budget: MemoryBudget,
 }
 
-/// The names of the services with orders and stock, that is all but health and reflection.
+/// The names of all services except health and reflection.
 pub fn services() -> Vec<&'static str> {
     let passed = route::ALL.iter().filter(|route| !route.internal).map(|route| route.service);
     let mut names: Vec<_> = passed.chain([ORDERS]).collect();
@@ -82,14 +82,14 @@ pub fn services() -> Vec<&'static str> {
     names
 }
 
-/// Whether a service has rpcs that are not passed through.
+/// Whether a service has rpcs that are implemented in the gateway.
 pub fn has_code(service: &str) -> bool {
     service == ORDERS
 }
 
 const ORDERS: &str = contract::orders::v1::server::order_service_server::SERVICE_NAME;
 
-/// How long connections are still accepted after the wish to stop: those that wait to be.
+/// How long connections in the listen backlog are still accepted after a drain begins.
 const LATECOMERS: Duration = Duration::from_millis(50);
 
 /// Serves until `drain`, and then until every call has been answered.
@@ -99,9 +99,9 @@ pub async fn serve(
     limits: Limits,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
-    let parting = Arc::new(Parting::new(api.bridge.tasks().clone()));
-    let mut door = Door::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
-    let manners = Manners {
+    let parting = Arc::new(Drain::new(api.bridge.tasks().clone()));
+    let mut door = Listener::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
+    let manners = Http2Params {
         streams: limits.streams,
         headers: refusable(limits.headers),
         age: limits.age,
@@ -113,16 +113,16 @@ pub async fn serve(
     let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
     let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
     let envelope =
-        Envelope { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
+        CallLayer { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
     let rpcs = rpcs(api, limits.sizes)?;
     let connections = TaskTracker::new();
-    let begin = |guest: Guest| {
-        let Guest { line, badge, standing } = guest;
+    let begin = |guest: Conn| {
+        let Conn { line, badge, standing } = guest;
         let peer = Arc::new(Peer::new(badge, standing, manners.grace));
-        let activity = line.seat().activity().clone();
+        let activity = line.permit().activity().clone();
         let calls = limits.budget.counting(tally(&activity));
-        let guarded = Guarded { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
+        let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
         let service = envelope.around(admission.before(guarded, calls.clone()), activity);
         connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
     };
@@ -131,7 +131,7 @@ pub async fn serve(
             begin(door.next().await);
         }
     };
-    // Those that have connected by then, and may have sent a call, are answered too: closing the socket resets them.
+    // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
     let last = async {
         drain.cancelled().await;
         sleep(LATECOMERS).await;
@@ -140,27 +140,27 @@ pub async fn serve(
         never = accept => match never {},
         () = last => {}
     }
-    // Nobody else can connect now; handshakes under way end as well.
+    // No further connections are accepted now; handshakes in progress are aborted.
     door.finish().into_iter().for_each(begin);
     connections.close();
-    // They have to go on while calls are finished: they are what says goodbye to clients, and lets no new ones in.
+    // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
     tokio::select! {
         () = connections.wait() => {}
-        // Connections of clients that say nothing stay open; they do not matter once every call is answered.
+        // Connections of silent clients stay open; they do not matter once every call is answered.
         () = parting.over(&drain) => {}
     }
-    // A caller may have left its call behind.
+    // Work may outlive a caller that cancelled.
     parting.worked().await;
     Ok(())
 }
 
-/// Where a connection's requests are counted, for its patrol.
-pub(super) fn tally(activity: &Activity) -> Tally {
-    Tally { whole: activity.whole().clone(), wasted: activity.wasted().clone() }
+/// The request counters of a connection, for its frame limiter.
+pub(super) fn tally(activity: &Activity) -> ConnectionMetrics {
+    ConnectionMetrics { whole: activity.whole().clone(), wasted: activity.wasted().clone() }
 }
 
-/// What HTTP/2 takes of headers, so that a call with more than its limit is told so as gRPC. With more than this it is
-/// told 431, by the library.
+/// The header list size that HTTP/2 accepts, larger than the limit, so that a call over the limit gets a gRPC status.
+/// Beyond this size the library answers 431.
 pub(super) fn refusable(headers: u32) -> u32 {
     headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
 }
@@ -173,17 +173,17 @@ fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that clients can read the details of errors.
+            // Clients need these to decode error details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
     };
-    let mut others = Routes::new(orders).add_service(HealthServer::new(Checkup::new(api.board)));
+    let mut others = Routes::new(orders).add_service(HealthServer::new(HealthService::new(api.board)));
     if api.reflection != Reflection::Off {
         others = others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
     let others = others.prepare();
     let routes = route::ALL.iter().filter(|route| !route.internal);
-    let pass = |route: &&'static Route| (route.path, Pass::new(api.bridge.clone(), route, sizes));
+    let pass = |route: &&'static Route| (route.path, PassThrough::new(api.bridge.clone(), route, sizes));
     Ok(Rpcs::new(routes.map(pass), others))
 }

@@ -1,4 +1,4 @@
-//! A whole gateway without anybody behind it, as badly behaved clients see it.
+//! Misbehaving clients against a whole gateway without services.
 
 mod raw;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::ready;
 use futures_util::stream::{once, pending};
-use link::Link;
+use nats::Connection;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -79,8 +79,8 @@ async fn whatever_a_client_sends_the_error_says_what_was_wrong() {
 async fn a_deadline_that_passed_is_never_cancelled() {
     let nats = nats().await;
     let (_gateway, channel) = gateway(&nats).await;
-    // Somebody takes requests, and says nothing.
-    let silent = Link::connect(&link::Options::at(nats.url()), "silent").await.unwrap();
+    // A service that receives requests, and does not answer.
+    let silent = Connection::connect(&nats::Options::at(nats.url()), "silent").await.unwrap();
     let _requests = silent.client().subscribe("check_inventory").await.unwrap();
     silent.client().flush().await.unwrap();
     for timeout in ["700m", "2S"] {
@@ -122,7 +122,7 @@ async fn a_drain_does_not_wait_for_the_rest_of_a_request() {
     let (gateway, channel) = gateway(&nats).await;
     let mut calls = Vec::new();
     for path in [CREATE, CHECK] {
-        // Whole, but for the end.
+        // A complete message, but no END_STREAM.
         let start = Request::new(once(ready(Bytes::new())).chain(pending()));
         let mut grpc = Grpc::new(channel.clone());
         grpc.ready().await.unwrap();
@@ -133,7 +133,7 @@ async fn a_drain_does_not_wait_for_the_rest_of_a_request() {
         });
         calls.push(call);
     }
-    // An answered call on the same connection says that the server has what was sent before.
+    // An answered call on the same connection shows that the server has received what was sent before.
     call(&channel, CHECK, Request::new(Bytes::new())).await.unwrap_err();
     let start = Instant::now();
     gateway.drain().await;

@@ -1,5 +1,5 @@
-//! TLS of the gRPC port: the server's certificate and who signs the clients', read again when the files change. Calls
-//! in hand keep the connection they came on. Must never know who a client is, only what its certificate says.
+//! TLS of the gRPC port: the server certificate and the client CA certificates, reloaded when the files change. Calls
+//! in flight keep their connection. Must not know who a client is, only what its certificate contains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::expiry::Expiry;
-use crate::auth::{Authorities, Badge, Trust, Upkeep, unix};
+use crate::auth::{Authorities, PeerIdentity, Trust, Upkeep, unix};
 use crate::config::tls::{ClientAuth, Tls};
+use crate::crypto::ring;
 use crate::fresh::Kept;
-use crate::provider::ring;
 use crate::reload::{Contents, Made, Reload, text};
 
-/// The protocol that gRPC speaks.
+/// The ALPN protocol of gRPC.
 const HTTP2: &[u8] = b"h2";
-/// Where a certificate begins in a PEM file.
+/// The start of a certificate in a PEM file.
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
-/// What the port's encryption is now.
+/// The current TLS configuration of the port.
 pub(crate) struct Current {
-    /// For handshakes.
+    /// The configuration for new handshakes.
     pub(crate) configs: watch::Receiver<Arc<ServerConfig>>,
-    /// Whose clients are believed, where they are asked for a certificate.
+    /// The trusted client CAs, if clients are asked for a certificate.
     pub(crate) trust: Option<Trust>,
-    /// When what is in use ends.
+    /// The expiry of the certificates in use.
     pub(crate) expiry: Expiry,
 }
 
-/// Reads the files for the first time. None where there is to be no TLS.
+/// Reads the files for the first time. None if TLS is not configured.
 pub(crate) fn open(
     config: &Tls,
     stale: Option<Duration>,
@@ -53,16 +53,16 @@ pub(crate) fn open(
         None => None,
         Some(path) => {
             let roots: Reload<Vec<_>> =
-                Reload::open("the clients' authorities (GW_TLS_CLIENT_CA)", vec![path.clone()], roots)?;
+                Reload::open("client CA certificates (GW_TLS_CLIENT_CA)", vec![path.clone()], roots)?;
             Some(upkeep.guard(roots.within("tls_client_ca", stale)))
         }
     };
     let required = config.tls_client_auth == ClientAuth::Required;
     let certificates = roots.as_ref().map(Kept::latest);
     let first = certificates.as_ref().map(|latest| latest.borrow().clone()).unwrap_or_default();
-    let first = Authorities::of(&first, required, unix()).context("the clients' authorities")?;
+    let first = Authorities::of(&first, required, unix()).context("client CA certificates")?;
     if roots.is_some() && first.verifier().is_none() {
-        bail!("every authority in GW_TLS_CLIENT_CA has ended, or there is none");
+        bail!("every CA certificate in GW_TLS_CLIENT_CA has expired, or there is none");
     }
     let identity = upkeep.keep(identity);
     let config = server_config(&identity.borrow(), roots.is_some().then_some(&first))?;
@@ -70,13 +70,13 @@ pub(crate) fn open(
     let trust = roots.as_ref().map(|roots| Trust::new(authorities.subscribe(), roots.fresh().clone()));
     let expiry = Expiry { identity: Some(identity.clone()), authorities: certificates.clone() };
     let current = Current { configs: configs.subscribe(), trust, expiry };
-    upkeep.also(Weaver { identity, certificates, required, configs, authorities }.run());
+    upkeep.also(ConfigBuilder { identity, certificates, required, configs, authorities }.run());
     Ok(Some(current))
 }
 
-/// Makes one configuration of files that change each at its time: a certificate and a key that do not fit must not keep
-/// an authority in force that was taken out.
-struct Weaver {
+/// Builds one configuration from files that change independently: a certificate and a key that do not match must not
+/// keep a removed CA in force.
+struct ConfigBuilder {
     identity: watch::Receiver<Arc<CertifiedKey>>,
     certificates: Option<watch::Receiver<Arc<Vec<CertificateDer<'static>>>>>,
     required: bool,
@@ -84,7 +84,7 @@ struct Weaver {
     authorities: watch::Sender<Arc<Authorities>>,
 }
 
-impl Weaver {
+impl ConfigBuilder {
     async fn run(mut self) {
         loop {
             let lasts = self.authorities.borrow().lasts();
@@ -100,7 +100,10 @@ impl Weaver {
                 () = sleep(lasts.max(Duration::from_millis(100))) => self.authorities.borrow().outdated(),
             };
             if news && let Err(error) = self.weave() {
-                tracing::error!(error = format!("{error:#}"), "TLS stays as it is");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "cannot update TLS: the previous configuration stays in use"
+                );
             }
         }
     }
@@ -110,23 +113,23 @@ impl Weaver {
         let authorities = Authorities::of(&latest.clone().unwrap_or_default(), self.required, unix())?;
         let identity = self.identity.borrow_and_update().clone();
         let config = server_config(&identity, latest.is_some().then_some(&authorities));
-        // A number that is seen says that its configuration is there already. Where there is no authority left, handshakes
-        // go on as before, and nobody who has a certificate is believed.
+        // The configuration is published before the CA version that refers to it. If no CA is left, handshakes continue
+        // with the previous configuration, but no client certificate is trusted.
         config.map(|config| drop(self.configs.send_replace(Arc::new(config)))).unwrap_or_else(|error| {
-            tracing::warn!(%error, "clients' certificates let nobody in");
+            tracing::warn!(%error, "all client certificates are rejected");
         });
         self.authorities.send_replace(Arc::new(authorities));
         Ok(())
     }
 }
 
-/// The server's certificate and its key, which have to fit.
+/// The server certificate and its key, which have to match.
 fn identity(contents: &[Contents]) -> anyhow::Result<CertifiedKey> {
-    let [cert, key] = contents else { bail!("there are too few files") };
+    let [cert, key] = contents else { bail!("a file is missing: the certificate or its key") };
     let chain = certificates(cert).context("the certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| anyhow::anyhow!("there is no key in the key's file"))?;
-    // It says so if the key is another certificate's.
+        .map_err(|_| anyhow::anyhow!("the key file contains no private key"))?;
+    // This fails if the key does not match the certificate.
     Ok(CertifiedKey::from_der(chain, key, &ring())?)
 }
 
@@ -138,19 +141,19 @@ fn server_config(
     let builder = match authorities {
         None => builder.with_no_client_auth(),
         Some(authorities) => builder
-            .with_client_cert_verifier(authorities.verifier().context("no authority is left that is good")?),
+            .with_client_cert_verifier(authorities.verifier().context("no valid CA certificate is left")?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.clone())));
     config.alpn_protocols = vec![HTTP2.to_vec()];
     if authorities.is_some() {
-        // A session that is taken up again would skip the check of a certificate that may have ended meanwhile.
+        // A resumed session would skip the check of a client certificate that may have expired meanwhile.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
     Ok(config)
 }
 
-/// The authorities of a file, each by itself: one that cannot be read keeps no other in force or out.
+/// The CA certificates of a file, each parsed independently: an invalid one does not affect the others.
 fn roots(contents: &[Contents]) -> anyhow::Result<Made<Vec<CertificateDer<'static>>>> {
     let text = String::from_utf8_lossy(text(contents)?);
     let (mut good, mut faults) = (Vec::new(), Vec::new());
@@ -167,30 +170,30 @@ fn roots(contents: &[Contents]) -> anyhow::Result<Made<Vec<CertificateDer<'stati
 
 fn certificates(pem: &Contents) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| anyhow::anyhow!("this is no PEM: {error:?}"))?;
+    let found = found.map_err(|error| anyhow::anyhow!("the file is not PEM: {error:?}"))?;
     if found.is_empty() {
-        bail!("there is no certificate in the file");
+        bail!("the file contains no certificate");
     }
     Ok(found)
 }
 
-/// Whether both sides agreed on HTTP/2. Who does not ask for it may mean anything.
+/// Whether HTTP/2 was negotiated. Without ALPN, the client's protocol is unknown.
 pub(super) fn speaks(connection: &ServerConnection) -> bool {
     connection.alpn_protocol() == Some(HTTP2)
 }
 
-/// The client's certificates, if it showed any.
+/// The client's certificate chain, if it presented one.
 pub(super) fn chain(connection: &ServerConnection) -> Option<Vec<CertificateDer<'static>>> {
     Some(connection.peer_certificates()?.iter().map(|certificate| certificate.clone().into_owned()).collect())
 }
 
-/// What the client's certificate says, if it showed one.
-pub(super) fn badge(connection: &ServerConnection) -> Option<Arc<Badge>> {
+/// The identity in the client certificate, if it presented one.
+pub(super) fn badge(connection: &ServerConnection) -> Option<Arc<PeerIdentity>> {
     let certificate = connection.peer_certificates()?.first()?;
-    // It was read once already, when it was checked.
+    // It was already parsed during verification.
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    // A URI has a scheme: one without could be taken for a DNS name that its signer may not give.
+    // A URI has a scheme: one without could be mistaken for a DNS name that its CA may not issue.
     let uris = certificate.valid_uri_names().filter(|uri| uri.contains(':'));
     let names = uris.chain(certificate.valid_dns_names());
-    Some(Arc::new(Badge::new(names.map(str::to_owned))))
+    Some(Arc::new(PeerIdentity::new(names.map(str::to_owned))))
 }

@@ -1,16 +1,16 @@
-//! What has to hold for any text that a caller brings back as a token. Fed by the fuzzers in fuzz/, and by their corpus in
-//! every test run.
+//! Properties that hold for any text that a caller sends as a token. Run by the fuzzers in fuzz/, and on their corpus
+//! in every test run.
 
 use super::token::{Foreign, Tokens};
 
-/// A token that is read is the very one that was made, and nobody else reads it.
+/// A token that is accepted is exactly the one that was made, and is accepted nowhere else.
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn token(data: &[u8]) {
     let (ours, theirs) = (Tokens::new("2026-01-01T00:00:00Z"), Tokens::new("2026-01-01T00:00:01Z"));
-    // A place in the record, sealed: the fuzzer does not have to guess a checksum.
+    // A position with its checksum, so that the fuzzer does not have to guess one.
     if let Some((place, _)) = data.split_first_chunk() {
         let place = u64::from_be_bytes(*place);
         let filter = place.rotate_left(7);

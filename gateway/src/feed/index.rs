@@ -1,5 +1,5 @@
-//! The index of all orders, newest first: who, which status, where the last event is. Built from the record in its
-//! order, and complete up to `applied`. Pure: knows no stream and no clock.
+//! The index of all orders, newest first: customer, status and last event. Built from the record in sequence, and
+//! complete up to `applied`. Pure: must not depend on a stream or a clock.
 //!
 //! 24 bytes per order, and 20 to 60 per customer, as the table of customers doubles when it is full: the orders of a
 //! customer are chained through the slots.
@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use super::slots::{Slot, Slots};
-use crate::order::event::{Kind, Mark};
+use crate::order::event::{EventKind, Mark};
 use crate::order::status::Status;
 
-/// Slots that one page looks at, at the most: some milliseconds. A page that ends there may be short, or empty, and
-/// still has a next one.
+/// The most slots that are scanned for one page: some milliseconds. A page that ends there may be short or empty, and
+/// still has a next page.
 const SCAN: usize = 200_000;
 /// No slot.
 const END: u32 = u32::MAX;
@@ -21,8 +21,8 @@ const END: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     slots: Slots,
-    /// The newest order by customer. The key is a hash, so a chain could mix two customers; whoever reads the orders
-    /// looks at their customer.
+    /// The newest order by customer. The key is a hash, so a chain could mix two customers; the reader of the orders
+    /// checks their customer.
     newest: HashMap<u64, u32>,
     hasher: RandomState,
     applied: u64,
@@ -30,9 +30,9 @@ pub(super) struct Index {
 
 /// An entry that does not follow the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hole;
+pub(super) struct MissingEntry;
 
-/// A list to take a page of.
+/// Which orders a list includes.
 #[derive(Debug, Clone, Copy)]
 pub struct Filter<'a> {
     /// Only this customer's orders.
@@ -46,7 +46,7 @@ pub struct Filter<'a> {
 pub struct Page {
     /// First and last sequence of each order, newest order first.
     pub orders: Vec<(u64, u64)>,
-    /// The position to go on from, if there may be more.
+    /// The position to continue from, if there may be more.
     pub next: Option<u64>,
 }
 
@@ -66,22 +66,22 @@ impl Index {
         self.slots.len()
     }
 
-    /// Takes the next entry; `None` where it is no change of an order.
-    pub(super) fn apply(&mut self, sequence: u64, mark: Option<&Mark>) -> Result<(), Hole> {
+    /// Applies the next entry; `None` if it is not a change of an order.
+    pub(super) fn apply(&mut self, sequence: u64, mark: Option<&Mark>) -> Result<(), MissingEntry> {
         if sequence != self.applied + 1 {
-            return Err(Hole);
+            return Err(MissingEntry);
         }
         self.applied = sequence;
         let Some(mark) = mark else { return Ok(()) };
         match mark.kind {
-            Kind::Created => {
+            EventKind::Created => {
                 let place = u32::try_from(self.slots.len()).unwrap_or(END);
                 let older = self.newest.insert(self.hasher.hash_one(&*mark.customer), place).unwrap_or(END);
                 self.slots.push(Slot { created: sequence, last: sequence, older, status: mark.status });
             }
-            Kind::Updated => match self.slots.created_mut(mark.first) {
+            EventKind::Updated => match self.slots.created_mut(mark.first) {
                 Some(slot) => (slot.last, slot.status) = (sequence, mark.status),
-                None => tracing::error!(sequence, order = %mark.id, "a change of an order that is unknown"),
+                None => tracing::error!(sequence, order = %mark.id, "a change of an unknown order"),
             },
         }
         Ok(())
@@ -130,12 +130,12 @@ impl Index {
         self.newest.get(&self.hasher.hash_one(customer)).copied().unwrap_or(END)
     }
 
-    /// The customer's next order behind a position, which is one of the same customer's.
+    /// The customer's next older order after a position, which is an order of the same customer.
     fn behind(&self, customer: &str, position: u64) -> u32 {
         if let Some(slot) = self.slots.created(position) {
             return slot.older;
         }
-        // The record has lost that order since the token was made: the long way.
+        // The record has lost that order since the token was made: walk the chain.
         let mut place = self.newest(customer);
         while let Some(slot) = self.slot(place).filter(|slot| slot.created > position) {
             place = slot.older;
@@ -180,7 +180,7 @@ mod tests {
         ]
     }
 
-    fn mark(kind: Kind, order: &Simple) -> Mark {
+    fn mark(kind: EventKind, order: &Simple) -> Mark {
         Mark {
             kind,
             id: Uuid::nil(),
@@ -198,12 +198,12 @@ mod tests {
                     let customer = format!("c{customer}");
                     let status = Status::Pending;
                     model.push(Simple { customer, created: sequence, last: sequence, status });
-                    model.last().map(|order| mark(Kind::Created, order))
+                    model.last().map(|order| mark(EventKind::Created, order))
                 }
                 Act::Move(order, status) if !model.is_empty() => {
                     let order = order % model.len();
                     (model[order].last, model[order].status) = (sequence, *status);
-                    Some(mark(Kind::Updated, &model[order]))
+                    Some(mark(EventKind::Updated, &model[order]))
                 }
                 Act::Move(..) | Act::Other => None,
             };
@@ -259,8 +259,8 @@ mod tests {
     #[test]
     fn a_hole_is_refused() {
         let mut index = Index::after(7);
-        assert_eq!(index.apply(9, None), Err(Hole));
-        assert_eq!(index.apply(7, None), Err(Hole));
+        assert_eq!(index.apply(9, None), Err(MissingEntry));
+        assert_eq!(index.apply(7, None), Err(MissingEntry));
         assert_eq!(index.apply(8, None), Ok(()));
         assert_eq!(index.applied(), 8);
     }

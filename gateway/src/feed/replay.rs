@@ -1,5 +1,5 @@
-//! History for a watch that resumes behind the ring: read from the record until the ring goes on. One task and one
-//! consumer each, from a bounded pool.
+//! History for a watch that resumes before the ring begins: read from the record until the ring continues. Each replay
+//! has one task and one consumer, from a bounded pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,40 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::live::event;
+use super::consumer::{RecordConsumer, Shape};
+use super::follow::event;
 use super::ring::Event;
-use super::tail::{Shape, Tail};
-use super::{Place, Shared};
+use super::{Shared, WatchPermit};
 use crate::order::request::Whose;
 
-/// Events that wait for the watch at the most.
+/// The most events that wait for the watch.
 const QUEUE: usize = 32;
-/// How long a client may keep its replay waiting in all, until its place in the pool goes to another; and what each event
-/// that it takes adds to that.
+/// How long a client may keep its replay waiting in total before it loses its permit, and how much each event that it
+/// reads adds to that.
 const PATIENCE: Duration = Duration::from_secs(10);
 const EARNED: Duration = Duration::from_millis(5);
 
-/// What a replay says.
-pub(super) enum News {
+/// A message of a replay.
+pub(super) enum ReplayEvent {
     /// An event that the watch wants.
     Event(Arc<Event>),
     /// Nothing more that it wants up to this sequence.
     Passed(u64),
-    /// The ring goes on from here. A replay that ends without it was given up: the client is too slow.
+    /// The ring continues from here. A replay that ends without this was given up: the client is too slow.
     Done,
 }
 
-/// Starts a replay of what is behind the cursor.
-pub(super) fn start(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place) -> mpsc::Receiver<News> {
+/// Starts a replay of what follows the cursor.
+pub(super) fn start(
+    shared: Arc<Shared>,
+    whose: Whose,
+    cursor: u64,
+    place: WatchPermit,
+) -> mpsc::Receiver<ReplayEvent> {
     let (sender, news) = mpsc::channel(QUEUE);
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        let mut tail = Tail::new(shared.link.clone(), Shape::Whole, cursor + 1);
+        let mut tail = RecordConsumer::new(shared.link.clone(), Shape::Whole, cursor + 1);
         let client = Client { sender, patience: PATIENCE };
         read(&shared, &whose, cursor, &mut tail, client).await;
         drop(place);
@@ -44,8 +49,14 @@ pub(super) fn start(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place
     news
 }
 
-/// Ends when the ring goes on, the watch is gone, or its client is too slow.
-async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut Tail, mut client: Client) {
+/// Ends when the ring continues from here, the watch is gone, or its client is too slow.
+async fn read(
+    shared: &Shared,
+    whose: &Whose,
+    mut cursor: u64,
+    tail: &mut RecordConsumer,
+    mut client: Client,
+) {
     let mut entries = Vec::new();
     while !shared.ring.follows(cursor) {
         tokio::select! {
@@ -55,27 +66,27 @@ async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut Tail, 
         for entry in entries.drain(..) {
             cursor = entry.sequence;
             if let Some(event) = event(&entry, &shared.damage).filter(|event| event.is_of(whose))
-                && !client.hears(News::Event(Arc::new(event))).await
+                && !client.hears(ReplayEvent::Event(Arc::new(event))).await
             {
                 return;
             }
         }
-        if !client.hears(News::Passed(cursor)).await {
+        if !client.hears(ReplayEvent::Passed(cursor)).await {
             return;
         }
     }
-    client.hears(News::Done).await;
+    client.hears(ReplayEvent::Done).await;
 }
 
-/// Who takes what a replay says, and how much longer it may keep the replay waiting.
+/// The receiver of a replay, and how much longer it may keep the replay waiting.
 struct Client {
-    sender: mpsc::Sender<News>,
+    sender: mpsc::Sender<ReplayEvent>,
     patience: Duration,
 }
 
 impl Client {
-    /// Whether it was taken.
-    async fn hears(&mut self, news: News) -> bool {
+    /// Whether the message was accepted.
+    async fn hears(&mut self, news: ReplayEvent) -> bool {
         let news = match self.sender.try_send(news) {
             Ok(()) => {
                 self.patience = PATIENCE.min(self.patience + EARNED);
@@ -107,7 +118,7 @@ mod tests {
             });
             let mut client = Client { sender, patience: PATIENCE };
             let (begun, mut heard) = (Instant::now(), 0);
-            while heard < events && client.hears(News::Passed(heard)).await {
+            while heard < events && client.hears(ReplayEvent::Passed(heard)).await {
                 heard += 1;
             }
             assert_eq!(heard == events, keeps, "{pause:?}: {heard}");

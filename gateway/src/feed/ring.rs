@@ -1,5 +1,5 @@
-//! The most recent entries of the record, in memory, for any number of readers: each has a cursor of its own and none
-//! has a queue. Bounded in count and bytes. Pure but for the signal of its head: knows no stream.
+//! The most recent entries of the record, in memory, for any number of readers: each has its own cursor and none has a
+//! queue. Bounded in count and bytes. Pure except for the watch channel of its head: must not depend on a stream.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -8,16 +8,16 @@ use contract::orders::v1 as pb;
 use tokio::sync::watch;
 
 use crate::order::damage::Damage;
-use crate::order::event::{Kind, Mark, body};
-use crate::order::record::Order;
+use crate::order::event::{EventKind, Mark, body};
+use crate::order::model::Order;
 use crate::order::request::Whose;
 
-/// Entries that one look goes through, at the most: some microseconds.
+/// The most entries that one look scans: some microseconds.
 const SCAN: u64 = 1_024;
 /// Bytes that an event takes besides itself and its texts, roughly.
 const OVERHEAD: usize = 64;
-/// Bytes that an order takes once it is read, per byte of its payload, at the most: the texts of the payload's JSON
-/// in allocations of their own, without its names.
+/// The most bytes that a decoded order takes per byte of its payload: the strings of the JSON in allocations of their
+/// own, without the field names.
 const READ: usize = 3;
 
 /// A change of an order.
@@ -26,11 +26,11 @@ pub(super) struct Event {
     pub(super) sequence: u64,
     pub(super) mark: Mark,
     payload: Box<[u8]>,
-    /// The order after it; read when the first watcher wants it, for all of them.
+    /// The order after it; decoded once for all watchers, when the first needs it.
     order: OnceLock<Option<pb::Order>>,
 }
 
-/// Entries from `start` on, each at its place. One that is no change of an order keeps its place empty.
+/// Entries from `start` on, each in its slot. The slot of an entry that is not a change of an order is empty.
 #[derive(Debug)]
 struct Entries {
     start: u64,
@@ -47,24 +47,24 @@ pub(super) struct Ring {
     most_bytes: usize,
 }
 
-/// What a reader finds behind its cursor.
+/// What a reader finds after its cursor.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum RingRead {
     /// The next event that it wants.
     Event(Arc<Event>),
     /// Nothing that it wants up to this sequence.
     Nothing(u64),
-    /// The ring has gone on: what is behind the cursor is no longer there.
+    /// The ring has moved on: it no longer holds what follows the cursor.
     Gone,
 }
 
 impl Event {
     pub(super) fn new(sequence: u64, mark: Mark, payload: &[u8]) -> Event {
-        // A copy, as the original keeps the whole buffer alive that it was received in.
+        // A copy, as the original keeps the whole receive buffer alive.
         Event { sequence, mark, payload: payload.into(), order: OnceLock::new() }
     }
 
-    /// The order after it; none where the payload is no order, which is noted once.
+    /// The order after it; none if the payload is not an order, which is counted once.
     pub(super) fn order(&self, damage: &Damage) -> Option<&pb::Order> {
         let read = || match body(self.mark.id, &self.payload) {
             Ok(body) => Some((&Order { body, first: self.mark.first, last: self.sequence }).into()),
@@ -78,8 +78,8 @@ impl Event {
 
     pub(super) fn kind(&self) -> pb::OrderEvent {
         match self.mark.kind {
-            Kind::Created => pb::OrderEvent::Created,
-            Kind::Updated => pb::OrderEvent::StatusUpdated,
+            EventKind::Created => pb::OrderEvent::Created,
+            EventKind::Updated => pb::OrderEvent::StatusUpdated,
         }
     }
 
@@ -92,7 +92,7 @@ impl Event {
     }
 
     fn bytes(&self) -> usize {
-        // Counted with the order from the beginning, as nobody counts again when it is read.
+        // The decoded order is counted from the beginning, as nothing is counted again when it is decoded.
         OVERHEAD + size_of::<Event>() + self.mark.customer.len() + (1 + READ) * self.payload.len()
     }
 }
@@ -104,14 +104,14 @@ impl Ring {
         Ring { entries: RwLock::new(entries), head: watch::Sender::new(last), most: most.max(1), most_bytes }
     }
 
-    /// The last sequence that is in it, as a signal.
+    /// Watches the last sequence in the ring.
     pub(super) fn head(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
     /// Adds the next entries, and wakes the readers once.
     pub(super) fn push(&self, events: impl IntoIterator<Item = Option<Event>>) {
-        // Made before, and freed after, the time in which no reader of any thread gets on.
+        // Allocated before and freed after the lock is held, which blocks the readers of all threads.
         let events: Vec<_> = events.into_iter().map(|event| event.map(Arc::new)).collect();
         let mut old = Vec::new();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -133,23 +133,23 @@ impl Ring {
         self.head.send_replace(head);
     }
 
-    /// Whether a reader that has seen all up to this sequence misses nothing here.
+    /// Whether a reader that has seen all up to this sequence can continue here without a gap.
     pub(super) fn follows(&self, cursor: u64) -> bool {
         cursor + 1 >= self.entries().start
     }
 
-    /// The first event behind a cursor that is of these orders.
-    pub(super) fn find(&self, cursor: u64, whose: &Whose) -> Found {
+    /// The first event of these orders after a cursor.
+    pub(super) fn find(&self, cursor: u64, whose: &Whose) -> RingRead {
         let entries = self.entries();
-        let Some(places) = entries.behind(cursor, SCAN) else { return Found::Gone };
+        let Some(places) = entries.behind(cursor, SCAN) else { return RingRead::Gone };
         let upto = places.end;
         match entries.slots.range(places.start..upto).flatten().find(|event| event.is_of(whose)) {
-            Some(event) => Found::Event(Arc::clone(event)),
-            None => Found::Nothing(cursor.max(entries.start + upto as u64 - 1)),
+            Some(event) => RingRead::Event(Arc::clone(event)),
+            None => RingRead::Nothing(cursor.max(entries.start + upto as u64 - 1)),
         }
     }
 
-    /// All entries behind a cursor, at most so many; `None` if they are gone.
+    /// All entries after a cursor, at most `most`; `None` if they are gone.
     pub(super) fn behind(&self, cursor: u64, most: u64) -> Option<Vec<Option<Arc<Event>>>> {
         let entries = self.entries();
         let places = entries.behind(cursor, most)?;
@@ -168,7 +168,7 @@ impl Entries {
         self.start + self.slots.len() as u64
     }
 
-    /// The places behind a cursor, at most so many; `None` if some of them are gone.
+    /// The slots after a cursor, at most `most`; `None` if some of them are gone.
     fn behind(&self, cursor: u64, most: u64) -> Option<std::ops::Range<usize>> {
         let offset = (cursor + 1).checked_sub(self.start)?;
         let first = usize::try_from(offset).map_or(self.slots.len(), |offset| offset.min(self.slots.len()));
@@ -186,13 +186,13 @@ mod tests {
     use contract::Item;
 
     use super::*;
-    use crate::order::record::{Body, Moment};
+    use crate::order::model::{Moment, OrderBody};
     use crate::order::request::NewOrder;
     use crate::order::status::Status;
 
     fn event(sequence: u64, customer: u8) -> Event {
         let mark = Mark {
-            kind: Kind::Created,
+            kind: EventKind::Created,
             id: Uuid::from_u128(sequence.into()),
             customer: format!("c{customer}").into(),
             status: Status::Pending,
@@ -216,7 +216,7 @@ mod tests {
         ]
     }
 
-    /// A reader with what it wants, how far it is, and what it got.
+    /// A reader with its filter, its cursor, and the events it got.
     struct Reader {
         whose: Whose,
         cursor: u64,
@@ -227,12 +227,12 @@ mod tests {
     impl Reader {
         fn look(&mut self, ring: &Ring) {
             match ring.find(self.cursor, &self.whose) {
-                Found::Event(event) => {
+                RingRead::Event(event) => {
                     self.cursor = event.sequence;
                     self.got.push(event.sequence);
                 }
-                Found::Nothing(upto) => self.cursor = upto,
-                Found::Gone => self.gone = true,
+                RingRead::Nothing(upto) => self.cursor = upto,
+                RingRead::Gone => self.gone = true,
             }
         }
     }
@@ -312,7 +312,7 @@ mod tests {
                 customer: "Ann".into(),
                 items: (0..items).map(item).collect(),
             };
-            let body = Body::place(&placed, Moment::now());
+            let body = OrderBody::place(&placed, Moment::now());
             let payload = serde_json::to_vec(&body.to_pb()).unwrap();
             let read = Event::new(1, event(1, 0).mark, &payload);
             let order = read.order(&Damage::default()).unwrap();
@@ -328,12 +328,12 @@ mod tests {
     #[test]
     fn an_empty_ring_knows_where_it_begins() {
         let ring = Ring::after(41, 10, 1_000);
-        assert!(matches!(ring.find(41, &Whose::All), Found::Nothing(41)));
-        assert!(matches!(ring.find(40, &Whose::All), Found::Gone));
+        assert!(matches!(ring.find(41, &Whose::All), RingRead::Nothing(41)));
+        assert!(matches!(ring.find(40, &Whose::All), RingRead::Gone));
         // A cursor ahead waits for the ring to come, and gets nothing twice.
-        assert!(matches!(ring.find(43, &Whose::All), Found::Nothing(43)));
+        assert!(matches!(ring.find(43, &Whose::All), RingRead::Nothing(43)));
         ring.push((42..=44).map(|sequence| Some(event(sequence, 0))));
-        assert!(matches!(ring.find(43, &Whose::All), Found::Event(event) if event.sequence == 44));
+        assert!(matches!(ring.find(43, &Whose::All), RingRead::Event(event) if event.sequence == 44));
         assert_eq!(*ring.head().borrow(), 44);
     }
 }

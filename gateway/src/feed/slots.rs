@@ -1,6 +1,6 @@
-//! The index's orders, in ascending order of the sequence that created them. They lie in blocks: one that is full never
-//! moves, so an order takes its own bytes and no more, while a vector has up to twice as many, and three times as many
-//! while it grows. Must never know what an order is to its customer.
+//! The index's orders, by ascending sequence of their creation. They are stored in blocks: a full block never moves, so
+//! an order takes its own bytes and no more, while a vector takes up to twice as many, and three times as many while it
+//! grows. Must not depend on customers.
 
 use crate::order::status::Status;
 
@@ -14,12 +14,12 @@ pub(super) struct Slot {
     pub(super) created: u64,
     /// The sequence of its last event.
     pub(super) last: u64,
-    /// The customer's order before this one.
+    /// The customer's previous order.
     pub(super) older: u32,
     pub(super) status: Status,
 }
 
-/// All of them.
+/// All orders.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     /// All but the last are full.
@@ -41,7 +41,7 @@ impl Slots {
             last.push(slot);
             return;
         }
-        // The first one grows as a vector does.
+        // The first block grows as a vector does.
         let mut block = Vec::with_capacity(if self.blocks.is_empty() { 1 } else { BLOCK });
         block.push(slot);
         self.blocks.push(block);
@@ -54,12 +54,12 @@ impl Slots {
         block * BLOCK + self.blocks[block].partition_point(|slot| slot.created < sequence)
     }
 
-    /// The one that this sequence created.
+    /// The order that this sequence created.
     pub(super) fn created(&self, sequence: u64) -> Option<&Slot> {
         self.get(self.before(sequence)).filter(|slot| slot.created == sequence)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn created_mut(&mut self, sequence: u64) -> Option<&mut Slot> {
         let place = self.before(sequence);
         let slot = self.blocks.get_mut(place / BLOCK)?.get_mut(place % BLOCK)?;

@@ -11,9 +11,9 @@ use contract::{Failure, Reason};
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::stage::{Stage, soon};
+use super::fixture::{Fixture, soon};
 use super::{Feed, Limits};
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::order::Orders;
 
 const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1, reads: 2 };
@@ -49,7 +49,7 @@ async fn customers(watch: &mut Watch, count: usize) -> Vec<String> {
     customers
 }
 
-async fn place(stage: &Stage, numbers: std::ops::Range<u32>) -> Vec<String> {
+async fn place(stage: &Fixture, numbers: std::ops::Range<u32>) -> Vec<String> {
     let mut customers = Vec::new();
     for number in numbers {
         customers.push(stage.create("", &format!("c{number}")).await.unwrap().customer_id);
@@ -63,7 +63,7 @@ async fn list(orders: &Orders, request: pb::ListOrdersRequest) -> Result<pb::Lis
 
 #[tokio::test]
 async fn a_list_includes_every_change_acknowledged_before_it() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     for number in 0..50 {
         let order = stage.create("", "Ann").await.unwrap();
         let newest = pb::ListOrdersRequest { page_size: 1, ..Default::default() };
@@ -82,7 +82,7 @@ async fn a_list_includes_every_change_acknowledged_before_it() {
 
 #[tokio::test]
 async fn pages_of_a_customer_are_whole_and_their_tokens_are_theirs_alone() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let mut placed = Vec::new();
     for number in 0..25 {
         let order = stage.create("", ["Ann", "Bob"][number % 2]).await.unwrap();
@@ -114,7 +114,7 @@ async fn pages_of_a_customer_are_whole_and_their_tokens_are_theirs_alone() {
 
 #[tokio::test]
 async fn a_watch_says_each_change_of_its_orders_once() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let early = stage.create("", "Ann").await.unwrap();
     let on = (&*stage.feed, &stage.orders);
     let mut all = watch(on, pb::WatchOrdersRequest::default()).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_watch_says_each_change_of_its_orders_once() {
 
 #[tokio::test]
 async fn an_old_token_is_served_from_the_history_without_gap_or_duplicate() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let on = (&*stage.feed, &stage.orders);
     let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
     let mut placed = place(&stage, 0..40).await;
@@ -165,7 +165,7 @@ async fn an_old_token_is_served_from_the_history_without_gap_or_duplicate() {
             token = next(&mut first).await.unwrap().resume_token;
         }
         drop(first);
-        // The one place in the pool is free again when the replay has noticed.
+        // The only permit of the pool is free again when the replay has noticed.
         sleep(Duration::from_millis(100)).await;
         let mut rest = watch((&feed, &orders), resume(&token)).await.unwrap();
         bookmark(&mut rest).await;
@@ -175,7 +175,7 @@ async fn an_old_token_is_served_from_the_history_without_gap_or_duplicate() {
 
 #[tokio::test]
 async fn tokens_of_elsewhere_and_places_that_are_taken_are_refused() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let on = (&*stage.feed, &stage.orders);
     let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
     let ahead = stage.feed.tokens().resume(7);
@@ -198,7 +198,7 @@ async fn tokens_of_elsewhere_and_places_that_are_taken_are_refused() {
 
 #[tokio::test]
 async fn without_a_place_nothing_is_read_for_a_watch() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let on = (&*stage.feed, &stage.orders);
     let mut open = Vec::new();
     for _ in 0..4 {
@@ -214,10 +214,10 @@ async fn without_a_place_nothing_is_read_for_a_watch() {
 
 #[tokio::test]
 async fn the_reads_of_all_lists_take_turns_and_end_in_time() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let placed = place(&stage, 0..30).await;
     let turns = [stage.feed.turn(&soon()).await.unwrap(), stage.feed.turn(&soon()).await.unwrap()];
-    let call = || Call::until(Instant::now() + Duration::from_millis(200));
+    let call = || CallContext::until(Instant::now() + Duration::from_millis(200));
     let late = stage.orders.list(pb::ListOrdersRequest::default(), call()).await.unwrap_err();
     assert!(late.is(Reason::Timeout), "{late}");
     let late = stage.orders.follow(resume(""), call()).await.err().unwrap();
@@ -231,7 +231,7 @@ async fn the_reads_of_all_lists_take_turns_and_end_in_time() {
 
 #[tokio::test]
 async fn a_slow_watcher_ends_with_a_token_and_the_others_do_not_notice() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let on = (&*stage.feed, &stage.orders);
     let (mut slow, mut fast) = (watch(on, resume("")).await.unwrap(), watch(on, resume("")).await.unwrap());
     bookmark(&mut slow).await;
@@ -250,7 +250,7 @@ async fn a_slow_watcher_ends_with_a_token_and_the_others_do_not_notice() {
 
 #[tokio::test]
 async fn a_drain_ends_every_watch_with_a_token() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let on = (&*stage.feed, &stage.orders);
     let mut open = watch(on, resume("")).await.unwrap();
     bookmark(&mut open).await;
@@ -267,7 +267,7 @@ async fn a_drain_ends_every_watch_with_a_token() {
 
 #[tokio::test]
 async fn watches_and_lists_go_on_after_nats_was_away() {
-    let mut stage = Stage::open().await;
+    let mut stage = Fixture::open().await;
     let mut open = watch((&stage.feed, &stage.orders), resume("")).await.unwrap();
     bookmark(&mut open).await;
     let mut placed = place(&stage, 0..5).await;
@@ -284,7 +284,7 @@ async fn watches_and_lists_go_on_after_nats_was_away() {
         while !stage.link.connected() {
             sleep(Duration::from_millis(10)).await;
         }
-        // The stand-in's subscriptions come back a moment later.
+        // The fake service's subscriptions come back a moment later.
         sleep(Duration::from_millis(100)).await;
         let more = place(&stage, round * 5..round * 5 + 5).await;
         assert_eq!(customers(&mut open, 5).await, more);
@@ -297,7 +297,7 @@ async fn watches_and_lists_go_on_after_nats_was_away() {
 
 #[tokio::test]
 async fn entries_that_nobody_can_read_are_left_out_and_keep_nothing_from_the_rest() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let mut open = watch((&stage.feed, &stage.orders), resume("")).await.unwrap();
     bookmark(&mut open).await;
     let subject = "orders.event.order_created.6b1d1a52-5dd0-5e5c-9c3a-2f3a8f3b8b51";
@@ -307,7 +307,7 @@ async fn entries_that_nobody_can_read_are_left_out_and_keep_nothing_from_the_res
     assert_eq!(list(&stage.orders, pb::ListOrdersRequest::default()).await.unwrap().orders.len(), 1);
 }
 
-/// A client that breaks off now and then, is slow at times, and comes back with its last token.
+/// A client that disconnects now and then, is slow at times, and resumes with its last token.
 async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> {
     let (mut seen, mut token) = (Vec::new(), begin.to_owned());
     while seen.len() < count {
@@ -315,7 +315,7 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             Ok(open) => open,
             Err(failure) => panic!("{failure}"),
         };
-        for _ in 0..link::inbox::jitter(40) {
+        for _ in 0..nats::mux::jitter(40) {
             let message = match timeout(Duration::from_millis(300), open.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(failure))) => {
@@ -328,8 +328,8 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             };
             token = message.resume_token;
             seen.extend(message.order.map(|order| order.customer_id));
-            if link::inbox::jitter(9) == 0 {
-                sleep(Duration::from_millis(link::inbox::jitter(20))).await;
+            if nats::mux::jitter(9) == 0 {
+                sleep(Duration::from_millis(nats::mux::jitter(20))).await;
             }
         }
     }
@@ -338,7 +338,7 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
 
 #[tokio::test]
 async fn clients_that_come_and_go_get_each_change_once_between_them() {
-    let stage = Stage::with(Limits { watches: 64, replays: 3, ..SMALL }).await;
+    let stage = Fixture::with(Limits { watches: 64, replays: 3, ..SMALL }).await;
     let on = (&*stage.feed, &stage.orders);
     let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
     let clients = futures_util::future::join_all((0..8).map(|_| follow(on, &begin, 300)));

@@ -1,5 +1,5 @@
-//! The tokens that callers bring back: a place in the record, sealed so that another stream's, another filter's or a
-//! changed one is known. A seal is no secret and grants nothing. Pure.
+//! Page and resume tokens: a position in the record with a checksum, so that a token of another stream or filter and an
+//! altered one are recognised. The checksum is no secret and grants nothing. Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ pub struct Tokens {
     identity: String,
 }
 
-/// A token that was not made here for this.
+/// A token of another stream or filter, or an altered one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foreign;
 
@@ -27,7 +27,7 @@ impl Tokens {
         Tokens { identity: identity.into() }
     }
 
-    /// Where a page ended, in a list with this filter.
+    /// A page token: where a page ended, in a list with this filter.
     pub fn page(&self, filter: u64, position: u64) -> String {
         self.seal(PAGE, [filter, position])
     }
@@ -38,7 +38,7 @@ impl Tokens {
         if made_for == filter { Ok(position) } else { Err(Foreign) }
     }
 
-    /// After which sequence to go on.
+    /// A resume token: the sequence after which to continue.
     pub fn resume(&self, sequence: u64) -> String {
         self.seal(RESUME, [sequence])
     }
@@ -58,7 +58,7 @@ impl Tokens {
     }
 
     fn open<const N: usize>(&self, kind: u8, token: &str) -> Result<[u64; N], Foreign> {
-        // No token of ours is longer; what is, need not be decoded.
+        // No token of ours is longer, so a longer one is not decoded.
         if token.len() > 64 {
             return Err(Foreign);
         }
@@ -83,7 +83,7 @@ impl Tokens {
     }
 }
 
-/// A number that stands for a filter, the same in every gateway.
+/// A hash of a filter, the same in every gateway.
 pub fn filter<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
     let hash = parts.into_iter().fold(Sha256::new(), |hash, part| hash.chain_update(part).chain_update([0]));
     hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

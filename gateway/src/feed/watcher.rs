@@ -1,5 +1,5 @@
-//! One watch: a cursor into the record, moved through the history by a replay and then through the ring, that every
-//! change of its orders passes once. Knows no connection and no rpc.
+//! One watch: a cursor that moves through the history of the record (a replay) and then through the ring, and delivers
+//! every change of its orders once. Must not depend on connections or rpcs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,36 +9,36 @@ use contract::{Failure, Reason};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::replay::{self, News};
-use super::ring::{Event, Found};
-use super::{Leave, Place, Shared, refused};
+use super::replay::{self, ReplayEvent};
+use super::ring::{Event, RingRead};
+use super::{Leave, Shared, WatchPermit, refused};
 use crate::order::request::Whose;
-use crate::share::Slot;
+use crate::share::ShareKind;
 
-/// After so long without a message comes a bookmark, so that the client's token stays close to the end.
+/// A bookmark is sent after this time without a message, so that the client's token stays close to the end.
 const BOOKMARK: Duration = Duration::from_secs(30);
 
 /// A watch.
 pub(super) struct Watcher {
     shared: Arc<Shared>,
     whose: Whose,
-    /// All changes up to here have been said.
+    /// All changes up to here have been delivered.
     cursor: u64,
     head: watch::Receiver<u64>,
     source: Source,
-    /// Whether the first bookmark was said.
+    /// Whether the first bookmark was sent.
     begun: bool,
-    place: Place,
+    place: WatchPermit,
     leave: Leave,
 }
 
 /// Where the next change comes from.
 enum Source {
-    /// The ring; or, if it has gone on already, a replay first.
+    /// The ring, or a replay first if the ring has already dropped what follows the cursor.
     Start,
     /// The history.
-    Replay(mpsc::Receiver<News>),
-    /// The ring, which has to hold what is behind the cursor.
+    Replay(mpsc::Receiver<ReplayEvent>),
+    /// The ring, which has to hold what follows the cursor.
     Ring,
     /// Nowhere: the watch has ended.
     Over,
@@ -47,7 +47,13 @@ enum Source {
 type Message = Result<pb::WatchOrdersResponse, Failure>;
 
 impl Watcher {
-    pub(super) fn new(shared: Arc<Shared>, whose: Whose, cursor: u64, place: Place, leave: Leave) -> Watcher {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        whose: Whose,
+        cursor: u64,
+        place: WatchPermit,
+        leave: Leave,
+    ) -> Watcher {
         let head = shared.ring.head();
         Watcher { shared, whose, cursor, head, source: Source::Start, begun: false, place, leave }
     }
@@ -66,7 +72,7 @@ impl Watcher {
     }
 
     async fn next(&mut self) -> Message {
-        // `advance` loses nothing where it is dropped: the cursor says what was done.
+        // `advance` is cancel-safe: the cursor says what was delivered.
         let mut leave = std::mem::replace(&mut self.leave, Box::pin(std::future::pending()));
         let message = tokio::select! {
             biased;
@@ -112,16 +118,16 @@ impl Watcher {
         }
     }
 
-    /// Takes what a replay says.
-    fn hear(&mut self, said: Option<News>) -> Result<Option<Arc<Event>>, Failure> {
+    /// Handles a message of the replay.
+    fn hear(&mut self, said: Option<ReplayEvent>) -> Result<Option<Arc<Event>>, Failure> {
         match said {
-            Some(News::Event(event)) => Ok(Some(event)),
-            Some(News::Passed(sequence)) => {
+            Some(ReplayEvent::Event(event)) => Ok(Some(event)),
+            Some(ReplayEvent::Passed(sequence)) => {
                 self.cursor = sequence;
                 Ok(None)
             }
-            Some(News::Done) => {
-                // The ring may have gone on while the client took its time: then there is another replay.
+            Some(ReplayEvent::Done) => {
+                // The ring may have moved on while the client was slow: then another replay follows.
                 self.source = Source::Start;
                 Ok(None)
             }
@@ -129,25 +135,26 @@ impl Watcher {
         }
     }
 
-    /// Looks into the ring, and waits where there is nothing new.
+    /// Looks into the ring, and waits if there is nothing new.
     async fn look(&mut self) -> Result<Option<Arc<Event>>, Failure> {
         let head = *self.head.borrow_and_update();
         match self.shared.ring.find(self.cursor, &self.whose) {
-            Found::Event(event) => {
+            RingRead::Event(event) => {
                 self.source = Source::Ring;
                 return Ok(Some(event));
             }
-            Found::Nothing(upto) => {
+            RingRead::Nothing(upto) => {
                 self.source = Source::Ring;
                 self.cursor = upto;
             }
-            Found::Gone if matches!(self.source, Source::Ring) => return Err(self.slow()),
-            Found::Gone => {
+            RingRead::Gone if matches!(self.source, Source::Ring) => return Err(self.slow()),
+            RingRead::Gone => {
                 let shares = self.place.hold.as_ref().map(|hold| hold.shares());
-                let place = Place::take(&self.shared.replays, Slot::REPLAYS, shares).map_err(|full| {
-                    refused(full, "watches that read the history")
-                        .with("resume_token", self.shared.tokens.resume(self.cursor))
-                })?;
+                let place =
+                    WatchPermit::take(&self.shared.replays, ShareKind::REPLAYS, shares).map_err(|full| {
+                        refused(full, "watches that read the history")
+                            .with("resume_token", self.shared.tokens.resume(self.cursor))
+                    })?;
                 let news = replay::start(Arc::clone(&self.shared), self.whose.clone(), self.cursor, place);
                 self.source = Source::Replay(news);
                 return Ok(None);
@@ -159,7 +166,7 @@ impl Watcher {
         }
         let end = self.shared.end.cancelled();
         tokio::select! {
-            // An error says that the ring is gone, and with it the feed.
+            // An error means that the ring is gone, and with it the feed.
             gone = self.head.changed() => gone.map_err(|_| self.shared.draining(self.cursor))?,
             () = end => {}
         }
@@ -167,8 +174,8 @@ impl Watcher {
     }
 
     fn slow(&self) -> Failure {
-        self.shared.slow.one();
-        let message = "the client takes changes more slowly than they come; go on with the resume_token";
+        self.shared.slow.increment();
+        let message = "the client reads changes more slowly than they arrive; resume with the resume_token";
         self.shared.ended(Reason::SlowWatcher, message, self.cursor)
     }
 }

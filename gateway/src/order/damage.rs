@@ -1,25 +1,25 @@
-//! Entries of the record that cannot be read: each time that one is met is counted, and logged as often as a log bears.
-//! Must never decide what becomes of such an entry.
+//! Counts reads of entries of the record that cannot be decoded, and logs them at a limited rate. Must not decide how
+//! such an entry is handled.
 
-use telemetry::{Count, Quota};
+use telemetry::{Counter, LineQuota};
 
-/// Unreadable entries that were met.
+/// The count of unreadable entries.
 #[derive(Debug, Default)]
 pub struct Damage {
-    met: Count,
-    lines: Quota,
+    met: Counter,
+    lines: LineQuota,
 }
 
 impl Damage {
-    /// Notes that an entry cannot be read, and why.
+    /// Counts an entry that cannot be read, and logs why.
     pub fn note(&self, entry: u64, why: &dyn std::fmt::Display) {
-        self.met.one();
+        self.met.increment();
         if self.lines.take() {
             tracing::error!(entry, %why, "an entry of the record of orders cannot be read");
         }
     }
 
-    /// How often such an entry was met.
+    /// How often an unreadable entry was read.
     pub fn met(&self) -> u64 {
         self.met.get()
     }

@@ -1,5 +1,5 @@
-//! How the record writes an order: subjects, headers and payload of its events, and how they are read back. Owns that
-//! layout, for the store and for the feed; knows nothing of connections, streams or consumers.
+//! The encoding of an order's events: subjects, headers and payload, and how they are read back. Owns that layout for
+//! the store and the feed. Must not depend on connections, streams or consumers.
 
 use contract::header::{
     BAGGAGE, CONTENT_TYPE, OPERATION_ID, ORDER_CREATED_SEQUENCE, ORDER_CUSTOMER, ORDER_STATUS, REQUEST_ID,
@@ -9,27 +9,27 @@ use contract::subject::{CREATED, TOMBSTONE, UPDATED, order};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
-use super::record::{Body, Order};
+use super::model::{Order, OrderBody};
 use super::status::Status;
-use crate::call::Call;
+use crate::call::CallContext;
 
-/// What a customer id need not encode in a header.
+/// The characters of a customer id that are percent-encoded in a header.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An event to store.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Where.
+    /// Its subject.
     pub subject: String,
     /// Its headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The order after it, as proto3 JSON.
+    /// The order after the event, as proto3 JSON.
     pub payload: Vec<u8>,
 }
 
-/// A stored message, as far as it is needed. `header` looks one up.
+/// The parts of a stored message that are read here. `header` looks up a header.
 pub struct Stored<'a, H> {
-    /// Where.
+    /// Its subject.
     pub subject: &'a str,
     /// Its sequence.
     pub sequence: u64,
@@ -37,25 +37,25 @@ pub struct Stored<'a, H> {
     pub header: H,
 }
 
-/// What happened.
+/// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// The order was recorded.
     Created,
     /// Its status changed.
     Updated,
 }
 
-/// What an event's subject and headers say: enough to list and filter by.
+/// The content of an event's subject and headers: enough to list and filter orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// What happened.
-    pub kind: Kind,
-    /// To which order.
+    /// The type of the event.
+    pub kind: EventKind,
+    /// The order id.
     pub id: Uuid,
-    /// Whose it is.
+    /// The customer id.
     pub customer: Box<str>,
-    /// Where it stands after it.
+    /// The order's status after the event.
     pub status: Status,
     /// The sequence of the order's first event.
     pub first: u64,
@@ -70,9 +70,9 @@ pub enum Last {
     Tombstone(u64),
 }
 
-/// A stored message that is no event of ours.
+/// A stored message that is not a valid event.
 #[derive(Debug, thiserror::Error)]
-#[error("the entry {sequence} of the record, on {subject}, is unreadable: {what}")]
+#[error("entry {sequence} of the record, on subject {subject}, cannot be read: {what}")]
 pub struct Unreadable {
     /// Its sequence.
     pub sequence: u64,
@@ -82,11 +82,11 @@ pub struct Unreadable {
     pub what: String,
 }
 
-/// The order in an event's payload, which has to be this one.
-pub fn body(id: Uuid, payload: &[u8]) -> Result<Body, String> {
+/// The order in an event's payload; its id has to be `id`.
+pub fn body(id: Uuid, payload: &[u8]) -> Result<OrderBody, String> {
     let order: pb::Order = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-    let body = Body::parse(&order).map_err(|faults| format!("{faults:?}"))?;
-    if body.id == id { Ok(body) } else { Err("the order is another one".to_owned()) }
+    let body = OrderBody::parse(&order).map_err(|faults| format!("{faults:?}"))?;
+    if body.id == id { Ok(body) } else { Err("the payload holds another order".to_owned()) }
 }
 
 impl Last {
@@ -101,16 +101,21 @@ impl Last {
 
 impl Event {
     /// The first event of an order.
-    pub fn created(body: &Body, call: &Call) -> Result<Event, serde_json::Error> {
+    pub fn created(body: &OrderBody, call: &CallContext) -> Result<Event, serde_json::Error> {
         Event::write(CREATED, body, None, call)
     }
 
     /// A later event: the order as it is after it, and the sequence of its first.
-    pub fn updated(body: &Body, first: u64, call: &Call) -> Result<Event, serde_json::Error> {
+    pub fn updated(body: &OrderBody, first: u64, call: &CallContext) -> Result<Event, serde_json::Error> {
         Event::write(UPDATED, body, Some(first), call)
     }
 
-    fn write(prefix: &str, body: &Body, first: Option<u64>, call: &Call) -> Result<Event, serde_json::Error> {
+    fn write(
+        prefix: &str,
+        body: &OrderBody,
+        first: Option<u64>,
+        call: &CallContext,
+    ) -> Result<Event, serde_json::Error> {
         let mut headers = vec![
             (OPERATION_ID, Uuid::new_v4().to_string()),
             (ORDER_CUSTOMER, utf8_percent_encode(&body.customer, PLAIN).to_string()),
@@ -119,14 +124,14 @@ impl Event {
         ];
         headers.extend(first.map(|first| (ORDER_CREATED_SEQUENCE, first.to_string())));
         headers.extend(call.request_id.as_deref().map(|id| (REQUEST_ID, id.to_owned())));
-        // Baggage is for those who work for the call, and not for the record.
+        // Baggage is for the services that handle the call; it is not recorded.
         let context = call.context(&call.span).filter(|(name, _)| *name != BAGGAGE);
         headers.extend(context.map(|(name, value)| (name, value.into_owned())));
         let payload = serde_json::to_vec(&body.to_pb())?;
         Ok(Event { subject: format!("{prefix}{}", body.id), headers, payload })
     }
 
-    /// The id by which its writer knows it again.
+    /// The id by which its writer recognises it.
     pub fn operation(&self) -> &str {
         self.headers
             .iter()
@@ -136,7 +141,7 @@ impl Event {
 }
 
 impl<'a, H: Fn(&'static str) -> Option<&'a str>> Stored<'a, H> {
-    /// What subject and headers say; none for a tombstone.
+    /// Reads subject and headers; none for a tombstone.
     pub fn mark(&self) -> Result<Option<Mark>, Unreadable> {
         let (kind, id) = match self.place()? {
             (Some(kind), id) => (kind, id),
@@ -145,14 +150,14 @@ impl<'a, H: Fn(&'static str) -> Option<&'a str>> Stored<'a, H> {
         let customer = (self.header)(ORDER_CUSTOMER)
             .and_then(|text| percent_decode_str(text).decode_utf8().ok())
             .filter(|customer| !customer.is_empty())
-            .ok_or_else(|| self.unreadable("no customer"))?;
+            .ok_or_else(|| self.unreadable("no valid customer header"))?;
         let status = (self.header)(ORDER_STATUS)
             .and_then(Status::from_name)
-            .ok_or_else(|| self.unreadable("no status"))?;
+            .ok_or_else(|| self.unreadable("no valid status header"))?;
         Ok(Some(Mark { kind, id, customer: customer.into(), status, first: self.first(kind)? }))
     }
 
-    /// The order after it.
+    /// The order after the event.
     pub fn read(&self, payload: &[u8]) -> Result<Last, Unreadable> {
         let (kind, id) = match self.place()? {
             (Some(kind), id) => (kind, id),
@@ -162,23 +167,24 @@ impl<'a, H: Fn(&'static str) -> Option<&'a str>> Stored<'a, H> {
         Ok(Last::Order(Order { body, first: self.first(kind)?, last: self.sequence }))
     }
 
-    /// What happened and to which order; nothing happened at a tombstone.
-    fn place(&self) -> Result<(Option<Kind>, Uuid), Unreadable> {
-        let kinds = [(CREATED, Some(Kind::Created)), (UPDATED, Some(Kind::Updated)), (TOMBSTONE, None)];
+    /// The type of the event and the order id; a tombstone has no type.
+    fn place(&self) -> Result<(Option<EventKind>, Uuid), Unreadable> {
+        let kinds =
+            [(CREATED, Some(EventKind::Created)), (UPDATED, Some(EventKind::Updated)), (TOMBSTONE, None)];
         kinds
             .into_iter()
             .find_map(|(prefix, kind)| Some((kind, self.subject.strip_prefix(prefix)?)))
             .and_then(|(kind, id)| Some((kind, order(id)?)))
-            .ok_or_else(|| self.unreadable("a strange subject"))
+            .ok_or_else(|| self.unreadable("the subject is not one of an order"))
     }
 
-    fn first(&self, kind: Kind) -> Result<u64, Unreadable> {
+    fn first(&self, kind: EventKind) -> Result<u64, Unreadable> {
         match kind {
-            Kind::Created => Ok(self.sequence),
-            Kind::Updated => (self.header)(ORDER_CREATED_SEQUENCE)
+            EventKind::Created => Ok(self.sequence),
+            EventKind::Updated => (self.header)(ORDER_CREATED_SEQUENCE)
                 .and_then(|text| text.parse().ok())
                 .filter(|first| (1..self.sequence).contains(first))
-                .ok_or_else(|| self.unreadable("no created sequence")),
+                .ok_or_else(|| self.unreadable("no valid header with the sequence of its first event")),
         }
     }
 
@@ -194,10 +200,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::order::record::Moment;
+    use crate::order::model::Moment;
     use crate::order::request::NewOrder;
 
-    fn body(customer: &str) -> Body {
+    fn body(customer: &str) -> OrderBody {
         let order = NewOrder {
             id: Uuid::from_u128(9),
             request_id: "r".into(),
@@ -205,7 +211,7 @@ mod tests {
             customer: customer.into(),
             items: vec![Item { product: "lamp".into(), quantity: 1 }],
         };
-        Body::place(&order, Moment::now())
+        OrderBody::place(&order, Moment::now())
     }
 
     fn stored<'a>(event: &'a Event, sequence: u64) -> Stored<'a, impl Fn(&'static str) -> Option<&'a str>> {
@@ -217,7 +223,7 @@ mod tests {
 
     #[test]
     fn both_kinds_of_events_are_read_back() {
-        let call = Call::until(Instant::now());
+        let call = CallContext::until(Instant::now());
         let created = Event::created(&body("Ann"), &call).unwrap();
         let order = Order { body: body("Ann"), first: 4, last: 4 };
         let Last::Order(read) = stored(&created, 4).read(&created.payload).unwrap() else { panic!() };
@@ -227,13 +233,13 @@ mod tests {
         let expected = Last::Order(Order { body: shipped, first: 4, last: 9 });
         assert_eq!(stored(&updated, 9).read(&updated.payload).unwrap(), expected);
         let mark = stored(&updated, 9).mark().unwrap().unwrap();
-        assert_eq!((mark.kind, mark.status, mark.first), (Kind::Updated, Status::Shipped, 4));
+        assert_eq!((mark.kind, mark.status, mark.first), (EventKind::Updated, Status::Shipped, 4));
         assert_ne!(created.operation(), updated.operation());
     }
 
     #[test]
     fn what_is_no_event_is_an_error_and_never_a_panic() {
-        let call = Call::until(Instant::now());
+        let call = CallContext::until(Instant::now());
         let good = Event::updated(&body("Ann"), 4, &call).unwrap();
         let breaks: [fn(&mut Event); 8] = [
             |event| event.subject = "orders.event.order_deleted.x".into(),
@@ -259,7 +265,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_customer_survives_the_header(customer in "\\PC{1,128}") {
-            let event = Event::created(&body(&customer), &Call::until(Instant::now())).unwrap();
+            let event = Event::created(&body(&customer), &CallContext::until(Instant::now())).unwrap();
             let mark = stored(&event, 1).mark().unwrap().unwrap();
             prop_assert_eq!(&*mark.customer, customer.as_str());
             let value = event.headers.iter().find(|(name, _)| *name == ORDER_CUSTOMER).unwrap();

@@ -1,6 +1,6 @@
-//! What has to hold for any bytes that a caller asks with, or that the record has: what is parsed is within its limits, and
-//! what is written of it keeps to the alphabets of subjects and headers. Fed by the fuzzers in fuzz/, and by their corpus
-//! in every test run.
+//! Properties that hold for any bytes of a request or of the record: parsed values are within their limits, and what is
+//! written from them stays within the alphabets of subjects and headers. Run by the fuzzers in fuzz/, and on their
+//! corpus in every test run.
 
 use contract::limits::{CUSTOMER_ID, ITEMS, QUANTITY, REASON, REQUEST_ID, is_product_id};
 use contract::orders::v1 as pb;
@@ -10,10 +10,10 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::event::{Event, Last, Stored};
-use super::record::{Body, Moment};
+use super::model::{Moment, OrderBody};
 use super::request::{Change, Follow, NewOrder, Query, Whose, find};
 use super::status::Status;
-use crate::call::Call;
+use crate::call::CallContext;
 
 /// How many rpcs there are for [`request`].
 pub const RPCS: u8 = 5;
@@ -22,8 +22,8 @@ pub const RPCS: u8 = 5;
 ///
 /// # Panics
 ///
-/// Where something does not hold.
-pub fn request(rpc: u8, message: &[u8], call: &Call) {
+/// If a property does not hold.
+pub fn request(rpc: u8, message: &[u8], call: &CallContext) {
     match rpc {
         0 => create(message, call),
         1 => drop(pb::GetOrderRequest::decode(message).map(|request| find(&request))),
@@ -51,21 +51,22 @@ pub fn request(rpc: u8, message: &[u8], call: &Call) {
     }
 }
 
-fn create(message: &[u8], call: &Call) {
+fn create(message: &[u8], call: &CallContext) {
     let Ok(request) = pb::CreateOrderRequest::decode(message) else { return };
     let Ok(order) = NewOrder::parse(request.clone(), &call.principal) else { return };
     assert!((1..=REQUEST_ID).contains(&order.request_id.len()) && order.request_id.bytes().all(is_id));
     assert_eq!(order.made, request.request_id.is_empty());
-    sound(&Body::place(&order, Moment::now()));
-    let again = NewOrder::parse(request, &call.principal).expect("what was parsed is parsed again");
-    assert_eq!(again.id == order.id, !order.made, "a repeat is known again");
-    let call = Call { request_id: Some(order.request_id.clone()), ..call.clone() };
-    let event = Event::created(&Body::place(&order, Moment::now()), &call).expect("an order can be written");
+    sound(&OrderBody::place(&order, Moment::now()));
+    let again = NewOrder::parse(request, &call.principal).expect("a parsed request can be parsed again");
+    assert_eq!(again.id == order.id, !order.made, "a repeat has the same order id");
+    let call = CallContext { request_id: Some(order.request_id.clone()), ..call.clone() };
+    let event =
+        Event::created(&OrderBody::place(&order, Moment::now()), &call).expect("an order can be written");
     assert_eq!(event.subject, format!("{CREATED}{}", order.id));
     allowed(&event);
 }
 
-fn step(change: &Change, call: &Call) {
+fn step(change: &Change, call: &CallContext) {
     let item = Item { product: "lamp".into(), quantity: 1 };
     let order = NewOrder {
         id: change.id,
@@ -74,14 +75,14 @@ fn step(change: &Change, call: &Call) {
         customer: "Zoë".into(),
         items: vec![item],
     };
-    let body = Body::place(&order, Moment::now()).step(change.to, &change.reason, Moment::now());
+    let body = OrderBody::place(&order, Moment::now()).step(change.to, &change.reason, Moment::now());
     let event = Event::updated(&body, 1, call).expect("an order can be written");
     assert_eq!(event.subject, format!("{UPDATED}{}", change.id));
     allowed(&event);
 }
 
-/// Whether an order keeps to its limits.
-fn sound(body: &Body) {
+/// Checks that an order is within its limits.
+fn sound(body: &OrderBody) {
     printable(&body.customer, 1, CUSTOMER_ID);
     printable(&body.reason, 0, REASON);
     assert!(ITEMS.contains(&body.items.len()), "{} items", body.items.len());
@@ -102,7 +103,7 @@ fn is_id(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"_-".contains(&b)
 }
 
-/// Whether an event's headers keep to their alphabets.
+/// Checks that an event's headers stay within their alphabets.
 fn allowed(event: &Event) {
     for (name, value) in &event.headers {
         let good = match *name {
@@ -123,7 +124,7 @@ fn allowed(event: &Event) {
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn event(data: &[u8]) {
     let (head, payload) = cut(data, b"\n\n");
     let Ok(head) = str::from_utf8(head) else { return };
@@ -140,7 +141,7 @@ pub fn event(data: &[u8]) {
     let Ok(Last::Order(order)) = stored.read(payload) else { return };
     at_its_place(subject, order.body.id);
     sound(&order.body);
-    let call = Call::until(Instant::now());
+    let call = CallContext::until(Instant::now());
     let written = if order.first == 9 {
         Event::created(&order.body, &call)
     } else {
@@ -157,14 +158,14 @@ pub fn event(data: &[u8]) {
     assert!(again.mark().is_ok());
 }
 
-/// An order's lock and its reads are a filter: what is not under it must not be taken for the order's.
+/// An order's lock and reads use a filter: an entry that does not match it must not be taken for the order's.
 fn at_its_place(subject: &str, id: uuid::Uuid) {
     let entries = contract::subject::entries(id);
     let place = entries.strip_prefix("orders.*.*").unwrap_or_default();
     assert!(subject.ends_with(place), "{subject} is not under {entries}");
 }
 
-/// What is before a mark, and what is after it.
+/// Splits the data at a separator.
 fn cut<'a>(data: &'a [u8], mark: &[u8]) -> (&'a [u8], &'a [u8]) {
     match data.windows(mark.len()).position(|window| window == mark) {
         Some(at) => (&data[..at], &data[at + mark.len()..]),

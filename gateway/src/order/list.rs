@@ -1,25 +1,25 @@
-//! A page of a list: the index says which orders, the record says what they are.
+//! ListOrders: the index selects the orders of a page, the record supplies their content.
 
 use std::time::Duration;
 
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, Fault, Reason};
+use contract::{Delivered, Failure, FieldViolation, Reason};
 use futures_util::{StreamExt, stream};
 use prost::Message;
 use tokio::time::timeout;
 
 use super::event::Last;
-use super::record::Order;
+use super::model::Order;
 use super::request::Query;
 use super::status::Status;
 use super::store::Records;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::feed::index::Filter;
 use crate::feed::{Feed, token};
 
-/// Orders of a page that are read at the same time, if it is their turn.
+/// Concurrent reads for one page; each takes a read permit.
 const READS: usize = 16;
-/// Bytes of a page: clients take messages of 4 MiB unless they say otherwise. A larger page ends early.
+/// Bytes of a page: gRPC clients accept messages of up to 4 MiB by default. A larger page ends early.
 const BYTES: usize = 3 << 20;
 /// How long a list waits for the index of a gateway that has just started.
 const SOON: Duration = Duration::from_millis(500);
@@ -29,14 +29,14 @@ pub(super) async fn list(
     records: &Records,
     feed: &Feed,
     query: &Query,
-    call: &Call,
+    call: &CallContext,
 ) -> Result<pb::ListOrdersResponse, Failure> {
     let stamp = stamp(query);
     let before =
         query.token.as_deref().map(|token| feed.tokens().read_page(token, stamp)).transpose().map_err(
-            |_| Failure::invalid(vec![Fault::new("page_token", "must be of a page with the same filters, and of this record: a restore ends it. List from the beginning")]),
+            |_| Failure::invalid(vec![FieldViolation::new("page_token", "must be from a list with the same filters and the same stream; a restore invalidates it. List from the beginning")]),
         )?;
-    // A short history is read by then.
+    // A short history is read within this time.
     timeout(SOON, feed.caught_up()).await.map_err(|_| Feed::building())?;
     let turn = feed.turn(call).await?;
     let reached = records.range(call).await?.last;
@@ -70,14 +70,19 @@ pub(super) async fn list(
     Ok(pb::ListOrdersResponse { orders, next_page_token })
 }
 
-/// The index finds customers by hash, and statuses by an entry that may be lost by now.
+/// Filters again: the index finds customers by hash, and statuses by an entry that may be lost by now.
 fn wanted(query: &Query, order: &Order) -> bool {
     query.customer.as_ref().is_none_or(|customer| *customer == order.body.customer)
         && (query.statuses.is_empty() || query.statuses.contains(&order.body.status))
 }
 
 /// The order with this first and last entry.
-async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result<Option<Order>, Failure> {
+async fn read(
+    records: &Records,
+    created: u64,
+    last: u64,
+    call: &CallContext,
+) -> Result<Option<Order>, Failure> {
     match records.at(last, call).await {
         Ok(Some(Last::Order(order))) => return Ok(Some(order)),
         Err(failure) => return left_out(failure),
@@ -85,14 +90,14 @@ async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result
     }
     // The index was built from this very entry.
     if last > records.range(call).await?.last {
-        let behind = Failure::new(Reason::StorageUnavailable, "the record is not complete now")
+        let behind = Failure::new(Reason::StorageUnavailable, "the record is not up to date")
             .because(format_args!("the record is behind the index, which knows entry {last}"));
-        return Err(behind.delivered(Delivered::No).retry_after(link::failure::RETRY));
+        return Err(behind.delivered(Delivered::No).retry_after(nats::failure::RETRY));
     }
     tracing::error!(
         sequence = last,
         created,
-        "an entry of the record is lost; its order is as the rest says"
+        "an entry of the record is lost; its order is read from its other entries"
     );
     let order = match records.at(created, call).await {
         Ok(Some(Last::Order(order))) => order,
@@ -106,12 +111,12 @@ async fn read(records: &Records, created: u64, last: u64, call: &Call) -> Result
     }
 }
 
-/// An order whose record cannot be read takes none of the others away: who asks for it by its id is told.
+/// Leaves out an order whose record cannot be read, so that the others are listed. GetOrder returns the error.
 fn left_out(failure: Failure) -> Result<Option<Order>, Failure> {
     if failure.is(Reason::RecordUnreadable) { Ok(None) } else { Err(failure) }
 }
 
-/// A number for the filter that a page token belongs to. The order of the statuses does not matter.
+/// A hash of the filter that a page token belongs to. The order of the statuses does not matter.
 fn stamp(query: &Query) -> u64 {
     let statuses = Status::ALL.into_iter().filter(|status| query.statuses.contains(status));
     let names = statuses.map(|status| -> &str { status.name() });

@@ -1,63 +1,63 @@
-//! Requests, parsed: past this file nothing about them is checked again. All faults of a request are reported
-//! together. Knows neither NATS nor gRPC.
+//! Parsed requests: nothing about them is checked again after this file. All field violations of a request are reported
+//! together. Must not depend on NATS or gRPC.
 
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
-use contract::{Fault, Item};
+use contract::{FieldViolation, Item};
 use uuid::Uuid;
 
 use super::status::Status;
 
-/// The namespace of order ids (UUIDv5). Fixed for ever: another one would make repeats into new orders.
+/// The namespace of order ids (UUIDv5). Must never change: repeats would become new orders.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2b0e_7c84_53a1_4d67_9f12_6c8e_40d9_a5b3);
 
 /// An order to place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOrder {
-    /// Its id: a function of who calls and of the request id, so that a repeat is known again.
+    /// Its id, derived from the principal and the request id, so that a repeat is recognised.
     pub id: Uuid,
-    /// The request id: the caller's, or one that was made for it.
+    /// The request id: the caller's, or a generated one.
     pub request_id: Box<str>,
-    /// Whether the request id was made here, so that nobody can have used it before.
+    /// Whether the request id was generated here, so that it cannot have been used before.
     pub made: bool,
-    /// Who orders.
+    /// The customer id.
     pub customer: Box<str>,
-    /// What.
+    /// The items to order.
     pub items: Vec<Item>,
 }
 
-/// A step to take.
+/// A status change to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Which order.
+    /// The order id.
     pub id: Uuid,
-    /// The status to take; never EXPIRED.
+    /// The new status; never EXPIRED.
     pub to: Status,
-    /// The etag that the order has to have. An opaque text: one that is malformed is no order's current one.
+    /// The etag that the order has to have. Opaque: a malformed one matches no order.
     pub etag: Option<Box<str>>,
-    /// Why.
+    /// The reason given.
     pub reason: Box<str>,
 }
 
 /// A page to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Only this customer's.
+    /// Only orders of this customer.
     pub customer: Option<Box<str>>,
-    /// Only with one of these statuses; empty: any.
+    /// Only orders with one of these statuses; empty: any.
     pub statuses: Vec<Status>,
-    /// At most so many.
+    /// The most orders of the page.
     pub size: usize,
-    /// Where to go on; not checked here, as only its maker can.
+    /// Where to continue; not checked here, as only the feed can.
     pub token: Option<Box<str>>,
 }
 
 /// Orders to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Follow {
-    /// Which.
+    /// Which orders.
     pub whose: Whose,
-    /// Where to go on; not checked here, as only its maker can.
+    /// Where to continue; not checked here, as only the feed can.
     pub token: Option<Box<str>>,
 }
 
@@ -73,8 +73,8 @@ pub enum Whose {
 }
 
 impl NewOrder {
-    /// Reads a request of this principal (empty without authentication).
-    pub fn parse(request: pb::CreateOrderRequest, principal: &str) -> Result<NewOrder, Vec<Fault>> {
+    /// Parses a request of this principal (empty without authentication).
+    pub fn parse(request: pb::CreateOrderRequest, principal: &str) -> Result<NewOrder, Vec<FieldViolation>> {
         let mut reader = Reader::default();
         let request_id = reader.request_id("request_id", &request.request_id);
         let customer = reader.customer_id("customer_id", &request.customer_id);
@@ -92,20 +92,20 @@ fn flat<A, B, C>(((a, b), c): ((A, B), C)) -> (A, B, C) {
 
 /// The id of an order: always the same for a principal and a request id.
 pub fn order_id(principal: &str, request_id: &str) -> Uuid {
-    // A request id has no \0, so the two cannot be cut apart in another place.
+    // A request id contains no \0, so the separator is unambiguous.
     Uuid::new_v5(&NAMESPACE, format!("{principal}\0{request_id}").as_bytes())
 }
 
-/// Reads which order to get.
-pub fn find(request: &pb::GetOrderRequest) -> Result<Uuid, Vec<Fault>> {
+/// Parses the id of the order to get.
+pub fn find(request: &pb::GetOrderRequest) -> Result<Uuid, Vec<FieldViolation>> {
     let mut reader = Reader::default();
     let id = reader.order_id("order_id", &request.order_id);
     reader.finish(id)
 }
 
 impl Change {
-    /// Reads a request.
-    pub fn parse(request: &pb::UpdateOrderStatusRequest) -> Result<Change, Vec<Fault>> {
+    /// Parses a request.
+    pub fn parse(request: &pb::UpdateOrderStatusRequest) -> Result<Change, Vec<FieldViolation>> {
         let mut reader = Reader::default();
         let id = reader.order_id("order_id", &request.order_id);
         let to = Status::from_wire(request.status).filter(|status| *status != Status::Expired);
@@ -119,14 +119,14 @@ impl Change {
 }
 
 impl Query {
-    /// Reads a request.
-    pub fn parse(request: &pb::ListOrdersRequest) -> Result<Query, Vec<Fault>> {
+    /// Parses a request.
+    pub fn parse(request: &pb::ListOrdersRequest) -> Result<Query, Vec<FieldViolation>> {
         let mut reader = Reader::default();
         let customer = customer(&mut reader, &request.customer_id);
         let mut statuses = Vec::new();
         let many = request.statuses.len() > Status::ALL.len();
         if many {
-            reader.fault("statuses", format!("must be at most {}", Status::ALL.len()));
+            reader.fault("statuses", format!("must be at most {} values", Status::ALL.len()));
         }
         for (index, number) in request.statuses.iter().enumerate().filter(|_| !many) {
             match Status::from_wire(*number) {
@@ -142,8 +142,8 @@ impl Query {
 }
 
 impl Follow {
-    /// Reads a request.
-    pub fn parse(request: &pb::WatchOrdersRequest) -> Result<Follow, Vec<Fault>> {
+    /// Parses a request.
+    pub fn parse(request: &pb::WatchOrdersRequest) -> Result<Follow, Vec<FieldViolation>> {
         let mut reader = Reader::default();
         let customer = customer(&mut reader, &request.customer_id);
         let order = match request.order_id.as_str() {
@@ -151,7 +151,7 @@ impl Follow {
             id => reader.order_id("order_id", id).map(Some),
         };
         if !request.order_id.is_empty() && !request.customer_id.is_empty() {
-            reader.fault("customer_id", "must be empty where order_id is set");
+            reader.fault("customer_id", "must be empty if order_id is set");
         }
         let whose = match reader.finish(order.zip(customer))? {
             (Some(order), _) => Whose::Order(order),
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    fn fields(faults: Vec<Fault>) -> Vec<String> {
+    fn fields(faults: Vec<FieldViolation>) -> Vec<String> {
         faults.into_iter().map(|fault| fault.field).collect()
     }
 

@@ -1,9 +1,9 @@
-//! Where an order stands, and where it may go from there: the whole status machine. Pure; knows neither who asks nor
-//! where orders are kept.
+//! The status of an order and its transitions: the whole status machine. Pure: must not know who asks or where orders
+//! are stored.
 
 use contract::orders::v1 as pb;
 
-/// Where an order stands. UNSPECIFIED is not among them: an order always stands somewhere.
+/// The status of an order. There is no UNSPECIFIED: an order always has a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Recorded, its stock reserved.
@@ -14,27 +14,27 @@ pub enum Status {
     Shipped,
     /// Arrived.
     Delivered,
-    /// Called off.
+    /// Cancelled by a client.
     Cancelled,
     /// Given up by the system.
     Expired,
 }
 
-/// What a step does.
+/// The effect of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The order takes the status.
     Change,
-    /// The order has that status already: somebody repeats a step whose answer was lost.
+    /// The order has that status already, as when a step is repeated whose answer was lost.
     Nothing,
 }
 
-/// A step that the machine does not have.
+/// A step that the status machine does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IllegalTransition {
-    /// Where the order stands.
+    /// The order's status.
     pub from: Status,
-    /// Where it was to go.
+    /// The requested status.
     pub to: Status,
 }
 
@@ -73,12 +73,12 @@ impl Status {
         Status::Expired,
     ];
 
-    /// The status of its number on the wire; none for UNSPECIFIED and for numbers of a later contract.
+    /// The status with this number on the wire; none for UNSPECIFIED and for numbers of a later contract.
     pub fn from_wire(number: i32) -> Option<Status> {
         pb::OrderStatus::try_from(number).ok().and_then(Status::from_pb)
     }
 
-    /// The status of its name on the wire, as in `ORDER_STATUS_PENDING`.
+    /// The status with this name on the wire, such as `ORDER_STATUS_PENDING`.
     pub fn from_name(name: &str) -> Option<Status> {
         pb::OrderStatus::from_str_name(name).and_then(Status::from_pb)
     }
@@ -95,7 +95,7 @@ impl Status {
         }
     }
 
-    /// On the wire.
+    /// Its value on the wire.
     pub fn to_pb(self) -> pb::OrderStatus {
         match self {
             Status::Pending => pb::OrderStatus::Pending,
@@ -112,7 +112,7 @@ impl Status {
         self.to_pb().as_str_name()
     }
 
-    /// Its name without the enum's, as people say it: `PENDING`.
+    /// Its name without the enum's prefix: `PENDING`.
     pub fn word(self) -> &'static str {
         self.name().trim_start_matches("ORDER_STATUS_")
     }

@@ -1,5 +1,5 @@
-//! Orders on the stream ORDERS: reads that the leader answers, and appends under the order's lock. What an unclear
-//! answer of the store means is decided here, so that nobody else ever sees "maybe stored" as "not stored".
+//! Orders on the stream ORDERS: reads that the leader answers, and appends under the order's lock. Decides what an
+//! undetermined answer of the store means, so that no caller takes "maybe stored" for "not stored".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use contract::{Delivered, Failure, Reason, header, subject};
-use link::failure::{RETRY, of_store};
-use link::header::put;
-use link::inbox::backoff;
-use link::store::Range;
-use link::{Expect, Store, StoreError};
+use nats::failure::{RETRY, of_store};
+use nats::header::put;
+use nats::mux::backoff;
+use nats::store::Range;
+use nats::{Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::damage::Damage;
 use super::event::{Event, Last, Stored, Unreadable};
-use crate::bridge::budget::Budget;
-use crate::call::Call;
+use crate::bridge::budget::RetryBudget;
+use crate::call::CallContext;
 use crate::waits::RECORD;
 
 /// Full jitter below this before the first repeat; doubling.
@@ -32,7 +32,7 @@ const BACKOFF_MOST: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Records {
     store: Store,
-    budget: Arc<Budget>,
+    budget: Arc<RetryBudget>,
     damage: Arc<Damage>,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Outcome {
 pub(super) enum GiveUp {
     /// It is not stored, and never will be.
     Never(Failure),
-    /// It may be stored, or may be stored yet.
+    /// It may be stored, now or later.
     Open(Failure),
 }
 
@@ -60,40 +60,40 @@ impl Records {
         Records::noting(store, Arc::default())
     }
 
-    /// The record in this store; what cannot be read of it is noted here.
+    /// The record in this store; its unreadable entries are counted in `damage`.
     pub(super) fn noting(store: Store, damage: Arc<Damage>) -> Records {
-        Records { store, budget: Arc::new(Budget::new()), damage }
+        Records { store, budget: Arc::new(RetryBudget::new()), damage }
     }
 
     /// An order's last entry.
-    pub(super) async fn read(&self, id: Uuid, call: &Call) -> Result<Option<Last>, Failure> {
+    pub(super) async fn read(&self, id: Uuid, call: &CallContext) -> Result<Option<Last>, Failure> {
         let filter = subject::entries(id);
         let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
         message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
     }
 
     /// The entry with this sequence.
-    pub(super) async fn at(&self, sequence: u64, call: &Call) -> Result<Option<Last>, Failure> {
+    pub(super) async fn at(&self, sequence: u64, call: &CallContext) -> Result<Option<Last>, Failure> {
         let message = self.ask(call, |until| self.store.get(sequence, until)).await?;
         message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
     }
 
     /// First and last sequence of the record.
-    pub(super) async fn range(&self, call: &Call) -> Result<Range, Failure> {
+    pub(super) async fn range(&self, call: &CallContext) -> Result<Range, Failure> {
         self.ask(call, |until| self.store.range(until)).await
     }
 
-    /// An entry that is no order: somebody else wrote to our stream, or it is damaged.
+    /// An entry that is not a valid event: it is damaged, or another program wrote to the stream.
     fn strange(&self, error: &Unreadable) -> Failure {
         self.damage.note(error.sequence, error);
         let message =
-            format!("the record of this order cannot be read: its entry {} is none", error.sequence);
+            format!("the record of this order cannot be read: entry {} is not valid", error.sequence);
         let failure = Failure::new(Reason::RecordUnreadable, message).delivered(Delivered::Yes);
         failure.with("entry", error.sequence.to_string())
     }
 
-    /// Reads, again while the store has no leader and time and the budget of repeats allow.
-    async fn ask<T, F>(&self, call: &Call, attempt: impl Fn(Instant) -> F) -> Result<T, Failure>
+    /// Reads, and repeats while the store has no leader, within the deadline and the retry budget.
+    async fn ask<T, F>(&self, call: &CallContext, attempt: impl Fn(Instant) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
@@ -109,7 +109,7 @@ impl Records {
                 return Err(call.late(Delivered::Unknown).because(error));
             }
             let pause = backoff(BACKOFF, repeat, BACKOFF_MOST);
-            // After a connection was lost, it may be back in a moment.
+            // A connection that was lost between two attempts may be back soon.
             let passing = match error {
                 StoreError::Unavailable(_) => true,
                 StoreError::Disconnected => repeat > 0,
@@ -124,14 +124,14 @@ impl Records {
         }
     }
 
-    /// Appends an event of an order whose last sequence is `expected`. Unclear answers are resolved by repeating the
-    /// same compare-and-set until the deadline: it can succeed once only.
+    /// Appends an event of an order whose last sequence is `expected`. Undetermined answers are resolved by repeating
+    /// the same compare-and-set until the deadline: it can succeed only once.
     pub(super) async fn append(
         &self,
         id: Uuid,
         event: Event,
         expected: u64,
-        call: &Call,
+        call: &CallContext,
     ) -> Result<Outcome, GiveUp> {
         let write = Write::new(id, event, expected);
         self.budget.earn();
@@ -162,10 +162,10 @@ impl Records {
         }
     }
 
-    /// One attempt. After a conflict, the first entry behind the expected one says whose it was: an earlier attempt of
-    /// ours may have been stored, and others may have gone on from it already.
-    async fn attempt(&self, write: &Write, call: &Call) -> Result<Outcome, StoreError> {
-        let late = |_: Failure| StoreError::Unavailable("no time is left".to_owned());
+    /// One attempt. After a conflict, the first entry after the expected one shows who wrote it: an earlier attempt of
+    /// ours may be stored, and others may have appended after it.
+    async fn attempt(&self, write: &Write, call: &CallContext) -> Result<Outcome, StoreError> {
+        let late = |_: Failure| StoreError::Unavailable("the deadline has passed".to_owned());
         let expect = Expect::LastOf { filter: &write.filter, sequence: write.expected };
         let (headers, payload) = (write.headers.clone(), write.payload.clone());
         let limit = until(call).map_err(late)?;
@@ -175,14 +175,14 @@ impl Records {
             Err(error) => return Err(error),
         }
         let unclear = |why: String| StoreError::Undetermined(why);
-        let limit = until(call).map_err(|_| unclear("a conflict, and no time to look at it".to_owned()))?;
+        let limit = until(call).map_err(|_| unclear("wrong last sequence, no time to read on".to_owned()))?;
         match self.store.next(&write.filter, write.expected + 1, limit).await {
             Ok(Some(first)) if text(&first.headers, header::OPERATION_ID) == Some(&write.operation) => {
                 Ok(Outcome::Stored(first.sequence))
             }
             Ok(Some(_)) => Ok(Outcome::Overtaken),
-            Ok(None) => Err(unclear("a conflict with nothing".to_owned())),
-            Err(error) => Err(unclear(format!("a conflict, and then: {error}"))),
+            Ok(None) => Err(unclear("wrong last sequence, but no newer entry".to_owned())),
+            Err(error) => Err(unclear(format!("wrong last sequence, then: {error}"))),
         }
     }
 }
@@ -214,14 +214,17 @@ impl Write {
     }
 }
 
-fn give_up(open: bool, error: &StoreError, call: &Call) -> GiveUp {
+fn give_up(open: bool, error: &StoreError, call: &CallContext) -> GiveUp {
     match error {
         StoreError::Unexpected(_) => GiveUp::Open(of_store(error)),
         _ if open => GiveUp::Open(
-            Failure::new(Reason::OutcomeUnknown, "it may or may not be recorded; repeat the same call")
-                .delivered(Delivered::Unknown)
-                .retry_after(RETRY)
-                .because(error),
+            Failure::new(
+                Reason::OutcomeUnknown,
+                "the change may or may not be recorded; repeat the same call",
+            )
+            .delivered(Delivered::Unknown)
+            .retry_after(RETRY)
+            .because(error),
         ),
         _ if call.over() => GiveUp::Never(call.late(Delivered::No).because(error)),
         _ => GiveUp::Never(of_store(error)),
@@ -229,7 +232,7 @@ fn give_up(open: bool, error: &StoreError, call: &Call) -> GiveUp {
 }
 
 /// When the next attempt has to end.
-fn until(call: &Call) -> Result<Instant, Failure> {
+fn until(call: &CallContext) -> Result<Instant, Failure> {
     let now = Instant::now();
     if now >= call.deadline {
         return Err(call.late(Delivered::No));
@@ -237,7 +240,7 @@ fn until(call: &Call) -> Result<Instant, Failure> {
     Ok(call.deadline.min(now + RECORD))
 }
 
-fn in_time(pause: Duration, call: &Call) -> bool {
+fn in_time(pause: Duration, call: &CallContext) -> bool {
     Instant::now() + pause < call.deadline
 }
 

@@ -1,4 +1,4 @@
-//! The calls of the domain against a real nats-server.
+//! The calls of OrderService against a real nats-server.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::event::{Event, Last};
-use super::record::{Body, Moment};
+use super::model::{Moment, OrderBody};
 use super::request::NewOrder;
 use super::store::{GiveUp, Outcome, Records};
-use crate::call::Call;
-use crate::feed::stage::{Stage, request, soon};
+use crate::call::CallContext;
+use crate::feed::fixture::{Fixture, request, soon};
 
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: Reason) -> Failure {
     let failure = result.unwrap_err();
@@ -21,16 +21,16 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: Reason
 }
 
 /// An order that was parsed, and its first event.
-fn fresh(request_id: &str) -> (NewOrder, Body, Event) {
+fn fresh(request_id: &str) -> (NewOrder, OrderBody, Event) {
     let order = NewOrder::parse(request(request_id, "Ann", 1), "").unwrap();
-    let body = Body::place(&order, Moment::now());
+    let body = OrderBody::place(&order, Moment::now());
     let event = Event::created(&body, &soon()).unwrap();
     (order, body, event)
 }
 
 #[tokio::test]
 async fn the_same_request_id_gives_one_order_however_often_it_is_used() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let orders = join_all((0..32).map(|_| stage.create("r-1", "Ann"))).await;
     let first = orders[0].clone().unwrap();
     assert!(orders.into_iter().all(|order| order.unwrap() == first));
@@ -43,7 +43,7 @@ async fn the_same_request_id_gives_one_order_however_often_it_is_used() {
 
 #[tokio::test]
 async fn other_content_under_a_request_id_is_refused_and_frees_nothing() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let first = stage.create("r-1", "Ann").await.unwrap();
     for other in [request("r-1", "Bob", 1), request("r-1", "Ann", 2)] {
         let failure = assert_refused(stage.orders.create(other, soon()).await, Reason::RequestIdReused);
@@ -55,7 +55,7 @@ async fn other_content_under_a_request_id_is_refused_and_frees_nothing() {
 
 #[tokio::test]
 async fn a_tombstone_that_the_ledger_has_not_heard_of_costs_a_release() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, ..) = fresh("r-1");
     let tombstone = stage.entomb(&order.id.to_string()).await;
     stage.stand_in.reserve.lock().unwrap().extend([Ok(0), Ok(0)]);
@@ -66,7 +66,7 @@ async fn a_tombstone_that_the_ledger_has_not_heard_of_costs_a_release() {
 
 #[tokio::test]
 async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, ..) = fresh("r-1");
     let tombstone = stage.entomb(&order.id.to_string()).await;
     // Ours was made before the tombstone; by now the ledger has one behind it, which a twin asked for.
@@ -78,7 +78,7 @@ async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
 
 #[tokio::test]
 async fn a_reservation_that_is_always_given_up_ends_as_expired_with_nothing_to_give_back() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     *stage.stand_in.haunted.lock().unwrap() = true;
     assert_refused(stage.create("r-1", "Ann").await, Reason::ReservationExpired);
     sleep(Duration::from_millis(200)).await;
@@ -88,7 +88,7 @@ async fn a_reservation_that_is_always_given_up_ends_as_expired_with_nothing_to_g
 }
 
 /// Waits for the only release.
-async fn assert_given_back(stage: &Stage) {
+async fn assert_given_back(stage: &Fixture) {
     let begun = Instant::now();
     while stage.released() == 0 {
         assert!(begun.elapsed() < Duration::from_secs(5), "the reservation was not given back");
@@ -100,9 +100,9 @@ async fn assert_given_back(stage: &Stage) {
 
 #[tokio::test]
 async fn a_reservation_whose_answer_is_lost_is_given_back() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     *stage.stand_in.mute.lock().unwrap() = true;
-    let call = Call::until(Instant::now() + Duration::from_millis(300));
+    let call = CallContext::until(Instant::now() + Duration::from_millis(300));
     let failure = assert_refused(stage.orders.create(request("r-1", "Ann", 1), call).await, Reason::Timeout);
     assert_eq!(failure.metadata["delivered"], "unknown");
     assert_given_back(&stage).await;
@@ -110,7 +110,7 @@ async fn a_reservation_whose_answer_is_lost_is_given_back() {
 
 #[tokio::test]
 async fn a_reservation_that_is_answered_with_nonsense_is_given_back() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     stage.stand_in.reserve.lock().unwrap().push_back(Ok(-1));
     assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
     assert_given_back(&stage).await;
@@ -118,7 +118,7 @@ async fn a_reservation_that_is_answered_with_nonsense_is_given_back() {
 
 #[tokio::test]
 async fn what_was_refused_or_never_delivered_is_not_given_back() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let refusals = [
         Failure::new(Reason::InsufficientStock, "no"),
         Failure::new(Reason::RequestIdReused, "no"),
@@ -134,7 +134,7 @@ async fn what_was_refused_or_never_delivered_is_not_given_back() {
 
 #[tokio::test]
 async fn a_check_that_leaves_an_item_out_breaks_the_contract() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     *stage.stand_in.forgetful.lock().unwrap() = true;
     for missing in [false, true] {
         *stage.stand_in.missing.lock().unwrap() = missing;
@@ -144,7 +144,7 @@ async fn a_check_that_leaves_an_item_out_breaks_the_contract() {
 
 #[tokio::test]
 async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let first = stage.create("r-1", "Ann").await.unwrap();
     for reason in [Reason::InsufficientStock, Reason::OrderFinished] {
         stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
@@ -163,7 +163,7 @@ async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
 
 #[tokio::test]
 async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     *stage.stand_in.missing.lock().unwrap() = true;
     let failure = assert_refused(stage.create("", "Ann").await, Reason::InsufficientStock);
     let made = failure.metadata["request_id"].clone();
@@ -175,7 +175,7 @@ async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
 
 #[tokio::test]
 async fn an_order_is_placed_to_the_end_when_its_caller_leaves() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     *stage.stand_in.slow.lock().unwrap() = Duration::from_millis(300);
     let left = tokio::time::timeout(Duration::from_millis(100), stage.create("r-1", "Ann")).await;
     assert!(left.is_err());
@@ -187,7 +187,7 @@ async fn an_order_is_placed_to_the_end_when_its_caller_leaves() {
 
 #[tokio::test]
 async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, body, event) = fresh("r-1");
     let records = Records::new(stage.store());
     let append = |event: &Event| {
@@ -206,11 +206,11 @@ async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
 
 #[tokio::test]
 async fn an_append_that_nobody_answers_has_an_open_outcome_and_ends_in_time() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, _, event) = fresh("r-1");
     stage.server.pause();
     let begun = Instant::now();
-    let call = Call::until(begun + Duration::from_millis(400));
+    let call = CallContext::until(begun + Duration::from_millis(400));
     let given_up = Records::new(stage.store()).append(order.id, event, 0, &call).await;
     assert!(matches!(given_up, Err(GiveUp::Open(failure)) if failure.is(Reason::OutcomeUnknown)));
     assert!(begun.elapsed() < Duration::from_millis(600));
@@ -219,7 +219,7 @@ async fn an_append_that_nobody_answers_has_an_open_outcome_and_ends_in_time() {
 
 #[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
-    let mut stage = Stage::open().await;
+    let mut stage = Fixture::open().await;
     stage.server.stop();
     while stage.link.connected() {
         sleep(Duration::from_millis(10)).await;
@@ -236,7 +236,7 @@ async fn without_a_connection_nothing_was_sent() {
 
 #[tokio::test]
 async fn a_status_moves_under_its_etag() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let placed = stage.create("r-1", "Ann").await.unwrap();
     let confirmed = stage.update(&placed, pb::OrderStatus::Confirmed).await.unwrap();
     assert_ne!(confirmed.etag, placed.etag);
@@ -260,7 +260,7 @@ async fn a_status_moves_under_its_etag() {
 
 #[tokio::test]
 async fn of_many_steps_at_once_without_an_etag_each_is_taken_or_illegal() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let placed = pb::Order { etag: String::new(), ..stage.create("r-1", "Ann").await.unwrap() };
     let to = [pb::OrderStatus::Confirmed, pb::OrderStatus::Cancelled];
     let steps = join_all((0..16).map(|number| stage.update(&placed, to[number % 2]))).await;
@@ -274,7 +274,7 @@ async fn of_many_steps_at_once_without_an_etag_each_is_taken_or_illegal() {
 
 #[tokio::test]
 async fn a_tombstone_is_no_order() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, ..) = fresh("r-1");
     stage.entomb(&order.id.to_string()).await;
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
@@ -287,7 +287,7 @@ async fn a_tombstone_is_no_order() {
 
 #[tokio::test]
 async fn an_order_whose_record_cannot_be_read_says_so_by_its_reason() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let (order, ..) = fresh("r-1");
     let subject = format!("orders.event.order_created.{}", order.id);
     stage.scribble(&subject).await;
@@ -298,7 +298,7 @@ async fn an_order_whose_record_cannot_be_read_says_so_by_its_reason() {
 
 #[tokio::test]
 async fn a_request_without_a_place_is_not_even_parsed() {
-    let stage = Stage::open().await;
+    let stage = Fixture::open().await;
     let places = &stage.orders.places;
     let gates = [&places.create, &places.get, &places.update, &places.list];
     let _taken: Vec<_> = gates.iter().flat_map(|gate| std::iter::from_fn(|| gate.enter(None).ok())).collect();

@@ -1,39 +1,39 @@
-//! Moving an order along its statuses, under its etag.
+//! UpdateOrderStatus: one status change, guarded by the order's etag.
 
 use contract::{Delivered, Failure, Reason};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use link::failure::RETRY;
-use link::inbox::backoff;
-use telemetry::Kind;
+use nats::failure::RETRY;
+use nats::mux::backoff;
+use telemetry::SpanRole;
 
 use super::event::{Event, Last};
-use super::own;
-use super::record::{Moment, Order};
+use super::model::{Moment, Order};
 use super::request::Change;
 use super::status::{IllegalTransition, Step, step};
 use super::store::{GiveUp, Outcome, Records};
-use crate::call::Call;
+use super::tenancy;
+use crate::call::CallContext;
 
 /// How often an order that others change at the same time is read again.
 const ROUNDS: u32 = 8;
 /// Full jitter below this between rounds; doubling.
 const BACKOFF: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// The order's current state; none where nothing but a tombstone is on the record, or where it is not the caller's to
-/// see.
-pub(super) async fn get(records: &Records, id: Uuid, call: &Call) -> Result<Order, Failure> {
+/// The order's current state; NOT_FOUND if at most a tombstone is on the record, or if the caller may not see the
+/// order.
+pub(super) async fn get(records: &Records, id: Uuid, call: &CallContext) -> Result<Order, Failure> {
     let order = match records.read(id, call).await? {
         Some(Last::Order(order)) => Some(order),
         Some(Last::Tombstone(_)) | None => None,
     };
-    own::visible(order, id, call)
+    tenancy::visible(order, id, call)
 }
 
-/// Takes a step. A status that the order has already succeeds whatever the etag says: it is how a repeat looks whose
-/// first answer was lost. Past that, a stale etag is told before an illegal step, as the caller looks at an old order.
-pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> Result<Order, Failure> {
+/// Takes a step. A status that the order has already succeeds with any etag: a repeat whose first answer was lost looks
+/// like that. Otherwise a stale etag is reported before an illegal step, as the caller saw an old state of the order.
+pub(super) async fn update(records: &Records, change: &Change, call: &CallContext) -> Result<Order, Failure> {
     for round in 0..ROUNDS {
         let order = get(records, change.id, call).await?;
         let allowed = step(order.body.status, change.to);
@@ -46,9 +46,9 @@ pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> R
         }
         allowed.map_err(illegal)?;
         let body = order.body.step(change.to, &change.reason, Moment::now());
-        let writes = call.under("publish order_status_updated", Kind::Producer);
+        let writes = call.under("publish order_status_updated", SpanRole::Producer);
         let event = Event::updated(&body, order.first, &writes).map_err(|error| {
-            let failure = Failure::new(Reason::Internal, "the order cannot be written");
+            let failure = Failure::new(Reason::Internal, "the order cannot be encoded");
             failure.delivered(Delivered::No).because(error)
         })?;
         match records.append(change.id, event, order.last, &writes).await {
@@ -57,7 +57,7 @@ pub(super) async fn update(records: &Records, change: &Change, call: &Call) -> R
             Err(GiveUp::Never(failure) | GiveUp::Open(failure)) => return Err(failure),
         }
     }
-    Err(Failure::new(Reason::Contention, "others changed the order all the time; repeat")
+    Err(Failure::new(Reason::Contention, "concurrent changes of the order prevented this one; repeat")
         .delivered(Delivered::No)
         .retry_after(RETRY))
 }

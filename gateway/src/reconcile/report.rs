@@ -1,11 +1,11 @@
-//! What a reconciliation found and did, in lines for people or objects for programs. Must never look anything up.
+//! The report of a reconciliation, as lines of text or as JSON objects. Must not look anything up.
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::eyes::{Found, Sifted};
-use super::judge::{Held, Kind};
-use crate::feed::register::{Entries, Standing};
+use super::diff::{Difference, HeldReservation};
+use super::scan::{ScanResult, Sifted};
+use crate::feed::scan::{Entries, OrderState};
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -14,15 +14,15 @@ pub struct Report {
     pub orders: usize,
     /// Reservations in the ledger.
     pub reservations: usize,
-    /// In what they differ.
+    /// The differences.
     pub findings: Vec<Finding>,
-    /// Orders that never stood still for a look.
+    /// Orders that changed during every look.
     pub unsettled: usize,
     /// What could not be read, and so was not compared.
     pub unread: Vec<Unread>,
-    /// How much more of that there is than is named.
+    /// How much more could not be read than is listed.
     pub unnamed: usize,
-    /// Dead letters that wait for a person.
+    /// Dead letters that wait for an operator.
     pub letters: usize,
 }
 
@@ -38,51 +38,51 @@ pub struct Unread {
 /// A difference.
 #[derive(Debug)]
 pub struct Finding {
-    /// Of which kind.
-    pub kind: Kind,
-    /// The order; none where it is about all.
+    /// Its kind.
+    pub kind: Difference,
+    /// The order; none if it concerns the whole record.
     pub order: Option<Uuid>,
     /// What both sides say.
     pub said: String,
-    /// What became of it.
+    /// What was done about it.
     pub fate: Fate,
 }
 
-/// What became of a difference.
+/// What was done about a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing: it was only looked for.
+    /// Nothing: no repair was requested.
     Found,
     /// The two agree now.
     Mended,
-    /// It is as it was, for this reason.
+    /// It could not be repaired, for this reason.
     Left(String),
 }
 
 impl Report {
-    /// Adds what a closer look could not tell, and returns what it found.
-    pub(super) fn take(&mut self, sifted: Sifted) -> Vec<Found> {
+    /// Adds what the second look could not tell, and returns the differences that it found.
+    pub(super) fn take(&mut self, sifted: Sifted) -> Vec<ScanResult> {
         self.unsettled += sifted.moving;
         self.unread.extend(sifted.unread);
         sifted.found
     }
 
-    /// Whether all was seen.
+    /// Whether everything was read.
     pub fn whole(&self) -> bool {
         self.unread.is_empty() && self.unnamed == 0
     }
 
-    /// Whether all was seen, and record and ledger agree now.
+    /// Whether everything was read, and record and ledger agree now.
     pub fn clean(&self) -> bool {
         self.whole() && self.unsettled == 0 && self.count(|fate| *fate != Fate::Mended) == 0
     }
 
-    /// How many differences came to such a fate.
+    /// How many differences have such a fate.
     pub fn count(&self, fate: impl Fn(&Fate) -> bool) -> usize {
         self.findings.iter().filter(|finding| fate(&finding.fate)).count()
     }
 
-    /// The lines to show: one for each difference, and a summary.
+    /// The lines to print: one for each difference, and a summary.
     pub fn lines(&self, as_json: bool) -> Vec<String> {
         let finding = if as_json { Finding::json } else { Finding::line };
         let summary = if as_json { self.summary_json() } else { self.summary() };
@@ -97,10 +97,10 @@ impl Report {
             (0, _) if !self.whole() => "what could be read agrees".to_owned(),
             (0, _) => "they agree".to_owned(),
             (found, 0) => format!("{found} differ"),
-            (found, mended) => format!("{found} differed, {mended} are mended, {} are left", found - mended),
+            (found, mended) => format!("{found} differed, {mended} repaired, {} left", found - mended),
         };
         if self.unsettled > 0 {
-            text += &format!("; {} never stood still, run it again", self.unsettled);
+            text += &format!("; {} changed during every look, run it again", self.unsettled);
         }
         if !self.whole() {
             text += &format!("; {} could not be read", self.unread.len() + self.unnamed);
@@ -140,10 +140,10 @@ impl Unread {
 }
 
 impl Finding {
-    /// Of a difference in one order.
-    pub(super) fn of(found: &Found, fate: Fate) -> Finding {
+    /// The finding of a difference in one order.
+    pub(super) fn of(found: &ScanResult, fate: Fate) -> Finding {
         let said = format!("{}; {}", record(found.order.as_ref()), ledger(found.held.as_ref()));
-        let waits = if found.waiting { "; the workers have not worked its last event off" } else { "" };
+        let waits = if found.waiting { "; the workers have not processed its last event" } else { "" };
         Finding { kind: found.kind, order: Some(found.id), said: said + waits, fate }
     }
 
@@ -151,7 +151,7 @@ impl Finding {
         let order = self.order.map(|order| format!("{order}: ")).unwrap_or_default();
         let fate = match &self.fate {
             Fate::Found => String::new(),
-            Fate::Mended => ": mended".to_owned(),
+            Fate::Mended => ": repaired".to_owned(),
             Fate::Left(why) => format!(": left, {why}"),
         };
         format!("{}: {order}{}{fate}", self.kind.name(), self.said)
@@ -173,18 +173,18 @@ impl Finding {
 
 fn record(order: Option<&Entries>) -> String {
     match order.map(|order| (order.standing, order.last)) {
-        None => "the record has nothing".to_owned(),
-        Some((Standing::Order(status), last)) => format!("the record says {} at {last}", status.word()),
-        Some((Standing::Tombstone, last)) => format!("the record has no order and the tombstone {last}"),
-        Some((Standing::Unreadable, _)) => "the record has an event that is no order".to_owned(),
+        None => "the record has no entry".to_owned(),
+        Some((OrderState::Order(status), last)) => format!("the record says {} at {last}", status.word()),
+        Some((OrderState::Tombstone, last)) => format!("the record has no order but the tombstone {last}"),
+        Some((OrderState::Unreadable, _)) => "the record has an event that cannot be read".to_owned(),
     }
 }
 
-fn ledger(held: Option<&Held>) -> String {
-    let Some(held) = held else { return "the ledger has nothing".to_owned() };
+fn ledger(held: Option<&HeldReservation>) -> String {
+    let Some(held) = held else { return "the ledger has no reservation".to_owned() };
     let phase = held.phase.as_str_name().trim_start_matches("RESERVATION_PHASE_");
     match held.sequence {
-        0 => format!("the ledger says {phase} behind {}", held.fence),
+        0 => format!("the ledger says {phase} with fence {}", held.fence),
         sequence => format!("the ledger says {phase} by {sequence}"),
     }
 }
@@ -196,9 +196,9 @@ mod tests {
     #[test]
     fn a_report_says_each_difference_on_a_line_and_sums_up() {
         let finding = |fate| Finding {
-            kind: Kind::OrderWithoutStock,
+            kind: Difference::OrderWithoutStock,
             order: Some(Uuid::nil()),
-            said: "the record says PENDING at 4; the ledger has nothing".to_owned(),
+            said: "the record says PENDING at 4; the ledger has no reservation".to_owned(),
             fate,
         };
         let short = || Fate::Left("lamp: wanted 2, available 1".to_owned());
@@ -206,9 +206,9 @@ mod tests {
         let mut report = Report { orders: 7, reservations: 5, findings, ..Report::default() };
         assert!(!report.clean());
         let lines = report.lines(false);
-        assert!(lines[0].ends_with("the ledger has nothing: mended"), "{lines:?}");
+        assert!(lines[0].ends_with("the ledger has no reservation: repaired"), "{lines:?}");
         assert!(lines[1].contains("left, lamp: wanted 2"), "{lines:?}");
-        assert_eq!(lines[2], "7 orders, 5 reservations: 2 differed, 1 are mended, 1 are left");
+        assert_eq!(lines[2], "7 orders, 5 reservations: 2 differed, 1 repaired, 1 left");
         for line in report.lines(true) {
             serde_json::from_str::<serde_json::Value>(&line).unwrap();
         }

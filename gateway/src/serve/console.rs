@@ -1,8 +1,8 @@
-//! The console: one page that shows what runs, and the figures that it asks for. It reads, and changes nothing. Nobody
-//! shows a credential here, so it tells no customer, no order's id and no text of an error. Must never know a figure
-//! that is not on the page for Prometheus as well.
+//! The console: one page that shows the system, and the data that it fetches. It is read-only. It requires no
+//! credentials, so it shows no customers, order ids or error texts. Must not use a metric that is not also exported to
+//! Prometheus.
 
-mod around;
+mod cluster;
 mod traffic;
 
 use std::sync::Arc;
@@ -10,39 +10,39 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use link::{Guard, Letter, Link};
+use nats::{Connection, DeadLetter, Guard};
 use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use telemetry::{Book, Page, Rendering};
+use telemetry::{Exposition, Registry, Rendering};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::census::{Around, STALE, State};
+use super::cluster::{ClusterState, STALE, State};
 use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
-use crate::edge::Board;
-use crate::edge::board::Finding;
+use crate::edge::HealthRegistry;
+use crate::edge::registry::Finding;
 use crate::feed::{Change, Feed};
 
-/// Orders' changes that are shown.
+/// Number of order changes that are shown.
 const CHANGES: u64 = 20;
 const PAGE: &str = include_str!("console.html");
-/// The page says itself which script and style are its own.
+/// The page itself contains the policy for its script and style.
 const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// What the console is drawn from.
+/// The data sources of the console.
 #[derive(Clone)]
 pub(super) struct Console {
-    pub(super) book: Arc<Book>,
-    pub(super) board: Board,
+    pub(super) book: Arc<Registry>,
+    pub(super) board: HealthRegistry,
     pub(super) identity: Identity,
-    pub(super) around: Around,
+    pub(super) around: ClusterState,
     pub(super) windows: Windows,
     pub(super) feed: Arc<Feed>,
-    pub(super) link: Link,
+    pub(super) link: Connection,
     pub(super) guard: Guard,
-    /// NATS, without secrets.
+    /// The URL of NATS, without secrets.
     pub(super) url: Arc<str>,
     pub(super) since: Instant,
     /// Whether the servers' monitoring ports are known.
@@ -50,12 +50,12 @@ pub(super) struct Console {
     pub(super) aliases: Aliases,
 }
 
-/// Names for orders that tell nothing but which is which.
+/// Pseudonyms of orders, which only tell them apart.
 #[derive(Clone)]
 pub(super) struct Aliases(Uuid);
 
 impl Aliases {
-    /// Names that nobody can compute.
+    /// Pseudonyms with a random key, so that they cannot be computed from order ids.
     pub(super) fn new() -> Aliases {
         Aliases(Uuid::new_v4())
     }
@@ -95,12 +95,12 @@ impl Console {
             "nats": self.nats(&page, &view),
             "connections": page.number("gateway_connections", &[]),
             "watches": page.number("gateway_watches", &[]),
-            // How long they are to be, and are: less after a start.
+            // The lengths of the windows, actual and nominal: they are shorter after a start.
             "window": {
-                "counts_ms": around::ms(view.counted),
-                "counts_most_ms": around::ms(COUNTED),
-                "quantiles_ms": around::ms(view.timed),
-                "quantiles_most_ms": around::ms(TIMED),
+                "counts_ms": cluster::ms(view.counted),
+                "counts_most_ms": cluster::ms(COUNTED),
+                "quantiles_ms": cluster::ms(view.timed),
+                "quantiles_most_ms": cluster::ms(TIMED),
             },
             "history": traffic::history(&self.windows, now),
             "methods": traffic::methods(&page, &view),
@@ -114,8 +114,8 @@ impl Console {
         let own = self.link.client().server_info().server_name;
         let around = self.around.watch(|state| {
             let mut around = surroundings(state, now);
-            around["gateways"] = around::gateways(state, &self.identity.id, now).into();
-            around["nodes"] = around::nodes(state, &own, now).into();
+            around["gateways"] = cluster::gateways(state, &self.identity.id, now).into();
+            around["nodes"] = cluster::nodes(state, &own, now).into();
             around["monitored"] = self.monitored.into();
             around
         });
@@ -125,7 +125,7 @@ impl Console {
         figures
     }
 
-    fn nats(&self, page: &Page, view: &View) -> Value {
+    fn nats(&self, page: &Exposition, view: &View) -> Value {
         let server = self.link.client().server_info();
         let connected = page.numbers("nats_connected").all(|(_, up)| up > 0.0);
         let reconnects: f64 = page.numbers("nats_reconnects_total").map(|(_, count)| count).sum();
@@ -143,27 +143,27 @@ impl Console {
     }
 }
 
-/// Why calls cannot be served.
+/// A reason why calls cannot be served.
 fn finding(finding: &Finding) -> Value {
     json!({ "reason": finding.reason, "message": finding.message })
 }
 
-/// What is around the gateway, and how old that is.
+/// The stats of everything around the gateway, with their ages.
 fn surroundings(state: &State, now: Instant) -> Value {
-    let dead = state.streams.get(link::streams::DEAD_LETTERS);
-    let age = |at: Option<Instant>| at.map(|at| around::ms(now.duration_since(at)));
+    let dead = state.streams.get(nats::streams::DEAD_LETTERS);
+    let age = |at: Option<Instant>| at.map(|at| cluster::ms(now.duration_since(at)));
     json!({
-        "workers": around::workers(state, now),
-        "missing": around::missing(state, now),
-        "streams": around::streams(state, now),
-        "consumers": around::consumers(state, now),
+        "workers": cluster::workers(state, now),
+        "missing": cluster::missing(state, now),
+        "streams": cluster::streams(state, now),
+        "consumers": cluster::consumers(state, now),
         "dead_letters": state.letters.iter().map(letter).collect::<Vec<_>>(),
         "dead_letter_count": dead.map(|dead| dead.stream.messages),
         "dead_letters_ms": age(dead.map(|dead| dead.read)),
         "surveyed_ms": age(state.roster.looked()),
         "gateways_ms": age(state.gateways.looked()),
         "looked_ms": age(state.looked),
-        "stale_ms": around::ms(STALE),
+        "stale_ms": cluster::ms(STALE),
         "polled": state.current(now),
     })
 }
@@ -181,7 +181,7 @@ fn change(change: &Change, aliases: &Aliases) -> Value {
     })
 }
 
-fn letter(letter: &Letter) -> Value {
+fn letter(letter: &DeadLetter) -> Value {
     let time = letter.at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let time = Timestamp { seconds: i64::try_from(time.as_secs()).unwrap_or(0), nanos: 0 };
     json!({
@@ -192,7 +192,7 @@ fn letter(letter: &Letter) -> Value {
     })
 }
 
-/// What kind of event a subject is of; the rest of it names the order.
+/// The event type of a subject; the rest of the subject names the order.
 fn kind(subject: &str) -> &str {
     let known = ["order_created", "order_status_updated"];
     subject.split('.').find_map(|token| known.into_iter().find(|kind| *kind == token)).unwrap_or("other")

@@ -1,5 +1,5 @@
-//! HTTP beside gRPC: figures for Prometheus, /healthz and /livez for probes that speak no gRPC, and the console. Must
-//! never serve a call.
+//! The HTTP endpoints: metrics for Prometheus, /healthz and /livez for probes without gRPC, and the console. Must not
+//! serve calls.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,45 +8,50 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use listener::{Acceptor, Hosts, Seats, Thread, guarded, http1};
-use telemetry::{Book, Rendering, page};
+use listener::{Acceptor, ConnectionLimit, Hosts, Thread, http1, restrict_hosts};
+use telemetry::{Registry, Rendering, exposition};
 
 use super::console::{self, Console};
-use crate::edge::board::{Finding, GATEWAY};
-use crate::edge::{Board, clinic};
+use crate::edge::registry::{Finding, GATEWAY};
+use crate::edge::{HealthRegistry, health_server};
 
-/// A listening socket, and how many may connect.
+/// A listening socket, and its connection limit.
 pub(super) struct Port {
     pub(super) listener: TcpListener,
-    pub(super) seats: Seats,
+    pub(super) seats: ConnectionLimit,
 }
 
-/// The thread that serves HTTP, and health where it has a port of its own: whoever hammers them slows no call down.
+/// The thread that serves HTTP, and health if it has its own port: load on them does not slow down calls.
 pub(super) fn start(
     http: Port,
     router: Router,
     health: Option<Port>,
-    board: Board,
+    board: HealthRegistry,
 ) -> std::io::Result<Thread> {
     Thread::start("http", async move {
         let health = async {
             match health {
-                Some(port) => clinic::serve(port.listener, port.seats, board).await,
+                Some(port) => health_server::serve(port.listener, port.seats, board).await,
                 None => std::future::pending().await,
             }
         };
         let http = async {
             match Acceptor::from_std(http.listener, http.seats) {
                 Ok(acceptor) => http1::serve(acceptor, router, http1::TIMEOUTS).await,
-                Err(error) => tracing::error!(%error, "HTTP is not served"),
+                Err(error) => tracing::error!(%error, "the HTTP listener failed"),
             }
         };
         tokio::join!(http, health);
     })
 }
 
-/// What is answered on GW_HTTP_ADDR.
-pub(super) fn router(board: Board, book: Arc<Book>, console: Option<Console>, hosts: Hosts) -> Router {
+/// The router of GW_HTTP_ADDR.
+pub(super) fn router(
+    board: HealthRegistry,
+    book: Arc<Registry>,
+    console: Option<Console>,
+    hosts: Hosts,
+) -> Router {
     let page = Rendering::new(move || book.page().text());
     let told = Router::new().route("/metrics", get(move || metrics(page)));
     let told = match console {
@@ -56,15 +61,15 @@ pub(super) fn router(board: Board, book: Arc<Book>, console: Option<Console>, ho
     let probes = Router::new()
         .route("/healthz", get(move || health(board)))
         .route("/livez", get(|| async { "alive\n" }));
-    guarded(told, probes, hosts)
+    restrict_hosts(told, probes, hosts)
 }
 
 async fn metrics(page: Rendering) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, page::MEDIA_TYPE)], page.text().await)
+    ([(header::CONTENT_TYPE, exposition::MEDIA_TYPE)], page.text().await)
 }
 
-/// 200 while calls can be served; every service in the body, and what stands in the way.
-async fn health(board: Board) -> impl IntoResponse {
+/// 200 while calls can be served; the body lists every service, and the reasons if one is not serving.
+async fn health(board: HealthRegistry) -> impl IntoResponse {
     let word = |up: bool| if up { "SERVING" } else { "NOT_SERVING" };
     let up = board.up(GATEWAY).unwrap_or(false);
     let services: serde_json::Map<String, serde_json::Value> = board

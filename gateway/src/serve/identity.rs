@@ -1,4 +1,4 @@
-//! Who this gateway is, for those who look at the console and for other gateways. Must never know a secret.
+//! The identity of this gateway, for the console and for other gateways. Must not contain secrets.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,15 +8,15 @@ use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::bridge::presence::Presence;
-use crate::edge::Board;
-use crate::edge::board::GATEWAY;
+use crate::bridge::micro::MicroService;
+use crate::edge::HealthRegistry;
+use crate::edge::registry::GATEWAY;
 
-/// The name that gateways have as a service on NATS.
+/// The service name of gateways on NATS.
 pub(super) const SERVICE: &str = "gateway";
-const DESCRIPTION: &str = "gRPC for the services behind";
+const DESCRIPTION: &str = "gRPC gateway to NATS services";
 
-/// Who this is.
+/// The identity of a gateway.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) id: String,
@@ -37,7 +37,7 @@ impl Identity {
         }
     }
 
-    /// For the console.
+    /// The identity as JSON, for the console.
     pub(super) fn tell(&self) -> Value {
         json!({
             "id": self.id,
@@ -50,11 +50,11 @@ impl Identity {
         })
     }
 
-    /// For other gateways.
-    pub(super) fn presence(&self, board: Board) -> Presence {
+    /// The service that answers discovery requests of other gateways.
+    pub(super) fn presence(&self, board: HealthRegistry) -> MicroService {
         let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let this = self.clone();
-        Presence {
+        MicroService {
             name: SERVICE,
             id: self.id.clone(),
             version: version::VERSION,
@@ -67,7 +67,7 @@ impl Identity {
         }
     }
 
-    fn metadata(&self, board: &Board) -> BTreeMap<&'static str, String> {
+    fn metadata(&self, board: &HealthRegistry) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("host", self.host.clone()),
             ("grpc", self.grpc.to_string()),
@@ -84,8 +84,8 @@ impl Identity {
     }
 }
 
-/// How a gateway stands.
-pub(super) fn status(board: &Board) -> &'static str {
+/// The status of a gateway.
+pub(super) fn status(board: &HealthRegistry) -> &'static str {
     match (board.over(), board.up(GATEWAY) == Some(true)) {
         (true, _) => "DRAINING",
         (false, true) => "SERVING",
@@ -93,7 +93,7 @@ pub(super) fn status(board: &Board) -> &'static str {
     }
 }
 
-/// The machine's name, in a pod the pod's. Not everywhere is there one to be read.
+/// The host name, in a pod that of the pod; `unknown` if it cannot be read.
 fn host() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let told = told.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();

@@ -1,22 +1,22 @@
-//! Listening sockets: one address, a socket per thread, and the kernel spreads connections over them. Must never
-//! know what is served.
+//! Listening sockets: one address, one socket per thread; the kernel distributes connections over them. Must not depend
+//! on what is served.
 
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted.
+/// The listen backlog, in connections.
 const BACKLOG: i32 = 1_024;
 
-/// `count` sockets that listen on one address; port 0 stands for a free one. `flag` is named if that is not possible.
+/// `count` sockets that listen on one address; port 0: any free port. Errors name `flag`.
 pub(super) fn many(address: SocketAddr, count: usize, flag: &str) -> anyhow::Result<Vec<TcpListener>> {
-    let refused = || format!("cannot listen on {address} (another address: {flag})");
+    let refused = || format!("cannot listen on {address} (choose another address: {flag})");
     let first = Bound::alone(address).with_context(refused)?;
     let address = first.0.local_addr()?.as_socket().context("the socket has no address")?;
     let mut sockets = vec![first];
     for _ in 1..count {
-        // Where the kernel does not share ports between sockets, threads share the first.
+        // If the kernel does not support SO_REUSEPORT, threads share the first socket.
         let other = Bound::beside(address).or_else(|_| sockets[0].0.try_clone().map(Bound));
         sockets.push(other.with_context(refused)?);
     }
@@ -28,17 +28,17 @@ pub(super) fn one(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener
     many(address, 1, flag)?.pop().context("no socket")
 }
 
-/// Whether a gateway could listen on this address; the error names the flag to change.
+/// Checks that a gateway could listen on this address; the error names the flag to change.
 pub fn check_free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
     one(address, flag).map(drop)
 }
 
-/// A socket that has its address.
+/// A bound socket.
 struct Bound(Socket);
 
 impl Bound {
-    /// Takes an address that nobody has. Only then may it be shared: if it were shared from the start, a second
-    /// gateway would take it too, and get half of the connections.
+    /// Binds an address that no other process uses, and only then sets SO_REUSEPORT: otherwise a second gateway could
+    /// bind it too, and would get half of the connections.
     fn alone(address: SocketAddr) -> std::io::Result<Bound> {
         let socket = open(address)?;
         socket.bind(&address.into())?;
@@ -46,7 +46,7 @@ impl Bound {
         Ok(Bound(socket))
     }
 
-    /// Shares an address that we have.
+    /// Binds an address that this process already uses.
     fn beside(address: SocketAddr) -> std::io::Result<Bound> {
         let socket = open(address)?;
         socket.set_reuse_port(true)?;
@@ -62,7 +62,7 @@ impl Bound {
 
 fn open(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for connections of the last run to be forgotten.
+    // A restart must not wait for connections of the last run in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

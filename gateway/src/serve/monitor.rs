@@ -1,5 +1,5 @@
-//! The monitor: what is up, from the connection, from the streams' guard, from a survey of the services behind, and from
-//! what calls observe. It writes the board. Must never be asked for anything.
+//! The health monitor: derives what is up from the connection, the stream guard, service discovery and the results of
+//! calls, and writes the health registry. Nothing else may call it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,35 +8,40 @@ use std::time::Duration;
 
 use contract::route::{self, Route};
 use futures_util::future::join_all;
-use link::{Guard, Link, streams};
+use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
 
-use crate::bridge::{Lanes, survey};
-use crate::edge::Board;
-use crate::edge::board::{Finding, GATEWAY, reason};
+use crate::bridge::{RouteStates, discovery};
+use crate::edge::HealthRegistry;
+use crate::edge::registry::{Finding, GATEWAY, reason};
 use crate::edge::server;
 use crate::waits::SURVEYS;
 
-/// How often the board is written.
+/// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
-/// Between looks, while something is missing.
+/// Interval between discovery requests while a service is missing.
 const MISSING: Duration = Duration::from_millis(300);
-/// A service that only calls find missing gets another chance after this.
+/// A service that only calls can find missing is assumed to be back after this.
 const CHANCE: Duration = Duration::from_secs(10);
 
-/// Watches over one gateway.
+/// The health monitor of a gateway.
 pub(super) struct Monitor {
-    link: Link,
+    link: Connection,
     guard: Guard,
-    lanes: Arc<Lanes>,
-    board: Board,
-    /// The services behind were asked once.
+    states: Arc<RouteStates>,
+    board: HealthRegistry,
+    /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
 
 impl Monitor {
-    pub(super) fn new(link: Link, lanes: Arc<Lanes>, board: Board, guard: Guard) -> Monitor {
-        Monitor { link, guard, lanes, board, asked: AtomicBool::new(false) }
+    pub(super) fn new(
+        link: Connection,
+        states: Arc<RouteStates>,
+        board: HealthRegistry,
+        guard: Guard,
+    ) -> Monitor {
+        Monitor { link, guard, states, board, asked: AtomicBool::new(false) }
     }
 
     /// Runs until it is dropped.
@@ -44,7 +49,7 @@ impl Monitor {
         tokio::join!(self.survey(), self.captures(), self.write());
     }
 
-    /// Looks for the services behind.
+    /// Discovers the services.
     async fn survey(&self) {
         loop {
             if self.link.connected() {
@@ -56,42 +61,42 @@ impl Monitor {
     }
 
     async fn ask(&self) {
-        let lanes =
-            || route::VITAL.iter().filter_map(|route| Some((route.subject, self.lanes.of(route).ok()?)));
+        let states =
+            || route::VITAL.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
         let wanted: HashSet<&str> =
-            lanes().filter(|(_, lane)| !lane.nest()).map(|(subject, _)| subject).collect();
-        let found = survey::served(&self.link, &wanted).await;
+            states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();
+        let found = discovery::served(&self.link, &wanted).await;
         if !self.link.connected() {
             return;
         }
-        for (subject, lane) in lanes() {
-            if lane.nest() {
-                lane.pulse().forgive(Instant::now(), CHANCE);
+        for (subject, state) in states() {
+            if state.nestjs() {
+                state.liveness().decay(Instant::now(), CHANCE);
             } else if found.able.contains(subject) || found.unable.contains(subject) {
-                lane.pulse().beat();
-                lane.disable(!found.able.contains(subject));
+                state.liveness().up();
+                state.disable(!found.able.contains(subject));
             } else {
-                lane.pulse().miss(Instant::now());
+                state.liveness().down(Instant::now());
             }
         }
         self.asked.store(true, Ordering::Relaxed);
     }
 
-    /// Looks for streams that have begun to capture a subject that requests go to.
+    /// Looks for streams that capture the subject of a route.
     async fn captures(&self) {
         loop {
             tokio::time::sleep(SURVEYS).await;
             if !self.link.connected() {
                 continue;
             }
-            let looks = self.lanes.all().map(|(subject, lane)| async move {
-                (subject, lane, streams::capturer(&self.link, subject).await)
+            let looks = self.states.all().map(|(subject, state)| async move {
+                (subject, state, streams::capturer(&self.link, subject).await)
             });
-            for (subject, lane, found) in join_all(looks).await {
+            for (subject, state, found) in join_all(looks).await {
                 match found {
-                    Ok(stream) => lane.capture(subject, stream),
+                    Ok(stream) => state.capture(subject, stream),
                     Err(error) => {
-                        tracing::debug!(subject, %error, "whether a stream captures it is not known")
+                        tracing::debug!(subject, %error, "cannot check whether a stream captures the subject")
                     }
                 }
             }
@@ -106,7 +111,7 @@ impl Monitor {
                 true => {
                     route::VITAL.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
                 }
-                // What is behind NATS and the streams is not known then.
+                // Without NATS and the streams, the state of services is unknown.
                 false => Vec::new(),
             };
             for service in server::services() {
@@ -121,7 +126,7 @@ impl Monitor {
         }
     }
 
-    /// Why no call at all can be served.
+    /// Why no calls at all can be served.
     fn around(&self) -> Vec<Finding> {
         if !self.link.connected() {
             return vec![(reason::NATS_DISCONNECTED, self.link.absence()).into()];
@@ -131,23 +136,23 @@ impl Monitor {
 
     /// Why a route's calls cannot be served.
     fn obstacle(&self, route: &Route) -> Option<Finding> {
-        let (lane, subject) = (self.lanes.of(route).ok()?, route.subject);
-        if let Some(stream) = lane.capturer() {
+        let (state, subject) = (self.states.of(route).ok()?, route.subject);
+        if let Some(stream) = state.capturer() {
             let message = format!("the stream {stream} captures the subject {subject}");
             return Some((reason::SUBJECT_CAPTURED, message).into());
         }
-        if !lane.pulse().alive() {
-            let asked = self.asked.load(Ordering::Relaxed) || lane.nest();
+        if !state.liveness().alive() {
+            let asked = self.asked.load(Ordering::Relaxed) || state.nestjs();
             let reason = if asked { reason::NO_RESPONDERS } else { reason::STARTING };
-            return Some((reason, format!("nobody answers on {subject}")).into());
+            return Some((reason, format!("no responders on {subject}")).into());
         }
         let unable =
-            || (reason::SERVICE_UNABLE, format!("whoever answers on {subject} says that it cannot serve"));
-        lane.unable().then(|| unable().into())
+            || (reason::SERVICE_UNABLE, format!("every service on {subject} reports that it cannot serve"));
+        state.unable().then(|| unable().into())
     }
 }
 
-/// A service needs its own routes; the one with code also those that the gateway keeps to itself.
+/// A service needs its own routes; the order service also needs the internal routes.
 fn needs(service: &str, own: bool, route: &Route) -> bool {
     route.service == service || (own && route.internal)
 }
@@ -177,7 +182,7 @@ mod tests {
         let nats = nats().await;
         let mut config = Serve::at(nats.url());
         config.threads = 1;
-        // An operator's routes are nobody's: no call needs them.
+        // Routes for operators belong to no service: no call needs them.
         config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         let up = || server::services().iter().all(|name| gateway.up(name) == Some(true));
@@ -194,12 +199,12 @@ mod tests {
         let nats = nats().await;
         let mut config = Serve::at(nats.url());
         config.threads = 1;
-        // No survey looks for their services, and there are none here.
+        // Discovery does not look for these services, and there are none here.
         config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
-        let link = Link::connect(&link::Options::at(nats.url()), "test").await.unwrap();
-        let delete = format!("$JS.API.STREAM.DELETE.{}", link::streams::ORDERS);
+        let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();
+        let delete = format!("$JS.API.STREAM.DELETE.{}", nats::streams::ORDERS);
         let limit = Instant::now() + PATIENCE;
         link.request(delete, Default::default(), Default::default(), limit).await.unwrap();
         until("it is down", || gateway.up(GATEWAY) == Some(false)).await;

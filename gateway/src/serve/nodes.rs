@@ -1,22 +1,22 @@
-//! The nodes of NATS: what their monitoring ports say, and what the leaders of our streams say of their followers, put
-//! together. Time is an argument. Must never know how they were asked.
+//! The state of NATS servers, combined from their monitoring ports and from what the leaders of our streams report
+//! about followers. Time is an argument. Must not do I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use link::census::StreamState;
-use link::nodes::{Condition, Node, Report};
-use telemetry::{Page, Source};
+use nats::nodes::{Condition, Node, Report};
+use nats::stats::StreamState;
+use telemetry::{Exposition, Source};
 use tokio::time::Instant;
 
-/// What the monitoring said longer ago says nothing of now.
+/// Monitoring data older than this is not used.
 const STALE: Duration = Duration::from_secs(25);
-/// A leader hears its followers every second.
+/// A follower that its leader has not heard from for this long is not heard: a leader hears its followers every second.
 const UNHEARD: Duration = Duration::from_secs(3);
-/// The leader where there is no cluster.
+/// The name of the leader outside a cluster.
 const ALONE: &str = "alone";
 
-/// What the monitoring ports said last.
+/// The last results from the monitoring ports.
 #[derive(Default)]
 pub(super) struct Nodes {
     seen: BTreeMap<String, Seen>,
@@ -25,29 +25,29 @@ pub(super) struct Nodes {
 
 struct Seen {
     condition: Condition,
-    /// When that began.
+    /// Since when it has been in this condition.
     since: Instant,
-    /// As it was told last.
+    /// The last known report.
     report: Option<Report>,
 }
 
-/// A node, as far as it is known now.
+/// The state of a node as it is known now.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) name: String,
     pub(super) state: &'static str,
-    /// How long it has been so, if it is known.
+    /// How long it has been in this state, if known.
     pub(super) since: Option<Duration>,
-    /// The streams that it leads.
+    /// The streams whose leader it is.
     pub(super) leads: Vec<&'static str>,
-    /// The streams of which it has a replica that is not up to date, and how far the worst of them is behind.
+    /// The streams of which it has an outdated replica, and the largest lag among them.
     pub(super) behind: Vec<&'static str>,
     pub(super) lag: u64,
     pub(super) version: Option<String>,
     pub(super) storage: Option<(u64, u64)>,
 }
 
-/// What the leaders of streams say of a node.
+/// What the leaders of streams report about a node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Rumour {
     leads: bool,
@@ -62,14 +62,14 @@ impl Nodes {
             if seen.condition != condition {
                 (seen.condition, seen.since) = (condition, now);
             }
-            // Who does not answer any more keeps its name; how full it is now is not known.
+            // A server that no longer answers keeps its name; its storage use is unknown.
             seen.report =
                 report.or_else(|| seen.report.take().map(|known| Report { storage: None, ..known }));
         }
         self.looked = Some(now);
     }
 
-    /// All nodes that are known, by name. `own` is the server of our connection, `streams` are those read lately.
+    /// All known nodes, by name. `own` is the server of our connection, `streams` are those that were read recently.
     pub(super) fn view<'a>(
         &self,
         streams: impl Iterator<Item = &'a StreamState>,
@@ -86,7 +86,7 @@ impl Nodes {
             let (view, rumour) = views.entry(name.clone()).or_default();
             let monitored = fresh.then_some(seen.condition);
             view.state = state(monitored, *rumour);
-            // It is the monitoring's word alone that has a beginning.
+            // Only the condition from monitoring has a start time.
             view.since = (view.state == word(seen.condition)).then(|| now.duration_since(seen.since));
             let report = seen.report.as_ref();
             view.version = report.map(|report| report.version.clone());
@@ -111,7 +111,7 @@ fn hear(views: &mut BTreeMap<String, (View, Option<Rumour>)>, stream: &StreamSta
         view.leads.push(stream.name);
         rumour.get_or_insert_default().leads = true;
     }
-    // Without a leader, whoever answers knows nothing of the others.
+    // Without a leader, the answering server knows nothing about the others.
     for follower in stream.followers.iter().filter(|_| !leader.is_empty()) {
         let (view, rumour) = views.entry(follower.name.clone()).or_default();
         if !follower.current || follower.offline {
@@ -124,7 +124,7 @@ fn hear(views: &mut BTreeMap<String, (View, Option<Rumour>)>, stream: &StreamSta
     }
 }
 
-/// How a node is, by what its monitoring port says and by what leaders say of it.
+/// The state of a node, from its monitoring port and from what leaders report about it.
 fn state(monitored: Option<Condition>, rumour: Option<Rumour>) -> &'static str {
     let heard = rumour.map(|of| of.leads || (!of.offline && of.silent < UNHEARD));
     match (monitored, heard) {
@@ -132,7 +132,7 @@ fn state(monitored: Option<Condition>, rumour: Option<Rumour>) -> &'static str {
         (Some(Condition::Up), _) => "up",
         (Some(Condition::Frozen), _) => "frozen",
         (Some(Condition::Refused), _) => "gone",
-        // Its monitoring port may be closed to us; the others hear it.
+        // We may not have access to its monitoring port; leaders hear it.
         (_, Some(true)) => "up",
         (_, Some(false)) if rumour.is_some_and(|of| of.offline) => "gone",
         (_, Some(false)) => "not heard",
@@ -141,13 +141,13 @@ fn state(monitored: Option<Condition>, rumour: Option<Rumour>) -> &'static str {
     }
 }
 
-/// The monitoring's word for it.
+/// The state by monitoring alone.
 fn word(condition: Condition) -> &'static str {
     state(Some(condition), None)
 }
 
 impl Source for Nodes {
-    fn tell(&self, page: &mut Page) {
+    fn collect(&self, page: &mut Exposition) {
         for (url, seen) in &self.seen {
             let name = seen.report.as_ref().map_or(url.as_str(), |report| &report.name);
             let label = [("server", name)];
@@ -155,9 +155,9 @@ impl Source for Nodes {
             page.flag("nats_server_up", "Whether a server's monitoring port answers.", &label, up);
             if let Some((used, most)) = seen.report.as_ref().and_then(|report| report.storage) {
                 let help = "Bytes that JetStream stores on a server.";
-                page.level("nats_server_storage_bytes", help, &label, used as f64);
+                page.gauge("nats_server_storage_bytes", help, &label, used as f64);
                 let help = "Bytes that JetStream may store on a server.";
-                page.level("nats_server_storage_limit_bytes", help, &label, most as f64);
+                page.gauge("nats_server_storage_limit_bytes", help, &label, most as f64);
             }
         }
     }
@@ -165,14 +165,14 @@ impl Source for Nodes {
 
 #[cfg(test)]
 mod tests {
-    use link::census::Follower;
+    use nats::stats::ReplicaState;
 
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn stream(leader: &str, followers: &[(&str, bool, u64)]) -> StreamState {
-        let follower = |(name, current, silent): &(&str, bool, u64)| Follower {
+        let follower = |(name, current, silent): &(&str, bool, u64)| ReplicaState {
             name: (*name).to_owned(),
             current: *current,
             silent: Duration::from_secs(*silent),

@@ -1,23 +1,24 @@
-//! Threads of a gateway: each with a runtime of its own, that ends when everything has to. Must never know what runs on them.
+//! Threads of a gateway, each with its own runtime, which stops when the gateway does. Must not depend on what runs on
+//! them.
 
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Polls of tasks between two looks for what came over sockets. More than the library's 61, so that under load more is
-/// read and written at once.
+/// Task polls between two polls for I/O events. More than tokio's default of 61, so that under load more is read and
+/// written at once.
 const TURN: u32 = 255;
-/// Bytes of a thread's stack: futures are deep in builds that are not optimized.
+/// Stack size of a thread, in bytes: futures are deeply nested in unoptimized builds.
 const STACK: usize = 8 << 20;
 
-/// A thread, and the channel that closes when its calls are answered.
+/// A thread, and a channel that closes when its calls are answered.
 pub(super) struct Thread {
     pub(super) handle: Option<JoinHandle<()>>,
     pub(super) served: oneshot::Receiver<()>,
 }
 
-/// Waits for their ends.
+/// Joins the threads, and logs panics.
 pub(super) fn join(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
         if thread.join().is_err() {
@@ -26,7 +27,7 @@ pub(super) fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Runs work on a thread with a runtime of its own, until it ends or all has to.
+/// Runs work on a thread with its own runtime, until `abort` is cancelled.
 pub(super) fn spawn(
     name: &str,
     abort: CancellationToken,
@@ -39,12 +40,12 @@ pub(super) fn spawn(
             let all = async {
                 work.await;
                 drop(served);
-                // What else runs here goes on until the end.
+                // Other tasks of this thread continue until `abort`.
                 std::future::pending::<()>().await;
             };
             abort.run_until_cancelled(all).await
         });
-        // A blocking call that was given up, such as a look-up of a name, must not hold the end up.
+        // A blocking call that was abandoned, such as a DNS look-up, must not delay the exit.
         runtime.shutdown_background();
     };
     let handle = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run)?;

@@ -1,25 +1,25 @@
-//! Windows: how counts and times grew during the last minutes, from samples of the page for Prometheus. Time is an argument.
-//! Must never know what the figures mean.
+//! Sliding windows: how counters and histograms grew during the last minutes, from samples of the Prometheus metrics.
+//! Time is an argument. Must not depend on what the metrics mean.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use telemetry::figure::Spreads;
-use telemetry::{Book, Page};
+use telemetry::metrics::HistogramSnapshot;
+use telemetry::{Exposition, Registry};
 use tokio::time::{Instant, sleep};
 
-/// What counts grew by is of this long.
+/// The window of counters.
 pub(super) const COUNTED: Duration = Duration::from_secs(60);
-/// Quantiles are of this long, as with the dashboards' `rate(…[5m])`.
+/// The window of quantiles, as in the dashboards' `rate(…[5m])`.
 pub(super) const TIMED: Duration = Duration::from_secs(5 * 60);
-/// Between two samples of counts, and of times.
+/// Interval between two samples of counters, and of histograms.
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_TIMED: Duration = Duration::from_secs(5);
-/// A rate over less than this says nothing.
+/// No rates are computed over less than this.
 const LEAST: Duration = Duration::from_millis(900);
 
-/// The counts and times that are followed, by their names on the page.
+/// The counters and histograms that are sampled, by their Prometheus names.
 pub(super) const CALLS: &str = "gateway_calls_total";
 const COUNTS: [&str; 7] = [
     CALLS,
@@ -32,7 +32,7 @@ const COUNTS: [&str; 7] = [
 ];
 const TIMES: [&str; 2] = ["gateway_call_duration_seconds", "gateway_route_duration_seconds"];
 
-/// A figure's name and its labels' values.
+/// The name of a metric and the values of its labels.
 type Series = (&'static str, Vec<String>);
 
 /// The samples. Clones share them.
@@ -41,21 +41,21 @@ pub(super) struct Windows(Arc<Mutex<Rings>>);
 
 struct Rings {
     counts: Ring<BTreeMap<Series, f64>>,
-    times: Ring<BTreeMap<Series, Spreads>>,
+    times: Ring<BTreeMap<Series, HistogramSnapshot>>,
 }
 
-/// Samples of the last while, the oldest first: at most one each so often, and none that is older than all.
+/// Samples of the last `span`, the oldest first, at most one per `every`.
 pub(super) struct Ring<T> {
     every: Duration,
     span: Duration,
     samples: VecDeque<(Instant, T)>,
 }
 
-/// How the figures of a page grew during the windows that end with it.
+/// How much metrics grew during the windows.
 pub(super) struct View {
     counts: BTreeMap<Series, f64>,
-    times: BTreeMap<Series, Spreads>,
-    /// How long the windows are: shorter than they are to be after a start.
+    times: BTreeMap<Series, HistogramSnapshot>,
+    /// The actual lengths of the windows: shorter after a start.
     pub(super) counted: Duration,
     pub(super) timed: Duration,
 }
@@ -68,14 +68,14 @@ impl<T> Ring<T> {
     /// Takes a sample if one is due.
     pub(super) fn take(&mut self, now: Instant, sample: impl FnOnce() -> T) {
         self.forget(now);
-        // A timer that is a little early is not one turn late.
+        // A sample that is slightly early is taken now, not one interval later.
         let due = |(last, _): &(Instant, T)| now.duration_since(*last) >= self.every * 9 / 10;
         if self.samples.back().is_none_or(due) {
             self.samples.push_back((now, sample()));
         }
     }
 
-    /// The oldest sample that is within the window.
+    /// The oldest sample within the window.
     pub(super) fn oldest(&self, now: Instant) -> Option<&(Instant, T)> {
         self.samples.iter().find(|(at, _)| now.duration_since(*at) <= self.span)
     }
@@ -93,28 +93,28 @@ impl Windows {
         Windows(Arc::new(Mutex::new(Rings { counts, times })))
     }
 
-    /// Samples for ever.
-    pub(super) async fn run(self, book: Arc<Book>) {
+    /// Takes samples until it is dropped.
+    pub(super) async fn run(self, book: Arc<Registry>) {
         loop {
             self.sample(&book.page(), Instant::now());
             sleep(EVERY).await;
         }
     }
 
-    fn sample(&self, page: &Page, now: Instant) {
+    fn sample(&self, page: &Exposition, now: Instant) {
         let mut rings = self.rings();
         rings.counts.take(now, || counts(page));
         rings.times.take(now, || times(page));
     }
 
-    /// How the figures of this page grew.
-    pub(super) fn view(&self, page: &Page, now: Instant) -> View {
+    /// How much these metrics grew during the windows.
+    pub(super) fn view(&self, page: &Exposition, now: Instant) -> View {
         let (mut counts, mut times) = (counts(page), times(page));
         let rings = self.rings();
         let length = |at: Option<Instant>| at.map_or(Duration::ZERO, |at| now.duration_since(at));
         let (counts_from, times_from) = (rings.counts.oldest(now), rings.times.oldest(now));
         if let Some((_, before)) = counts_from {
-            // What was not there before has begun at 0.
+            // A series that is new started at 0.
             counts.iter_mut().for_each(|(key, count)| *count = grown(*count, before.get(key)));
         }
         if let Some((_, before)) = times_from {
@@ -132,8 +132,8 @@ impl Windows {
         }
     }
 
-    /// What a count grew by a second, between one sample and the next: how long ago that ended, and each of the sums of what
-    /// is picked by its labels.
+    /// The rate of a counter between each two consecutive samples: how long ago the interval ended, and the rate of the
+    /// series that each pick selects by labels.
     pub(super) fn history<const N: usize>(
         &self,
         name: &str,
@@ -157,13 +157,13 @@ impl Windows {
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl View {
-    /// What the counts of a name grew by, with their labels.
+    /// The growth of each series of a counter, with its labels.
     pub(super) fn counts(&self, name: &str) -> impl Iterator<Item = (&[String], f64)> {
         self.counts
             .iter()
@@ -171,7 +171,7 @@ impl View {
             .map(|((_, labels), n)| (labels.as_slice(), *n))
     }
 
-    /// The sum of what the counts of a name grew by, of those whose first label is this.
+    /// The growth of a counter, summed over the series with this first label.
     pub(super) fn count(&self, name: &str, label: &str) -> f64 {
         self.counts(name)
             .filter(|(labels, _)| labels.first().is_some_and(|first| first == label))
@@ -179,26 +179,26 @@ impl View {
             .sum()
     }
 
-    /// That a second; none as long as the window is too short for that.
+    /// The growth per second; none while the window is too short.
     pub(super) fn rate(&self, count: f64) -> Option<f64> {
         (self.counted >= LEAST).then(|| count / self.counted.as_secs_f64())
     }
 
-    /// A quantile of the times of a name with this label; none where there were none.
+    /// A quantile of the histogram with this label; none without observations.
     pub(super) fn quantile(&self, name: &'static str, label: &str, share: f64) -> Option<f64> {
         self.times.get(&(name, vec![label.to_owned()]))?.quantile(share)
     }
 }
 
-fn counts(page: &Page) -> BTreeMap<Series, f64> {
+fn counts(page: &Exposition) -> BTreeMap<Series, f64> {
     let of =
         |name: &'static str| page.numbers(name).map(move |(labels, count)| (series(name, &labels), count));
     COUNTS.into_iter().flat_map(of).collect()
 }
 
-fn times(page: &Page) -> BTreeMap<Series, Spreads> {
+fn times(page: &Exposition) -> BTreeMap<Series, HistogramSnapshot> {
     let of = |name: &'static str| {
-        page.spreads(name).map(move |(labels, spread)| (series(name, &labels), spread.clone()))
+        page.histograms(name).map(move |(labels, spread)| (series(name, &labels), spread.clone()))
     };
     TIMES.into_iter().flat_map(of).collect()
 }
@@ -213,20 +213,20 @@ fn grown(now: f64, before: Option<&f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use telemetry::figure::Spread;
+    use telemetry::metrics::Histogram;
 
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
     const CREATE: &str = "CreateOrder";
 
-    /// A gateway whose calls are as the test says, looked at each second.
+    /// A gateway with calls as in the test, sampled each second.
     struct Scene {
         windows: Windows,
         now: Instant,
         calls: u64,
         failed: u64,
-        times: Spread,
+        times: Histogram,
     }
 
     impl Scene {
@@ -236,28 +236,28 @@ mod tests {
                 now: Instant::now(),
                 calls: 0,
                 failed: 0,
-                times: Spread::times(),
+                times: Histogram::times(),
             };
             scene.windows.sample(&scene.page(), scene.now);
             scene
         }
 
-        fn page(&self) -> Page {
-            let mut page = Page::default();
+        fn page(&self) -> Exposition {
+            let mut page = Exposition::default();
             for (code, reason, count) in
                 [("OK", "", self.calls), ("UNAVAILABLE", "NO_RESPONDERS", self.failed)]
             {
-                page.count(CALLS, "", &[("method", CREATE), ("code", code), ("reason", reason)], count);
+                page.counter(CALLS, "", &[("method", CREATE), ("code", code), ("reason", reason)], count);
             }
-            page.spread(TIMES[0], "", &[("method", CREATE)], &self.times);
+            page.histogram(TIMES[0], "", &[("method", CREATE)], &self.times);
             page
         }
 
-        /// So many seconds with so many calls each, which take so long.
+        /// So many seconds with so many calls each, of this duration.
         fn pass(&mut self, seconds: u32, calls: u64, failed: u64, took: Duration) {
             for _ in 0..seconds {
                 (self.calls, self.failed) = (self.calls + calls, self.failed + failed);
-                (0..calls).for_each(|_| self.times.took(took));
+                (0..calls).for_each(|_| self.times.observe_time(took));
                 self.now += SECOND;
                 self.windows.sample(&self.page(), self.now);
             }
@@ -314,8 +314,8 @@ mod tests {
     fn a_method_that_is_called_for_the_first_time_counts_from_nothing() {
         let windows = Windows::new();
         let start = Instant::now();
-        windows.sample(&Page::default(), start);
-        let mut scene = Scene { windows, now: start, calls: 0, failed: 0, times: Spread::times() };
+        windows.sample(&Exposition::default(), start);
+        let mut scene = Scene { windows, now: start, calls: 0, failed: 0, times: Histogram::times() };
         scene.pass(4, 1, 1, SECOND);
         assert_eq!(scene.view().count(CALLS, CREATE), 8.0);
     }

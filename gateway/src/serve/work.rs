@@ -1,20 +1,20 @@
-//! What a gateway has in hand: calls, and work that outlives its caller. Must never know what it is.
+//! The work in flight: calls, and work that outlives its caller. Must not depend on what it is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
-/// The work of all threads. Clones share it.
+/// The work in flight of all threads. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct InHand(Arc<Mutex<Vec<TaskTracker>>>);
 
 impl InHand {
-    /// Counts a thread's work.
+    /// Adds the work of a thread.
     pub(super) fn add(&self, work: TaskTracker) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(work);
     }
 
-    /// Whether there is none.
+    /// Whether no work is in flight.
     pub fn none(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().all(TaskTracker::is_empty)
     }

@@ -1,37 +1,37 @@
-//! Until when an answer is of use. A request says the time of day, by its sender's clock, and how much time was left when
-//! it was sent. Of two clocks one may be off, and be set; so here only differences count: a request waited in queues as
-//! much longer as it took longer than the quickest of its sender's on this subject. Time is an argument. Must never know
-//! what is asked for.
+//! The deadline of a request. A request carries a deadline by its sender's clock, and how much time was left when it
+//! was sent. Clocks may be wrong or be set, so only differences count: the queueing time of a request is how much
+//! longer it took than the fastest one of its sender on this subject. Time is an argument. Must not depend on the
+//! content of requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Message};
-use contract::{Delivered, Failure, Fault, Reason, header};
+use contract::{Delivered, Failure, FieldViolation, Reason, header};
 use foldhash::fast::RandomState;
-use link::Clock;
+use nats::Clock;
 use tokio::time::Instant;
 
 use crate::waits::RETURN;
 
-/// How long a request without a deadline may take.
+/// Timeout of a request without a deadline.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long any request may take.
+/// The longest timeout of any request.
 pub(super) const LONGEST: Duration = Duration::from_secs(120);
 
-/// So long the quickest request counts, and as long again (ms).
+/// Window of the fastest request (ms); that of the window before counts as well.
 const WINDOW: i64 = 60_000;
-/// Messages of one sender come in the order in which they were sent, give or take so much (ms).
+/// Messages of one sender arrive in the order in which they were sent, within this tolerance (ms).
 const SLACK: i64 = 250;
-/// After so long at an even pace, what seemed a queue was a clock that was set (ms).
+/// After this time at an even pace, an apparent queue is taken for a clock that was set (ms).
 const CONFIRM: i64 = 250;
-/// So long the last sender's clock counts for a new one (ms): after a pause, nothing says that it lay in a queue.
+/// How long the last sender's clock is used to judge a new sender (ms): after a pause, nothing suggests a queue.
 const HEARD: i64 = 1_000;
-/// Senders that are remembered. One that is not is taken at its word.
+/// The most senders that are remembered. Others are trusted.
 const SENDERS: usize = 4_096;
 
-/// When the requests of one endpoint have to be answered.
+/// The deadlines of the requests of one endpoint.
 #[derive(Default)]
 pub(super) struct Deadlines {
     begun: Option<Instant>,
@@ -43,8 +43,8 @@ impl Deadlines {
         Deadlines { begun: Some(Instant::now()), ..Deadlines::default() }
     }
 
-    /// Until when the answer to a request that arrived just now is of use. Work that is late already is refused before it
-    /// starts.
+    /// Until when the answer to a request that has just arrived is useful. Requests that are too late are refused
+    /// before work begins.
     pub(super) fn of(&self, message: &Message, clock: &Clock) -> Result<Instant, Failure> {
         let now = Instant::now();
         let headers = message.headers.as_ref();
@@ -53,7 +53,7 @@ impl Deadlines {
         let left = match (deadline?, left?) {
             (None, None) => PATIENCE,
             (None, Some(left)) => Duration::from_millis(left),
-            // Of a sender that says only the time of day, more cannot be known.
+            // If a sender gives only the time of day, no more is known.
             (Some(deadline), None) => {
                 Duration::from_millis(deadline.checked_sub(clock.unix_ms()).ok_or_else(late)?)
             }
@@ -79,8 +79,8 @@ fn number(headers: Option<&HeaderMap>, name: &'static str) -> Result<Option<u64>
     let value = headers.and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
     value.map(|value| value.trim().parse()).transpose().map_err(|_| {
         let unit =
-            if name == header::REQUEST_DEADLINE { "a unix time in milliseconds" } else { "milliseconds" };
-        Failure::invalid(vec![Fault::new(name, format!("must be {unit}"))])
+            if name == header::REQUEST_DEADLINE { "a Unix time in milliseconds" } else { "milliseconds" };
+        Failure::invalid(vec![FieldViolation::new(name, format!("must be {unit}"))])
     })
 }
 
@@ -88,14 +88,14 @@ fn late() -> Failure {
     Failure::new(Reason::Timeout, "the deadline passed before the work began").delivered(Delivered::No)
 }
 
-/// Who sent a message: a connection has one inbox, whose last token is the request's own.
+/// The sender of a message: a connection has one inbox, whose last token is the request's own.
 fn sender(message: &Message) -> &str {
     let inbox = message.reply.as_deref().unwrap_or_default();
     inbox.rsplit_once('.').map_or(inbox, |(inbox, _)| inbox)
 }
 
-/// What is known of senders' clocks. All times are in milliseconds: `sent` by the sender's clock, `arrived` by ours, which
-/// is never set.
+/// What is known of senders' clocks. All times are in milliseconds: `sent` by the sender's clock, `arrived` by ours,
+/// which is never set.
 #[derive(Debug, Default)]
 struct Senders {
     known: HashMap<Box<str>, Sender, RandomState>,
@@ -112,17 +112,17 @@ struct Sender {
     /// The last arrival, and how long it had waited.
     arrived: i64,
     waited: i64,
-    /// The first of those that seem to have waited: arrival, sending and difference.
+    /// The first of the requests that seem to have waited: arrival, sending and difference.
     doubt: Option<[i64; 3]>,
 }
 
 impl Senders {
-    /// How long a request waited on its way, as far as it is certain.
+    /// How long a request certainly waited in queues.
     fn waited(&mut self, name: &str, sent: i64, arrived: i64) -> u64 {
         let took = arrived.saturating_sub(sent);
         let mut sender = match (self.known.get(name), self.last) {
             (Some(sender), _) => *sender,
-            // A new sender's clock is as the last one's was a moment ago, unless that says what cannot be.
+            // A new sender's clock is assumed to equal the last one's, unless the result is impossible.
             (None, Some(last)) if arrived - last.arrived <= HEARD => Sender { doubt: None, ..last },
             (None, _) => Sender::new(took, arrived),
         };
@@ -148,14 +148,14 @@ impl Sender {
         Sender { least: [took; 2], since: arrived, arrived, waited: 0, doubt: None }
     }
 
-    /// Takes a message, and says how long it waited.
+    /// Adds a message, and returns how long it waited.
     fn take(&mut self, took: i64, sent: i64, arrived: i64) -> i64 {
         if arrived - self.since >= WINDOW {
             let before = if self.least[0] == i64::MAX { self.least[1] } else { self.least[0] };
             (self.least, self.since) = ([i64::MAX, before], arrived);
         }
         let waited = took.saturating_sub(self.least[0].min(self.least[1])).max(0);
-        // What was sent after it had come before this: so long it may have waited, and no longer.
+        // It was sent after the previous message, so it cannot have waited longer than since then.
         let most = (arrived - self.arrived).saturating_add(self.waited).saturating_add(SLACK);
         if waited > most || self.is_even(waited, sent, arrived) {
             // A clock was set.
@@ -168,8 +168,8 @@ impl Sender {
         waited
     }
 
-    /// Whether messages come as they are sent, and all as late: then they do not come out of a queue, which would be
-    /// worked off more quickly than it grew.
+    /// Whether messages arrive at the pace at which they are sent, all equally late: then they do not come out of a
+    /// queue, which would drain faster than it grew.
     fn is_even(&self, waited: i64, sent: i64, arrived: i64) -> bool {
         let Some([began, first, so_long]) = self.doubt else { return false };
         let (here, there) = (arrived - began, sent.saturating_sub(first));
@@ -181,8 +181,8 @@ impl Sender {
 mod tests {
     use super::*;
 
-    /// Sends every 20 ms from `from` to `to` with a clock that is `ahead`; each takes `way`. How long the last one seems to
-    /// have waited, and how many seemed to have waited more than 100 ms.
+    /// Sends every 20 ms from `from` to `to` with a clock that is `ahead`; each takes `way`. Returns how long the last
+    /// one seems to have waited, and how many seem to have waited more than 100 ms.
     fn send(senders: &mut Senders, name: &str, [from, to]: [i64; 2], ahead: i64, way: i64) -> (u64, usize) {
         let waits = (from..to).step_by(20).map(|at| senders.waited(name, at + ahead, at + way));
         let waits: Vec<u64> = waits.collect();
@@ -246,7 +246,7 @@ mod tests {
         let mut quiet = Senders::default();
         send(&mut quiet, "a", [0, 5_000], 0, 3);
         assert_eq!(send(&mut quiet, "b", [60_000, 65_000], -10_000, 3), (0, 0));
-        // What it sent while nothing got through is not begun.
+        // What it sent while nothing got through is recognised as late.
         let mut held = Senders::default();
         send(&mut held, "a", [0, 5_000], 0, 3);
         assert_eq!(held.waited("new", 5_100, 5_600), 497);

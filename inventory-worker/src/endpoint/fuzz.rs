@@ -1,5 +1,5 @@
-//! What has to hold for any payload that comes over NATS: what is read of it is within its limits. Fed by the fuzzers in
-//! fuzz/, and by their corpus in every test run.
+//! Properties that hold for any payload from NATS: parsed values are within their limits. Run by the fuzzers in fuzz/,
+//! and on their corpus in every test run.
 
 use contract::inventory::v1::{
     AdjustStockRequest, GetStockRequest, ListReservationsRequest, ListStockRequest, ReleaseInventoryRequest,
@@ -8,7 +8,7 @@ use contract::inventory::v1::{
 use contract::limits::{ADJUSTMENTS, ITEMS, PAGE_SIZE, QUANTITY, REASON, REQUEST_ID, Reader, is_product_id};
 use contract::orders::v1::CheckInventoryRequest;
 use contract::route::Routed;
-use contract::{Failure, Item, nest};
+use contract::{Failure, Item, nestjs};
 use uuid::Uuid;
 
 use super::{maintenance, page, reserve, stock};
@@ -18,9 +18,9 @@ use crate::stock::key;
 ///
 /// # Panics
 ///
-/// Where something that was read breaks a limit, or something that was refused has no fault.
+/// If a parsed value breaks a limit, or a refused request has no field violation.
 pub fn payload(data: &[u8]) {
-    let payload = nest::payload(data);
+    let payload = nestjs::payload(data);
     if let Some(request) = read::<CheckInventoryRequest>(payload) {
         let mut reader = Reader::default();
         let items = Item::read_all(&mut reader, "items", &request.items);
@@ -59,7 +59,7 @@ pub fn payload(data: &[u8]) {
     }
 }
 
-/// The request, if it is one; a refusal that is short enough for a header if not.
+/// The request, if it is one; else checks that the error is short enough for a header.
 fn read<R: Routed>(payload: &[u8]) -> Option<R> {
     match R::from_payload(payload) {
         Ok(request) => Some(request),
@@ -94,11 +94,11 @@ fn printable(text: &str) {
     assert!(text.chars().count() <= REASON && !text.chars().any(char::is_control), "{text:?}");
 }
 
-/// A page token that is read is the very one that was made, and is good for its list alone.
+/// A page token that is accepted is exactly the one that was made, and is valid only for its list.
 ///
 /// # Panics
 ///
-/// Where that does not hold.
+/// If a property does not hold.
 pub fn token(data: &[u8]) {
     if let Some((order, _)) = data.split_first_chunk() {
         let order = Uuid::from_bytes(*order);

@@ -1,5 +1,5 @@
-//! An operator's requests: `redeliver_event`, `list_reservations`, `settle_reservation`. What may be changed is decided
-//! where it always is: here requests are read and answers written.
+//! An operator's requests: `redeliver_event`, `list_reservations`, `settle_reservation`. Only parses requests and
+//! builds answers: the rules decide what may be changed.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use contract::{Delivered, Failure, Reason};
 use uuid::Uuid;
 
 use super::reserve::timestamp;
-use super::{Errand, Inventory, page, refusal};
+use super::{Inventory, RequestContext, page, refusal};
 use crate::events::{Events, Floor};
 use crate::ledger::Denial;
-use crate::settle::{Settler, Unsettled};
+use crate::reconcile::{Reconciler, Unsettled};
 use crate::stock::{Phase, Refusal, Release, Stock};
 
-/// Bytes of a page's reservations, about: far below what a message may have.
+/// Approximate bytes of a page's reservations: far below the maximum of a message.
 const PAGE_BYTES: usize = 256 * 1_024;
 
 /// What an operator's requests need besides the ledger.
 pub struct Upkeep {
-    /// Works events off.
+    /// Processes events.
     pub events: Events,
-    /// How far the consumer is.
+    /// The consumer's acknowledgement floor.
     pub floor: Arc<Floor>,
     /// Brings reservations in line with the record.
-    pub settler: Settler,
+    pub settler: Reconciler,
 }
 
-/// Works an event off once more.
+/// Processes an event again.
 pub async fn redeliver(
     inventory: Arc<Inventory>,
     request: RedeliverEventRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<RedeliverEventResponse, Failure> {
     let mut reader = Reader::default();
     let sequence = u64::try_from(request.sequence).ok().filter(|sequence| *sequence > 0);
@@ -51,14 +51,14 @@ pub async fn redeliver(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListReservationsRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<ListReservationsResponse, Failure> {
     let (wanted, size, after) = read(&request).map_err(Failure::invalid)?;
-    // Before the stock is: what was acknowledged by then is in it.
+    // Read before the stock, which therefore reflects what was acknowledged.
     let acknowledged = inventory.upkeep.floor.read_until(errand.deadline).await.ok_or_else(|| {
-        Failure::new(Reason::StorageUnavailable, "how far the consumer is cannot be read now")
+        Failure::new(Reason::StorageUnavailable, "the consumer's acknowledgement floor cannot be read now")
             .delivered(Delivered::No)
-            .retry_after(link::failure::RETRY)
+            .retry_after(nats::failure::RETRY)
     })?;
     inventory.ledger.catch_up(errand.deadline).await?;
     let (orders, more) = match wanted {
@@ -90,13 +90,13 @@ pub async fn list(
 
 pub(super) type Wanted = (Option<Vec<Uuid>>, usize, Option<Uuid>);
 
-pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::Fault>> {
+pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::FieldViolation>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
     let after = page::after(&mut reader, &request.page_token, page::order, "ListReservations");
     let ids = &request.order_ids;
     if ids.len() > PAGE_SIZE {
-        reader.fault("order_ids", format!("must be at most 1,000, not {}", ids.len()));
+        reader.fault("order_ids", format!("must be at most 1,000 ids, not {}", ids.len()));
         return reader.finish(None);
     }
     let mut orders: Vec<Uuid> = Vec::with_capacity(ids.len());
@@ -128,7 +128,7 @@ fn next(stock: &Stock, after: Option<Uuid>, size: usize) -> (Vec<Uuid>, bool) {
 pub async fn settle(
     inventory: Arc<Inventory>,
     request: SettleReservationRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<SettleReservationResponse, Failure> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
@@ -141,7 +141,7 @@ pub async fn settle(
     inventory.upkeep.settler.settle(order, seen, errand.deadline).await.map_err(
         |unsettled| match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
-                let why = "the ledger says something else of the order than the record";
+                let why = "the ledger contradicts the record of the order";
                 Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
             }
             Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),

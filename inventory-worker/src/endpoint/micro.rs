@@ -1,5 +1,5 @@
-//! What the service tells of itself: ADR-32's PING, INFO and STATS. The library's own count a refusal only where its reply
-//! has no body, and ours have one. Must never know what a request is about.
+//! ADR-32's PING, INFO and STATS of the service. The library's own STATS count an error only if its reply has no body,
+//! and ours have one. Must not depend on the content of requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use async_nats::{Client, Message};
 use contract::Route;
 use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, select_all};
-use link::Clock;
+use nats::Clock;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::SERVICE;
-use super::tally::Tallies;
+use super::metrics::EndpointMetrics;
 
 const DESCRIPTION: &str = "Stock: check, reserve, release, read, adjust";
 const VERBS: [Verb; 3] = [Verb::Ping, Verb::Info, Verb::Stats];
@@ -38,14 +38,14 @@ struct Micro {
 /// Whether requests can be served now.
 pub type Able = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// What it tells of.
+/// What the answers are built from.
 pub(super) struct Told {
-    pub(super) tallies: Arc<Tallies>,
+    pub(super) tallies: Arc<EndpointMetrics>,
     pub(super) clock: Arc<Clock>,
     pub(super) able: Able,
 }
 
-/// What each answer begins with.
+/// The common fields of all answers.
 #[derive(Serialize)]
 struct Answer<'a, T> {
     #[serde(rename = "type")]
@@ -88,19 +88,19 @@ struct EndpointStats {
     queue_group: &'static str,
     num_requests: u64,
     num_errors: u64,
-    /// `number:text`; empty where there was none.
+    /// `number:text`; empty if there was none.
     last_error: String,
-    /// In nanoseconds, as the next.
+    /// In nanoseconds, like the next.
     processing_time: u64,
     average_processing_time: u64,
     data: Data,
 }
 
-/// What the service tells besides.
+/// Additional data of the service.
 #[derive(Serialize)]
 struct Data {
     clock_skew_ms: Option<i64>,
-    /// Whether it can serve now: gateways take it for down if no instance says so.
+    /// Whether it can serve now: gateways consider the service down if no instance can.
     serving: bool,
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn serve(
     routes: Vec<&'static Route>,
     told: Told,
 ) -> Result<AbortOnDropHandle<()>, async_nats::SubscribeError> {
-    // An inbox ends with an id that nobody else has.
+    // An inbox ends with a unique id.
     let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
     let mut asked = Vec::new();
     for verb in VERBS {
@@ -153,9 +153,9 @@ impl Micro {
             Verb::Stats => self.json("io.nats.micro.v1.stats_response", self.stats()),
         };
         match answer {
-            // An error says that the connection is closed, which others tell.
+            // An error means that the connection is closed, which is reported elsewhere.
             Ok(answer) => drop(self.client.publish(to, answer.into()).await),
-            Err(error) => tracing::error!(%error, "what the service is cannot be written"),
+            Err(error) => tracing::error!(%error, "a reply of the service discovery cannot be encoded"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Page tokens: the last product or order of the page, with a checksum, so that one we did not make is known.
+//! Page tokens: the last product or order of the page, with a checksum, so that foreign tokens are recognised.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ pub fn token(product: &str) -> String {
     write(STOCK, product)
 }
 
-/// The product of a token; `None` for a token that is none of ours.
+/// The product of a token; `None` for a foreign token.
 pub fn product(token: &str) -> Option<String> {
     read(STOCK, token).filter(|product| is_product_id(product))
 }
@@ -27,12 +27,13 @@ pub fn token_of(order: Uuid) -> String {
     write(RESERVATIONS, &order.to_string())
 }
 
-/// The order of a token; `None` for a token that is none of ours.
+/// The order of a token; `None` for a foreign token.
 pub fn order(token: &str) -> Option<Uuid> {
     subject::order(&read(RESERVATIONS, token)?)
 }
 
-/// What a page of this rpc comes after: nothing, if there is no token. `None` for one that is none of ours, which is a fault.
+/// What a page of this rpc comes after: nothing, if there is no token. `None` for a foreign token, which is reported as
+/// a violation.
 pub(super) fn after<T>(
     reader: &mut Reader,
     token: &str,
@@ -41,7 +42,7 @@ pub(super) fn after<T>(
 ) -> Option<Option<T>> {
     let after = if token.is_empty() { Some(None) } else { last(token).map(Some) };
     if after.is_none() {
-        reader.fault("page_token", format!("must be a next_page_token of {rpc}"));
+        reader.fault("page_token", format!("must be empty or a next_page_token of {rpc}"));
     }
     after
 }

@@ -1,10 +1,10 @@
-//! A refusal of the rules as a failure for the caller.
+//! Converts a refusal of the rules to a failure for the caller.
 
 use contract::failure::Detail;
 use contract::{Delivered, Failure, Reason};
 
 use crate::ledger::Denial;
-use crate::stock::bounds::Kind;
+use crate::stock::bounds::LimitKind;
 use crate::stock::{Refusal, Shortage};
 
 /// The failure of a command that was denied. `id` is the order's or the request's.
@@ -27,7 +27,7 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
         Refusal::BelowReserved(shortages) => Failure::stock(
             Reason::BelowReserved,
             each(shortages, |short| {
-                format!("only {} on hand, of which {} are reserved", short.available, short.wanted)
+                format!("only {} on hand, {} of them reserved", short.available, short.wanted)
             }),
         ),
         Refusal::AboveLimit(products) => {
@@ -40,7 +40,7 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
             each(products, |short| format!("{} on hand, {} reserved", short.available, short.wanted)),
         ),
         Refusal::Reused => {
-            Failure::new(Reason::RequestIdReused, format!("the id {id} stands for another content already"))
+            Failure::new(Reason::RequestIdReused, format!("the id {id} was already used with other content"))
                 .with("id", id)
         }
         Refusal::Finished => {
@@ -48,20 +48,19 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
                 .with("order_id", id)
         }
         Refusal::Behind => Failure::new(Reason::Contention, "this worker is behind; repeat")
-            .retry_after(link::failure::RETRY),
+            .retry_after(nats::failure::RETRY),
     }
 }
 
-fn full(kind: Kind, limit: usize) -> Failure {
+fn full(kind: LimitKind, limit: usize) -> Failure {
     let how = match kind {
-        Kind::Products => "`inventory-worker stock remove --zero` makes room; or",
-        Kind::Adjustments => "the oldest are forgotten after GW_ID_HORIZON; to have more,",
-        Kind::Reservations => {
-            "those of finished orders are forgotten after GW_ID_HORIZON, those of unfinished ones stay; to have more,"
+        LimitKind::Products => "`inventory-worker stock remove --zero` removes empty ones; or",
+        LimitKind::Adjustments => "the oldest are forgotten after GW_ID_HORIZON; to allow more,",
+        LimitKind::Reservations => {
+            "those of finished orders are forgotten after GW_ID_HORIZON, those of unfinished ones stay; to allow more,"
         }
     };
-    let message =
-        format!("there are as many {kind} as there may be: {limit}; {how} raise {}", kind.variable());
+    let message = format!("the limit of {limit} {kind} is reached; {how} raise {}", kind.variable());
     Failure::new(Reason::LimitReached, message)
         .with("limit", limit.to_string())
         .with("of", kind.noun())
@@ -74,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_full_ledger_says_that_unfinished_orders_are_not_forgotten() {
-        let failure = full(Kind::Reservations, 5).to_string();
+        let failure = full(LimitKind::Reservations, 5).to_string();
         assert!(failure.contains("those of unfinished ones stay"), "{failure}");
         assert!(failure.contains("raise GW_MAX_RESERVATIONS"), "{failure}");
     }

@@ -7,19 +7,19 @@ use contract::inventory::v1::{
     ReleaseInventoryRequest, ReleaseInventoryResponse, ReserveInventoryRequest, ReserveInventoryResponse,
 };
 use contract::limits::{Reader, TTL_SECONDS};
-use contract::{Delivered, Failure, Fault, Item, Reason};
+use contract::{Delivered, Failure, FieldViolation, Item, Reason};
 use uuid::Uuid;
 
-use super::{Errand, Inventory, refusal};
-use crate::ledger::Answer;
-use crate::release::Fate;
+use super::{Inventory, RequestContext, refusal};
+use crate::ledger::Decision;
+use crate::release::ReleaseOutcome;
 use crate::stock::{Amounts, Command, Stock};
 
-/// Holds all items for an order, or none.
+/// Reserves all items of an order, or none.
 pub async fn reserve(
     inventory: Arc<Inventory>,
     request: ReserveInventoryRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<ReserveInventoryResponse, Failure> {
     let (order, items) = read(&request).map_err(Failure::invalid)?;
     errand.span.note("order.id", &order);
@@ -38,25 +38,25 @@ pub async fn reserve(
     share.settle(&answer);
     let failed = |denial| refusal::failure(denial, &request.order_id).with("order_id", &request.order_id);
     match answer.map_err(failed)? {
-        Answer::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
+        Decision::Reserved { expires_at, fence } => Ok(ReserveInventoryResponse {
             order_id: request.order_id,
             reserved: true,
             expires_at: expires_at.map(timestamp),
             fence: i64::try_from(fence).unwrap_or(i64::MAX),
         }),
-        Answer::Done | Answer::Levels(_) => {
+        Decision::Done | Decision::Levels(_) => {
             Err(Failure::new(Reason::Internal, "the ledger lost the reservation"))
         }
     }
 }
 
-/// What a reservation would add to what is kept.
+/// What a reservation would add to what the stock keeps.
 fn added(stock: &Stock, order: &Uuid) -> Amounts {
     Amounts { reservations: usize::from(stock.reservation(order).is_none()), ..Amounts::default() }
 }
 
-/// What is to be held for which order. The time it holds is within its limit.
-pub(super) fn read(request: &ReserveInventoryRequest) -> Result<(Uuid, Vec<Item>), Vec<Fault>> {
+/// Parses the order and its items, and checks the limit of the holding time.
+pub(super) fn read(request: &ReserveInventoryRequest) -> Result<(Uuid, Vec<Item>), Vec<FieldViolation>> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
     let items = Item::read_all(&mut reader, "items", &request.items);
@@ -66,31 +66,33 @@ pub(super) fn read(request: &ReserveInventoryRequest) -> Result<(Uuid, Vec<Item>
     reader.finish(order.zip(items))
 }
 
-/// Gives a reservation back, unless its order exists.
+/// Releases a reservation, unless its order exists.
 pub async fn release(
     inventory: Arc<Inventory>,
     request: ReleaseInventoryRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<ReleaseInventoryResponse, Failure> {
     let (order, reason) = read_release(&request).map_err(Failure::invalid)?;
     errand.span.note("order.id", &order);
     let released = inventory.releaser.release(order, errand.deadline).await;
     match released.map_err(|failure| failure.with("order_id", order.to_string()))? {
-        Fate::Gone => {
+        ReleaseOutcome::Gone => {
             tracing::debug!(%order, reason = &*reason, "released");
             Ok(ReleaseInventoryResponse { order_id: request.order_id, released: true })
         }
-        Fate::Living(..) | Fate::Settled => Err(Failure::new(
+        ReleaseOutcome::Living(..) | ReleaseOutcome::Settled => Err(Failure::new(
             Reason::OrderExists,
-            format!("the order {order} exists: cancel it, and its stock is free"),
+            format!("the order {order} exists: cancel it to release its stock"),
         )
         .with("order_id", order.to_string())
         .delivered(Delivered::Yes)),
     }
 }
 
-/// What is to be given back, and why.
-pub(super) fn read_release(request: &ReleaseInventoryRequest) -> Result<(Uuid, Box<str>), Vec<Fault>> {
+/// Parses what to release, and the reason.
+pub(super) fn read_release(
+    request: &ReleaseInventoryRequest,
+) -> Result<(Uuid, Box<str>), Vec<FieldViolation>> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
     let reason = reader.reason("reason", &request.reason);

@@ -1,6 +1,6 @@
-//! Each caller's share of what the stock comes to keep by its callers' will: what a caller added lately is held against
-//! what is still free. The ledger does not say whose an entry is, so each worker counts what came to it since it started.
-//! Must never know what is kept.
+//! Each caller's share of what the stock keeps on request: what a caller added recently is compared with what is still
+//! free. The ledger does not record who added an entry, so each worker counts the requests that it received since its
+//! start. Must not depend on what is kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,34 +12,34 @@ use foldhash::fast::RandomState;
 
 use crate::ledger::Denial;
 use crate::stock::Amounts;
-use crate::stock::bounds::Kind;
+use crate::stock::bounds::LimitKind;
 
-/// The time for which additions count, in parts: the one that goes on, and those before it that a horizon has. A part is
-/// forgotten at once.
+/// The parts of the time for which additions count: the current one, and those before it within a horizon. Each part is
+/// forgotten as a whole.
 const PARTS: usize = 9;
-/// Callers that are counted. Past it those make room who added least lately.
+/// The most callers that are counted. Beyond it, those that recently added least are forgotten.
 const CALLERS: usize = 16_384;
-/// So many at once, as they have to be looked for.
+/// How many are forgotten at once, as finding them takes time.
 const ROOM: usize = CALLERS / 8;
 
-/// What callers added.
+/// What each caller added.
 #[derive(Debug)]
 pub struct Shares {
     bounds: Amounts,
-    /// Milliseconds of a part.
+    /// The length of a part in milliseconds.
     part: u64,
     callers: Mutex<HashMap<Box<str>, Added, RandomState>>,
 }
 
-/// What one caller added, by the time in which it did.
+/// What one caller added, by part of the time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Added {
     /// The number of the newest part.
     now: u64,
-    parts: [[u32; Kind::ALL.len()]; PARTS],
+    parts: [[u32; LimitKind::ALL.len()]; PARTS],
 }
 
-/// What a request is about to add. Taken back on drop, unless it was kept.
+/// What a request is about to add. Subtracted on drop, unless it was kept.
 #[derive(Debug)]
 pub(super) struct Share<'a> {
     shares: &'a Shares,
@@ -49,18 +49,18 @@ pub(super) struct Share<'a> {
 }
 
 impl Shares {
-    /// Shares of these bounds, of what was added within so long.
+    /// Shares of these bounds; additions count for the time `within`.
     pub fn new(bounds: Amounts, within: Duration) -> Shares {
         let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         Shares { bounds, part: (millis / (PARTS as u64 - 1)).max(1), callers: Mutex::default() }
     }
 
-    /// Counts what a request adds, where there is so much already.
+    /// Counts what a request adds, given how much there is already.
     ///
     /// # Errors
     ///
-    /// QUOTA_EXCEEDED if its caller would have added more than there would be left. Who is not known has no share; and
-    /// that a bound is reached is for the rules to say. Nothing is counted then.
+    /// QUOTA_EXCEEDED if its caller would have added more than would be left; nothing is counted then. Unknown callers
+    /// have no share, and the rules report a bound that is reached.
     pub(super) fn take<'a>(
         &'a self,
         principal: &'a str,
@@ -76,7 +76,7 @@ impl Shares {
         let mut callers = self.callers();
         let mut added = callers.get(principal).copied().unwrap_or_default();
         added.turn(part);
-        for kind in Kind::ALL {
+        for kind in LimitKind::ALL {
             let (wanted, bound) = (more.of(kind), self.bounds.of(kind));
             let left = bound.checked_sub(there.of(kind).saturating_add(wanted));
             let mine = added.of(kind).saturating_add(wanted);
@@ -106,7 +106,7 @@ impl Shares {
     }
 }
 
-/// Forgets callers who added nothing lately, and if that is not enough, those who added least.
+/// Forgets callers that added nothing recently, and if that is not enough, those that added least.
 fn make_room(callers: &mut HashMap<Box<str>, Added, RandomState>, part: u64) {
     callers.retain(|_, added| {
         added.turn(part);
@@ -123,7 +123,7 @@ fn make_room(callers: &mut HashMap<Box<str>, Added, RandomState>, part: u64) {
 }
 
 impl Added {
-    /// Forgets what is too old; and all of it where the time has jumped back further than it lasts.
+    /// Forgets what is too old, and everything if the time has jumped back further than the horizon.
     fn turn(&mut self, part: u64) {
         if self.forgot(part) {
             *self = Added { now: part, ..Added::default() };
@@ -134,25 +134,25 @@ impl Added {
         self.now = self.now.max(part);
     }
 
-    fn of(&self, kind: Kind) -> usize {
+    fn of(&self, kind: LimitKind) -> usize {
         self.parts.iter().map(|part| part[kind as usize] as usize).sum()
     }
 
     fn all(&self) -> usize {
-        Kind::ALL.into_iter().map(|kind| self.of(kind)).sum()
+        LimitKind::ALL.into_iter().map(|kind| self.of(kind)).sum()
     }
 
-    /// Whether a part is too old to be there.
+    /// Whether a part is too old to count.
     fn forgot(&self, part: u64) -> bool {
         part + PARTS as u64 <= self.now
     }
 
-    /// Adds to a part, or takes from it.
+    /// Adds to a part, or subtracts from it.
     fn change(&mut self, part: u64, amounts: Amounts, change: fn(u32, u32) -> u32) {
         if self.forgot(part) {
             return;
         }
-        for kind in Kind::ALL {
+        for kind in LimitKind::ALL {
             let count = &mut self.parts[(part % PARTS as u64) as usize][kind as usize];
             *count = change(*count, u32::try_from(amounts.of(kind)).unwrap_or(u32::MAX));
         }
@@ -160,7 +160,7 @@ impl Added {
 }
 
 impl Share<'_> {
-    /// What came of the request: what it may have added stays counted.
+    /// Handles the outcome of the request: what it may have added stays counted.
     pub(super) fn settle<T>(mut self, end: &Result<T, Denial>) {
         let added = match end {
             Ok(_) => true,
@@ -183,11 +183,11 @@ impl Drop for Share<'_> {
     }
 }
 
-fn exceeded(kind: Kind, mine: usize, left: usize, bound: usize) -> Failure {
+fn exceeded(kind: LimitKind, mine: usize, left: usize, bound: usize) -> Failure {
     let description = format!("as many {kind} as are left of {bound}");
     let message = format!(
         "over the caller's share: with this request it would have added {mine} {kind} within GW_ID_HORIZON, and {left} of \
-         {bound} would be left; it may add as many as it leaves, and {} raises the whole",
+         {bound} would be left; a caller may add at most as many as it leaves; {} raises the limit",
         kind.variable()
     );
     Failure::new(Reason::QuotaExceeded, message)
@@ -289,7 +289,7 @@ mod tests {
         }
         assert_eq!(shares.callers().len(), CALLERS - ROOM + 9 + 1);
         assert!(shares.take("ann", ONE, there(50), 0).is_err());
-        // A day later only who adds something then is counted.
+        // A day later, only callers that add something are counted.
         for number in 0..CALLERS {
             shares
                 .take(&number.to_string(), ONE, there(50), 30 * HOUR)

@@ -8,17 +8,17 @@ use contract::inventory::v1::{
 };
 use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
-use contract::{Failure, Fault, Item};
+use contract::{Failure, FieldViolation, Item};
 
-use super::{Errand, Inventory, page, refusal};
-use crate::ledger::{Answer, Denial};
+use super::{Inventory, RequestContext, page, refusal};
+use crate::ledger::{Decision, Denial};
 use crate::stock::{Amounts, Command, Level, Stock, key};
 
 /// "Available" is answered from memory at once; "not available" only after catching up.
 pub async fn check(
     inventory: Arc<Inventory>,
     request: CheckInventoryRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<CheckInventoryResponse, Failure> {
     let mut reader = Reader::default();
     let items = Item::read_all(&mut reader, "items", &request.items);
@@ -47,7 +47,7 @@ fn availability(stock: &Stock, items: &[Item]) -> CheckInventoryResponse {
 pub async fn get(
     inventory: Arc<Inventory>,
     request: GetStockRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<GetStockResponse, Failure> {
     let mut reader = Reader::default();
     let product = reader.product_id("product_id", &request.product_id);
@@ -62,7 +62,7 @@ pub async fn get(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListStockRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<ListStockResponse, Failure> {
     let (size, after) = read_list(&request).map_err(Failure::invalid)?;
     inventory.ledger.catch_up(errand.deadline).await?;
@@ -76,8 +76,8 @@ pub async fn list(
     Ok(ListStockResponse { stock, next_page_token })
 }
 
-/// How many products, and after which.
-pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<String>), Vec<Fault>> {
+/// Parses the page size, and after which product the page begins.
+pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<String>), Vec<FieldViolation>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
     let after = page::after(&mut reader, &request.page_token, page::product, "ListStock");
@@ -88,7 +88,7 @@ pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<Str
 pub async fn adjust(
     inventory: Arc<Inventory>,
     request: AdjustStockRequest,
-    errand: Errand,
+    errand: RequestContext,
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
     let _turn = inventory.wide.turn(lines.len(), errand.deadline).await?;
@@ -98,16 +98,16 @@ pub async fn adjust(
     let end = inventory.ledger.submit(Command::Adjust { request, lines, reason }, errand.deadline).await;
     share.settle(&end);
     match end {
-        Ok(Answer::Levels(levels)) => Ok(AdjustStockResponse {
+        Ok(Decision::Levels(levels)) => Ok(AdjustStockResponse {
             stock: levels.iter().map(|(product, level)| of_product(product, *level)).collect(),
         }),
-        Ok(Answer::Done | Answer::Reserved { .. }) => Ok(AdjustStockResponse::default()),
+        Ok(Decision::Done | Decision::Reserved { .. }) => Ok(AdjustStockResponse::default()),
         Err(Denial::Failed(failure)) => Err(failure.with("request_id", &*id)),
         Err(denial) => Err(refusal::failure(denial, &id)),
     }
 }
 
-/// What a change would add to what is kept.
+/// What a change would add to what the stock keeps.
 fn added(stock: &Stock, request: &str, lines: &[(Box<str>, i32)]) -> Amounts {
     if stock.adjusted(request).is_some() {
         return Amounts::default();
@@ -118,11 +118,11 @@ fn added(stock: &Stock, request: &str, lines: &[(Box<str>, i32)]) -> Amounts {
 
 pub(super) type Adjustment = (Box<str>, Vec<(Box<str>, i32)>, Box<str>);
 
-pub(super) fn read(request: &AdjustStockRequest) -> Result<Adjustment, Vec<Fault>> {
+pub(super) fn read(request: &AdjustStockRequest) -> Result<Adjustment, Vec<FieldViolation>> {
     let mut reader = Reader::default();
     let id = reader.request_id("request_id", &request.request_id);
     if request.request_id.is_empty() {
-        reader.fault("request_id", "is required: it makes a repeat safe");
+        reader.fault("request_id", "is required, so that a repeat is safe");
     }
     let reason = reader.reason("reason", &request.reason);
     if !ADJUSTMENTS.contains(&request.adjustments.len()) {
@@ -135,7 +135,7 @@ pub(super) fn read(request: &AdjustStockRequest) -> Result<Adjustment, Vec<Fault
     for (index, adjustment) in request.adjustments.iter().enumerate() {
         let product = reader.product_id(format!("adjustments[{index}].product_id"), &adjustment.product_id);
         if product.is_some() && !seen.insert(adjustment.product_id.as_str()) {
-            reader.fault(format!("adjustments[{index}].product_id"), "is there already");
+            reader.fault(format!("adjustments[{index}].product_id"), "is a duplicate");
         }
         if adjustment.delta == 0 || adjustment.delta == i32::MIN {
             reader.fault(

@@ -1,5 +1,5 @@
-//! Requests that are a thousand in one: they are worked on one after the other, with pauses between, so that whoever asks
-//! for a little waits for one of them at the most, and mostly for none. Must never know what they ask for.
+//! Wide requests (with many lines) are handled one after the other, with pauses between, so that a small request waits
+//! for at most one of them, and mostly for none. Must not depend on the content of requests.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,38 +8,38 @@ use contract::{Delivered, Failure, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Lines that make a request a wide one.
+/// Requests with more lines than this are wide.
 const LINES: usize = 64;
-/// Wide requests that may be here; one more is refused at once.
+/// Wide requests that may wait or run; one more is refused at once.
 const HERE: usize = 32;
-/// After a wide request there are none for so many times as long as it took: those of a few ms have a sixteenth of the
-/// time, so that few of the others come upon one. (With a quarter, one call in a hundred took four times as long.)
+/// After a wide request there is a pause of so many times its duration: those of a few ms get a sixteenth of the time,
+/// so that few small requests meet one. (With a quarter, one call in a hundred took four times as long.)
 const PAUSE: u32 = 15;
-/// But not for longer: one that waited for the storage says nothing of what the next one takes.
+/// The longest pause: a request that waited for the storage does not predict the next one.
 const LONGEST: Duration = Duration::from_millis(60);
 
-/// The way of wide requests.
+/// The queue of wide requests.
 pub struct Wide {
     here: Semaphore,
     turn: Semaphore,
-    /// When the next may go on.
+    /// When the next may run.
     next: Mutex<Instant>,
 }
 
-/// A turn, if one is needed. Given back on drop.
+/// A turn, if one is needed. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    _held: Option<Held<'a>>,
+    _held: Option<WidePermit<'a>>,
 }
 
 #[derive(Debug)]
-struct Held<'a> {
+struct WidePermit<'a> {
     next: &'a Mutex<Instant>,
     begun: Instant,
     _permits: (SemaphorePermit<'a>, SemaphorePermit<'a>),
 }
 
-impl Drop for Held<'_> {
+impl Drop for WidePermit<'_> {
     fn drop(&mut self) {
         let pause = (PAUSE * self.begun.elapsed()).min(LONGEST);
         // Nothing panics while it is held.
@@ -54,17 +54,17 @@ impl Default for Wide {
 }
 
 impl Wide {
-    /// Waits until a request of so many lines may go on.
+    /// Waits until a request of so many lines may run.
     pub(crate) async fn turn(&self, lines: usize, deadline: Instant) -> Result<Turn<'_>, Failure> {
         if lines <= LINES {
             return Ok(Turn { _held: None });
         }
         let full = |_| {
-            let limit = format!("{HERE} requests of more than {LINES} lines at once");
-            Failure::overloaded("this worker", &limit, link::failure::RETRY)
+            let limit = format!("limit of {HERE} concurrent requests with more than {LINES} lines reached");
+            Failure::overloaded("this worker", &limit, nats::failure::RETRY)
         };
         let late = || {
-            let text = "the deadline passed while others of many lines were worked on";
+            let text = "the deadline passed while other requests with many lines ran";
             Failure::new(Reason::Timeout, text).delivered(Delivered::No)
         };
         let here = self.here.try_acquire().map_err(full)?;
@@ -75,7 +75,7 @@ impl Wide {
         if next > Instant::now() {
             timeout_at(deadline, sleep_until(next)).await.map_err(|_| late())?;
         }
-        let held = Held { next: &self.next, begun: Instant::now(), _permits: (here, turn) };
+        let held = WidePermit { next: &self.next, begun: Instant::now(), _permits: (here, turn) };
         Ok(Turn { _held: Some(held) })
     }
 }

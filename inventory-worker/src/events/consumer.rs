@@ -1,5 +1,5 @@
-//! The durable consumer that the workers share: how it is found or made, and whether it is still what it has to be. Must
-//! never know what an event says.
+//! The durable consumer that the workers share: finds or creates it, and checks its configuration. Must not depend on
+//! the content of events.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull};
 use contract::subject::{CONSUMER, EVENTS};
-use link::{Guard, Link, guard, streams};
+use nats::{Connection, Guard, guard, streams};
 use tokio::time::Instant;
 
 use super::AT_ONCE;
 use crate::waits::{ACK_WAIT, EVENT};
 
-/// Between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Finds or makes the consumer. One that would lose events is refused.
-pub(super) async fn consumer(link: &Link) -> anyhow::Result<PullConsumer> {
+/// Finds or creates the consumer. One that would lose events is refused.
+pub(super) async fn consumer(link: &Connection) -> anyhow::Result<PullConsumer> {
     let config = pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         description: Some("Order events for the stock".to_owned()),
@@ -32,30 +32,31 @@ pub(super) async fn consumer(link: &Link) -> anyhow::Result<PullConsumer> {
     };
     let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
     let made = tokio::time::timeout(EVENT, stream.get_or_create_consumer(CONSUMER, config));
-    let consumer = made.await.context("the consumer of ORDERS was not made in time")?;
+    let consumer = made.await.context("the consumer of ORDERS was not created in time")?;
     let consumer = consumer.context("the consumer of ORDERS")?;
     match wrong(&consumer.cached_info().config) {
         None => Ok(consumer),
         Some(field) => anyhow::bail!(
-            "the consumer {CONSUMER} of ORDERS has another {field} than it needs; remove it (`nats consumer rm ORDERS \
-             {CONSUMER}`), and a worker makes it anew"
+            "the consumer {CONSUMER} of ORDERS has a wrong {field}; delete it (`nats consumer rm ORDERS {CONSUMER}`), \
+             and a worker creates it again"
         ),
     }
 }
 
-/// Looks for ever whether the consumer is what it has to be. One that was removed, the workers make anew themselves.
-pub async fn watch(link: Link, found: Guard) {
+/// Checks for ever whether the consumer has the required configuration. The workers recreate one that was deleted.
+pub async fn watch(link: Connection, found: Guard) {
     loop {
         tokio::time::sleep(PAUSE).await;
         if !link.connected() {
             continue;
         }
-        let info = guard::consumer(&link, streams::ORDERS, CONSUMER, Instant::now() + guard::LOOK).await;
+        let info =
+            guard::consumer(&link, streams::ORDERS, CONSUMER, Instant::now() + guard::CHECK_INTERVAL).await;
         let Ok(info) = info else { continue };
         let fault = match wrong(&info.config) {
             Some(field) => Some(format!(
-                "the consumer {CONSUMER} of ORDERS has another {field} than it needs; nothing is written until it is \
-                 removed, and made anew by a worker (`nats consumer rm ORDERS {CONSUMER}`)"
+                "the consumer {CONSUMER} of ORDERS has a wrong {field}; nothing is written until it is deleted \
+                 (`nats consumer rm ORDERS {CONSUMER}`) and a worker has created it again"
             )),
             None if info.paused => Some(format!(
                 "the consumer {CONSUMER} of ORDERS is paused: orders do not reach the stock (`nats consumer resume ORDERS \

@@ -1,5 +1,5 @@
-//! What has to hold for any message on the stream of orders: what it asks of the stock is about the order that it lies
-//! under, and why it cannot be worked off fits a dead letter. Fed by the fuzzers in fuzz/, and by their corpus in every
+//! Properties that hold for any message on the stream of orders: its command concerns the order in its subject, and the
+//! error of one that cannot be processed fits a dead letter. Run by the fuzzers in fuzz/, and on their corpus in every
 //! test run.
 
 use super::{Asked, Poison, asked};
@@ -9,7 +9,7 @@ use crate::stock::Command;
 ///
 /// # Panics
 ///
-/// Where something does not hold.
+/// If a property does not hold.
 pub fn event(data: &[u8]) {
     let end = data.windows(2).position(|window| window == b"\n\n");
     let (head, payload) = end.map_or((data, &b""[..]), |end| (&data[..end], &data[end + 2..]));

@@ -1,5 +1,5 @@
-//! The entries of the ledger as they are committed, from a sequence on. It hands over what the server sends, and
-//! leaves it to the writer to see that nothing is missing: a consumer that a purge overtook jumps without an error.
+//! The entries of the ledger as they are committed, from a sequence on. Hands over what the server sends; the writer
+//! has to check for missing entries, as a consumer that a purge overtook skips entries without an error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use link::{Link, streams};
+use nats::{Connection, streams};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Entries that may wait for the writer…
+/// The most entries that wait for the writer.
 const AHEAD: usize = 256;
-/// …and their bytes: an entry may have a megabyte.
+/// The most bytes of them: an entry may have a megabyte.
 const AHEAD_BYTES: u32 = 16 << 20;
 const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
-/// Between two lines in the log about a consumer that cannot be made.
+/// Time between two log lines about a consumer that cannot be created.
 const REMIND: Duration = Duration::from_secs(10);
 
-/// An entry that waits, in its place.
+/// An entry that waits, with its permit.
 type Waiting = (u64, Bytes, OwnedSemaphorePermit);
 
 /// The entries from a sequence on, unread.
@@ -38,12 +38,12 @@ impl Feed {
     }
 
     /// Entries after this sequence.
-    pub(super) fn after(link: Link, sequence: u64) -> Feed {
+    pub(super) fn after(link: Connection, sequence: u64) -> Feed {
         let (sender, entries) = mpsc::channel(AHEAD);
         Feed { entries, _task: Some(AbortOnDropHandle::new(tokio::spawn(follow(link, sequence, sender)))) }
     }
 
-    /// The next entry. May be dropped while it waits without losing one.
+    /// The next entry. Cancel-safe.
     pub(super) async fn next(&mut self) -> (u64, Bytes) {
         match self.entries.recv().await {
             Some((sequence, bytes, _place)) => (sequence, bytes),
@@ -54,13 +54,13 @@ impl Feed {
 }
 
 impl Feed {
-    /// The next entry, if it is there already.
+    /// The next entry, if it has arrived.
     pub(super) fn ready(&mut self) -> Option<(u64, Bytes)> {
         self.entries.try_recv().ok().map(|(sequence, bytes, _place)| (sequence, bytes))
     }
 }
 
-async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<Waiting>) {
+async fn follow(link: Connection, mut last: u64, entries: mpsc::Sender<Waiting>) {
     let places = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
     let mut said: Option<Instant> = None;
     loop {
@@ -68,7 +68,7 @@ async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<Waiting>) {
             && said.is_none_or(|said| said.elapsed() > REMIND)
         {
             said = Some(Instant::now());
-            tracing::warn!(error = %error, after = last, "the ledger's consumer broke off; it is made anew");
+            tracing::warn!(error = %error, after = last, "the ledger's consumer failed; creating a new one");
         }
         if entries.is_closed() {
             return;
@@ -77,9 +77,9 @@ async fn follow(link: Link, mut last: u64, entries: mpsc::Sender<Waiting>) {
     }
 }
 
-/// Reads with one consumer until it breaks off.
+/// Reads with one consumer until it fails.
 async fn read(
-    link: &Link,
+    link: &Connection,
     last: &mut u64,
     entries: &mpsc::Sender<Waiting>,
     places: &Arc<Semaphore>,
@@ -98,8 +98,8 @@ async fn read(
         let message = message?;
         let sequence = message.info()?.stream_sequence;
         if sequence <= *last {
-            // The library makes a consumer that has delivered nothing anew from the ledger's beginning.
-            return Err(format!("it went back to {sequence}").into());
+            // The library recreates a consumer that has delivered nothing from the ledger's beginning.
+            return Err(format!("the consumer went back to {sequence}").into());
         }
         let payload = message.message.payload;
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).clamp(1, AHEAD_BYTES);

@@ -1,22 +1,22 @@
-//! How full the stock is, told before it is full: a line when a share of a bound is passed, and none while it stays so.
-//! Must never refuse anything.
+//! Warns before a bound of the stock is reached: one log line when a percentage is passed, and none while it stays so.
+//! Must not refuse anything.
 
 use crate::stock::Amounts;
-use crate::stock::bounds::Kind;
+use crate::stock::bounds::LimitKind;
 
-/// Shares, in percent, that are told when they are passed.
+/// Percentages that are logged when they are passed.
 const TOLD: [usize; 3] = [80, 90, 100];
-/// Below this share, the next rise is told again.
+/// Below this percentage, the next rise is logged again.
 const FORGOTTEN: usize = 75;
 
-/// What was told of each bound.
+/// What was logged for each bound.
 #[derive(Debug, Default)]
-pub(super) struct Fill([usize; Kind::ALL.len()]);
+pub(super) struct Fill([usize; LimitKind::ALL.len()]);
 
 impl Fill {
-    /// Looks at what there is, and tells what is new.
+    /// Compares the amounts with the bounds, and logs what is new.
     pub(super) fn look(&mut self, amounts: Amounts, bounds: Amounts) {
-        for (kind, told) in Kind::ALL.into_iter().zip(&mut self.0) {
+        for (kind, told) in LimitKind::ALL.into_iter().zip(&mut self.0) {
             let (there, limit) = (amounts.of(kind), bounds.of(kind));
             let share = there.saturating_mul(100).checked_div(limit).unwrap_or(100);
             if rises(told, share) {
@@ -26,14 +26,14 @@ impl Fill {
                     there,
                     limit,
                     variable,
-                    "{told} % of a bound is reached; beyond it new ones are refused"
+                    "{told} % of a limit is reached; beyond it new ones are refused"
                 );
             }
         }
     }
 }
 
-/// Whether a share that was not told yet is passed now; it is told then.
+/// Whether a percentage that was not logged yet is passed now; it counts as logged then.
 fn rises(told: &mut usize, share: usize) -> bool {
     if share < FORGOTTEN {
         *told = 0;

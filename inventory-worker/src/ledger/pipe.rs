@@ -1,5 +1,5 @@
-//! Bytes on their way between the runtime and a thread that reads or writes them as it goes: a few pieces at a time, so
-//! that nobody holds a snapshot as a whole. An end that was not said is an error, and never taken for the end.
+//! A pipe for bytes between the runtime and a thread that reads or writes them incrementally, so that a snapshot is
+//! never held as a whole. A pipe that closes without an explicit end is an error.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -13,19 +13,19 @@ use tokio::sync::mpsc;
 
 /// Bytes of a piece.
 const PIECE: usize = 128 << 10;
-/// Pieces on their way.
+/// The most pieces in the pipe.
 const PIECES: usize = 4;
 
-/// A piece; none says that this is all.
+/// A piece; none marks the end.
 type Piece = Option<Bytes>;
 
-/// The end that is filled.
+/// The writing end.
 pub(super) struct Inlet {
     pieces: mpsc::Sender<Piece>,
     buffer: Vec<u8>,
 }
 
-/// The end that is emptied.
+/// The reading end.
 pub(super) struct Outlet {
     pieces: mpsc::Receiver<Piece>,
     piece: Bytes,
@@ -45,13 +45,13 @@ fn broken() -> io::Error {
 }
 
 impl Inlet {
-    /// Says that this is all, from a thread.
+    /// Marks the end, from a thread.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         self.pieces.blocking_send(None).map_err(|_| broken())
     }
 
-    /// Fills it from a source to that one's end. An error of the other end is its own to tell.
+    /// Copies a source to its end. An error of the reading end is reported there.
     pub(super) async fn fill(self, source: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
         loop {
             let mut piece = Vec::with_capacity(PIECE);
@@ -83,18 +83,20 @@ impl Write for Inlet {
 }
 
 impl Outlet {
-    /// How many pieces were taken out of it.
+    /// How many pieces were read.
     pub(super) fn moved(&self) -> Arc<AtomicU64> {
         self.moved.clone()
     }
 
-    /// What came, as a reader takes it: none at the end.
+    /// Handles what was received.
     fn note(&mut self, came: Option<Piece>) -> io::Result<()> {
         self.moved.fetch_add(1, Ordering::Relaxed);
         match came {
             Some(Some(piece)) => self.piece = piece,
             Some(None) => self.over = true,
-            None => return Err(io::Error::new(ErrorKind::UnexpectedEof, "it breaks off")),
+            None => {
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ends before its end was marked"));
+            }
         }
         Ok(())
     }

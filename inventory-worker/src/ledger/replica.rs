@@ -1,29 +1,29 @@
-//! This worker's copy of the stock: loaded from the newest snapshot, kept up with the ledger's entries, and loaded
-//! anew when one is missing. It never decides anything.
+//! This worker's copy of the stock: loaded from the newest snapshot, updated by the ledger's entries, and reloaded when
+//! one is missing. Must not decide anything.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use link::inbox::backoff;
-use link::{Store, streams};
+use nats::mux::backoff;
+use nats::{Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Broken, Feed, Figures, Snapshots};
+use super::{Feed, LedgerError, LedgerMetrics, Snapshots};
 use crate::stock::{Entry, Stock};
 use crate::waits::{CATCH_UP, QUIET};
 
-/// How long the storage may take to say how far the ledger goes.
+/// Timeout of a read of the ledger's last sequence.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long the feed may bring nothing while the ledger is loaded.
+/// How long the feed may deliver nothing while the ledger is loaded.
 const STALL: Duration = Duration::from_secs(10);
-/// How often entries may be found missing when loading before they are given up for lost: a purge may be under way.
+/// How often loading may find entries missing before they count as lost: a purge may be in progress.
 const TRIES: u32 = 5;
-/// So many entries that the leader had, and the feed did not bring, and it is made anew: its consumer is lost with the server
-/// that had it, and the client library notices that after ten seconds.
+/// The feed is recreated after this many entries that the leader had and the feed did not deliver: its consumer is lost
+/// with its server, which the client library notices only after ten seconds.
 const MISSED: u32 = 2;
-/// Not more often than this: the next consumer may be given to the same server, as long as that is not known to be away.
+/// The least time between two: the next consumer may be placed on the same server until that is known to be down.
 const RENEW: Duration = Duration::from_secs(1);
 
 pub(super) struct Replica {
@@ -31,7 +31,7 @@ pub(super) struct Replica {
     snapshots: Snapshots,
     stock: Arc<RwLock<Stock>>,
     feed: Feed,
-    /// Entries in a row that the feed did not bring, and when it was made.
+    /// Consecutive entries that the feed did not deliver, and when it was created.
     missed: u32,
     fed: Instant,
     worker: Uuid,
@@ -39,18 +39,18 @@ pub(super) struct Replica {
     mine: Option<(u64, u64)>,
     loads: u64,
     loading: Arc<AtomicBool>,
-    figures: Arc<Figures>,
+    figures: Arc<LedgerMetrics>,
 }
 
 impl Replica {
-    /// A copy that has nothing yet. `worker` is who writes beside it; `loading` is set while it is no use.
+    /// An empty copy. `worker` is the id of this worker's writer; `loading` is set while the copy is not usable.
     pub(super) fn new(
         store: Store,
         snapshots: Snapshots,
         stock: Arc<RwLock<Stock>>,
         worker: Uuid,
         loading: Arc<AtomicBool>,
-        figures: Arc<Figures>,
+        figures: Arc<LedgerMetrics>,
     ) -> Replica {
         let (feed, fed) = (Feed::nothing(), Instant::now());
         Replica {
@@ -68,12 +68,12 @@ impl Replica {
         }
     }
 
-    /// The last entry that is in it.
+    /// The last entry that it includes.
     pub(super) fn sequence(&self) -> u64 {
         self.stock.read().unwrap_or_else(PoisonError::into_inner).sequence()
     }
 
-    /// How often it was loaded: what was seen of the ledger before is not known after.
+    /// How often it was loaded: entries seen before a load are not known after it.
     pub(super) fn loads(&self) -> u64 {
         self.loads
     }
@@ -83,20 +83,20 @@ impl Replica {
         &self.store
     }
 
-    /// Whether this worker wrote the entry, as its given batch. Of entries that the feed brought.
+    /// Whether this worker wrote the entry, as the given batch; for entries that the feed delivered.
     pub(super) fn wrote(&self, sequence: u64, batch: u64) -> bool {
         self.mine == Some((sequence, batch))
     }
 
-    /// The next entry of the feed. May be dropped while it waits without losing one.
+    /// The next entry of the feed. Cancel-safe.
     pub(super) async fn next(&mut self) -> (u64, bytes::Bytes) {
         let next = self.feed.next().await;
         self.missed = 0;
         next
     }
 
-    /// Takes what the feed has ready, without waiting: who decides on less than it could know loses the race.
-    pub(super) async fn take_ready(&mut self) -> Result<(), Broken> {
+    /// Applies what the feed has ready, without waiting: an append that was decided on an older state is refused.
+    pub(super) async fn take_ready(&mut self) -> Result<(), LedgerError> {
         while let Some((sequence, bytes)) = self.feed.ready() {
             self.missed = 0;
             self.take(sequence, &bytes).await?;
@@ -104,8 +104,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes entries up to a sequence, by then. `false` if they do not come: it may never exist.
-    pub(super) async fn catch_up(&mut self, sequence: u64, until: Instant) -> Result<bool, Broken> {
+    /// Applies entries up to a sequence, until a deadline. `false` if they do not arrive: it may never exist.
+    pub(super) async fn catch_up(&mut self, sequence: u64, until: Instant) -> Result<bool, LedgerError> {
         let until = until.min(Instant::now() + CATCH_UP);
         // A feed that missed the last entry is not waited for.
         let mut quiet = if self.missed > 0 { Duration::ZERO } else { QUIET };
@@ -125,33 +125,37 @@ impl Replica {
         Ok(true)
     }
 
-    /// The next entry as the leader has it. A feed that is only slow brings it once more, which does no harm.
+    /// The next entry, read from the leader. A feed that is only slow delivers it again, which is harmless.
     async fn read_next(&mut self, until: Instant) -> Option<(u64, bytes::Bytes)> {
         let next = self.sequence() + 1;
-        // What cannot be read is waited for as before.
+        // If it cannot be read, the feed is waited for as before.
         let message = self.store.get(next, until).await.ok().flatten()?;
         self.missed = self.missed.saturating_add(1);
         Some((next, message.payload))
     }
 
-    /// Makes a feed anew that does not bring what there is.
+    /// Recreates a feed that does not deliver existing entries.
     fn renew(&mut self) {
         if self.missed < MISSED || self.fed.elapsed() < RENEW {
             return;
         }
         let sequence = self.sequence();
-        tracing::info!(after = sequence, "the ledger's consumer brings nothing; it is made anew");
-        (self.feed, self.fed) = (Feed::after(self.store.link().clone(), sequence), Instant::now());
+        tracing::info!(after = sequence, "the ledger's consumer delivers nothing; creating a new one");
+        (self.feed, self.fed) = (Feed::after(self.store.connection().clone(), sequence), Instant::now());
     }
 
-    /// Takes an entry that the feed brought. On a hole, everything is loaded anew: what is missing cannot be known.
-    pub(super) async fn take(&mut self, sequence: u64, bytes: &[u8]) -> Result<(), Broken> {
+    /// Applies an entry that the feed delivered. On a hole, everything is reloaded: the missing entries are unknown.
+    pub(super) async fn take(&mut self, sequence: u64, bytes: &[u8]) -> Result<(), LedgerError> {
         let applied = self.sequence();
         if sequence <= applied {
             return Ok(());
         }
         if sequence > applied + 1 {
-            tracing::warn!(applied, sequence, "entries are missing: a purge was faster; loading anew");
+            tracing::warn!(
+                applied,
+                sequence,
+                "entries are missing: a purge was faster; reloading the ledger"
+            );
             return self.load().await;
         }
         let entry = read(sequence, bytes)?;
@@ -161,33 +165,40 @@ impl Replica {
         self.apply(sequence, &entry)
     }
 
-    /// Takes an entry, read or just written. One that contradicts the stock leaves nothing that could be used.
-    pub(super) fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), Broken> {
+    /// Applies an entry, read or just written. One that contradicts the stock makes the stock unusable.
+    pub(super) fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), LedgerError> {
         let mut stock = self.stock.write().unwrap_or_else(PoisonError::into_inner);
         stock.apply(sequence, entry).map_err(|contradiction| {
             *stock = Stock::default();
-            Broken::from(contradiction)
+            LedgerError::from(contradiction)
         })
     }
 
-    /// Loads until it succeeds: nothing may be decided on a hole, and storage that is away comes back.
-    pub(super) async fn load(&mut self) -> Result<(), Broken> {
+    /// Loads until it succeeds: nothing may be decided on a hole, and an unavailable storage comes back.
+    pub(super) async fn load(&mut self) -> Result<(), LedgerError> {
         self.loading.store(true, Ordering::Release);
         self.loads += 1;
-        self.figures.loads.one();
+        self.figures.loads.increment();
         let mut missing = 0;
         loop {
             match self.try_load().await {
                 Ok(()) => break,
-                Err(error @ (Broken::Unreadable { .. } | Broken::Contradiction(_) | Broken::Replaced)) => {
+                Err(
+                    error @ (LedgerError::Unreadable { .. }
+                    | LedgerError::Contradiction(_)
+                    | LedgerError::Replaced),
+                ) => {
                     return Err(error);
                 }
-                Err(error @ (Broken::Hole { .. } | Broken::Behind { .. })) if missing + 1 == TRIES => {
+                Err(error @ (LedgerError::Hole { .. } | LedgerError::Behind { .. }))
+                    if missing + 1 == TRIES =>
+                {
                     return Err(error);
                 }
                 Err(error) => {
-                    missing += u32::from(matches!(error, Broken::Hole { .. } | Broken::Behind { .. }));
-                    tracing::warn!(%error, "the ledger could not be loaded; it is tried again");
+                    missing +=
+                        u32::from(matches!(error, LedgerError::Hole { .. } | LedgerError::Behind { .. }));
+                    tracing::warn!(%error, "the ledger could not be loaded; trying again");
                 }
             }
             tokio::time::sleep(backoff(Duration::from_millis(100), 2, LOOK)).await;
@@ -196,29 +207,29 @@ impl Replica {
         Ok(())
     }
 
-    /// Loads the newest snapshot and replays the entries after it, up to the last there is now. Only then is the old
-    /// stock replaced: nobody sees it go back.
-    async fn try_load(&mut self) -> Result<(), Broken> {
-        let mut stock = self.snapshots.newest().await.map_err(Broken::Snapshots)?.unwrap_or_default();
+    /// Loads the newest snapshot and replays the entries after it, up to the current last one. Only then is the old
+    /// stock replaced, so that no reader sees it go back.
+    async fn try_load(&mut self) -> Result<(), LedgerError> {
+        let mut stock = self.snapshots.newest().await.map_err(LedgerError::Snapshots)?.unwrap_or_default();
         let snapshot = stock.sequence();
         self.figures.snapshot(snapshot);
         let (identity, range) = self.store.identity(Instant::now() + LOOK).await?;
-        // What is read from here on is worth nothing in a ledger that is made anew.
+        // Everything read from here on is invalid if the ledger was deleted and created again.
         if !self.store.guard().keep(streams::INVENTORY, identity) {
-            return Err(Broken::Replaced);
+            return Err(LedgerError::Replaced);
         }
         if range.first > snapshot + 1 {
-            return Err(Broken::Hole { first: range.first, snapshot });
+            return Err(LedgerError::Hole { first: range.first, snapshot });
         }
         if range.last < snapshot {
-            return Err(Broken::Behind { last: range.last, known: snapshot });
+            return Err(LedgerError::Behind { last: range.last, known: snapshot });
         }
-        let mut feed = Feed::after(self.store.link().clone(), snapshot);
+        let mut feed = Feed::after(self.store.connection().clone(), snapshot);
         while stock.sequence() < range.last {
             let next = tokio::time::timeout(STALL, feed.next()).await;
-            let (sequence, bytes) = next.map_err(|_| Broken::Slow)?;
+            let (sequence, bytes) = next.map_err(|_| LedgerError::Slow)?;
             if sequence > stock.sequence() + 1 {
-                return Err(Broken::Hole { first: sequence, snapshot: stock.sequence() });
+                return Err(LedgerError::Hole { first: sequence, snapshot: stock.sequence() });
             }
             stock.apply(sequence, &read(sequence, &bytes)?)?;
         }
@@ -229,6 +240,7 @@ impl Replica {
     }
 }
 
-fn read(sequence: u64, bytes: &[u8]) -> Result<Entry, Broken> {
-    serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable { sequence, why: error.to_string() })
+fn read(sequence: u64, bytes: &[u8]) -> Result<Entry, LedgerError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| LedgerError::Unreadable { sequence, why: error.to_string() })
 }

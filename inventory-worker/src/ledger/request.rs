@@ -1,23 +1,23 @@
-//! A command on its way to the writer, and its answer on the way back to the thread that waits for it.
+//! Carries a command to the writer, and its answer back to the thread that waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
-use link::streams;
+use nats::streams;
 use telemetry::Span;
 use telemetry::trace::attribute;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Answer, Denial};
+use super::{Decision, Denial};
 use crate::stock::Command;
 
-/// What the writer says to a command.
-pub(super) type Verdict = Result<Answer, Denial>;
+/// The writer's answer to a command.
+pub(super) type Verdict = Result<Decision, Denial>;
 
-/// How far a command is: only one of the two sides moves it on from the first, so that both know the same.
+/// The state of a command: only one of the two sides changes it from waiting, so that both agree.
 #[derive(Debug, Default)]
 pub(super) struct Progress(AtomicU8);
 
@@ -26,19 +26,19 @@ const BEGUN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl Progress {
-    /// Whether it may be begun, or is.
+    /// Whether it may begin, or has begun.
     fn begin(&self) -> bool {
         let moved = self.0.compare_exchange(WAITS, BEGUN, Ordering::AcqRel, Ordering::Acquire);
         moved.map_or_else(|now| now == BEGUN, |_| true)
     }
 
-    /// Takes it back. Whether that is possible: else it was begun, and its outcome is open.
+    /// Withdraws it. `false` if it has begun: then its outcome is unknown.
     pub(super) fn withdraw(&self) -> bool {
         self.0.compare_exchange(WAITS, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-/// A command on its way to the writer.
+/// A command for the writer.
 pub(super) struct Request {
     pub(super) command: Command,
     pub(super) deadline: Instant,
@@ -46,12 +46,12 @@ pub(super) struct Request {
     answer: oneshot::Sender<Verdict>,
     /// Where the answer is awaited.
     home: Handle,
-    /// The call's span, and when the command was submitted; none where the call is not traced.
+    /// The call's span, and when the command was submitted; none if the call is not traced.
     trace: Option<(Span, SystemTime)>,
 }
 
 impl Request {
-    /// A command of the task that calls this, for a call with this span; how far it is, and where its answer comes.
+    /// A command of the calling task, for a call with this span; returns its progress and the receiver of its answer.
     pub(super) fn new(
         command: Command,
         deadline: Instant,
@@ -65,12 +65,12 @@ impl Request {
         (request, progress, answered)
     }
 
-    /// Whether it is to be worked on: somebody still waits for it.
+    /// Whether to execute it: its caller still waits.
     pub(super) fn begin(&self, now: Instant) -> bool {
         self.deadline > now && !self.answer.is_closed() && self.progress.begin()
     }
 
-    /// Notes the two parts of a traced command's time: its wait for the batch, and the batch's commit.
+    /// Records two spans of a traced command: its wait for the batch, and the batch's commit.
     pub(super) fn trace(&self, begun: SystemTime, together: usize) {
         let Some((span, since)) = &self.trace else { return };
         let now = SystemTime::now();
@@ -86,13 +86,13 @@ impl Request {
 }
 
 /// Answers commands. Those of another runtime are handed to it as one task: waking its thread is a system call, and a
-/// thread that is woken for each answer by itself writes each reply by itself.
+/// thread that is woken for each answer writes each reply separately.
 pub(super) fn answer(answers: impl IntoIterator<Item = (Request, Verdict)>) {
     let here = Handle::current().id();
     let mut away: Vec<(Handle, Vec<_>)> = Vec::new();
     for (Request { answer, home, .. }, verdict) in answers {
         if home.id() == here {
-            // An error says that nobody waits for it.
+            // An error means that nobody waits for it.
             let _ = answer.send(verdict);
         } else if let Some((_, answers)) = away.iter_mut().find(|(other, _)| other.id() == home.id()) {
             answers.push((answer, verdict));
@@ -133,10 +133,10 @@ mod tests {
     fn a_batch_is_answered_on_the_runtimes_that_wait_and_each_is_woken_once() {
         let [here, there] = [(); 2].map(|()| Builder::new_current_thread().build().unwrap());
         let (requests, answers): (Vec<_>, Vec<_>) = [&there, &here, &there].map(ask).into_iter().unzip();
-        here.block_on(async { answer(requests.into_iter().map(|request| (request, Ok(Answer::Done)))) });
+        here.block_on(async { answer(requests.into_iter().map(|request| (request, Ok(Decision::Done)))) });
         assert_eq!(there.metrics().num_alive_tasks(), 1);
         for (runtime, answered) in [&there, &here, &there].into_iter().zip(answers) {
-            assert!(matches!(runtime.block_on(answered), Ok(Ok(Answer::Done))));
+            assert!(matches!(runtime.block_on(answered), Ok(Ok(Decision::Done))));
         }
     }
 }

@@ -11,8 +11,8 @@ use async_nats::jetstream::object_store::{InfoErrorKind, ObjectInfo, ObjectStore
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
-use link::streams::SNAPSHOT_PREFIX as PREFIX;
-use link::{Link, Store, streams};
+use nats::streams::SNAPSHOT_PREFIX as PREFIX;
+use nats::{Connection, Store, streams};
 use tokio::time::Instant;
 
 use super::pipe::pipe;
@@ -20,7 +20,7 @@ use crate::stock::Stock;
 use crate::waits::{PIECE, PIECE_IDLE, SNAPSHOT};
 
 const KEPT: usize = 2;
-/// Contents to which nothing was added for so long are nobody's any more: whoever writes ends long before that.
+/// Contents to which nothing was added for so long are abandoned: a writer ends long before that.
 const ABANDONED: Duration = Duration::from_secs(120);
 
 /// The snapshots of the ledger.
@@ -29,19 +29,19 @@ pub(super) struct Snapshots {
     context: jetstream::Context,
     objects: ObjectStore,
     store: Store,
-    /// Pieces that were read, in the try that came furthest.
+    /// The most pieces that were read in one try.
     furthest: Arc<AtomicU64>,
 }
 
 impl Snapshots {
-    pub(super) async fn open(link: &Link) -> Result<Snapshots, String> {
+    pub(super) async fn open(link: &Connection) -> Result<Snapshots, String> {
         let context = jetstream::new(link.client().clone());
         let bucket = || limited(context.get_object_store(streams::SNAPSHOT_BUCKET));
         let objects = match bucket().await {
             Ok(objects) => objects,
-            // Who leads since a moment ago may not know it yet.
+            // A new leader may not know the bucket yet.
             Err(_) => {
-                tokio::time::sleep(link::store::AGAIN).await;
+                tokio::time::sleep(nats::store::RETRY_PAUSE).await;
                 bucket().await?
             }
         };
@@ -54,7 +54,7 @@ impl Snapshots {
         self.furthest.clone()
     }
 
-    /// The newest snapshot that can be read. One that can't is reported, and the one before is tried.
+    /// The newest snapshot that can be read. One that cannot be read is logged, and the one before it is tried.
     pub(super) async fn newest(&self) -> Result<Option<Stock>, String> {
         let mut failure = None;
         for sequence in self.list().await? {
@@ -70,13 +70,13 @@ impl Snapshots {
     }
 
     /// Writes a snapshot, and removes what is older than the second newest: snapshots, and the ledger up to there.
-    /// Its bytes.
+    /// Returns its bytes.
     pub(super) async fn write(&self, stock: Stock) -> Result<usize, String> {
         let name = format!("{PREFIX}{}", stock.sequence());
         let mut size = 0;
-        // Those of tries that failed, here or elsewhere: what is written next may need the room.
+        // Contents of failed tries, here or elsewhere: the next snapshot may need the space.
         if let Err(why) = self.sweep(ABANDONED).await {
-            tracing::warn!(why, "what is left of snapshots that were not finished could not be removed");
+            tracing::warn!(why, "the contents of unfinished snapshots could not be removed");
         }
         if !self.list().await?.contains(&stock.sequence()) {
             let (mut inlet, mut outlet) = pipe();
@@ -102,7 +102,7 @@ impl Snapshots {
         Ok(size)
     }
 
-    /// Removes a snapshot and what says that it was there: the library's delete leaves a note for ever.
+    /// Removes a snapshot and its metadata: the library's delete leaves a marker for ever.
     async fn remove(&self, name: &str) -> Result<(), String> {
         let info = self.objects.info(name);
         let object = match limited(async { Ok::<_, String>(info.await) }).await? {
@@ -112,7 +112,7 @@ impl Snapshots {
         };
         let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
         let bucket = streams::SNAPSHOT_BUCKET;
-        // First what says that it is there, so that nobody finds a snapshot without its contents.
+        // The metadata first, so that nobody finds a snapshot without its contents.
         for subject in
             [format!("$O.{bucket}.M.{}", URL_SAFE.encode(name)), format!("$O.{bucket}.C.{}", object.nuid)]
         {
@@ -121,25 +121,25 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Removes contents without a snapshot to which nothing was added for this long: a try that failed leaves them.
+    /// Removes contents without a snapshot to which nothing was added for this long: failed tries leave them.
     async fn sweep(&self, idle: Duration) -> Result<(), String> {
         let (contents, deadline) =
             (format!("$O.{}.C.", streams::SNAPSHOT_BUCKET), || Instant::now() + SNAPSHOT);
         let subjects = self.store.subjects(&format!("{contents}*"), deadline()).await.map_err(text)?;
-        // Asked for after the contents: one that was finished meanwhile is among them.
+        // Listed after the contents, so that a snapshot finished meanwhile is included.
         let kept: HashSet<String> = self.objects().await?.into_iter().map(|object| object.nuid).collect();
         let without =
             |subject: &&String| subject.strip_prefix(&contents).is_some_and(|nuid| !kept.contains(nuid));
         for subject in subjects.iter().filter(without) {
             let Some(last) = self.store.last(subject, deadline()).await.map_err(text)? else { continue };
             let written = u64::try_from(last.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-            let age = self.store.link().clock().unix_ms().saturating_sub(written);
+            let age = self.store.connection().clock().unix_ms().saturating_sub(written);
             if Duration::from_millis(age) < idle {
                 continue;
             }
             let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
             limited(async { stream.purge().filter(subject.as_str()).await }).await?;
-            tracing::info!(subject, "what was left of a snapshot that was not finished was removed");
+            tracing::info!(subject, "removed the contents of an unfinished snapshot");
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Snapshots {
         limited(objects.try_collect()).await
     }
 
-    /// The sequences of the snapshots, the newest first.
+    /// The sequences of the snapshots, newest first.
     pub(super) async fn list(&self) -> Result<Vec<u64>, String> {
         let number = |object: &ObjectInfo| object.name.strip_prefix(PREFIX)?.parse().ok();
         let mut sequences: Vec<u64> = self.objects().await?.iter().filter_map(number).collect();
@@ -162,7 +162,7 @@ impl Snapshots {
         let (inlet, outlet) = pipe();
         let moved = outlet.moved();
         let reads = tokio::task::spawn_blocking(move || Stock::read_snapshot(outlet));
-        // Its end tells also whether the digest is right.
+        // The digest is checked at its end.
         let note = |pieces| {
             self.furthest.fetch_max(pieces, Ordering::Relaxed);
         };
@@ -185,7 +185,7 @@ async fn limited<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E
     }
 }
 
-/// Work that moves pieces, which `moved` counts: it may take longer the more there are, while none takes too long.
+/// Work that moves pieces, counted by `moved`. Each piece adds to the time limit, and no single one may take too long.
 async fn moving<T, E: std::fmt::Display>(
     moved: &AtomicU64,
     work: impl Future<Output = Result<T, E>>,
@@ -193,7 +193,7 @@ async fn moving<T, E: std::fmt::Display>(
     moving_with(moved, work, |_| ()).await
 }
 
-/// The same, and tells now and then how many have moved.
+/// The same, and regularly calls `tell` with how many have moved.
 async fn moving_with<T, E: std::fmt::Display>(
     moved: &AtomicU64,
     work: impl Future<Output = Result<T, E>>,
@@ -215,7 +215,7 @@ async fn moving_with<T, E: std::fmt::Display>(
         }
         let whole = SNAPSHOT + PIECE.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX));
         if now >= last + PIECE_IDLE {
-            return Err(format!("no piece after the first {pieces} moved within {PIECE_IDLE:?}"));
+            return Err(format!("no progress within {PIECE_IDLE:?} after {pieces} pieces"));
         }
         if now >= begun + whole {
             return Err(format!("{pieces} pieces took longer than {whole:?}"));

@@ -1,6 +1,6 @@
-//! The one task that changes this worker's stock. It decides all commands that wait on the stock at sequence N,
-//! appends their facts as one entry that expects N to be the last, and answers when that is settled:
-//! nothing leaves before the batch it was decided in is committed or decided again.
+//! The only task that changes this worker's stock. It decides all waiting commands on the stock at sequence N, appends
+//! their facts as one entry that expects N to be the last, and answers when the outcome is known: no answer leaves
+//! before the batch in which it was decided is committed or decided again.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -8,35 +8,35 @@ use std::time::{Duration, SystemTime};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use contract::{Delivered, Failure, Reason};
-use link::inbox::backoff;
-use link::{Expect, StoreError, streams};
+use nats::mux::backoff;
+use nats::{Expect, StoreError, streams};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::keeper::Keeper;
 use super::replica::Replica;
 use super::request::{Request, Verdict, answer};
-use super::{Answer, Broken, Denial, Figures, Fill};
+use super::snapshotter::Snapshotter;
+use super::{Decision, Denial, Fill, LedgerError, LedgerMetrics};
 use crate::stock::{Amounts, Command, Draft, Entry, Fact, Stock};
 use crate::waits::{APPEND, COMMIT};
 
 /// Full jitter below this before an append or a read is repeated; doubling.
 const BACKOFF: Duration = Duration::from_millis(5);
 const BACKOFF_MOST: Duration = Duration::from_millis(250);
-/// Room in a message for its headers and its entry's frame.
+/// Bytes of a message that are reserved for its headers and the entry's frame.
 const FRAME: usize = 1_024;
 
 pub(super) struct Writer {
     pub(super) replica: Replica,
-    pub(super) keeper: Keeper,
+    pub(super) keeper: Snapshotter,
     pub(super) stock: Arc<RwLock<Stock>>,
     pub(super) inbox: mpsc::Receiver<Request>,
-    /// Commands that are decided together at most.
+    /// The most commands of a batch.
     pub(super) together: usize,
     pub(super) worker: Uuid,
     pub(super) batch: u64,
-    pub(super) figures: Arc<Figures>,
+    pub(super) figures: Arc<LedgerMetrics>,
     pub(super) bounds: Amounts,
     pub(super) fill: Fill,
 }
@@ -46,29 +46,29 @@ struct Round {
     at: u64,
     facts: Vec<Fact>,
     verdicts: Vec<Verdict>,
-    /// Whether an answer among them has to be confirmed as current: refusals, looks, and no-ops.
+    /// Whether one of the answers has to be confirmed as current: refusals, reads, and no-ops.
     confirm: bool,
 }
 
-/// Whether a batch is settled.
+/// Whether the outcome of a batch is known.
 enum Settled {
     Yes,
-    /// No: decide again. Decisions on the stock from this sequence on need no further look at the leader, because it
-    /// was the last one after the batch had come in.
+    /// No: decide again. Decisions on the stock from this sequence on need no further barrier, because it was the last
+    /// one after the batch had come in.
     Again {
         current: u64,
     },
 }
 
-/// Why a batch is not settled.
+/// Why the outcome of a batch is not known.
 enum Stop {
     Failed(Failure),
-    Broken(Broken),
+    Broken(LedgerError),
 }
 
 impl Writer {
-    /// Works until every handle is gone, or the ledger cannot go on.
-    pub(super) async fn run(mut self) -> Result<(), Broken> {
+    /// Runs until every handle is dropped, or the ledger fails.
+    pub(super) async fn run(mut self) -> Result<(), LedgerError> {
         let mut batch = Vec::with_capacity(self.together);
         loop {
             tokio::select! {
@@ -86,8 +86,8 @@ impl Writer {
         }
     }
 
-    /// Decides a batch again and again until it is settled, and answers it.
-    async fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), Broken> {
+    /// Decides a batch until its outcome is known, and answers it.
+    async fn serve(&mut self, batch: &mut Vec<Request>) -> Result<(), LedgerError> {
         let mut current = u64::MAX;
         loop {
             self.replica.take_ready().await?;
@@ -98,7 +98,7 @@ impl Writer {
                 return Ok(());
             }
             let round = self.decide(batch);
-            // Beyond the last of their deadlines nobody waits.
+            // Nobody waits beyond the last of their deadlines.
             let last = batch[..round.verdicts.len()].iter().map(|request| request.deadline).max();
             let until = last.unwrap_or(now).min(now + COMMIT);
             let begun = SystemTime::now();
@@ -132,7 +132,7 @@ impl Writer {
         let stock = self.stock.read().unwrap_or_else(PoisonError::into_inner);
         let (mut draft, mut verdicts, mut confirm) =
             (Draft::over(&stock, self.now()).within(self.bounds), Vec::new(), false);
-        let mut room = self.replica.store().link().client().max_payload().saturating_sub(FRAME);
+        let mut room = self.replica.store().connection().client().max_payload().saturating_sub(FRAME);
         for request in batch {
             let size = size(&request.command);
             if size > room && !verdicts.is_empty() {
@@ -141,9 +141,9 @@ impl Writer {
             room = room.saturating_sub(size);
             verdicts.push(match draft.decide(&request.command) {
                 Ok(recorded) => {
-                    // A repeated reservation that still holds is safe to confirm from an older state (MODEL.md).
+                    // A repeated reservation that still holds needs no barrier (docs/protocol.md#ledger-rules, 3).
                     confirm |= !recorded && !matches!(request.command, Command::Reserve { .. });
-                    Ok(Answer::to(&request.command, &draft))
+                    Ok(Decision::to(&request.command, &draft))
                 }
                 Err(refusal) => {
                     confirm = true;
@@ -160,37 +160,37 @@ impl Writer {
         let previous = self.stock.read().unwrap_or_else(PoisonError::into_inner).last_entry();
         let entry = Entry { worker: self.worker, batch: self.batch, previous, at: self.now(), facts };
         let payload = serde_json::to_vec(&entry).map(Bytes::from).map_err(|error| {
-            let failure = Failure::new(Reason::Internal, "the change cannot be written");
+            let failure = Failure::new(Reason::Internal, "the change cannot be encoded");
             Stop::Failed(failure.delivered(Delivered::No).because(error))
         })?;
         let begun = Instant::now();
         let (mut open, mut attempt) = (false, 0);
-        self.figures.batches.take(entry.facts.len() as u64);
+        self.figures.batches.observe(entry.facts.len() as u64);
         loop {
             let trouble = match self.append(at, payload.clone(), until).await {
                 Ok(sequence) if sequence == at + 1 => {
                     self.replica.apply(sequence, &entry).map_err(Stop::Broken)?;
-                    self.figures.commits.one();
-                    self.figures.times.took(begun.elapsed());
+                    self.figures.commits.increment();
+                    self.figures.times.observe_time(begun.elapsed());
                     return Ok(Settled::Yes);
                 }
                 Ok(next) => StoreError::Unexpected(format!("{next} came after {at}")),
                 Err(StoreError::Conflict) => match self.whose(at + 1, until).await? {
                     Some(true) => return Ok(Settled::Yes),
                     Some(false) => {
-                        self.figures.conflicts.one();
+                        self.figures.conflicts.increment();
                         return Ok(Settled::Again { current: u64::MAX });
                     }
-                    // Nothing is there: an append is in flight, or a deposed leader answered. Repeat.
-                    None => StoreError::Undetermined("a conflict with nothing".to_owned()),
+                    // No newer entry: an append is in flight, or a deposed leader answered. Repeat.
+                    None => StoreError::Undetermined("wrong last sequence, but no newer entry".to_owned()),
                 },
                 Err(error) => error,
             };
             if matches!(trouble, StoreError::Undetermined(_)) {
                 open = true;
-                self.figures.undetermined.one();
+                self.figures.undetermined.increment();
             }
-            // Nobody answers for the stream: an election, or there is none any more.
+            // The stream has no leader: an election, or the stream was deleted.
             let trouble = match trouble {
                 StoreError::Unavailable(why) => {
                     self.gone(until).await.unwrap_or(StoreError::Unavailable(why))
@@ -207,9 +207,9 @@ impl Writer {
                     | StoreError::Unexpected(_)
             );
             if hopeless || Instant::now() >= until {
-                // If it was stored after all, the feed brings it, and the next batch expects more than `at`.
+                // If it was stored after all, the feed delivers it, and the next batch expects more than `at`.
                 let outcome = if open { StoreError::Undetermined(trouble.to_string()) } else { trouble };
-                return Err(Stop::Failed(link::failure::of_store(&outcome)));
+                return Err(Stop::Failed(nats::failure::of_store(&outcome)));
             }
             tokio::time::sleep(backoff(BACKOFF, attempt, BACKOFF_MOST)).await;
             attempt += 1;
@@ -218,7 +218,7 @@ impl Writer {
 
     /// Fact time: JetStream's, so that no worker's clock moves a horizon.
     fn now(&self) -> u64 {
-        self.replica.store().link().clock().unix_ms()
+        self.replica.store().connection().clock().unix_ms()
     }
 
     async fn append(&self, at: u64, payload: Bytes, until: Instant) -> Result<u64, StoreError> {
@@ -227,28 +227,28 @@ impl Writer {
         store.append(streams::LEDGER_SUBJECT, HeaderMap::new(), payload, Expect::Last(at), deadline).await
     }
 
-    /// Whether the ledger is no more, as JetStream says.
+    /// Whether the ledger no longer exists, according to JetStream.
     async fn gone(&self, until: Instant) -> Option<StoreError> {
         let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
         range.err().filter(|error| matches!(error, StoreError::Unusable(_) | StoreError::Down(_)))
     }
 
-    /// Whether the entry at a sequence is this worker's current one; `None` where there is no such entry.
+    /// Whether the entry at a sequence is this worker's current one; `None` if there is no such entry.
     async fn whose(&mut self, sequence: u64, until: Instant) -> Result<Option<bool>, Stop> {
         let loads = self.replica.loads();
         let there = self.replica.catch_up(sequence, until).await.map_err(Stop::Broken)?;
         if loads != self.replica.loads() {
-            // A snapshot does not say who wrote what is in it.
-            let unknown = StoreError::Undetermined("the ledger was loaded anew meanwhile".to_owned());
-            return Err(Stop::Failed(link::failure::of_store(&unknown)));
+            // A snapshot does not tell who wrote its entries.
+            let unknown = StoreError::Undetermined("the ledger was reloaded meanwhile".to_owned());
+            return Err(Stop::Failed(nats::failure::of_store(&unknown)));
         }
         Ok(there.then(|| self.replica.wrote(sequence, self.batch)))
     }
 
-    /// Whether `at` is still the last sequence, as the leader says. If not, the stock is brought up to date.
+    /// Barrier: whether `at` is still the leader's last sequence. If not, the stock is brought up to date.
     async fn confirm(&mut self, at: u64, until: Instant) -> Result<Settled, Stop> {
         let mut attempt = 0;
-        self.figures.barriers.one();
+        self.figures.barriers.increment();
         loop {
             let in_time = Instant::now() < until;
             let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
@@ -263,20 +263,16 @@ impl Writer {
                         return Ok(Settled::Again { current: range.last });
                     }
                 }
-                // A leader that knows less than was acknowledged is none any more: ask again.
+                // A leader that knows less than was acknowledged was deposed: ask again.
                 Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Disconnected) if in_time => {}
-                // Or the ledger has lost its end: then what this worker knows is worth nothing.
+                // Or the ledger has lost its end: then this worker's stock is invalid.
                 Ok(range) => {
-                    tracing::error!(
-                        last = range.last,
-                        known = at,
-                        "the ledger ends before what is known of it"
-                    );
+                    tracing::error!(last = range.last, known = at, "the ledger ends before a known entry");
                     self.replica.load().await.map_err(Stop::Broken)?;
-                    let away = StoreError::Unavailable("the ledger was loaded anew".to_owned());
-                    return Err(Stop::Failed(link::failure::of_store(&away)));
+                    let away = StoreError::Unavailable("the ledger was reloaded".to_owned());
+                    return Err(Stop::Failed(nats::failure::of_store(&away)));
                 }
-                Err(error) => return Err(Stop::Failed(link::failure::of_store(&error))),
+                Err(error) => return Err(Stop::Failed(nats::failure::of_store(&error))),
             }
             tokio::time::sleep(backoff(BACKOFF, attempt, BACKOFF_MOST)).await;
             attempt += 1;
@@ -284,7 +280,7 @@ impl Writer {
     }
 }
 
-/// About how many bytes the command's fact takes in the ledger, rather too many.
+/// An upper estimate of the bytes that the command's fact takes in the ledger.
 fn size(command: &Command) -> usize {
     match command {
         Command::Reserve { items, .. } => {
@@ -301,7 +297,7 @@ fn size(command: &Command) -> usize {
     }
 }
 
-/// It waited for the writer until its time was over: the storage is slow, or away.
+/// The command waited for the writer until its deadline: the storage is slow or unavailable.
 pub(super) fn too_late() -> Failure {
-    Failure::new(Reason::Timeout, "its deadline passed before the work began").delivered(Delivered::No)
+    Failure::new(Reason::Timeout, "the deadline passed before the work began").delivered(Delivered::No)
 }

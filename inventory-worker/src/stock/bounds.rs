@@ -1,21 +1,21 @@
-//! Bounds on what the stock comes to hold by its callers' will: each entry stays in memory, and in every snapshot, so
-//! without them whoever may name new ones decides how much memory a worker needs. Commands are held against them;
-//! facts never are: they happened. Pure.
+//! Bounds on what the stock keeps on request: each entry stays in memory and in every snapshot, so without bounds the
+//! callers would decide how much memory a worker needs. Commands are checked against them; facts never are, as they
+//! have happened. Pure.
 
 use std::fmt;
 
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Products that were named once and not removed.
+pub enum LimitKind {
+    /// Products that were added and not removed.
     Products,
-    /// Ids of adjustments that are remembered.
+    /// Remembered ids of adjustments.
     Adjustments,
-    /// Reservations that are known, finished ones included.
+    /// Reservations, finished ones included.
     Reservations,
 }
 
-/// A number for each kind: what there is, or what there may be.
+/// A number for each kind: an amount or a bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Products.
@@ -26,30 +26,30 @@ pub struct Amounts {
     pub reservations: usize,
 }
 
-impl Kind {
+impl LimitKind {
     /// Each of them.
-    pub const ALL: [Kind; 3] = [Kind::Products, Kind::Adjustments, Kind::Reservations];
+    pub const ALL: [LimitKind; 3] = [LimitKind::Products, LimitKind::Adjustments, LimitKind::Reservations];
 
-    /// What there is of it, in words.
+    /// Its name in messages.
     pub const fn noun(self) -> &'static str {
         match self {
-            Kind::Products => "products",
-            Kind::Adjustments => "remembered adjustments",
-            Kind::Reservations => "known reservations",
+            LimitKind::Products => "products",
+            LimitKind::Adjustments => "remembered adjustments",
+            LimitKind::Reservations => "known reservations",
         }
     }
 
     /// The variable that sets its bound.
     pub const fn variable(self) -> &'static str {
         match self {
-            Kind::Products => "GW_MAX_PRODUCTS",
-            Kind::Adjustments => "GW_MAX_ADJUSTMENTS",
-            Kind::Reservations => "GW_MAX_RESERVATIONS",
+            LimitKind::Products => "GW_MAX_PRODUCTS",
+            LimitKind::Adjustments => "GW_MAX_ADJUSTMENTS",
+            LimitKind::Reservations => "GW_MAX_RESERVATIONS",
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.noun())
     }
@@ -61,11 +61,11 @@ impl Amounts {
         Amounts { products: usize::MAX, adjustments: usize::MAX, reservations: usize::MAX };
 
     /// The number for a kind.
-    pub const fn of(&self, kind: Kind) -> usize {
+    pub const fn of(&self, kind: LimitKind) -> usize {
         match kind {
-            Kind::Products => self.products,
-            Kind::Adjustments => self.adjustments,
-            Kind::Reservations => self.reservations,
+            LimitKind::Products => self.products,
+            LimitKind::Adjustments => self.adjustments,
+            LimitKind::Reservations => self.reservations,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A draft: the stock as it would be after facts that are not committed yet. It lies over the stock and leaves it
-//! alone, so that nobody sees what may still be refused.
+//! A draft: the stock as it would be after facts that are not committed yet. It is an overlay and does not change the
+//! stock, so that no reader sees what may still be refused.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ struct Drafted {
 }
 
 impl<'a> Draft<'a> {
-    /// A draft without changes; `now` (unix ms) is when they will have happened.
+    /// A draft without changes; `now` (Unix ms) is the time of its facts.
     pub fn over(stock: &'a Stock, now: u64) -> Draft<'a> {
         Draft {
             stock,
@@ -47,13 +47,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The same, in which no command makes more of anything than this.
+    /// The same, in which no command exceeds these bounds.
     #[must_use]
     pub fn within(self, bounds: Amounts) -> Draft<'a> {
         Draft { bounds, ..self }
     }
 
-    /// Decides a command on what the commands before it left, and keeps its fact. Tells whether there was one.
+    /// Decides a command after the commands before it, and keeps its fact. Returns whether there was one.
     pub fn decide(&mut self, command: &Command) -> Result<bool, Refusal> {
         let Some(fact) = command.decide(self)? else { return Ok(false) };
         self.take(&fact);
@@ -99,7 +99,7 @@ impl<'a> Draft<'a> {
                 self.amounts.products = self.amounts.products.saturating_sub(products.len());
                 self.levels.extend(products.iter().map(|product| (product.clone(), None)));
             }
-            // What is forgotten is still here for the rest of the batch: more evidence, never less.
+            // Forgotten ids stay visible for the rest of the batch: more evidence, never less.
             Fact::Forgot(horizon) => self.horizon = Some(self.stock.horizon.later(*horizon)),
         }
     }
@@ -177,7 +177,7 @@ impl View for Draft<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bounds::Kind;
+    use super::super::bounds::LimitKind;
     use super::*;
 
     fn adjust(request: &str, product: &str, delta: i32) -> Command {
@@ -190,7 +190,7 @@ mod tests {
         let mut draft = Draft::over(&stock, 1).within(bounds);
         let full = |kind| Err(Refusal::Full { kind, limit: bounds.of(kind) });
         assert_eq!(draft.decide(&adjust("1", "lamp", 1)), Ok(true));
-        assert_eq!(draft.decide(&adjust("2", "rug", 1)), full(Kind::Products));
+        assert_eq!(draft.decide(&adjust("2", "rug", 1)), full(LimitKind::Products));
         assert_eq!(draft.decide(&adjust("3", "lamp", -1)), Ok(true));
         assert_eq!(draft.decide(&Command::Remove(vec!["lamp".into()])), Ok(true));
         assert_eq!(draft.decide(&adjust("4", "rug", 2)), Ok(true));
@@ -198,10 +198,10 @@ mod tests {
         let reserve =
             |order| Command::Reserve { order: Uuid::from_u128(order), items: items(), expires_at: None };
         assert_eq!(draft.decide(&reserve(1)), Ok(true));
-        assert_eq!(draft.decide(&reserve(2)), full(Kind::Reservations));
+        assert_eq!(draft.decide(&reserve(2)), full(LimitKind::Reservations));
         assert_eq!(draft.decide(&reserve(1)), Ok(false), "a repeat is no more");
         assert_eq!(draft.decide(&adjust("5", "rug", 1)), Ok(true));
-        assert_eq!(draft.decide(&adjust("6", "rug", 1)), full(Kind::Adjustments));
+        assert_eq!(draft.decide(&adjust("6", "rug", 1)), full(LimitKind::Adjustments));
         let facts = draft.facts();
         let entry = super::super::Entry { worker: Uuid::nil(), batch: 1, previous: None, at: 1, facts };
         let mut after = Stock::default();

@@ -1,5 +1,5 @@
-//! Facts: what happened to the stock, and their form in the ledger. Replaying them needs neither rules nor a clock.
-//! Entries stay in the ledger across versions: fields may be added, never renamed or given another meaning.
+//! Facts: what happened to the stock, and their encoding in the ledger. Replaying them needs neither rules nor a clock.
+//! Entries stay in the ledger across versions: fields may be added, but never renamed or given another meaning.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,12 +12,12 @@ use super::{Horizon, Release};
 pub struct Entry {
     /// The worker that wrote it.
     pub worker: Uuid,
-    /// The worker's number for it, so that it knows its own entry again.
+    /// The worker's number for it, so that it recognises its own entry.
     pub batch: u64,
     /// The entry before it, as its writer knew it: the number alone does not prove the contents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<(Uuid, u64)>,
-    /// JetStream's time as its writer knew it, unix ms. Versions before took the worker's clock.
+    /// JetStream's time as its writer knew it, Unix ms. Earlier versions used the worker's clock.
     pub at: u64,
     /// What happened, in this order.
     pub facts: Vec<Fact>,
@@ -33,10 +33,10 @@ pub enum Fact {
         order: Uuid,
         /// Product and units.
         items: Vec<(Box<str>, u32)>,
-        /// When it ends without an order, unix ms; `None`: when it is released.
+        /// When it expires without an order, Unix ms; `None`: when it is released.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<u64>,
-        /// What the order's record has to expect.
+        /// The sequence that the order's record has to expect.
         #[serde(default)]
         fence: u64,
     },
@@ -44,21 +44,21 @@ pub enum Fact {
     Bound {
         /// The order.
         order: Uuid,
-        /// The event that says so.
+        /// The event that caused it.
         event: u64,
     },
-    /// The units are free again.
+    /// The units are available again.
     Released {
         /// The order.
         order: Uuid,
-        /// By what.
+        /// The cause.
         by: Release,
     },
     /// The units have left.
     Shipped {
         /// The order.
         order: Uuid,
-        /// The event that says so.
+        /// The event that caused it.
         event: u64,
     },
     /// Stock on hand was changed.
@@ -67,10 +67,10 @@ pub enum Fact {
         request: Box<str>,
         /// Product and change.
         lines: Vec<(Box<str>, i32)>,
-        /// Why.
+        /// The reason given.
         #[serde(default, skip_serializing_if = "str::is_empty")]
         reason: Box<str>,
-        /// Whether `request` is certainly a known caller's key: builds before did not say.
+        /// Whether `request` is certainly a known caller's key: earlier builds did not record that.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         known: bool,
     },
@@ -79,24 +79,23 @@ pub enum Fact {
         /// Product and units.
         lines: Vec<(Box<str>, u32)>,
     },
-    /// Products of which there was nothing, on hand or reserved, are not kept any longer. Versions before this fact stop
-    /// at it.
+    /// Products of which nothing was on hand or reserved were removed. Versions that do not know this fact stop at it.
     Removed {
-        /// Which.
+        /// The products.
         products: Vec<Box<str>>,
     },
-    /// Ids of what was finished before were dropped.
+    /// Ids that were finished before the horizon were dropped.
     Forgot(Horizon),
 }
 
-/// Tells one content of an adjustment from another, whatever the order of its lines.
+/// A hash of an adjustment's content, independent of the order of its lines.
 pub fn fingerprint(lines: &[(Box<str>, i32)], reason: &str) -> u64 {
     let mut sorted: Vec<_> = lines.iter().collect();
     sorted.sort_unstable();
     digest(sorted.into_iter(), reason)
 }
 
-/// The fingerprints that stand for a content: snapshots of the version before have that of its lines as they came.
+/// All valid fingerprints of a content: snapshots of an earlier version have that of its lines in the given order.
 pub fn fingerprints(lines: &[(Box<str>, i32)], reason: &str) -> [u64; 2] {
     [fingerprint(lines, reason), digest(lines.iter(), reason)]
 }

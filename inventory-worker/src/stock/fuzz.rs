@@ -1,6 +1,6 @@
-//! What has to hold for any ledger and any snapshot that is not refused: no product has more reserved than on hand,
-//! exactly what living reservations hold is reserved, and a snapshot stands for the replay. Fed by the fuzzers in fuzz/,
-//! and by their corpus in every test run.
+//! Properties that hold for any ledger and any snapshot that is not refused: no product has more reserved than on hand,
+//! exactly what active reservations hold is reserved, and a snapshot equals the replay. Run by the fuzzers in fuzz/,
+//! and on their corpus in every test run.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use uuid::Uuid;
 use super::{Command, Draft, Entry, Horizon, Stock};
 
 const PRODUCTS: [&str; 3] = ["lamp", "rug", "sofa"];
-/// Bytes that a command is made of.
+/// Bytes of a command.
 const COMMAND: usize = 6;
 
 /// A snapshot, or lines of entries, or commands of six bytes each, as it begins.
 ///
 /// # Panics
 ///
-/// Where something does not hold.
+/// If a property does not hold.
 pub fn ledger(data: &[u8]) {
     if data.starts_with(b"{\"format\"") {
         if let Ok(mut stock) = Stock::from_snapshot(data) {
@@ -49,7 +49,7 @@ fn replayed(lines: &[u8]) {
     }
 }
 
-/// Commands, each by itself: what the rules let through is no contradiction, and the ledger's own words say the same.
+/// Commands, each by itself: what the rules permit is no contradiction, and its encoding replays to the same state.
 fn decided(bytes: &[u8]) {
     let mut stock = Stock::default();
     for (at, bytes) in bytes.as_chunks::<COMMAND>().0.iter().take(256).enumerate() {
@@ -63,9 +63,9 @@ fn decided(bytes: &[u8]) {
         let written = serde_json::to_vec(&entry).expect("an entry can be written");
         let read: Entry = serde_json::from_slice(&written).expect("what was written can be read");
         let mut other = stock.clone();
-        stock.apply(stock.sequence() + 1, &entry).expect("what the rules let through is no contradiction");
-        other.apply(other.sequence() + 1, &read).expect("nor is it once it was written");
-        assert!(stock == other, "the ledger says something else than was decided");
+        stock.apply(stock.sequence() + 1, &entry).expect("what the rules permit is no contradiction");
+        other.apply(other.sequence() + 1, &read).expect("nor is it after it was encoded");
+        assert!(stock == other, "the replayed entry differs from the decision");
     }
     sound(&stock);
     assert!(stock.products_after(None).all(|(_, level)| level.on_hand <= ON_HAND));
@@ -103,7 +103,7 @@ fn command([kind, order, product, amount, event, more]: [u8; COMMAND]) -> Comman
     }
 }
 
-/// Whether a stock keeps what has to hold, also through a snapshot.
+/// Checks the properties of a stock, also after a snapshot.
 fn sound(stock: &Stock) {
     let mut promised = BTreeMap::<&str, u64>::new();
     for order in stock.orders() {
@@ -114,12 +114,16 @@ fn sound(stock: &Stock) {
     for (product, level) in stock.products_after(None) {
         assert!(level.reserved <= level.on_hand, "{product}: {level:?}");
         let held = promised.remove(product).unwrap_or_default();
-        assert_eq!(u64::from(level.reserved), held, "{product} is reserved for nobody, or held for nothing");
+        assert_eq!(
+            u64::from(level.reserved),
+            held,
+            "{product}: the reserved units differ from those that orders hold"
+        );
     }
-    assert!(promised.is_empty(), "what nobody has is held: {promised:?}");
+    assert!(promised.is_empty(), "unknown products are held: {promised:?}");
     let snapshot = stock.to_snapshot().expect("a snapshot can be written");
     let read = Stock::from_snapshot(&snapshot).expect("a snapshot of ours can be read");
-    assert!(read == *stock, "a snapshot stands for something else");
+    assert!(read == *stock, "a snapshot reads back as another stock");
 }
 
 #[cfg(test)]

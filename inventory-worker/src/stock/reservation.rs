@@ -1,5 +1,5 @@
-//! A reservation: what an order holds, and how far it is. Reserved → Bound | Released | Shipped, Bound → Released |
-//! Shipped; the last two are final, but for a release by tombstone, after which it may be made again.
+//! A reservation: what an order holds, and its phase. Reserved → Bound | Released | Shipped, Bound → Released |
+//! Shipped. The last two are final, except for a release by tombstone, after which the order may reserve again.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use super::Horizon;
 pub struct Reservation {
     /// The units; empty once it is finished.
     pub items: Box<[Line]>,
-    /// How far it is.
+    /// Its phase.
     pub phase: Phase,
-    /// The last sequence of the order on ORDERS when it was made: 0, or the tombstone of the one before.
+    /// The last sequence of the order on ORDERS when it was made: 0, or the tombstone of the previous reservation.
     pub fence: u64,
-    /// Fact time of the last change, unix ms.
+    /// Fact time of the last change, Unix ms.
     pub changed: u64,
 }
 
@@ -27,33 +27,33 @@ pub struct Line {
     pub quantity: u32,
 }
 
-/// How far a reservation is. Events and tombstones are sequences on ORDERS.
+/// The phase of a reservation. Events and tombstones are sequences on ORDERS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Phase {
     /// Made; its order is not known to exist.
     Held {
-        /// When it ends without an order, unix ms; `None`: when it is released.
+        /// When it expires without an order, Unix ms; `None`: when it is released.
         expires_at: Option<u64>,
     },
     /// Its order exists.
     Bound {
-        /// The event that says so.
+        /// The event that caused it.
         event: u64,
     },
-    /// Given back.
+    /// Released.
     Released {
-        /// By what.
+        /// The cause.
         by: Release,
     },
     /// The units have left.
     Shipped {
-        /// The event that says so.
+        /// The event that caused it.
         event: u64,
     },
 }
 
-/// What gave a reservation back.
+/// What released a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Release {
@@ -61,12 +61,13 @@ pub enum Release {
     Tombstone(u64),
     /// The order was cancelled by this event.
     Cancelled(u64),
-    /// The order was shipped by this event, and the consumer had acknowledged it: a second hold of what had left.
+    /// The order was shipped by this event, which the consumer had acknowledged: a second reservation of units that had
+    /// left.
     Duplicate(u64),
 }
 
 impl Phase {
-    /// The event or tombstone that says so; 0 while it is merely held.
+    /// The event or tombstone that caused the phase; 0 while it is merely held.
     pub fn sequence(self) -> u64 {
         match self {
             Phase::Held { .. } => 0,
@@ -80,7 +81,7 @@ impl Phase {
 }
 
 impl Reservation {
-    /// Whether nothing more can happen to it, other than being made again.
+    /// Whether nothing more can happen to it, except a new reservation.
     pub fn finished(&self) -> bool {
         match self.phase {
             Phase::Held { .. } | Phase::Bound { .. } => false,
@@ -88,7 +89,7 @@ impl Reservation {
         }
     }
 
-    /// The newest sequence on ORDERS that it knows: the record has an entry of the order at least as new, unless it has
+    /// The newest sequence on ORDERS that it knows: the record has an entry of the order at least as new, unless it
     /// lost it.
     pub fn newest(&self) -> u64 {
         self.fence.max(self.phase.sequence())

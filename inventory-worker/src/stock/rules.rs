@@ -1,58 +1,58 @@
-//! The rules: what a command may do to the stock, and what it must not. Pure; time comes in the command.
+//! The rules: what a command may do to the stock. Pure: the time is part of the command.
 
 use uuid::Uuid;
 
-use super::bounds::Kind;
+use super::bounds::LimitKind;
 use super::reservation::{Phase, Release, Reservation};
 use super::{Adjusted, Amounts, Fact, Horizon, Level, fact, key};
 use contract::Item;
 use contract::limits::ON_HAND;
 
-/// What the rules look at: the stock, or a draft of its next state.
+/// The state on which the rules decide: the stock, or a draft of its next state.
 pub trait View {
-    /// The level of a product that is known.
+    /// The level of a known product.
     fn level(&self, product: &str) -> Option<Level>;
     /// An order's reservation.
     fn reservation(&self, order: &Uuid) -> Option<&Reservation>;
-    /// Whether an order's reservation holds exactly these items, in whatever order.
+    /// Whether an order's reservation holds exactly these items, in any order.
     fn holds(&self, order: &Uuid, items: &[Item]) -> bool;
     /// A change of stock that was made.
     fn adjusted(&self, request: &str) -> Option<Adjusted>;
     /// How far back ids were forgotten.
     fn horizon(&self) -> Horizon;
-    /// How much there is of what is bounded.
+    /// The amounts of what is bounded.
     fn amounts(&self) -> Amounts {
         Amounts::default()
     }
-    /// How much there may be.
+    /// The bounds.
     fn bounds(&self) -> Amounts {
         Amounts::ANY
     }
 }
 
-/// Something that somebody wants. Events and tombstones are sequences on ORDERS.
+/// A command to the stock. Events and tombstones are sequences on ORDERS.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Promise units to an order, all or none.
+    /// Reserve units for an order, all or none.
     Reserve {
         /// The order.
         order: Uuid,
         /// The units.
         items: Vec<Item>,
-        /// When it ends without an order, unix ms; `None`: when it is released.
+        /// When it expires without an order, Unix ms; `None`: when it is released.
         expires_at: Option<u64>,
     },
-    /// The order exists, says this event.
+    /// The order exists, by this event.
     Bind(Uuid, u64),
-    /// The order was cancelled, says this event.
+    /// The order was cancelled, by this event.
     Cancel(Uuid, u64),
-    /// The order was shipped, says this event.
+    /// The order was shipped, by this event.
     Ship(Uuid, u64),
-    /// No order was recorded, says this tombstone.
+    /// No order was recorded, by this tombstone.
     Expire(Uuid, u64),
-    /// The order was shipped by this event, which the consumer has acknowledged: this is a second hold.
+    /// The order was shipped by this event, which the consumer has acknowledged: this reservation is a second one.
     Drop(Uuid, u64),
-    /// The record has lost the order, says this tombstone, which was put where the order would be.
+    /// The record has lost the order, by this tombstone, which was appended where the order would be.
     Disown(Uuid, u64),
     /// Change stock on hand, all or none.
     Adjust {
@@ -65,20 +65,20 @@ pub enum Command {
     },
     /// Stock on hand as counted, all or none.
     Count(Vec<(Box<str>, u32)>),
-    /// Keep these products no longer, all or none. Those that are not known are gone already.
+    /// Remove these products, all or none. Unknown ones count as removed.
     Remove(Vec<Box<str>>),
-    /// Drop the ids of what was finished before.
+    /// Drop ids that were finished before the horizon.
     Forget(Horizon),
-    /// Nothing; its answer says that the stock includes everything that was committed before.
+    /// Nothing; its answer means that the stock includes everything that was committed before.
     CatchUp,
 }
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Less stock than wanted.
+    /// Less stock than requested.
     Short(Vec<Shortage>),
-    /// The id stands for another content.
+    /// The id was used with other content.
     Reused,
     /// The order was shipped or cancelled.
     Finished,
@@ -86,33 +86,33 @@ pub enum Refusal {
     BelowReserved(Vec<Shortage>),
     /// Stock on hand would exceed the limit, for these products.
     AboveLimit(Vec<Box<str>>),
-    /// There would be more of it than the bound.
+    /// The bound of a kind would be exceeded.
     Full {
-        /// Of what.
-        kind: Kind,
+        /// The kind.
+        kind: LimitKind,
         /// The bound.
         limit: usize,
     },
     /// These products are on hand or reserved.
     InStock(Vec<Shortage>),
-    /// The state has no evidence for the event: it is behind, or the event is not of this system.
+    /// The state has no evidence for the event: it is behind, or the event is from another system.
     Behind,
 }
 
-/// A product of which there is less than wanted. Where stock on hand would fall too low: what is reserved, and what
-/// is on hand (or was counted).
+/// A product of which there is less than requested. If stock on hand would fall too low: what is reserved, and what is
+/// on hand (or was counted).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
     /// The product.
     pub product: Box<str>,
-    /// Units wanted, or reserved.
+    /// Units requested, or reserved.
     pub wanted: u32,
-    /// Units there are, or on hand.
+    /// Units available, or on hand.
     pub available: u32,
 }
 
 impl Command {
-    /// Decides: a fact to record, nothing to record because it is so already, or a refusal.
+    /// Decides: a fact to record, nothing because the state is so already, or a refusal.
     pub fn decide(&self, view: &impl View) -> Result<Option<Fact>, Refusal> {
         match self {
             Command::Reserve { order, items, expires_at } => reserve(view, *order, items, *expires_at),
@@ -160,7 +160,7 @@ fn reserve(
     if !shortages.is_empty() {
         return Err(Refusal::Short(shortages));
     }
-    room(view, Kind::Reservations, usize::from(view.reservation(&order).is_none()))?;
+    room(view, LimitKind::Reservations, usize::from(view.reservation(&order).is_none()))?;
     let items = items.iter().map(|item| (item.product.clone(), item.quantity)).collect();
     Ok(Some(Fact::Reserved { order, items, expires_at, fence }))
 }
@@ -195,12 +195,12 @@ fn ship(view: &impl View, order: Uuid, event: u64) -> Result<Option<Fact>, Refus
     }
 }
 
-/// An event of an id that nobody knows any more: worked off before it was forgotten, or never seen.
+/// An event of an unknown id: processed before the id was forgotten, or never seen.
 fn forgotten(view: &impl View, event: u64) -> Result<Option<Fact>, Refusal> {
     if event <= view.horizon().floor { Ok(None) } else { Err(Refusal::Behind) }
 }
 
-/// Only what is merely held, and by a reservation older than the tombstone (MODEL.md, C1: `>`, not `≥`).
+/// Releases only what is merely held, by a reservation older than the tombstone (`>`, not `≥`: docs/protocol.md#c1).
 fn expire(view: &impl View, order: Uuid, tombstone: u64) -> Option<Fact> {
     let reservation = view.reservation(&order)?;
     let held = matches!(reservation.phase, Phase::Held { .. });
@@ -213,8 +213,8 @@ fn drop(view: &impl View, order: Uuid, event: u64) -> Option<Fact> {
     held.then_some(Fact::Released { order, by: Release::Duplicate(event) })
 }
 
-/// Only what is bound, and by an event older than the tombstone. No tombstone follows an order that is there: one that
-/// is newer than the order's event says that the record, restored from an older backup, does not have it any more.
+/// Releases only what is bound, by an event older than the tombstone. No tombstone follows an existing order: one that
+/// is newer than the order's event proves that the record, restored from an older backup, has lost the order.
 fn disown(view: &impl View, order: Uuid, tombstone: u64) -> Option<Fact> {
     let reservation = view.reservation(&order)?;
     let Phase::Bound { event } = reservation.phase else { return None };
@@ -254,8 +254,8 @@ fn adjust(
         (false, _) => Err(Refusal::BelowReserved(below)),
         (true, false) => Err(Refusal::AboveLimit(above)),
         (true, true) => {
-            room(view, Kind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
-            room(view, Kind::Adjustments, 1)?;
+            room(view, LimitKind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
+            room(view, LimitKind::Adjustments, 1)?;
             let known = key::is_known(request);
             let (request, reason) = (request.into(), reason.into());
             Ok(Some(Fact::Adjusted { request, lines: lines.to_vec(), reason, known }))
@@ -281,7 +281,7 @@ fn count(view: &impl View, lines: &[(Box<str>, u32)]) -> Result<Option<Fact>, Re
         (false, _) => Err(Refusal::BelowReserved(below)),
         (true, false) => Err(Refusal::AboveLimit(above)),
         (true, true) => {
-            room(view, Kind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
+            room(view, LimitKind::Products, unknown(view, lines.iter().map(|(product, _)| product)))?;
             Ok(Some(Fact::Counted { lines: lines.to_vec() }))
         }
     }
@@ -306,13 +306,13 @@ fn remove(view: &impl View, products: &[Box<str>]) -> Result<Option<Fact>, Refus
     Ok((!products.is_empty()).then_some(Fact::Removed { products }))
 }
 
-/// How many of these products would be new.
+/// How many of these products are new.
 fn unknown<'a>(view: &impl View, products: impl Iterator<Item = &'a Box<str>>) -> usize {
     products.filter(|product| view.level(product).is_none()).count()
 }
 
-/// Whether there may be so many more of it.
-fn room(view: &impl View, kind: Kind, more: usize) -> Result<(), Refusal> {
+/// Whether the bound permits so many more of a kind.
+fn room(view: &impl View, kind: LimitKind, more: usize) -> Result<(), Refusal> {
     let limit = view.bounds().of(kind);
     if more > 0 && view.amounts().of(kind).saturating_add(more) > limit {
         return Err(Refusal::Full { kind, limit });

@@ -1,6 +1,6 @@
-//! A snapshot: the whole stock at one sequence, as JSON. Replay from a snapshot gives what replay from the start
-//! gives. Kept across versions like the ledger's entries. Written and read as it goes: what it takes besides the stock
-//! itself does not grow with it.
+//! A snapshot: the whole stock at one sequence, as JSON. Replay from a snapshot gives the same state as replay from the
+//! start. Kept across versions like the ledger's entries. Written and read as a stream: the memory it takes besides the
+//! stock itself does not grow with it.
 
 use std::io::{BufReader, Read, Write};
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Adjusted, Level, Line, Phase, Reservation, Stock};
 
 const FORMAT: u32 = 1;
-/// A product that was removed has no number.
+/// A removed product has no number.
 const NONE: u32 = u32::MAX;
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -56,7 +56,7 @@ impl Stock {
         Ok(stock)
     }
 
-    /// Products' numbers in a snapshot, where some were removed; else they are what they are here.
+    /// Products' numbers in a snapshot, if some were removed; else they are the same as here.
     fn numbers(&self) -> Vec<u32> {
         if self.free.is_empty() {
             return Vec::new();
@@ -71,18 +71,18 @@ impl Stock {
         numbers
     }
 
-    /// Takes the next product of a snapshot.
+    /// Adds the next product of a snapshot.
     fn next_product(&mut self, (name, on_hand): (String, u32)) -> Result<(), String> {
         let next = self.names.len();
         let index = self.intern(&name);
         if index as usize != next {
-            return Err(format!("product {name} is there twice"));
+            return Err(format!("product {name} is a duplicate"));
         }
         *self.level_mut(index)? = Level { on_hand, reserved: 0 };
         Ok(())
     }
 
-    /// Takes the next reservation of a snapshot.
+    /// Adds the next reservation of a snapshot.
     fn next_reservation(&mut self, (order, phase, fence, changed, items): Row) -> Result<(), String> {
         let items: Box<[Line]> =
             items.into_iter().map(|(product, quantity)| Line { product, quantity }).collect();
@@ -92,16 +92,16 @@ impl Stock {
         }
         let reservation = Reservation { items, phase, fence, changed };
         if reservation.finished() && !reservation.items.is_empty() {
-            return Err(format!("{order} is finished, and holds something"));
+            return Err(format!("{order} is finished, but holds items"));
         }
         if self.reservations.insert(order, reservation).is_some() {
-            return Err(format!("{order} is there already"));
+            return Err(format!("{order} is a duplicate"));
         }
         Ok(())
     }
 }
 
-/// A list that is made as it is written.
+/// A list that is generated while it is written.
 struct List<F>(F);
 
 impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for List<F> {
@@ -135,12 +135,12 @@ impl Serialize for Stock {
         // Worker and batch of the last entry.
         snapshot.serialize_field("last", &self.last)?;
         snapshot.serialize_field("horizon", &self.horizon)?;
-        // Name, on hand; a product's number is its place.
+        // Name, on hand; a product's number is its index.
         snapshot.serialize_field("products", &List(products))?;
         snapshot.serialize_field("reservations", &List(reservations))?;
         // Request, fingerprint, time.
         snapshot.serialize_field("adjustments", &List(adjustments))?;
-        // Places of those adjustments that are certainly known callers'.
+        // Indexes of the adjustments that are certainly of known callers.
         snapshot.serialize_field("known", &List(known))?;
         snapshot.end()
     }
@@ -163,7 +163,8 @@ impl<'de> Visitor<'de> for Whole {
                 "format" => match map.next_value::<u32>()? {
                     0..=FORMAT => {}
                     format => {
-                        let why = format!("its format is {format}, and this version reads up to {FORMAT}");
+                        let why =
+                            format!("its format is {format}, but this version reads only up to {FORMAT}");
                         return Err(A::Error::custom(why));
                     }
                 },
@@ -198,7 +199,7 @@ impl<'de> Visitor<'de> for Whole {
     }
 }
 
-/// A list, each element of which is taken as it comes.
+/// A list whose elements are handled while it is read.
 struct Each<T, F>(F, PhantomData<T>);
 
 fn each<T, F: FnMut(T) -> Result<(), String>>(take: F) -> Each<T, F> {

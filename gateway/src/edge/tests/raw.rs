@@ -1,4 +1,4 @@
-//! A codec that leaves messages as they are, for clients that send what they should not.
+//! A codec that passes raw bytes, for clients that send invalid messages.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::Status;

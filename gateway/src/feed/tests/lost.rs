@@ -1,9 +1,9 @@
-//! Entries that are gone from inside the record: the rest goes on.
+//! Entries that are lost from the middle of the record: the others are still served.
 
 use super::*;
 
 /// A gateway that starts now, once it is ready.
-async fn late(stage: &Stage, limits: Limits) -> (std::sync::Arc<Feed>, Orders) {
+async fn late(stage: &Fixture, limits: Limits) -> (std::sync::Arc<Feed>, Orders) {
     let (feed, orders) = stage.gateway(limits).await;
     timeout(Duration::from_secs(15), feed.caught_up()).await.expect("the index is never built");
     (feed, orders)
@@ -16,14 +16,14 @@ async fn listed(orders: &Orders) -> Vec<String> {
 
 #[tokio::test]
 async fn entries_lost_inside_the_record_stop_neither_lists_nor_watches() {
-    let stage = Stage::frail().await;
+    let stage = Fixture::frail().await;
     let begin = bookmark(&mut watch((&stage.feed, &stage.orders), resume("")).await.unwrap()).await;
     let mut placed = place(&stage, 0..40).await;
     for sequence in [20, 9, 8, 7] {
         stage.lose(sequence).await;
         placed.remove(usize::try_from(sequence).unwrap() - 1);
     }
-    // One reads all of it into its ring, the other begins behind, and reads the history for its index and its watches.
+    // One reads all of it into its ring; the other starts later, and reads the history for its index and its watches.
     for limits in [Limits::default(), SMALL] {
         let (feed, orders) = late(&stage, limits).await;
         assert_eq!(listed(&orders).await, placed);
@@ -39,7 +39,7 @@ async fn entries_lost_inside_the_record_stop_neither_lists_nor_watches() {
 
 #[tokio::test]
 async fn entries_lost_at_the_end_of_the_record_do_not_stop_a_start() {
-    let stage = Stage::frail().await;
+    let stage = Fixture::frail().await;
     let mut placed = place(&stage, 0..5).await;
     for sequence in [4, 5] {
         stage.lose(sequence).await;
@@ -53,7 +53,7 @@ async fn entries_lost_at_the_end_of_the_record_do_not_stop_a_start() {
 
 #[tokio::test]
 async fn an_order_whose_last_entry_is_lost_is_listed_as_the_rest_says() {
-    let stage = Stage::frail().await;
+    let stage = Fixture::frail().await;
     let placed = stage.create("", "Ann").await.unwrap();
     let other = stage.create("", "Bob").await.unwrap();
     let moved = stage.update(&placed, pb::OrderStatus::Confirmed).await.unwrap();

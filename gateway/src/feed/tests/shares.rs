@@ -1,4 +1,4 @@
-//! Watches of several callers: none takes what all of them share.
+//! Watches of several callers: no caller takes all of a shared limit.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use contract::orders::v1 as pb;
 use contract::{Failure, Reason};
 
 use super::super::Limits;
-use super::super::stage::{Stage, soon};
+use super::super::fixture::{Fixture, soon};
 use super::{SMALL, Watch, bookmark, next, place, resume, watch};
-use crate::call::Call;
-use crate::share::{Shares, Slot};
+use crate::call::CallContext;
+use crate::share::{ShareKind, Shares};
 
-/// A call in the hand of whoever holds these shares.
-fn by(shares: &Arc<Shares>) -> Call {
-    Call { hold: shares.take(Slot::CALLS, 100).map(Arc::new), ..soon() }
+/// A call of the holder of these shares.
+fn by(shares: &Arc<Shares>) -> CallContext {
+    CallContext { hold: shares.take(ShareKind::CALLS, 100).map(Arc::new), ..soon() }
 }
 
-async fn watch_by(stage: &Stage, token: &str, who: &Arc<Shares>) -> Result<Watch, Failure> {
+async fn watch_by(stage: &Fixture, token: &str, who: &Arc<Shares>) -> Result<Watch, Failure> {
     let (whose, from, place) = stage.orders.follow(resume(token), by(who)).await?;
     Ok(Box::pin(stage.feed.watch(whose, from, place)?))
 }
@@ -29,7 +29,7 @@ async fn resumed(watch: &mut Watch) -> Result<pb::WatchOrdersResponse, Failure> 
 
 #[tokio::test]
 async fn slow_resumed_watches_of_one_caller_leave_the_history_to_others() {
-    let stage = Stage::with(Limits { watches: 64, replays: 4, ..SMALL }).await;
+    let stage = Fixture::with(Limits { watches: 64, replays: 4, ..SMALL }).await;
     let begin = bookmark(&mut watch((&stage.feed, &stage.orders), resume("")).await.unwrap()).await;
     // More than the queue of a replay and the ring hold.
     place(&stage, 0..60).await;
@@ -51,7 +51,7 @@ async fn slow_resumed_watches_of_one_caller_leave_the_history_to_others() {
 
 #[tokio::test]
 async fn watches_of_one_caller_leave_places_to_others() {
-    let stage = Stage::with(SMALL).await;
+    let stage = Fixture::with(SMALL).await;
     let (ann, bob) = (Shares::of_caller(), Shares::of_caller());
     let mut open = Vec::new();
     for _ in 0..2 {

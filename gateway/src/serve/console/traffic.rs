@@ -1,20 +1,20 @@
-//! What the console tells of calls and of the routes that they take: levels of now, counts of the last minute, times of the
-//! last five. Must never know who called.
+//! Console data about calls and routes: current gauges, counters of the last minute, durations of the last five. Must
+//! not contain callers.
 
 use std::collections::BTreeMap;
 
 use contract::route::{RPCS, VITAL};
 use serde_json::{Value, json};
-use telemetry::Page;
+use telemetry::Exposition;
 use tokio::time::Instant;
 
 use crate::serve::window::{CALLS, View, Windows};
 
-/// The system's failures. Every other code says something about the request.
+/// Status codes of failures of the system. All other codes are about the request.
 const OURS: [&str; 6] =
     ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN", "DATA_LOSS"];
 
-/// How calls ended: all, those that we failed, those that were refused for what they asked, and why.
+/// Results of calls: all, failed (the system's fault), refused (the request's fault), and the reasons.
 #[derive(Default)]
 struct Ended {
     calls: f64,
@@ -39,12 +39,12 @@ impl Ended {
     }
 }
 
-/// Every rpc: how often it is called, and how that ends.
-pub(super) fn methods(page: &Page, view: &View) -> Vec<Value> {
+/// The calls of every rpc and their results.
+pub(super) fn methods(page: &Exposition, view: &View) -> Vec<Value> {
     RPCS.iter().map(|rpc| method(page, view, rpc.name)).collect()
 }
 
-fn method(page: &Page, view: &View, name: &str) -> Value {
+fn method(page: &Exposition, view: &View, name: &str) -> Value {
     let (mut start, mut minute) = (Ended::default(), Ended::default());
     for (labels, count) in page.numbers(CALLS) {
         if let [method, code, reason] = labels[..]
@@ -75,19 +75,19 @@ fn method(page: &Page, view: &View, name: &str) -> Value {
             "refused": minute.refused,
             "reasons": minute.reasons(),
         },
-        // Since the start.
+        // Since the start of the gateway.
         "calls": start.calls,
         "failed": start.failed + start.refused,
         "reasons": start.reasons(),
     })
 }
 
-/// Every route: what its attempts come to. Whether somebody answers there is not known while NATS is away.
-pub(super) fn routes(page: &Page, view: &View, connected: bool) -> Vec<Value> {
-    VITAL.iter().map(|route| lane(page, view, route.subject, route.queue_group, connected)).collect()
+/// The attempts of every route and their results. Whether it has responders is unknown while NATS is disconnected.
+pub(super) fn routes(page: &Exposition, view: &View, connected: bool) -> Vec<Value> {
+    VITAL.iter().map(|route| state(page, view, route.subject, route.queue_group, connected)).collect()
 }
 
-fn lane(page: &Page, view: &View, subject: &str, queue_group: &str, connected: bool) -> Value {
+fn state(page: &Exposition, view: &View, subject: &str, queue_group: &str, connected: bool) -> Value {
     let label = [("route", subject)];
     let number = |name: &str| page.number(&format!("gateway_route_{name}"), &label);
     let ms = |share| view.quantile("gateway_route_duration_seconds", subject, share).map(|time| time * 1e3);
@@ -110,7 +110,7 @@ fn lane(page: &Page, view: &View, subject: &str, queue_group: &str, connected: b
             "timeouts": minute("timeouts_total"),
             "shed": minute("shed_total"),
         },
-        // Since the start.
+        // Since the start of the gateway.
         "attempts": number("attempts_total"),
         "retries": number("retries_total"),
         "no_responders": number("no_responders_total"),
@@ -119,7 +119,7 @@ fn lane(page: &Page, view: &View, subject: &str, queue_group: &str, connected: b
     })
 }
 
-/// Calls a second and failures a second, second by second through the last minute, for whoever opens the page now.
+/// Calls and failures per second, for each second of the last minute, so that a page that is opened now has a history.
 pub(super) fn history(windows: &Windows, now: Instant) -> Vec<Value> {
     let failed = |labels: &[String]| labels.get(1).is_some_and(|code| OURS.contains(&code.as_str()));
     let history = windows.history(CALLS, now, [|_| true, failed]);

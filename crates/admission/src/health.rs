@@ -1,0 +1,156 @@
+//! The health server: grpc.health.v1 over the health registry. (tonic-health's service ends the watch of an unknown
+//! service, against its proto, so only its messages are used.) Must not decide what is healthy.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::registry::{HealthRegistry, HealthState};
+use crate::status;
+
+/// Maximum characters of a service's name.
+const NAME: usize = 128;
+
+/// The health server.
+pub struct HealthService {
+    board: HealthRegistry,
+}
+
+impl HealthService {
+    /// Serves the state of this registry.
+    pub fn new(board: HealthRegistry) -> HealthService {
+        HealthService { board }
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = request.into_inner().service;
+        match self.board.up(&service) {
+            Some(up) => Ok(Response::new(response(serving(up)))),
+            None => Err(status(contract::Failure::not_found("service", told(&service)))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (known, standing) = self.board.follow(&request.into_inner().service);
+        let changes = unfold(Watch { known, standing, said: None }, |mut watch| async {
+            let news = watch.next().await?;
+            Some((Ok(response(news)), watch))
+        });
+        Ok(Response::new(Box::pin(changes)))
+    }
+}
+
+struct Watch {
+    known: bool,
+    standing: watch::Receiver<HealthState>,
+    said: Option<ServingStatus>,
+}
+
+impl Watch {
+    /// The first status, then each change; `None` when the process shuts down.
+    async fn next(&mut self) -> Option<ServingStatus> {
+        loop {
+            let HealthState { up, over } = *self.standing.borrow_and_update();
+            let now = if self.known { serving(up) } else { ServingStatus::ServiceUnknown };
+            if self.said != Some(now) {
+                self.said = Some(now);
+                return self.said;
+            }
+            if over {
+                return None;
+            }
+            self.standing.changed().await.ok()?;
+        }
+    }
+}
+
+/// The requested name if it is well-formed, as it also goes into logs.
+fn told(service: &str) -> &str {
+    let plain =
+        service.len() <= NAME && service.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+    if plain { service } else { "of that name" }
+}
+
+fn serving(up: bool) -> ServingStatus {
+    if up { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    async fn watch(board: &HealthRegistry, service: &str) -> impl Stream<Item = i32> + Unpin + use<> {
+        let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+        let stream = HealthService::new(board.clone()).watch(request).await.unwrap().into_inner();
+        stream.map(|response| response.unwrap().status)
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_changes_only_and_ends_with_the_process() {
+        let board = HealthRegistry::new(&["a"]);
+        let mut news = watch(&board, "a").await;
+        assert_eq!(news.next().await, Some(ServingStatus::NotServing as i32));
+        board.set("a", false);
+        assert_eq!(news.next().now_or_never(), None);
+        board.set("a", true);
+        assert_eq!(news.next().await, Some(ServingStatus::Serving as i32));
+        board.end();
+        assert_eq!(news.next().await, Some(ServingStatus::NotServing as i32));
+        assert_eq!(news.next().await, None);
+        board.set("a", true);
+        assert_eq!(board.up("a"), Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_service_is_not_found_by_check_and_watched_until_the_end() {
+        let board = HealthRegistry::new(&[]);
+        let request = Request::new(HealthCheckRequest { service: "x".into() });
+        assert_eq!(
+            HealthService::new(board.clone()).check(request).await.unwrap_err().code(),
+            tonic::Code::NotFound
+        );
+        let said = async |service: &str| {
+            let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+            HealthService::new(board.clone()).check(request).await.unwrap_err().message().to_owned()
+        };
+        assert!(said("a.v1.B").await.contains("a.v1.B"));
+        for text in ["a\nb", "\u{1b}[2J", &"x".repeat(129)] {
+            assert!(!said(text).await.contains(text), "{text:?}");
+        }
+        let mut news = watch(&board, "x").await;
+        assert_eq!(news.next().await, Some(ServingStatus::ServiceUnknown as i32));
+        assert_eq!(news.next().now_or_never(), None);
+        board.end();
+        assert_eq!(news.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_process_is_alive_until_it_is_gone() {
+        let board = HealthRegistry::new(&[]);
+        board.end();
+        assert_eq!(board.up(crate::registry::LIVENESS), Some(true));
+    }
+}

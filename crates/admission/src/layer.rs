@@ -1,0 +1,356 @@
+//! The call layer in front of every service of a gRPC port. It refuses requests that are not calls, have invalid
+//! headers, or exceed the memory budget, before it reads them; it measures the rest, which must be complete in time.
+//! Each service's limits are chosen here by path, so that a new service is safe by default. Must not look into a
+//! message.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use contract::{Delivered, Failure, Reason};
+use foldhash::fast::RandomState;
+use hyper::service::Service;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::body::{BodyError, MeasuredBody, RequestState, SizeLimits};
+use crate::budget::{ConnectionBudget, StreamKind, StreamPermit};
+use crate::library_errors::explained;
+use crate::open::Open;
+use crate::request::{Arrival, FIELD, Told, latest, refused};
+use crate::response::{HeldUntilSent, ResponseBody};
+use crate::status;
+
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const REFLECTION: &str = "/grpc.reflection.";
+/// Maximum bytes of a message: of health, of reflection, and of any service without a configured size.
+const HEALTH_MOST: usize = 1 << 10;
+const REFLECTION_MOST: usize = 8 << 10;
+const MOST: usize = 4 << 10;
+/// Overhead of a call in bytes, besides what its client sends: its tasks, its stream, and the first bytes of its body.
+const CALL: usize = 6 << 10;
+const BODY: usize = 1 << 10;
+/// The part of it for a small response, held until the response is written.
+const ANSWER: usize = 4 << 10;
+/// Overhead of a header in a map, in bytes.
+const ENTRY: usize = 64;
+/// The retry delay, towards another instance.
+const RETRY: Duration = Duration::from_millis(500);
+/// Time limits of a request: without progress, and in total.
+const IDLE: Duration = Duration::from_secs(10);
+const TOTAL: Duration = Duration::from_secs(60);
+/// Minimum rate in bytes per second, which gives large messages more time.
+const RATE: usize = 256 << 10;
+/// The total limit for health: its requests are tiny, come from anybody, and use the share of calls without
+/// credentials.
+const HEALTH_TOTAL: Duration = Duration::from_secs(2);
+
+/// The admission rules of a port.
+#[derive(Clone)]
+pub struct Admission {
+    rules: Arc<Rules>,
+    checked: bool,
+}
+
+struct Rules {
+    headers: usize,
+    sizes: HashMap<&'static str, usize, RandomState>,
+    /// Cancelled when incomplete requests must end.
+    hurry: CancellationToken,
+}
+
+impl Admission {
+    /// Admits calls with at most so many bytes of headers, and messages of these sizes by path. Incomplete requests end
+    /// when `hurry` is cancelled.
+    pub fn new(
+        headers: usize,
+        sizes: impl IntoIterator<Item = (&'static str, usize)>,
+        hurry: CancellationToken,
+    ) -> Admission {
+        let rules = Rules { headers, sizes: sizes.into_iter().collect(), hurry };
+        Admission { rules: Arc::new(rules), checked: false }
+    }
+
+    /// The same, if an outer layer has already refused requests that are not calls ([`refused`]).
+    #[must_use]
+    pub fn of_calls(self) -> Admission {
+        Admission { checked: true, ..self }
+    }
+
+    /// Wraps a service on this connection.
+    pub fn before<S>(&self, service: S, connection: Arc<ConnectionBudget>) -> Admitting<S> {
+        Admitting { service, admission: self.clone(), connection }
+    }
+
+    fn measure(&self, path: &str) -> SizeLimits {
+        match self.rules.sizes.get(path) {
+            Some(most) => SizeLimits { most: *most, streams: false },
+            None if path.starts_with(HEALTH) => SizeLimits { most: HEALTH_MOST, streams: false },
+            None if path.starts_with(REFLECTION) => SizeLimits { most: REFLECTION_MOST, streams: true },
+            None => SizeLimits { most: MOST, streams: false },
+        }
+    }
+
+    fn admit<Q>(
+        &self,
+        request: &http::Request<Q>,
+        connection: &Arc<ConnectionBudget>,
+    ) -> Result<Admitted, http::Response<Body>> {
+        let (headers, path) = (request.headers(), request.uri().path());
+        if !self.checked
+            && let Some(response) = refused(request.method(), headers)
+        {
+            return Err(response);
+        }
+        let refuse = |failure| status(failure).into_http();
+        let told = Told::of(headers);
+        let listed = told.listed + pseudo(request.uri());
+        if listed > self.rules.headers {
+            return Err(refuse(too_many(listed, self.rules.headers)));
+        }
+        if let Some(response) = told.compressed() {
+            return Err(response);
+        }
+        let arrival = Arrival { asked: told.timeout().map_err(refuse)?, ..Arrival::now() };
+        let place = stream(path).map(|stream| connection.open(stream)).transpose().map_err(refuse)?;
+        let measure = self.measure(path);
+        // A stream holds one message at a time, in its received and its joined form.
+        let held = if measure.streams { 2 * measure.most } else { 0 };
+        let charge = connection.begin(CALL + listed + headers.len() * ENTRY + held).map_err(refuse)?;
+        Ok(Admitted { intake: Arc::new(RequestState::new(charge, arrival, BODY)), measure, place })
+    }
+}
+
+/// The maximum bytes that a request may hold, for these limits of headers and message.
+pub const fn request_size(headers: usize, message: usize) -> usize {
+    // A header has at least `FIELD` bytes by HTTP/2's count. Charges come in steps.
+    CALL + headers + headers / FIELD * ENTRY + message + 2 * MOST
+}
+
+/// An admitted call.
+struct Admitted {
+    intake: Arc<RequestState>,
+    measure: SizeLimits,
+    place: Option<StreamPermit>,
+}
+
+/// The size of a call's pseudo-headers as HTTP/2 counts it.
+fn pseudo(uri: &http::Uri) -> usize {
+    uri.path().len() + uri.authority().map_or(0, |authority| authority.as_str().len()) + 4 * FIELD
+}
+
+fn too_many(listed: usize, most: usize) -> Failure {
+    let message =
+        format!("the metadata has {listed} bytes, over the limit of {most}: send fewer or shorter headers");
+    Failure::new(Reason::PayloadTooLarge, message)
+        .with("size", listed.to_string())
+        .with("limit", most.to_string())
+        .delivered(Delivered::No)
+}
+
+fn stream(path: &str) -> Option<StreamKind> {
+    match path {
+        WATCH => Some(StreamKind::Watch),
+        _ if path.starts_with(REFLECTION) => Some(StreamKind::Reflection),
+        _ => None,
+    }
+}
+
+/// A service with admission control for the calls on one connection.
+#[derive(Clone)]
+pub struct Admitting<S> {
+    service: S,
+    admission: Admission,
+    connection: Arc<ConnectionBudget>,
+}
+
+impl<S, Q> Service<http::Request<Q>> for Admitting<S>
+where
+    S: Service<http::Request<MeasuredBody<Q>>, Response = http::Response<Body>>,
+    S::Future: Unpin,
+{
+    type Response = http::Response<ResponseBody>;
+    type Error = S::Error;
+    type Future = Responding<S::Future>;
+
+    fn call(&self, request: http::Request<Q>) -> Self::Future {
+        let Admitted { intake, measure, place } = match self.admission.admit(&request, &self.connection) {
+            Ok(admitted) => admitted,
+            Err(response) => return Responding::Refused(Some(Box::new(response.map(ResponseBody::plain)))),
+        };
+        let rules = self.admission.rules.clone();
+        let total = total(request.uri().path(), measure);
+        let answer = self.service.call(request.map(|body| MeasuredBody::new(body, intake.clone(), measure)));
+        Responding::Call(ResponseFuture {
+            answer: Some(answer),
+            intake,
+            streams: measure.streams,
+            place,
+            rules,
+            total,
+            unfinished: None,
+        })
+    }
+}
+
+/// A request until its response begins.
+pub enum Responding<F> {
+    /// It was refused, with this response.
+    Refused(Option<Box<http::Response<ResponseBody>>>),
+    /// It was admitted.
+    Call(ResponseFuture<F>),
+}
+
+/// An admitted call until its response begins.
+pub struct ResponseFuture<F> {
+    /// The service's future, until it has responded.
+    answer: Option<F>,
+    intake: Arc<RequestState>,
+    streams: bool,
+    place: Option<StreamPermit>,
+    rules: Arc<Rules>,
+    total: Duration,
+    /// Resolves to the reason why the request is not complete, if it was not complete at once.
+    unfinished: Option<Pin<Box<dyn Future<Output = Failure> + Send>>>,
+}
+
+impl<F, E> Future for Responding<F>
+where
+    F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
+{
+    type Output = Result<http::Response<ResponseBody>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Responding::Refused(response) => {
+                response.take().map_or(Poll::Pending, |told| Poll::Ready(Ok(*told)))
+            }
+            Responding::Call(call) => {
+                let response = ready!(call.poll_response(context))?;
+                // Release what the future holds first.
+                call.answer = None;
+                Poll::Ready(Ok(call.begin(response, context)))
+            }
+        }
+    }
+}
+
+impl<F, E> ResponseFuture<F>
+where
+    F: Future<Output = Result<http::Response<Body>, E>> + Unpin,
+{
+    fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<http::Response<Body>, E>> {
+        let Some(answer) = &mut self.answer else { return Poll::Pending };
+        let answer = Pin::new(answer).poll(context);
+        if let Some(broken) = self.intake.broken() {
+            // Whatever its reader answered.
+            return Poll::Ready(Ok(response(broken)));
+        }
+        if let Poll::Ready(answer) = answer {
+            return Poll::Ready(answer.map(explained));
+        }
+        if self.intake.whole() {
+            self.unfinished = None;
+            return Poll::Pending;
+        }
+        let unfinished = self.unfinished.get_or_insert_with(|| {
+            Box::pin(unfinished(self.intake.clone(), self.rules.hurry.clone(), self.total))
+        });
+        unfinished.as_mut().poll(context).map(|failure| Ok(status(failure).into_http()))
+    }
+
+    fn begin(
+        &mut self,
+        mut response: http::Response<Body>,
+        context: &mut Context<'_>,
+    ) -> http::Response<ResponseBody> {
+        let intake = self.intake.clone();
+        intake.answered();
+        if let Some(kept) = response.extensions_mut().remove::<HeldUntilSent>() {
+            intake.keep(kept);
+        }
+        if let Some(place) = self.place.take() {
+            let asking = self.streams.then(|| intake.clone());
+            response = response.map(|body| Body::new(Open::new(body, place, asking)));
+        }
+        if !self.streams {
+            intake.charge().shrink(CALL);
+        }
+        let covered = (!self.streams).then_some(ANSWER);
+        response.map(|body| ResponseBody::begin(body, intake, covered, context))
+    }
+}
+
+fn response(broken: BodyError) -> http::Response<Body> {
+    match broken {
+        BodyError::Left => {
+            Status::new(Code::Cancelled, "the client left before its request was complete").into_http()
+        }
+        BodyError::Refused(failure) => status(failure).into_http(),
+    }
+}
+
+/// Ends a request that is not complete in time. A complete one is left to its handler, which has its own deadline.
+async fn unfinished(intake: Arc<RequestState>, hurry: CancellationToken, total: Duration) -> Failure {
+    let failure = tokio::select! {
+        () = hurry.cancelled() => draining(),
+        failure = late(&intake, total) => failure,
+    };
+    if intake.whole() {
+        return pending().await;
+    }
+    failure
+}
+
+/// The total time limit of a request.
+fn total(path: &str, measure: SizeLimits) -> Duration {
+    if path.starts_with(HEALTH) {
+        return HEALTH_TOTAL;
+    }
+    TOTAL.max(Duration::from_secs((measure.most / RATE) as u64))
+}
+
+async fn late(intake: &RequestState, total: Duration) -> Failure {
+    let Arrival { at, asked } = intake.arrival();
+    let (deadline, end) = (asked.map(|asked| at + latest(asked)), at + total);
+    loop {
+        let (seen, idle) = (intake.progress(), Instant::now() + IDLE);
+        let next = idle.min(end);
+        sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;
+        if intake.whole() {
+            return pending().await;
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Failure::new(Reason::Deadline, "the caller's deadline passed").delivered(Delivered::No);
+        }
+        if now >= end {
+            return incomplete(&format!("it was not complete within {} s", total.as_secs()));
+        }
+        if intake.progress() == seen {
+            return incomplete(&format!("no data arrived for {} s", IDLE.as_secs()));
+        }
+    }
+}
+
+/// The failure for a request that was not complete at shutdown.
+fn draining() -> Failure {
+    Failure::new(Reason::Draining, "the process is shutting down, and the request was not complete")
+        .delivered(Delivered::No)
+        .retry_after(RETRY)
+}
+
+/// The failure for a request that was aborted.
+pub fn incomplete(why: &str) -> Failure {
+    Failure::new(Reason::RequestIncomplete, format!("the request was aborted: {why}"))
+        .delivered(Delivered::No)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! The health registry: the state of each service, read by health checks and followed by watches. Must not depend on
+//! how the state is found out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use telemetry::{Exposition, Source};
+use tokio::sync::watch;
+
+/// The service that is up as long as the process responds.
+pub const LIVENESS: &str = "liveness";
+/// The service that stands for the whole gateway.
+pub const GATEWAY: &str = "";
+
+/// Reasons why calls cannot be served.
+pub mod reason {
+    /// Backend services have not been probed yet.
+    pub const STARTING: &str = "starting";
+    /// There is no connection to NATS.
+    pub const NATS_DISCONNECTED: &str = "nats_disconnected";
+    /// A stream or its consumer is missing, or lacks the configuration that correctness needs.
+    pub const STREAM_UNFIT: &str = "stream_unfit";
+    /// A stream has no leader or no quorum, or acknowledges nothing.
+    pub const STORAGE_UNAVAILABLE: &str = "storage_unavailable";
+    /// A stream's storage is full.
+    pub const STORAGE_FULL: &str = "storage_full";
+    /// A subject has no responders.
+    pub const NO_RESPONDERS: &str = "no_responders";
+    /// The service on a subject reports that it cannot serve.
+    pub const SERVICE_UNABLE: &str = "service_unable";
+    /// A stream captures a request subject.
+    pub const SUBJECT_CAPTURED: &str = "subject_captured";
+    /// A part of the program does not accept work.
+    pub const NOT_READY: &str = "not_ready";
+
+    pub(super) const ALL: [&str; 9] = [
+        STARTING,
+        NATS_DISCONNECTED,
+        STREAM_UNFIT,
+        STORAGE_UNAVAILABLE,
+        STORAGE_FULL,
+        NO_RESPONDERS,
+        SERVICE_UNABLE,
+        SUBJECT_CAPTURED,
+        NOT_READY,
+    ];
+}
+
+/// Why calls cannot be served, as a text for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// One of `reason`.
+    pub reason: &'static str,
+    /// The text.
+    pub message: String,
+}
+
+impl From<(&'static str, String)> for Finding {
+    fn from((reason, message): (&'static str, String)) -> Finding {
+        Finding { reason, message }
+    }
+}
+
+/// The health registry. Clones share it.
+#[derive(Debug, Clone)]
+pub struct HealthRegistry {
+    services: Arc<[(&'static str, watch::Sender<HealthState>)]>,
+    findings: Arc<Mutex<Vec<Finding>>>,
+    /// For watches of an unknown service.
+    nobody: Arc<watch::Sender<HealthState>>,
+}
+
+/// The state of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HealthState {
+    /// It is up.
+    pub up: bool,
+    /// The process is shutting down: the state no longer changes.
+    pub over: bool,
+}
+
+impl HealthRegistry {
+    /// A registry with these services, the gateway and the liveness service. All but the last are down.
+    pub fn new(services: &[&'static str]) -> HealthRegistry {
+        let down = |name| (name, watch::Sender::new(HealthState::default()));
+        let board: Arc<[_]> = services.iter().copied().chain([GATEWAY, LIVENESS]).map(down).collect();
+        let nobody = Arc::new(watch::Sender::new(HealthState::default()));
+        let board = HealthRegistry { services: board, findings: Arc::default(), nobody };
+        board.set(LIVENESS, true);
+        board
+    }
+
+    /// Sets whether a service is up. Ignored after `end`.
+    pub fn set(&self, service: &str, up: bool) {
+        if let Some(sender) = self.sender(service) {
+            sender.send_if_modified(|standing| {
+                let changes = standing.up != up && !standing.over;
+                standing.up = if changes { up } else { standing.up };
+                changes
+            });
+        }
+    }
+
+    /// Sets the findings. New findings are logged, and so is the end of all.
+    pub fn explain(&self, findings: Vec<Finding>) {
+        let mut known = self.explained();
+        for finding in findings.iter().filter(|finding| !known.contains(finding)) {
+            let Finding { reason, message } = finding;
+            if *reason != reason::STARTING {
+                tracing::warn!(target: "health", reason, "not serving: {message}");
+            }
+        }
+        if findings.is_empty() && !known.is_empty() {
+            tracing::info!(target: "health", "serving");
+        }
+        *known = findings;
+    }
+
+    /// The current findings.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.explained().clone()
+    }
+
+    fn explained(&self) -> MutexGuard<'_, Vec<Finding>> {
+        // Nothing panics while the lock is held.
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes metrics under these names: whether calls can be served, and the reasons why not.
+    pub fn readiness(&self, page: &mut Exposition, ready: &'static str, not_ready: &'static str) {
+        let help = "Whether calls can be served, as reported by health and /healthz.";
+        page.flag(ready, help, &[], self.up(GATEWAY) == Some(true));
+        let findings = self.explained();
+        for reason in reason::ALL {
+            let found = findings.iter().any(|finding| finding.reason == reason);
+            page.flag(not_ready, "Whether this reason prevents serving calls.", &[("reason", reason)], found);
+        }
+    }
+
+    /// Whether a service is up; `None` if it is unknown.
+    pub fn up(&self, service: &str) -> Option<bool> {
+        Some(self.sender(service)?.borrow().up)
+    }
+
+    /// Every service, and whether it is up.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.services.iter().map(|(name, sender)| (*name, sender.borrow().up))
+    }
+
+    /// Follows a service. The flag is `false` if the service is unknown.
+    pub fn follow(&self, service: &str) -> (bool, watch::Receiver<HealthState>) {
+        match self.sender(service) {
+            Some(sender) => (true, sender.subscribe()),
+            None => (false, self.nobody.subscribe()),
+        }
+    }
+
+    /// Begins the shutdown: all services but liveness are down, and watches end.
+    pub fn end(&self) {
+        for (name, sender) in self.services.iter() {
+            sender.send_modify(|standing| {
+                *standing = HealthState { up: standing.up && *name == LIVENESS, over: true };
+            });
+        }
+        self.nobody.send_modify(|standing| standing.over = true);
+    }
+
+    /// Whether the process is shutting down.
+    pub fn over(&self) -> bool {
+        self.nobody.borrow().over
+    }
+
+    fn sender(&self, service: &str) -> Option<&watch::Sender<HealthState>> {
+        self.services.iter().find(|(name, _)| *name == service).map(|(_, sender)| sender)
+    }
+}
+
+impl Source for HealthRegistry {
+    fn collect(&self, page: &mut Exposition) {
+        for (name, up) in self.all() {
+            page.flag(
+                "gateway_service_up",
+                "Whether grpc.health.v1 reports a service as SERVING.",
+                &[("service", name)],
+                up,
+            );
+        }
+        self.readiness(page, "gateway_ready", "gateway_not_ready");
+    }
+}

@@ -1,0 +1,250 @@
+//! One connection with its own reply inbox (request multiplexer): requests end at their deadline, leave nothing behind,
+//! and fail at once while disconnected. (The client library's own requests do none of the three.)
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subject};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use telemetry::{Exposition, Source};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::node::Node;
+use crate::options::{ConnectError, Options};
+use crate::pending::{End, Pending};
+use crate::permissions::PermissionViolation;
+
+/// A connection to NATS. Clones share it. Use it on the runtime that created it.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    client: Client,
+    inbox: String,
+    next: AtomicU64,
+    waiting: Arc<Pending>,
+    clock: Arc<Clock>,
+}
+
+/// Why a request got no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not connected; nothing was sent.
+    #[error("not connected to NATS")]
+    Disconnected,
+    /// No responders: nobody subscribes to the subject; nothing was delivered.
+    #[error("no responders: nobody subscribes to the subject")]
+    NoResponders,
+    /// No reply by the deadline; it may have been delivered.
+    #[error("no reply by the deadline")]
+    Timeout,
+    /// The connection was lost while waiting for the reply; the request may have been delivered.
+    #[error("the connection to NATS was lost before the reply")]
+    Lost,
+    /// Permissions violation: our user may not publish to the subject; nothing was delivered.
+    #[error("permissions violation: NATS does not permit us to publish to the subject")]
+    NotPermitted,
+    /// Larger than the server's max_payload; nothing was sent.
+    #[error("{size} bytes exceed the limit of {limit}")]
+    TooLarge {
+        /// Bytes, headers included.
+        size: usize,
+        /// The server's max_payload.
+        limit: usize,
+    },
+    /// The client library refused to send it: a bug of ours.
+    #[error("cannot be sent: {0}")]
+    Unsendable(#[source] async_nats::PublishError),
+}
+
+impl Connection {
+    /// Connects, and subscribes to the inbox.
+    pub async fn connect(options: &Options, name: &str) -> Result<Connection, ConnectError> {
+        let waiting = Arc::new(Pending::default());
+        let node = Arc::new(Node::new(name, options.shown()));
+        let client = options.connect(name, node.clone(), waiting.clone()).await?;
+        let inbox = client.new_inbox();
+        let replies = client.subscribe(format!("{inbox}.*")).await?;
+        let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
+        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock });
+        tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
+        let asked = Arc::downgrade(&shared);
+        node.ask(move || asked.upgrade()?.client.try_server_info());
+        Ok(Connection { shared })
+    }
+
+    /// The client, for subscriptions and consumers.
+    pub fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// Whether there is a connection now.
+    pub fn connected(&self) -> bool {
+        self.shared.client.connection_state() == State::Connected
+    }
+
+    /// Why there is no connection, as a text for an operator.
+    pub fn absence(&self) -> String {
+        match self.shared.waiting.why() {
+            Some(why) => format!("not connected to NATS: {why}"),
+            None => "not connected to NATS".to_owned(),
+        }
+    }
+
+    /// JetStream's time of day, as received over this connection.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.shared.clock
+    }
+
+    /// The number of requests waiting for a reply.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.count()
+    }
+
+    /// Runs this work, unless the server reports a permissions violation on this connection, now or earlier. For use at
+    /// start: where one thing is not permitted, waiting for the rest only hides the cause.
+    pub async fn permitted<T>(&self, work: impl Future<Output = T>) -> Result<T, PermissionViolation> {
+        let mut denied = self.shared.waiting.denied.subscribe();
+        // `self` owns the sender.
+        let denied = async {
+            match denied.wait_for(Option::is_some).await.ok().and_then(|denied| denied.clone()) {
+                Some(denied) => denied,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            denied = denied => Err(denied),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Sends a request and waits for its reply until the deadline.
+    pub async fn request(
+        &self,
+        subject: impl Into<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<Message, RequestError> {
+        let exchange = self.exchange(subject, headers, payload);
+        tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(RequestError::Timeout))
+    }
+
+    /// Sends a request and waits for its reply. The caller keeps the deadline: dropping the future leaves nothing
+    /// behind.
+    pub async fn exchange(
+        &self,
+        subject: impl Into<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Message, RequestError> {
+        if !self.connected() {
+            return Err(RequestError::Disconnected);
+        }
+        let (size, limit) = (payload.len(), self.shared.client.max_payload());
+        let subject = subject.into();
+        let mut ticket = PendingGuard::take(&self.shared, subject.clone());
+        let reply = self.shared.reply(ticket.number);
+        let client = &self.shared.client;
+        let sent = if headers.is_empty() {
+            client.publish_with_reply(subject, reply, payload).await
+        } else {
+            client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+        };
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => RequestError::TooLarge { size, limit },
+            PublishErrorKind::Send => RequestError::Disconnected,
+            PublishErrorKind::InvalidSubject => RequestError::Unsendable(error),
+        })?;
+        let message = ticket.wait().await?;
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(RequestError::NoResponders);
+        }
+        Ok(message)
+    }
+}
+
+impl Source for Connection {
+    fn collect(&self, page: &mut Exposition) {
+        let Shared { name, waiting, .. } = &*self.shared;
+        let connection = [("connection", name.as_str())];
+        page.flag("nats_connected", "Whether the connection to NATS is up.", &connection, self.connected());
+        let reconnects = waiting.connects.get().saturating_sub(1);
+        page.counter("nats_reconnects_total", "Reconnects to NATS.", &connection, reconnects);
+        let help = "Times that NATS messages were dropped because this process is a slow consumer.";
+        page.counter("nats_slow_consumers_total", help, &connection, waiting.slow.get());
+        let waits = waiting.count() as f64;
+        page.gauge("nats_requests_waiting", "Requests waiting for their reply.", &connection, waits);
+        self.shared.clock.page(page, name);
+    }
+}
+
+impl Shared {
+    /// The reply subject of this request.
+    fn reply(&self, number: u64) -> Subject {
+        let mut digits = itoa::Buffer::new();
+        Subject::from([&self.inbox, ".", digits.format(number)].concat())
+    }
+}
+
+/// An entry in the map of pending requests, removed on drop.
+struct PendingGuard<'a> {
+    shared: &'a Shared,
+    number: u64,
+    end: oneshot::Receiver<End>,
+    ended: bool,
+}
+
+impl PendingGuard<'_> {
+    fn take(shared: &Shared, subject: Subject) -> PendingGuard<'_> {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        PendingGuard { shared, number, end: shared.waiting.hold(number, subject), ended: false }
+    }
+
+    async fn wait(&mut self) -> End {
+        // The map owns the sender until the reply arrives or this entry is dropped.
+        let end = (&mut self.end).await.unwrap_or(Err(RequestError::Timeout));
+        self.ended = true;
+        end
+    }
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.waiting.forget(self.number);
+        }
+    }
+}
+
+/// Delivers replies to their requests until the last clone of the connection is dropped.
+async fn deliver(mut replies: async_nats::Subscriber, shared: std::sync::Weak<Shared>) {
+    while let Some(message) = replies.next().await {
+        let Some(shared) = shared.upgrade() else { return };
+        let number = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok());
+        if let Some(number) = number {
+            shared.waiting.answer(number, message);
+        }
+    }
+}
+
+/// A random number from 0 to `ceiling`, for delays that must not coincide.
+pub fn jitter(ceiling: u64) -> u64 {
+    RandomState::new().hash_one(0_u8) % (ceiling + 1)
+}
+
+/// Exponential backoff with full jitter: the delay before retry `attempt` (0 is the first).
+pub fn backoff(base: Duration, attempt: u32, most: Duration) -> Duration {
+    let ceiling = base.saturating_mul(1 << attempt.min(16)).min(most);
+    Duration::from_micros(jitter(u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1)))
+}

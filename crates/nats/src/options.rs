@@ -1,0 +1,303 @@
+//! How to reach NATS: flags and environment variables, with the names that the nats CLI uses.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectErrorKind, ReconnectToServer};
+
+use crate::certificates;
+use crate::clock::WallClock;
+use crate::credentials::{Credentials, PASSWORD, Secret, TOKEN, warn_if_exposed};
+use crate::node::Node;
+use crate::pending::Pending;
+use crate::pool::Pool;
+use crate::servers::Servers;
+
+/// The time limit for connecting; a frozen server accepts a connection and stays silent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The ping interval. A connection that receives nothing for three of these is dropped: its server is frozen, or it is
+/// half open. A server answers pings without waiting for its disk.
+const PING: Duration = Duration::from_millis(500);
+/// The TLS library's texts for an untrusted certificate.
+const UNTRUSTED: [&str; 2] = ["UnknownIssuer", "not valid for name"];
+/// The default inbox prefix.
+const INBOX: &str = "_INBOX";
+
+/// Where NATS is, and our credentials for it.
+#[derive(Clone, clap::Args)]
+pub struct Options {
+    /// NATS server URLs, separated by commas: nats:// or tls://, optionally with `user:password@` or `token@`,
+    /// percent-encoded
+    #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    pub url: String,
+    /// Credentials file (JWT and seed)
+    #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+    /// File with the seed of our nkey
+    #[arg(long = "nats-nkey", env = "NATS_NKEY", value_name = "FILE")]
+    pub nkey: Option<PathBuf>,
+    /// User name; its password is in a file or in NATS_PASSWORD
+    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME")]
+    pub user: Option<String>,
+    /// The user's password. It has no flag, because every user of a machine can read arguments.
+    #[arg(skip = Secret::of_environment(PASSWORD))]
+    pub password: Option<Secret>,
+    /// File with the user's password
+    #[arg(long = "nats-password-file", env = "GW_NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A token.
+    #[arg(skip = Secret::of_environment(TOKEN))]
+    pub token: Option<Secret>,
+    /// File with a token, if it is not in NATS_TOKEN
+    #[arg(long = "nats-token-file", env = "GW_NATS_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Prefix of our reply inboxes; each role's user may subscribe to its own prefix only
+    #[arg(long = "nats-inbox-prefix", env = "GW_NATS_INBOX_PREFIX", default_value = INBOX, value_name = "SUBJECT")]
+    pub inbox_prefix: String,
+    /// CA certificates that the servers' certificates are verified with, PEM
+    #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Client certificate, PEM
+    #[arg(long = "nats-cert", env = "NATS_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of the client certificate, PEM
+    #[arg(id = "key", long = "nats-key", env = "NATS_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Monitoring URLs of the servers, separated by commas: asked at start whether the servers sync each write
+    #[arg(long, env = "GW_NATS_MONITOR_URL", value_name = "URL")]
+    pub nats_monitor_url: Option<String>,
+    /// Time limit for connecting to NATS, at start and when reconnecting
+    #[arg(long, alias = "nats-connect-timeout-ms", env = "GW_NATS_CONNECT_TIMEOUT", default_value = "2s", value_parser = patience, value_name = "DURATION")]
+    pub nats_connect_timeout: Duration,
+    /// This machine's time of day.
+    #[arg(skip)]
+    pub wall: WallClock,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("url", &self.shown()).finish_non_exhaustive()
+    }
+}
+
+/// Why the first connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A credentials file cannot be used.
+    #[error("the NATS credentials in {} ({variable}) cannot be used: {why}", path.display())]
+    Credentials {
+        /// The variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// A certificate or key file cannot be used.
+    #[error("{} ({variable}) cannot be used: {why}", path.display())]
+    Certificate {
+        /// The variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// Two authentication methods are set.
+    #[error("{one} and {other} both authenticate us to NATS; set only one of them")]
+    Ambiguous {
+        /// One variable.
+        one: &'static str,
+        /// The other variable.
+        other: &'static str,
+    },
+    /// An authentication method is incomplete.
+    #[error("{is} needs {lacks} as well")]
+    Incomplete {
+        /// What there is.
+        is: &'static str,
+        /// What is missing.
+        lacks: &'static str,
+    },
+    /// NATS_URL is invalid.
+    #[error("--nats-url (NATS_URL): {0}")]
+    Url(String),
+    /// The inbox prefix is invalid.
+    #[error(
+        "--nats-inbox-prefix (GW_NATS_INBOX_PREFIX) is {0:?}; it must be tokens of [A-Za-z0-9_-] separated by dots"
+    )]
+    Prefix(String),
+    /// A server rejected our credentials.
+    #[error(
+        "NATS at {url} rejected our credentials (authorization violation); set one of NATS_CREDS, NATS_NKEY, \
+         NATS_USER, NATS_TOKEN and a user in NATS_URL"
+    )]
+    Refused {
+        /// The servers' URLs.
+        url: String,
+    },
+    /// A server's certificate is not signed by a CA that we trust, or is for another name.
+    #[error(
+        "the certificate of NATS at {url} is not trusted: NATS_CA must name the file of the CA that signed it, and \
+         NATS_URL must use the server name in the certificate"
+    )]
+    Untrusted {
+        /// The servers' URLs.
+        url: String,
+        /// The cause.
+        source: async_nats::ConnectError,
+    },
+    /// No server answered.
+    #[error("cannot connect to NATS at {url}; is a nats-server running there? (NATS_URL says where)")]
+    Unreachable {
+        /// The servers' URLs.
+        url: String,
+        /// The cause.
+        source: async_nats::ConnectError,
+    },
+    /// Subscribing to the reply inbox failed.
+    #[error("cannot subscribe to the reply inbox: {0}")]
+    Inbox(#[from] async_nats::SubscribeError),
+}
+
+impl Options {
+    /// Options for a server at this URL, without credentials.
+    pub fn at(url: impl Into<String>) -> Options {
+        Options {
+            url: url.into(),
+            creds: None,
+            nkey: None,
+            user: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            inbox_prefix: INBOX.to_owned(),
+            ca: None,
+            cert: None,
+            key: None,
+            nats_monitor_url: None,
+            nats_connect_timeout: CONNECT_TIMEOUT,
+            wall: WallClock::default(),
+        }
+    }
+
+    /// The same options, with this user.
+    #[must_use]
+    pub fn by(self, user: &str, password: &str) -> Options {
+        Options { user: Some(user.to_owned()), password: Some(password.to_owned().into()), ..self }
+    }
+
+    /// The same options, with this inbox prefix.
+    #[must_use]
+    pub fn inbox(self, prefix: &str) -> Options {
+        Options { inbox_prefix: prefix.to_owned(), ..self }
+    }
+
+    /// The servers' URLs without the secrets that they may contain.
+    pub fn shown(&self) -> String {
+        let whole = |url: &str| if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };
+        let urls = self.url.split(',').map(|url| cli::url::shown(&whole(url.trim())));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    /// All faults that prevent a connection attempt: invalid options and unreadable files.
+    pub fn faults(&self) -> Vec<ConnectError> {
+        let login = Servers::of(&self.url).and_then(|servers| Credentials::of(self, servers.login));
+        let given = login.and_then(|login| login.give(self));
+        let certificates = certificates::faults(self);
+        [self.check_prefix().err(), given.err()].into_iter().flatten().chain(certificates).collect()
+    }
+
+    fn check_prefix(&self) -> Result<(), ConnectError> {
+        let prefix = &self.inbox_prefix;
+        if is_prefix(prefix) { Ok(()) } else { Err(ConnectError::Prefix(prefix.clone())) }
+    }
+
+    /// Connects. The server shows `name` for the connection; `node` logs its events, and `waiting` receives them.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        node: Arc<Node>,
+        waiting: Arc<Pending>,
+    ) -> Result<Client, ConnectError> {
+        self.check_prefix()?;
+        certificates::check(self)?;
+        let (pool, hears) = (Pool::default(), waiting.clone());
+        let Servers { urls, login } = Servers::of(&self.url)?;
+        let mut options = Credentials::of(self, login)?
+            .give(self)?
+            .name(name)
+            .custom_inbox_prefix(&self.inbox_prefix)
+            .connection_timeout(self.nats_connect_timeout)
+            .ping_interval(PING)
+            .subscription_capacity(1 << 16)
+            .reconnect_delay_callback(reconnect_delay)
+            .reconnect_to_server_callback(move |servers, _| {
+                hears.refused(&servers);
+                let next = pool.next(&servers);
+                std::future::ready(next.map(|addr| ReconnectToServer { addr, delay: None }))
+            })
+            .event_callback(move |event| {
+                waiting.hear(&event);
+                let node = node.clone();
+                async move { node.log(&event).await }
+            });
+        if let Some(path) = &self.ca {
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            warn_if_exposed(key);
+            options = options.add_client_certificate(cert.clone(), key.clone());
+        }
+        options.connect(urls).await.map_err(|source| match source.kind() {
+            ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { url: self.shown() },
+            _ if causes(&source).any(|cause| UNTRUSTED.iter().any(|word| cause.contains(word))) => {
+                ConnectError::Untrusted { url: self.shown(), source }
+            }
+            _ => ConnectError::Unreachable { url: self.shown(), source },
+        })
+    }
+}
+
+/// The texts of an error and of its sources.
+fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
+}
+
+/// Parses the time limit for connecting, which must not be zero.
+fn patience(text: &str) -> Result<Duration, String> {
+    cli::units::between(cli::units::millis(text)?, Duration::from_millis(10), Duration::MAX)
+}
+
+/// Whether a text consists of tokens of harmless characters, separated by dots.
+fn is_prefix(text: &str) -> bool {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    text.len() <= 64 && text.split('.').all(|token| !token.is_empty() && token.chars().all(harmless))
+}
+
+/// 50 ms, doubling to 2 s, with full jitter, so that not all clients reconnect to a restarted server at once.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let ceiling = 50_u64.saturating_mul(1 << attempts.min(6)).min(2_000);
+    Duration::from_millis(crate::mux::jitter(ceiling))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_their_secrets() {
+        let options = Options::at("nats://ann:secret@one:4222, tls://token@two,three");
+        assert_eq!(options.shown(), "nats://one:4222,tls://two,nats://three");
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+
+    #[test]
+    fn inboxes_begin_with_a_subject_without_wildcards() {
+        assert!(["_INBOX", "_INBOX_gateway", "orders.in-box"].iter().all(|text| is_prefix(text)));
+        let wrong = ["", "_INBOX.", ".a", "a..b", "_INBOX.*", ">", "a b", "a\r\nPUB", "é"];
+        assert!(wrong.iter().all(|text| !is_prefix(text)));
+    }
+}

@@ -1,0 +1,336 @@
+//! One stream as a store: appends under an expected sequence, and reads answered by the leader. Only this module
+//! decides what a JetStream answer means, by its error code.
+
+mod error;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
+use bytes::Bytes;
+use pbjson_types::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+pub use error::StoreError;
+use error::of_read;
+
+use crate::guard::Guard;
+use crate::header::{number, put};
+use crate::mux::{Connection, RequestError};
+use crate::streams::IDENTITY;
+
+const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
+const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+
+/// "Stream not found". One such answer proves nothing, right after a leader change.
+pub(crate) const NO_STREAM: u64 = 10059;
+/// The delay before a stream that was not found is looked up again. Far below the deadline of any request.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// An append with less time than this says nothing about the store.
+const ENOUGH: Duration = Duration::from_millis(900);
+const NO_MESSAGE: u64 = 10037;
+const NO_SEQUENCE: u64 = 10043;
+const NOT_REMOVED: u64 = 10057;
+
+/// A stream, as a store.
+#[derive(Clone)]
+pub struct Store {
+    link: Connection,
+    stream: &'static str,
+    guard: Guard,
+}
+
+/// The condition for an append: what must be last in the stream.
+#[derive(Debug, Clone, Copy)]
+pub enum Expect<'a> {
+    /// No condition.
+    Any,
+    /// The whole stream's last sequence.
+    Last(u64),
+    /// The last sequence on the subjects of a filter; 0 if there is none yet.
+    LastOf {
+        /// The subjects, with wildcards.
+        filter: &'a str,
+        /// The sequence.
+        sequence: u64,
+    },
+}
+
+/// First and last sequence of a stream. An empty one has `last + 1 == first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Range {
+    /// The first sequence.
+    #[serde(rename = "first_seq")]
+    pub first: u64,
+    /// The last sequence ever stored.
+    #[serde(rename = "last_seq")]
+    pub last: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reply<T> {
+    error: Option<ApiError>,
+    #[serde(flatten)]
+    value: Option<T>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiError {
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    pub(crate) err_code: u64,
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ack {
+    seq: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Removed {
+    success: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    state: Subjects,
+}
+
+#[derive(Debug, Deserialize)]
+struct Subjects {
+    #[serde(default)]
+    subjects: Option<HashMap<String, u64>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Info {
+    state: Range,
+    #[serde(default)]
+    config: Configured,
+    /// The leader's time of day.
+    ts: Option<Timestamp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Configured {
+    #[serde(default)]
+    metadata: HashMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    message: RawMessage,
+}
+
+impl Store {
+    /// The store of a stream.
+    pub fn new(link: Connection, stream: &'static str) -> Store {
+        Store { link, stream, guard: Guard::default() }
+    }
+
+    /// The same store, refusing appends while the guard has a finding.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Store {
+        Store { guard, ..self }
+    }
+
+    /// The guard that is checked before each append.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.link
+    }
+
+    /// Appends a message once, and returns its sequence.
+    pub async fn append(
+        &self,
+        subject: &str,
+        mut headers: HeaderMap,
+        payload: Bytes,
+        expect: Expect<'_>,
+        deadline: Instant,
+    ) -> Result<u64, StoreError> {
+        self.guard.may_append(self.stream)?;
+        match expect {
+            Expect::Any => {}
+            Expect::Last(sequence) => number(&mut headers, EXPECTED_LAST, sequence),
+            Expect::LastOf { filter, sequence } => {
+                number(&mut headers, EXPECTED_SUBJECT_LAST, sequence);
+                put(&mut headers, EXPECTED_SUBJECT, filter);
+            }
+        }
+        let begun = Instant::now();
+        let ack = match self.link.request(subject, headers, payload, deadline).await {
+            Ok(reply) => match answer::<Ack>(&reply.payload)? {
+                Err(error) if error.err_code == NO_STREAM => return Err(self.gone(error, deadline).await),
+                ack => ack.map_err(StoreError::from),
+            },
+            Err(open @ (RequestError::Timeout | RequestError::Lost)) => {
+                if matches!(open, RequestError::Timeout) && begun.elapsed() >= ENOUGH {
+                    self.guard.unacknowledged(self.stream);
+                }
+                Err(StoreError::Undetermined(open.to_string()))
+            }
+            Err(trouble) => Err(trouble.into()),
+        };
+        match &ack {
+            Ok(_) => self.guard.stored(self.stream),
+            Err(StoreError::Full(why)) => self.guard.full(self.stream, why),
+            Err(_) => {}
+        }
+        ack.map(|ack| ack.seq)
+    }
+
+    /// The error for an append that found no stream: nothing was stored. Two more answers decide whether the stream is
+    /// gone.
+    async fn gone(&self, error: ApiError, deadline: Instant) -> StoreError {
+        match Box::pin(self.info(deadline)).await {
+            Err(gone @ StoreError::Unusable(_)) => gone,
+            _ => StoreError::Unavailable(error.description),
+        }
+    }
+
+    /// The last message on the subjects of a filter, read from the leader.
+    pub async fn last(&self, filter: &str, deadline: Instant) -> Result<Option<StreamMessage>, StoreError> {
+        self.message(serde_json::json!({ "last_by_subj": filter }), deadline).await
+    }
+
+    /// The message with this sequence, read from the leader.
+    pub async fn get(&self, sequence: u64, deadline: Instant) -> Result<Option<StreamMessage>, StoreError> {
+        self.message(serde_json::json!({ "seq": sequence }), deadline).await
+    }
+
+    /// The first message at or after a sequence on the subjects of a filter, read from the leader.
+    pub async fn next(
+        &self,
+        filter: &str,
+        from: u64,
+        deadline: Instant,
+    ) -> Result<Option<StreamMessage>, StoreError> {
+        self.message(serde_json::json!({ "seq": from, "next_by_subj": filter }), deadline).await
+    }
+
+    /// Removes a message and overwrites its contents. Returns whether it existed.
+    pub async fn remove(&self, sequence: u64, deadline: Instant) -> Result<bool, StoreError> {
+        let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream);
+        let query = serde_json::json!({ "seq": sequence, "no_erase": false }).to_string();
+        match found::<Removed>(&self.link, subject, query.into(), deadline).await? {
+            Ok(removed) => Ok(removed.success),
+            Err(error) if [NO_MESSAGE, NO_SEQUENCE].contains(&error.err_code) => Ok(false),
+            // One code for all storage errors, with the storage's text.
+            Err(error) if error.err_code == NOT_REMOVED && error.description.contains("no message") => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The subjects, among those that match a filter, that have messages.
+    pub async fn subjects(&self, filter: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
+        let query = serde_json::json!({ "subjects_filter": filter }).to_string();
+        let listed = found::<Listed>(&self.link, subject, query.into(), deadline).await?.map_err(of_read)?;
+        Ok(listed.state.subjects.unwrap_or_default().into_keys().collect())
+    }
+
+    /// First and last sequence, read from the leader.
+    pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
+        self.info(deadline).await.map(|info| info.state)
+    }
+
+    /// The stream's identity, which is unique even among streams of the same name, with its first and last sequence.
+    pub async fn identity(&self, deadline: Instant) -> Result<(String, Range), StoreError> {
+        let mut info = self.info(deadline).await?;
+        Ok((info.config.metadata.remove(IDENTITY).unwrap_or_default(), info.state))
+    }
+
+    async fn info(&self, deadline: Instant) -> Result<Info, StoreError> {
+        self.guard.may_read(self.stream)?;
+        let (subject, asked) = (format!("$JS.API.STREAM.INFO.{}", self.stream), Instant::now());
+        let info: Info = ask(&self.link, subject, deadline).await?;
+        told(&self.link, self.stream, info.ts.as_ref(), asked);
+        Ok(info)
+    }
+
+    async fn message(
+        &self,
+        query: serde_json::Value,
+        deadline: Instant,
+    ) -> Result<Option<StreamMessage>, StoreError> {
+        self.guard.may_read(self.stream)?;
+        let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream);
+        match found::<Found>(&self.link, subject, query.to_string().into(), deadline).await? {
+            Ok(found) => StreamMessage::try_from(found.message)
+                .map(Some)
+                .map_err(|error| StoreError::Unexpected(error.to_string())),
+            Err(error) if error.err_code == NO_MESSAGE => Ok(None),
+            Err(error) => Err(of_read(error)),
+        }
+    }
+}
+
+/// Records the time of day in an answer from a stream's leader.
+pub(crate) fn told(link: &Connection, stream: &'static str, time: Option<&Timestamp>, asked: Instant) {
+    let Some(time) = time else { return };
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return };
+    link.clock().tell(stream, seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000), asked);
+}
+
+/// Sends a JetStream API request that changes nothing.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    link: &Connection,
+    subject: String,
+    deadline: Instant,
+) -> Result<T, StoreError> {
+    found::<T>(link, subject, Bytes::new(), deadline).await?.map_err(of_read)
+}
+
+/// Returns the answer of JetStream's API. "Stream not found" counts only if it is answered twice; without time for
+/// that, it does not.
+pub(crate) async fn found<T: DeserializeOwned>(
+    link: &Connection,
+    subject: String,
+    query: Bytes,
+    deadline: Instant,
+) -> Result<Result<T, ApiError>, StoreError> {
+    let mut first = true;
+    loop {
+        // Boxed: the enclosing futures are large, and threads' stacks are small.
+        let asked = Box::pin(link.request(subject.clone(), HeaderMap::new(), query.clone(), deadline));
+        match answer::<T>(&asked.await?.payload)? {
+            Err(error) if error.err_code == NO_STREAM && first => {
+                if Instant::now() + RETRY_PAUSE >= deadline {
+                    return Err(StoreError::Unavailable(error.description));
+                }
+                sleep(RETRY_PAUSE).await;
+                first = false;
+            }
+            found => return Ok(found),
+        }
+    }
+}
+
+/// Parses an answer of JetStream's API.
+pub(crate) fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
+    let reply: Reply<T> =
+        serde_json::from_slice(payload).map_err(|error| StoreError::Unexpected(error.to_string()))?;
+    match (reply.error, reply.value) {
+        (Some(error), _) => Ok(Err(error)),
+        (None, Some(value)) => Ok(Ok(value)),
+        (None, None) => Err(StoreError::Unexpected("an answer without a value".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Why a store operation failed: the meaning of JetStream's errors, by their codes. Must do no I/O.
+
+use super::{ApiError, NO_STREAM};
+use crate::mux::RequestError;
+
+const WRONG_LAST_SEQUENCE: u64 = 10071;
+/// With replicas: another append under the same lock is in flight. It is unknown whether that one, or any, was stored.
+const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
+const STORE_FAILED: u64 = 10077;
+const FULL: [u64; 5] = [10002, 10023, 10028, 10047, STORE_FAILED];
+const TOO_LARGE: u64 = 10054;
+
+/// Why a store operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The condition did not hold: this append was not stored. (An earlier attempt of the same append may have been.)
+    #[error("the expected last sequence does not match: something else was appended first")]
+    Conflict,
+    /// Maybe stored: it may have been stored, or may be stored later. Retry the same compare-and-set.
+    #[error("the outcome is unknown: {0}")]
+    Undetermined(String),
+    /// Not stored: not connected.
+    #[error("not connected to NATS")]
+    Disconnected,
+    /// Not stored or read: JetStream is not enabled, or has no leader.
+    #[error("JetStream is not available: {0}")]
+    Unavailable(String),
+    /// Not stored or read, and nothing is sent any more: the stream has had no leader or no quorum for longer than an
+    /// election takes, or its leader acknowledges nothing.
+    #[error("nothing can be stored: {0}")]
+    Down(String),
+    /// Not stored or read: the stream does not exist, or has the wrong configuration. That lasts until an operator
+    /// fixes it.
+    #[error("the storage cannot be used: {0}")]
+    Unusable(String),
+    /// Not stored or read: permissions violation of our NATS user.
+    #[error("permissions violation: NATS does not permit it")]
+    NotPermitted,
+    /// Not stored: the storage is full.
+    #[error("the JetStream storage is full: {0}")]
+    Full(String),
+    /// Not stored: the message is too large.
+    #[error("{size} bytes exceed the limit of {limit}")]
+    TooLarge {
+        /// Bytes.
+        size: usize,
+        /// The limit in bytes; 0 if it is the stream's own limit.
+        limit: usize,
+    },
+    /// JetStream answered with an unknown error, or with something unexpected.
+    #[error("JetStream answered: {0}")]
+    Unexpected(String),
+}
+
+/// Maps the error of a read, whose outcome is never unknown.
+pub(super) fn of_read(error: ApiError) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Undetermined(why) => StoreError::Unavailable(why),
+        // A read gets "insufficient resources" when too many are in flight.
+        StoreError::Full(why) => StoreError::Unavailable(why),
+        other => other,
+    }
+}
+
+impl From<ApiError> for StoreError {
+    fn from(error: ApiError) -> StoreError {
+        let why = format!("{} ({})", error.description, error.err_code);
+        match (error.err_code, error.code) {
+            (WRONG_LAST_SEQUENCE, _) => StoreError::Conflict,
+            (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(why),
+            (NO_STREAM, _) => StoreError::Unusable(why),
+            (TOO_LARGE, _) => StoreError::TooLarge { size: 0, limit: 0 },
+            // The leader may have failed to store what its followers did store: only a limit proves that none did.
+            (STORE_FAILED, _) if !error.description.contains("maximum") => StoreError::Undetermined(why),
+            (code, _) if FULL.contains(&code) => StoreError::Full(why),
+            (_, 503 | 404) => StoreError::Unavailable(why),
+            (_, 500) => StoreError::Undetermined(why),
+            _ => StoreError::Unexpected(why),
+        }
+    }
+}
+
+impl From<RequestError> for StoreError {
+    fn from(trouble: RequestError) -> StoreError {
+        match trouble {
+            RequestError::Disconnected => StoreError::Disconnected,
+            // No responders: the stream does not exist, is being created, or is electing a leader.
+            RequestError::NoResponders => StoreError::Unavailable("no responders for the stream".to_owned()),
+            RequestError::Timeout | RequestError::Lost => StoreError::Unavailable(trouble.to_string()),
+            RequestError::NotPermitted => StoreError::NotPermitted,
+            RequestError::TooLarge { size, limit } => StoreError::TooLarge { size, limit },
+            RequestError::Unsendable(error) => StoreError::Unexpected(error.to_string()),
+        }
+    }
+}

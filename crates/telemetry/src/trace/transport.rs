@@ -1,0 +1,253 @@
+//! Sends traces to a collector: OTLP over gRPC or HTTP, with a few retries. Must not depend on their contents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tonic::Code;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use super::settings::{Protocol, Settings, shown};
+
+/// Attempts per batch, and the first backoff, which doubles each time. All fit within the exporter's timeout.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(250);
+/// Maximum bytes read of a response: it says how many spans were rejected, and why.
+const ANSWER: usize = 64 << 10;
+/// Maximum characters shown of a collector's message.
+const WORDS: usize = 256;
+const AGENT: &str = concat!("order-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// The connection to a collector.
+#[derive(Debug)]
+pub(super) struct Transport {
+    way: Way,
+    endpoint: String,
+    timeout: Duration,
+    /// Sending runs here, on the exporter's own thread, independent of the service's runtimes.
+    runtime: Runtime,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Grpc { channel: Channel, metadata: MetadataMap },
+    Http { uri: Uri, headers: HeaderMap, tls: Option<TlsConnectorOf> },
+}
+
+#[derive(Clone)]
+struct TlsConnectorOf(Arc<ClientConfig>);
+
+/// How many spans a collector rejected, and why.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) rejected: u64,
+    pub(super) why: String,
+}
+
+/// Why an attempt failed, and whether to retry.
+struct Failed {
+    why: String,
+    again: bool,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Transport {
+    pub(super) fn open(settings: &Settings) -> anyhow::Result<Transport> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &settings.headers {
+            headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value)?);
+        }
+        let tls = settings.endpoint.scheme_str() == Some("https");
+        let way = match settings.protocol {
+            Protocol::Grpc => {
+                let mut endpoint = Endpoint::from(settings.endpoint.clone()).user_agent(AGENT)?;
+                if tls {
+                    let trust = ClientTlsConfig::new();
+                    endpoint = endpoint.tls_config(match &settings.authorities {
+                        Some(pem) => trust.ca_certificate(Certificate::from_pem(pem)),
+                        None => trust.with_native_roots(),
+                    })?;
+                }
+                let _here = runtime.enter();
+                Way::Grpc { channel: endpoint.connect_lazy(), metadata: MetadataMap::from_headers(headers) }
+            }
+            Protocol::Http => {
+                let tls = if tls { Some(trust(settings.authorities.as_deref())?) } else { None };
+                Way::Http { uri: settings.endpoint.clone(), headers, tls }
+            }
+        };
+        let endpoint = shown(&settings.endpoint.to_string());
+        Ok(Transport { way, endpoint, timeout: settings.timeout, runtime })
+    }
+
+    /// The endpoint, without secrets.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Sends a batch. Blocks the calling thread, which must be the exporter's own.
+    pub(super) fn send(&self, request: ExportTraceServiceRequest) -> Result<Answer, String> {
+        let late = |_| format!("no response within {:?}", self.timeout);
+        self.runtime.block_on(async { timeout(self.timeout, self.way.tries(request)).await.map_err(late)? })
+    }
+}
+
+impl Way {
+    async fn tries(&self, request: ExportTraceServiceRequest) -> Result<Answer, String> {
+        let mut pause = PAUSE;
+        for rest in (0..TRIES).rev() {
+            let tried = match self {
+                Way::Grpc { channel, metadata } => grpc(channel, metadata, &request).await,
+                Way::Http { uri, headers, tls } => http(uri, headers, tls.as_ref(), &request).await,
+            };
+            match tried {
+                Ok(answer) => return Ok(Answer::of(answer)),
+                Err(Failed { why, again }) if rest == 0 || !again => return Err(why),
+                Err(_) => sleep(pause.mul_f64(0.5 + fastrand::f64())).await,
+            }
+            pause *= 2;
+        }
+        Err("no attempt was made".to_owned())
+    }
+}
+
+impl Answer {
+    fn of(answer: ExportTraceServiceResponse) -> Answer {
+        let partial = answer.partial_success.unwrap_or_default();
+        Answer {
+            rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
+            why: words(&partial.error_message),
+        }
+    }
+}
+
+async fn grpc(
+    channel: &Channel,
+    metadata: &MetadataMap,
+    request: &ExportTraceServiceRequest,
+) -> Result<ExportTraceServiceResponse, Failed> {
+    let mut request = tonic::Request::new(request.clone());
+    *request.metadata_mut() = metadata.clone();
+    let sent = TraceServiceClient::new(channel.clone()).export(request).await;
+    sent.map(tonic::Response::into_inner).map_err(|status| {
+        use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, Unavailable};
+        // The retryable codes of the OTLP specification.
+        let again = [Cancelled, DeadlineExceeded, Aborted, OutOfRange, Unavailable, DataLoss]
+            .contains(&status.code());
+        // A failed connection has its reason only in its source.
+        let mut why = format!("{:?}: {}", status.code(), words(status.message()));
+        let mut cause = std::error::Error::source(&status);
+        while let Some(error) = cause {
+            why = format!("{why}: {error}");
+            cause = error.source();
+        }
+        Failed { why, again }
+    })
+}
+
+async fn http(
+    uri: &Uri,
+    headers: &HeaderMap,
+    tls: Option<&TlsConnectorOf>,
+    request: &ExportTraceServiceRequest,
+) -> Result<ExportTraceServiceResponse, Failed> {
+    let failed = |error: anyhow::Error| Failed { why: format!("{error:#}"), again: true };
+    let (status, body) = post(uri, headers, tls, request.encode_to_vec()).await.map_err(failed)?;
+    if !status.is_success() {
+        use StatusCode as Code;
+        let again =
+            [Code::TOO_MANY_REQUESTS, Code::BAD_GATEWAY, Code::SERVICE_UNAVAILABLE, Code::GATEWAY_TIMEOUT];
+        return Err(Failed { why: status.to_string(), again: again.contains(&status) });
+    }
+    let unreadable = |error| Failed { why: format!("cannot read the response: {error}"), again: false };
+    ExportTraceServiceResponse::decode(body).map_err(unreadable)
+}
+
+/// Sends a request on its own connection: there is one every few seconds.
+async fn post(
+    uri: &Uri,
+    headers: &HeaderMap,
+    tls: Option<&TlsConnectorOf>,
+    body: Vec<u8>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let host = uri.host().context("no host")?.trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let stream = TcpStream::connect((host, port)).await.context("cannot connect")?;
+    let stream: Box<dyn Stream> = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let name = ServerName::try_from(host.to_owned())?;
+            Box::new(TlsConnector::from(tls.0.clone()).connect(name, stream).await.context("TLS handshake")?)
+        }
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender; the request reports its errors as well.
+    tokio::spawn(connection);
+    let authority = uri.authority().context("no host")?.as_str();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::post(path).body(Full::new(Bytes::from(body)))?;
+    request.headers_mut().extend(headers.clone());
+    request.headers_mut().insert(HOST, HeaderValue::from_str(authority)?);
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER).collect().await;
+    Ok((status, body.map_err(|error| anyhow::anyhow!("cannot read the response: {error}"))?.to_bytes()))
+}
+
+/// A TLS connector that trusts these CA certificates, or this machine's.
+fn trust(pem: Option<&[u8]>) -> anyhow::Result<TlsConnectorOf> {
+    let mut roots = RootCertStore::empty();
+    match pem {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate?)?;
+            }
+            anyhow::ensure!(
+                !roots.is_empty(),
+                "the file contains no certificate (OTEL_EXPORTER_OTLP_CERTIFICATE)"
+            );
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(TlsConnectorOf(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}
+
+fn words(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(WORDS).collect()
+}
+
+impl std::fmt::Debug for TlsConnectorOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TLS")
+    }
+}

@@ -1,0 +1,199 @@
+//! Route state: what the calls of one route share across all threads of a gateway: concurrency limits, the retry
+//! budget, liveness and the count of contract violations. Must not depend on payloads.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use contract::{Failure, Reason, Route};
+use foldhash::fast::RandomState;
+
+use super::budget::RetryBudget;
+use super::liveness::Liveness;
+use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
+use crate::share::{ShareKind, Shares};
+
+/// Settings of routes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Calls in flight per route.
+    pub in_flight: usize,
+    /// Subjects of NestJS services: requests to them use the NestJS envelope.
+    pub nest: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { in_flight: 1_024, nest: Vec::new() }
+    }
+}
+
+/// The states of all routes.
+#[derive(Debug)]
+pub struct RouteStates {
+    states: HashMap<&'static str, (&'static str, RouteState), RandomState>,
+}
+
+/// The state of one route.
+#[derive(Debug)]
+pub struct RouteState {
+    /// The limit of pass-through calls.
+    outer: Arc<ConcurrencyLimit>,
+    /// The limit of the gateway's own calls, which a flood of pass-through calls does not affect.
+    inner: Arc<ConcurrencyLimit>,
+    nest: bool,
+    budget: RetryBudget,
+    liveness: Liveness,
+    violations: AtomicU64,
+    /// The stream that captures the subject, if any.
+    capturer: RwLock<Option<String>>,
+    captured: AtomicBool,
+    /// Whether all services report that they cannot serve.
+    unable: AtomicBool,
+}
+
+impl Default for RouteStates {
+    fn default() -> RouteStates {
+        RouteStates::new(contract::route::ALL, &Limits::default())
+    }
+}
+
+impl RouteStates {
+    /// The states of these routes.
+    pub fn new(routes: &[&'static Route], limits: &Limits) -> RouteStates {
+        let state = |(number, route): (usize, &&'static Route)| {
+            (route.path, (route.subject, RouteState::new(number, route, limits)))
+        };
+        RouteStates { states: routes.iter().enumerate().map(state).collect() }
+    }
+
+    /// The state of a route.
+    pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
+        self.states.get(route.path).map(|(_, state)| state).ok_or_else(|| {
+            let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
+            failure.because(format_args!("no route state for {}", route.path))
+        })
+    }
+}
+
+impl RouteStates {
+    /// Every route's state with its subject.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &RouteState)> {
+        self.states.values().map(|(subject, state)| (*subject, state))
+    }
+}
+
+impl RouteState {
+    fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
+        let nest = route.json && limits.nest.iter().any(|subject| subject == route.subject);
+        let liveness = Liveness::default();
+        if nest {
+            // Discovery does not find it, so it is assumed to be up until calls show otherwise.
+            liveness.up();
+        }
+        RouteState {
+            outer: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, false)),
+            inner: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, true)),
+            nest,
+            budget: RetryBudget::new(),
+            liveness,
+            violations: AtomicU64::new(0),
+            capturer: RwLock::default(),
+            captured: AtomicBool::new(false),
+            unable: AtomicBool::new(false),
+        }
+    }
+
+    /// A permit for a pass-through call.
+    pub(super) fn enter(&self, shares: Option<&Arc<Shares>>) -> Result<Permit, Saturated> {
+        self.place(&self.outer, shares)
+    }
+
+    /// A permit for a call of the gateway itself.
+    pub(super) fn enter_inside(&self, shares: Option<&Arc<Shares>>) -> Result<Permit, Saturated> {
+        self.place(&self.inner, shares)
+    }
+
+    fn place(&self, gate: &Arc<ConcurrencyLimit>, shares: Option<&Arc<Shares>>) -> Result<Permit, Saturated> {
+        let place = gate.enter(shares)?;
+        self.budget.earn();
+        Ok(place)
+    }
+
+    /// A hedge was answered before the earlier request.
+    pub(super) fn hedge_won(&self) {
+        self.budget.refund();
+    }
+
+    /// A hedge was lost with the connection.
+    pub(super) fn hedge_lost(&self) {
+        self.budget.return_lost();
+    }
+
+    /// Spends the cost of a retry or a hedge, if the budget allows it.
+    pub(super) fn retry(&self) -> bool {
+        self.budget.spend()
+    }
+
+    /// Counts a reply that violates the contract, and returns the total.
+    pub(super) fn violation(&self) -> u64 {
+        self.violations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of replies that violated the contract.
+    pub(super) fn violations(&self) -> u64 {
+        self.violations.load(Ordering::Relaxed)
+    }
+
+    /// Sets the stream that captures the subject, if any. It would acknowledge requests in place of the service, so
+    /// none are sent.
+    pub fn capture(&self, subject: &str, stream: Option<String>) {
+        let mut known = self.capturer.write().unwrap_or_else(PoisonError::into_inner);
+        match &stream {
+            Some(stream) if known.as_ref() != Some(stream) => {
+                tracing::error!(
+                    subject,
+                    stream,
+                    "a stream captures the subject of a route; requests to it are not sent"
+                );
+            }
+            None if known.is_some() => tracing::info!(subject, "no stream captures the subject any longer"),
+            _ => {}
+        }
+        self.captured.store(stream.is_some(), Ordering::Relaxed);
+        *known = stream;
+    }
+
+    /// The stream that captures the subject, if any.
+    pub fn capturer(&self) -> Option<String> {
+        if !self.captured.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.capturer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether all services report that they cannot serve.
+    pub fn disable(&self, unable: bool) {
+        self.unable.store(unable, Ordering::Relaxed);
+    }
+
+    /// Whether all services report that they cannot serve.
+    pub fn unable(&self) -> bool {
+        self.unable.load(Ordering::Relaxed)
+    }
+
+    /// The number of calls in flight, and the limit.
+    pub fn level(&self) -> [usize; 2] {
+        [self.outer.inside() + self.inner.inside(), self.outer.size()]
+    }
+
+    /// Whether the service is NestJS, which does not support discovery.
+    pub fn nestjs(&self) -> bool {
+        self.nest
+    }
+
+    /// The liveness of the route.
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+}

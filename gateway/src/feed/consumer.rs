@@ -1,0 +1,296 @@
+//! Reads ORDERS from a sequence on, every entry once and in order, for as long as the caller asks for more, across lost
+//! connections, server restarts and lost consumers. Owns the consumer protocol. Must not skip an entry that is on the
+//! record, and must not interpret entries.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use nats::mux::backoff;
+use nats::store::Range;
+use nats::streams::ORDERS;
+use nats::{Connection, Store};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
+
+use super::pull::{Entry, PullState, SequenceError};
+
+/// Idle heartbeat: a healthy consumer sends something at least this often.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// A consumer that sends nothing for this long is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How often an idle reader checks whether the connection is still the one on which it subscribed.
+const TICK: Duration = Duration::from_millis(500);
+/// How long a pull request is valid at the server; then it is renewed.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How long the server keeps a consumer that nobody pulls from.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// Timeout of one request to the server.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Full jitter below this before the first repeat; doubling.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// The most that a backoff may grow to.
+const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// The most entries that one call of `fill` returns.
+const FILL: usize = 512;
+
+/// Which parts of an entry are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Subject and headers.
+    Headers,
+    /// All of it.
+    Whole,
+}
+
+impl Shape {
+    /// Entries per pull; up to one and a half times as many are in flight. Large pulls are what makes reading the
+    /// history fast (measured: 105,000 entries/s with 500, 153,000 with 5,000, 200,000 with 50,000); payloads take
+    /// memory.
+    fn pull(self) -> usize {
+        match self {
+            Shape::Headers => 16_384,
+            Shape::Whole => 512,
+        }
+    }
+}
+
+/// A reader of the stream.
+pub(super) struct RecordConsumer {
+    link: Connection,
+    shape: Shape,
+    next: u64,
+    /// Where the record continues after entries that it has lost.
+    resumes: u64,
+    consumer: Option<Consumer>,
+    failures: u32,
+}
+
+impl RecordConsumer {
+    /// A reader from a sequence on; that of an entry, or the one after the last.
+    pub(super) fn new(link: Connection, shape: Shape, from: u64) -> RecordConsumer {
+        RecordConsumer { link, shape, next: from.max(1), resumes: 0, consumer: None, failures: 0 }
+    }
+
+    /// Waits for entries, and adds those that have arrived. Cancel-safe: what it added stays, and nothing else is lost.
+    pub(super) async fn fill(&mut self, entries: &mut Vec<Entry>) {
+        loop {
+            if self.next < self.resumes {
+                return self.pass(entries);
+            }
+            let broken = match &mut self.consumer {
+                Some(consumer) => match consumer.fill(&self.link, &mut self.next, entries).await {
+                    Ok(()) if entries.is_empty() => continue,
+                    Ok(()) => {
+                        self.failures = 0;
+                        return;
+                    }
+                    Err(broken) => broken,
+                },
+                None => match Consumer::open(&self.link, self.shape, self.next).await {
+                    Ok(consumer) => {
+                        self.consumer = Some(consumer);
+                        continue;
+                    }
+                    Err(broken) => broken,
+                },
+            };
+            let fresh = self.consumer.take().is_some_and(|consumer| consumer.begin == self.next);
+            if !entries.is_empty() {
+                return;
+            }
+            if !(fresh && matches!(broken, SequenceError::Hole { .. }) && self.lost().await) {
+                self.pause(&broken).await;
+            }
+        }
+    }
+
+    /// Whether the record has lost the next entry. A consumer that was created for this very entry and begins after it
+    /// suggests so, but the entry may have been lost on the way: the leader decides.
+    async fn lost(&mut self) -> bool {
+        let store = Store::new(self.link.clone(), ORDERS);
+        let deadline = Instant::now() + ATTEMPT;
+        // The range is read first: if there is nothing from the next entry on, all up to the last are lost.
+        let Ok(range) = store.range(deadline).await else { return false };
+        let resumes = match store.next(">", self.next, deadline).await {
+            Ok(Some(entry)) => entry.sequence,
+            Ok(None) => range.last + 1,
+            Err(_) => return false,
+        };
+        if resumes <= self.next {
+            return false;
+        }
+        self.resumes = resumes;
+        let (first, last) = (self.next, resumes - 1);
+        tracing::error!(first, last, "the record has lost entries; lists and watches continue without them");
+        true
+    }
+
+    /// Adds the lost entries, without messages.
+    fn pass(&mut self, entries: &mut Vec<Entry>) {
+        let upto = self.resumes.min(self.next + FILL as u64);
+        entries.extend((self.next..upto).map(|sequence| Entry { sequence, message: None }));
+        self.next = upto;
+        self.failures = 0;
+    }
+
+    async fn pause(&mut self, broken: &SequenceError) {
+        match (broken, self.failures) {
+            (SequenceError::Elsewhere { .. }, _) => {
+                tracing::error!(%broken, "the record was replaced or truncated")
+            }
+            (_, 0) => {
+                tracing::info!(next = self.next, shape = ?self.shape, %broken, "creating a new consumer")
+            }
+            _ => tracing::debug!(next = self.next, shape = ?self.shape, %broken, "creating a new consumer"),
+        }
+        sleep(backoff(BACKOFF, self.failures, BACKOFF_MOST)).await;
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Deletes the consumer; without this the server removes it after a while.
+    pub(super) async fn close(self) {
+        if let Some(consumer) = self.consumer {
+            let subject = format!("$JS.API.CONSUMER.DELETE.{ORDERS}.{}", consumer.name);
+            let deleted =
+                self.link.request(subject, HeaderMap::new(), Bytes::new(), Instant::now() + ATTEMPT).await;
+            if let Err(error) = deleted {
+                tracing::debug!(%error, "a consumer was not deleted: the server removes it when it is inactive");
+            }
+        }
+    }
+}
+
+/// A consumer and how many entries it still has to deliver.
+struct Consumer {
+    name: String,
+    /// The entry that it was created for.
+    begin: u64,
+    inbox: String,
+    replies: Subscriber,
+    credit: PullState,
+    /// The connection on which it was subscribed.
+    connects: u64,
+    heard: Instant,
+}
+
+impl Consumer {
+    async fn open(link: &Connection, shape: Shape, next: u64) -> Result<Consumer, SequenceError> {
+        if !link.connected() {
+            return Err(SequenceError::Disconnected);
+        }
+        let deadline = Instant::now() + ATTEMPT;
+        // The server would begin at another sequence without an error.
+        let Range { first, last } = Store::new(link.clone(), ORDERS).range(deadline).await.map_err(server)?;
+        if next < first || next > last + 1 {
+            return Err(SequenceError::Elsewhere { first, last, next });
+        }
+        let (name, inbox) = (Uuid::new_v4().simple().to_string(), link.client().new_inbox());
+        let connects = connects(link);
+        let replies = timeout_at(deadline, link.client().subscribe(inbox.clone()))
+            .await
+            .map_err(|_| SequenceError::Disconnected)?
+            .map_err(server)?;
+        let request = serde_json::json!({
+            "stream_name": ORDERS,
+            "config": {
+                "name": name,
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": next,
+                "ack_policy": "none",
+                "replay_policy": "instant",
+                "headers_only": shape == Shape::Headers,
+                "inactive_threshold": nanos(INACTIVE),
+                "num_replicas": 1,
+                "mem_storage": true,
+            },
+        });
+        let subject = format!("$JS.API.CONSUMER.CREATE.{ORDERS}.{name}");
+        let reply = link
+            .request(subject, HeaderMap::new(), request.to_string().into(), deadline)
+            .await
+            .map_err(server)?;
+        accepted(&reply.payload)?;
+        let heard = Instant::now();
+        let credit = PullState::new(shape.pull());
+        let mut consumer = Consumer { name, begin: next, inbox, replies, credit, connects, heard };
+        consumer.pull(link).await?;
+        Ok(consumer)
+    }
+
+    /// Requests more when half of a pull has arrived.
+    async fn pull(&mut self, link: &Connection) -> Result<(), SequenceError> {
+        let Some(batch) = self.credit.due() else { return Ok(()) };
+        let request = serde_json::json!({
+            "batch": batch,
+            "expires": nanos(EXPIRES),
+            "idle_heartbeat": nanos(HEARTBEAT),
+        });
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{ORDERS}.{}", self.name);
+        let payload = request.to_string().into();
+        timeout(ATTEMPT, link.client().publish_with_reply(subject, self.inbox.clone(), payload))
+            .await
+            .map_err(|_| SequenceError::Disconnected)?
+            .map_err(server)?;
+        self.credit.asked(batch);
+        Ok(())
+    }
+
+    /// Adds the entries that have arrived; waits briefly for the first.
+    async fn fill(
+        &mut self,
+        link: &Connection,
+        next: &mut u64,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), SequenceError> {
+        let first = match timeout(TICK, self.replies.next()).await {
+            Ok(None) => return Err(SequenceError::Disconnected),
+            Ok(Some(message)) => Some(message),
+            Err(_) if connects(link) != self.connects => return Err(SequenceError::Reconnected),
+            Err(_) if self.heard.elapsed() > SILENCE => return Err(SequenceError::Silent),
+            Err(_) => return Ok(()),
+        };
+        self.heard = Instant::now();
+        let mut message = first;
+        while let Some(received) = message {
+            self.credit.take(received, next, entries)?;
+            if entries.len() >= FILL {
+                break;
+            }
+            message = self.replies.next().now_or_never().flatten();
+        }
+        self.pull(link).await
+    }
+}
+
+fn connects(link: &Connection) -> u64 {
+    link.client().statistics().connects.load(Ordering::Relaxed)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn server(error: impl std::fmt::Display) -> SequenceError {
+    SequenceError::Server(error.to_string())
+}
+
+fn accepted(payload: &[u8]) -> Result<(), SequenceError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Option<Problem>,
+    }
+    #[derive(Deserialize)]
+    struct Problem {
+        #[serde(default)]
+        description: String,
+    }
+    let answer: Answer = serde_json::from_slice(payload).map_err(server)?;
+    match answer.error {
+        None => Ok(()),
+        Some(problem) => Err(SequenceError::Server(problem.description)),
+    }
+}

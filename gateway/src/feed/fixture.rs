@@ -1,0 +1,241 @@
+//! A test fixture: a real nats-server, the streams, and a fake inventory service with scripted answers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream::Config};
+use async_nats::{Client, HeaderMap, Message};
+use contract::inventory::v1 as inventory;
+use contract::orders::v1 as pb;
+use contract::{Failure, header};
+use futures_util::StreamExt;
+use local_nats::Server;
+use nats::{Connection, Options, Store, Streams, streams};
+use serde::Serialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Feed, Limits};
+use crate::bridge::{Bridge, RouteStates};
+use crate::call::CallContext;
+use crate::order::{Orders, Places};
+use contract::subject::entries;
+
+pub(crate) struct Fixture {
+    pub(crate) server: Server,
+    pub(crate) link: Connection,
+    pub(crate) identity: String,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) orders: Orders,
+    pub(crate) stand_in: Arc<StandIn>,
+}
+
+/// The fake inventory service.
+#[derive(Default)]
+pub(crate) struct StandIn {
+    /// Answers to reserve requests; once they are used up, the fence is the order's tombstone, or 0.
+    pub(crate) reserve: Mutex<VecDeque<Result<i64, Failure>>>,
+    /// What `check_inventory` says is missing.
+    pub(crate) missing: Mutex<bool>,
+    /// Whether its answer leaves an item out.
+    pub(crate) forgetful: Mutex<bool>,
+    /// Whether every reservation is given up before its order is recorded.
+    pub(crate) haunted: Mutex<bool>,
+    /// Whether reservations are made but their answers are lost.
+    pub(crate) mute: Mutex<bool>,
+    /// How long a reservation takes.
+    pub(crate) slow: Mutex<Duration>,
+    /// The orders whose release was requested.
+    pub(crate) released: Mutex<Vec<String>>,
+}
+
+impl Fixture {
+    pub(crate) async fn open() -> Fixture {
+        Fixture::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Fixture {
+        let (server, link) = nats().await;
+        let identity = Streams::open(&link, 1, true).await.unwrap().orders;
+        Fixture::on(server, link, identity, limits).await
+    }
+
+    /// With a record from which entries can be removed, as a power failure may do.
+    pub(crate) async fn frail() -> Fixture {
+        let (server, link) = nats().await;
+        let config = Config {
+            name: streams::ORDERS.to_owned(),
+            subjects: vec!["orders.event.*.*".to_owned(), "orders.fence.expired.*".to_owned()],
+            ..Config::default()
+        };
+        jetstream::new(link.client().clone()).create_stream(config).await.unwrap();
+        Fixture::on(server, link, "frail".to_owned(), Limits::default()).await
+    }
+
+    /// Removes an entry from such a record.
+    pub(crate) async fn lose(&self, sequence: u64) {
+        let context = jetstream::new(self.link.client().clone());
+        let stream = context.get_stream_no_info(streams::ORDERS).await.unwrap();
+        assert!(stream.delete_message(sequence).await.unwrap());
+    }
+
+    async fn on(server: Server, link: Connection, identity: String, limits: Limits) -> Fixture {
+        let stand_in = Arc::new(StandIn::default());
+        for subject in ["check_inventory", "reserve_inventory", "release_inventory"] {
+            let mut requests = link.client().subscribe(subject).await.unwrap();
+            let (stand_in, link) = (Arc::clone(&stand_in), link.clone());
+            tokio::spawn(async move {
+                while let Some(request) = requests.next().await {
+                    tokio::spawn(Arc::clone(&stand_in).answer(link.clone(), request));
+                }
+            });
+        }
+        link.client().flush().await.unwrap();
+        let (feed, orders) = gateway(&link, &identity, limits).await;
+        Fixture { server, link, identity, feed, orders, stand_in }
+    }
+
+    /// Another gateway on the same streams.
+    pub(crate) async fn gateway(&self, limits: Limits) -> (Arc<Feed>, Orders) {
+        gateway(&self.link, &self.identity, limits).await
+    }
+
+    pub(crate) async fn create(&self, request_id: &str, customer: &str) -> Result<pb::Order, Failure> {
+        self.orders.create(request(request_id, customer, 1), soon()).await
+    }
+
+    pub(crate) async fn update(&self, order: &pb::Order, to: pb::OrderStatus) -> Result<pb::Order, Failure> {
+        let request = pb::UpdateOrderStatusRequest {
+            order_id: order.order_id.clone(),
+            status: to.into(),
+            etag: order.etag.clone(),
+            reason: "why not".into(),
+        };
+        self.orders.update(request, soon()).await
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(self.link.clone(), streams::ORDERS)
+    }
+
+    /// What a worker writes before it frees a reservation.
+    pub(crate) async fn entomb(&self, order_id: &str) -> u64 {
+        self.scribble(&format!("orders.fence.expired.{order_id}")).await
+    }
+
+    /// Writes an entry without the gateway.
+    pub(crate) async fn scribble(&self, subject: &str) -> u64 {
+        let (store, headers) = (self.store(), HeaderMap::new());
+        store.append(subject, headers, "{}".into(), nats::Expect::Any, soon().deadline).await.unwrap()
+    }
+
+    pub(crate) fn released(&self) -> usize {
+        self.stand_in.released.lock().unwrap().len()
+    }
+}
+
+async fn nats() -> (Server, Connection) {
+    let server = Server::start().unwrap();
+    let link = Connection::connect(&Options::at(server.url()), "test").await.unwrap();
+    (server, link)
+}
+
+async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
+    let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
+    let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
+    let orders = Orders::new(
+        bridge,
+        Store::new(link.clone(), streams::ORDERS),
+        Arc::clone(&feed),
+        Arc::new(Places::new(1_024)),
+    );
+    (feed, orders)
+}
+
+pub(crate) fn soon() -> CallContext {
+    CallContext::until(Instant::now() + Duration::from_secs(10))
+}
+
+pub(crate) fn request(request_id: &str, customer: &str, quantity: u32) -> pb::CreateOrderRequest {
+    pb::CreateOrderRequest {
+        request_id: request_id.into(),
+        customer_id: customer.into(),
+        items: vec![inventory::Item { product_id: "lamp".into(), quantity }],
+    }
+}
+
+impl StandIn {
+    async fn answer(self: Arc<StandIn>, link: Connection, request: Message) {
+        let client = link.client();
+        match request.subject.as_str() {
+            "check_inventory" => {
+                let items: Vec<inventory::Item> = serde_json::from_slice(&request.payload).unwrap();
+                let missing = *self.missing.lock().unwrap();
+                let items = items.into_iter().map(|item| inventory::ItemAvailability {
+                    available: if missing { item.quantity - 1 } else { item.quantity },
+                    product_id: item.product_id,
+                    requested: item.quantity,
+                });
+                let forgotten = usize::from(*self.forgetful.lock().unwrap());
+                let items = items.skip(forgotten).collect();
+                let reply = pb::CheckInventoryResponse { available: !missing, items };
+                say(client, &request, Ok(reply)).await;
+            }
+            "reserve_inventory" => {
+                let asked: inventory::ReserveInventoryRequest =
+                    serde_json::from_slice(&request.payload).unwrap();
+                let slow = *self.slow.lock().unwrap();
+                tokio::time::sleep(slow).await;
+                if *self.mute.lock().unwrap() {
+                    return;
+                }
+                let told = self.reserve.lock().unwrap().pop_front();
+                let fence = match told {
+                    Some(told) => told,
+                    None => Ok(fence(&link, &asked.order_id).await),
+                };
+                if *self.haunted.lock().unwrap() {
+                    let subject = format!("orders.fence.expired.{}", asked.order_id);
+                    client.request(subject, "{}".into()).await.unwrap();
+                }
+                let reply = fence.map(|fence| inventory::ReserveInventoryResponse {
+                    order_id: asked.order_id,
+                    reserved: true,
+                    expires_at: None,
+                    fence,
+                });
+                say(client, &request, reply).await;
+            }
+            _ => {
+                let asked: inventory::ReleaseInventoryRequest =
+                    serde_json::from_slice(&request.payload).unwrap();
+                self.released.lock().unwrap().push(asked.order_id.clone());
+                let reply = inventory::ReleaseInventoryResponse { order_id: asked.order_id, released: true };
+                say(client, &request, Ok(reply)).await;
+            }
+        }
+    }
+}
+
+/// The sequence of an order's tombstone, if that is its last entry.
+async fn fence(link: &Connection, order_id: &str) -> i64 {
+    let store = Store::new(link.clone(), streams::ORDERS);
+    let filter = entries(Uuid::parse_str(order_id).unwrap());
+    let last = store.last(&filter, soon().deadline).await.unwrap();
+    last.filter(|last| last.subject.starts_with("orders.fence")).map_or(0, |last| last.sequence.cast_signed())
+}
+
+async fn say<T: Serialize>(client: &Client, request: &Message, reply: Result<T, Failure>) {
+    let to = request.reply.clone().unwrap();
+    let sent = match reply {
+        Ok(reply) => client.publish(to, serde_json::to_vec(&reply).unwrap().into()).await,
+        Err(failure) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SERVICE_ERROR, "refused");
+            headers.insert(header::SERVICE_ERROR_CODE, failure.number().to_string());
+            client.publish_with_headers(to, headers, failure.to_json().into()).await
+        }
+    };
+    sent.unwrap();
+}

@@ -1,0 +1,195 @@
+//! Pull accounting of a consumer: which entry comes next, and how many were requested. Only this file decides whether a
+//! message is the next entry, an old one, or proof that one was lost. Pure: must not depend on a connection.
+
+use async_nats::{Message, StatusCode};
+
+/// An entry of the stream.
+pub(super) struct Entry {
+    pub(super) sequence: u64,
+    /// None if the record has lost it.
+    pub(super) message: Option<Message>,
+}
+
+/// Why a consumer has to be replaced. The next one reads again what was lost with it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SequenceError {
+    #[error("not connected to NATS")]
+    Disconnected,
+    #[error("reconnected to NATS")]
+    Reconnected,
+    #[error("the consumer sends neither entries nor heartbeats")]
+    Silent,
+    #[error("an entry is missing: expected {expected}, received {found}")]
+    Hole { expected: u64, found: u64 },
+    #[error("the stream has entries {first} to {last}, but {next} comes next: it is another stream")]
+    Elsewhere { first: u64, last: u64, next: u64 },
+    #[error("the server answered: {0}")]
+    Server(String),
+}
+
+/// Entries that were requested.
+#[derive(Debug)]
+pub(super) struct PullState {
+    pull: usize,
+    /// Those that have not arrived.
+    owed: usize,
+}
+
+impl PullState {
+    /// Requests `pull` entries at once.
+    pub(super) fn new(pull: usize) -> PullState {
+        PullState { pull, owed: 0 }
+    }
+
+    /// How many to request now: a full pull when half of one has arrived.
+    pub(super) fn due(&self) -> Option<usize> {
+        (self.owed <= self.pull / 2).then_some(self.pull)
+    }
+
+    /// `count` entries were requested.
+    pub(super) fn asked(&mut self, count: usize) {
+        self.owed += count;
+    }
+
+    /// Handles a message, and adds it if it is the next entry.
+    pub(super) fn take(
+        &mut self,
+        message: Message,
+        next: &mut u64,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), SequenceError> {
+        match message.status {
+            None | Some(StatusCode::OK) => {
+                self.owed = self.owed.saturating_sub(1);
+                let sequence = sequence(&message)?;
+                if sequence > *next {
+                    return Err(SequenceError::Hole { expected: *next, found: sequence });
+                }
+                // A smaller one was read before: the server may begin early.
+                if sequence == *next {
+                    *next += 1;
+                    entries.push(Entry { sequence, message: Some(message) });
+                }
+                Ok(())
+            }
+            Some(StatusCode::IDLE_HEARTBEAT) => match number(&message, "Nats-Last-Stream") {
+                // The server sent it before this heartbeat, so it was lost on the way.
+                Some(sent) if sent >= *next => Err(SequenceError::Hole { expected: *next, found: sent + 1 }),
+                _ => Ok(()),
+            },
+            // The pull request has expired; the rest of it will not arrive.
+            Some(StatusCode::TIMEOUT) => {
+                let rest =
+                    number(&message, "Nats-Pending-Messages").and_then(|rest| usize::try_from(rest).ok());
+                self.owed = self.owed.saturating_sub(rest.unwrap_or(self.pull));
+                Ok(())
+            }
+            Some(status) => {
+                Err(SequenceError::Server(format!("{status} {}", message.description.unwrap_or_default())))
+            }
+        }
+    }
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
+}
+
+/// The entry's sequence: `$JS.ACK.[domain.account.]stream.consumer.delivered.sequence.…` is where it would be
+/// acknowledged.
+fn sequence(message: &Message) -> Result<u64, SequenceError> {
+    let reply = message.reply.as_deref().unwrap_or_default();
+    let place = if reply.split('.').count() == 9 { 5 } else { 7 };
+    reply
+        .split('.')
+        .nth(place)
+        .filter(|_| reply.starts_with("$JS.ACK."))
+        .and_then(|token| token.parse().ok())
+        .ok_or_else(|| SequenceError::Server(format!("an entry without a sequence: {reply}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(reply: String) -> Message {
+        Message {
+            subject: "orders.event.order_created.x".into(),
+            reply: Some(reply.into()),
+            payload: "{}".into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    fn entry(sequence: u64) -> Message {
+        message(format!("$JS.ACK.ORDERS.c.1.{sequence}.9.1700000000.0"))
+    }
+
+    fn status(status: StatusCode, header: &str, value: u64) -> Message {
+        let mut headers = HeaderMap::new();
+        headers.insert(header, value.to_string());
+        Message { status: Some(status), headers: Some(headers), ..message(String::new()) }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_lost_or_repeated_nothing_is_skipped(came in proptest::collection::vec(1..12_u64, 0..40)) {
+            let (mut credit, mut next, mut entries) = (PullState::new(100), 1, Vec::new());
+            for sequence in came {
+                let expected = next;
+                match credit.take(entry(sequence), &mut next, &mut entries) {
+                    Ok(()) => prop_assert!(sequence <= expected),
+                    Err(broken) => prop_assert_eq!(broken, SequenceError::Hole { expected, found: sequence }),
+                }
+            }
+            let taken: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
+            prop_assert_eq!(taken, (1..next).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_shows_a_loss_that_no_entry_follows() {
+        let beat = |sent| status(StatusCode::IDLE_HEARTBEAT, "Nats-Last-Stream", sent);
+        let (mut credit, mut next, mut entries) = (PullState::new(100), 8, Vec::new());
+        assert_eq!(credit.take(beat(7), &mut next, &mut entries), Ok(()));
+        assert_eq!(
+            credit.take(beat(8), &mut next, &mut entries),
+            Err(SequenceError::Hole { expected: 8, found: 9 })
+        );
+    }
+
+    #[test]
+    fn more_is_asked_for_when_half_has_come_or_a_pull_ran_out() {
+        let (mut credit, mut next, mut entries) = (PullState::new(4), 1, Vec::new());
+        assert_eq!(credit.due(), Some(4));
+        credit.asked(4);
+        assert_eq!(credit.due(), None);
+        credit.take(entry(1), &mut next, &mut entries).unwrap();
+        assert_eq!(credit.due(), None);
+        credit.take(entry(2), &mut next, &mut entries).unwrap();
+        assert_eq!(credit.due(), Some(4));
+        credit.asked(4);
+        credit
+            .take(status(StatusCode::TIMEOUT, "Nats-Pending-Messages", 2), &mut next, &mut entries)
+            .unwrap();
+        assert_eq!(credit.due(), None);
+        credit
+            .take(status(StatusCode::TIMEOUT, "Nats-Pending-Messages", 4), &mut next, &mut entries)
+            .unwrap();
+        assert_eq!(credit.due(), Some(4));
+    }
+
+    #[test]
+    fn both_forms_of_the_acknowledgement_subject_have_the_sequence() {
+        let long = "$JS.ACK.hub.ACCOUNT.ORDERS.c.1.42.9.1700000000.0.random";
+        assert_eq!(sequence(&message(long.to_owned())), Ok(42));
+        assert_eq!(sequence(&entry(42)), Ok(42));
+        assert!(sequence(&message("_INBOX.1.2.3.4.5.6.7.8".to_owned())).is_err());
+    }
+}

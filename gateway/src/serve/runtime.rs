@@ -1,0 +1,81 @@
+//! The runtime of one serving thread: a connection to NATS, a bridge over it, and a gRPC server. Must not share a
+//! socket with another thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use nats::{Connection, Store, streams};
+use telemetry::exposition::Tasks;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use crate::bridge::Bridge;
+use crate::edge::orders::OrderApi;
+use crate::edge::server::{self, Api, Limits, Sizes};
+use crate::edge::{Baggage, CallMetrics};
+use crate::feed::Feed;
+use crate::order::Orders;
+
+/// The parameters of a serving thread.
+pub(super) struct Runtime {
+    pub(super) number: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) listener: TcpListener,
+}
+
+impl Runtime {
+    /// Serves until the gateway drains and every call is answered. Reports on `up` whether the start succeeded.
+    pub(super) async fn run(self, up: oneshot::Sender<anyhow::Result<()>>) {
+        let name = format!("gateway {}", self.number);
+        let link = match Connection::connect(&self.shared.config.nats, &name).await {
+            Ok(link) => link,
+            Err(error) => {
+                // The receiver is gone if the start was cancelled.
+                let _ = up.send(Err(error.into()));
+                return;
+            }
+        };
+        let _ = up.send(Ok(()));
+        let drain = self.shared.drain.clone();
+        let limits = self.limits();
+        let bridge = Bridge::new(link.clone(), self.shared.states.clone());
+        self.shared.work.add(bridge.tasks().clone());
+        let store = Store::new(link, streams::ORDERS).guarded(self.shared.guard.clone());
+        let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
+        let books = CallMetrics::new(self.shared.tracer.clone());
+        let book = &self.shared.book;
+        book.add(Tasks(Handle::current()));
+        book.add(bridge.connection().clone());
+        book.add(bridge.metrics().clone());
+        book.add(books.clone());
+        let api = Api {
+            bridge,
+            orders: OrderApi { orders, feed: self.feed },
+            board: self.shared.board.clone(),
+            books,
+            baggage: Baggage::new(&self.shared.config.baggage),
+            guard: self.shared.secure.guard.clone(),
+            reflection: self.shared.config.access.reflection,
+        };
+        if let Err(error) = server::serve(self.listener, api, limits, drain).await {
+            tracing::error!(%error, thread = self.number, "a serving thread failed");
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = &self.shared.config.limits;
+        Limits {
+            streams: limits.max_streams,
+            headers: limits.max_header_bytes,
+            age: (!limits.max_connection_age.is_zero()).then_some(limits.max_connection_age),
+            grace: limits.max_connection_age_grace,
+            idle: (!limits.max_connection_idle.is_zero()).then_some(limits.max_connection_idle),
+            seats: self.shared.room.grpc.clone(),
+            tls: self.shared.secure.tls.clone(),
+            sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
+            budget: self.shared.budget.clone(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Metrics and log lines of requests, by route. Must not depend on the content of requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::{HeaderValue, Message};
+use contract::failure::{code_name, label, ours};
+use contract::{Failure, header};
+use telemetry::{Counter, Exposition, Histogram, LineQuota, Source};
+
+use super::WORDS;
+
+/// The metrics of a worker's endpoints.
+#[derive(Debug, Default)]
+pub(super) struct EndpointMetrics {
+    begun: Counter,
+    ended: Counter,
+    routes: HashMap<&'static str, RequestMetrics>,
+}
+
+#[derive(Debug)]
+struct RequestMetrics {
+    ok: Counter,
+    times: Histogram,
+    /// By code and reason.
+    failed: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// The last failure in the form of ADR-32.
+    last: Mutex<String>,
+    lines: LineQuota,
+}
+
+/// The totals of a route.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) requests: u64,
+    pub(super) failures: u64,
+    /// The last failure: `number:text`.
+    pub(super) last: String,
+    /// Time that all requests took.
+    pub(super) nanos: u64,
+}
+
+impl EndpointMetrics {
+    pub(super) fn new(subjects: &[&'static str]) -> EndpointMetrics {
+        let tally = |subject: &&'static str| (*subject, RequestMetrics::new());
+        EndpointMetrics { routes: subjects.iter().map(tally).collect(), ..EndpointMetrics::default() }
+    }
+
+    /// Counts an accepted request.
+    pub(super) fn begin(&self) {
+        self.begun.increment();
+    }
+
+    /// Counts its answer.
+    pub(super) fn end(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
+        self.ended.increment();
+        let Some(tally) = self.routes.get(subject) else { return };
+        tally.times.observe_time(took);
+        tally.log(subject, failure, took, request);
+        let Some(failure) = failure else { return tally.ok.increment() };
+        let end = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        *lock(&tally.failed).entry(end).or_default() += 1;
+        let text: String = failure.message.chars().take(WORDS).collect();
+        *lock(&tally.last) = format!("{}:{text}", failure.number());
+    }
+
+    /// The totals of a route so far.
+    pub(super) fn seen(&self, subject: &str) -> Seen {
+        let Some(tally) = self.routes.get(subject) else { return Seen::default() };
+        let failures = lock(&tally.failed).values().sum();
+        let nanos = Duration::try_from_secs_f64(tally.times.snapshot().sum).unwrap_or_default().as_nanos();
+        Seen {
+            requests: tally.ok.get() + failures,
+            failures,
+            last: lock(&tally.last).clone(),
+            nanos: u64::try_from(nanos).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl RequestMetrics {
+    fn new() -> RequestMetrics {
+        let (ok, times) = (Counter::default(), Histogram::times());
+        RequestMetrics {
+            ok,
+            times,
+            failed: Mutex::default(),
+            last: Mutex::default(),
+            lines: LineQuota::default(),
+        }
+    }
+
+    /// Logs a line at debug; at warn, rate-limited, if the caller did not cause the failure. It is the only line about
+    /// a request: errors on the way pass their cause on. Unknown fields are left out.
+    fn log(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
+        let warns = failure.is_some_and(|failure| ours(failure.code)) && self.lines.take();
+        if !warns && !tracing::enabled!(target: "inventory_worker::request", tracing::Level::DEBUG) {
+            return;
+        }
+        let header = |name| request.headers.as_ref()?.get(name).map(HeaderValue::as_str);
+        let request_id = header(header::REQUEST_ID);
+        let trace_id = header(header::TRACEPARENT).and_then(telemetry::trace::trace_id);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let Some(failure) = failure else {
+            tracing::debug!(target: "inventory_worker::request", subject, code = "OK", took_us, request_id, trace_id);
+            return;
+        };
+        let (code, reason) = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        let known = |key| failure.metadata.get(key).map(String::as_str);
+        let (delivered, order_id, cause) = (known("delivered"), known("order_id"), failure.cause.as_deref());
+        if warns {
+            tracing::warn!(target: "inventory_worker::request", subject, code, reason, delivered, took_us, request_id, trace_id, order_id, cause, "the request failed");
+        } else {
+            tracing::debug!(target: "inventory_worker::request", subject, code, reason, delivered, took_us, request_id, trace_id, order_id, cause, "the request failed");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source for EndpointMetrics {
+    fn collect(&self, page: &mut Exposition) {
+        // Read in this order, it never falls below zero.
+        let ended = self.ended.get();
+        let in_hand = self.begun.get().saturating_sub(ended) as f64;
+        page.gauge("worker_requests_in_hand", "Requests in progress.", &[], in_hand);
+        for (subject, tally) in &self.routes {
+            let route = ("route", *subject);
+            let help = "Time from accepting a request to its reply.";
+            page.histogram("worker_request_duration_seconds", help, &[route], &tally.times);
+            let (name, help) = ("worker_requests_total", "Answered requests, by status code and reason.");
+            page.counter(name, help, &[route, ("code", "OK"), ("reason", "")], tally.ok.get());
+            for ((code, reason), count) in &*lock(&tally.failed) {
+                page.counter(name, help, &[route, ("code", code), ("reason", reason)], *count);
+            }
+        }
+    }
+}
