@@ -9,7 +9,7 @@ use crate::inventory::v1::{
 };
 use crate::orders::v1::CheckInventoryRequest;
 use crate::route::{ALL, Routed};
-use crate::{Failure, Reason, nestjs};
+use wire::{Failure, Reason, nestjs};
 
 /// An envelope, or none: its content is unchanged, and a request in an envelope is answered in one.
 ///
@@ -71,7 +71,7 @@ pub fn refusal(number: u16, text: &str, body: &[u8]) -> Failure {
 fn refused_well(failure: &Failure) {
     assert_ne!(failure.code as i32, 0, "a refusal is no success");
     assert!((400..600).contains(&failure.number()), "ADR-32 has no such number");
-    assert!(failure.metadata.contains_key("delivered"), "an error tells whether the work was done");
+    assert!(failure.delivered.is_some(), "an error tells whether the work was done");
     let passed_on = Failure::from_service(500, "", &failure.to_json());
     assert_eq!(passed_on.to_json(), failure.to_json(), "a refusal says the same to the next");
 }

@@ -5,25 +5,21 @@
 #![allow(clippy::doc_markdown)]
 
 pub mod access;
-pub mod ascii;
-pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod header;
 pub mod item;
 pub mod limits;
-pub mod nestjs;
 mod number;
+pub mod reason;
 #[cfg(test)]
 #[path = "../fuzz/replay.rs"]
 mod replay;
 pub mod route;
-pub mod status;
 pub mod subject;
 
-pub use failure::{Delivered, Failure, Reason};
 pub use item::Item;
-pub use limits::FieldViolation;
+pub use reason::OrderReason;
 pub use route::Route;
 
 /// The descriptor set of the whole contract, with its options and comments, for reflection.

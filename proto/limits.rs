@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 
 use uuid::Uuid;
+use wire::FieldViolation;
+use wire::text::{is_tenant, printable};
 
 /// Items of one order.
 pub const ITEMS: RangeInclusive<usize> = 1..=500;
@@ -15,7 +17,7 @@ pub const ON_HAND: u32 = i32::MAX as u32;
 /// Characters of a product id.
 pub const PRODUCT_ID: usize = 64;
 /// Characters of a customer id.
-pub const CUSTOMER_ID: usize = 128;
+pub const CUSTOMER_ID: usize = wire::text::TENANT;
 /// Characters of a request id.
 pub const REQUEST_ID: usize = 64;
 /// Characters of a reason.
@@ -29,22 +31,6 @@ pub const TTL_SECONDS: u32 = 86_400;
 
 /// The most field violations that are reported for one request.
 const FAULTS: usize = 1_000;
-
-/// A field that breaks a limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldViolation {
-    /// The field's path, such as `items[3].quantity`.
-    pub field: String,
-    /// What it has to be.
-    pub description: String,
-}
-
-impl FieldViolation {
-    /// A violation of a field.
-    pub fn new(field: impl Into<String>, description: impl Into<String>) -> FieldViolation {
-        FieldViolation { field: field.into(), description: description.into() }
-    }
-}
 
 /// Collects the field violations of a request while its fields are read. `None` stands for an invalid field.
 #[derive(Debug, Default)]
@@ -79,7 +65,7 @@ impl Reader {
 
     /// A customer id: 1 to 128 printable characters.
     pub fn customer_id(&mut self, field: &str, text: &str) -> Option<Box<str>> {
-        if text.trim().is_empty() || !printable(text, CUSTOMER_ID) {
+        if !is_tenant(text) {
             self.fault(field, "must be 1 to 128 printable characters, not only blanks");
             return None;
         }
@@ -134,14 +120,4 @@ pub fn is_product_id(text: &str) -> bool {
     bytes.len() <= PRODUCT_ID
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(b))
-}
-
-/// Whether a text has at most `limit` characters and none that controls the output: no C0 or C1, no line breaks, no
-/// zero width, no change of direction.
-fn printable(text: &str, limit: usize) -> bool {
-    let controls = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().take(limit + 1).count() <= limit && !text.chars().any(controls)
 }

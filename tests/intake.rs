@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::failure::Code;
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, ready};
 use futures_util::stream::{once, pending};
@@ -19,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use wire::failure::Code;
 
 use crate::access::{Guarded, request};
 use crate::failures::{comes_back, told};

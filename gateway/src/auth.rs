@@ -26,12 +26,12 @@ use std::sync::Arc;
 use admission::budget::CallerShare;
 use anyhow::Context;
 use contract::access::Rule;
-use contract::{Delivered, Failure, Reason};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use wire::{Delivered, Failure, Reason};
 
 pub(crate) use certificate::PeerIdentity;
 pub(crate) use faults::faults;

@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::route::{CodecError, Route, Routed};
-use contract::{Delivered, Failure, Reason, nestjs};
 use futures_util::poll;
 use nats::{Connection, RequestError};
 use prost::Message as _;
 use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use wire::{Delivered, Failure, Reason, nestjs};
 
 use hedge::{Hedging, Outcome};
 pub use metrics::BridgeMetrics;
@@ -371,10 +371,10 @@ fn unfit(mismatch: &CodecError) -> Failure {
 /// The failure of all attempts so far: if one of them may have been delivered, a later "not delivered" does not change
 /// that.
 fn sum(failure: Failure, so_far: &mut Delivered) -> Failure {
-    match reply::delivered(&failure) {
-        Some("no") => failure.delivered(*so_far),
-        Some("yes") => failure,
-        _ => {
+    match failure.certainty() {
+        Delivered::No => failure.delivered(*so_far),
+        Delivered::Yes => failure,
+        Delivered::Unknown => {
             *so_far = Delivered::Unknown;
             failure
         }

@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use contract::{Delivered, Failure, Reason, header};
+use contract::header;
 use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
+use wire::{Delivered, Failure, Reason};
 
 use crate::share::{Share, Shares};
 

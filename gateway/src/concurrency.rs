@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use contract::failure::Code;
-use contract::{Failure, Reason};
 use tokio::time::Instant;
+use wire::failure::Code;
+use wire::{Failure, Reason};
 
 use crate::share::{Share, ShareKind, Shares, exceeded};
 

@@ -23,8 +23,8 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, Reason};
 use futures_util::Stream;
 use nats::streams::ORDERS;
 use nats::{Connection, Store, StoreError};
@@ -34,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use wire::{Delivered, ErrorReason, Failure, Reason};
 
 use crate::call::CallContext;
 use crate::concurrency::Saturated;
@@ -258,9 +259,12 @@ impl Feed {
 
     /// The error of a list while the index is built.
     pub fn building() -> Failure {
-        Failure::new(Reason::IndexBuilding, "the gateway has just started and is still building its index")
-            .delivered(Delivered::No)
-            .retry_after(LATER)
+        Failure::new(
+            OrderReason::IndexBuilding,
+            "the gateway has just started and is still building its index",
+        )
+        .delivered(Delivered::No)
+        .retry_after(LATER)
     }
 
     /// A permit for a watch; to be taken before anything is read for it.
@@ -318,7 +322,7 @@ impl Shared {
     }
 
     /// The error of a watch that ends and can be resumed.
-    fn ended(&self, reason: Reason, message: &str, cursor: u64) -> Failure {
+    fn ended(&self, reason: impl ErrorReason, message: &str, cursor: u64) -> Failure {
         Failure::new(reason, message)
             .delivered(Delivered::No)
             .retry_after(nats::failure::RETRY)

@@ -24,11 +24,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, FieldViolation, Reason};
 use nats::Store;
 use nats::store::Range;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use crate::bridge::Bridge;
 use crate::call::CallContext;

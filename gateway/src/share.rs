@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
+use wire::failure::Detail;
+use wire::{Delivered, Failure, Reason};
 
 /// Limits that are counted separately.
 const SLOTS: usize = 64;

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use contract::route::{CodecError, Routed};
-use contract::{Delivered, Failure, FieldViolation, Reason, Route, header, nestjs};
+use contract::{Route, header};
 use futures_util::StreamExt;
 use metrics::EndpointMetrics;
 use nats::Connection;
@@ -28,6 +28,7 @@ use telemetry::{Source, Span, SpanRole, Tracer};
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use wire::{Delivered, Failure, FieldViolation, Reason, nestjs};
 
 use crate::intake::Intake;
 use crate::ledger::Ledger;

@@ -14,10 +14,10 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use contract::ascii;
+use contract::OrderReason;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
-use contract::{Delivered, Failure, Reason, header, subject};
+use contract::{header, subject};
 use futures_util::StreamExt;
 use nats::header::{number, put};
 use nats::mux::backoff;
@@ -27,6 +27,8 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wire::ascii;
+use wire::{Delivered, Failure, Reason};
 
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Draft, Refusal};
@@ -387,7 +389,7 @@ fn poison(why: String) -> Poison {
 }
 
 fn unsettled(why: String) -> Failure {
-    Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
+    Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes)
 }
 
 fn reason(refusal: &Refusal) -> String {

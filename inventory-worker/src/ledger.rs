@@ -15,12 +15,12 @@ mod writer;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use contract::{Delivered, Failure, Reason};
 use nats::{Clock, Connection, Guard, Store, StoreError, streams};
 use telemetry::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use crate::stock::{Amounts, Command, Contradiction, Refusal, Stock};
 use crate::waits::{OPEN, PIECE};

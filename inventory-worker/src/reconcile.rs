@@ -1,10 +1,11 @@
 //! Reconcile: brings an order's reservation in line with the record after one of the two was lost or restored. Reads
 //! the record itself and submits what the record says; the rules decide. Stock of an active order is never released.
 
+use contract::OrderReason;
 use contract::orders::v1::OrderStatus;
-use contract::{Delivered, Failure, Reason};
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use crate::ledger::{Denial, Ledger};
 use crate::orders::{FoundEntry, Last, Orders};
@@ -112,7 +113,7 @@ impl Reconciler {
             }
             Last::Order(OrderStatus::Unspecified, event) => {
                 let why = format!("the event {event} has no status");
-                return Err(Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes).into());
+                return Err(Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes).into());
             }
             Last::Nothing | Last::Tombstone(_) => {
                 return match hold {
@@ -202,7 +203,7 @@ impl Reconciler {
 /// The record would reuse sequences that the ledger knows, so a tombstone with one of them proves nothing.
 fn short(end: u64, known: u64) -> Failure {
     let why = format!("the record ends at entry {end}, but the ledger knows entry {known}: its end was lost");
-    Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
+    Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes)
 }
 
 fn again(why: &str) -> Failure {

@@ -2,10 +2,10 @@
 //! recorded" and "reservation released", independent of clocks. Used by expiry and by `release_inventory`.
 
 use contract::orders::v1::OrderStatus;
-use contract::{Delivered, Failure, Reason};
 use telemetry::Span;
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use crate::ledger::{Denial, Ledger};
 use crate::orders::{Last, Orders};

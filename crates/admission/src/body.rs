@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use contract::{Delivered, Failure, Reason};
 use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
+use wire::{Delivered, Failure, Reason};
 
 use crate::budget::Charge;
 use crate::request::Arrival;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
 use telemetry::{Exposition, Source};
+use wire::failure::Detail;
+use wire::{Delivered, Failure, Reason};
 
 pub use tally::ConnectionMetrics;
 

@@ -38,7 +38,7 @@ impl Health for HealthService {
         let service = request.into_inner().service;
         match self.board.up(&service) {
             Some(up) => Ok(Response::new(response(serving(up)))),
-            None => Err(status(contract::Failure::not_found("service", told(&service)))),
+            None => Err(status(wire::Failure::not_found("service", told(&service)))),
         }
     }
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use contract::{Delivered, Failure, Reason};
 use foldhash::fast::RandomState;
 use hyper::service::Service;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use wire::{Delivered, Failure, Reason};
 
 use crate::body::{BodyError, MeasuredBody, RequestState, SizeLimits};
 use crate::budget::{ConnectionBudget, StreamKind, StreamPermit};

@@ -1,9 +1,9 @@
 //! Replaces errors that the gRPC library creates itself by ours: with a reason, and the code that the contract
 //! promises. Must not change an error of ours.
 
-use contract::{Delivered, Failure, Reason};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use wire::{Delivered, Failure, Reason};
 
 use crate::status;
 

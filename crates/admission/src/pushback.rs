@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use contract::failure::Code;
-use contract::{Delivered, Failure};
 use tonic::Status;
 use tonic::metadata::MetadataValue;
+use wire::failure::Code;
+use wire::{Delivered, Failure};
 
 /// The trailer: milliseconds until the retry; a negative number forbids it.
 pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -52,7 +52,7 @@ fn millis(delay: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use contract::Reason;
+    use wire::Reason;
 
     use super::*;
 
@@ -86,7 +86,7 @@ mod tests {
             let away = no(Reason::NoResponders).retry_after(Duration::from_millis(500));
             assert_eq!(told(away, repeatable).as_deref(), Some("500"));
             assert_eq!(told(no(Reason::Timeout), repeatable), None);
-            for last in [Reason::EtagMismatch, Reason::PayloadTooLarge, Reason::InvalidRequest] {
+            for last in [Reason::PermissionDenied, Reason::PayloadTooLarge, Reason::InvalidRequest] {
                 assert_eq!(told(no(last), repeatable).as_deref(), Some("-1"), "{last}");
             }
         }

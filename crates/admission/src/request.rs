@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use contract::{Delivered, Failure, FieldViolation, Reason};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tonic::body::Body;
+use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use crate::status;
 
@@ -271,7 +271,7 @@ mod tests {
             let failure = read(values).unwrap_err();
             assert!(failure.is(Reason::InvalidRequest), "{values:?}");
             assert_eq!(failure.metadata["header"], "grpc-timeout");
-            assert_eq!(failure.metadata["delivered"], "no");
+            assert_eq!(failure.certainty(), wire::Delivered::No);
             assert!(failure.message.starts_with("grpc-timeout: must"), "{failure}");
         }
     }

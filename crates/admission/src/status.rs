@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use contract::Failure;
-use contract::failure::Detail;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
+use wire::Failure;
+use wire::failure::Detail;
 
 /// Maximum bytes of all headers or trailers of a response, as HTTP/2 counts them: nginx's buffer has 4 KiB
 /// (`grpc_buffer_size`), including the frame heads. gRPC's C core and Java accept 8 KiB.
@@ -41,7 +41,7 @@ const TEXT_BARE: usize = 64;
 /// Maximum entries of a list; usually fewer fit.
 const ENTRIES: usize = 256;
 /// Metadata that clients need to continue, kept whatever else is omitted.
-const KEPT: [&str; 4] = ["delivered", "order_id", "request_id", "resume_token"];
+const KEPT: [&str; 3] = ["order_id", "request_id", "resume_token"];
 
 /// The cause of a failure: the source of its status, for the log only. It is never sent.
 #[derive(Debug)]
@@ -107,8 +107,7 @@ fn fits(status: &Status) -> bool {
 
 /// The status with `kept` of the failure's violations, and a note on the omitted ones.
 fn build(failure: &Failure, kept: usize, text: usize) -> Status {
-    let mut metadata: HashMap<String, String> =
-        failure.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut metadata: HashMap<String, String> = failure.told().into_iter().collect();
     let mut message = Cow::Borrowed(failure.message.as_str());
     let omitted = entries(failure) - kept;
     if omitted > 0 {
@@ -199,9 +198,9 @@ fn short(text: Cow<'static, str>) -> Cow<'static, str> {
 mod tests {
     use std::time::Duration;
 
-    use contract::failure::Violation;
-    use contract::{Delivered, FieldViolation, Reason};
     use proptest::prelude::*;
+    use wire::failure::Violation;
+    use wire::{Delivered, FieldViolation, Reason};
 
     use super::*;
 
@@ -217,10 +216,7 @@ mod tests {
             let status = status(Failure::new(*reason, "so").delivered(Delivered::Unknown));
             let info = status.get_error_details().error_info().cloned().unwrap();
             assert_eq!(status.code(), reason.code());
-            assert_eq!(
-                (info.reason.as_str(), info.domain.as_str()),
-                (reason.name(), contract::failure::DOMAIN)
-            );
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.name(), wire::failure::DOMAIN));
             assert_eq!(info.metadata["delivered"], "unknown");
         }
     }

@@ -4,10 +4,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use contract::Item;
+use contract::OrderReason;
 use contract::inventory::v1::{Item as Wish, ItemAvailability};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse, CreateOrderRequest};
 use contract::route::Routed;
-use contract::{Failure, Item, Reason, nestjs};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::call::CallContext;
 use gateway::order::event::{self, Event, Stored};
@@ -17,6 +18,7 @@ use inventory_worker::stock::{Command, Draft, Entry, Stock};
 use prost::Message as _;
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Failure, Reason, nestjs};
 
 /// Products in stock, and open reservations.
 const PRODUCTS: u32 = 10_000;
@@ -147,7 +149,7 @@ fn mapping(criterion: &mut Criterion) {
         CheckInventoryResponse { available: true, items: wishes().into_iter().map(available).collect() };
     let json = CheckInventoryRequest::reply_to_payload(&reply).expect("a reply can be written");
     let short = (0..3).map(|number| (product(number), "3 wanted, 1 left".to_owned()));
-    let failure = Failure::stock(Reason::InsufficientStock, short);
+    let failure = contract::reason::stock(OrderReason::InsufficientStock, short);
     let refusal = failure.to_json();
     let order = NewOrder::parse(create(), "").expect("it keeps to the limits");
     let body = OrderBody::place(&order, Moment::now());

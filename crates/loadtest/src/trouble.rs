@@ -4,10 +4,11 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use contract::Reason;
+use contract::OrderReason;
 use gateway::edge::client::told;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use wire::Reason;
 
 /// The error of a failed call.
 #[derive(Debug, Clone)]
@@ -92,7 +93,7 @@ impl Trouble {
     pub(crate) fn verdict(&self) -> Verdict {
         match self.code {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Verdict::Repeat,
-            Code::Aborted if self.is(Reason::ReservationExpired) || self.is(Reason::Contention) => {
+            Code::Aborted if self.is(OrderReason::ReservationExpired) || self.is(Reason::Contention) => {
                 Verdict::Repeat
             }
             Code::ResourceExhausted if self.retry.is_some() => Verdict::Repeat,
@@ -108,7 +109,7 @@ impl Trouble {
         }
     }
 
-    fn is(&self, reason: Reason) -> bool {
+    fn is(&self, reason: impl wire::ErrorReason) -> bool {
         self.reason == reason.name()
     }
 
@@ -156,29 +157,27 @@ mod tests {
         Trouble::of(&Status::with_error_details(code, "", details)).verdict()
     }
 
-    fn because(reason: Reason) -> Verdict {
+    fn because(reason: impl wire::ErrorReason) -> Verdict {
         verdict(reason.code(), |details| {
-            details.set_error_info(reason.name(), contract::failure::DOMAIN, []);
+            details.set_error_info(reason.name(), wire::failure::DOMAIN, []);
         })
     }
 
     #[test]
     fn what_passes_by_itself_is_repeated() {
-        for reason in [
-            Reason::NoResponders,
-            Reason::OutcomeUnknown,
-            Reason::IndexBuilding,
-            Reason::ReservationExpired,
-            Reason::Contention,
-            Reason::Timeout,
-        ] {
+        for reason in [Reason::NoResponders, Reason::OutcomeUnknown, Reason::Contention, Reason::Timeout] {
+            assert_eq!(because(reason), Verdict::Repeat, "{reason}");
+        }
+        for reason in [OrderReason::IndexBuilding, OrderReason::ReservationExpired] {
             assert_eq!(because(reason), Verdict::Repeat, "{reason}");
         }
     }
 
     #[test]
     fn an_answer_is_not_repeated() {
-        for reason in [Reason::InsufficientStock, Reason::RequestIdReused, Reason::EtagMismatch] {
+        for reason in
+            [OrderReason::InsufficientStock, OrderReason::RequestIdReused, OrderReason::EtagMismatch]
+        {
             assert_eq!(because(reason), Verdict::Refused, "{reason}");
         }
         for reason in [Reason::Internal, Reason::PayloadTooLarge, Reason::StorageFull] {

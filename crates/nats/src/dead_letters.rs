@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
-use contract::ascii;
 use contract::header;
 use tokio::time::Instant;
+use wire::ascii;
 
 use crate::header::{number, put};
 use crate::mux::Connection;

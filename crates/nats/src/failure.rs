@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
+use wire::failure::Detail;
+use wire::{Delivered, Failure, Reason};
 
 use crate::{RequestError, StoreError};
 

@@ -3,10 +3,10 @@
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
-use contract::ascii;
+use wire::ascii;
 
 /// Sets a header to a text. Characters other than visible ASCII become question marks: a text that has to be read back
-/// must be encoded first (`contract::ascii::encode`).
+/// must be encoded first (`wire::ascii::encode`).
 pub fn put(headers: &mut HeaderMap, name: &'static str, text: impl AsRef<str>) {
     // Visible ASCII is always a valid value.
     headers.insert(HeaderName::from_static(name), HeaderValue::from(ascii::visible(text.as_ref()).as_ref()));

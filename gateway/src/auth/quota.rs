@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admission::budget::CallerShare;
-use contract::Failure;
 use tokio::time::Instant;
+use wire::Failure;
 
 use crate::share::{Share, ShareKind, Shares, exceeded};
 
@@ -154,8 +154,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use contract::Reason;
-    use contract::failure::Detail;
+    use wire::Reason;
+    use wire::failure::Detail;
 
     use super::*;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::{Message, Subject};
+use contract::header as names;
 use contract::route::ALL;
-use contract::{Failure, header as names};
 use telemetry::Span;
+use wire::Failure;
 
 use super::reply::{self, Reply};
 use crate::call::CallContext;

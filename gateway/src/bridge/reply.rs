@@ -3,8 +3,9 @@
 use async_nats::Message;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
-use contract::failure::Code;
-use contract::{Delivered, Failure, Route, header, nestjs};
+use contract::{Route, header};
+use wire::failure::Code;
+use wire::{Delivered, Failure, nestjs};
 
 use super::AttemptError;
 
@@ -44,14 +45,14 @@ pub(super) fn read(route: &Route, nestjs: bool, message: Message) -> Reply {
 /// A refusal is final, unless the service is unavailable and a retry is harmless, or it considered the request too
 /// late.
 fn refused(route: &Route, failure: Failure) -> Reply {
-    let harmless = route.repeatable || delivered(&failure) == Some(Delivered::No.name());
+    let harmless = route.repeatable || failure.certainty() == Delivered::No;
     let again = (failure.code == Code::Unavailable && harmless) || late(&failure);
     Reply::Refusal(AttemptError { again, failure, free: false })
 }
 
 /// Whether a service reports that a request arrived too late, and that it did not begin with it.
 pub(super) fn late(failure: &Failure) -> bool {
-    failure.code == Code::DeadlineExceeded && delivered(failure) == Some(Delivered::No.name())
+    failure.code == Code::DeadlineExceeded && failure.certainty() == Delivered::No
 }
 
 /// Whether this is a JetStream acknowledgement, an object with a stream name and a sequence, which no service replies.
@@ -67,16 +68,11 @@ pub(super) fn is_acknowledgement(payload: &[u8]) -> bool {
             .is_ok_and(|ack| !ack.stream.is_empty() && ack.seq < u64::MAX)
 }
 
-/// The `delivered` field of a failure.
-pub(super) fn delivered(failure: &Failure) -> Option<&str> {
-    failure.metadata.get("delivered").map(String::as_str)
-}
-
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
-    use contract::Reason;
     use contract::route::ALL;
+    use wire::Reason;
 
     use super::*;
 

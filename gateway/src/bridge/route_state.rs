@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use contract::{Failure, Reason, Route};
+use contract::Route;
 use foldhash::fast::RandomState;
+use wire::{Failure, Reason};
 
 use super::budget::RetryBudget;
 use super::liveness::Liveness;

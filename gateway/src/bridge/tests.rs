@@ -4,9 +4,9 @@ use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::{Client, HeaderMap, Message};
-use contract::failure::Detail;
 use contract::{header, route};
 use futures_util::StreamExt;
+use wire::failure::Detail;
 
 use super::*;
 use crate::call::Limit;
@@ -72,7 +72,7 @@ fn within(millis: u64, limit: Limit) -> CallContext {
 }
 
 fn delivered(failure: &Failure) -> &str {
-    failure.metadata.get("delivered").map_or("", String::as_str)
+    failure.delivered.map_or("", Delivered::name)
 }
 
 fn refusal(reason: Reason) -> (HeaderMap, Vec<u8>) {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use admission::MeasuredBody;
 use bytes::Bytes;
 use contract::access::{Rule, rule};
-use contract::{Delivered, Failure, Reason};
 use futures_util::future::Either;
 use hyper::service::Service;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tower::BoxError;
+use wire::{Delivered, Failure, Reason};
 
 use super::origin::Origin;
 use super::peer::Peer;

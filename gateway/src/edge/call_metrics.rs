@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use admission::Cause;
-use contract::failure::{code_name, label, ours};
+use contract::OrderReason;
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -14,6 +14,8 @@ use telemetry::{Counter, Exposition, Histogram, LineQuota, Source, Span, Tracer}
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use wire::failure::{code_name, ours};
+use wire::reason::label;
 
 use super::headers::{GRPC_STATUS, REQUEST_ID, TRACEPARENT, TRACESTATE, find};
 
@@ -273,7 +275,7 @@ impl End {
         let kept = |key| info.as_ref().and_then(|info| info.metadata.get(key).cloned());
         End {
             code: status.code(),
-            reason: info.as_ref().map_or("", |info| label(&info.domain, &info.reason)),
+            reason: info.as_ref().map_or("", |info| label(OrderReason::NAMES, &info.domain, &info.reason)),
             request_id: kept("request_id"),
             delivered: kept("delivered"),
             order_id: kept("order_id"),
@@ -328,7 +330,7 @@ impl RpcMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::{Failure, Reason};
+    use wire::{Failure, Reason};
 
     const PATH: &str = "/orders.v1.OrderService/GetOrder";
     const NAME: &str = "orders.v1.OrderService/GetOrder";

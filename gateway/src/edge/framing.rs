@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use contract::{Delivered, Failure, Reason};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 use tower::BoxError;
+use wire::{Delivered, Failure, Reason};
 
 use super::status;
 

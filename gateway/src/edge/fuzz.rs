@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::Failure;
 use contract::route::ALL;
 use futures_util::FutureExt;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
@@ -14,6 +13,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::time::Instant;
 use tonic::Status;
+use wire::Failure;
 
 use admission::Arrival;
 use admission::request::{latest, timeout};

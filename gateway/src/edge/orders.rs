@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admission::{HeldUntilSent, answer};
-use contract::Failure;
 use contract::orders::v1 as pb;
 use contract::orders::v1::server::order_service_server::OrderService;
 use contract::route::Repeat;
 use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
+use wire::Failure;
 
 use super::call_metrics::CallIds;
 use super::call_of;

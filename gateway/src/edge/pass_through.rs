@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use admission::{MeasuredBody, answer};
 use bytes::Bytes;
-use contract::{Delivered, Failure, Route};
+use contract::Route;
 use http::Response;
 use tonic::body::Body;
 use tower::BoxError;
+use wire::{Delivered, Failure};
 
 use super::finish::{Begun, Finish};
 use super::origin::Origin;

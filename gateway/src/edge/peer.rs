@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Delivered, Failure, Reason};
 use nats::failure::RETRY;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use wire::{Delivered, Failure, Reason};
 
 use super::metadata::LONGEST;
 use crate::auth::{PeerIdentity, Standing};

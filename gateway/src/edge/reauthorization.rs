@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::Failure;
 use contract::access::Rule;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::sleep;
 use tonic::Status;
 use tonic::body::Body;
+use wire::Failure;
 
 use super::authorization::Authorization;
 use super::peer::Peer;

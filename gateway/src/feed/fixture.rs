@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
 use async_nats::{Client, HeaderMap, Message};
+use contract::header;
 use contract::inventory::v1 as inventory;
 use contract::orders::v1 as pb;
-use contract::{Failure, header};
 use futures_util::StreamExt;
 use local_nats::Server;
 use nats::{Connection, Options, Store, Streams, streams};
 use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::Failure;
 
 use super::{Feed, Limits};
 use crate::bridge::{Bridge, RouteStates};

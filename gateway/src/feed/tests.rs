@@ -6,10 +6,11 @@ mod shares;
 use std::pin::Pin;
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::orders::v1 as pb;
-use contract::{Failure, Reason};
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
+use wire::{Failure, Reason};
 
 use super::fixture::{Fixture, soon};
 use super::{Feed, Limits};
@@ -241,7 +242,7 @@ async fn a_slow_watcher_ends_with_a_token_and_the_others_do_not_notice() {
     let (seen, placed) = tokio::join!(customers(&mut fast, 31), place(&stage, 1..31));
     assert_eq!(seen[1..], placed);
     let ended = next(&mut slow).await.unwrap_err();
-    assert!(ended.is(Reason::SlowWatcher), "{ended}");
+    assert!(ended.is(OrderReason::SlowWatcher), "{ended}");
     assert!(slow.next().await.is_none());
     let mut again = watch(on, resume(&ended.metadata["resume_token"])).await.unwrap();
     bookmark(&mut again).await;
@@ -319,7 +320,10 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             let message = match timeout(Duration::from_millis(300), open.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(failure))) => {
-                    assert!(failure.is(Reason::SlowWatcher) || failure.is(Reason::Overloaded), "{failure}");
+                    assert!(
+                        failure.is(OrderReason::SlowWatcher) || failure.is(Reason::Overloaded),
+                        "{failure}"
+                    );
                     token.clone_from(&failure.metadata["resume_token"]);
                     break;
                 }

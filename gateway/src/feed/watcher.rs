@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::orders::v1 as pb;
-use contract::{Failure, Reason};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use wire::{Failure, Reason};
 
 use super::replay::{self, ReplayEvent};
 use super::ring::{Event, RingRead};
@@ -176,6 +177,6 @@ impl Watcher {
     fn slow(&self) -> Failure {
         self.shared.slow.increment();
         let message = "the client reads changes more slowly than they arrive; resume with the resume_token";
-        self.shared.ended(Reason::SlowWatcher, message, self.cursor)
+        self.shared.ended(OrderReason::SlowWatcher, message, self.cursor)
     }
 }

@@ -4,13 +4,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, ReserveInventoryRequest};
 use contract::orders::v1::CheckInventoryRequest;
-use contract::{Delivered, Failure, Reason};
 use nats::failure::RETRY;
 use nats::mux::backoff;
 use telemetry::SpanRole;
 use tokio::time::{Instant, sleep};
+use wire::{Delivered, Failure, Reason};
 
 use super::event::{Event, Last};
 use super::model::{Moment, Order, OrderBody};
@@ -102,7 +103,7 @@ impl CreateOrder {
             }
         }
         let message = "the reservation ended before the order was recorded; repeat with the same request_id";
-        let failure = Failure::new(Reason::ReservationExpired, message).delivered(Delivered::No);
+        let failure = Failure::new(OrderReason::ReservationExpired, message).delivered(Delivered::No);
         // If anything is reserved under this id by now, it is a twin's.
         Err(Stopped::empty(failure.retry_after(RETRY)))
     }
@@ -123,11 +124,11 @@ impl CreateOrder {
 
     /// A refusal may concern our own order, if it was recorded and shipped long ago.
     async fn refused(&self, refusal: Failure) -> Result<Order, Failure> {
-        if refusal.is(Reason::RequestIdReused) {
+        if refusal.is(OrderReason::RequestIdReused) {
             return Err(reused());
         }
-        let finished = refusal.is(Reason::OrderFinished);
-        if !finished && !refusal.is(Reason::InsufficientStock) {
+        let finished = refusal.is(OrderReason::OrderFinished);
+        if !finished && !refusal.is(OrderReason::InsufficientStock) {
             return Err(refusal);
         }
         match self.records.read(self.order.id, &self.call).await? {
@@ -179,7 +180,7 @@ impl CreateOrder {
             match self.ask_release(&call).await {
                 Ok(()) => return,
                 // A twin recorded the order meanwhile: the stock belongs to it.
-                Err(failure) if failure.is(Reason::OrderExists) => return,
+                Err(failure) if failure.is(OrderReason::OrderExists) => return,
                 Err(failure) if failure.is(Reason::NatsDisconnected) && !call.over() => {
                     sleep(backoff(10 * BACKOFF, repeat, RELEASE / 10)).await;
                 }
@@ -217,14 +218,12 @@ impl Stopped {
 /// Whether a reservation may exist despite the error: its answer was lost or invalid. Releasing one that does not exist
 /// costs nothing.
 fn may_hold(refusal: &Failure) -> bool {
-    let delivered = refusal.metadata.get("delivered").map(String::as_str);
-    let certain = [Delivered::No, Delivered::Yes].map(|delivered| Some(delivered.name()));
-    refusal.is(Reason::ContractViolation) || !certain.contains(&delivered)
+    refusal.is(Reason::ContractViolation) || refusal.certainty() == Delivered::Unknown
 }
 
 fn reused() -> Failure {
     let message = "the request_id was already used for another customer or other items";
-    Failure::new(Reason::RequestIdReused, message).delivered(Delivered::Yes)
+    Failure::new(OrderReason::RequestIdReused, message).delivered(Delivered::Yes)
 }
 
 /// Worded as the workers' refusal, so that a caller need not know who refused.
@@ -233,5 +232,5 @@ fn insufficient(items: Vec<ItemAvailability>) -> Failure {
         .into_iter()
         .filter(|item| item.available < item.requested)
         .map(|item| (item.product_id, format!("wanted {}, available {}", item.requested, item.available)));
-    Failure::stock(Reason::InsufficientStock, short).delivered(Delivered::Yes)
+    contract::reason::stock(OrderReason::InsufficientStock, short).delivered(Delivered::Yes)
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, FieldViolation, Reason};
 use futures_util::{StreamExt, stream};
 use prost::Message;
 use tokio::time::timeout;
+use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use super::event::Last;
 use super::model::Order;
@@ -113,7 +114,7 @@ async fn read(
 
 /// Leaves out an order whose record cannot be read, so that the others are listed. GetOrder returns the error.
 fn left_out(failure: Failure) -> Result<Option<Order>, Failure> {
-    if failure.is(Reason::RecordUnreadable) { Ok(None) } else { Err(failure) }
+    if failure.is(OrderReason::RecordUnreadable) { Ok(None) } else { Err(failure) }
 }
 
 /// A hash of the filter that a page token belongs to. The order of the statuses does not matter.

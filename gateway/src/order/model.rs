@@ -3,12 +3,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use contract::Item;
 use contract::item::same;
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
-use contract::{FieldViolation, Item};
 use pbjson_types::Timestamp;
 use uuid::Uuid;
+use wire::FieldViolation;
 
 use super::request::NewOrder;
 use super::status::Status;

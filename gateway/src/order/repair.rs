@@ -1,9 +1,9 @@
 //! Repair, for an operator's commands: reads orders, and writes status changes again that the record has lost. A change
 //! passes the status machine and the order's lock, as a client's does.
 
-use contract::Failure;
 use nats::Store;
 use uuid::Uuid;
+use wire::Failure;
 
 use super::event::Last;
 use super::model::Order;

@@ -1,10 +1,11 @@
 //! Parsed requests: nothing about them is checked again after this file. All field violations of a request are reported
 //! together. Must not depend on NATS or gRPC.
 
+use contract::Item;
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
-use contract::{FieldViolation, Item};
 use uuid::Uuid;
+use wire::FieldViolation;
 
 use super::status::Status;
 

@@ -8,7 +8,8 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
-use contract::{Delivered, Failure, Reason, header, subject};
+use contract::OrderReason;
+use contract::{header, subject};
 use nats::failure::{RETRY, of_store};
 use nats::header::put;
 use nats::mux::backoff;
@@ -16,6 +17,7 @@ use nats::store::Range;
 use nats::{Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use super::damage::Damage;
 use super::event::{Event, Last, Stored, Unreadable};
@@ -88,7 +90,7 @@ impl Records {
         self.damage.note(error.sequence, error);
         let message =
             format!("the record of this order cannot be read: entry {} is not valid", error.sequence);
-        let failure = Failure::new(Reason::RecordUnreadable, message).delivered(Delivered::Yes);
+        let failure = Failure::new(OrderReason::RecordUnreadable, message).delivered(Delivered::Yes);
         failure.with("entry", error.sequence.to_string())
     }
 

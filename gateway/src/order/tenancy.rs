@@ -1,8 +1,8 @@
 //! Tenancy: a caller sees all orders, or those of the one customer that its credential names. For such a caller the
 //! orders of other customers do not exist. Pure.
 
-use contract::{Delivered, Failure, Reason};
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use super::model::Order;
 use super::request::Whose;

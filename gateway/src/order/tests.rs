@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::orders::v1 as pb;
-use contract::{Delivered, Failure, Reason};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
+use wire::{Delivered, ErrorReason, Failure, Reason};
 
 use super::event::{Event, Last};
 use super::model::{Moment, OrderBody};
@@ -14,9 +15,9 @@ use super::store::{GiveUp, Outcome, Records};
 use crate::call::CallContext;
 use crate::feed::fixture::{Fixture, request, soon};
 
-fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: Reason) -> Failure {
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: impl ErrorReason) -> Failure {
     let failure = result.unwrap_err();
-    assert!(failure.is(reason), "{failure} is not {reason}");
+    assert!(failure.is(reason), "{failure} is not {}", reason.name());
     failure
 }
 
@@ -46,7 +47,7 @@ async fn other_content_under_a_request_id_is_refused_and_frees_nothing() {
     let stage = Fixture::open().await;
     let first = stage.create("r-1", "Ann").await.unwrap();
     for other in [request("r-1", "Bob", 1), request("r-1", "Ann", 2)] {
-        let failure = assert_refused(stage.orders.create(other, soon()).await, Reason::RequestIdReused);
+        let failure = assert_refused(stage.orders.create(other, soon()).await, OrderReason::RequestIdReused);
         assert_eq!(failure.metadata["order_id"], first.order_id);
         assert_eq!(failure.metadata["request_id"], "r-1");
     }
@@ -80,7 +81,7 @@ async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
 async fn a_reservation_that_is_always_given_up_ends_as_expired_with_nothing_to_give_back() {
     let stage = Fixture::open().await;
     *stage.stand_in.haunted.lock().unwrap() = true;
-    assert_refused(stage.create("r-1", "Ann").await, Reason::ReservationExpired);
+    assert_refused(stage.create("r-1", "Ann").await, OrderReason::ReservationExpired);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(stage.released(), 0);
     *stage.stand_in.haunted.lock().unwrap() = false;
@@ -104,7 +105,7 @@ async fn a_reservation_whose_answer_is_lost_is_given_back() {
     *stage.stand_in.mute.lock().unwrap() = true;
     let call = CallContext::until(Instant::now() + Duration::from_millis(300));
     let failure = assert_refused(stage.orders.create(request("r-1", "Ann", 1), call).await, Reason::Timeout);
-    assert_eq!(failure.metadata["delivered"], "unknown");
+    assert_eq!(failure.certainty(), Delivered::Unknown);
     assert_given_back(&stage).await;
 }
 
@@ -120,8 +121,8 @@ async fn a_reservation_that_is_answered_with_nonsense_is_given_back() {
 async fn what_was_refused_or_never_delivered_is_not_given_back() {
     let stage = Fixture::open().await;
     let refusals = [
-        Failure::new(Reason::InsufficientStock, "no"),
-        Failure::new(Reason::RequestIdReused, "no"),
+        Failure::new(OrderReason::InsufficientStock, "no"),
+        Failure::new(OrderReason::RequestIdReused, "no"),
         Failure::new(Reason::Overloaded, "no").delivered(Delivered::No),
     ];
     for refusal in refusals {
@@ -146,26 +147,24 @@ async fn a_check_that_leaves_an_item_out_breaks_the_contract() {
 async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
     let stage = Fixture::open().await;
     let first = stage.create("r-1", "Ann").await.unwrap();
-    for reason in [Reason::InsufficientStock, Reason::OrderFinished] {
+    for reason in [OrderReason::InsufficientStock, OrderReason::OrderFinished] {
         stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
         assert_eq!(stage.create("r-1", "Ann").await.unwrap(), first);
         stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
-        assert_refused(stage.create("r-1", "Bob").await, Reason::RequestIdReused);
+        assert_refused(stage.create("r-1", "Bob").await, OrderReason::RequestIdReused);
     }
-    for (reason, expected) in [
-        (Reason::InsufficientStock, Reason::InsufficientStock),
-        (Reason::OrderFinished, Reason::ContractViolation),
-    ] {
-        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
-        assert_refused(stage.create("r-2", "Ann").await, expected);
-    }
+    let refuse = |reason| stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+    refuse(OrderReason::InsufficientStock);
+    assert_refused(stage.create("r-2", "Ann").await, OrderReason::InsufficientStock);
+    refuse(OrderReason::OrderFinished);
+    assert_refused(stage.create("r-2", "Ann").await, Reason::ContractViolation);
 }
 
 #[tokio::test]
 async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
     let stage = Fixture::open().await;
     *stage.stand_in.missing.lock().unwrap() = true;
-    let failure = assert_refused(stage.create("", "Ann").await, Reason::InsufficientStock);
+    let failure = assert_refused(stage.create("", "Ann").await, OrderReason::InsufficientStock);
     let made = failure.metadata["request_id"].clone();
     assert_eq!(failure.details.len(), 1);
     assert_eq!(stage.store().range(soon().deadline).await.unwrap().last, 0);
@@ -243,12 +242,15 @@ async fn a_status_moves_under_its_etag() {
     assert_eq!(confirmed.status_reason, "why not");
     // The same step again, with the etag of before: its answer was lost.
     assert_eq!(stage.update(&placed, pb::OrderStatus::Confirmed).await.unwrap(), confirmed);
-    let stale = assert_refused(stage.update(&placed, pb::OrderStatus::Shipped).await, Reason::EtagMismatch);
+    let stale =
+        assert_refused(stage.update(&placed, pb::OrderStatus::Shipped).await, OrderReason::EtagMismatch);
     assert_eq!(stale.metadata["etag"], confirmed.etag);
     let nonsense = pb::Order { etag: "nonsense".into(), ..placed.clone() };
-    assert_refused(stage.update(&nonsense, pb::OrderStatus::Shipped).await, Reason::EtagMismatch);
-    let illegal =
-        assert_refused(stage.update(&confirmed, pb::OrderStatus::Pending).await, Reason::IllegalTransition);
+    assert_refused(stage.update(&nonsense, pb::OrderStatus::Shipped).await, OrderReason::EtagMismatch);
+    let illegal = assert_refused(
+        stage.update(&confirmed, pb::OrderStatus::Pending).await,
+        OrderReason::IllegalTransition,
+    );
     assert_eq!(illegal.metadata["from"], "ORDER_STATUS_CONFIRMED");
     assert_eq!(illegal.metadata["to"], "ORDER_STATUS_PENDING");
     let any = pb::Order { etag: String::new(), ..placed };
@@ -264,8 +266,9 @@ async fn of_many_steps_at_once_without_an_etag_each_is_taken_or_illegal() {
     let placed = pb::Order { etag: String::new(), ..stage.create("r-1", "Ann").await.unwrap() };
     let to = [pb::OrderStatus::Confirmed, pb::OrderStatus::Cancelled];
     let steps = join_all((0..16).map(|number| stage.update(&placed, to[number % 2]))).await;
-    let refused =
-        |step: &Result<_, Failure>| step.as_ref().is_err_and(|failure| failure.is(Reason::IllegalTransition));
+    let refused = |step: &Result<_, Failure>| {
+        step.as_ref().is_err_and(|failure| failure.is(OrderReason::IllegalTransition))
+    };
     assert!(steps.iter().all(|step| step.is_ok() || refused(step)), "{steps:?}");
     let filter = contract::subject::entries(placed.order_id.parse().unwrap());
     let last = stage.store().last(&filter, soon().deadline).await.unwrap().unwrap();
@@ -292,8 +295,8 @@ async fn an_order_whose_record_cannot_be_read_says_so_by_its_reason() {
     let subject = format!("orders.event.order_created.{}", order.id);
     stage.scribble(&subject).await;
     let find = pb::GetOrderRequest { order_id: order.id.to_string() };
-    assert_refused(stage.orders.get(find, soon()).await, Reason::RecordUnreadable);
-    assert_refused(stage.create("r-1", "Ann").await, Reason::RecordUnreadable);
+    assert_refused(stage.orders.get(find, soon()).await, OrderReason::RecordUnreadable);
+    assert_refused(stage.create("r-1", "Ann").await, OrderReason::RecordUnreadable);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! UpdateOrderStatus: one status change, guarded by the order's etag.
 
-use contract::{Delivered, Failure, Reason};
+use contract::OrderReason;
 use tokio::time::sleep;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use nats::failure::RETRY;
 use nats::mux::backoff;
@@ -63,7 +64,7 @@ pub(super) async fn update(records: &Records, change: &Change, call: &CallContex
 }
 
 fn stale(etag: &str) -> Failure {
-    Failure::new(Reason::EtagMismatch, "the order changed since its etag was read; read it again")
+    Failure::new(OrderReason::EtagMismatch, "the order changed since its etag was read; read it again")
         .delivered(Delivered::No)
         .with("etag", etag)
 }
@@ -71,7 +72,7 @@ fn stale(etag: &str) -> Failure {
 fn illegal(step: IllegalTransition) -> Failure {
     let (from, to) = (step.from, step.to);
     Failure::new(
-        Reason::IllegalTransition,
+        OrderReason::IllegalTransition,
         format!("an order cannot go from {} to {}", from.word(), to.word()),
     )
     .delivered(Delivered::No)

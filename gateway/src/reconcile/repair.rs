@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use contract::inventory::v1::SettleReservationRequest;
-use contract::{Failure, Reason, subject};
+use contract::subject;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nats::{Expect, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Failure, Reason};
 
 use super::diff::Difference;
 use super::scan::{ScanResult, Scanner, call, order};

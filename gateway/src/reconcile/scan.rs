@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::OrderReason;
 use contract::inventory::v1::{ListReservationsRequest, ListReservationsResponse, Reservation};
-use contract::{Failure, Reason};
 use futures_util::{StreamExt, stream};
 use nats::streams::{INVENTORY, ORDERS};
 use nats::{Connection, DeadLetters, Store};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+use wire::{Failure, Reason};
 
 use super::diff::{Difference, HeldReservation, judge};
 use super::report::Unread;
@@ -286,7 +287,7 @@ impl Scanner {
             let entries = match self.clerk.read(id, &call()).await {
                 Ok(last) => last.as_ref().map(Entries::of),
                 // Which entry it is does not matter, as it cannot be repaired here.
-                Err(failure) if failure.is(Reason::RecordUnreadable) => Some(Entries::unreadable(0)),
+                Err(failure) if failure.is(OrderReason::RecordUnreadable) => Some(Entries::unreadable(0)),
                 Err(failure) => return Err(failure),
             };
             Ok(entries.map(|entries| Entries { shipped: entries.shipped.or(shipped), ..entries }))

@@ -8,10 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Message};
-use contract::{Delivered, Failure, FieldViolation, Reason, header};
+use contract::header;
 use foldhash::fast::RandomState;
 use nats::Clock;
 use tokio::time::Instant;
+use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use crate::waits::RETURN;
 

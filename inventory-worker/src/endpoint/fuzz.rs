@@ -1,6 +1,7 @@
 //! Properties that hold for any payload from NATS: parsed values are within their limits. Run by the fuzzers in fuzz/,
 //! and on their corpus in every test run.
 
+use contract::Item;
 use contract::inventory::v1::{
     AdjustStockRequest, GetStockRequest, ListReservationsRequest, ListStockRequest, ReleaseInventoryRequest,
     ReserveInventoryRequest,
@@ -8,8 +9,8 @@ use contract::inventory::v1::{
 use contract::limits::{ADJUSTMENTS, ITEMS, PAGE_SIZE, QUANTITY, REASON, REQUEST_ID, Reader, is_product_id};
 use contract::orders::v1::CheckInventoryRequest;
 use contract::route::Routed;
-use contract::{Failure, Item, nestjs};
 use uuid::Uuid;
+use wire::{Failure, nestjs};
 
 use super::{maintenance, page, reserve, stock};
 use crate::stock::key;

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use contract::OrderReason;
 use contract::inventory::v1::{
     Item, ListReservationsRequest, ListReservationsResponse, RedeliverEventRequest, RedeliverEventResponse,
     Reservation, ReservationPhase, SettleReservationRequest, SettleReservationResponse,
 };
 use contract::limits::{PAGE_SIZE, Reader};
-use contract::{Delivered, Failure, Reason};
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use super::reserve::timestamp;
 use super::{Inventory, RequestContext, page, refusal};
@@ -90,7 +91,7 @@ pub async fn list(
 
 pub(super) type Wanted = (Option<Vec<Uuid>>, usize, Option<Uuid>);
 
-pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<contract::FieldViolation>> {
+pub(super) fn read(request: &ListReservationsRequest) -> Result<Wanted, Vec<wire::FieldViolation>> {
     let mut reader = Reader::default();
     let size = reader.page_size("page_size", request.page_size);
     let after = page::after(&mut reader, &request.page_token, page::order, "ListReservations");
@@ -142,7 +143,7 @@ pub async fn settle(
         |unsettled| match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
                 let why = "the ledger contradicts the record of the order";
-                Failure::new(Reason::Unsettled, why).delivered(Delivered::Yes)
+                Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes)
             }
             Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
             Unsettled::Failed(failure) => failure.with("order_id", &request.order_id),

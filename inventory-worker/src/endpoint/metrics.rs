@@ -5,9 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderValue, Message};
-use contract::failure::{code_name, label, ours};
-use contract::{Failure, header};
+use contract::OrderReason;
+use contract::header;
 use telemetry::{Counter, Exposition, Histogram, LineQuota, Source};
+use wire::failure::{code_name, ours};
+use wire::reason::label;
+use wire::{Delivered, Failure};
 
 use super::WORDS;
 
@@ -59,7 +62,7 @@ impl EndpointMetrics {
         tally.times.observe_time(took);
         tally.log(subject, failure, took, request);
         let Some(failure) = failure else { return tally.ok.increment() };
-        let end = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        let end = (code_name(failure.code), label(OrderReason::NAMES, &failure.domain, &failure.reason));
         *lock(&tally.failed).entry(end).or_default() += 1;
         let text: String = failure.message.chars().take(WORDS).collect();
         *lock(&tally.last) = format!("{}:{text}", failure.number());
@@ -106,9 +109,11 @@ impl RequestMetrics {
             tracing::debug!(target: "inventory_worker::request", subject, code = "OK", took_us, request_id, trace_id);
             return;
         };
-        let (code, reason) = (code_name(failure.code), label(&failure.domain, &failure.reason));
+        let (code, reason) =
+            (code_name(failure.code), label(OrderReason::NAMES, &failure.domain, &failure.reason));
         let known = |key| failure.metadata.get(key).map(String::as_str);
-        let (delivered, order_id, cause) = (known("delivered"), known("order_id"), failure.cause.as_deref());
+        let delivered = failure.delivered.map(Delivered::name);
+        let (order_id, cause) = (known("order_id"), failure.cause.as_deref());
         if warns {
             tracing::warn!(target: "inventory_worker::request", subject, code, reason, delivered, took_us, request_id, trace_id, order_id, cause, "the request failed");
         } else {

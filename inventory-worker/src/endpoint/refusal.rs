@@ -1,7 +1,8 @@
 //! Converts a refusal of the rules to a failure for the caller.
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
+use contract::OrderReason;
+use wire::failure::Detail;
+use wire::{Delivered, Failure, Reason};
 
 use crate::ledger::Denial;
 use crate::stock::bounds::LimitKind;
@@ -20,31 +21,32 @@ fn refused(refusal: Refusal, id: &str) -> Failure {
         shortages.into_iter().map(move |short| (short.product.to_string(), describe(&short)))
     };
     match refusal {
-        Refusal::Short(shortages) => Failure::stock(
-            Reason::InsufficientStock,
+        Refusal::Short(shortages) => contract::reason::stock(
+            OrderReason::InsufficientStock,
             each(shortages, |short| format!("wanted {}, available {}", short.wanted, short.available)),
         ),
-        Refusal::BelowReserved(shortages) => Failure::stock(
-            Reason::BelowReserved,
+        Refusal::BelowReserved(shortages) => contract::reason::stock(
+            OrderReason::BelowReserved,
             each(shortages, |short| {
                 format!("only {} on hand, {} of them reserved", short.available, short.wanted)
             }),
         ),
         Refusal::AboveLimit(products) => {
             let over = |product: Box<str>| (product.into_string(), "over 2,147,483,647 units".to_owned());
-            Failure::stock(Reason::AboveLimit, products.into_iter().map(over))
+            contract::reason::stock(OrderReason::AboveLimit, products.into_iter().map(over))
         }
         Refusal::Full { kind, limit } => full(kind, limit),
-        Refusal::InStock(products) => Failure::stock(
-            Reason::BelowReserved,
+        Refusal::InStock(products) => contract::reason::stock(
+            OrderReason::BelowReserved,
             each(products, |short| format!("{} on hand, {} reserved", short.available, short.wanted)),
         ),
-        Refusal::Reused => {
-            Failure::new(Reason::RequestIdReused, format!("the id {id} was already used with other content"))
-                .with("id", id)
-        }
+        Refusal::Reused => Failure::new(
+            OrderReason::RequestIdReused,
+            format!("the id {id} was already used with other content"),
+        )
+        .with("id", id),
         Refusal::Finished => {
-            Failure::new(Reason::OrderFinished, format!("the order {id} was shipped or cancelled"))
+            Failure::new(OrderReason::OrderFinished, format!("the order {id} was shipped or cancelled"))
                 .with("order_id", id)
         }
         Refusal::Behind => Failure::new(Reason::Contention, "this worker is behind; repeat")
@@ -61,7 +63,7 @@ fn full(kind: LimitKind, limit: usize) -> Failure {
         }
     };
     let message = format!("the limit of {limit} {kind} is reached; {how} raise {}", kind.variable());
-    Failure::new(Reason::LimitReached, message)
+    Failure::new(OrderReason::LimitReached, message)
         .with("limit", limit.to_string())
         .with("of", kind.noun())
         .detail(Detail::Quota { subject: kind.noun().to_owned(), description: format!("at most {limit}") })

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::Item;
+use contract::OrderReason;
 use contract::inventory::v1::{
     ReleaseInventoryRequest, ReleaseInventoryResponse, ReserveInventoryRequest, ReserveInventoryResponse,
 };
 use contract::limits::{Reader, TTL_SECONDS};
-use contract::{Delivered, Failure, FieldViolation, Item, Reason};
 use uuid::Uuid;
+use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use super::{Inventory, RequestContext, refusal};
 use crate::ledger::Decision;
@@ -81,7 +83,7 @@ pub async fn release(
             Ok(ReleaseInventoryResponse { order_id: request.order_id, released: true })
         }
         ReleaseOutcome::Living(..) | ReleaseOutcome::Settled => Err(Failure::new(
-            Reason::OrderExists,
+            OrderReason::OrderExists,
             format!("the order {order} exists: cancel it to release its stock"),
         )
         .with("order_id", order.to_string())

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use contract::failure::Detail;
-use contract::{Delivered, Failure, Reason};
 use foldhash::fast::RandomState;
+use wire::failure::Detail;
+use wire::{Delivered, Failure, Reason};
 
 use crate::ledger::Denial;
 use crate::stock::Amounts;
@@ -233,10 +233,7 @@ mod tests {
             failure.is(Reason::QuotaExceeded) && failure.message.contains("GW_MAX_ADJUSTMENTS"),
             "{failure}"
         );
-        assert_eq!(
-            (&*failure.metadata["of"], &*failure.metadata["delivered"]),
-            ("remembered adjustments", "no")
-        );
+        assert_eq!((&*failure.metadata["of"], failure.certainty().name()), ("remembered adjustments", "no"));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use contract::Item;
 use contract::inventory::v1::{
     AdjustStockRequest, AdjustStockResponse, GetStockRequest, GetStockResponse, ItemAvailability,
     ListStockRequest, ListStockResponse, Stock as StockOfProduct,
 };
 use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
-use contract::{Failure, FieldViolation, Item};
+use wire::{Failure, FieldViolation};
 
 use super::{Inventory, RequestContext, page, refusal};
 use crate::ledger::{Decision, Denial};

@@ -4,9 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use contract::{Delivered, Failure, Reason};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use wire::{Delivered, Failure, Reason};
 
 /// Requests with more lines than this are wide.
 const LINES: usize = 64;

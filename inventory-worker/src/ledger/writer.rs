@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use contract::{Delivered, Failure, Reason};
 use nats::mux::backoff;
 use nats::{Expect, StoreError, streams};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
+use wire::{Delivered, Failure, Reason};
 
 use super::replica::Replica;
 use super::request::{Request, Verdict, answer};

@@ -13,7 +13,7 @@ fn sized(all: usize, request: usize) -> MemoryBudget {
 }
 
 fn reason(failure: Failure) -> String {
-    assert!(failure.metadata["delivered"] == "no" && !failure.details.is_empty(), "{failure:?}");
+    assert!(failure.certainty() == wire::Delivered::No && !failure.details.is_empty(), "{failure:?}");
     format!("{} {}", failure.reason, failure.message.split(' ').take(2).collect::<Vec<_>>().join(" "))
 }
 

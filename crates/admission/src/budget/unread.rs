@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use contract::Failure;
+use wire::Failure;
 
 use super::{CALLERS, CONNECTIONS, CallerShare, Charge, ConnectionBudget, Inner, Owner, RETRY, exceeded};
 use crate::response::Periods;

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use bytes::Bytes;
-use contract::header::REQUEST_ID;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::Request;
@@ -15,6 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::time::advance;
 use tonic_types::StatusExt as _;
+use wire::header::REQUEST_ID;
 
 use super::*;
 use crate::budget::{ConnectionMetrics, MemoryBudget, Size};

@@ -111,7 +111,7 @@ async fn whose_answers_lie_unread_begins_nothing_new_and_others_do() {
     call.owe(LARGE * 2);
     let three = budget.connection();
     let refused = three.begin(1).unwrap().owned(&ann).unwrap_err();
-    assert!(refused.is(contract::Reason::QuotaExceeded) && refused.metadata["delivered"] == "no");
+    assert!(refused.is(wire::Reason::QuotaExceeded) && refused.certainty() == wire::Delivered::No);
     assert!(three.begin(1).unwrap().owned(&bob).is_ok());
     call.paid(LARGE * 2);
     drop((lies, call));

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use contract::Reason;
+use contract::OrderReason;
 use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
+use wire::{ErrorReason, Reason};
 
 use super::*;
 
@@ -74,9 +75,9 @@ impl OrderService for Answers {
     }
 }
 
-fn status(reason: Reason, retry: Option<Duration>) -> Status {
+fn status(reason: impl ErrorReason, retry: Option<Duration>) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason.name(), contract::failure::DOMAIN, []);
+    details.set_error_info(reason.name(), wire::failure::DOMAIN, []);
     details.set_retry_info(retry);
     Status::with_error_details(reason.code(), "as told", details)
 }
@@ -101,8 +102,9 @@ const ENOUGH: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_call_is_repeated_under_its_request_id_until_it_is_answered() {
-    let troubles = [Reason::OutcomeUnknown, Reason::ReservationExpired, Reason::Timeout];
-    let (script, server) = open(troubles.map(|reason| status(reason, None))).await;
+    let expired = status(OrderReason::ReservationExpired, None);
+    let troubles = [status(Reason::OutcomeUnknown, None), expired, status(Reason::Timeout, None)];
+    let (script, server) = open(troubles).await;
     let order = create(&server, ENOUGH).await.unwrap();
     assert_eq!(order.order_id, "the order");
     assert_eq!(*script.asked.lock().unwrap(), ["mine"; 4]);
@@ -111,7 +113,7 @@ async fn a_call_is_repeated_under_its_request_id_until_it_is_answered() {
 
 #[tokio::test]
 async fn a_refusal_after_a_lost_answer_is_unsure() {
-    let refusal = || status(Reason::InsufficientStock, None);
+    let refusal = || status(OrderReason::InsufficientStock, None);
     let (_, server) = open([refusal(), status(Reason::OutcomeUnknown, None), refusal()]).await;
     assert!(!create(&server, ENOUGH).await.unwrap_err().unsure);
     let second = create(&server, ENOUGH).await.unwrap_err();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::orders::v1 as pb;
-use contract::{Failure, Reason};
+use wire::{Failure, Reason};
 
 use super::super::Limits;
 use super::super::fixture::{Fixture, soon};

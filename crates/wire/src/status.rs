@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Code, Detail, Failure, Violation};
+use crate::failure::{Code, DELIVERED, Detail, Failure, Violation};
 use crate::{Delivered, FieldViolation};
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +70,7 @@ impl Failure {
         let info = Any::ErrorInfo {
             reason: self.reason.to_string(),
             domain: self.domain.to_string(),
-            metadata: self.metadata.clone(),
+            metadata: self.told(),
         };
         let details = std::iter::once(info).chain(self.details.iter().cloned().map(Any::from)).collect();
         let status = Status { code: self.code as i32, message: self.message.clone(), details };
@@ -86,11 +86,11 @@ impl Failure {
                 reason: Cow::Owned(format!("SERVICE_ERROR_{number}")),
                 domain: Cow::Borrowed("nats.service"),
                 message: text.to_owned(),
+                delivered: Some(Delivered::Yes),
                 metadata: BTreeMap::new(),
                 details: Vec::new(),
                 cause: None,
-            }
-            .delivered(Delivered::Yes),
+            },
         }
     }
 
@@ -100,16 +100,18 @@ impl Failure {
             reason: Cow::Borrowed("UNSPECIFIED"),
             domain: Cow::Borrowed("nats.service"),
             message: status.message,
+            delivered: Some(Delivered::Yes),
             metadata: BTreeMap::new(),
             details: Vec::new(),
             cause: None,
-        }
-        .delivered(Delivered::Yes);
+        };
         for any in status.details {
             match any {
-                Any::ErrorInfo { reason, domain, metadata } => {
+                Any::ErrorInfo { reason, domain, mut metadata } => {
                     failure.reason = Cow::Owned(reason);
                     failure.domain = Cow::Owned(domain);
+                    let delivered = metadata.remove(DELIVERED).map(|text| Delivered::parse(&text));
+                    failure.delivered = delivered.or(failure.delivered);
                     failure.metadata.extend(metadata);
                 }
                 other => failure.details.extend(Detail::try_from(other)),

@@ -100,11 +100,11 @@ fn refusal(err: &str) -> Failure {
         reason: Cow::Borrowed("NEST_EXCEPTION"),
         domain: Cow::Borrowed("nats.service"),
         message,
+        delivered: Some(Delivered::Yes),
         metadata: std::collections::BTreeMap::new(),
         details: Vec::new(),
         cause: None,
     }
-    .delivered(Delivered::Yes)
 }
 
 /// The payload of a request, taken out of its envelope if it has one.

@@ -1,0 +1,13 @@
+//! What a gateway and NATS services agree on, whatever the services do: failures and how they are written on NATS, names
+//! of headers, the NestJS envelope. Must not depend on a contract, a runtime, a socket or a clock.
+
+pub mod ascii;
+pub mod failure;
+pub mod header;
+pub mod nestjs;
+pub mod reason;
+pub mod status;
+pub mod text;
+
+pub use failure::{Delivered, Failure, FieldViolation};
+pub use reason::{ErrorReason, Reason};
