@@ -9,7 +9,7 @@ use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::join_all;
 use gateway::backup::{load, save};
 use gateway::reconcile::reconcile;
-use nats::{Connection, streams};
+use nats::Connection;
 use tempfile::TempDir;
 
 use crate::shop::{PATIENCE, Shop, until, wish};
@@ -74,7 +74,7 @@ fn promised(orders: &[Order]) -> u32 {
 pub async fn worked_off(shop: &Shop) {
     let js = async_nats::jetstream::new(shop.nats().await);
     until("all events are worked off", async || {
-        let orders = js.get_stream(streams::ORDERS).await.unwrap();
+        let orders = js.get_stream(order_streams::ORDERS).await.unwrap();
         let info = orders.consumer_info("inventory-worker").await.unwrap();
         info.num_pending == 0 && info.num_ack_pending == 0
     })
@@ -165,7 +165,7 @@ async fn nothing_that_exists_is_overwritten() {
 }
 
 async fn orders_there(link: &Connection) -> Option<()> {
-    nats::backup::exists(link, streams::ORDERS).await.unwrap().then_some(())
+    nats::backup::exists(link, order_streams::ORDERS).await.unwrap().then_some(())
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn the_files_are_those_of_the_nats_command() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     let folder = backup(&shop).await;
     let sums = std::fs::read_to_string(folder.path().join("SHA256SUMS")).unwrap();
-    for stream in streams::ALL {
+    for stream in order_streams::ALL {
         let text = std::fs::read(folder.path().join(stream).join("backup.json")).unwrap();
         let meta: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(meta["config"]["name"], stream);

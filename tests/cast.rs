@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_nats::{Client, ConnectOptions, Event};
-use nats::{Connection, Options, Streams, streams};
+use nats::{Connection, Options};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ pub fn role(url: &str, name: &str) -> Options {
 /// Creates the streams, as the provisioner.
 pub async fn provision(url: &str) {
     let link = Connection::connect(&role(url, "provisioner"), "gateway provision").await.unwrap();
-    Streams::open(&link, 1, true).await.expect("the streams");
+    order_streams::open(&link, 1, true).await.expect("the streams");
 }
 
 /// A plain client with the user of a role.
@@ -88,7 +88,7 @@ impl Player {
 /// All streams of the server: configuration and contents.
 pub async fn state(link: &Connection) -> Vec<Value> {
     let mut all = Vec::new();
-    for name in streams::ALL {
+    for name in order_streams::ALL {
         let subject = format!("$JS.API.STREAM.INFO.{name}");
         let deadline = Instant::now() + PATIENCE;
         let reply = link.request(subject, Default::default(), Default::default(), deadline).await.unwrap();

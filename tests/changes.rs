@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contract::inventory::v1::GetStockRequest;
 use futures_util::StreamExt;
-use nats::{Connection, Store, Streams, streams};
+use nats::{Connection, Store};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -94,7 +94,7 @@ async fn a_ledger_that_is_removed_is_missed_at_once_and_by_everybody() {
     comes_back(&told(read, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
     say(&shop, false).await;
     refuses_writes(&shop).await;
-    assert_eq!(entries(&shop, streams::ORDERS).await, 0);
+    assert_eq!(entries(&shop, order_streams::ORDERS).await, 0);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_worker_whose_ledger_was_made_anew_ends_and_says_why() {
     let change = async {
         until("two workers answer", async || workers(&shop).await == 2).await;
         api(&shop, "STREAM.DELETE.INVENTORY", json!({})).await;
-        Streams::open(&link, 1, true).await.unwrap();
+        order_streams::open(&link, 1, true).await.unwrap();
         std::future::pending::<()>().await;
     };
     let end = tokio::select! {
@@ -133,7 +133,7 @@ async fn a_stream_that_comes_back_brings_everything_back() {
         say(&shop, false).await;
         refuses_writes(&shop).await;
         let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
-        Streams::open(&link, 1, true).await.unwrap();
+        order_streams::open(&link, 1, true).await.unwrap();
         say(&shop, true).await;
         shop.order("lamp", 1).await.expect("an order");
     }
@@ -161,9 +161,9 @@ async fn what_is_refused_at_start_refuses_writes_while_it_lasts() {
         for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
             assert!(crate::figures::get(address, "/metrics").await.contains(&metric), "{stream} {field}");
         }
-        let count = entries(&shop, streams::ORDERS).await;
+        let count = entries(&shop, order_streams::ORDERS).await;
         refuses_writes(&shop).await;
-        assert_eq!(entries(&shop, streams::ORDERS).await, count, "{stream} {field}");
+        assert_eq!(entries(&shop, order_streams::ORDERS).await, count, "{stream} {field}");
         // Reads still work.
         assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
         assert!(shop.check("lamp").await.unwrap());
@@ -192,7 +192,7 @@ async fn a_consumer_that_is_paused_or_removed_is_noticed_and_events_arrive_in_th
 async fn a_ledger_that_is_purged_is_saved_by_who_knows_it() {
     let mut shop = Shop::open().stock("lamp", 9).ready().await;
     shop.order("lamp", 1).await.unwrap();
-    until("it is bound", async || entries(&shop, streams::INVENTORY).await >= 3).await;
+    until("it is bound", async || entries(&shop, order_streams::INVENTORY).await >= 3).await;
     api(&shop, "STREAM.PURGE.INVENTORY", json!({})).await;
     let snapshots = async || api(&shop, "STREAM.INFO.OBJ_inventory-snapshots", json!({})).await;
     until("there is a snapshot", async || {
@@ -245,9 +245,9 @@ async fn orders_that_a_limit_took_are_the_last_ones() {
     let limit = |config: &mut Value| (config["discard"], config["max_msgs"]) = (json!("old"), json!(3));
     let before = edit(&shop, "ORDERS", limit).await;
     say(&shop, false).await;
-    let count = entries(&shop, streams::ORDERS).await;
+    let count = entries(&shop, order_streams::ORDERS).await;
     refuses_writes(&shop).await;
-    assert_eq!(entries(&shop, streams::ORDERS).await, count);
+    assert_eq!(entries(&shop, order_streams::ORDERS).await, count);
     api(&shop, "STREAM.UPDATE.ORDERS", before).await;
     say(&shop, true).await;
     let order = shop.order("lamp", 1).await.expect("an order, when it is mended");
@@ -258,11 +258,11 @@ async fn orders_that_a_limit_took_are_the_last_ones() {
 async fn a_ledger_that_is_put_back_as_it_was_is_gone_on_with() {
     let shop = Shop::open().stock("lamp", 9).ready().await;
     shop.order("lamp", 1).await.unwrap();
-    until("it is bound", async || entries(&shop, streams::INVENTORY).await >= 3).await;
+    until("it is bound", async || entries(&shop, order_streams::INVENTORY).await >= 3).await;
     let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
-    let (store, limit) = (Store::new(link, streams::INVENTORY), Instant::now() + PATIENCE);
+    let (store, limit) = (Store::new(link, order_streams::INVENTORY), Instant::now() + PATIENCE);
     let mut saved = Vec::new();
-    for sequence in 1..=entries(&shop, streams::INVENTORY).await {
+    for sequence in 1..=entries(&shop, order_streams::INVENTORY).await {
         saved.push(store.get(sequence, limit).await.unwrap().unwrap().payload);
     }
     let config = api(&shop, "STREAM.INFO.INVENTORY", json!({})).await["config"].take();
@@ -271,7 +271,7 @@ async fn a_ledger_that_is_put_back_as_it_was_is_gone_on_with() {
     api(&shop, "STREAM.CREATE.INVENTORY", config).await;
     for entry in saved {
         let nothing = Default::default();
-        store.append(streams::LEDGER_SUBJECT, nothing, entry, nats::Expect::Any, limit).await.unwrap();
+        store.append(order_streams::LEDGER_SUBJECT, nothing, entry, nats::Expect::Any, limit).await.unwrap();
     }
     say(&shop, true).await;
     assert_eq!(shop.stock("lamp").await, (9, 1));

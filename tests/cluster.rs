@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nats::streams::{INVENTORY, ORDERS};
+use order_streams::{INVENTORY, ORDERS};
 use tokio::time::{Instant, sleep};
 
 use crate::cast;

@@ -3,7 +3,8 @@
 use async_nats::HeaderMap;
 use gateway::dead_letters::{discard, every};
 use nats::header::put;
-use nats::{Connection, DeadLetters, Discarded, Expect, JetStreamStats, Store, streams};
+use nats::{Connection, Expect, JetStreamStats, Store};
+use order_streams::{DeadLetters, Discarded};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -33,8 +34,8 @@ async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
     put(&mut headers, contract::header::DEAD_LETTER_ERROR, "the ledger has no evidence for it");
     put(&mut headers, contract::header::DEAD_LETTER_SUBJECT, format!("orders.event.order_created.{order}"));
     put(&mut headers, contract::header::DEAD_LETTER_SEQUENCE, event.to_string());
-    let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
-    let (store, deadline) = (Store::new(link, streams::DEAD_LETTERS), Instant::now() + PATIENCE);
+    let subject = format!("{}.{order}", order_streams::DEAD_LETTER_PREFIX);
+    let (store, deadline) = (Store::new(link, order_streams::DEAD_LETTERS), Instant::now() + PATIENCE);
     store.append(&subject, headers, "{}".into(), Expect::Any, deadline).await.unwrap()
 }
 
@@ -68,8 +69,14 @@ async fn a_discarded_dead_letter_is_gone_and_who_did_it_and_why_is_kept() {
     let letters = DeadLetters::new(&link);
     assert_eq!(letters.get(4).await.unwrap(), None);
     assert_eq!(letters.newest(9, 99, PATIENCE).await.unwrap().len(), 1);
-    let census = JetStreamStats::take(&link, &[streams::DEAD_LETTERS], &[], Instant::now() + PATIENCE).await;
-    assert_eq!(census.stream(streams::DEAD_LETTERS).unwrap().messages, 1);
+    let census = JetStreamStats::take(
+        &link,
+        &[(order_streams::DEAD_LETTERS, Some(order_streams::DISCARDED))],
+        &[],
+        Instant::now() + PATIENCE,
+    )
+    .await;
+    assert_eq!(census.stream(order_streams::DEAD_LETTERS).unwrap().messages, 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
-use nats::{Connection, Expect, Store, streams};
+use nats::{Connection, Expect, Store};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,15 +12,18 @@ use crate::shop::{PATIENCE, Shop, until};
 pub async fn forge(shop: &Shop, id: Uuid, payload: &[u8]) -> u64 {
     let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a forger").await.unwrap();
     let subject = format!("orders.event.order_created.{id}");
-    let (store, deadline) = (Store::new(link, streams::ORDERS), Instant::now() + PATIENCE);
+    let (store, deadline) = (Store::new(link, order_streams::ORDERS), Instant::now() + PATIENCE);
     store.append(&subject, HeaderMap::new(), payload.to_vec().into(), Expect::Any, deadline).await.unwrap()
 }
 
 /// The last dead letter of an order.
 async fn dead_letter(shop: &Shop, id: Uuid) -> Option<async_nats::jetstream::message::StreamMessage> {
     let link = Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
-    let store = Store::new(link, streams::DEAD_LETTERS);
-    store.last(&format!("{}.{id}", streams::DEAD_LETTER_PREFIX), Instant::now() + PATIENCE).await.unwrap()
+    let store = Store::new(link, order_streams::DEAD_LETTERS);
+    store
+        .last(&format!("{}.{id}", order_streams::DEAD_LETTER_PREFIX), Instant::now() + PATIENCE)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -56,15 +59,15 @@ async fn without_a_place_for_dead_letters_nothing_is_dropped_and_others_go_on() 
     let shop = Shop::open().stock("lamp", 5).each_worker(|w| w.max_deliver = 2).ready().await;
     let nats = shop.nats().await;
     let context = async_nats::jetstream::new(nats);
-    let config = context.get_stream(streams::DEAD_LETTERS).await.unwrap().cached_info().config.clone();
-    context.delete_stream(streams::DEAD_LETTERS).await.unwrap();
+    let config = context.get_stream(order_streams::DEAD_LETTERS).await.unwrap().cached_info().config.clone();
+    context.delete_stream(order_streams::DEAD_LETTERS).await.unwrap();
     let id = Uuid::new_v4();
     forge(&shop, id, b"{nonsense").await;
     let order = shop.order("lamp", 2).await.unwrap();
     shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     until("the order after it is worked off", async || shop.stock("lamp").await == (5, 0)).await;
     let consumer = async || {
-        let orders = context.get_stream(streams::ORDERS).await.unwrap();
+        let orders = context.get_stream(order_streams::ORDERS).await.unwrap();
         orders.consumer_info("inventory-worker").await.unwrap()
     };
     until("only the bad one is left", async || consumer().await.num_ack_pending == 1).await;

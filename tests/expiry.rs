@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use contract::inventory::v1::{Item, ReserveInventoryRequest, ReserveInventoryResponse};
 use contract::orders::v1::Order;
 use contract::route::Routed;
-use nats::{Connection, Expect, Store, StoreError, streams};
+use nats::{Connection, Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -30,7 +30,9 @@ async fn record(shop: &Shop, order_id: Uuid, fence: u64) -> Result<u64, StoreErr
         (format!("orders.event.order_created.{order_id}"), format!("orders.*.*.{order_id}"));
     let expect = Expect::LastOf { filter: &filter, sequence: fence };
     let deadline = Instant::now() + PATIENCE;
-    Store::new(link, streams::ORDERS).append(&subject, HeaderMap::new(), payload, expect, deadline).await
+    Store::new(link, order_streams::ORDERS)
+        .append(&subject, HeaderMap::new(), payload, expect, deadline)
+        .await
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use contract::orders::v1::{CreateOrderRequest, GetOrderRequest, Order};
 use gateway::Gateway;
 use gateway::config::Provision;
 use local_nats::{Options, Ready, Server, spare_port};
-use nats::{Connection, Streams};
+use nats::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -106,7 +106,7 @@ impl Fleet {
         until("they are one cluster", async || servers.iter().flatten().all(Server::is_healthy)).await;
         let role = |name: &str| role(&servers, folder.path(), name);
         let link = Connection::connect(&role("provisioner"), "gateway provision").await.unwrap();
-        until("the streams are there", async || Streams::open(&link, 3, true).await.is_ok()).await;
+        until("the streams are there", async || order_streams::open(&link, 3, true).await.is_ok()).await;
         let mut worker = inventory_worker::config::Serve::at("");
         worker.nats.link = role("worker");
         (worker.nats.replicas, worker.nats.provision) = (3, inventory_worker::config::Provision::Never);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use contract::inventory::v1::Item;
 use contract::orders::v1::CreateOrderRequest;
 use contract::orders::v1::order_service_client::OrderServiceClient;
-use nats::streams::{INVENTORY, ORDERS};
+use order_streams::{INVENTORY, ORDERS};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Request, Status};

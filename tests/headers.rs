@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use async_nats::{Message, Subscriber};
 use contract::orders::v1::{OrderStatus, UpdateOrderStatusRequest};
 use futures_util::StreamExt as _;
-use nats::{Connection, DeadLetters, Options};
+use nats::{Connection, Options};
+use order_streams::DeadLetters;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 

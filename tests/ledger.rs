@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use inventory_worker::config::Nats;
 use inventory_worker::ledger::Ledger;
 use inventory_worker::stock::Command;
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
 use tokio::time::Instant;
 
 use crate::proxy::Proxy;
@@ -23,7 +23,7 @@ async fn count(ledger: &Ledger, product: &str, units: u32) {
 
 /// The ledger's first remaining sequence.
 async fn begins(link: &Connection) -> u64 {
-    Store::new(link.clone(), streams::INVENTORY).range(Instant::now() + PATIENCE).await.unwrap().first
+    Store::new(link.clone(), order_streams::INVENTORY).range(Instant::now() + PATIENCE).await.unwrap().first
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_ledger_that_begins_after_its_snapshot_is_refused() {
         count(&writer, "lamp", units).await;
     }
     let stream =
-        async_nats::jetstream::new(link.client().clone()).get_stream(streams::INVENTORY).await.unwrap();
+        async_nats::jetstream::new(link.client().clone()).get_stream(order_streams::INVENTORY).await.unwrap();
     stream.purge().sequence(4).await.unwrap();
     let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
     assert!(error.contains("begins at 4"), "{error}");
@@ -139,7 +139,7 @@ async fn two_snapshots_are_kept_and_the_others_leave_nothing() {
     .await;
     let js = async_nats::jetstream::new(link.client().clone());
     until("what is left are two, each a name and its contents", async || {
-        let stream = js.get_stream(streams::SNAPSHOTS).await.unwrap();
+        let stream = js.get_stream(order_streams::SNAPSHOTS).await.unwrap();
         stream.cached_info().state.subjects_count == 4
     })
     .await;
@@ -155,8 +155,8 @@ async fn a_ledger_that_lost_its_end_is_refused() {
     })
     .await;
     let js = async_nats::jetstream::new(link.client().clone());
-    let config = js.get_stream(streams::INVENTORY).await.unwrap().cached_info().config.clone();
-    js.delete_stream(streams::INVENTORY).await.unwrap();
+    let config = js.get_stream(order_streams::INVENTORY).await.unwrap().cached_info().config.clone();
+    js.delete_stream(order_streams::INVENTORY).await.unwrap();
     js.create_stream(config).await.unwrap();
     let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
     assert!(error.contains("its end was lost, or it was created again"), "{error}");

@@ -3,7 +3,8 @@
 use contract::orders::v1::{Order, OrderStatus};
 use gateway::dead_letters::{every, replay};
 use inventory_worker::config::Serve;
-use nats::{Connection, DeadLetter, DeadLetters};
+use nats::Connection;
+use order_streams::{DeadLetter, DeadLetters};
 use uuid::Uuid;
 
 use crate::events::forge;
@@ -110,7 +111,7 @@ async fn poison_stays_with_its_error_and_the_other_dead_letters_go() {
 async fn all_dead_letters_of_an_event_go_together() {
     let (shop, link, id) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
-    let stream = js.get_stream(nats::streams::DEAD_LETTERS).await.unwrap();
+    let stream = js.get_stream(order_streams::DEAD_LETTERS).await.unwrap();
     let first = stream.get_raw_message(1).await.unwrap();
     let twin = js.publish_with_headers(first.subject, first.headers, first.payload).await.unwrap();
     assert_eq!(twin.await.unwrap().sequence, 2);
@@ -124,7 +125,7 @@ async fn all_dead_letters_of_an_event_go_together() {
 async fn an_unknown_dead_letter_and_one_whose_event_has_changed_are_reported() {
     let (shop, link, _) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
-    let stream = js.get_stream(nats::streams::DEAD_LETTERS).await.unwrap();
+    let stream = js.get_stream(order_streams::DEAD_LETTERS).await.unwrap();
     let letter = stream.get_raw_message(1).await.unwrap();
     js.publish_with_headers(letter.subject, letter.headers, "{}".into()).await.unwrap().await.unwrap();
     let replayed = replay(&link, &[2, 7], false).await.unwrap();

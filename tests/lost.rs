@@ -10,7 +10,7 @@ use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 use contract::orders::v1::{Order, OrderStatus};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
@@ -60,7 +60,7 @@ async fn stored_and_cut(shop: &Shop, proxy: &Proxy, stream: &'static str, entrie
 /// The subjects of everything in ORDERS.
 async fn record(shop: &Shop) -> Vec<String> {
     let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
-    let store = Store::new(link, streams::ORDERS);
+    let store = Store::new(link, order_streams::ORDERS);
     let range = store.range(Instant::now() + PATIENCE).await.unwrap();
     let read = |sequence| store.get(sequence, Instant::now() + PATIENCE);
     let entries = join_all((range.first..=range.last).map(read)).await;
@@ -78,7 +78,7 @@ async fn a_records_lost_acknowledgement_is_found_by_the_call_itself() {
     let (shop, proxy) = proxied_gateway().await;
     proxy.mute_after(CREATED);
     let (placed, ()) =
-        tokio::join!(place_in(&shop, "one", "20S"), stored_and_cut(&shop, &proxy, streams::ORDERS, 1));
+        tokio::join!(place_in(&shop, "one", "20S"), stored_and_cut(&shop, &proxy, order_streams::ORDERS, 1));
     let order = placed.expect("the order");
     assert_eq!(record(&shop).await, [format!("orders.event.order_created.{}", order.order_id)]);
     assert_eq!((shop.get(&order.order_id).await.unwrap(), shop.stock("lamp").await), (order, (9, 1)));
@@ -92,7 +92,7 @@ async fn an_outcome_that_is_not_known_in_time_is_said_to_be_so_and_a_repeat_find
     comes_back(&details);
     let named = details.error_info().unwrap().metadata.clone();
     assert_eq!(named["request_id"], "one");
-    stored_and_cut(&shop, &proxy, streams::ORDERS, 1).await;
+    stored_and_cut(&shop, &proxy, order_streams::ORDERS, 1).await;
     until("the gateway is back", async || shop.check("lamp").await.is_ok()).await;
     let order = place_in(&shop, "one", "20S").await.expect("the order");
     assert_eq!((record(&shop).await.len(), &order.order_id), (1, &named["order_id"]));
@@ -105,7 +105,7 @@ async fn a_status_changes_lost_acknowledgement_is_found_by_the_call_itself() {
     let order = shop.order("lamp", 1).await.unwrap();
     proxy.mute_after(UPDATED);
     let update = shop.update(&order, OrderStatus::Confirmed, &order.etag);
-    let (updated, ()) = tokio::join!(update, stored_and_cut(&shop, &proxy, streams::ORDERS, 2));
+    let (updated, ()) = tokio::join!(update, stored_and_cut(&shop, &proxy, order_streams::ORDERS, 2));
     assert_eq!(updated.expect("the update").status(), OrderStatus::Confirmed);
     assert_eq!(record(&shop).await.len(), 2);
 }
@@ -114,8 +114,10 @@ async fn a_status_changes_lost_acknowledgement_is_found_by_the_call_itself() {
 async fn a_reservations_lost_acknowledgement_is_found_by_its_worker() {
     let (shop, proxy) = proxied_worker().await;
     proxy.mute_after(APPEND);
-    let (placed, ()) =
-        tokio::join!(place_in(&shop, "one", "20S"), stored_and_cut(&shop, &proxy, streams::INVENTORY, 2));
+    let (placed, ()) = tokio::join!(
+        place_in(&shop, "one", "20S"),
+        stored_and_cut(&shop, &proxy, order_streams::INVENTORY, 2)
+    );
     let order = placed.expect("the order");
     assert_eq!((record(&shop).await.len(), shop.stock("lamp").await), (1, (9, 1)));
     assert_eq!(shop.place(&wish("lamp", 1).id("one")).await.unwrap(), order);
@@ -133,7 +135,7 @@ async fn an_adjustments_lost_acknowledgement_is_found_and_it_is_made_once() {
     let mut client = shop.inventory();
     let (adjusted, ()) = tokio::join!(
         client.adjust_stock(request.clone()),
-        stored_and_cut(&shop, &proxy, streams::INVENTORY, 2)
+        stored_and_cut(&shop, &proxy, order_streams::INVENTORY, 2)
     );
     adjusted.expect("the adjustment");
     shop.inventory().adjust_stock(request).await.expect("a repeat");

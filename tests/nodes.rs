@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nats::{Connection, streams};
+use nats::Connection;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -25,7 +25,7 @@ fn members(cluster: &Value) -> Vec<String> {
 
 /// Whether every stream has three current replicas, none of them on this server.
 async fn are_off(link: &Connection, server: &str) -> bool {
-    for name in streams::ALL {
+    for name in order_streams::ALL {
         let members = members(&stream(link, name).await);
         if members.len() != 3 || members.iter().any(|member| member == server) {
             return false;
@@ -36,7 +36,7 @@ async fn are_off(link: &Connection, server: &str) -> bool {
 
 /// `nats stream cluster peer-remove NAME SERVER`, for each stream that has a replica there, one after the other.
 async fn move_off(link: &Connection, server: &str) {
-    for name in streams::ALL {
+    for name in order_streams::ALL {
         let body = json!({"peer": server});
         until("the stream has left the server", async || {
             let members = members(&stream(link, name).await);
@@ -85,7 +85,7 @@ async fn a_lost_server_is_replaced_by_one_of_its_name_with_an_empty_disk() {
     fleet.replace(1).await;
     until("each stream has three replicas again", async || {
         let mut whole = true;
-        for name in streams::ALL {
+        for name in order_streams::ALL {
             whole &= members(&stream(&link, name).await).iter().any(|member| member == "nats-1");
         }
         whole && fleet.server(1).is_healthy()

@@ -12,7 +12,7 @@ use contract::orders::v1::{CreateOrderRequest, ListOrdersRequest, Order};
 use futures_util::{StreamExt, TryStreamExt};
 use gateway::Gateway;
 use local_nats::Cluster;
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
@@ -185,7 +185,7 @@ impl Plant {
     pub async fn audit(&self, told: Customers, nodes: &[usize]) {
         let told = told.home().await;
         assert_eq!(told.wrong.first(), None);
-        let orders = self.read(streams::ORDERS).await;
+        let orders = self.read(order_streams::ORDERS).await;
         let recorded = recorded(&orders);
         for (customer, order) in &told.placed {
             assert_eq!(recorded.get(customer), Some(order), "{customer} was told of an order");
@@ -203,7 +203,7 @@ impl Plant {
         };
         until("the reserved stock is that of the recorded orders", equal).await;
         // The system is at rest now.
-        for stream in [streams::ORDERS, streams::INVENTORY] {
+        for stream in [order_streams::ORDERS, order_streams::INVENTORY] {
             let mut replicas = Vec::new();
             for node in nodes {
                 self.make_leader(stream, *node).await;
@@ -217,7 +217,7 @@ impl Plant {
     /// Waits until the workers' consumer and the gateway's lists have caught up with ORDERS.
     async fn settled(&self, orders: &[Stored]) {
         let begin = Instant::now();
-        let consumer = format!("$JS.API.CONSUMER.INFO.{}.inventory-worker", streams::ORDERS);
+        let consumer = format!("$JS.API.CONSUMER.INFO.{}.inventory-worker", order_streams::ORDERS);
         let done = async || {
             let info = self.ask(&consumer, &json!({})).await;
             info["num_pending"] == 0 && info["num_ack_pending"] == 0

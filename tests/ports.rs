@@ -186,7 +186,7 @@ async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
     let mut asked = nats.subscribe("$JS.API.STREAM.MSG.GET.DEAD_LETTERS").await.unwrap();
     nats.flush().await.unwrap();
     let newest = async |requests| {
-        let letters = nats::DeadLetters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
+        let letters = order_streams::DeadLetters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
         letters.iter().rev().map(|letter| letter.id).collect::<Vec<_>>()
     };
     assert_eq!(newest(200).await, ids);

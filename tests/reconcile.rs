@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use contract::orders::v1::OrderStatus::{self, Cancelled, Confirmed, Shipped};
 use gateway::reconcile::{Fate, Report, reconcile};
-use nats::streams::{INVENTORY, ORDERS, SNAPSHOTS};
+use order_streams::{INVENTORY, ORDERS, SNAPSHOTS};
 use tempfile::TempDir;
 
 use crate::backup::{backup, brought_to, operator, restored, staffed, worked_off};
@@ -15,7 +15,7 @@ use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
 /// A backup in which some streams are from an older one.
 fn mixed(newer: &TempDir, older: &TempDir, streams: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in nats::streams::ALL {
+    for name in order_streams::ALL {
         let from = if streams.contains(&name) { older } else { newer };
         copy(&from.path().join(name), &folder.path().join(name));
     }

@@ -3,7 +3,7 @@
 use async_nats::jetstream;
 use futures_util::StreamExt;
 use local_nats::Server;
-use nats::{Connection, Streams, streams};
+use nats::Connection;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ impl Stage {
         let nats =
             tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server");
         let looks = Connection::connect(&role(&nats.url(), "provisioner"), "looks").await.unwrap();
-        Streams::open(&looks, 1, true).await.unwrap();
+        order_streams::open(&looks, 1, true).await.unwrap();
         let entries = [
             ("gateway", "orders.event.order_created.one"),
             ("worker", "inventory.ledger"),
@@ -47,7 +47,7 @@ impl Stage {
     async fn unchanged(&self) {
         assert_eq!(state(&self.looks).await, self.before);
         let names = jetstream::new(self.looks.client().clone()).stream_names().count().await;
-        assert_eq!(names, streams::ALL.len());
+        assert_eq!(names, order_streams::ALL.len());
     }
 }
 
@@ -338,6 +338,6 @@ async fn the_system_user_changes_nothing_and_reaches_no_stream() {
 async fn a_worker_may_purge_the_ledger_as_a_purge_cannot_be_narrowed() {
     let stage = Stage::open().await;
     let worker = jetstream::new(stage.player("worker").await.client.clone());
-    let ledger = worker.get_stream(streams::INVENTORY).await.unwrap();
+    let ledger = worker.get_stream(order_streams::INVENTORY).await.unwrap();
     assert_eq!(ledger.purge().await.unwrap().purged, 1);
 }

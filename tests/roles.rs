@@ -14,7 +14,8 @@ use gateway::config::Provision;
 use gateway::dead_letters::{every, replay};
 use gateway::reconcile::reconcile;
 use inventory_worker::file::{export, import};
-use nats::{Connection, DeadLetters, Store, streams};
+use nats::{Connection, Store};
+use order_streams::DeadLetters;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -92,10 +93,10 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
         ..pull::Config::default()
     };
     let provisioner = jetstream::new(role(&shop, "provisioner").await.client().clone());
-    let stream = provisioner.get_stream_no_info(streams::ORDERS).await.unwrap();
+    let stream = provisioner.get_stream_no_info(order_streams::ORDERS).await.unwrap();
     stream.create_consumer(config).await.expect("the subscriber's consumer");
     let orders = jetstream::with_prefix(subscriber.client.clone(), "orders.API");
-    let stream = orders.get_stream_no_info(streams::ORDERS).await.unwrap();
+    let stream = orders.get_stream_no_info(order_streams::ORDERS).await.unwrap();
     let consumer: PullConsumer = stream.get_consumer("subscriber").await.expect("its consumer");
     let mut messages = consumer.fetch().max_messages(2).messages().await.unwrap();
     for kind in ["order_created", "order_status_updated"] {
@@ -142,7 +143,7 @@ async fn an_operator_looks_after_dead_letters() {
 #[tokio::test]
 async fn a_worker_purges_the_ledger_behind_its_snapshots_and_another_begins_with_them() {
     let mut shop = Shop::open().roles().each_worker(|w| w.nats.snapshot_every = 5).ready().await;
-    let ledger = Store::new(role(&shop, "operator").await, streams::INVENTORY);
+    let ledger = Store::new(role(&shop, "operator").await, order_streams::INVENTORY);
     until("the ledger is purged", async || {
         shop.adjust("lamp", 1).await.unwrap();
         // By then the first snapshot has been removed too.
@@ -208,7 +209,7 @@ async fn an_operator_sees_how_streams_and_consumers_are() {
     let shop = Shop::open().roles().stock("lamp", 5).ready().await;
     let operator = Player::of(&shop.nats.url(), "operator").await;
     let listed = asked(&operator, "$JS.API.STREAM.LIST", "{}").await;
-    assert_eq!(listed["streams"].as_array().unwrap().len(), streams::ALL.len());
+    assert_eq!(listed["streams"].as_array().unwrap().len(), order_streams::ALL.len());
     let consumers = asked(&operator, "$JS.API.CONSUMER.LIST.ORDERS", "{}").await;
     let mut names = consumers["consumers"].as_array().unwrap().iter().map(|consumer| &consumer["name"]);
     assert!(names.any(|name| name == "inventory-worker"), "{consumers}");
@@ -237,7 +238,7 @@ async fn break_glass_pauses_edits_purges_and_removes_what_an_operator_restores()
     while shop.workers.pop().is_some() {}
     shop.close_gateway().await;
     asked(&glass, &format!("$JS.API.CONSUMER.DELETE.{consumer}"), "").await;
-    for name in streams::ALL {
+    for name in order_streams::ALL {
         asked(&glass, &format!("$JS.API.STREAM.DELETE.{name}"), "").await;
     }
     load(&role(&shop, "operator").await, &folder.path().join("backup"), None).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use inventory_worker::config::Serve;
-use nats::streams::ORDERS;
+use order_streams::ORDERS;
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ use contract::route::Routed;
 use futures_util::StreamExt;
 use gateway::reconcile::{Report, reconcile};
 use nats::header::{number, put};
-use nats::{Expect, Store, streams};
+use nats::{Expect, Store};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ async fn entries_and_dead_letters_that_say_nothing_are_named() {
     let link = operator(&shop).await;
     assert!(reconcile(&link, false, PATIENCE).await.unwrap().clean());
     let event = forge(&shop, Uuid::new_v4(), b"{nonsense").await;
-    let letters = Store::new(link.clone(), streams::DEAD_LETTERS);
+    let letters = Store::new(link.clone(), order_streams::DEAD_LETTERS);
     let buried = async || letters.range(Instant::now() + PATIENCE).await.unwrap().last == 1;
     until("the event is a dead letter", buried).await;
     let (subject, deadline) = ("dead_letters.orders.stray", Instant::now() + PATIENCE);

@@ -3,7 +3,8 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus, WatchOrdersRequest};
-use nats::{Connection, DeadLetters};
+use nats::Connection;
+use order_streams::DeadLetters;
 use tokio::time::timeout;
 use tonic::Code;
 use uuid::Uuid;
@@ -45,7 +46,7 @@ async fn list(shop: &Shop, customer: &str, statuses: &[OrderStatus]) -> Vec<Orde
     }
 }
 
-async fn letters(shop: &Shop) -> Vec<nats::DeadLetter> {
+async fn letters(shop: &Shop) -> Vec<order_streams::DeadLetter> {
     let link = Connection::connect(&nats::Options::at(shop.nats.url()), "a witness").await.unwrap();
     let (letters, mut all, mut from) = (DeadLetters::new(&link), Vec::new(), 1);
     while let Some(letter) = letters.next(from).await.unwrap() {

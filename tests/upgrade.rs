@@ -6,7 +6,6 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::{self, stream::Config};
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use inventory_worker::stock::{Command, Draft, Entry, Stock, key};
-use nats::streams;
 use serde::Deserialize;
 
 use crate::shop::{Shop, assert_refused, until, wish};
@@ -34,9 +33,9 @@ fn file(name: &str) -> String {
 async fn left_by_the_first_build() -> Shop {
     let shop = Shop::open().workers(0).gateways(0).ready().await;
     let link = nats::Connection::connect(&shop.worker.nats.link, "a fixture").await.unwrap();
-    nats::Streams::open(&link, 1, true).await.unwrap();
+    order_streams::open(&link, 1, true).await.unwrap();
     let js = jetstream::new(link.client().clone());
-    for name in streams::ALL {
+    for name in order_streams::ALL {
         let lines: Vec<Line> =
             file(&format!("{name}.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let config = js.get_stream(name).await.unwrap().cached_info().config.clone();
@@ -50,7 +49,7 @@ async fn left_by_the_first_build() -> Shop {
             }
             let ack = js.publish_with_headers(line.subject, headers, line.payload.into()).await.unwrap();
             // Snapshots have gaps where older ones were removed.
-            assert!(ack.await.unwrap().sequence == line.sequence || name == streams::SNAPSHOTS);
+            assert!(ack.await.unwrap().sequence == line.sequence || name == order_streams::SNAPSHOTS);
         }
     }
     shop
@@ -78,7 +77,7 @@ async fn orders_and_stock_of_the_build_before_are_served_as_it_left_them() {
     // The recreated consumer gets every event again: nothing is done twice.
     let js = jetstream::new(shop.nats().await);
     until("all events are worked off again", async || {
-        let orders = js.get_stream(streams::ORDERS).await.unwrap();
+        let orders = js.get_stream(order_streams::ORDERS).await.unwrap();
         let info = orders.consumer_info("inventory-worker").await.unwrap();
         info.num_pending == 0 && info.num_ack_pending == 0
     })

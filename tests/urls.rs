@@ -1,7 +1,7 @@
 //! Users, passwords and tokens in NATS_URL, against servers that would use another account without them.
 
 use local_nats::Server;
-use nats::{Connection, Options, Streams};
+use nats::{Connection, Options};
 
 /// Clients without credentials are the guest, in a separate account.
 const ACCOUNTS: &str = r#"
@@ -31,7 +31,7 @@ async fn connect(url: String) -> Result<Connection, String> {
 async fn streams(link: &Connection) -> usize {
     let js = async_nats::jetstream::new(link.client().clone());
     let mut found = 0;
-    for name in nats::streams::ALL {
+    for name in order_streams::ALL {
         found += usize::from(js.get_stream(name).await.is_ok());
     }
     found
@@ -41,9 +41,9 @@ async fn streams(link: &Connection) -> usize {
 async fn streams_are_made_in_the_account_of_the_user_in_the_url() {
     let nats = server(ACCOUNTS).await;
     let ann = connect(url(&nats, ANN)).await.unwrap();
-    Streams::open(&ann, 1, true).await.unwrap();
+    order_streams::open(&ann, 1, true).await.unwrap();
     let guest = connect(nats.url()).await.unwrap();
-    assert_eq!((streams(&ann).await, streams(&guest).await), (nats::streams::ALL.len(), 0));
+    assert_eq!((streams(&ann).await, streams(&guest).await), (order_streams::ALL.len(), 0));
 }
 
 #[tokio::test]

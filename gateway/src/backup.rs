@@ -12,8 +12,8 @@ use clap::Args;
 use nats::backup::{self, State};
 use nats::credentials::warn_if_exposed;
 use nats::encryption::{Identities, Recipients};
-use nats::streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_PREFIX, SNAPSHOTS};
-use nats::{Connection, Store, Streams};
+use nats::{Connection, Store};
+use order_streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_PREFIX, SNAPSHOTS};
 
 use crate::config::replicas;
 
@@ -233,7 +233,7 @@ async fn unseal(
         say(stream, "restored", state, &format!("in {:.1?}", began.elapsed()));
     }
     // Checks the streams as a gateway does at its start, and creates nothing.
-    Ok(Streams::open(link, 1, false).await?.warnings)
+    Ok(order_streams::open(link, 1, false).await?.warnings)
 }
 
 /// The streams that exist, and the commands that remove them.

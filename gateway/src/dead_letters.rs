@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use cli::Report;
 use contract::inventory::v1::RedeliverEventRequest;
-use nats::{Connection, DeadLetter, DeadLetters};
+use nats::Connection;
+use order_streams::{DeadLetter, DeadLetters};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

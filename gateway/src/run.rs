@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use nats::{Connection, Streams};
+use nats::Connection;
+use order_streams::ORDERS;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::apikey;
@@ -68,9 +69,9 @@ pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
 /// Creates missing streams, checks all of them, and reports them.
 pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     let link = Connection::connect(&config.nats, "gateway provision").await?;
-    let streams = link.permitted(Streams::open(&link, config.replicas, true)).await??;
+    let streams = link.permitted(order_streams::open(&link, config.replicas, true)).await??;
     let mut report = cli::Report::new();
-    for name in nats::streams::ALL {
+    for name in order_streams::ALL {
         report.line(format_args!(
             "{name}: {}",
             if streams.made.contains(&name) { "created" } else { "exists, configuration checked" }
@@ -79,8 +80,9 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     for warning in streams.durability(config.nats.nats_monitor_url.as_deref()).await {
         cli::note!("warning: {warning}");
     }
-    report
-        .line(format_args!("ORDERS has the identity {} and {} replica(s)", streams.orders, streams.replicas));
+    let replicas = streams.config(ORDERS).map_or(1, |config| config.num_replicas);
+    let identity = streams.identity(ORDERS);
+    report.line(format_args!("ORDERS has the identity {identity} and {replicas} replica(s)"));
     // The streams exist even if this report cannot be written.
     Ok(())
 }

@@ -25,7 +25,8 @@ use admission::MemoryBudget;
 use anyhow::{Context, anyhow};
 use futures_util::future::join_all;
 use listener::Hosts;
-use nats::{Connection, Guard, Streams};
+use nats::{Connection, Guard};
+use order_streams::{INVENTORY, ORDERS};
 use telemetry::exposition::Tasks;
 use telemetry::{Registry, Tracer};
 use tokio::runtime::Handle;
@@ -117,7 +118,7 @@ impl Gateway {
             room,
             budget: MemoryBudget::new(config.limits.budget()?),
             secure,
-            guard: Guard::default(),
+            guard: order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
             states: Arc::new(RouteStates::new(contract::route::VITAL, &limits)),
             board: HealthRegistry::new(&server::services()),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
@@ -305,7 +306,7 @@ async fn background(
     if shared.config.console() {
         tokio::spawn(windows.run(book.clone()));
     }
-    tokio::spawn(shared.guard.clone().run(link.clone(), shared.config.replicas));
+    tokio::spawn(shared.guard.clone().run(link.clone()));
     let monitor = Monitor::new(link, shared.states.clone(), shared.board.clone(), shared.guard.clone());
     tokio::spawn(monitor.run());
     tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
@@ -332,24 +333,26 @@ async fn open(shared: &Shared) -> anyhow::Result<(Connection, StreamGuard, Arc<F
     let config = &shared.config.nats;
     let link = Connection::connect(config, "gateway background").await?;
     // Use the clock of the leader of ORDERS, not of the other streams' leaders.
-    link.clock().follow(nats::streams::ORDERS);
+    link.clock().follow(order_streams::ORDERS);
     let (record, feed) = link.permitted(read(shared, &link)).await??;
     Ok((link, record, feed))
 }
 
 async fn read(shared: &Shared, link: &Connection) -> anyhow::Result<(StreamGuard, Arc<Feed>)> {
     let make = shared.config.provision == Provision::Auto;
-    let streams = Streams::open(link, shared.config.replicas, make).await?;
-    tracing::info!(replicas = streams.replicas, made = ?streams.made, "streams");
+    let streams = order_streams::open(link, shared.config.replicas, make).await?;
+    let (identity, replicas) =
+        (streams.identity(ORDERS), streams.config(ORDERS).map(|config| config.num_replicas));
+    tracing::info!(replicas, made = ?streams.made, "streams");
     let monitor = shared.config.nats.nats_monitor_url.as_deref();
     for warning in streams.durability(monitor).await {
         tracing::warn!(target: "durability", "{warning}");
     }
-    shared.guard.keep(nats::streams::ORDERS, streams.orders.clone());
-    let record = StreamGuard::new(link.clone(), streams.orders.clone());
+    shared.guard.keep(ORDERS, identity.clone());
+    let record = StreamGuard::new(link.clone(), identity.clone());
     let feed = Feed::start(
         link.clone(),
-        streams.orders,
+        identity,
         feed::Limits { watches: shared.config.limits.max_watches as usize, ..feed::Limits::default() },
     )
     .await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
-use nats::streams::{ALL, ORDERS};
+use order_streams::{ALL, ORDERS};
 
 use crate::program::{Ended, run};
 use crate::system::System;

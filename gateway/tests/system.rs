@@ -8,7 +8,8 @@ use contract::header;
 use contract::inventory::v1::Item;
 use contract::orders::v1::{Order, OrderStatus};
 use local_nats::Server;
-use nats::{Connection, DeadLetters, Expect, Store, streams};
+use nats::{Connection, Expect, Store};
+use order_streams::DeadLetters;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +137,7 @@ impl System {
         headers.insert(header::ORDER_STATUS, "PENDING");
         let (subject, payload) =
             (format!("orders.event.order_created.{id}"), serde_json::to_vec(&order).unwrap());
-        let store = Store::new(self.link(), streams::ORDERS);
+        let store = Store::new(self.link(), order_streams::ORDERS);
         let limit = tokio::time::Instant::now() + PATIENCE;
         self.runtime.block_on(store.append(&subject, headers, payload.into(), Expect::Any, limit)).unwrap();
     }

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use nats::streams::{ALL, ORDERS};
+use order_streams::{ALL, ORDERS};
 
 use crate::program::{Ended, Out, run, with};
 use crate::system::{System, mode};

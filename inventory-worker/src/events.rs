@@ -21,7 +21,7 @@ use contract::{header, subject};
 use futures_util::StreamExt;
 use nats::header::{number, put};
 use nats::mux::backoff;
-use nats::{Connection, Expect, Store, StoreError, streams};
+use nats::{Connection, Expect, Store, StoreError};
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -114,7 +114,7 @@ impl Events {
         tracer: Tracer,
     ) -> anyhow::Result<(Events, Arc<Floor>)> {
         let consumer = consumer(link).await?;
-        let dead_letters = Store::new(link.clone(), streams::DEAD_LETTERS);
+        let dead_letters = Store::new(link.clone(), order_streams::DEAD_LETTERS);
         let (refused, ends) = Default::default();
         let events = Events { link: link.clone(), ledger, dead_letters, max_deliver, refused, tracer, ends };
         Ok((events, Arc::new(Floor { consumer: Mutex::new(consumer) })))
@@ -148,7 +148,7 @@ impl Events {
         validate_only: bool,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let orders = Store::new(self.link.clone(), streams::ORDERS);
+        let orders = Store::new(self.link.clone(), order_streams::ORDERS);
         let event = orders.get(sequence, deadline).await.map_err(|error| nats::failure::of_store(&error))?;
         let event = event.ok_or_else(|| Failure::not_found("event", &sequence.to_string()))?;
         let command = match asked(&event.subject, &event.payload, sequence) {
@@ -317,7 +317,7 @@ impl Events {
     /// Stores the event with its error as a dead letter. If it cannot be stored, the event is redelivered.
     async fn bury(&self, message: &Message, sequence: u64, why: &str) -> AckKind {
         let order = message.subject.rsplit('.').next().unwrap_or("unknown");
-        let subject = format!("{}.{order}", streams::DEAD_LETTER_PREFIX);
+        let subject = format!("{}.{order}", order_streams::DEAD_LETTER_PREFIX);
         let mut headers = HeaderMap::new();
         put(&mut headers, header::DEAD_LETTER_ERROR, ascii::encode(why));
         put(&mut headers, header::DEAD_LETTER_SUBJECT, ascii::encode(&message.subject));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use nats::mux::jitter;
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
 use telemetry::{Counter, Exposition, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -66,7 +66,7 @@ impl Expiry {
         floor: Arc<Floor>,
         pause: Duration,
     ) -> Expiry {
-        let dead_letters = Store::new(link, streams::DEAD_LETTERS);
+        let dead_letters = Store::new(link, order_streams::DEAD_LETTERS);
         Expiry {
             ledger,
             releaser,
@@ -127,7 +127,11 @@ impl Expiry {
     async fn expire(&self, order: Uuid, floor: u64) -> bool {
         let deadline = Instant::now() + EVENT;
         // An order with a dead letter is left to the operator (docs/protocol.md#c5).
-        match self.dead_letters.last(&format!("{}.{order}", streams::DEAD_LETTER_PREFIX), deadline).await {
+        match self
+            .dead_letters
+            .last(&format!("{}.{order}", order_streams::DEAD_LETTER_PREFIX), deadline)
+            .await
+        {
             Ok(None) => {}
             Ok(Some(letter)) => {
                 tracing::warn!(order_id = %order, dead_letter = letter.sequence, "an expired reservation waits until its dead letter is replayed or discarded");

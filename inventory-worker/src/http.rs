@@ -15,7 +15,7 @@ use axum::routing::get;
 use listener::{
     Acceptor, Activity, ConnectionLimit, Hosts, Thread, WhenFull, descriptors, http1, http2, restrict_hosts,
 };
-use nats::{Connection, streams};
+use nats::Connection;
 use telemetry::{Exposition, Registry, Rendering, Source, exposition};
 use tokio::net::TcpListener;
 
@@ -39,7 +39,7 @@ impl Condition {
         let loading = || (reason::NOT_READY, "the ledger does not accept commands yet".to_owned());
         let ledger = (!self.ledger.ready()).then(loading);
         // It writes only a few tombstones to ORDERS, so that stream does not count.
-        let storage = self.ledger.guard().troubles(&[streams::INVENTORY]);
+        let storage = self.ledger.guard().troubles();
         storage.into_iter().chain(ledger).map(Finding::from).collect()
     }
 }

@@ -15,7 +15,7 @@ mod writer;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use nats::{Clock, Connection, Guard, Store, StoreError, streams};
+use nats::{Clock, Connection, Guard, Store, StoreError};
 use telemetry::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub batch: usize,
     /// The bounds of what the stock keeps.
     pub bounds: Amounts,
+    /// Replicas that a stream gets when it is created.
+    pub replicas: usize,
 }
 
 /// A handle on the ledger; clones share it.
@@ -131,10 +133,11 @@ impl Ledger {
     pub async fn open(link: Connection, settings: Settings) -> Result<Ledger, LedgerError> {
         let (begun, furthest) = (Instant::now(), OnceLock::<Arc<AtomicU64>>::new());
         let opening = async {
-            let (guard, clock) = (Guard::default(), link.clock().clone());
+            let guard = order_streams::guard(settings.replicas, &[order_streams::INVENTORY]);
+            let clock = link.clock().clone();
             // Times in the ledger are compared only with the ledger's own time.
-            clock.follow(streams::INVENTORY);
-            let store = Store::new(link.clone(), streams::INVENTORY).guarded(guard.clone());
+            clock.follow(order_streams::INVENTORY);
+            let store = Store::new(link.clone(), order_streams::INVENTORY).guarded(guard.clone());
             let snapshots = Snapshots::open(&link).await.map_err(LedgerError::Snapshots)?;
             let _ = furthest.set(snapshots.furthest());
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
@@ -214,8 +217,8 @@ impl Ledger {
     /// Decides and commits a command. Returns after the commit of everything that the answer depends on.
     pub async fn submit(&self, command: Command, deadline: Instant) -> Result<Decision, Denial> {
         let may = match command {
-            Command::CatchUp => self.guard.may_read(streams::INVENTORY),
-            _ => self.guard.may_write(streams::INVENTORY),
+            Command::CatchUp => self.guard.may_read(order_streams::INVENTORY),
+            _ => self.guard.may_write(order_streams::INVENTORY),
         };
         may.map_err(|error| Denial::Failed(nats::failure::of_store(&error)))?;
         let (request, progress, answered) = Request::new(command, deadline, &self.span);

@@ -11,7 +11,7 @@ use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
 use nats::header::put;
 use nats::mux::backoff;
-use nats::{Connection, Expect, Guard, Store, StoreError, streams};
+use nats::{Connection, Expect, Guard, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -58,7 +58,7 @@ impl Last {
 impl Orders {
     /// Orders over this connection. No tombstone is written while the guard finds a stream mismatch.
     pub fn new(link: Connection, guard: Guard) -> Orders {
-        Orders { store: Store::new(link, streams::ORDERS).guarded(guard) }
+        Orders { store: Store::new(link, order_streams::ORDERS).guarded(guard) }
     }
 
     /// Appends a tombstone if the order's last entry is still `expected`, and returns the last entry: the tombstone, or

@@ -104,7 +104,7 @@ mod tests {
         let now = WallClock::default().unix_ms();
         for wall in [WallClock::ahead(hours(25)), WallClock::behind(hours(25))] {
             let clock = Clock::new(wall);
-            clock.tell(nats::streams::INVENTORY, now, Instant::now());
+            clock.tell(order_streams::INVENTORY, now, Instant::now());
             assert_eq!(due(&clock, hours(24), 7), Horizon { before: now - 24 * 3_600_000, floor: 7 });
         }
     }

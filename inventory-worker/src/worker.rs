@@ -10,7 +10,7 @@ use admission::registry::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use nats::{Connection, Store, Streams, streams};
+use nats::{Connection, Store};
 use telemetry::exposition::Tasks;
 use telemetry::{Registry, Tracer};
 use tokio::net::TcpListener;
@@ -108,7 +108,7 @@ impl Worker {
         let pause = config.expiry_interval;
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
         book.add(expiry.figures());
-        let guard = ledger.guard().clone().run(link.clone(), usize::from(config.nats.replicas));
+        let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
         late.set(book);
         let look = look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone());
@@ -202,7 +202,7 @@ async fn flushed(link: &Connection) -> anyhow::Result<()> {
 
 /// Returns when the server has processed all subscriptions: it reports only permission violations.
 async fn subscribed(front: &Connection) -> anyhow::Result<()> {
-    let store = Store::new(front.clone(), streams::INVENTORY);
+    let store = Store::new(front.clone(), order_streams::INVENTORY);
     // Any answer will do, even that the stream has no leader: it comes after the server's permission violations.
     let _ = front.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
     Ok(())
@@ -217,13 +217,14 @@ pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Connection, Ledg
 
 async fn load(nats: &Nats, link: &Connection, batch: usize) -> anyhow::Result<Ledger> {
     let make = nats.provision == Provision::Auto;
-    let found = Streams::open(link, usize::from(nats.replicas), make).await?;
+    let replicas = usize::from(nats.replicas);
+    let found = order_streams::open(link, replicas, make).await?;
     for warning in found.durability(nats.link.nats_monitor_url.as_deref()).await {
         tracing::warn!(target: "durability", "{warning}");
     }
     Ok(Ledger::open(
         link.clone(),
-        Settings { snapshot_every: nats.snapshot_every, batch, bounds: nats.bounds() },
+        Settings { snapshot_every: nats.snapshot_every, batch, bounds: nats.bounds(), replicas },
     )
     .await?)
 }

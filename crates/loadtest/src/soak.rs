@@ -18,7 +18,6 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
-use nats::streams;
 use serde_json::Value;
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
@@ -99,7 +98,7 @@ async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::
     prepare(channels()?).await?;
     let weights = site.weights().await?;
     let tap = Sender::new(Vec::<Row>::new());
-    let _tap = spawn(record::tap(site.link().clone(), streams::INVENTORY, tap.clone()));
+    let _tap = spawn(record::tap(site.link().clone(), order_streams::INVENTORY, tap.clone()));
     let watches: Vec<Sender<Vec<Seen>>> = (0..WATCHES).map(|_| Sender::default()).collect();
     let mut followers = Vec::new();
     for (number, seen) in watches.iter().enumerate() {
@@ -186,7 +185,7 @@ async fn resting(site: &Site, watches: &[Sender<Vec<Seen>>]) -> anyhow::Result<O
             "the consumer has {pending} pending and {unacknowledged} unacknowledged events"
         )));
     }
-    let rows = record::read(site.link(), streams::ORDERS, 1).await?;
+    let rows = record::read(site.link(), order_streams::ORDERS, 1).await?;
     let last =
         rows.iter().rev().find(|row| row.subject.starts_with("orders.event.")).map_or(0, |row| row.sequence);
     for (number, watch) in watches.iter().enumerate() {
@@ -209,8 +208,8 @@ async fn audit(
 ) -> anyhow::Result<Vec<Check>> {
     // Time for reservations without an order to expire: five seconds, and some more.
     sleep(Duration::from_secs(8)).await;
-    let orders = record::replicas(site.link(), streams::ORDERS, site.nodes()).await?;
-    let ledger = record::replicas(site.link(), streams::INVENTORY, site.nodes()).await?;
+    let orders = record::replicas(site.link(), order_streams::ORDERS, site.nodes()).await?;
+    let ledger = record::replicas(site.link(), order_streams::INVENTORY, site.nodes()).await?;
     let kept = ledger.first().map(Vec::as_slice).unwrap_or_default();
     let first = kept.first().map_or(u64::MAX, |row| row.sequence);
     // Of the tap only purged entries are used; the rest are read from the stream.

@@ -87,7 +87,7 @@ impl House {
             let link =
                 nats::Connection::connect(&nats::Options::at(self.nats.url()), "a test").await.unwrap();
             let (store, limit) =
-                (nats::Store::new(link, nats::streams::ORDERS), tokio::time::Instant::now() + PATIENCE);
+                (nats::Store::new(link, order_streams::ORDERS), tokio::time::Instant::now() + PATIENCE);
             while store.range(limit).await.unwrap().last < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

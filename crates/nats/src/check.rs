@@ -3,7 +3,7 @@
 
 use async_nats::jetstream::stream::{Config, PersistenceMode};
 
-use crate::streams::{IDENTITY, StreamMismatch};
+use crate::spec::{IDENTITY, StreamMismatch};
 
 /// With this many replicas the data survives the loss of a node, and writes go on.
 const REPLICAS: usize = 3;
@@ -113,7 +113,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::streams::configs;
+    use crate::spec::samples;
 
     type Change = fn(&mut Config);
 
@@ -137,7 +137,7 @@ mod tests {
         ("republish", |config| {
             config.republish = match config.republish.take() {
                 Some(_) => None,
-                None => configs(1)[0].republish.clone(),
+                None => samples(1)[0].republish.clone(),
             }
         }),
         ("mirror", |config| config.mirror = Some(Source { name: "other".to_owned(), ..Source::default() })),
@@ -155,7 +155,7 @@ mod tests {
     fn whatever_correctness_needs_is_refused_by_its_name_when_it_differs() {
         let needed: Vec<_> = NEEDED.iter().map(|(name, _)| *name).chain(["metadata"]).collect();
         assert_eq!(BROKEN.iter().map(|(name, _)| *name).collect::<Vec<_>>(), needed);
-        for config in configs(3) {
+        for config in samples(3) {
             assert!(check(&config, &config).is_ok());
             for (name, change) in BROKEN {
                 let mut found = config.clone();
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_the_operators_is_not_refused() {
-        let [needed, ..] = configs(3);
+        let [needed, ..] = samples(3);
         let mut found =
             Config { num_replicas: 1, max_bytes: 1 << 30, max_message_size: 1 << 20, ..needed.clone() };
         (found.max_messages, found.max_messages_per_subject) = (-1, -1);
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn no_hint_takes_replicas_from_a_stream() {
         for (wanted, one, others) in (0..125).map(|n| (n % 5 + 1, n / 5 % 5 + 1, n / 25 + 1)) {
-            let mut found = configs(others);
+            let mut found = samples(others);
             found[1].num_replicas = one;
             for warning in warnings(&found, Some(wanted)) {
                 let hinted = warning.split_once("--replicas ").map(|(_, rest)| rest.trim_end_matches(" -f`"));
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn few_replicas_and_another_number_than_wanted_are_said() {
-        assert_eq!(warnings(&configs(3), Some(3)), Vec::<String>::new());
-        let one = warnings(&configs(1), Some(1));
-        assert!(one.len() == 1 && one[0].contains("ORDERS, INVENTORY"), "{one:?}");
-        assert_eq!(warnings(&configs(1), Some(3)).len(), 2);
-        let mut mixed = configs(3);
+        assert_eq!(warnings(&samples(3), Some(3)), Vec::<String>::new());
+        let one = warnings(&samples(1), Some(1));
+        assert!(one.len() == 1 && one[0].contains("ONE, TWO"), "{one:?}");
+        assert_eq!(warnings(&samples(1), Some(3)).len(), 2);
+        let mut mixed = samples(3);
         mixed[1].num_replicas = 1;
         let mixed = warnings(&mixed, Some(3));
-        assert!(mixed.len() == 2 && mixed.iter().all(|text| text.contains("(INVENTORY)")), "{mixed:?}");
+        assert!(mixed.len() == 2 && mixed.iter().all(|text| text.contains("(TWO)")), "{mixed:?}");
     }
 }

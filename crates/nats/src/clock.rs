@@ -244,7 +244,8 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streams::{INVENTORY, ORDERS};
+    const ORDERS: &str = "ORDERS";
+    const INVENTORY: &str = "INVENTORY";
 
     const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -23,8 +23,8 @@ use crate::check;
 use crate::cluster::{Cluster, Quorum};
 use crate::mux::Connection;
 use crate::outage::{Evidence, Outage};
+use crate::spec::StreamSpec;
 use crate::store::{RETRY_PAUSE, Range, StoreError, ask, told};
-use crate::streams::{ALL, INVENTORY, ORDERS, configs};
 
 /// Interval between two checks.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -36,6 +36,7 @@ pub struct Guard(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    specs: Vec<StreamSpec>,
     /// Writes are refused.
     closed: AtomicBool,
     /// For some stream it is in doubt whether anything can be stored.
@@ -82,6 +83,11 @@ pub async fn consumer(
 }
 
 impl Guard {
+    /// A guard of these streams.
+    pub fn new(specs: Vec<StreamSpec>) -> Guard {
+        Guard(Arc::new(Inner { specs, ..Inner::default() }))
+    }
+
     /// Checks whether writes to a stream are allowed and could be stored.
     ///
     /// # Errors
@@ -146,24 +152,22 @@ impl Guard {
         self.settle(&state);
     }
 
-    /// The streams, of those that orders need, in which nothing can be stored now, and why. The outcomes of appends
-    /// count only for streams in `written`, which are written to constantly: for others they would be outdated.
-    pub fn outages(&self, written: &[&'static str]) -> Vec<(&'static str, Outage)> {
+    /// The vital streams in which nothing can be stored now, and why. The outcomes of appends count only for streams that
+    /// this process writes to constantly: for others they would be outdated.
+    pub fn outages(&self) -> Vec<(&'static str, Outage)> {
         let (state, now) = (self.state(), Instant::now());
-        let outage = |name| {
-            let evidence = &state.streams.get(name)?.evidence;
-            let outage =
-                if written.contains(&name) { evidence.outage(now) } else { evidence.quorum_outage(now) };
-            Some((name, outage?.clone()))
+        let outage = |spec: &StreamSpec| {
+            let evidence = &state.streams.get(spec.name)?.evidence;
+            let outage = if spec.written { evidence.outage(now) } else { evidence.quorum_outage(now) };
+            Some((spec.name, outage?.clone()))
         };
-        [ORDERS, INVENTORY].into_iter().filter_map(outage).collect()
+        self.0.specs.iter().filter(|spec| spec.vital).filter_map(outage).collect()
     }
 
-    /// Why nothing that an order needs can be stored, for a process that writes to these streams: a reason as the
-    /// health details list it, and a text.
-    pub fn troubles(&self, written: &[&'static str]) -> Vec<(&'static str, String)> {
+    /// Why nothing can be stored in a vital stream: a reason as the health details list it, and a text.
+    pub fn troubles(&self) -> Vec<(&'static str, String)> {
         let unfit = self.findings().into_iter().map(|finding| ("stream_unfit", finding));
-        let outages = self.outages(written).into_iter().map(|(stream, outage)| {
+        let outages = self.outages().into_iter().map(|(stream, outage)| {
             let kind = if outage.full() { "storage_full" } else { "storage_unavailable" };
             (kind, format!("the stream {stream}: {outage}"))
         });
@@ -206,21 +210,21 @@ impl Guard {
         *known.get_or_insert_with(|| identity.clone()) == identity
     }
 
-    /// Checks periodically, forever. `replicas` is the wanted number of replicas.
-    pub async fn run(self, link: Connection, replicas: usize) {
+    /// Checks periodically, forever.
+    pub async fn run(self, link: Connection) {
         loop {
             let mut again = false;
             if link.connected() {
-                again = self.look(&link, replicas).await;
+                again = self.look(&link).await;
             }
             sleep(if again { RETRY_PAUSE } else { PAUSE }).await;
         }
     }
 
     /// Checks once. Returns whether to check again soon.
-    async fn look(&self, link: &Connection, replicas: usize) -> bool {
+    async fn look(&self, link: &Connection) -> bool {
         let deadline = Instant::now() + CHECK_INTERVAL;
-        let looks = ALL.map(|name| async move {
+        let looks = self.0.specs.iter().map(|spec| spec.name).map(|name| async move {
             let asked = Instant::now();
             let info = ask::<Info>(link, format!("$JS.API.STREAM.INFO.{name}"), deadline).await;
             if let Ok(info) = &info {
@@ -242,7 +246,7 @@ impl Guard {
         }
         let mut state = self.state();
         let (mut again, mut configs_found) = (false, Vec::new());
-        for (needed, (name, found)) in configs(replicas).iter().zip(found) {
+        for (needed, (name, found)) in self.0.specs.iter().map(|spec| &spec.config).zip(found) {
             let standing = state.streams.entry(name).or_default();
             standing.evidence.look(Instant::now(), found.as_ref().ok().map(|found| found.quorum));
             if let Ok(found) = &found {
@@ -259,8 +263,9 @@ impl Guard {
             configs_found.extend(found.ok());
         }
         self.settle(&state);
-        if configs_found.len() == ALL.len() {
-            warn(&mut state, check::warnings(&configs_found, Some(replicas)));
+        if configs_found.len() == self.0.specs.len() {
+            let replicas = self.0.specs.first().map(|spec| spec.config.num_replicas);
+            warn(&mut state, check::warnings(&configs_found, replicas));
         }
         again
     }
@@ -331,24 +336,24 @@ mod tests {
     async fn a_trial_is_spent_by_the_append_alone_and_one_that_succeeds_ends_the_outage() {
         let guard = Guard::default();
         for _ in 0..12 {
-            guard.unacknowledged(INVENTORY);
+            guard.unacknowledged("TWO");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         // A command is admitted, and so is its append.
-        assert!(guard.may_write(INVENTORY).is_ok() && guard.may_append(INVENTORY).is_ok());
-        assert!(guard.may_write(INVENTORY).is_err() && guard.may_append(INVENTORY).is_err());
-        guard.stored(INVENTORY);
-        assert!(guard.may_write(INVENTORY).is_ok() && guard.may_append(INVENTORY).is_ok());
+        assert!(guard.may_write("TWO").is_ok() && guard.may_append("TWO").is_ok());
+        assert!(guard.may_write("TWO").is_err() && guard.may_append("TWO").is_err());
+        guard.stored("TWO");
+        assert!(guard.may_write("TWO").is_ok() && guard.may_append("TWO").is_ok());
     }
 
     #[test]
     fn a_note_refuses_writes_until_it_is_taken_back() {
         let guard = Guard::default();
-        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles(&ALL).is_empty());
+        assert!(guard.may_write("ONE").is_ok() && guard.findings().is_empty());
         guard.note("consumer", Some("it is paused".to_owned()));
-        assert!(matches!(guard.may_write(ORDERS), Err(StoreError::Unusable(why)) if why == "it is paused"));
-        assert!(!guard.troubles(&ALL).is_empty());
+        assert!(matches!(guard.may_write("ONE"), Err(StoreError::Unusable(why)) if why == "it is paused"));
+        assert!(!guard.findings().is_empty());
         guard.note("consumer", None);
-        assert!(guard.may_write(ORDERS).is_ok() && guard.troubles(&ALL).is_empty());
+        assert!(guard.may_write("ONE").is_ok() && guard.findings().is_empty());
     }
 }

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, Replica};
 use crate::mux::Connection;
 use crate::store::{NO_STREAM, StoreError, found};
-use crate::streams::{DEAD_LETTERS, DISCARDED};
 
 const MESSAGES: &str = "Messages in a stream; for DEAD_LETTERS, only those not discarded.";
 /// The leader without a cluster: a standalone server leads all of its streams.
@@ -131,19 +130,19 @@ struct ConsumerInfo {
 }
 
 impl JetStreamStats {
-    /// Reads the state of these streams, and of these consumers (stream, name).
+    /// Reads the state of these streams, and of these consumers (stream, name). With a stream may come a subject whose
+    /// messages do not count.
     pub async fn take(
         link: &Connection,
-        streams: &[&'static str],
+        streams: &[(&'static str, Option<&'static str>)],
         consumers: &[(&'static str, &'static str)],
         deadline: Instant,
     ) -> JetStreamStats {
         // Concurrently: one that does not answer takes no time from the others.
-        let streams = streams.iter().map(|name| async move {
-            // The records of discarded letters do not count as letters.
-            let counted = serde_json::json!({ "subjects_filter": DISCARDED }).to_string();
-            let query = if *name == DEAD_LETTERS { counted.into() } else { Bytes::new() };
-            (*name, read(link, format!("$JS.API.STREAM.INFO.{name}"), query, deadline).await)
+        let streams = streams.iter().copied().map(|(name, uncounted)| async move {
+            let filter = |subject| serde_json::json!({ "subjects_filter": subject }).to_string().into();
+            let query = uncounted.map_or_else(Bytes::new, filter);
+            (name, read(link, format!("$JS.API.STREAM.INFO.{name}"), query, deadline).await)
         });
         let consumers = consumers.iter().map(|(stream, name)| async move {
             let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{name}");

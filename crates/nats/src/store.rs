@@ -21,7 +21,7 @@ use error::of_read;
 use crate::guard::Guard;
 use crate::header::{number, put};
 use crate::mux::{Connection, RequestError};
-use crate::streams::IDENTITY;
+use crate::spec::IDENTITY;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
 const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";

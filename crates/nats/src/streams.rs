@@ -1,46 +1,22 @@
-//! The streams: how each is created and found again. Which settings of an existing one may differ is not decided here.
+//! The streams that a process needs: found, created where they are missing, and checked. Which settings of an existing one
+//! may differ is not decided here.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
 };
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, ErrorCode};
-use contract::subject;
 use serde::Deserialize;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::mux::Connection;
+use crate::spec::{IDENTITY, StreamMismatch, StreamSpec};
 use crate::store::{RETRY_PAUSE, answer};
 use crate::{check, monitor};
 
-/// The stream of orders and their events.
-pub const ORDERS: &str = "ORDERS";
-/// The stock's ledger.
-pub const INVENTORY: &str = "INVENTORY";
-/// The ledger's snapshots: an object store's stream, created by us because the library's would allow direct reads.
-pub const SNAPSHOTS: &str = "OBJ_inventory-snapshots";
-/// The object store in `SNAPSHOTS`.
-pub const SNAPSHOT_BUCKET: &str = "inventory-snapshots";
-/// The prefix of snapshots' names; the ledger's sequence follows.
-pub const SNAPSHOT_PREFIX: &str = "snapshot-";
-/// Dead letters: events that could not be processed.
-pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
-
-/// All streams.
-pub const ALL: [&str; 4] = [ORDERS, INVENTORY, SNAPSHOTS, DEAD_LETTERS];
-
-/// The subject of the ledger.
-pub const LEDGER_SUBJECT: &str = "inventory.ledger";
-/// The prefix of dead letters' subjects.
-pub const DEAD_LETTER_PREFIX: &str = "dead_letters.orders";
-/// The subject of the records of dead letters that were discarded, in the same stream.
-pub const DISCARDED: &str = "dead_letters.discarded";
-
-pub(crate) const IDENTITY: &str = "order-gateway-identity";
 const LIMIT: Duration = Duration::from_secs(10);
 /// An answer that has not arrived after this long was lost, as in a cluster whose servers are still finding each other.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -50,87 +26,53 @@ const NAMES: Duration = Duration::from_secs(5);
 /// The streams, as found or created.
 #[derive(Debug, Clone)]
 pub struct Streams {
-    /// The identity of ORDERS: changes when the stream is created again, so that old tokens are recognized.
-    pub orders: String,
-    /// How many replicas ORDERS has.
-    pub replicas: usize,
+    /// Their configurations on the server, in the order of the specs.
+    pub found: Vec<Config>,
     /// The streams that were created just now.
     pub made: Vec<&'static str>,
     /// Warnings, each with its remedy, about what makes acknowledged writes less durable.
     pub warnings: Vec<String>,
 }
 
-/// Why the streams cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamMismatch {
-    /// The server is too old.
-    #[error("nats-server {found} is too old: 2.12.0 or newer is needed")]
-    Server {
-        /// Its version.
-        found: String,
-    },
-    /// JetStream is not enabled, or did not answer.
-    #[error("JetStream does not answer: {0}; is it enabled (nats-server -js)?")]
-    JetStream(String),
-    /// JetStream refused to create a stream.
-    #[error("JetStream cannot create the stream {stream}: {why}")]
-    Refused {
-        /// The stream.
-        stream: &'static str,
-        /// JetStream's error text.
-        why: String,
-    },
-    /// A stream does not exist, and creating it was not allowed.
-    #[error("the stream {0} does not exist; create it with `gateway provision`, or allow --provision auto")]
-    Missing(&'static str),
-    /// A stream exists without the configuration that correctness needs.
-    #[error(
-        "the stream {stream} has {field}: {found}, but needs {needed}; change it with `nats stream edit {stream}`; \
-         deleting the stream would lose its contents"
-    )]
-    Differs {
-        /// The stream.
-        stream: String,
-        /// The field.
-        field: &'static str,
-        /// The value found.
-        found: String,
-        /// The value needed.
-        needed: String,
-    },
-    /// A stream captures the subject of requests, and would answer them.
-    #[error(
-        "the stream {stream} captures the subject {subject} and would answer requests in place of the service"
-    )]
-    Captures {
-        /// The stream.
-        stream: String,
-        /// The subject.
-        subject: String,
-    },
-}
-
 impl Streams {
-    /// Finds the streams, creates missing ones if `make`, and checks them all.
-    pub async fn open(link: &Connection, replicas: usize, make: bool) -> Result<Streams, StreamMismatch> {
+    /// Finds the streams, creates missing ones if `make`, and checks them all; and that no stream captures one of these
+    /// subjects of requests.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the server or a stream. Streams created before that stay.
+    pub async fn open(
+        link: &Connection,
+        specs: &[StreamSpec],
+        requests: &[&str],
+        make: bool,
+    ) -> Result<Streams, StreamMismatch> {
         version(link)?;
         let context = jetstream::new(link.client().clone());
         let (mut found, mut made) = (Vec::new(), Vec::new());
-        for config in configs(replicas) {
-            let ours = config.metadata.clone();
-            let config = ensure(&context, config, make).await?;
-            if config.metadata.get(IDENTITY) == ours.get(IDENTITY) {
-                made.push(known(&config.name));
+        for spec in specs {
+            let config = ensure(&context, spec.config.clone(), make).await?;
+            if config.metadata.get(IDENTITY) == spec.config.metadata.get(IDENTITY) {
+                made.push(spec.name);
             }
             found.push(config);
         }
-        for route in contract::route::ALL {
-            captured(link, route.subject).await?;
+        for subject in requests {
+            captured(link, subject).await?;
         }
-        let orders = found.first().map(|config| config.metadata.get(IDENTITY).cloned().unwrap_or_default());
-        let warnings = check::warnings(&found, make.then_some(replicas));
-        let replicas = found.first().map_or(1, |config| config.num_replicas);
-        Ok(Streams { orders: orders.unwrap_or_default(), replicas, made, warnings })
+        let replicas = specs.first().map(|spec| spec.config.num_replicas).filter(|_| make);
+        let warnings = check::warnings(&found, replicas);
+        Ok(Streams { found, made, warnings })
+    }
+
+    /// The configuration of a stream on the server.
+    pub fn config(&self, name: &str) -> Option<&Config> {
+        self.found.iter().find(|config| config.name == name)
+    }
+
+    /// The identity of a stream: another one after it was deleted and created again.
+    pub fn identity(&self, name: &str) -> String {
+        self.config(name).and_then(|config| config.metadata.get(IDENTITY).cloned()).unwrap_or_default()
     }
 
     /// Risks for acknowledged writes: the warnings, and what the servers' monitoring reports about syncing. Its report
@@ -152,48 +94,6 @@ pub fn rename(config: &mut serde_json::Value) {
     config["metadata"][IDENTITY] = uuid::Uuid::new_v4().to_string().into();
 }
 
-/// ORDERS comes first.
-pub(crate) fn configs(replicas: usize) -> [Config; 4] {
-    let base = |name: &str, subjects: &[&str]| Config {
-        name: name.to_owned(),
-        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::New,
-        storage: StorageType::File,
-        num_replicas: replicas,
-        allow_direct: false,
-        metadata: HashMap::from([(IDENTITY.to_owned(), uuid::Uuid::new_v4().to_string())]),
-        ..Config::default()
-    };
-    [
-        Config {
-            description: Some("Orders: one event per change, the whole order in each".to_owned()),
-            republish: Some(Republish {
-                source: subject::EVENTS.to_owned(),
-                destination: "{{wildcard(1)}}".to_owned(),
-                headers_only: false,
-            }),
-            deny_delete: true,
-            deny_purge: true,
-            ..base(ORDERS, &[subject::EVENTS, subject::TOMBSTONES])
-        },
-        Config {
-            description: Some("Stock: the ledger of facts".to_owned()),
-            deny_delete: true,
-            ..base(INVENTORY, &[LEDGER_SUBJECT])
-        },
-        Config {
-            description: Some("Stock: snapshots of the ledger".to_owned()),
-            allow_rollup: true,
-            ..base(SNAPSHOTS, &["$O.inventory-snapshots.C.>", "$O.inventory-snapshots.M.>"])
-        },
-        Config {
-            description: Some("Order events that could not be processed".to_owned()),
-            ..base(DEAD_LETTERS, &["dead_letters.>"])
-        },
-    ]
-}
-
 async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Result<Config, StreamMismatch> {
     let name = config.name.clone();
     let lost = |error: &dyn std::fmt::Display| StreamMismatch::JetStream(error.to_string());
@@ -213,7 +113,7 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
                 Err(error) => {
                     return Err(match error.kind() {
                         CreateStreamErrorKind::JetStream(no) => {
-                            StreamMismatch::Refused { stream: known(&name), why: no.to_string() }
+                            StreamMismatch::Refused { stream: name.clone(), why: no.to_string() }
                         }
                         _ => lost(&error),
                     });
@@ -221,7 +121,7 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
             }
         }
         Err(error) if missing(error.kind()) => {
-            return Err(StreamMismatch::Missing(known(&name)));
+            return Err(StreamMismatch::Missing(name));
         }
         Err(error) => return Err(lost(&error)),
     };
@@ -274,10 +174,6 @@ fn exists(kind: CreateStreamErrorKind) -> bool {
 
 fn no_peers(kind: CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::CLUSTER_NO_PEERS)
-}
-
-fn known(name: &str) -> &'static str {
-    ALL.into_iter().find(|known| *known == name).unwrap_or(ORDERS)
 }
 
 fn version(link: &Connection) -> Result<(), StreamMismatch> {

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, bail};
 use cli::Report;
-use nats::{Connection, DeadLetters};
+use nats::Connection;
+use order_streams::DeadLetters;
 use serde_json::json;
 
 use super::{Replayed, object, plain, when};

@@ -11,7 +11,7 @@ use contract::inventory::v1 as inventory;
 use contract::orders::v1 as pb;
 use futures_util::StreamExt;
 use local_nats::Server;
-use nats::{Connection, Options, Store, Streams, streams};
+use nats::{Connection, Options, Store};
 use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ impl Fixture {
 
     pub(crate) async fn with(limits: Limits) -> Fixture {
         let (server, link) = nats().await;
-        let identity = Streams::open(&link, 1, true).await.unwrap().orders;
+        let identity = order_streams::open(&link, 1, true).await.unwrap().identity(order_streams::ORDERS);
         Fixture::on(server, link, identity, limits).await
     }
 
@@ -66,7 +66,7 @@ impl Fixture {
     pub(crate) async fn frail() -> Fixture {
         let (server, link) = nats().await;
         let config = Config {
-            name: streams::ORDERS.to_owned(),
+            name: order_streams::ORDERS.to_owned(),
             subjects: vec!["orders.event.*.*".to_owned(), "orders.fence.expired.*".to_owned()],
             ..Config::default()
         };
@@ -77,7 +77,7 @@ impl Fixture {
     /// Removes an entry from such a record.
     pub(crate) async fn lose(&self, sequence: u64) {
         let context = jetstream::new(self.link.client().clone());
-        let stream = context.get_stream_no_info(streams::ORDERS).await.unwrap();
+        let stream = context.get_stream_no_info(order_streams::ORDERS).await.unwrap();
         assert!(stream.delete_message(sequence).await.unwrap());
     }
 
@@ -117,7 +117,7 @@ impl Fixture {
     }
 
     pub(crate) fn store(&self) -> Store {
-        Store::new(self.link.clone(), streams::ORDERS)
+        Store::new(self.link.clone(), order_streams::ORDERS)
     }
 
     /// What a worker writes before it frees a reservation.
@@ -147,7 +147,7 @@ async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed
     let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
     let orders = Orders::new(
         bridge,
-        Store::new(link.clone(), streams::ORDERS),
+        Store::new(link.clone(), order_streams::ORDERS),
         Arc::clone(&feed),
         Arc::new(Places::new(1_024)),
     );
@@ -221,7 +221,7 @@ impl StandIn {
 
 /// The sequence of an order's tombstone, if that is its last entry.
 async fn fence(link: &Connection, order_id: &str) -> i64 {
-    let store = Store::new(link.clone(), streams::ORDERS);
+    let store = Store::new(link.clone(), order_streams::ORDERS);
     let filter = entries(Uuid::parse_str(order_id).unwrap());
     let last = store.last(&filter, soon().deadline).await.unwrap();
     last.filter(|last| last.subject.starts_with("orders.fence")).map_or(0, |last| last.sequence.cast_signed())

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::header::{HeaderName, HeaderValue};
 use contract::Item;
 use contract::subject::order;
-use nats::streams::ORDERS;
 use nats::{Connection, Store, StoreError};
+use order_streams::ORDERS;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use contract::subject;
 use nats::clock::SKEW;
 use nats::stats::{StatsError, StreamState};
-use nats::streams::{ALL, DEAD_LETTERS, ORDERS};
-use nats::{Connection, DeadLetter, DeadLetters, JetStreamStats};
+use nats::{Connection, JetStreamStats};
+use order_streams::{ALL, DEAD_LETTERS, ORDERS};
+use order_streams::{DeadLetter, DeadLetters};
 use telemetry::{Exposition, Source};
 use tokio::time::{Instant, sleep};
 
@@ -172,8 +173,9 @@ impl ClusterState {
                 false => None,
             }
         };
+        let streams = order_streams::counted();
         let (census, found, gateways) = tokio::join!(
-            JetStreamStats::take(link, &ALL, &[CONSUMER], Instant::now() + LOOK),
+            JetStreamStats::take(link, &streams, &[CONSUMER], Instant::now() + LOOK),
             discovery::instances(link, "$SRV.STATS"),
             gateways
         );

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use nats::{Connection, DeadLetter, Guard};
+use nats::{Connection, Guard};
+use order_streams::DeadLetter;
 use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -150,7 +151,7 @@ fn finding(finding: &Finding) -> Value {
 
 /// The stats of everything around the gateway, with their ages.
 fn surroundings(state: &State, now: Instant) -> Value {
-    let dead = state.streams.get(nats::streams::DEAD_LETTERS);
+    let dead = state.streams.get(order_streams::DEAD_LETTERS);
     let age = |at: Option<Instant>| at.map(|at| cluster::ms(now.duration_since(at)));
     json!({
         "workers": cluster::workers(state, now),

@@ -131,7 +131,7 @@ impl Monitor {
         if !self.link.connected() {
             return vec![(reason::NATS_DISCONNECTED, self.link.absence()).into()];
         }
-        self.guard.troubles(&[streams::ORDERS, streams::INVENTORY]).into_iter().map(Finding::from).collect()
+        self.guard.troubles().into_iter().map(Finding::from).collect()
     }
 
     /// Why a route's calls cannot be served.
@@ -204,7 +204,7 @@ mod tests {
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
         let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();
-        let delete = format!("$JS.API.STREAM.DELETE.{}", nats::streams::ORDERS);
+        let delete = format!("$JS.API.STREAM.DELETE.{}", order_streams::ORDERS);
         let limit = Instant::now() + PATIENCE;
         link.request(delete, Default::default(), Default::default(), limit).await.unwrap();
         until("it is down", || gateway.up(GATEWAY) == Some(false)).await;

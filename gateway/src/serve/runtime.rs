@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
 use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -42,7 +42,7 @@ impl Runtime {
         let limits = self.limits();
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
-        let store = Store::new(link, streams::ORDERS).guarded(self.shared.guard.clone());
+        let store = Store::new(link, order_streams::ORDERS).guarded(self.shared.guard.clone());
         let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
         let books = CallMetrics::new(self.shared.tracer.clone());
         let book = &self.shared.book;

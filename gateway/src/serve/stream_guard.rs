@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats::streams::ORDERS;
 use nats::{Connection, Store};
+use order_streams::ORDERS;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,6 @@ impl StreamGuard {
 
 #[cfg(test)]
 mod tests {
-    use nats::Streams;
     use tokio::time::timeout;
 
     use super::*;
@@ -73,7 +72,7 @@ mod tests {
         let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();
         let delete = format!("$JS.API.STREAM.DELETE.{ORDERS}");
         link.request(delete, Default::default(), Default::default(), Instant::now() + LOOK).await.unwrap();
-        Streams::open(&link, 1, true).await.unwrap();
+        order_streams::open(&link, 1, true).await.unwrap();
         timeout(PATIENCE, gateway.lost()).await.expect("it ends");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull};
 use contract::subject::{CONSUMER, EVENTS};
-use nats::{Connection, Guard, guard, streams};
+use nats::{Connection, Guard, guard};
 use tokio::time::Instant;
 
 use super::AT_ONCE;
@@ -30,7 +30,7 @@ pub(super) async fn consumer(link: &Connection) -> anyhow::Result<PullConsumer> 
         filter_subject: EVENTS.to_owned(),
         ..pull::Config::default()
     };
-    let stream = jetstream::new(link.client().clone()).get_stream_no_info(streams::ORDERS).await?;
+    let stream = jetstream::new(link.client().clone()).get_stream_no_info(order_streams::ORDERS).await?;
     let made = tokio::time::timeout(EVENT, stream.get_or_create_consumer(CONSUMER, config));
     let consumer = made.await.context("the consumer of ORDERS was not created in time")?;
     let consumer = consumer.context("the consumer of ORDERS")?;
@@ -51,7 +51,8 @@ pub async fn watch(link: Connection, found: Guard) {
             continue;
         }
         let info =
-            guard::consumer(&link, streams::ORDERS, CONSUMER, Instant::now() + guard::CHECK_INTERVAL).await;
+            guard::consumer(&link, order_streams::ORDERS, CONSUMER, Instant::now() + guard::CHECK_INTERVAL)
+                .await;
         let Ok(info) = info else { continue };
         let fault = match wrong(&info.config) {
             Some(field) => Some(format!(

@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use nats::{Connection, streams};
+use nats::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -86,7 +86,7 @@ async fn read(
 ) -> Result<(), async_nats::Error> {
     let client = link.client();
     let context = jetstream::new(client.clone());
-    let stream = context.get_stream_no_info(streams::INVENTORY).await?;
+    let stream = context.get_stream_no_info(order_streams::INVENTORY).await?;
     let config = OrderedConfig {
         deliver_subject: client.new_inbox(),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *last + 1 },

@@ -138,8 +138,8 @@ impl Source for Ledger {
         for (name, help, value) in levels {
             page.gauge(name, help, &[], value);
         }
-        let outages = self.guard().outages(&[nats::streams::INVENTORY]);
-        let storable = outages.iter().all(|(stream, _)| *stream != nats::streams::INVENTORY);
+        let outages = self.guard().outages();
+        let storable = outages.iter().all(|(stream, _)| *stream != order_streams::INVENTORY);
         let help = "Whether the ledger accepts commands and can store their facts.";
         page.flag("ledger_ready", help, &[], self.ready() && storable);
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use nats::Store;
 use nats::mux::backoff;
-use nats::{Store, streams};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -215,7 +215,7 @@ impl Replica {
         self.figures.snapshot(snapshot);
         let (identity, range) = self.store.identity(Instant::now() + LOOK).await?;
         // Everything read from here on is invalid if the ledger was deleted and created again.
-        if !self.store.guard().keep(streams::INVENTORY, identity) {
+        if !self.store.guard().keep(order_streams::INVENTORY, identity) {
             return Err(LedgerError::Replaced);
         }
         if range.first > snapshot + 1 {

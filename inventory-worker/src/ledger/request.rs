@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
-use nats::streams;
 use telemetry::Span;
 use telemetry::trace::attribute;
 use tokio::runtime::Handle;
@@ -78,7 +77,7 @@ impl Request {
         let batch = i64::try_from(together).unwrap_or(i64::MAX);
         let attributes = vec![
             attribute("messaging.system", "nats"),
-            attribute("messaging.destination.name", streams::LEDGER_SUBJECT),
+            attribute("messaging.destination.name", order_streams::LEDGER_SUBJECT),
             attribute("messaging.batch.message_count", batch),
         ];
         span.past("append to the ledger", begun, now, attributes);

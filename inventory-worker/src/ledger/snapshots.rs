@@ -11,8 +11,8 @@ use async_nats::jetstream::object_store::{InfoErrorKind, ObjectInfo, ObjectStore
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use futures_util::TryStreamExt;
-use nats::streams::SNAPSHOT_PREFIX as PREFIX;
-use nats::{Connection, Store, streams};
+use nats::{Connection, Store};
+use order_streams::SNAPSHOT_PREFIX as PREFIX;
 use tokio::time::Instant;
 
 use super::pipe::pipe;
@@ -36,7 +36,7 @@ pub(super) struct Snapshots {
 impl Snapshots {
     pub(super) async fn open(link: &Connection) -> Result<Snapshots, String> {
         let context = jetstream::new(link.client().clone());
-        let bucket = || limited(context.get_object_store(streams::SNAPSHOT_BUCKET));
+        let bucket = || limited(context.get_object_store(order_streams::SNAPSHOT_BUCKET));
         let objects = match bucket().await {
             Ok(objects) => objects,
             // A new leader may not know the bucket yet.
@@ -45,7 +45,7 @@ impl Snapshots {
                 bucket().await?
             }
         };
-        let store = Store::new(link.clone(), streams::SNAPSHOTS);
+        let store = Store::new(link.clone(), order_streams::SNAPSHOTS);
         Ok(Snapshots { context, objects, store, furthest: Arc::default() })
     }
 
@@ -93,7 +93,7 @@ impl Snapshots {
         }
         let kept = self.list().await?;
         if let Some(older) = kept.get(KEPT - 1) {
-            let ledger = limited(self.context.get_stream(streams::INVENTORY)).await?;
+            let ledger = limited(self.context.get_stream(order_streams::INVENTORY)).await?;
             limited(async { ledger.purge().sequence(older + 1).await }).await?;
         }
         for gone in kept.iter().skip(KEPT) {
@@ -110,8 +110,8 @@ impl Snapshots {
             Err(error) if error.kind() == InfoErrorKind::NotFound => return Ok(()),
             object => object.map_err(text)?,
         };
-        let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
-        let bucket = streams::SNAPSHOT_BUCKET;
+        let stream = limited(self.context.get_stream(order_streams::SNAPSHOTS)).await?;
+        let bucket = order_streams::SNAPSHOT_BUCKET;
         // The metadata first, so that nobody finds a snapshot without its contents.
         for subject in
             [format!("$O.{bucket}.M.{}", URL_SAFE.encode(name)), format!("$O.{bucket}.C.{}", object.nuid)]
@@ -124,7 +124,7 @@ impl Snapshots {
     /// Removes contents without a snapshot to which nothing was added for this long: failed tries leave them.
     async fn sweep(&self, idle: Duration) -> Result<(), String> {
         let (contents, deadline) =
-            (format!("$O.{}.C.", streams::SNAPSHOT_BUCKET), || Instant::now() + SNAPSHOT);
+            (format!("$O.{}.C.", order_streams::SNAPSHOT_BUCKET), || Instant::now() + SNAPSHOT);
         let subjects = self.store.subjects(&format!("{contents}*"), deadline()).await.map_err(text)?;
         // Listed after the contents, so that a snapshot finished meanwhile is included.
         let kept: HashSet<String> = self.objects().await?.into_iter().map(|object| object.nuid).collect();
@@ -137,7 +137,7 @@ impl Snapshots {
             if Duration::from_millis(age) < idle {
                 continue;
             }
-            let stream = limited(self.context.get_stream(streams::SNAPSHOTS)).await?;
+            let stream = limited(self.context.get_stream(order_streams::SNAPSHOTS)).await?;
             limited(async { stream.purge().filter(subject.as_str()).await }).await?;
             tracing::info!(subject, "removed the contents of an unfinished snapshot");
         }

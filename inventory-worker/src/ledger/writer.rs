@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use nats::mux::backoff;
-use nats::{Expect, StoreError, streams};
+use nats::{Expect, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -224,7 +224,9 @@ impl Writer {
     async fn append(&self, at: u64, payload: Bytes, until: Instant) -> Result<u64, StoreError> {
         let deadline = until.min(Instant::now() + APPEND);
         let store = self.replica.store();
-        store.append(streams::LEDGER_SUBJECT, HeaderMap::new(), payload, Expect::Last(at), deadline).await
+        store
+            .append(order_streams::LEDGER_SUBJECT, HeaderMap::new(), payload, Expect::Last(at), deadline)
+            .await
     }
 
     /// Whether the ledger no longer exists, according to JetStream.

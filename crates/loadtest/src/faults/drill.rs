@@ -10,7 +10,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use local_nats::spare_port;
 use nats::Connection;
-use nats::streams::{DEAD_LETTER_PREFIX, DEAD_LETTERS, ORDERS};
+use order_streams::{DEAD_LETTER_PREFIX, DEAD_LETTERS, ORDERS};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
-use nats::streams::{INVENTORY, ORDERS};
+use order_streams::{INVENTORY, ORDERS};
 use serde_json::Value;
 
 use super::drill::{self, Odd};

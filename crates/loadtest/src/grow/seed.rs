@@ -12,7 +12,7 @@ use contract::inventory::v1::Item;
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CreateOrderRequest, OrderStatus, UpdateOrderStatusRequest};
 use local_nats::Server;
-use nats::{Connection, Options, Store, streams};
+use nats::{Connection, Options, Store};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ pub(super) async fn record(products: usize, orders: usize) -> anyhow::Result<(Se
     let (id, customer) = place(grpc).await?;
     drop((workers, gateway));
     let link = Connection::connect(&Options::at(nats.url()), "seed").await?;
-    let store = Store::new(link.clone(), streams::ORDERS);
+    let store = Store::new(link.clone(), order_streams::ORDERS);
     let mut events = Vec::new();
     for sequence in 1..=EVENTS {
         let message = store.get(sequence, Instant::now() + LIMIT).await?.context("an event is missing")?;
@@ -128,7 +128,7 @@ impl Event {
 
 /// Resets the workers' consumer to the end of the stream, as there are no reservations for the copies.
 async fn worked_off(link: &Connection, last: u64) -> anyhow::Result<()> {
-    let subject = format!("$JS.API.CONSUMER.RESET.{}.{}", streams::ORDERS, contract::subject::CONSUMER);
+    let subject = format!("$JS.API.CONSUMER.RESET.{}.{}", order_streams::ORDERS, contract::subject::CONSUMER);
     let body = serde_json::json!({ "seq": last + 1 }).to_string();
     let reply = link.request(subject, HeaderMap::new(), body.into(), Instant::now() + LIMIT).await?;
     let answer: serde_json::Value = serde_json::from_slice(&reply.payload)?;

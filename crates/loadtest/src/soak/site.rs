@@ -217,8 +217,8 @@ impl Site {
     /// Injects a fault. Returns what it hit, as leaders are resolved to nodes.
     pub(crate) async fn strike(&mut self, kind: Kind, target: Target) -> anyhow::Result<Target> {
         let stream = match target {
-            Target::OrdersLeader => nats::streams::ORDERS,
-            Target::StockLeader => nats::streams::INVENTORY,
+            Target::OrdersLeader => order_streams::ORDERS,
+            Target::StockLeader => order_streams::INVENTORY,
             Target::Node(node) => {
                 self.strike_node(node, kind).await;
                 return Ok(target);

@@ -4,8 +4,8 @@ use async_nats::jetstream::stream::Config;
 
 use crate::check;
 use crate::outage::Evidence;
+use crate::spec::{IDENTITY, StreamMismatch};
 use crate::store::StoreError;
-use crate::streams::{IDENTITY, StreamMismatch};
 
 /// What is known of a stream.
 #[derive(Default)]
@@ -80,33 +80,33 @@ mod tests {
     use async_nats::jetstream::stream::DiscardPolicy;
 
     use super::*;
-    use crate::streams::{ORDERS, configs};
+    use crate::spec::samples;
 
     #[test]
     fn a_stream_is_missed_only_when_it_is_not_found_twice() {
-        let [needed, ..] = configs(1);
+        let [needed, ..] = samples(1);
         let mut standing = StreamStatus::default();
         let gone = StoreError::Unusable("stream not found".to_owned());
         let away = StoreError::Unavailable("no leader".to_owned());
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
+        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
         for error in [&away, &away, &away, &gone] {
-            assert_eq!(standing.take(ORDERS, &needed, Err(error)), None);
+            assert_eq!(standing.take("ONE", &needed, Err(error)), None);
         }
-        assert!(standing.take(ORDERS, &needed, Err(&gone)).unwrap().contains("ORDERS no longer exists"));
+        assert!(standing.take("ONE", &needed, Err(&gone)).unwrap().contains("ONE no longer exists"));
         let found = Config { discard: DiscardPolicy::Old, ..needed.clone() };
-        assert!(standing.take(ORDERS, &needed, Ok(&found)).unwrap().contains("discard: Old"));
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
+        assert!(standing.take("ONE", &needed, Ok(&found)).unwrap().contains("discard: Old"));
+        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
     }
 
     #[test]
     fn a_stream_that_was_made_anew_is_never_the_one_that_was_known() {
-        let [needed, ..] = configs(1);
-        let [other, ..] = configs(1);
+        let [needed, ..] = samples(1);
+        let [other, ..] = samples(1);
         let mut standing =
             StreamStatus { identity: needed.metadata.get(IDENTITY).cloned(), ..StreamStatus::default() };
-        assert_eq!(standing.take(ORDERS, &needed, Ok(&needed)), None);
+        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
         for found in [&other, &needed] {
-            assert!(standing.take(ORDERS, &needed, Ok(found)).unwrap().contains("created again"));
+            assert!(standing.take("ONE", &needed, Ok(found)).unwrap().contains("created again"));
         }
     }
 }

@@ -8,7 +8,6 @@ use local_nats::Server;
 
 use super::*;
 use crate::Options;
-use crate::streams::ORDERS;
 
 const GONE: &str = r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
 const INFO: &str = r#"{"state":{"first_seq":1,"last_seq":7},"config":{}}"#;
@@ -35,7 +34,7 @@ async fn store(answers: &'static [&'static str]) -> (Server, Store, Arc<AtomicUs
         }
     });
     let link = Connection::connect(&Options::at(url), "test").await.unwrap();
-    (server, Store::new(link, ORDERS), count)
+    (server, Store::new(link, "ORDERS"), count)
 }
 
 fn soon() -> Instant {

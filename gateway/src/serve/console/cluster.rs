@@ -63,7 +63,7 @@ pub(super) fn missing(state: &State, now: Instant) -> Vec<Value> {
 
 /// The last known state of the streams, and why one cannot be read now.
 pub(super) fn streams(state: &State, now: Instant) -> Vec<Value> {
-    nats::streams::ALL.iter().filter_map(|name| stream(state, name, now)).collect()
+    order_streams::ALL.iter().filter_map(|name| stream(state, name, now)).collect()
 }
 
 fn stream(state: &State, name: &str, now: Instant) -> Option<Value> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nats::{Options, Streams};
+use nats::Options;
 use tokio::time::sleep;
 
 use super::*;
@@ -34,10 +34,10 @@ async fn a_large_snapshot_may_take_longer_than_a_small_one_as_long_as_it_moves()
 async fn what_is_left_of_a_try_that_failed_is_removed_and_a_snapshot_and_one_being_written_are_not() {
     let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
     let link = Connection::connect(&Options::at(server.url()), "test").await.unwrap();
-    Streams::open(&link, 1, true).await.unwrap();
+    order_streams::open(&link, 1, true).await.unwrap();
     let snapshots = Snapshots::open(&link).await.unwrap();
     snapshots.write(Stock::default()).await.unwrap();
-    let orphan = format!("$O.{}.C.orphan", streams::SNAPSHOT_BUCKET);
+    let orphan = format!("$O.{}.C.orphan", order_streams::SNAPSHOT_BUCKET);
     for _ in 0..3 {
         snapshots.context.publish(orphan.clone(), "half".into()).await.unwrap().await.unwrap();
     }

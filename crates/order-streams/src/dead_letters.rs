@@ -9,13 +9,12 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use contract::header;
+use nats::header::{number, put};
+use nats::{Connection, Expect, Store, StoreError};
 use tokio::time::Instant;
 use wire::ascii;
 
-use crate::header::{number, put};
-use crate::mux::Connection;
-use crate::store::{Expect, Store, StoreError};
-use crate::streams::{DEAD_LETTERS, DISCARDED, ORDERS};
+use crate::{DEAD_LETTERS, DISCARDED, ORDERS};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
