@@ -4,6 +4,7 @@ use contract::orders::v1::CheckInventoryRequest;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tonic::Code;
+use tonic::transport::Channel;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -38,22 +39,33 @@ async fn health_follows_the_workers_and_knows_no_other_service() {
     assert_eq!(unknown.message().await.unwrap().unwrap().status, 3, "SERVICE_UNKNOWN");
 }
 
+async fn reflect(channel: Channel, question: MessageRequest) -> MessageResponse {
+    let question = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+    let questions = futures_util::stream::iter([question]);
+    let answers = ServerReflectionClient::new(channel).server_reflection_info(questions).await.unwrap();
+    let answers: Vec<ServerReflectionResponse> = answers.into_inner().map(Result::unwrap).collect().await;
+    answers.into_iter().next().and_then(|answer| answer.message_response).expect("an answer")
+}
+
+/// The names of the services, by reflection.
+pub async fn services(channel: Channel) -> Vec<String> {
+    let list = match reflect(channel, MessageRequest::ListServices(String::new())).await {
+        MessageResponse::ListServicesResponse(list) => list,
+        other => panic!("{other:?}"),
+    };
+    list.service.into_iter().map(|service| service.name).collect()
+}
+
 #[tokio::test]
 async fn a_client_learns_the_services_by_reflection() {
     let shop = Shop::open().ready().await;
-    let mut client = ServerReflectionClient::new(shop.channel());
-    let ask = |question| ServerReflectionRequest { host: String::new(), message_request: Some(question) };
-    let questions = [
-        ask(MessageRequest::ListServices(String::new())),
-        ask(MessageRequest::FileContainingSymbol("inventory.v1.InventoryService".to_owned())),
-    ];
-    let answers = client.server_reflection_info(futures_util::stream::iter(questions)).await.unwrap();
-    let answers: Vec<ServerReflectionResponse> = answers.into_inner().map(Result::unwrap).collect().await;
-    let Some(MessageResponse::ListServicesResponse(list)) = &answers[0].message_response else { panic!() };
-    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(names.contains(&"orders.v1.OrderService") && names.contains(&"inventory.v1.InventoryService"));
-    assert!(!names.contains(&"inventory.v1.ReservationService"), "it is not served over gRPC");
-    assert!(matches!(answers[1].message_response, Some(MessageResponse::FileDescriptorResponse(_))));
+    let names = services(shop.channel()).await;
+    let has = |name: &str| names.iter().any(|known| known == name);
+    assert!(has("orders.v1.OrderService") && has("inventory.v1.InventoryService"));
+    assert!(!has("inventory.v1.ReservationService"), "it is not served over gRPC");
+    let symbol = MessageRequest::FileContainingSymbol("inventory.v1.InventoryService".to_owned());
+    let file = reflect(shop.channel(), symbol).await;
+    assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)));
 }
 
 #[tokio::test]

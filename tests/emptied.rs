@@ -52,7 +52,11 @@ pub fn reads_an_old_name_and_refuses_two_values(path: &str) {
         bad.err
     );
     let two = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "1")]);
-    assert!(two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and STREAM_REPLICAS"), "{}", two.err);
+    assert!(
+        two.code == Some(2) && two.err.contains("GW_STREAM_REPLICAS and its old name STREAM_REPLICAS"),
+        "{}",
+        two.err
+    );
     let same = run(&[("STREAM_REPLICAS", "3"), ("GW_STREAM_REPLICAS", "3")]);
     assert!(same.code == Some(1) && !same.err.contains("old name"), "{}", same.err);
 }

@@ -59,6 +59,7 @@ mod refused;
 mod repeats;
 mod roles;
 mod rolling;
+mod routes;
 mod rules;
 mod secured;
 mod serving;

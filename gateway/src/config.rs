@@ -50,6 +50,10 @@ pub struct Serve {
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
     #[arg(long, env = "GW_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256), value_name = "N")]
     pub threads: u16,
+    /// Whether OrderService is served. `false`: a gateway for the routes of other services, which needs no stream and no
+    /// JetStream
+    #[arg(long, env = "GW_ORDERS", action = clap::ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub orders: bool,
     /// Whether to create missing streams
     #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
     pub provision: Provision,
@@ -205,6 +209,7 @@ impl Serve {
             grpc_addr: free,
             http_addr: free,
             threads: 0,
+            orders: true,
             provision: Provision::Auto,
             replicas: REPLICAS,
             drain_timeout: DRAIN_TIMEOUT,

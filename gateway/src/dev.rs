@@ -19,6 +19,7 @@ use self::crew::Crew;
 use self::nats::Nats;
 use self::words::say;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
+use crate::edge::orders::SERVICE;
 use crate::edge::server;
 use crate::serve::{Gateway, check_free};
 use crate::signal::Stop;
@@ -132,7 +133,7 @@ impl System {
 /// Waits until every service is up.
 async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
     let limit = Instant::now() + HEALTHY;
-    let mut services = server::services();
+    let mut services = server::services(&[SERVICE]);
     services.push("");
     loop {
         match services.iter().find(|service| gateway.up(service) != Some(true)) {

@@ -9,6 +9,7 @@ mod instances;
 mod listen;
 mod monitor;
 mod nodes;
+mod orders;
 mod runtime;
 mod security;
 mod stream_guard;
@@ -40,18 +41,19 @@ use self::descriptors::DescriptorBudget;
 use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
+use self::orders::OrderSystem;
 use self::runtime::Runtime;
 use self::security::TlsAndAuth;
-use self::stream_guard::StreamGuard;
 use self::thread::{Thread, join, spawn};
 use self::window::Windows;
 use self::work::InHand;
 pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::auth::Upkeep;
 use crate::bridge::{self, RouteStates};
-use crate::config::{Provision, Serve};
+use crate::config::Serve;
+use crate::edge::orders::SERVICE;
 use crate::edge::{HealthRegistry, server};
-use crate::feed::{self, Feed};
+use crate::feed::Feed;
 use crate::order::Places;
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
@@ -118,9 +120,12 @@ impl Gateway {
             room,
             budget: MemoryBudget::new(config.limits.budget()?),
             secure,
-            guard: order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
+            guard: match config.orders {
+                true => order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
+                false => Guard::default(),
+            },
             states: Arc::new(RouteStates::new(contract::route::VITAL, &limits)),
-            board: HealthRegistry::new(&server::services()),
+            board: HealthRegistry::new(&server::services(coded(&config))),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
@@ -139,7 +144,7 @@ impl Gateway {
         };
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
         let feed = gateway.background(BackgroundTask { identity, http, health, upkeep }).await?;
-        gateway.serve(listeners, &feed).await?;
+        gateway.serve(listeners, feed.as_ref()).await?;
         gateway.announce();
         Ok(gateway)
     }
@@ -202,7 +207,7 @@ impl Gateway {
     }
 
     /// Starts the background thread, which serves no calls.
-    async fn background(&mut self, aside: BackgroundTask) -> anyhow::Result<Arc<Feed>> {
+    async fn background(&mut self, aside: BackgroundTask) -> anyhow::Result<Option<Arc<Feed>>> {
         let shared = self.shared.clone();
         let (up, started) = oneshot::channel();
         self.threads.push(spawn("background", self.shared.abort.clone(), async move {
@@ -212,10 +217,14 @@ impl Gateway {
     }
 
     /// Starts the threads that serve calls, one per listener.
-    async fn serve(&mut self, listeners: Vec<std::net::TcpListener>, feed: &Arc<Feed>) -> anyhow::Result<()> {
+    async fn serve(
+        &mut self,
+        listeners: Vec<std::net::TcpListener>,
+        feed: Option<&Arc<Feed>>,
+    ) -> anyhow::Result<()> {
         let mut waits = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
-            let core = Runtime { number, shared: self.shared.clone(), feed: feed.clone(), listener };
+            let core = Runtime { number, shared: self.shared.clone(), feed: feed.cloned(), listener };
             let (up, started) = oneshot::channel();
             let name = format!("grpc-{number}");
             self.threads.push(spawn(&name, self.shared.abort.clone(), core.run(up))?);
@@ -241,6 +250,18 @@ impl Gateway {
     }
 }
 
+/// The services with code.
+fn coded(config: &Serve) -> &'static [&'static str] {
+    if config.orders { &[SERVICE] } else { &[] }
+}
+
+impl Shared {
+    /// The names of all services.
+    fn services(&self) -> Vec<&'static str> {
+        server::services(coded(&self.config))
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         join(self.abort());
@@ -251,10 +272,10 @@ impl Drop for Gateway {
 async fn background(
     shared: Arc<Shared>,
     aside: BackgroundTask,
-    up: oneshot::Sender<anyhow::Result<Arc<Feed>>>,
+    up: oneshot::Sender<anyhow::Result<Option<Arc<Feed>>>>,
 ) {
     let started = tokio::time::timeout(START, open(&shared)).await;
-    let (link, record, feed) =
+    let (link, orders) =
         match started.unwrap_or_else(|_| Err(anyhow!("NATS did not answer within {START:?}"))) {
             Ok(parts) => parts,
             Err(error) => {
@@ -263,7 +284,7 @@ async fn background(
                 return;
             }
         };
-    let around = ClusterState::new(&aside.identity.id);
+    let around = ClusterState::new(&aside.identity.id, shared.config.orders);
     let book = &shared.book;
     book.add(Tasks(Handle::current()));
     book.add(shared.tracer.metrics());
@@ -275,7 +296,10 @@ async fn background(
     book.add(link.clone());
     book.add(shared.guard.clone());
     book.add(around.clone());
-    book.add(Arc::downgrade(&feed));
+    let feed = orders.as_ref().map(|orders| orders.feed.clone());
+    if let Some(feed) = &feed {
+        book.add(Arc::downgrade(feed));
+    }
     let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
         book: book.clone(),
@@ -307,12 +331,15 @@ async fn background(
         tokio::spawn(windows.run(book.clone()));
     }
     tokio::spawn(shared.guard.clone().run(link.clone()));
-    let monitor = Monitor::new(link, shared.states.clone(), shared.board.clone(), shared.guard.clone());
-    tokio::spawn(monitor.run());
-    tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
+    tokio::spawn(Monitor::new(link, &shared).run());
+    if let Some(OrderSystem { record, feed }) = orders {
+        tokio::spawn(record.watch(feed, shared.lost.clone()));
+    }
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
-    feed.end();
+    if let Some(feed) = feed {
+        feed.end();
+    }
 }
 
 /// Serves HTTP, and health if it has its own port, on another thread.
@@ -329,32 +356,11 @@ fn http(
     Ok(http::start(http, router, health, shared.board.clone())?)
 }
 
-async fn open(shared: &Shared) -> anyhow::Result<(Connection, StreamGuard, Arc<Feed>)> {
-    let config = &shared.config.nats;
-    let link = Connection::connect(config, "gateway background").await?;
-    // Use the clock of the leader of ORDERS, not of the other streams' leaders.
-    link.clock().follow(order_streams::ORDERS);
-    let (record, feed) = link.permitted(read(shared, &link)).await??;
-    Ok((link, record, feed))
-}
-
-async fn read(shared: &Shared, link: &Connection) -> anyhow::Result<(StreamGuard, Arc<Feed>)> {
-    let make = shared.config.provision == Provision::Auto;
-    let streams = order_streams::open(link, shared.config.replicas, make).await?;
-    let (identity, replicas) =
-        (streams.identity(ORDERS), streams.config(ORDERS).map(|config| config.num_replicas));
-    tracing::info!(replicas, made = ?streams.made, "streams");
-    let monitor = shared.config.nats.nats_monitor_url.as_deref();
-    for warning in streams.durability(monitor).await {
-        tracing::warn!(target: "durability", "{warning}");
-    }
-    shared.guard.keep(ORDERS, identity.clone());
-    let record = StreamGuard::new(link.clone(), identity.clone());
-    let feed = Feed::start(
-        link.clone(),
-        identity,
-        feed::Limits { watches: shared.config.limits.max_watches as usize, ..feed::Limits::default() },
-    )
-    .await?;
-    Ok((record, feed))
+async fn open(shared: &Shared) -> anyhow::Result<(Connection, Option<OrderSystem>)> {
+    let link = Connection::connect(&shared.config.nats, "gateway background").await?;
+    let orders = match shared.config.orders {
+        true => Some(OrderSystem::open(shared, &link).await?),
+        false => None,
+    };
+    Ok((link, orders))
 }

@@ -91,7 +91,12 @@ fn no_log_shows_the_password_in_a_url_and_as_an_argument_it_is_warned_of() {
         let shown =
             [&ended.out, &ended.err].iter().any(|text| text.contains("hu%40sh") || text.contains("hu@sh"));
         assert!(!shown, "{ended:?}");
-        assert_eq!(ended.err.contains("--nats-url has a user or a password"), warned, "{}", ended.err);
+        assert_eq!(
+            ended.err.contains("--nats-url has a URL with a user or a password"),
+            warned,
+            "{}",
+            ended.err
+        );
     }
 }
 

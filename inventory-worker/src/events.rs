@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::ascii;
-use wire::{Delivered, Failure, Reason};
+use wire::{Delivered, Failure};
 
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Draft, Refusal};

@@ -39,7 +39,7 @@ pub fn renamed(old: &str) -> String {
 
 /// Variables of ours that have no old name. A program knows them from its flags; here are those of all programs, so
 /// that a variable for one program is not an error in another; likewise the variable of a build.
-const NEW: [&str; 4] = ["GW_CLIENT_API_KEY", "GW_CLIENT_TOKEN", "GW_COMMIT", "GW_CONFIG"];
+const NEW: [&str; 5] = ["GW_CLIENT_API_KEY", "GW_CLIENT_TOKEN", "GW_COMMIT", "GW_CONFIG", "GW_ORDERS"];
 
 /// Whether a name is one of ours, of any program.
 pub fn is_ours(name: &str) -> bool {

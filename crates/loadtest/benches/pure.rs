@@ -18,7 +18,7 @@ use inventory_worker::stock::{Command, Draft, Entry, Stock};
 use prost::Message as _;
 use tokio::time::Instant;
 use uuid::Uuid;
-use wire::{Failure, Reason, nestjs};
+use wire::{Failure, nestjs};
 
 /// Products in stock, and open reservations.
 const PRODUCTS: u32 = 10_000;

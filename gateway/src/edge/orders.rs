@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use admission::{HeldUntilSent, answer};
 use contract::orders::v1 as pb;
-use contract::orders::v1::server::order_service_server::OrderService;
+use contract::orders::v1::server::order_service_server::{self, OrderService, OrderServiceServer};
 use contract::route::Repeat;
 use futures_util::{Stream, StreamExt};
+use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status};
 use wire::Failure;
 
 use super::call_metrics::CallIds;
 use super::call_of;
 use super::origin::Origin;
+use super::server::{CodedService, Sizes};
 use crate::feed::Feed;
 use crate::order::Orders;
 
@@ -28,6 +30,18 @@ pub struct OrderApi {
     pub orders: Orders,
     /// The source of watches.
     pub feed: Arc<Feed>,
+}
+
+/// The service's full name.
+pub const SERVICE: &str = order_service_server::SERVICE_NAME;
+
+impl CodedService for OrderApi {
+    fn add_to(self: Box<Self>, routes: &mut RoutesBuilder, sizes: Sizes) {
+        let service = OrderServiceServer::new(*self)
+            .max_decoding_message_size(sizes.request)
+            .max_encoding_message_size(sizes.reply);
+        routes.add_service(service);
+    }
 }
 
 #[tonic::async_trait]

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use admission::budget::ConnectionMetrics;
 use admission::{Admission, HealthService, MemoryBudget};
-use contract::orders::v1::server::order_service_server::{OrderService, OrderServiceServer};
 use contract::route::{self, Route};
 use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
+use tonic::service::RoutesBuilder;
 use tonic_health::pb::health_server::HealthServer;
 
 pub use super::listener::Tls;
@@ -32,12 +31,20 @@ use super::rpcs::Rpcs;
 use crate::bridge::Bridge;
 use crate::config::access::Reflection;
 
+/// A service with code, beside those whose rpcs are passed through.
+pub trait CodedService: Send {
+    /// Adds its rpcs, for messages of at most these sizes.
+    fn add_to(self: Box<Self>, routes: &mut RoutesBuilder, sizes: Sizes);
+}
+
 /// The services of the server, and what they need.
-pub struct Api<O> {
+pub struct Api {
     /// For the rpcs that are passed through.
     pub bridge: Bridge,
-    /// For the rpcs that are implemented in the gateway.
-    pub orders: O,
+    /// The services with code.
+    pub services: Vec<Box<dyn CodedService>>,
+    /// The names of all services, for reflection.
+    pub names: Vec<&'static str>,
     /// For health checks.
     pub board: HealthRegistry,
     /// Call metrics and access log.
@@ -73,21 +80,14 @@ pub struct Limits {
     pub budget: MemoryBudget,
 }
 
-/// The names of all services except health and reflection.
-pub fn services() -> Vec<&'static str> {
+/// The names of all services except health and reflection: those with routes that clients may call, and these with code.
+pub fn services(coded: &[&'static str]) -> Vec<&'static str> {
     let passed = route::ALL.iter().filter(|route| !route.internal).map(|route| route.service);
-    let mut names: Vec<_> = passed.chain([ORDERS]).collect();
+    let mut names: Vec<_> = passed.chain(coded.iter().copied()).collect();
     names.sort_unstable();
     names.dedup();
     names
 }
-
-/// Whether a service has rpcs that are implemented in the gateway.
-pub fn has_code(service: &str) -> bool {
-    service == ORDERS
-}
-
-const ORDERS: &str = contract::orders::v1::server::order_service_server::SERVICE_NAME;
 
 /// How long connections in the listen backlog are still accepted after a drain begins.
 const LATECOMERS: Duration = Duration::from_millis(50);
@@ -95,7 +95,7 @@ const LATECOMERS: Duration = Duration::from_millis(50);
 /// Serves until `drain`, and then until every call has been answered.
 pub async fn serve(
     listener: TcpListener,
-    api: Api<impl OrderService>,
+    api: Api,
     limits: Limits,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -165,10 +165,7 @@ pub(super) fn refusable(headers: u32) -> u32 {
     headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
 }
 
-fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
-    let orders = OrderServiceServer::new(api.orders)
-        .max_decoding_message_size(sizes.request)
-        .max_encoding_message_size(sizes.reply);
+fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
@@ -176,14 +173,15 @@ fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
             // Clients need these to decode error details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-        services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
+        api.names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
-    let mut others = Routes::new(orders).add_service(HealthServer::new(HealthService::new(api.board)));
+    let mut others = RoutesBuilder::default();
+    others.add_service(HealthServer::new(HealthService::new(api.board)));
     if api.reflection != Reflection::Off {
-        others = others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+        others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
-    let others = others.prepare();
+    api.services.into_iter().for_each(|service| service.add_to(&mut others, sizes));
     let routes = route::ALL.iter().filter(|route| !route.internal);
     let pass = |route: &&'static Route| (route.path, PassThrough::new(api.bridge.clone(), route, sizes));
-    Ok(Rpcs::new(routes.map(pass), others))
+    Ok(Rpcs::new(routes.map(pass), others.routes().prepare()))
 }

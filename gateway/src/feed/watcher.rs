@@ -8,7 +8,7 @@ use contract::OrderReason;
 use contract::orders::v1 as pb;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use wire::{Failure, Reason};
+use wire::Failure;
 
 use super::replay::{self, ReplayEvent};
 use super::ring::{Event, RingRead};

@@ -13,7 +13,7 @@ use order_streams::DeadLetters;
 use order_streams::{INVENTORY, ORDERS};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
-use wire::{Failure, Reason};
+use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
 use super::report::Unread;

@@ -9,7 +9,7 @@ use contract::subject;
 use nats::clock::SKEW;
 use nats::stats::{StatsError, StreamState};
 use nats::{Connection, JetStreamStats};
-use order_streams::{ALL, DEAD_LETTERS, ORDERS};
+use order_streams::{DEAD_LETTERS, ORDERS};
 use order_streams::{DeadLetter, DeadLetters};
 use telemetry::{Exposition, Source};
 use tokio::time::{Instant, sleep};
@@ -51,6 +51,8 @@ pub(super) struct ClusterState {
     state: Arc<Mutex<State>>,
     /// The instance id of this gateway.
     id: Arc<str>,
+    /// Whether the order system's streams are polled.
+    orders: bool,
 }
 
 #[derive(Default)]
@@ -139,9 +141,9 @@ impl Observed {
 
 impl ClusterState {
     /// The stats of the gateway with this id.
-    pub(super) fn new(id: &str) -> ClusterState {
+    pub(super) fn new(id: &str, orders: bool) -> ClusterState {
         debug_assert!(GATEWAYS.ends_with(SERVICE));
-        ClusterState { state: Arc::default(), id: id.into() }
+        ClusterState { state: Arc::default(), id: id.into(), orders }
     }
 
     /// Reads the latest stats for the console, and notes that it is open.
@@ -174,8 +176,10 @@ impl ClusterState {
             }
         };
         let streams = order_streams::counted();
+        let (streams, consumers) =
+            if self.orders { (&streams[..], &[CONSUMER][..]) } else { (&[][..], &[][..]) };
         let (census, found, gateways) = tokio::join!(
-            JetStreamStats::take(link, &streams, &[CONSUMER], Instant::now() + LOOK),
+            JetStreamStats::take(link, streams, consumers, Instant::now() + LOOK),
             discovery::instances(link, "$SRV.STATS"),
             gateways
         );

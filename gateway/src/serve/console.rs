@@ -40,7 +40,8 @@ pub(super) struct Console {
     pub(super) identity: Identity,
     pub(super) around: ClusterState,
     pub(super) windows: Windows,
-    pub(super) feed: Arc<Feed>,
+    /// None without the order system.
+    pub(super) feed: Option<Arc<Feed>>,
     pub(super) link: Connection,
     pub(super) guard: Guard,
     /// The URL of NATS, without secrets.
@@ -80,6 +81,12 @@ pub(super) fn router(console: Console) -> Router {
 }
 
 impl Console {
+    /// The latest changes of orders.
+    fn changes(&self) -> Vec<Value> {
+        let latest = self.feed.iter().flat_map(|feed| feed.latest(CHANGES));
+        latest.map(|of| change(&of, &self.aliases)).collect()
+    }
+
     fn figures(&self) -> Value {
         let (page, now) = (self.book.page(), Instant::now());
         let view = self.windows.view(&page, now);
@@ -110,7 +117,7 @@ impl Console {
                 "orders": page.number("gateway_index_orders", &[]),
                 "lag": page.number("gateway_index_lag", &[]),
             },
-            "events": self.feed.latest(CHANGES).iter().map(|of| change(of, &self.aliases)).collect::<Vec<_>>(),
+            "events": self.changes(),
         });
         let own = self.link.client().server_info().server_name;
         let around = self.around.watch(|state| {

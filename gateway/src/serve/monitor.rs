@@ -11,10 +11,10 @@ use futures_util::future::join_all;
 use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
 
+use super::{Shared, coded};
 use crate::bridge::{RouteStates, discovery};
 use crate::edge::HealthRegistry;
 use crate::edge::registry::{Finding, GATEWAY, reason};
-use crate::edge::server;
 use crate::waits::SURVEYS;
 
 /// Interval between two updates of the health registry.
@@ -30,18 +30,27 @@ pub(super) struct Monitor {
     guard: Guard,
     states: Arc<RouteStates>,
     board: HealthRegistry,
+    /// The services, and whether each has code.
+    services: Vec<(&'static str, bool)>,
+    /// The routes that they need.
+    routes: Vec<&'static Route>,
     /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
 
 impl Monitor {
-    pub(super) fn new(
-        link: Connection,
-        states: Arc<RouteStates>,
-        board: HealthRegistry,
-        guard: Guard,
-    ) -> Monitor {
-        Monitor { link, guard, states, board, asked: AtomicBool::new(false) }
+    pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
+        let coded = coded(&shared.config);
+        let internal = |route: &&&Route| !route.internal || !coded.is_empty();
+        Monitor {
+            link,
+            guard: shared.guard.clone(),
+            states: shared.states.clone(),
+            board: shared.board.clone(),
+            services: shared.services().into_iter().map(|name| (name, coded.contains(&name))).collect(),
+            routes: route::VITAL.iter().filter(internal).copied().collect(),
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// Runs until it is dropped.
@@ -55,14 +64,14 @@ impl Monitor {
             if self.link.connected() {
                 self.ask().await;
             }
-            let calm = route::VITAL.iter().all(|route| self.obstacle(route).is_none());
+            let calm = self.routes.iter().all(|route| self.obstacle(route).is_none());
             tokio::time::sleep(if calm { SURVEYS } else { MISSING }).await;
         }
     }
 
     async fn ask(&self) {
         let states =
-            || route::VITAL.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
+            || self.routes.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
         let wanted: HashSet<&str> =
             states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();
         let found = discovery::served(&self.link, &wanted).await;
@@ -109,14 +118,13 @@ impl Monitor {
             let up = findings.is_empty();
             let obstacles: Vec<(&Route, Finding)> = match up {
                 true => {
-                    route::VITAL.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
+                    self.routes.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
                 }
                 // Without NATS and the streams, the state of services is unknown.
                 false => Vec::new(),
             };
-            for service in server::services() {
-                let own = server::has_code(service);
-                let answered = !obstacles.iter().any(|(route, _)| needs(service, own, route));
+            for (service, own) in &self.services {
+                let answered = !obstacles.iter().any(|(route, _)| needs(service, *own, route));
                 self.board.set(service, up && answered);
             }
             self.board.set(GATEWAY, up && obstacles.is_empty());
@@ -162,6 +170,8 @@ mod tests {
     use super::*;
     use crate::Gateway;
     use crate::config::Serve;
+    use crate::edge::orders::SERVICE;
+    use crate::edge::server;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -185,7 +195,7 @@ mod tests {
         // Routes for operators belong to no service: no call needs them.
         config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
-        let up = || server::services().iter().all(|name| gateway.up(name) == Some(true));
+        let up = || server::services(&[SERVICE]).iter().all(|name| gateway.up(name) == Some(true));
         until("all is up", up).await;
         let limit = Instant::now() + SURVEYS + SURVEYS;
         while Instant::now() < limit {

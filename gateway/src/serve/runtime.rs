@@ -4,24 +4,23 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use nats::{Connection, Store};
+use nats::Connection;
 use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::{Shared, orders};
 use crate::bridge::Bridge;
-use crate::edge::orders::OrderApi;
-use crate::edge::server::{self, Api, Limits, Sizes};
+use crate::edge::server::{self, Api, CodedService, Limits, Sizes};
 use crate::edge::{Baggage, CallMetrics};
 use crate::feed::Feed;
-use crate::order::Orders;
 
 /// The parameters of a serving thread.
 pub(super) struct Runtime {
     pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
-    pub(super) feed: Arc<Feed>,
+    /// None without the order system.
+    pub(super) feed: Option<Arc<Feed>>,
     pub(super) listener: TcpListener,
 }
 
@@ -42,17 +41,19 @@ impl Runtime {
         let limits = self.limits();
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
-        let store = Store::new(link, order_streams::ORDERS).guarded(self.shared.guard.clone());
-        let orders = Orders::new(bridge.clone(), store, self.feed.clone(), self.shared.places.clone());
         let books = CallMetrics::new(self.shared.tracer.clone());
         let book = &self.shared.book;
         book.add(Tasks(Handle::current()));
         book.add(bridge.connection().clone());
         book.add(bridge.metrics().clone());
         book.add(books.clone());
+        let service =
+            |feed| Box::new(orders::service(&self.shared, bridge.clone(), feed)) as Box<dyn CodedService>;
+        let services = self.feed.map(service).into_iter().collect();
         let api = Api {
             bridge,
-            orders: OrderApi { orders, feed: self.feed },
+            services,
+            names: self.shared.services(),
             board: self.shared.board.clone(),
             books,
             baggage: Baggage::new(&self.shared.config.baggage),
