@@ -29,7 +29,6 @@ use contract::access::Rule;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::{Delivered, Failure, Reason};
 
@@ -43,6 +42,7 @@ use crate::config::access::Access as Config;
 use crate::fresh::{Kept, Sources, Stale};
 use crate::reload::Reload;
 use crate::share::{Share, Shares};
+use crate::supervisor::Supervisor;
 
 const API_KEY: &str = "x-api-key";
 /// Maximum length of a principal, in bytes: it is sent in a header.
@@ -68,10 +68,14 @@ pub(crate) struct Access {
     accounts: Quotas,
 }
 
+/// A task that keeps something up to date for ever.
+type UpkeepTask = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The tasks that keep keys and lists up to date, to be run on one thread while the gateway runs.
 #[derive(Default)]
 pub(crate) struct Upkeep {
-    tasks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Each with its name.
+    tasks: Vec<(String, UpkeepTask)>,
     sources: Sources,
 }
 
@@ -250,7 +254,7 @@ impl Upkeep {
     /// Keeps a value that comes from files up to date.
     pub(crate) fn keep<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> watch::Receiver<Arc<T>> {
         let latest = reload.latest();
-        self.tasks.push(Box::pin(reload.keep()));
+        self.tasks.push((format!("reload of {}", reload.what()), Box::pin(reload.keep())));
         latest
     }
 
@@ -263,8 +267,8 @@ impl Upkeep {
     }
 
     /// Adds another task.
-    pub(crate) fn also(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.push(Box::pin(task));
+    pub(crate) fn also(&mut self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push((name.to_owned(), Box::pin(task)));
     }
 
     /// The freshness of all sources.
@@ -272,10 +276,9 @@ impl Upkeep {
         self.sources.clone()
     }
 
-    /// Runs all tasks until it is dropped.
-    pub(crate) async fn run(self) {
-        let mut tasks: JoinSet<()> = self.tasks.into_iter().collect();
-        while tasks.join_next().await.is_some() {}
+    /// Runs all tasks on the current runtime.
+    pub(crate) fn spawn(self, supervisor: &Supervisor) {
+        self.tasks.into_iter().for_each(|(name, task)| supervisor.spawn(name, task));
     }
 }
 

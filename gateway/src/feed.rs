@@ -41,6 +41,7 @@ use crate::concurrency::Saturated;
 use crate::order::damage::Damage;
 use crate::order::request::Whose;
 use crate::share::{Share, ShareKind, Shares, exceeded};
+use crate::supervisor::Supervisor;
 use index::{Filter, Index};
 use ring::Ring;
 use token::Tokens;
@@ -172,7 +173,12 @@ impl Source for Feed {
 impl Feed {
     /// Starts to read the record on the current runtime, over a connection of the same runtime. `identity` is the
     /// stream's.
-    pub async fn start(link: Connection, identity: String, limits: Limits) -> Result<Arc<Feed>, StoreError> {
+    pub async fn start(
+        link: Connection,
+        identity: String,
+        limits: Limits,
+        supervisor: &Supervisor,
+    ) -> Result<Arc<Feed>, StoreError> {
         let store = Store::new(link.clone(), ORDERS);
         let range = store.range(Instant::now() + START).await?;
         let before = range.first.max(1) - 1;
@@ -195,8 +201,10 @@ impl Feed {
             end: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow::fill_ring(Arc::clone(&shared), oldest + 1));
-        tasks.spawn(follow::fill_index(Arc::clone(&shared), before));
+        let ring = follow::fill_ring(Arc::clone(&shared), oldest + 1);
+        tasks.spawn(supervisor.watch("reader of ORDERS", ring));
+        let index = follow::fill_index(Arc::clone(&shared), before);
+        tasks.spawn(supervisor.watch("index of orders", index));
         Ok(Arc::new(Feed { shared, _tasks: tasks }))
     }
 

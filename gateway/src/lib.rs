@@ -26,6 +26,7 @@ pub mod run;
 pub mod serve;
 pub mod share;
 pub mod signal;
+pub mod supervisor;
 pub mod waits;
 
 pub use serve::Gateway;

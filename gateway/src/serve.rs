@@ -12,6 +12,8 @@ mod nodes;
 mod runtime;
 mod security;
 mod stream_guard;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod window;
 mod work;
@@ -53,6 +55,7 @@ use crate::config::{Provision, Serve};
 use crate::edge::{HealthRegistry, server};
 use crate::feed::{self, Feed};
 use crate::order::Places;
+use crate::supervisor::{Supervisor, TaskFailure};
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
 const START: Duration = Duration::from_secs(60);
@@ -85,6 +88,10 @@ struct Shared {
     tracer: Tracer,
     /// The work in flight of each thread.
     work: InHand,
+    /// Supervises the threads and the background tasks.
+    supervisor: Supervisor,
+    /// Cancelled when every thread serves: before that, no service is up.
+    serving: CancellationToken,
     /// Cancelled to drain: calls in flight finish, new ones are refused.
     drain: CancellationToken,
     /// Cancelled to stop all threads.
@@ -113,6 +120,7 @@ impl Gateway {
             in_flight: config.limits.max_in_flight as usize,
             nest: config.nest_subjects.clone(),
         };
+        let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
@@ -124,7 +132,9 @@ impl Gateway {
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
-            drain: CancellationToken::new(),
+            supervisor: Supervisor::new(drain.clone()),
+            serving: CancellationToken::new(),
+            drain,
             abort: CancellationToken::new(),
             lost: CancellationToken::new(),
             config,
@@ -140,6 +150,7 @@ impl Gateway {
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
         let feed = gateway.background(BackgroundTask { identity, http, health, upkeep }).await?;
         gateway.serve(listeners, &feed).await?;
+        gateway.shared.serving.cancel();
         gateway.announce();
         Ok(gateway)
     }
@@ -168,6 +179,17 @@ impl Gateway {
     /// and only a restart rebuilds it.
     pub async fn lost(&self) {
         self.shared.lost.cancelled().await;
+    }
+
+    /// Returns when a thread or a background task has panicked, or has ended although it must not: the gateway cannot
+    /// be relied on any more, and its process should end with this error.
+    pub async fn failed(&self) -> TaskFailure {
+        self.shared.supervisor.failed().await
+    }
+
+    /// The supervisor of its threads and background tasks, also during a drain.
+    pub fn supervisor(&self) -> Supervisor {
+        self.shared.supervisor.clone()
     }
 
     /// The work in flight, also during a drain.
@@ -205,9 +227,7 @@ impl Gateway {
     async fn background(&mut self, aside: BackgroundTask) -> anyhow::Result<Arc<Feed>> {
         let shared = self.shared.clone();
         let (up, started) = oneshot::channel();
-        self.threads.push(spawn("background", self.shared.abort.clone(), async move {
-            background(shared, aside, up).await
-        })?);
+        self.threads.push(spawn("background", self.shared.spawning(), background(shared, aside, up))?);
         started.await.map_err(|_| anyhow!("the background thread ended"))?
     }
 
@@ -218,7 +238,7 @@ impl Gateway {
             let core = Runtime { number, shared: self.shared.clone(), feed: feed.clone(), listener };
             let (up, started) = oneshot::channel();
             let name = format!("grpc-{number}");
-            self.threads.push(spawn(&name, self.shared.abort.clone(), core.run(up))?);
+            self.threads.push(spawn(&name, self.shared.spawning(), core.run(up))?);
             waits.push(started);
         }
         for started in waits {
@@ -238,6 +258,13 @@ impl Gateway {
             threads = self.threads.len() - 1,
             "serving"
         );
+    }
+}
+
+impl Shared {
+    /// What a thread needs to start.
+    fn spawning(&self) -> (&Supervisor, CancellationToken) {
+        (&self.supervisor, self.abort.clone())
     }
 }
 
@@ -291,25 +318,27 @@ async fn background(
         aliases: Aliases::new(),
         monitored: shared.config.nats.nats_monitor_url.is_some(),
     });
+    let supervisor = &shared.supervisor;
     match http(&shared, aside.http, aside.health, console) {
-        // It serves until the process stops.
-        Ok(thread) => drop(tokio::spawn(thread.ended())),
+        Ok(thread) => supervisor.spawn("thread http", thread.ended()),
         Err(error) => {
             let _ = up.send(Err(error));
             return;
         }
     }
-    tokio::spawn(aside.upkeep.run());
-    tokio::spawn(aside.identity.presence(shared.board.clone()).answer(link.clone()));
-    tokio::spawn(around.clone().run(link.clone()));
-    tokio::spawn(around.visit(shared.config.nats.nats_monitor_url.clone()));
-    if shared.config.console() {
-        tokio::spawn(windows.run(book.clone()));
+    aside.upkeep.spawn(supervisor);
+    supervisor.spawn("replies to gateway background", link.closed());
+    supervisor.spawn("discovery service", aside.identity.presence(shared.board.clone()).answer(link.clone()));
+    supervisor.spawn("cluster state", around.clone().run(link.clone()));
+    if let Some(urls) = shared.config.nats.nats_monitor_url.clone() {
+        supervisor.spawn("monitoring of the NATS servers", around.visit(urls));
     }
-    tokio::spawn(shared.guard.clone().run(link.clone()));
-    let monitor = Monitor::new(link, shared.states.clone(), shared.board.clone(), shared.guard.clone());
-    tokio::spawn(monitor.run());
-    tokio::spawn(record.watch(feed.clone(), shared.lost.clone()));
+    if shared.config.console() {
+        supervisor.spawn("metrics of the console", windows.run(book.clone()));
+    }
+    supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
+    supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
+    supervisor.spawn("identity of ORDERS", record.watch(feed.clone(), shared.lost.clone()));
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
     feed.end();
@@ -326,7 +355,7 @@ fn http(
     let router = http::router(shared.board.clone(), shared.book.clone(), console, hosts);
     let http = Port { listener: http, seats: shared.room.http.clone() };
     let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
-    Ok(http::start(http, router, health, shared.board.clone())?)
+    Ok(http::start(http, router, health, shared.board.clone(), &shared.supervisor)?)
 }
 
 async fn open(shared: &Shared) -> anyhow::Result<(Connection, StreamGuard, Arc<Feed>)> {
@@ -354,6 +383,7 @@ async fn read(shared: &Shared, link: &Connection) -> anyhow::Result<(StreamGuard
         link.clone(),
         identity,
         feed::Limits { watches: shared.config.limits.max_watches as usize, ..feed::Limits::default() },
+        &shared.supervisor,
     )
     .await?;
     Ok((record, feed))

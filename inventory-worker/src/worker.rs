@@ -9,8 +9,13 @@ use admission::HealthRegistry;
 use admission::registry::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+<<<<<<< HEAD
 use futures_util::future::BoxFuture;
 use nats::{Connection, Store};
+=======
+use futures_util::future::{self, BoxFuture};
+use nats::{Connection, Store, Streams, streams};
+>>>>>>> 2ef0755 (Supervise the gateway's background tasks)
 use telemetry::exposition::Tasks;
 use telemetry::{Registry, Tracer};
 use tokio::net::TcpListener;
@@ -111,6 +116,7 @@ impl Worker {
         let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
         late.set(book);
+        let replies = future::select(links[0].closed().boxed(), links[1].closed().boxed()).map(drop);
         let look = look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone());
         let background = vec![
             server,
@@ -118,7 +124,8 @@ impl Worker {
             watched(guard.boxed()),
             watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
             watched(retention::run(ledger.clone(), floor, config.horizon()).boxed()),
-            AbortOnDropHandle::new(tokio::spawn(look)),
+            watched(look.boxed()),
+            watched(replies.boxed()),
         ];
         Ok(Worker {
             endpoints,

@@ -11,7 +11,7 @@ use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subje
 use bytes::Bytes;
 use futures_util::StreamExt;
 use telemetry::{Exposition, Source};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -33,6 +33,8 @@ struct Shared {
     next: AtomicU64,
     waiting: Arc<Pending>,
     clock: Arc<Clock>,
+    /// Closed when replies are no longer delivered.
+    closed: watch::Receiver<()>,
 }
 
 /// Why a request got no reply.
@@ -75,8 +77,14 @@ impl Connection {
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
-        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock });
-        tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
+        let (delivers, closed) = watch::channel(());
+        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock, closed });
+        let task = deliver(replies, Arc::downgrade(&shared));
+        tokio::spawn(async move {
+            // Dropped when the task ends, also by a panic.
+            let _delivers = delivers;
+            task.await;
+        });
         let asked = Arc::downgrade(&shared);
         node.ask(move || asked.upgrade()?.client.try_server_info());
         Ok(Connection { shared })
@@ -90,6 +98,14 @@ impl Connection {
     /// Whether there is a connection now.
     pub fn connected(&self) -> bool {
         self.shared.client.connection_state() == State::Connected
+    }
+
+    /// Returns when replies are no longer delivered: the client was closed, or the task that delivers them has ended.
+    /// Does not keep the connection open.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closed = self.shared.closed.clone();
+        // The sender never sends; it is only dropped.
+        async move { while closed.changed().await.is_ok() {} }
     }
 
     /// Why there is no connection, as a text for an operator.
@@ -247,4 +263,19 @@ pub fn jitter(ceiling: u64) -> u64 {
 pub fn backoff(base: Duration, attempt: u32, most: Duration) -> Duration {
     let ceiling = base.saturating_mul(1 << attempt.min(16)).min(most);
     Duration::from_micros(jitter(u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_it_delivers_no_replies() {
+        let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+        let connection = Connection::connect(&Options::at(server.url()), "test").await.unwrap();
+        let mut closed = std::pin::pin!(connection.closed());
+        assert!(futures_util::poll!(&mut closed).is_pending());
+        connection.client().drain().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("it is closed");
+    }
 }

@@ -85,7 +85,7 @@ impl Keys {
         upkeep.sources.0.push(fresh.clone());
         let keys = Keys { latest: Kept::new(fetcher.latest.subscribe(), fresh), wishes: Some(wishes) };
         fetcher.once().await;
-        upkeep.tasks.push(Box::pin(fetcher.run()));
+        upkeep.also("refresh of the JWKS (GW_JWT_JWKS)", fetcher.run());
         Ok(keys)
     }
 

@@ -92,13 +92,17 @@ const ORDERS: &str = contract::orders::v1::server::order_service_server::SERVICE
 /// How long connections in the listen backlog are still accepted after a drain begins.
 const LATECOMERS: Duration = Duration::from_millis(50);
 
-/// Serves until `drain`, and then until every call has been answered.
-pub async fn serve(
+/// Prepares to serve on the current runtime. The future that it returns serves until `drain`, and then until every call
+/// has been answered.
+///
+/// # Errors
+/// If the socket or a service cannot be set up.
+pub fn open<O: OrderService>(
     listener: TcpListener,
-    api: Api<impl OrderService>,
+    api: Api<O>,
     limits: Limits,
     drain: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<O>> {
     let parting = Arc::new(Drain::new(api.bridge.tasks().clone()));
     let mut door = Listener::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
     let manners = Http2Params {
@@ -116,42 +120,43 @@ pub async fn serve(
         CallLayer { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
     let rpcs = rpcs(api, limits.sizes)?;
-    let connections = TaskTracker::new();
-    let begin = |guest: Conn| {
-        let Conn { line, badge, standing } = guest;
-        let peer = Arc::new(Peer::new(badge, standing, manners.grace));
-        let activity = line.permit().activity().clone();
-        let calls = limits.budget.counting(tally(&activity));
-        let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
-        let service = envelope.around(admission.before(guarded, calls.clone()), activity);
-        connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
-    };
-    let accept = async {
-        loop {
-            begin(door.next().await);
+    Ok(async move {
+        let connections = TaskTracker::new();
+        let begin = |guest: Conn| {
+            let Conn { line, badge, standing } = guest;
+            let peer = Arc::new(Peer::new(badge, standing, manners.grace));
+            let activity = line.permit().activity().clone();
+            let calls = limits.budget.counting(tally(&activity));
+            let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
+            let service = envelope.around(admission.before(guarded, calls.clone()), activity);
+            connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
+        };
+        let accept = async {
+            loop {
+                begin(door.next().await);
+            }
+        };
+        // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
+        let last = async {
+            drain.cancelled().await;
+            sleep(LATECOMERS).await;
+        };
+        tokio::select! {
+            never = accept => match never {},
+            () = last => {}
         }
-    };
-    // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
-    let last = async {
-        drain.cancelled().await;
-        sleep(LATECOMERS).await;
-    };
-    tokio::select! {
-        never = accept => match never {},
-        () = last => {}
-    }
-    // No further connections are accepted now; handshakes in progress are aborted.
-    door.finish().into_iter().for_each(begin);
-    connections.close();
-    // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
-    tokio::select! {
-        () = connections.wait() => {}
-        // Connections of silent clients stay open; they do not matter once every call is answered.
-        () = parting.over(&drain) => {}
-    }
-    // Work may outlive a caller that cancelled.
-    parting.worked().await;
-    Ok(())
+        // No further connections are accepted now; handshakes in progress are aborted.
+        door.finish().into_iter().for_each(begin);
+        connections.close();
+        // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
+        tokio::select! {
+            () = connections.wait() => {}
+            // Connections of silent clients stay open; they do not matter once every call is answered.
+            () = parting.over(&drain) => {}
+        }
+        // Work may outlive a caller that cancelled.
+        parting.worked().await;
+    })
 }
 
 /// The request counters of a connection, for its frame limiter.

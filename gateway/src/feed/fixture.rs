@@ -14,6 +14,7 @@ use local_nats::Server;
 use nats::{Connection, Options, Store};
 use serde::Serialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wire::Failure;
 
@@ -21,6 +22,7 @@ use super::{Feed, Limits};
 use crate::bridge::{Bridge, RouteStates};
 use crate::call::CallContext;
 use crate::order::{Orders, Places};
+use crate::supervisor::Supervisor;
 use contract::subject::entries;
 
 pub(crate) struct Fixture {
@@ -143,7 +145,8 @@ async fn nats() -> (Server, Connection) {
 }
 
 async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
-    let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
+    let supervisor = Supervisor::new(CancellationToken::new());
+    let feed = Feed::start(link.clone(), identity.to_owned(), limits, &supervisor).await.unwrap();
     let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
     let orders = Orders::new(
         bridge,

@@ -218,8 +218,7 @@ impl ClusterState {
     }
 
     /// Polls the servers' monitoring ports until it is dropped.
-    pub(super) async fn visit(self, urls: Option<String>) {
-        let Some(urls) = urls else { return };
+    pub(super) async fn visit(self, urls: String) {
         loop {
             let found = nats::nodes::look(&urls).await;
             let watched = {

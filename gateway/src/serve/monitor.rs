@@ -10,7 +10,9 @@ use contract::route::{self, Route};
 use futures_util::future::join_all;
 use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use crate::bridge::{RouteStates, discovery};
 use crate::edge::HealthRegistry;
 use crate::edge::registry::{Finding, GATEWAY, reason};
@@ -30,18 +32,29 @@ pub(super) struct Monitor {
     guard: Guard,
     states: Arc<RouteStates>,
     board: HealthRegistry,
+    /// Cancelled when every thread serves.
+    serving: CancellationToken,
     /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
 
 impl Monitor {
-    pub(super) fn new(
-        link: Connection,
-        states: Arc<RouteStates>,
-        board: HealthRegistry,
-        guard: Guard,
-    ) -> Monitor {
-        Monitor { link, guard, states, board, asked: AtomicBool::new(false) }
+    pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
+        let Shared { guard, states, board, serving, .. } = shared;
+        Monitor {
+            link,
+            guard: guard.clone(),
+            states: states.clone(),
+            board: board.clone(),
+            serving: serving.clone(),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, for another registry and other threads.
+    #[cfg(test)]
+    pub(super) fn of(self, board: HealthRegistry, serving: CancellationToken) -> Monitor {
+        Monitor { board, serving, ..self }
     }
 
     /// Runs until it is dropped.
@@ -104,6 +117,7 @@ impl Monitor {
     }
 
     async fn write(&self) {
+        self.serving.cancelled().await;
         loop {
             let mut findings = self.around();
             let up = findings.is_empty();

@@ -37,9 +37,9 @@ impl Runtime {
                 return;
             }
         };
-        let _ = up.send(Ok(()));
         let drain = self.shared.drain.clone();
         let limits = self.limits();
+        self.shared.supervisor.spawn(format!("replies to {name}"), link.closed());
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
         let store = Store::new(link, order_streams::ORDERS).guarded(self.shared.guard.clone());
@@ -59,8 +59,12 @@ impl Runtime {
             guard: self.shared.secure.guard.clone(),
             reflection: self.shared.config.access.reflection,
         };
-        if let Err(error) = server::serve(self.listener, api, limits, drain).await {
-            tracing::error!(%error, thread = self.number, "a serving thread failed");
+        match server::open(self.listener, api, limits, drain) {
+            Ok(serve) => {
+                let _ = up.send(Ok(()));
+                serve.await;
+            }
+            Err(error) => drop(up.send(Err(error))),
         }
     }
 
