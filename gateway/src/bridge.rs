@@ -187,7 +187,7 @@ impl Bridge {
             };
             let harmless = error.failure.certainty() == Delivered::No || again();
             let failure = sum(error.failure, &mut delivered);
-            let pause = nats::mux::backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let pause = nats::backoff::backoff(BACKOFF, repeat, BACKOFF_MOST);
             let time = Instant::now() + pause < call.deadline;
             if !(error.again && harmless && time && repeat < route.retries && (error.free || state.retry())) {
                 return Err(failure);

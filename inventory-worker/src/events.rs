@@ -20,7 +20,7 @@ use contract::subject::CONSUMER;
 use contract::{header, subject};
 use futures_util::StreamExt;
 use nats::header::{number, put};
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::{Connection, Expect, Store, StoreError};
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use nats::mux::jitter;
+use nats::backoff::jitter;
 use nats::{Connection, Store};
 use telemetry::{Counter, Exposition, Source};
 use tokio::time::Instant;

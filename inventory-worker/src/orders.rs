@@ -10,7 +10,7 @@ use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
 use nats::header::put;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::{Connection, Expect, Guard, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -8,47 +8,17 @@ use std::sync::{Mutex, PoisonError};
 use async_nats::{Auth, AuthError, ConnectOptions};
 use zeroize::Zeroizing;
 
-use crate::options::{ConnectError, Options};
+use crate::options::{ConnectError, Options, PASSWORD, TOKEN};
+use crate::secret::Secret;
 use crate::servers::{Login, Servers};
 
 /// The maximum size of a file with a secret, in bytes.
 const LARGEST: u64 = 64 * 1_024;
-/// The environment variables that hold secrets; they have no flags.
-pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
-pub(crate) const TOKEN: &str = "NATS_TOKEN";
 const PASSWORD_FILE: &str = "GW_NATS_PASSWORD_FILE";
 /// A user or a token.
 const IN_URL: &str = "a user in NATS_URL";
 /// The prefix of a user nkey's seed.
 const SEED: &str = "SU";
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// The value of an environment variable; `None` if it is empty.
-    pub fn of_environment(name: &str) -> Option<Secret> {
-        std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::from)
-    }
-
-    /// The text.
-    pub fn text(&self) -> String {
-        self.0.as_str().to_owned()
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Secret {
-        Secret(Zeroizing::new(text))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// One authentication method.
 #[derive(Debug)]

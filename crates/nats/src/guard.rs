@@ -19,12 +19,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use self::standing::StreamStatus;
+use crate::api::{RETRY_PAUSE, Range, ask, told};
 use crate::check;
 use crate::cluster::{Cluster, Quorum};
+use crate::error::StoreError;
 use crate::mux::Connection;
 use crate::outage::{Evidence, Outage};
 use crate::spec::StreamSpec;
-use crate::store::{RETRY_PAUSE, Range, StoreError, ask, told};
 
 /// Interval between two checks.
 pub const PAUSE: Duration = Duration::from_secs(1);

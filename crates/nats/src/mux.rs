@@ -1,7 +1,6 @@
 //! One connection with its own reply inbox (request multiplexer): requests end at their deadline, leave nothing behind,
 //! and fail at once while disconnected. (The client library's own requests do none of the three.)
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::options::{ConnectError, Options};
+pub use crate::pending::RequestError;
 use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
 
@@ -35,37 +35,6 @@ struct Shared {
     clock: Arc<Clock>,
     /// Closed when replies are no longer delivered.
     closed: watch::Receiver<()>,
-}
-
-/// Why a request got no reply.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// Not connected; nothing was sent.
-    #[error("not connected to NATS")]
-    Disconnected,
-    /// No responders: nobody subscribes to the subject; nothing was delivered.
-    #[error("no responders: nobody subscribes to the subject")]
-    NoResponders,
-    /// No reply by the deadline; it may have been delivered.
-    #[error("no reply by the deadline")]
-    Timeout,
-    /// The connection was lost while waiting for the reply; the request may have been delivered.
-    #[error("the connection to NATS was lost before the reply")]
-    Lost,
-    /// Permissions violation: our user may not publish to the subject; nothing was delivered.
-    #[error("permissions violation: NATS does not permit us to publish to the subject")]
-    NotPermitted,
-    /// Larger than the server's max_payload; nothing was sent.
-    #[error("{size} bytes exceed the limit of {limit}")]
-    TooLarge {
-        /// Bytes, headers included.
-        size: usize,
-        /// The server's max_payload.
-        limit: usize,
-    },
-    /// The client library refused to send it: a bug of ours.
-    #[error("cannot be sent: {0}")]
-    Unsendable(#[source] async_nats::PublishError),
 }
 
 impl Connection {
@@ -252,17 +221,6 @@ async fn deliver(mut replies: async_nats::Subscriber, shared: std::sync::Weak<Sh
             shared.waiting.answer(number, message);
         }
     }
-}
-
-/// A random number from 0 to `ceiling`, for delays that must not coincide.
-pub fn jitter(ceiling: u64) -> u64 {
-    RandomState::new().hash_one(0_u8) % (ceiling + 1)
-}
-
-/// Exponential backoff with full jitter: the delay before retry `attempt` (0 is the first).
-pub fn backoff(base: Duration, attempt: u32, most: Duration) -> Duration {
-    let ceiling = base.saturating_mul(1 << attempt.min(16)).min(most);
-    Duration::from_micros(jitter(u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1)))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Pool {
         let fewest = others.iter().map(|server| server.failed_attempts).min()?;
         let good: Vec<&Server> =
             others.into_iter().filter(|server| server.failed_attempts == fewest).collect();
-        let turn = usize::try_from(crate::mux::jitter(good.len() as u64 - 1)).unwrap_or_default();
+        let turn = usize::try_from(crate::backoff::jitter(good.len() as u64 - 1)).unwrap_or_default();
         *last = good.get(turn).map(|server| server.addr.clone());
         last.clone()
     }

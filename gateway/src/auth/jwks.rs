@@ -227,7 +227,7 @@ impl Fetcher {
 
 /// A random number from 0 to 1.
 fn fraction() -> f64 {
-    nats::mux::jitter(1_000) as f64 / 1_000.0
+    nats::backoff::jitter(1_000) as f64 / 1_000.0
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Peer {
     /// period, so that not all clients reconnect at once.
     pub(super) async fn leaving(&self) {
         self.aged.cancelled().await;
-        let part = nats::mux::jitter(500) as f64 / 1_000.0;
+        let part = nats::backoff::jitter(500) as f64 / 1_000.0;
         sleep(self.grace.mul_f64(0.5 + part)).await;
     }
 

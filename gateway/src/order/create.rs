@@ -8,7 +8,7 @@ use contract::OrderReason;
 use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, ReserveInventoryRequest};
 use contract::orders::v1::CheckInventoryRequest;
 use nats::failure::RETRY;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use telemetry::SpanRole;
 use tokio::time::{Instant, sleep};
 use wire::{Delivered, Failure, Reason};

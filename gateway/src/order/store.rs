@@ -12,7 +12,7 @@ use contract::OrderReason;
 use contract::{header, subject};
 use nats::failure::{RETRY, of_store};
 use nats::header::put;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::store::Range;
 use nats::{Expect, Store, StoreError};
 use tokio::time::Instant;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
 use nats::failure::RETRY;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use telemetry::SpanRole;
 
 use super::event::{Event, Last};

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nats::Store;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use nats::mux::jitter;
+use nats::backoff::jitter;
 use tokio::time::Instant;
 
 use super::{LedgerMetrics, Snapshots};

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::{Expect, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
