@@ -14,7 +14,8 @@ use clap::Args;
 use nats::Connection;
 
 pub use diff::Difference;
-pub use report::{Fate, Finding, Report, Unread};
+pub use report::{Fate, Finding, Report};
+pub use scan::Unread;
 
 use scan::{Overview, ScanResult, Scanner};
 

@@ -11,6 +11,7 @@ mod monitor;
 mod nodes;
 mod runtime;
 mod security;
+mod shared;
 mod stream_guard;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
 use self::runtime::Runtime;
-use self::security::TlsAndAuth;
+use self::shared::Shared;
 use self::stream_guard::StreamGuard;
 use self::thread::{Thread, join, spawn};
 use self::window::Windows;
@@ -54,7 +55,7 @@ use crate::bridge::{self, RouteStates};
 use crate::config::{Provision, Serve};
 use crate::edge::{HealthRegistry, server};
 use crate::feed::{self, Feed};
-use crate::order::Places;
+use crate::orders::Places;
 use crate::supervisor::{Supervisor, TaskFailure};
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
@@ -68,36 +69,6 @@ pub struct Gateway {
     drain_limit: Duration,
     shared: Arc<Shared>,
     threads: Vec<Thread>,
-}
-
-/// What the threads share.
-struct Shared {
-    config: Serve,
-    states: Arc<RouteStates>,
-    /// Checks that the streams match the expected configuration.
-    guard: Guard,
-    places: Arc<Places>,
-    /// Connection limits.
-    room: DescriptorBudget,
-    /// The memory budget of requests.
-    budget: MemoryBudget,
-    secure: TlsAndAuth,
-    board: HealthRegistry,
-    /// The metrics of all threads.
-    book: Arc<Registry>,
-    tracer: Tracer,
-    /// The work in flight of each thread.
-    work: InHand,
-    /// Supervises the threads and the background tasks.
-    supervisor: Supervisor,
-    /// Cancelled when every thread serves: before that, no service is up.
-    serving: CancellationToken,
-    /// Cancelled to drain: calls in flight finish, new ones are refused.
-    drain: CancellationToken,
-    /// Cancelled to stop all threads.
-    abort: CancellationToken,
-    /// Cancelled when ORDERS is no longer the stream that this gateway started with.
-    lost: CancellationToken,
 }
 
 /// The parameters of the background thread, which serves no calls.
@@ -258,13 +229,6 @@ impl Gateway {
             threads = self.threads.len() - 1,
             "serving"
         );
-    }
-}
-
-impl Shared {
-    /// What a thread needs to start.
-    fn spawning(&self) -> (&Supervisor, CancellationToken) {
-        (&self.supervisor, self.abort.clone())
     }
 }
 

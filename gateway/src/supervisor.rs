@@ -140,8 +140,9 @@ pub(crate) mod fault {
             let mut wanted = self.wanted.subscribe();
             async move {
                 let asked = async {
-                    let of_this =
-                        |wanted: &Option<(Arc<str>, Fault)>| wanted.as_ref().is_some_and(|(of, _)| *of == task);
+                    let of_this = |wanted: &Option<(Arc<str>, Fault)>| {
+                        wanted.as_ref().is_some_and(|(of, _)| *of == task)
+                    };
                     match wanted.wait_for(of_this).await.ok().and_then(|wanted| wanted.clone()) {
                         Some((_, fault)) => fault,
                         None => std::future::pending().await,

@@ -19,7 +19,6 @@ use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{header, subject};
 use futures_util::StreamExt;
-use nats::header::{number, put};
 use nats::backoff::backoff;
 use nats::{Connection, Expect, Store, StoreError};
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};

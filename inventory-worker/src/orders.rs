@@ -9,7 +9,6 @@ use bytes::Bytes;
 use contract::limits::Reader;
 use contract::orders::v1::{Order, OrderStatus};
 use contract::{Item, header, subject};
-use nats::header::put;
 use nats::backoff::backoff;
 use nats::{Connection, Expect, Guard, Store, StoreError};
 use tokio::time::Instant;

@@ -9,13 +9,8 @@ use admission::HealthRegistry;
 use admission::registry::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-<<<<<<< HEAD
-use futures_util::future::BoxFuture;
-use nats::{Connection, Store};
-=======
 use futures_util::future::{self, BoxFuture};
-use nats::{Connection, Store, Streams, streams};
->>>>>>> 2ef0755 (Supervise the gateway's background tasks)
+use nats::{Connection, Store};
 use telemetry::exposition::Tasks;
 use telemetry::{Registry, Tracer};
 use tokio::net::TcpListener;
@@ -116,15 +111,14 @@ impl Worker {
         let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
         late.set(book);
-        let replies = future::select(links[0].closed().boxed(), links[1].closed().boxed()).map(drop);
-        let look = look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone());
+        let replies = closed(&links);
         let background = vec![
             server,
             watched(expiry.run().boxed()),
             watched(guard.boxed()),
             watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
             watched(retention::run(ledger.clone(), floor, config.horizon()).boxed()),
-            watched(look.boxed()),
+            watched(look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone()).boxed()),
             watched(replies.boxed()),
         ];
         Ok(Worker {
@@ -298,6 +292,11 @@ async fn bind(addr: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, Sock
         TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}; {hint}"))?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
+}
+
+/// Completes when one of the connections delivers no replies any more.
+fn closed(connections: &[Connection; 2]) -> impl Future<Output = ()> + Send + use<> {
+    future::select(connections[0].closed().boxed(), connections[1].closed().boxed()).map(drop)
 }
 
 /// Work that must run as long as the worker: `ended` is cancelled when it stops, also by a panic.

@@ -14,7 +14,7 @@ use wire::{Delivered, Failure, Reason};
 
 use crate::budget::Charge;
 use crate::request::Arrival;
-use crate::response::{HeldUntilSent, Unsent};
+use crate::unsent::{HeldUntilSent, Unsent};
 
 /// The length of a message's prefix: a compression flag, and the length in four bytes.
 const PREFIX: usize = 5;
@@ -226,6 +226,12 @@ impl<B> MeasuredBody<B> {
 /// The failure for an invalid request.
 pub fn unfit(why: &str) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {why}"))
+        .delivered(Delivered::No)
+}
+
+/// The failure for a request that was aborted.
+pub fn incomplete(why: &str) -> Failure {
+    Failure::new(Reason::RequestIncomplete, format!("the request was aborted: {why}"))
         .delivered(Delivered::No)
 }
 

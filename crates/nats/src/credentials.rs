@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
-use zeroize::Zeroizing;
 
 use crate::options::{ConnectError, Options, PASSWORD, TOKEN};
 use crate::secret::Secret;
@@ -118,15 +117,16 @@ impl Credentials {
         match self {
             Credentials::Nobody => {}
             Credentials::File(path, text) => {
-                let (jwt, seed) =
-                    parts(&text.0).ok_or_else(|| unreadable(path, "it must contain a JWT and a seed"))?;
+                let (jwt, seed) = parts(text.as_str())
+                    .ok_or_else(|| unreadable(path, "it must contain a JWT and a seed"))?;
                 auth.jwt = Some(jwt.to_owned());
                 auth.signature = Some(sign(seed, nonce).map_err(|error| unreadable(path, error))?);
             }
             Credentials::Key(path, seed) => {
-                let pair = nkeys::KeyPair::from_seed(&seed.0).map_err(|error| unreadable(path, error))?;
+                let pair =
+                    nkeys::KeyPair::from_seed(seed.as_str()).map_err(|error| unreadable(path, error))?;
                 auth.nkey = Some(pair.public_key());
-                auth.signature = Some(sign(&seed.0, nonce).map_err(|error| unreadable(path, error))?);
+                auth.signature = Some(sign(seed.as_str(), nonce).map_err(|error| unreadable(path, error))?);
             }
             Credentials::User(user, password) => {
                 (auth.username, auth.password) = (Some(user.clone()), Some(password.text()));
@@ -157,7 +157,7 @@ fn secret(text: &Option<Secret>, file: &Option<PathBuf>) -> Result<Option<Secret
 /// The seed in a file, which may also hold the public key and comments.
 fn seed(path: &Path) -> Result<Credentials, ConnectError> {
     let text = read(path)?;
-    let seed = text.0.lines().map(str::trim).find(|line| line.starts_with(SEED));
+    let seed = text.as_str().lines().map(str::trim).find(|line| line.starts_with(SEED));
     let seed = seed.ok_or_else(|| unreadable(path, "no line is a user nkey's seed (SU…)"))?;
     // The library would only log that the seed is invalid, and connect without credentials.
     nkeys::KeyPair::from_seed(seed).map_err(|error| unreadable(path, error))?;
@@ -178,7 +178,7 @@ fn sign(seed: &str, nonce: &[u8]) -> Result<Vec<u8>, nkeys::error::Error> {
 /// A file's only line.
 fn line(path: &Path) -> Result<Secret, ConnectError> {
     let text = read(path)?;
-    let line = text.0.trim_end_matches(['\r', '\n']);
+    let line = text.as_str().trim_end_matches(['\r', '\n']);
     if line.is_empty() || line.contains(['\r', '\n']) {
         return Err(unreadable(path, "it must have exactly one line, the secret"));
     }

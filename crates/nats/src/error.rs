@@ -59,7 +59,7 @@ pub enum StoreError {
 #[derive(Debug, Deserialize)]
 pub(crate) struct ApiError {
     #[serde(default)]
-    code: u64,
+    pub(crate) code: u64,
     #[serde(default)]
     pub(crate) err_code: u64,
     #[serde(default)]

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subject};
@@ -225,6 +224,8 @@ async fn deliver(mut replies: async_nats::Subscriber, shared: std::sync::Weak<Sh
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]

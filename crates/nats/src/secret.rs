@@ -12,7 +12,12 @@ impl Secret {
         std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::from)
     }
 
-    /// The text.
+    /// The text, without a copy of it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A copy of the text.
     pub fn text(&self) -> String {
         self.0.as_str().to_owned()
     }

@@ -11,8 +11,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fetch::Fetch;
-use super::jwt::VerifiedToken;
-use super::keyset::KeySet;
+use super::keyset::{KeySet, VerifiedToken};
 use super::{AuthError, Upkeep};
 use crate::config::access::{Access as Config, Place};
 use crate::fresh::{Fresh, Kept};

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wire::{Delivered, Failure, Reason};
 
-use super::metadata::LONGEST;
 use crate::auth::{PeerIdentity, Standing};
+use crate::call::LONGEST;
 use crate::share::{Share, ShareKind, Shares};
 
 /// Time for calls on a connection whose client is no longer trusted.

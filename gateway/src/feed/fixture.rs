@@ -21,7 +21,7 @@ use wire::Failure;
 use super::{Feed, Limits};
 use crate::bridge::{Bridge, RouteStates};
 use crate::call::CallContext;
-use crate::order::{Orders, Places};
+use crate::orders::{Orders, Places};
 use crate::supervisor::Supervisor;
 use contract::subject::entries;
 

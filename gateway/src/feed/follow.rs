@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError};
 
 use async_nats::header::{HeaderName, HeaderValue};
 
-use super::Shared;
 use super::consumer::{RecordConsumer, Shape};
 use super::index::MissingEntry;
 use super::pull::Entry;
 use super::ring::Event;
+use super::shared::Shared;
 use crate::order::damage::Damage;
 use crate::order::event::{Mark, Stored};
 

@@ -15,7 +15,7 @@ use wire::{Failure, Reason};
 use super::fixture::{Fixture, soon};
 use super::{Feed, Limits};
 use crate::call::CallContext;
-use crate::order::Orders;
+use crate::orders::Orders;
 
 const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1, reads: 2 };
 

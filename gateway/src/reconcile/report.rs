@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::diff::{Difference, HeldReservation};
-use super::scan::{ScanResult, Sifted};
+use super::scan::{ScanResult, Sifted, Unread};
 use crate::feed::scan::{Entries, OrderState};
 
 /// All that was found.
@@ -24,15 +24,6 @@ pub struct Report {
     pub unnamed: usize,
     /// Dead letters that wait for an operator.
     pub letters: usize,
-}
-
-/// Something that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
-    /// What.
-    pub what: String,
-    /// Why.
-    pub why: String,
 }
 
 /// A difference.
@@ -122,20 +113,6 @@ impl Report {
             "deadLetters": self.letters,
         })
         .to_string()
-    }
-}
-
-impl Unread {
-    pub(super) fn new(what: impl Into<String>, why: impl ToString) -> Unread {
-        Unread { what: what.into(), why: why.to_string() }
-    }
-
-    fn line(&self) -> String {
-        format!("not read: {}: {}", self.what, self.why)
-    }
-
-    fn json(&self) -> String {
-        json!({ "kind": "not_read", "what": self.what, "why": self.why }).to_string()
     }
 }
 

@@ -12,7 +12,7 @@ use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::bridge::{RouteStates, discovery};
 use crate::edge::HealthRegistry;
 use crate::edge::registry::{Finding, GATEWAY, reason};

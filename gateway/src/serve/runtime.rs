@@ -9,13 +9,13 @@ use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::bridge::Bridge;
 use crate::edge::orders::OrderApi;
 use crate::edge::server::{self, Api, Limits, Sizes};
 use crate::edge::{Baggage, CallMetrics};
 use crate::feed::Feed;
-use crate::order::Orders;
+use crate::orders::Orders;
 
 /// The parameters of a serving thread.
 pub(super) struct Runtime {

@@ -16,7 +16,7 @@ use crate::supervisor::fault::Fault;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The tasks of a gateway that has everything.
-const TASKS: [&str; 22] = [
+const TASKS: [&str; 23] = [
     "HTTP listener",
     "TLS configuration",
     "cluster state",
@@ -33,6 +33,7 @@ const TASKS: [&str; 22] = [
     "reload of JWT secret (GW_JWT_SECRET_FILE)",
     "reload of TLS (GW_TLS_CERT, GW_TLS_KEY)",
     "reload of client CA certificates (GW_TLS_CLIENT_CA)",
+    "reload of client names (GW_TLS_CLIENTS)",
     "replies to gateway 0",
     "replies to gateway background",
     "stream checks",
@@ -64,9 +65,10 @@ fn everything(nats: &local_nats::Server, folder: &Path) -> Serve {
     config.tls.tls_client_ca = Some(file("ca", &cert.pem()));
     config.tls.tls_client_auth = ClientAuth::Optional;
     config.access.api_keys = Some(file("keys", ""));
+    config.access.tls_clients = Some(file("clients", ""));
     config.access.jwt_secret_file = Some(file("secret", &"x".repeat(32)));
     // Nothing listens there: the fetch is repeated.
-    config.access.jwt_jwks = Some(Place::Url(http::Uri::from_static("http://127.0.0.1:1/jwks")));
+    config.access.jwt_jwks = Some(Place::Url(::http::Uri::from_static("http://127.0.0.1:1/jwks")));
     config.access.jwt_issuer = Some("https://issuer.example".to_owned());
     config.access.jwt_audience = vec!["gateway".to_owned()];
     config
@@ -86,7 +88,8 @@ async fn the_gateway_fails_when_any_of_its_tasks_panics_or_ends() {
             let gateway = Gateway::start(config.clone()).await.unwrap();
             assert_eq!(gateway.supervisor().failure(), None);
             gateway.supervisor().faults.inject(task, fault);
-            let failure = timeout(PATIENCE, gateway.failed()).await.unwrap_or_else(|_| panic!("{task}: {fault:?}"));
+            let failure =
+                timeout(PATIENCE, gateway.failed()).await.unwrap_or_else(|_| panic!("{task}: {fault:?}"));
             let wanted = match fault {
                 Fault::Panic => "panicked",
                 Fault::Return => "ended",

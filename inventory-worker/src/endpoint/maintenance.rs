@@ -12,25 +12,16 @@ use contract::limits::{PAGE_SIZE, Reader};
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
+pub use super::context::Upkeep;
+use super::context::{Inventory, RequestContext};
 use super::reserve::timestamp;
-use super::{Inventory, RequestContext, page, refusal};
-use crate::events::{Events, Floor};
+use super::{page, refusal};
 use crate::ledger::Denial;
-use crate::reconcile::{Reconciler, Unsettled};
+use crate::reconcile::Unsettled;
 use crate::stock::{Phase, Refusal, Release, Stock};
 
 /// Approximate bytes of a page's reservations: far below the maximum of a message.
 const PAGE_BYTES: usize = 256 * 1_024;
-
-/// What an operator's requests need besides the ledger.
-pub struct Upkeep {
-    /// Processes events.
-    pub events: Events,
-    /// The consumer's acknowledgement floor.
-    pub floor: Arc<Floor>,
-    /// Brings reservations in line with the record.
-    pub settler: Reconciler,
-}
 
 /// Processes an event again.
 pub async fn redeliver(

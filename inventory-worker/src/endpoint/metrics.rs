@@ -12,7 +12,8 @@ use wire::failure::{code_name, ours};
 use wire::reason::label;
 use wire::{Delivered, Failure};
 
-use super::WORDS;
+/// The most characters of an error's text: it may contain parts of the request.
+pub(super) const WORDS: usize = 512;
 
 /// The metrics of a worker's endpoints.
 #[derive(Debug, Default)]

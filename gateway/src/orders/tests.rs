@@ -8,12 +8,12 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use wire::{Delivered, ErrorReason, Failure, Reason};
 
-use super::event::{Event, Last};
-use super::model::{Moment, OrderBody};
-use super::request::NewOrder;
 use super::store::{GiveUp, Outcome, Records};
 use crate::call::CallContext;
 use crate::feed::fixture::{Fixture, request, soon};
+use crate::order::event::{Event, Last};
+use crate::order::model::{Moment, OrderBody};
+use crate::order::request::NewOrder;
 
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: impl ErrorReason) -> Failure {
     let failure = result.unwrap_err();
@@ -195,7 +195,8 @@ async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
     };
     assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
     let next =
-        Event::updated(&body.step(super::status::Status::Confirmed, "", Moment::now()), 1, &soon()).unwrap();
+        Event::updated(&body.step(crate::order::status::Status::Confirmed, "", Moment::now()), 1, &soon())
+            .unwrap();
     assert!(matches!(records.append(order.id, next, 1, &soon()).await, Ok(Outcome::Stored(2))));
     // Ours, although another one follows it already.
     assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
