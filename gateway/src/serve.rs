@@ -89,7 +89,7 @@ impl Gateway {
         let (secure, upkeep) = security::open(&config).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
-            nest: config.nest_subjects.clone(),
+            nestjs: config.nest_subjects.clone(),
         };
         let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -98,7 +98,7 @@ impl Gateway {
             budget: MemoryBudget::new(config.limits.budget()?),
             secure,
             guard: order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
-            states: Arc::new(RouteStates::new(contract::route::VITAL, &limits)),
+            states: Arc::new(RouteStates::new(contract::route::SERVING, &limits)),
             board: HealthRegistry::new(&server::services()),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,

@@ -75,7 +75,7 @@ impl Endpoints {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
         let tallies = Arc::new(EndpointMetrics::new(&subjects));
         let (places, client, closing) =
-            (Semaphore::new(AT_ONCE), front.link().client().clone(), RwLock::new(false));
+            (Semaphore::new(AT_ONCE), front.connection().client().clone(), RwLock::new(false));
         let desk = Arc::new(Server { inventory, places, tallies, tracer, front: client, back, closing });
         let (takers, tasks, routes) = (Vec::new(), TaskTracker::new(), Vec::new());
         let mut endpoints = Endpoints { routes, micro: None, front, desk, takers, tasks };
@@ -92,7 +92,7 @@ impl Endpoints {
         let told = micro::Told { tallies: desk.tallies.clone(), clock: desk.back.clock().clone(), able };
         endpoints.micro = Some(micro::serve(desk.front.clone(), endpoints.routes.clone(), told).await?);
         // Nothing is announced as ready before the server knows the subscriptions.
-        endpoints.front.link().client().flush().await?;
+        endpoints.front.connection().client().flush().await?;
         Ok(endpoints)
     }
 
@@ -114,7 +114,7 @@ impl Endpoints {
     }
 
     /// The metrics of requests.
-    pub fn figures(&self) -> impl Source + use<> {
+    pub fn metrics(&self) -> impl Source + use<> {
         self.desk.tallies.clone()
     }
 

@@ -120,7 +120,7 @@ impl Events {
     }
 
     /// How deliveries ended.
-    pub fn figures(&self) -> impl Source + use<> {
+    pub fn metrics(&self) -> impl Source + use<> {
         self.ends.clone()
     }
 

@@ -79,7 +79,7 @@ impl Expiry {
     }
 
     /// Its metrics.
-    pub fn figures(&self) -> Arc<Ends> {
+    pub fn metrics(&self) -> Arc<Ends> {
         self.ends.clone()
     }
 
@@ -145,7 +145,7 @@ impl Expiry {
         let settled = match self.releaser.release(order, deadline).await {
             Ok(ReleaseOutcome::Gone | ReleaseOutcome::Settled) => Ok(true),
             Ok(ReleaseOutcome::Living(status, event)) => {
-                self.releaser.settle(order, status, event, floor, deadline).await
+                self.releaser.apply_status(order, status, event, floor, deadline).await
             }
             Err(failure) => Err(failure),
         };

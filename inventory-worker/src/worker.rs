@@ -78,7 +78,7 @@ impl Worker {
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Intake::connect(&config.nats.link, "inventory-worker requests").await?;
-        let links = [link.clone(), front.link().clone()];
+        let links = [link.clone(), front.connection().clone()];
         let requests = Tasks(front.thread().clone());
         let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
         let (events, floor) = link.permitted(events).await??;
@@ -102,12 +102,12 @@ impl Worker {
         links.iter().cloned().for_each(|link| book.add(link));
         book.add(ledger.clone());
         book.add(ledger.guard().clone());
-        book.add(endpoints.figures());
-        book.add(events.figures());
+        book.add(endpoints.metrics());
+        book.add(events.metrics());
         let events = watched(events.run(stop.clone()).boxed());
         let pause = config.expiry_interval;
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
-        book.add(expiry.figures());
+        book.add(expiry.metrics());
         let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
         late.set(book);

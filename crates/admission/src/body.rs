@@ -188,7 +188,7 @@ impl<B> MeasuredBody<B> {
             }
             if self.begun == PREFIX {
                 if !self.measure.streams {
-                    return Err(unfit("a unary call has exactly one message"));
+                    return Err(malformed("a unary call has exactly one message"));
                 }
                 self.begun = 0;
             }
@@ -224,7 +224,7 @@ impl<B> MeasuredBody<B> {
 }
 
 /// The failure for an invalid request.
-pub fn unfit(why: &str) -> Failure {
+pub fn malformed(why: &str) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {why}"))
         .delivered(Delivered::No)
 }

@@ -174,7 +174,7 @@ impl MemoryBudget {
         self.counting(ConnectionMetrics::default())
     }
 
-    /// The same, with its requests counted in `tally`.
+    /// The same, with its requests counted in `counts`.
     pub fn counting(&self, tally: ConnectionMetrics) -> Arc<ConnectionBudget> {
         Arc::new(ConnectionBudget {
             budget: self.clone(),

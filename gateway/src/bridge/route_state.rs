@@ -20,12 +20,12 @@ pub struct Limits {
     /// Calls in flight per route.
     pub in_flight: usize,
     /// Subjects of NestJS services: requests to them use the NestJS envelope.
-    pub nest: Vec<String>,
+    pub nestjs: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { in_flight: 1_024, nest: Vec::new() }
+        Limits { in_flight: 1_024, nestjs: Vec::new() }
     }
 }
 
@@ -86,7 +86,7 @@ impl RouteStates {
 
 impl RouteState {
     fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let nest = route.json && limits.nest.iter().any(|subject| subject == route.subject);
+        let nest = route.json && limits.nestjs.iter().any(|subject| subject == route.subject);
         let liveness = Liveness::default();
         if nest {
             // Discovery does not find it, so it is assumed to be up until calls show otherwise.

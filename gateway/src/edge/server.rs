@@ -39,9 +39,9 @@ pub struct Api<O> {
     /// For the rpcs that are implemented in the gateway.
     pub orders: O,
     /// For health checks.
-    pub board: HealthRegistry,
+    pub health: HealthRegistry,
     /// Call metrics and access log.
-    pub books: CallMetrics,
+    pub metrics: CallMetrics,
     /// The baggage entries that are forwarded.
     pub baggage: Baggage,
     /// Authentication and authorization; none: everyone may call.
@@ -64,7 +64,7 @@ pub struct Limits {
     /// How long a connection may be idle; none: no limit.
     pub idle: Option<Duration>,
     /// The connection limit.
-    pub seats: ConnectionLimit,
+    pub connections: ConnectionLimit,
     /// TLS.
     pub tls: Option<Tls>,
     /// Limits of message sizes.
@@ -104,7 +104,7 @@ pub fn open<O: OrderService>(
     drain: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<O>> {
     let parting = Arc::new(Drain::new(api.bridge.tasks().clone()));
-    let mut door = Listener::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
+    let mut door = Listener::new(Acceptor::from_std(listener, limits.connections)?, limits.tls);
     let manners = Http2Params {
         streams: limits.streams,
         headers: refusable(limits.headers),
@@ -117,7 +117,7 @@ pub fn open<O: OrderService>(
     let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
     let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
     let envelope =
-        CallLayer { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
+        CallLayer { parting: parting.clone(), books: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
     let rpcs = rpcs(api, limits.sizes)?;
     Ok(async move {
@@ -183,7 +183,7 @@ fn rpcs(api: Api<impl OrderService>, sizes: Sizes) -> anyhow::Result<Rpcs> {
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         services().into_iter().fold(builder, |builder, name| builder.with_service_name(name))
     };
-    let mut others = Routes::new(orders).add_service(HealthServer::new(HealthService::new(api.board)));
+    let mut others = Routes::new(orders).add_service(HealthServer::new(HealthService::new(api.health)));
     if api.reflection != Reflection::Off {
         others = others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }

@@ -17,7 +17,7 @@ use crate::bridge::{RouteStates, discovery};
 use crate::edge::HealthRegistry;
 use crate::edge::registry::{Finding, GATEWAY, reason};
 use crate::edge::server;
-use crate::waits::SURVEYS;
+use crate::waits::DISCOVERY_INTERVAL;
 
 /// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
@@ -68,14 +68,14 @@ impl Monitor {
             if self.link.connected() {
                 self.ask().await;
             }
-            let calm = route::VITAL.iter().all(|route| self.obstacle(route).is_none());
-            tokio::time::sleep(if calm { SURVEYS } else { MISSING }).await;
+            let calm = route::SERVING.iter().all(|route| self.obstacle(route).is_none());
+            tokio::time::sleep(if calm { DISCOVERY_INTERVAL } else { MISSING }).await;
         }
     }
 
     async fn ask(&self) {
         let states =
-            || route::VITAL.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
+            || route::SERVING.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
         let wanted: HashSet<&str> =
             states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();
         let found = discovery::served(&self.link, &wanted).await;
@@ -98,7 +98,7 @@ impl Monitor {
     /// Looks for streams that capture the subject of a route.
     async fn captures(&self) {
         loop {
-            tokio::time::sleep(SURVEYS).await;
+            tokio::time::sleep(DISCOVERY_INTERVAL).await;
             if !self.link.connected() {
                 continue;
             }
@@ -123,7 +123,7 @@ impl Monitor {
             let up = findings.is_empty();
             let obstacles: Vec<(&Route, Finding)> = match up {
                 true => {
-                    route::VITAL.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
+                    route::SERVING.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
                 }
                 // Without NATS and the streams, the state of services is unknown.
                 false => Vec::new(),
@@ -197,11 +197,11 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Routes for operators belong to no service: no call needs them.
-        config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         let up = || server::services().iter().all(|name| gateway.up(name) == Some(true));
         until("all is up", up).await;
-        let limit = Instant::now() + SURVEYS + SURVEYS;
+        let limit = Instant::now() + DISCOVERY_INTERVAL + DISCOVERY_INTERVAL;
         while Instant::now() < limit {
             assert!(up());
             tokio::time::sleep(TICK).await;
@@ -214,7 +214,7 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Discovery does not look for these services, and there are none here.
-        config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
         let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();

@@ -105,7 +105,7 @@ async fn no_service_is_up_before_every_thread_serves() {
     let nats = nats().await;
     let mut config = Serve::at(nats.url());
     config.threads = 1;
-    config.nest_subjects = contract::route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
+    config.nest_subjects = contract::route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
     let gateway = Gateway::start(config).await.unwrap();
     let up = |board: HealthRegistry| async move {
         while board.up(GATEWAY) != Some(true) {

@@ -130,7 +130,7 @@ pub async fn settle(
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
     errand.span.note("order.id", &order);
-    inventory.upkeep.settler.settle(order, seen, errand.deadline).await.map_err(
+    inventory.upkeep.settler.reconcile(order, seen, errand.deadline).await.map_err(
         |unsettled| match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
                 let why = "the ledger contradicts the record of the order";
