@@ -20,7 +20,7 @@ mod tests;
 pub mod token;
 mod watcher;
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::OrderReason;
@@ -28,6 +28,7 @@ use contract::orders::v1 as pb;
 use futures_util::Stream;
 use nats::{Connection, Store, StoreError};
 use order_streams::ORDERS;
+use parking_lot::RwLock;
 use telemetry::{Counter, Exposition, Source};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};

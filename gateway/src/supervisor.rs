@@ -103,8 +103,9 @@ fn message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 pub(crate) mod fault {
     use std::collections::BTreeSet;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tokio::sync::watch;
 
     /// How a task ends.
@@ -124,7 +125,7 @@ pub(crate) mod fault {
     impl Faults {
         /// The supervised tasks.
         pub(crate) fn tasks(&self) -> BTreeSet<Arc<str>> {
-            self.tasks.lock().unwrap().clone()
+            self.tasks.lock().clone()
         }
 
         /// Makes this task end.
@@ -136,7 +137,7 @@ pub(crate) mod fault {
         where
             W: Future<Output = ()> + Send,
         {
-            self.tasks.lock().unwrap().insert(task.clone());
+            self.tasks.lock().insert(task.clone());
             let mut wanted = self.wanted.subscribe();
             async move {
                 let asked = async {

@@ -7,7 +7,7 @@ mod consumer;
 pub mod fuzz;
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
@@ -21,6 +21,7 @@ use contract::{header, subject};
 use futures_util::StreamExt;
 use nats::backoff::backoff;
 use nats::{Connection, Expect, Store, StoreError};
+use parking_lot::MutexGuard;
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ pub struct Events {
     ledger: Ledger,
     dead_letters: Store,
     max_deliver: i64,
-    refused: Arc<std::sync::Mutex<HashMap<u64, i64>>>,
+    refused: Arc<parking_lot::Mutex<HashMap<u64, i64>>>,
     tracer: Tracer,
     ends: Arc<Ends>,
 }
@@ -310,7 +311,7 @@ impl Events {
     }
 
     fn refused(&self) -> MutexGuard<'_, HashMap<u64, i64>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.lock()
     }
 
     /// Stores the event with its error as a dead letter. If it cannot be stored, the event is redelivered.

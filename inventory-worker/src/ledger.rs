@@ -14,9 +14,10 @@ mod snapshotter;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock};
 
 use nats::{Clock, Connection, Guard, Store, StoreError};
+use parking_lot::{RwLock, RwLockReadGuard};
 use telemetry::{Exposition, Source, Span};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -130,7 +131,7 @@ impl Ledger {
     /// The stock as far as it is committed. Hold the guard briefly, and never across an await.
     pub fn stock(&self) -> RwLockReadGuard<'_, Stock> {
         // A panic leaves the stock consistent: an entry is checked before it is applied.
-        self.stock.read().unwrap_or_else(PoisonError::into_inner)
+        self.stock.read()
     }
 
     /// The clock for times in the ledger, and for times that are compared with them.

@@ -3,9 +3,9 @@
 //! Must not depend on where NATS is.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
+use parking_lot::Mutex;
 
 use crate::options::{ConnectError, Options, PASSWORD, TOKEN};
 use crate::secret::Secret;
@@ -92,8 +92,7 @@ impl Credentials {
         Ok(ConnectOptions::with_auth_callback(move |nonce| {
             let now = Servers::of(&of.url).and_then(|servers| Credentials::of(&of, servers.login));
             let now = now.and_then(|now| now.auth(&nonce).map(|auth| (now, auth)));
-            // Nothing panics while the lock is held.
-            let (known, readable) = &mut *last.lock().unwrap_or_else(PoisonError::into_inner);
+            let (known, readable) = &mut *last.lock();
             let auth = match now {
                 Ok((now, auth)) => {
                     (*known, *readable) = (now, true);

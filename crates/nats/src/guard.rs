@@ -5,13 +5,14 @@
 mod standing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::Config;
 use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 use pbjson_types::Timestamp;
 use serde::Deserialize;
 use telemetry::{Exposition, Source};
@@ -279,8 +280,7 @@ impl Guard {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

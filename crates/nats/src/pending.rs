@@ -1,10 +1,10 @@
 //! Pending requests: which ones wait for a reply, and what ends their wait. Must not depend on how they are sent.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Event, Message, Server, ServerError, Subject};
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use telemetry::Counter;
 use tokio::sync::{oneshot, watch};
 
@@ -135,8 +135,7 @@ impl Pending {
     }
 
     fn refusal(&self) -> MutexGuard<'_, Refusal> {
-        // Nothing panics while the lock is held.
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refusal.lock()
     }
 
     /// The number of pending requests.
@@ -153,8 +152,7 @@ impl Pending {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<u64, PendingRequest, RandomState>> {
-        // Nothing panics while the lock is held, so the map is always consistent.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Chooses the server for a reconnect: another one first. A frozen server accepts connections and stays silent, which
 //! costs the whole connect timeout. Must not depend on why a connection was lost.
 
-use std::sync::{Mutex, PoisonError};
-
 use async_nats::{Server, ServerAddr};
+use parking_lot::Mutex;
 
 /// The last server of one connection.
 #[derive(Debug, Default)]
@@ -13,8 +12,7 @@ impl Pool {
     /// The server to try next. `None` lets the library choose: for the first connection, and where there is only one
     /// server.
     pub(crate) fn next(&self, servers: &[Server]) -> Option<ServerAddr> {
-        // Nothing panics while the lock is held.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         // The library chose the first server, the only one that it was ever connected to.
         let first = || servers.iter().find(|server| server.did_connect).map(|server| server.addr.clone());
         let left = last.take().or_else(first)?;

@@ -1,11 +1,12 @@
 //! The source of the public keys for tokens: a file that is reloaded when it changes, or a URL that is fetched at
 //! intervals, and immediately when a token names an unknown key. The last valid version stays in use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use jsonwebtoken::Algorithm;
+use parking_lot::Mutex;
 use ring::digest;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -159,9 +160,8 @@ impl RefreshRequests {
         self.ended.send_modify(|ended| *ended += 1);
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        // No code panics while the lock is held.
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> parking_lot::MutexGuard<'_, Last> {
+        self.last.lock()
     }
 }
 

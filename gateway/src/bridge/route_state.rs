@@ -2,11 +2,12 @@
 //! budget, liveness and the count of contract violations. Must not depend on payloads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use contract::Route;
 use foldhash::fast::RandomState;
+use parking_lot::RwLock;
 use wire::{Failure, Reason};
 
 use super::budget::RetryBudget;
@@ -149,7 +150,7 @@ impl RouteState {
     /// Sets the stream that captures the subject, if any. It would acknowledge requests in place of the service, so
     /// none are sent.
     pub fn capture(&self, subject: &str, stream: Option<String>) {
-        let mut known = self.capturer.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.capturer.write();
         match &stream {
             Some(stream) if known.as_ref() != Some(stream) => {
                 tracing::error!(
@@ -170,7 +171,7 @@ impl RouteState {
         if !self.captured.load(Ordering::Relaxed) {
             return None;
         }
-        self.capturer.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.capturer.read().clone()
     }
 
     /// Whether all services report that they cannot serve.

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use admission::MeasuredBody;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use contract::access::{Rule, rule};
 use futures_util::future::Either;
 use hyper::service::Service;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tower::BoxError;
@@ -150,8 +151,7 @@ impl Authorization {
     /// Logs a refusal, rate-limited: callers that flood the gateway must not flood the logs as well.
     fn refused(&self, failure: &Failure, rpc: &str, caller: Option<&Caller>) {
         let now = Instant::now();
-        // No code panics while the lock is held.
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         logged.since += 1;
         if logged.last.is_some_and(|last| now - last < LOG) {
             return;

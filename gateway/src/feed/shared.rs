@@ -1,10 +1,11 @@
 //! What the tasks, the watches and the lists of a feed share, and its limits. Must not read the record.
 
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nats::Connection;
+use parking_lot::RwLock;
 use telemetry::Counter;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -95,9 +96,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        // Nothing panics while it is held for writing.
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn index(&self) -> parking_lot::RwLockReadGuard<'_, Index> {
+        self.index.read()
     }
 
     pub(super) fn draining(&self, cursor: u64) -> Failure {

@@ -130,16 +130,16 @@ pub async fn settle(
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
     errand.span.note("order.id", &order);
-    inventory.upkeep.settler.reconcile(order, seen, errand.deadline).await.map_err(
-        |unsettled| match unsettled {
+    inventory.upkeep.settler.reconcile(order, seen, errand.deadline).await.map_err(|unsettled| {
+        match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
                 let why = "the ledger contradicts the record of the order";
                 Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes)
             }
             Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
             Unsettled::Failed(failure) => failure.with("order_id", &request.order_id),
-        },
-    )?;
+        }
+    })?;
     Ok(SettleReservationResponse { reservation: of_order(&inventory.ledger.stock(), &order) })
 }
 
