@@ -150,12 +150,12 @@ impl Routes {
             let methods = self.methods.iter().filter(|method| wanted(method));
             methods.map(|method| format!("&{}", constant_name(method))).collect::<Vec<_>>().join(", ")
         };
-        let vital = names(&|method| !self.says(method, "maintenance"));
+        let serving = names(&|method| !self.says(method, "maintenance"));
         writeln!(
             source,
             "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];\n\
              /// The serving routes, which clients' calls need: the others are for an operator's commands.\n\
-             pub const VITAL: &[&Route] = &[{vital}];",
+             pub const SERVING: &[&Route] = &[{serving}];",
             names(&|_| true)
         )?;
         Ok(source)

@@ -8,7 +8,7 @@ ci *steps:
     .ci/run {{ steps }}
 
 # what to run before a commit: a few minutes
-check: format clippy test lint-architecture proto
+check: format clippy test lint-architecture circles proto
 
 # gateway, workers and nats-server on this machine, with demo stock
 dev *flags:
@@ -45,6 +45,10 @@ msrv:
 # imports, file sizes, names, purity: what no other tool checks
 lint-architecture:
     .ci/run lint-architecture
+
+# circles between modules of a crate
+circles:
+    .ci/run circles
 
 # style and comments of the contract
 proto:

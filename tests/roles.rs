@@ -286,7 +286,7 @@ fn every_route_is_a_subject_of_those_who_send_and_answer_it() {
     let (gateway, worker) = (list("gateway", "publish", "allow"), list("worker", "subscribe", "allow"));
     let operator = list("operator", "publish", "allow");
     for route in route::ALL {
-        let vital = route::VITAL.iter().any(|vital| vital.path == route.path);
+        let vital = route::SERVING.iter().any(|vital| vital.path == route.path);
         assert_eq!(gateway.contains(&route.subject), vital, "gateway: {}", route.subject);
         assert!(vital || operator.contains(&route.subject), "operator: {}", route.subject);
         let group = format!("{} {}", route.subject, route.queue_group);

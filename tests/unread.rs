@@ -35,7 +35,7 @@ async fn entries_and_dead_letters_that_say_nothing_are_named() {
     letters.append(subject, HeaderMap::new(), "{}".into(), Expect::Any, deadline).await.unwrap();
     let report = reconcile(&link, true, PATIENCE).await.unwrap();
     assert_eq!(named(&report), [format!("entry {event} of ORDERS"), "dead letter 2".to_owned()]);
-    assert!(report.letters == 2 && !report.clean(), "{:#?}", report.lines(false));
+    assert!(report.dead_letters == 2 && !report.clean(), "{:#?}", report.lines(false));
     assert!(report.findings.is_empty(), "{:#?}", report.lines(false));
 }
 

@@ -4,6 +4,7 @@
 
 pub mod apikey;
 mod cache;
+mod caller;
 mod certificate;
 mod claims;
 pub(crate) mod end;
@@ -18,47 +19,30 @@ mod list;
 mod quota;
 mod scopes;
 mod trust;
+mod upkeep;
 mod verify;
 
-use std::fmt;
 use std::sync::Arc;
 
-use admission::budget::CallerShare;
 use anyhow::Context;
-use contract::access::Rule;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use wire::{Delivered, Failure, Reason};
 
+pub(crate) use caller::AuthError;
+pub use caller::Caller;
+use caller::principal;
 pub(crate) use certificate::PeerIdentity;
 pub(crate) use faults::faults;
-use quota::{CallerQuota, Quotas};
+use quota::Quotas;
 pub(crate) use scopes::Scopes;
 pub(crate) use trust::{Authorities, Standing, Trust, unix};
+pub(crate) use upkeep::Upkeep;
 
 use crate::config::access::Access as Config;
-use crate::fresh::{Kept, Sources, Stale};
+use crate::fresh::Kept;
 use crate::reload::Reload;
-use crate::share::{Share, Shares};
+use crate::share::Shares;
 
 const API_KEY: &str = "x-api-key";
-/// Maximum length of a principal, in bytes: it is sent in a header.
-const PRINCIPAL: usize = 256;
-/// The characters that are percent-encoded in a principal: everything except visible ASCII, and `%` itself.
-const REPLACED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
-
-/// An authenticated caller.
-pub struct Caller {
-    /// `jwt:`, `key:` or `cert:`, and the name, percent-encoded if it is not plain ASCII.
-    pub principal: Box<str>,
-    /// The customer whose orders the caller is restricted to; none: all orders.
-    pub tenant: Option<Box<str>>,
-    scopes: Scopes,
-    account: Arc<CallerQuota>,
-}
 
 /// Authentication. One for all threads of a gateway.
 pub(crate) struct Access {
@@ -66,58 +50,6 @@ pub(crate) struct Access {
     keys: Option<Kept<apikey::Keys>>,
     clients: Option<certificate::Clients>,
     accounts: Quotas,
-}
-
-/// The tasks that keep keys and lists up to date, to be run on one thread while the gateway runs.
-#[derive(Default)]
-pub(crate) struct Upkeep {
-    tasks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
-    sources: Sources,
-}
-
-/// Why a caller is not authenticated. The text is sent to the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AuthError {
-    #[error("no credentials: a bearer token, an x-api-key or a client certificate is required")]
-    Nothing,
-    #[error("the call has more than one credential")]
-    Several,
-    #[error("the authorization header is not a bearer token")]
-    Scheme,
-    #[error("bearer tokens are not accepted")]
-    NoTokens,
-    #[error("API keys are not accepted")]
-    NoKeys,
-    #[error("the token is malformed")]
-    Unreadable,
-    #[error("the token's algorithm is not allowed")]
-    Algorithm,
-    #[error("the token's key is unknown")]
-    Key,
-    #[error("the token's signature is invalid")]
-    Signature,
-    #[error("the token has expired")]
-    Expired,
-    #[error("the token is not valid yet")]
-    Early,
-    #[error("the token is for another audience")]
-    Audience,
-    #[error("the token is from another issuer")]
-    Issuer,
-    #[error("a claim of the token is missing or invalid")]
-    Claims,
-    #[error("the API key is unknown")]
-    ApiKey,
-    #[error("the client certificate belongs to no known client")]
-    Certificate,
-    #[error("the client certificate has expired, or its CA is no longer trusted")]
-    Ended,
-    #[error("the keys that verify tokens have not been fetched yet")]
-    NoKeysYet,
-    #[error("too many calls are waiting for the token's key; retry")]
-    Busy,
-    #[error("the keys or lists that verify credentials could not be reloaded for too long")]
-    Stale,
 }
 
 /// The credential of a call.
@@ -208,91 +140,6 @@ fn credential<'a>(
         (None, None, Some(key), None) => text(key).map(Credential::ApiKey).ok_or(AuthError::ApiKey),
         (None, None, None, None) => badge.map(Credential::Badge).ok_or(AuthError::Nothing),
         _ => Err(AuthError::Several),
-    }
-}
-
-/// A principal: the name in plain ASCII, unique for each name.
-fn principal(kind: &str, name: &str) -> Option<Box<str>> {
-    let principal = format!("{kind}:{}", utf8_percent_encode(name, REPLACED));
-    (!name.is_empty() && principal.len() <= PRINCIPAL).then(|| principal.into())
-}
-
-impl Caller {
-    /// Checks an access rule.
-    pub(crate) fn allowed(&self, rule: &Rule) -> Result<(), Failure> {
-        if self.scopes.have(rule.scope) {
-            return Ok(());
-        }
-        let message = format!("{} requires the scope {}", rule.path, rule.scope);
-        Err(Failure::new(Reason::PermissionDenied, message)
-            .with("scope", rule.scope)
-            .delivered(Delivered::No))
-    }
-
-    /// The memory that this caller's requests hold.
-    pub(crate) fn bytes(&self) -> &Arc<CallerShare> {
-        &self.account.bytes
-    }
-
-    /// A permit of this caller's quota of calls in flight.
-    pub(crate) fn enter(&self) -> Result<Share, Failure> {
-        self.account.enter(Instant::now())
-    }
-}
-
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("principal", &self.principal).finish_non_exhaustive()
-    }
-}
-
-impl Upkeep {
-    /// Keeps a value that comes from files up to date.
-    pub(crate) fn keep<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> watch::Receiver<Arc<T>> {
-        let latest = reload.latest();
-        self.tasks.push(Box::pin(reload.keep()));
-        latest
-    }
-
-    /// Keeps keys, lists or CA certificates up to date: if that fails for too long, credentials that depend on them are
-    /// rejected.
-    pub(crate) fn guard<T: Send + Sync + 'static>(&mut self, reload: Reload<T>) -> Kept<T> {
-        let fresh = reload.fresh().clone();
-        self.sources.0.push(fresh.clone());
-        Kept::new(self.keep(reload), fresh)
-    }
-
-    /// Adds another task.
-    pub(crate) fn also(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.push(Box::pin(task));
-    }
-
-    /// The freshness of all sources.
-    pub(crate) fn sources(&self) -> Sources {
-        self.sources.clone()
-    }
-
-    /// Runs all tasks until it is dropped.
-    pub(crate) async fn run(self) {
-        let mut tasks: JoinSet<()> = self.tasks.into_iter().collect();
-        while tasks.join_next().await.is_some() {}
-    }
-}
-
-impl From<Stale> for AuthError {
-    fn from(_: Stale) -> AuthError {
-        AuthError::Stale
-    }
-}
-
-impl From<AuthError> for Failure {
-    fn from(unknown: AuthError) -> Failure {
-        let reason = match unknown {
-            AuthError::NoKeysYet | AuthError::Busy | AuthError::Stale => Reason::KeysUnavailable,
-            _ => Reason::Unauthenticated,
-        };
-        let failure = Failure::new(reason, unknown.to_string()).delivered(Delivered::No);
-        if reason == Reason::KeysUnavailable { failure.retry_after(nats::failure::RETRY) } else { failure }
     }
 }
 

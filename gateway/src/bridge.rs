@@ -24,15 +24,14 @@ use contract::route::{CodecError, Route, Routed};
 use futures_util::poll;
 use nats::{Connection, RequestError};
 use prost::Message as _;
-use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, nestjs};
 
-use hedge::{Hedging, Outcome};
+use hedge::{Hedging, Outcome, trace};
 pub use metrics::BridgeMetrics;
 use metrics::RouteMetrics;
-use reply::Reply;
+use reply::{AttemptError, Reply};
 pub use route_state::{Limits, RouteState, RouteStates};
 
 use crate::call::CallContext;
@@ -53,14 +52,6 @@ pub struct Bridge {
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
     tasks: TaskTracker,
-}
-
-/// A failed attempt, and whether it may be retried.
-struct AttemptError {
-    failure: Failure,
-    again: bool,
-    /// Whether a retry adds no load, because the request was lost with its connection.
-    free: bool,
 }
 
 impl Bridge {
@@ -187,7 +178,7 @@ impl Bridge {
             };
             let harmless = error.failure.certainty() == Delivered::No || again();
             let failure = sum(error.failure, &mut delivered);
-            let pause = nats::mux::backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let pause = nats::backoff::backoff(BACKOFF, repeat, BACKOFF_MOST);
             let time = Instant::now() + pause < call.deadline;
             if !(error.again && harmless && time && repeat < route.retries && (error.free || state.retry())) {
                 return Err(failure);
@@ -300,42 +291,6 @@ impl Bridge {
             free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
         }
     }
-}
-
-impl AttemptError {
-    /// A failure without a retry.
-    fn last(failure: Failure) -> AttemptError {
-        AttemptError { failure, again: false, free: false }
-    }
-
-    /// The same, if another request of the attempt may still be executed.
-    fn beside_another(mut self) -> AttemptError {
-        if self.failure.certainty() == Delivered::No {
-            self.failure = self.failure.delivered(Delivered::Unknown);
-        }
-        self
-    }
-}
-
-/// The span of one request: the first of an attempt, or a hedge.
-fn trace(route: &Route, call: &CallContext, repeat: u32, hedge: u32) -> Span {
-    if !call.span.traced() {
-        return Span::default();
-    }
-    let span = call.span.child(format!("send {}", route.subject), SpanRole::Client);
-    span.say("messaging.system", "nats");
-    span.say("messaging.operation.type", "send");
-    span.say("messaging.destination.name", route.subject);
-    if repeat > 0 {
-        span.say("messaging.nats.retry", i64::from(repeat));
-    }
-    if let Some(id) = &call.request_id {
-        span.note("request.id", id);
-    }
-    if hedge > 0 {
-        span.say("messaging.nats.hedge", i64::from(hedge));
-    }
-    span
 }
 
 /// A reply that does not match its message type: the service violates the contract.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use contract::header;
 use telemetry::{Span, SpanRole};
@@ -10,6 +11,9 @@ use tokio::time::Instant;
 use wire::{Delivered, Failure, Reason};
 
 use crate::share::{Share, Shares};
+
+/// Maximum duration of a call, whatever deadline its caller sets.
+pub(crate) const LONGEST: Duration = Duration::from_secs(300);
 
 /// The context of a call.
 #[derive(Clone)]

@@ -2,10 +2,11 @@
 //! beyond what can be done in time are refused at once, instead of making all calls late. Must not depend on what a
 //! call does.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use wire::failure::Code;
 use wire::{Failure, Reason};
@@ -126,8 +127,7 @@ impl ConcurrencyLimit {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while the lock is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

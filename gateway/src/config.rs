@@ -1,6 +1,7 @@
 //! Flags and environment variables of the gateway. Each is read once, here; nothing else reads the environment.
 
 pub mod access;
+pub mod client;
 pub mod command;
 mod exposure;
 mod memory;
@@ -179,7 +180,7 @@ pub struct Check {
     pub within: u64,
     /// TLS and credentials.
     #[command(flatten)]
-    pub access: crate::edge::client::ClientOptions,
+    pub access: client::ClientOptions,
 }
 
 impl Default for Limits {

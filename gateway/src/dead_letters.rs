@@ -3,9 +3,10 @@
 //! operator discards it.
 
 mod discard;
+mod text;
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -14,11 +15,13 @@ use clap::{Args, Subcommand};
 use cli::Report;
 use contract::inventory::v1::RedeliverEventRequest;
 use nats::Connection;
-use order_streams::{DeadLetter, DeadLetters};
-use serde_json::{Value, json};
+use order_streams::DeadLetters;
+use serde_json::Value;
 use tokio::time::Instant;
 
 pub use discard::discard;
+pub use text::Replayed;
+use text::{object, plain, when};
 
 use crate::bridge::{Bridge, RouteStates};
 use crate::call::CallContext;
@@ -93,15 +96,6 @@ pub enum Action {
         #[command(flatten)]
         nats: nats::Options,
     },
-}
-
-/// A dead letter that was given to a worker.
-#[derive(Debug)]
-pub struct Replayed {
-    /// Its id.
-    pub id: u64,
-    /// The ids that were removed with it, or would be; or why none was.
-    pub end: Result<Vec<u64>, String>,
 }
 
 /// Lists, shows, replays or discards.
@@ -278,44 +272,4 @@ async fn show(link: &Connection, id: u64, as_json: bool) -> anyhow::Result<()> {
     let pretty = payload.and_then(|payload| serde_json::to_string_pretty(&payload));
     report.line(pretty.unwrap_or_else(|_| plain(&String::from_utf8_lossy(&letter.payload))));
     Ok(report.end()?)
-}
-
-fn object(letter: &DeadLetter) -> Value {
-    json!({
-        "id": letter.id,
-        "when": when(letter.at),
-        "event": letter.sequence,
-        "subject": letter.subject,
-        "error": letter.error,
-    })
-}
-
-/// A time as proto3 JSON writes it, in milliseconds.
-fn when(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
-    let nanos = i32::try_from(since.subsec_millis()).unwrap_or(0) * 1_000_000;
-    let written = serde_json::to_value(pbjson_types::Timestamp { seconds, nanos }).ok();
-    written.as_ref().and_then(Value::as_str).unwrap_or_default().replace("+00:00", "Z")
-}
-
-/// Escapes control characters, as the text comes from others and goes to a terminal.
-fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_somebody_else_wrote_does_nothing_to_a_terminal() {
-        assert_eq!(plain("no \u{1b}[2Jorder\n é"), "no \\u{1b}[2Jorder\\n é");
-    }
-
-    #[test]
-    fn a_moment_is_written_as_others_read_it() {
-        let at = UNIX_EPOCH + Duration::from_millis(1_795_530_103_255);
-        assert_eq!(when(at), "2026-11-24T14:21:43.255Z");
-    }
 }

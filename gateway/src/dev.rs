@@ -79,10 +79,16 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
         () = stop.asked() => {}
         error = system.nats.keep() => return Err(error),
         () = system.gateway.lost() => bail!("ORDERS was recreated or truncated: start again"),
+        failure = system.gateway.failed() => return Err(failure.into()),
+        error = system.crew.failed() => return Err(error),
     }
     say("stopping (Ctrl-C again: immediately)");
+    let supervisor = system.gateway.supervisor();
     tokio::select! {
-        () = system.stop() => say("stopped"),
+        () = system.stop() => match supervisor.failure() {
+            None => say("stopped"),
+            Some(failure) => return Err(failure.into()),
+        },
         () = stop.asked() => say("stopped immediately"),
     }
     Ok(())

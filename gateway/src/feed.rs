@@ -13,14 +13,14 @@ mod pull;
 mod replay;
 mod ring;
 pub mod scan;
+mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod watcher;
 
-use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::OrderReason;
@@ -28,107 +28,35 @@ use contract::orders::v1 as pb;
 use futures_util::Stream;
 use nats::{Connection, Store, StoreError};
 use order_streams::ORDERS;
+use parking_lot::RwLock;
 use telemetry::{Counter, Exposition, Source};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use wire::{Delivered, ErrorReason, Failure, Reason};
+use wire::{Delivered, Failure, Reason};
 
 use crate::call::CallContext;
-use crate::concurrency::Saturated;
 use crate::order::damage::Damage;
 use crate::order::request::Whose;
-use crate::share::{Share, ShareKind, Shares, exceeded};
+use crate::share::ShareKind;
+use crate::supervisor::Supervisor;
 use index::{Filter, Index};
 use ring::Ring;
+use shared::{LATER, Shared, refused};
+pub use shared::{Leave, Limits, WatchPermit};
 use token::Tokens;
 use watcher::Watcher;
 
 /// How long the start may take.
 const START: Duration = Duration::from_secs(10);
-/// Retry delay while the index is built or a limit is reached.
-const LATER: Duration = Duration::from_secs(1);
-
-/// Limits of a feed.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Recent entries that are kept for watchers: a watcher that is further behind is too slow.
-    pub entries: usize,
-    /// Bytes that they may take, including the orders decoded from them.
-    pub bytes: usize,
-    /// Entries before the start that are loaded too, so that clients can resume at once after a restart.
-    pub preload: usize,
-    /// Concurrent watches.
-    pub watches: usize,
-    /// Concurrent watches that read the history, because they resume before the recent entries.
-    pub replays: usize,
-    /// Concurrent reads of the record, for lists and for watches that begin. nats-server queues at most 10,000 requests
-    /// of all its clients, and drops the whole queue beyond that.
-    pub reads: usize,
-}
-
-/// Completes when a watch's client has to reconnect.
-pub type Leave = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A permit of a watch, within its caller's share.
-pub struct WatchPermit {
-    _permit: OwnedSemaphorePermit,
-    hold: Option<Share>,
-}
-
-impl WatchPermit {
-    /// Takes a permit of `bound`, if one is left for the holder of `shares`.
-    fn take(
-        bound: &Arc<Semaphore>,
-        slot: ShareKind,
-        shares: Option<&Arc<Shares>>,
-    ) -> Result<WatchPermit, Saturated> {
-        let permit = Arc::clone(bound).try_acquire_owned().map_err(|_| Saturated::Gate)?;
-        // This permit counts as free: the last one may be any caller's first.
-        let hold = match shares {
-            Some(shares) => {
-                Some(shares.take_fairly(slot, bound.available_permits() + 1).ok_or(Saturated::by(shares))?)
-            }
-            None => None,
-        };
-        Ok(WatchPermit { _permit: permit, hold })
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { entries: 32_768, bytes: 32 << 20, preload: 4_096, watches: 16_384, replays: 16, reads: 256 }
-    }
-}
 
 /// The feed of one gateway. Its tasks end when it is dropped.
 pub struct Feed {
     shared: Arc<Shared>,
     /// The reader tasks; dropping them ends them.
     _tasks: JoinSet<()>,
-}
-
-/// What the tasks, the watchers and the lists share.
-struct Shared {
-    link: Connection,
-    runtime: Handle,
-    ring: Ring,
-    index: RwLock<Index>,
-    /// The last sequence that the index includes.
-    applied: watch::Sender<u64>,
-    /// The record's last sequence at the start.
-    begin: u64,
-    tokens: Tokens,
-    limits: Limits,
-    watches: Arc<Semaphore>,
-    /// Watches that ended because their client was too slow.
-    slow: Counter,
-    damage: Arc<Damage>,
-    replays: Arc<Semaphore>,
-    reads: Semaphore,
-    end: CancellationToken,
 }
 
 /// A change of an order, for the console.
@@ -172,7 +100,12 @@ impl Source for Feed {
 impl Feed {
     /// Starts to read the record on the current runtime, over a connection of the same runtime. `identity` is the
     /// stream's.
-    pub async fn start(link: Connection, identity: String, limits: Limits) -> Result<Arc<Feed>, StoreError> {
+    pub async fn start(
+        link: Connection,
+        identity: String,
+        limits: Limits,
+        supervisor: &Supervisor,
+    ) -> Result<Arc<Feed>, StoreError> {
         let store = Store::new(link.clone(), ORDERS);
         let range = store.range(Instant::now() + START).await?;
         let before = range.first.max(1) - 1;
@@ -195,8 +128,10 @@ impl Feed {
             end: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow::fill_ring(Arc::clone(&shared), oldest + 1));
-        tasks.spawn(follow::fill_index(Arc::clone(&shared), before));
+        let ring = follow::fill_ring(Arc::clone(&shared), oldest + 1);
+        tasks.spawn(supervisor.watch("reader of ORDERS", ring));
+        let index = follow::fill_index(Arc::clone(&shared), before);
+        tasks.spawn(supervisor.watch("index of orders", index));
         Ok(Arc::new(Feed { shared, _tasks: tasks }))
     }
 
@@ -302,41 +237,5 @@ impl Feed {
     /// Ends every watch with a resume token, as the process shuts down.
     pub fn end(&self) {
         self.shared.end.cancel();
-    }
-}
-
-impl Shared {
-    fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        // Nothing panics while it is held for writing.
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn draining(&self, cursor: u64) -> Failure {
-        self.ended(Reason::Draining, "the gateway is shutting down; resume with the resume_token", cursor)
-    }
-
-    fn moved(&self, cursor: u64) -> Failure {
-        let message =
-            "the connection has reached its maximum age; reconnect and resume with the resume_token";
-        self.ended(Reason::Draining, message, cursor)
-    }
-
-    /// The error of a watch that ends and can be resumed.
-    fn ended(&self, reason: impl ErrorReason, message: &str, cursor: u64) -> Failure {
-        Failure::new(reason, message)
-            .delivered(Delivered::No)
-            .retry_after(nats::failure::RETRY)
-            .with("resume_token", self.tokens.resume(cursor))
-    }
-}
-
-fn refused(full: Saturated, bound: &str) -> Failure {
-    match full {
-        Saturated::Gate => Failure::overloaded(
-            "/orders.v1.OrderService/WatchOrders",
-            &format!("limit of {bound} reached"),
-            LATER,
-        ),
-        Saturated::Share => exceeded(format!("one caller's share of the {bound}"), LATER),
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway: gRPC to NATS. `edge` serves gRPC, `auth` authenticates callers, `order` is the domain, `bridge`
+//! The gateway: gRPC to NATS. `edge` serves gRPC, `auth` authenticates callers, `orders` is the domain, `bridge`
 //! forwards calls to NATS; imports go in that direction only. `serve` puts them together.
 
 pub mod auth;
@@ -17,6 +17,7 @@ pub mod edge;
 pub mod feed;
 mod fresh;
 pub mod order;
+pub mod orders;
 pub mod reconcile;
 mod reload;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub mod run;
 pub mod serve;
 pub mod share;
 pub mod signal;
+pub mod supervisor;
 pub mod waits;
 
 pub use serve::Gateway;

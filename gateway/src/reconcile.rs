@@ -14,7 +14,8 @@ use clap::Args;
 use nats::Connection;
 
 pub use diff::Difference;
-pub use report::{Fate, Finding, Report, Unread};
+pub use report::{Fate, Finding, Report};
+pub use scan::Unread;
 
 use scan::{Overview, ScanResult, Scanner};
 
@@ -66,7 +67,7 @@ pub async fn reconcile(link: &Connection, mend: bool, patience: Duration) -> any
         reservations: overview.reservations,
         unread: overview.unread.clone(),
         unnamed: overview.unnamed,
-        letters: overview.letters,
+        dead_letters: overview.letters,
         ..Report::default()
     };
     // Without all that the ledger knows, a repair could use a sequence of the record twice.

@@ -94,6 +94,11 @@ impl<T: Send + Sync + 'static> Reload<T> {
         Reload { fresh: Fresh::new(source, limit.map(|limit| limit + LOOK)), ..self }
     }
 
+    /// Its name in errors and logs.
+    pub(crate) fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Its freshness.
     pub(crate) fn fresh(&self) -> &Fresh {
         &self.fresh

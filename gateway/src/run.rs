@@ -26,14 +26,20 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
         gateway = Gateway::start(config) => gateway?,
         () = stop.asked() => return Ok(()),
     };
+    until_stopped(gateway, async || stop.asked().await).await
+}
+
+/// Serves until `asked` returns, then drains; if it returns again, stops immediately.
+async fn until_stopped(gateway: Gateway, mut asked: impl AsyncFnMut()) -> anyhow::Result<()> {
     tokio::select! {
-        () = stop.asked() => {}
+        () = asked() => {}
         () = gateway.lost() => bail!("ORDERS was recreated or truncated: the next start reads it from the beginning"),
+        failure = gateway.failed() => return Err(failure.into()),
     }
-    let in_hand = gateway.in_hand();
+    let (in_hand, supervisor) = (gateway.in_hand(), gateway.supervisor());
     tokio::select! {
-        () = gateway.drain() => Ok(()),
-        () = stop.asked() => at_once(|| in_hand.none()).await,
+        () = gateway.drain() => supervisor.failure().map_or(Ok(()), |failure| Err(failure.into())),
+        () = asked() => at_once(|| in_hand.none()).await,
     }
 }
 
@@ -100,6 +106,29 @@ pub fn keys(config: Keys) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::fault::Fault;
+
+    #[tokio::test]
+    async fn serve_ends_with_the_error_of_a_task_that_failed_also_during_the_drain() {
+        let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+        for drains in [false, true] {
+            let mut config = config::Serve::at(nats.url());
+            config.threads = 1;
+            let gateway = Gateway::start(config).await.unwrap();
+            let supervisor = gateway.supervisor();
+            let inject = || supervisor.faults.inject("thread grpc-0", Fault::Panic);
+            let mut signals = 0;
+            let ended = until_stopped(gateway, async || {
+                signals += 1;
+                inject();
+                if !drains || signals > 1 {
+                    std::future::pending().await
+                }
+            });
+            let error = ended.await.unwrap_err().to_string();
+            assert!(error.contains("\"thread grpc-0\" panicked"), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn a_second_signal_is_no_failure_where_nothing_is_in_hand() {

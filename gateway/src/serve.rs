@@ -12,7 +12,10 @@ mod nodes;
 mod orders;
 mod runtime;
 mod security;
+mod shared;
 mod stream_guard;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod window;
 mod work;
@@ -43,7 +46,7 @@ use self::identity::Identity;
 use self::monitor::Monitor;
 use self::orders::OrderSystem;
 use self::runtime::Runtime;
-use self::security::TlsAndAuth;
+use self::shared::Shared;
 use self::thread::{Thread, join, spawn};
 use self::window::Windows;
 use self::work::InHand;
@@ -51,10 +54,10 @@ pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::auth::Upkeep;
 use crate::bridge::{self, RouteStates};
 use crate::config::Serve;
-use crate::edge::orders::SERVICE;
 use crate::edge::{HealthRegistry, server};
 use crate::feed::Feed;
-use crate::order::Places;
+use crate::orders::Places;
+use crate::supervisor::{Supervisor, TaskFailure};
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
 const START: Duration = Duration::from_secs(60);
@@ -67,32 +70,6 @@ pub struct Gateway {
     drain_limit: Duration,
     shared: Arc<Shared>,
     threads: Vec<Thread>,
-}
-
-/// What the threads share.
-struct Shared {
-    config: Serve,
-    states: Arc<RouteStates>,
-    /// Checks that the streams match the expected configuration.
-    guard: Guard,
-    places: Arc<Places>,
-    /// Connection limits.
-    room: DescriptorBudget,
-    /// The memory budget of requests.
-    budget: MemoryBudget,
-    secure: TlsAndAuth,
-    board: HealthRegistry,
-    /// The metrics of all threads.
-    book: Arc<Registry>,
-    tracer: Tracer,
-    /// The work in flight of each thread.
-    work: InHand,
-    /// Cancelled to drain: calls in flight finish, new ones are refused.
-    drain: CancellationToken,
-    /// Cancelled to stop all threads.
-    abort: CancellationToken,
-    /// Cancelled when ORDERS is no longer the stream that this gateway started with.
-    lost: CancellationToken,
 }
 
 /// The parameters of the background thread, which serves no calls.
@@ -113,8 +90,9 @@ impl Gateway {
         let (secure, upkeep) = security::open(&config).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
-            nest: config.nest_subjects.clone(),
+            nestjs: config.nest_subjects.clone(),
         };
+        let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
@@ -124,12 +102,14 @@ impl Gateway {
                 true => order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
                 false => Guard::default(),
             },
-            states: Arc::new(RouteStates::new(contract::route::VITAL, &limits)),
-            board: HealthRegistry::new(&server::services(coded(&config))),
+            states: Arc::new(RouteStates::new(contract::route::SERVING, &limits)),
+            board: HealthRegistry::new(&server::services(shared::coded(&config))),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
-            drain: CancellationToken::new(),
+            supervisor: Supervisor::new(drain.clone()),
+            serving: CancellationToken::new(),
+            drain,
             abort: CancellationToken::new(),
             lost: CancellationToken::new(),
             config,
@@ -145,6 +125,7 @@ impl Gateway {
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
         let feed = gateway.background(BackgroundTask { identity, http, health, upkeep }).await?;
         gateway.serve(listeners, feed.as_ref()).await?;
+        gateway.shared.serving.cancel();
         gateway.announce();
         Ok(gateway)
     }
@@ -173,6 +154,17 @@ impl Gateway {
     /// and only a restart rebuilds it.
     pub async fn lost(&self) {
         self.shared.lost.cancelled().await;
+    }
+
+    /// Returns when a thread or a background task has panicked, or has ended although it must not: the gateway cannot
+    /// be relied on any more, and its process should end with this error.
+    pub async fn failed(&self) -> TaskFailure {
+        self.shared.supervisor.failed().await
+    }
+
+    /// The supervisor of its threads and background tasks, also during a drain.
+    pub fn supervisor(&self) -> Supervisor {
+        self.shared.supervisor.clone()
     }
 
     /// The work in flight, also during a drain.
@@ -210,9 +202,7 @@ impl Gateway {
     async fn background(&mut self, aside: BackgroundTask) -> anyhow::Result<Option<Arc<Feed>>> {
         let shared = self.shared.clone();
         let (up, started) = oneshot::channel();
-        self.threads.push(spawn("background", self.shared.abort.clone(), async move {
-            background(shared, aside, up).await
-        })?);
+        self.threads.push(spawn("background", self.shared.spawning(), background(shared, aside, up))?);
         started.await.map_err(|_| anyhow!("the background thread ended"))?
     }
 
@@ -227,7 +217,7 @@ impl Gateway {
             let core = Runtime { number, shared: self.shared.clone(), feed: feed.cloned(), listener };
             let (up, started) = oneshot::channel();
             let name = format!("grpc-{number}");
-            self.threads.push(spawn(&name, self.shared.abort.clone(), core.run(up))?);
+            self.threads.push(spawn(&name, self.shared.spawning(), core.run(up))?);
             waits.push(started);
         }
         for started in waits {
@@ -247,18 +237,6 @@ impl Gateway {
             threads = self.threads.len() - 1,
             "serving"
         );
-    }
-}
-
-/// The services with code.
-fn coded(config: &Serve) -> &'static [&'static str] {
-    if config.orders { &[SERVICE] } else { &[] }
-}
-
-impl Shared {
-    /// The names of all services.
-    fn services(&self) -> Vec<&'static str> {
-        server::services(coded(&self.config))
     }
 }
 
@@ -315,25 +293,28 @@ async fn background(
         aliases: Aliases::new(),
         monitored: shared.config.nats.nats_monitor_url.is_some(),
     });
+    let supervisor = &shared.supervisor;
     match http(&shared, aside.http, aside.health, console) {
-        // It serves until the process stops.
-        Ok(thread) => drop(tokio::spawn(thread.ended())),
+        Ok(thread) => supervisor.spawn("thread http", thread.ended()),
         Err(error) => {
             let _ = up.send(Err(error));
             return;
         }
     }
-    tokio::spawn(aside.upkeep.run());
-    tokio::spawn(aside.identity.presence(shared.board.clone()).answer(link.clone()));
-    tokio::spawn(around.clone().run(link.clone()));
-    tokio::spawn(around.visit(shared.config.nats.nats_monitor_url.clone()));
-    if shared.config.console() {
-        tokio::spawn(windows.run(book.clone()));
+    aside.upkeep.spawn(supervisor);
+    supervisor.spawn("replies to gateway background", link.closed());
+    supervisor.spawn("discovery service", aside.identity.presence(shared.board.clone()).answer(link.clone()));
+    supervisor.spawn("cluster state", around.clone().run(link.clone()));
+    if let Some(urls) = shared.config.nats.nats_monitor_url.clone() {
+        supervisor.spawn("monitoring of the NATS servers", around.visit(urls));
     }
-    tokio::spawn(shared.guard.clone().run(link.clone()));
-    tokio::spawn(Monitor::new(link, &shared).run());
+    if shared.config.console() {
+        supervisor.spawn("metrics of the console", windows.run(book.clone()));
+    }
+    supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
+    supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
     if let Some(OrderSystem { record, feed }) = orders {
-        tokio::spawn(record.watch(feed, shared.lost.clone()));
+        supervisor.spawn("identity of ORDERS", record.watch(feed, shared.lost.clone()));
     }
     let _ = up.send(Ok(feed.clone()));
     shared.drain.cancelled().await;
@@ -353,7 +334,7 @@ fn http(
     let router = http::router(shared.board.clone(), shared.book.clone(), console, hosts);
     let http = Port { listener: http, seats: shared.room.http.clone() };
     let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
-    Ok(http::start(http, router, health, shared.board.clone())?)
+    Ok(http::start(http, router, health, shared.board.clone(), &shared.supervisor)?)
 }
 
 async fn open(shared: &Shared) -> anyhow::Result<(Connection, Option<OrderSystem>)> {

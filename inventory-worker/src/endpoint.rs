@@ -1,6 +1,7 @@
 //! The NATS side: an ADR-32 micro service with an endpoint for each route of the contract that inventory serves. A
 //! request passes: deadline → parse → handler → reply. Must not depend on what the handlers do.
 
+pub mod context;
 pub mod deadline;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -21,7 +22,7 @@ use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use contract::route::{CodecError, Routed};
 use contract::{Route, header};
 use futures_util::StreamExt;
-use metrics::EndpointMetrics;
+use metrics::{EndpointMetrics, WORDS};
 use nats::Connection;
 use nats::header::{number, put};
 use telemetry::{Source, Span, SpanRole, Tracer};
@@ -31,47 +32,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use wire::{Delivered, Failure, FieldViolation, Reason, nestjs};
 
 use crate::intake::Intake;
-use crate::ledger::Ledger;
-use crate::release::Releaser;
-use crate::stock::{Amounts, Stock};
+pub use context::{Inventory, RequestContext};
 use deadline::Deadlines;
-use maintenance::Upkeep;
-pub use micro::Able;
-use shares::{Share, Shares};
-use wide::Wide;
+pub use micro::{Able, SERVICE};
 
-/// The service's name for `nats micro`.
-pub const SERVICE: &str = "inventory";
 /// Concurrent requests of all endpoints; the next one is refused at once.
 const AT_ONCE: usize = 8_192;
-/// The most characters of an error's text: it may contain parts of the request.
-const WORDS: usize = 512;
-
-/// What the handlers need.
-pub struct Inventory {
-    /// The stock.
-    pub ledger: Ledger,
-    /// Releases reservations.
-    pub releaser: Releaser,
-    /// How long a reservation holds without an order; `None`: until it is released.
-    pub ttl: Option<Duration>,
-    /// For an operator's commands.
-    pub upkeep: Arc<Upkeep>,
-    /// For requests of many lines.
-    pub wide: Arc<Wide>,
-    /// Each caller's share of what the stock keeps.
-    pub shares: Arc<Shares>,
-}
-
-/// The context of a request, besides its payload.
-pub struct RequestContext {
-    /// Until when the answer is useful.
-    pub deadline: Instant,
-    /// The principal that the gateway authenticated; empty without authentication, and for plain NATS clients.
-    pub principal: Box<str>,
-    /// The span of its work.
-    pub span: Span,
-}
 
 /// The endpoints, while they serve.
 pub struct Endpoints {
@@ -109,7 +75,7 @@ impl Endpoints {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
         let tallies = Arc::new(EndpointMetrics::new(&subjects));
         let (places, client, closing) =
-            (Semaphore::new(AT_ONCE), front.link().client().clone(), RwLock::new(false));
+            (Semaphore::new(AT_ONCE), front.connection().client().clone(), RwLock::new(false));
         let desk = Arc::new(Server { inventory, places, tallies, tracer, front: client, back, closing });
         let (takers, tasks, routes) = (Vec::new(), TaskTracker::new(), Vec::new());
         let mut endpoints = Endpoints { routes, micro: None, front, desk, takers, tasks };
@@ -126,7 +92,7 @@ impl Endpoints {
         let told = micro::Told { tallies: desk.tallies.clone(), clock: desk.back.clock().clone(), able };
         endpoints.micro = Some(micro::serve(desk.front.clone(), endpoints.routes.clone(), told).await?);
         // Nothing is announced as ready before the server knows the subscriptions.
-        endpoints.front.link().client().flush().await?;
+        endpoints.front.connection().client().flush().await?;
         Ok(endpoints)
     }
 
@@ -148,7 +114,7 @@ impl Endpoints {
     }
 
     /// The metrics of requests.
-    pub fn figures(&self) -> impl Source + use<> {
+    pub fn metrics(&self) -> impl Source + use<> {
         self.desk.tallies.clone()
     }
 
@@ -239,41 +205,6 @@ impl EndpointReply {
             Err(failure) => (failure.to_json(), Some(failure)),
         };
         EndpointReply { headers, payload: enveloped.unwrap_or(payload), failure }
-    }
-}
-
-impl Inventory {
-    /// Counts what a request adds to what the stock keeps; QUOTA_EXCEEDED if its caller is over its share.
-    async fn share<'a>(
-        &'a self,
-        errand: &'a RequestContext,
-        adds: impl Fn(&Stock) -> Amounts,
-    ) -> Result<Share<'a>, Failure> {
-        let take = || {
-            let stock = self.ledger.stock();
-            self.shares.take(&errand.principal, adds(&stock), stock.amounts(), self.ledger.clock().unix_ms())
-        };
-        if let Ok(share) = take() {
-            return Ok(share);
-        }
-        // It may be a repeat that was committed and that this worker does not know yet.
-        self.ledger.catch_up(errand.deadline).await?;
-        take()
-    }
-
-    /// The same, for work under this span.
-    fn under(self: &Arc<Self>, span: &Span) -> Arc<Inventory> {
-        if !span.traced() {
-            return self.clone();
-        }
-        Arc::new(Inventory {
-            ledger: self.ledger.under(span),
-            releaser: self.releaser.under(span),
-            ttl: self.ttl,
-            upkeep: self.upkeep.clone(),
-            wide: self.wide.clone(),
-            shares: self.shares.clone(),
-        })
     }
 }
 

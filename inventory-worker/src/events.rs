@@ -7,7 +7,7 @@ mod consumer;
 pub mod fuzz;
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
@@ -19,9 +19,10 @@ use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{header, subject};
 use futures_util::StreamExt;
+use nats::backoff::backoff;
 use nats::header::{number, put};
-use nats::mux::backoff;
 use nats::{Connection, Expect, Store, StoreError};
+use parking_lot::MutexGuard;
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -56,7 +57,7 @@ pub struct Events {
     ledger: Ledger,
     dead_letters: Store,
     max_deliver: i64,
-    refused: Arc<std::sync::Mutex<HashMap<u64, i64>>>,
+    refused: Arc<parking_lot::Mutex<HashMap<u64, i64>>>,
     tracer: Tracer,
     ends: Arc<Ends>,
 }
@@ -121,7 +122,7 @@ impl Events {
     }
 
     /// How deliveries ended.
-    pub fn figures(&self) -> impl Source + use<> {
+    pub fn metrics(&self) -> impl Source + use<> {
         self.ends.clone()
     }
 
@@ -311,7 +312,7 @@ impl Events {
     }
 
     fn refused(&self) -> MutexGuard<'_, HashMap<u64, i64>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.lock()
     }
 
     /// Stores the event with its error as a dead letter. If it cannot be stored, the event is redelivered.

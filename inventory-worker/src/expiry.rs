@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use nats::mux::jitter;
+use nats::backoff::jitter;
 use nats::{Connection, Store};
 use telemetry::{Counter, Exposition, Source};
 use tokio::time::Instant;
@@ -79,7 +79,7 @@ impl Expiry {
     }
 
     /// Its metrics.
-    pub fn figures(&self) -> Arc<Ends> {
+    pub fn metrics(&self) -> Arc<Ends> {
         self.ends.clone()
     }
 
@@ -145,7 +145,7 @@ impl Expiry {
         let settled = match self.releaser.release(order, deadline).await {
             Ok(ReleaseOutcome::Gone | ReleaseOutcome::Settled) => Ok(true),
             Ok(ReleaseOutcome::Living(status, event)) => {
-                self.releaser.settle(order, status, event, floor, deadline).await
+                self.releaser.apply_status(order, status, event, floor, deadline).await
             }
             Err(failure) => Err(failure),
         };

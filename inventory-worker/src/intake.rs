@@ -58,7 +58,7 @@ impl Intake {
     }
 
     /// The connection.
-    pub fn link(&self) -> &Connection {
+    pub fn connection(&self) -> &Connection {
         &self.link
     }
 

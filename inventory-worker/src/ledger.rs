@@ -2,6 +2,7 @@
 //! the stock can be read as far as it is committed.
 
 mod decision;
+mod error;
 mod feed;
 mod fill;
 mod metrics;
@@ -13,18 +14,20 @@ mod snapshotter;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock};
 
 use nats::{Clock, Connection, Guard, Store, StoreError};
-use telemetry::Span;
+use parking_lot::{RwLock, RwLockReadGuard};
+use telemetry::{Exposition, Source, Span};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
-use crate::stock::{Amounts, Command, Contradiction, Refusal, Stock};
+use crate::stock::{Amounts, Command, Stock};
 use crate::waits::{OPEN, PIECE};
 pub use decision::Decision;
+pub use error::{Denial, LedgerError};
 use feed::Feed;
 use fill::Fill;
 use metrics::LedgerMetrics;
@@ -63,68 +66,6 @@ pub struct Ledger {
     bounds: Amounts,
     /// The span of the call for which this handle submits commands.
     span: Span,
-}
-
-/// Why a command was not executed.
-#[derive(Debug, Clone)]
-pub enum Denial {
-    /// The rules refused it.
-    Refused(Refusal),
-    /// It failed, or its outcome is unknown.
-    Failed(Failure),
-}
-
-/// Why a ledger cannot be used, or no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The storage failed.
-    #[error("the ledger cannot be read: {0}")]
-    Store(#[from] StoreError),
-    /// Entries are lost that no snapshot includes.
-    #[error(
-        "the ledger begins at {first}, after the newest snapshot at {snapshot}: entries between them are lost"
-    )]
-    Hole {
-        /// The first entry.
-        first: u64,
-        /// The snapshot; 0 for none.
-        snapshot: u64,
-    },
-    /// The snapshots cannot be read.
-    #[error("the snapshots cannot be read: {0}")]
-    Snapshots(String),
-    /// The ledger ends before a known entry: its end was lost, or it was deleted and created again.
-    #[error(
-        "the ledger ends at {last}, before the known entry {known}: its end was lost, or it was created again"
-    )]
-    Behind {
-        /// Its last entry.
-        last: u64,
-        /// The last entry that is known.
-        known: u64,
-    },
-    /// The stream was deleted and created again.
-    #[error(
-        "the stream INVENTORY was deleted and created again: this worker's copy of it is invalid; restart the worker"
-    )]
-    Replaced,
-    /// An internal error.
-    #[error("the writer panicked: {0}")]
-    Panicked(String),
-    /// An entry was not written by a worker, or by a newer version.
-    #[error("the ledger's entry {sequence} cannot be read: {why}")]
-    Unreadable {
-        /// The entry.
-        sequence: u64,
-        /// Why not.
-        why: String,
-    },
-    /// An entry contradicts the stock.
-    #[error(transparent)]
-    Contradiction(#[from] Contradiction),
-    /// It took too long.
-    #[error("the ledger could not be read in time")]
-    Slow,
 }
 
 impl Ledger {
@@ -190,7 +131,7 @@ impl Ledger {
     /// The stock as far as it is committed. Hold the guard briefly, and never across an await.
     pub fn stock(&self) -> RwLockReadGuard<'_, Stock> {
         // A panic leaves the stock consistent: an entry is checked before it is applied.
-        self.stock.read().unwrap_or_else(PoisonError::into_inner)
+        self.stock.read()
     }
 
     /// The clock for times in the ledger, and for times that are compared with them.
@@ -264,6 +205,78 @@ impl Ledger {
     /// Whether it accepts commands: the writer runs and the stock is loaded.
     pub fn ready(&self) -> bool {
         !self.commands.is_closed() && !self.loading.load(Ordering::Acquire)
+    }
+}
+
+impl Source for Ledger {
+    fn collect(&self, page: &mut Exposition) {
+        let figures = &*self.figures;
+        let counts = [
+            ("ledger_commits_total", "Committed appends.", &figures.commits),
+            ("ledger_commands_total", "Commands decided and answered.", &figures.commands),
+            (
+                "ledger_conflicts_total",
+                "Appends refused because another worker was first.",
+                &figures.conflicts,
+            ),
+            (
+                "ledger_undetermined_total",
+                "Appends whose outcome was undetermined at first.",
+                &figures.undetermined,
+            ),
+            (
+                "ledger_barriers_total",
+                "Reads of the leader's last sequence before an answer.",
+                &figures.barriers,
+            ),
+            (
+                "ledger_loads_total",
+                "Loads of snapshot and entries: one at start, more after holes.",
+                &figures.loads,
+            ),
+            ("ledger_snapshot_failures_total", "Failed snapshots.", &figures.unmade),
+        ];
+        for (name, help, count) in counts {
+            page.counter(name, help, &[], count.get());
+        }
+        page.histogram("ledger_batch_commands", "Commands per batch.", &[], &figures.batches);
+        page.histogram("ledger_commit_duration_seconds", "Duration of a commit.", &[], &figures.times);
+        let (sequence, amounts, (known, open)) = {
+            let stock = self.stock();
+            (stock.sequence(), stock.amounts(), stock.reservations())
+        };
+        let levels = [
+            ("ledger_sequence", "The last entry that the stock includes.", sequence as f64),
+            (
+                "ledger_lag",
+                "Entries behind the leader at the last barrier.",
+                figures.lag.load(Ordering::Relaxed) as f64,
+            ),
+            (
+                "ledger_snapshot_sequence",
+                "Sequence of the newest known snapshot.",
+                figures.snapshot.load(Ordering::Relaxed) as f64,
+            ),
+            (
+                "ledger_snapshot_age_seconds",
+                "Seconds since the newest snapshot became known; -1: none.",
+                figures.age(),
+            ),
+            ("inventory_products", "Products.", amounts.products as f64),
+            ("inventory_products_limit", "Limit of products.", self.bounds.products as f64),
+            ("inventory_adjustments", "Remembered ids of adjustments.", amounts.adjustments as f64),
+            ("inventory_adjustments_limit", "Limit of remembered ids.", self.bounds.adjustments as f64),
+            ("inventory_reservations_limit", "Limit of reservations.", self.bounds.reservations as f64),
+            ("inventory_reservations", "Reservations, finished ones included.", known as f64),
+            ("inventory_reservations_open", "Reservations without an order, which may expire.", open as f64),
+        ];
+        for (name, help, value) in levels {
+            page.gauge(name, help, &[], value);
+        }
+        let outages = self.guard().outages();
+        let storable = outages.iter().all(|(stream, _)| *stream != order_streams::INVENTORY);
+        let help = "Whether the ledger accepts commands and can store their facts.";
+        page.flag("ledger_ready", help, &[], self.ready() && storable);
     }
 }
 

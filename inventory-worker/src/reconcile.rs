@@ -72,7 +72,7 @@ impl Reconciler {
     }
 
     /// Reconciles the reservation of an order whose last entry on the record is `seen`; 0 for none.
-    pub async fn settle(&self, order: Uuid, seen: u64, deadline: Instant) -> Result<(), Unsettled> {
+    pub async fn reconcile(&self, order: Uuid, seen: u64, deadline: Instant) -> Result<(), Unsettled> {
         let mut found = self.orders.find(order, deadline).await?;
         if found.last.sequence() != seen {
             return Err(again("the order has changed; look again").into());

@@ -73,7 +73,7 @@ impl Releaser {
     }
 
     /// Applies the status of an existing order to the ledger. `Ok(false)`: that is left to the consumer.
-    pub async fn settle(
+    pub async fn apply_status(
         &self,
         order: Uuid,
         status: OrderStatus,

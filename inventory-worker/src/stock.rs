@@ -6,6 +6,7 @@ pub mod draft;
 pub mod fact;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod horizon;
 pub mod key;
 pub mod reservation;
 pub mod rules;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 pub use bounds::Amounts;
 pub use draft::Draft;
 pub use fact::{Entry, Fact};
+pub use horizon::Horizon;
 pub use reservation::{Line, Phase, Release, Reservation};
 pub use rules::{Command, Refusal, Shortage};
 
@@ -36,23 +38,6 @@ impl Level {
     /// What a new order can get.
     pub fn available(self) -> u32 {
         self.on_hand.saturating_sub(self.reserved)
-    }
-}
-
-/// How far back finished ids were forgotten.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Horizon {
-    /// Fact time, Unix ms.
-    pub before: u64,
-    /// The sequence of ORDERS up to which the consumer has acknowledged everything.
-    pub floor: u64,
-}
-
-impl Horizon {
-    /// The later of two: a horizon never moves back.
-    #[must_use]
-    pub fn later(self, other: Horizon) -> Horizon {
-        Horizon { before: self.before.max(other.before), floor: self.floor.max(other.floor) }
     }
 }
 

@@ -9,7 +9,7 @@ use admission::HealthRegistry;
 use admission::registry::GATEWAY;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use nats::{Connection, Store};
 use telemetry::exposition::Tasks;
 use telemetry::{Registry, Tracer};
@@ -78,7 +78,7 @@ impl Worker {
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
         let front = Intake::connect(&config.nats.link, "inventory-worker requests").await?;
-        let links = [link.clone(), front.link().clone()];
+        let links = [link.clone(), front.connection().clone()];
         let requests = Tasks(front.thread().clone());
         let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
         let (events, floor) = link.permitted(events).await??;
@@ -102,23 +102,24 @@ impl Worker {
         links.iter().cloned().for_each(|link| book.add(link));
         book.add(ledger.clone());
         book.add(ledger.guard().clone());
-        book.add(endpoints.figures());
-        book.add(events.figures());
+        book.add(endpoints.metrics());
+        book.add(events.metrics());
         let events = watched(events.run(stop.clone()).boxed());
         let pause = config.expiry_interval;
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
-        book.add(expiry.figures());
+        book.add(expiry.metrics());
         let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
         late.set(book);
-        let look = look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone());
+        let replies = closed(&links);
         let background = vec![
             server,
             watched(expiry.run().boxed()),
             watched(guard.boxed()),
             watched(events::watch(link.clone(), ledger.guard().clone()).boxed()),
             watched(retention::run(ledger.clone(), floor, config.horizon()).boxed()),
-            AbortOnDropHandle::new(tokio::spawn(look)),
+            watched(look(health.clone(), Condition { links, ledger: ledger.clone() }, stop.clone()).boxed()),
+            watched(replies.boxed()),
         ];
         Ok(Worker {
             endpoints,
@@ -291,6 +292,11 @@ async fn bind(addr: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, Sock
         TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}; {hint}"))?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
+}
+
+/// Completes when one of the connections delivers no replies any more.
+fn closed(connections: &[Connection; 2]) -> impl Future<Output = ()> + Send + use<> {
+    future::select(connections[0].closed().boxed(), connections[1].closed().boxed()).map(drop)
 }
 
 /// Work that must run as long as the worker: `ended` is cancelled when it stops, also by a panic.

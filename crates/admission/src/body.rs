@@ -14,7 +14,7 @@ use wire::{Delivered, Failure, Reason};
 
 use crate::budget::Charge;
 use crate::request::Arrival;
-use crate::response::{HeldUntilSent, Unsent};
+use crate::unsent::{HeldUntilSent, Unsent};
 
 /// The length of a message's prefix: a compression flag, and the length in four bytes.
 const PREFIX: usize = 5;
@@ -188,7 +188,7 @@ impl<B> MeasuredBody<B> {
             }
             if self.begun == PREFIX {
                 if !self.measure.streams {
-                    return Err(unfit("a unary call has exactly one message"));
+                    return Err(malformed("a unary call has exactly one message"));
                 }
                 self.begun = 0;
             }
@@ -224,8 +224,14 @@ impl<B> MeasuredBody<B> {
 }
 
 /// The failure for an invalid request.
-pub fn unfit(why: &str) -> Failure {
+pub fn malformed(why: &str) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {why}"))
+        .delivered(Delivered::No)
+}
+
+/// The failure for a request that was aborted.
+pub fn incomplete(why: &str) -> Failure {
+    Failure::new(Reason::RequestIncomplete, format!("the request was aborted: {why}"))
         .delivered(Delivered::No)
 }
 

@@ -2,6 +2,7 @@
 //! caller. Each byte is charged on arrival and released when its call no longer holds it. Must not depend on what a
 //! request is.
 
+mod stream;
 mod tally;
 mod unread;
 
@@ -13,9 +14,10 @@ use telemetry::{Exposition, Source};
 use wire::failure::Detail;
 use wire::{Delivered, Failure, Reason};
 
+pub use stream::StreamKind;
 pub use tally::ConnectionMetrics;
 
-use crate::response::Periods;
+use crate::unsent::Periods;
 
 /// The retry delay: a request is processed within milliseconds.
 const RETRY: Duration = Duration::from_millis(250);
@@ -83,33 +85,6 @@ impl Bound {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         fits
-    }
-}
-
-/// Streams that stay open as long as the client wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamKind {
-    /// Health watches.
-    Watch,
-    /// Reflection.
-    Reflection,
-}
-
-impl StreamKind {
-    const ALL: [StreamKind; 2] = [StreamKind::Watch, StreamKind::Reflection];
-
-    const fn name(self) -> &'static str {
-        match self {
-            StreamKind::Watch => "health watches",
-            StreamKind::Reflection => "reflection streams",
-        }
-    }
-
-    const fn label(self) -> &'static str {
-        match self {
-            StreamKind::Watch => "health_watch",
-            StreamKind::Reflection => "reflection",
-        }
     }
 }
 
@@ -199,7 +174,7 @@ impl MemoryBudget {
         self.counting(ConnectionMetrics::default())
     }
 
-    /// The same, with its requests counted in `tally`.
+    /// The same, with its requests counted in `counts`.
     pub fn counting(&self, tally: ConnectionMetrics) -> Arc<ConnectionBudget> {
         Arc::new(ConnectionBudget {
             budget: self.clone(),
@@ -227,9 +202,9 @@ impl MemoryBudget {
 impl ConnectionBudget {
     /// Charges a new request.
     pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
-        self.unread().inspect_err(|_| self.refused())?;
+        self.unread().inspect_err(|_| self.tally.refuse())?;
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
-        charge.more(bytes).inspect_err(|_| self.refused()).map(|()| charge)
+        charge.more(bytes).inspect_err(|_| self.tally.refuse()).map(|()| charge)
     }
 
     /// Opens a stream.
@@ -237,7 +212,7 @@ impl ConnectionBudget {
         let Inner { size, streams, .. } = &*self.budget.0;
         let bound = &streams[stream as usize];
         let full = |subject: &str, most: usize| {
-            self.refused();
+            self.tally.refuse();
             let limit = format!("{most} open {}", stream.name());
             Failure::overloaded(subject, &limit, RETRY_STREAM)
         };
@@ -255,6 +230,16 @@ impl ConnectionBudget {
 }
 
 impl Charge {
+    /// Records a complete request.
+    pub(crate) fn whole(&self) {
+        self.connection.tally.complete();
+    }
+
+    /// Records a request refused after this many bytes.
+    pub(crate) fn wasted(&self, bytes: usize) {
+        self.connection.tally.waste(bytes);
+    }
+
     /// Charges more bytes of the same request.
     pub fn more(&self, bytes: usize) -> Result<(), Failure> {
         let budget = &self.connection.budget;

@@ -19,7 +19,7 @@ const CONNECTION_WATCHES: usize = 8;
 /// The health server, as hyper calls it.
 pub type Health = TowerToHyperService<HealthServer<HealthService>>;
 
-/// Serves health only, to calls with at most so many bytes of headers: one service per connection, with its tally.
+/// Serves health only, to calls with at most so many bytes of headers: one service per connection, with the counts of its requests.
 pub fn services(board: HealthRegistry, headers: usize) -> impl Fn(ConnectionMetrics) -> Admitting<Health> {
     let budget = MemoryBudget::new(Size {
         all: BYTES,

@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use wire::{Delivered, Failure, Reason};
 
+pub use crate::body::incomplete;
 use crate::body::{BodyError, MeasuredBody, RequestState, SizeLimits};
 use crate::budget::{ConnectionBudget, StreamKind, StreamPermit};
 use crate::library_errors::explained;
@@ -344,12 +345,6 @@ fn draining() -> Failure {
     Failure::new(Reason::Draining, "the process is shutting down, and the request was not complete")
         .delivered(Delivered::No)
         .retry_after(RETRY)
-}
-
-/// The failure for a request that was aborted.
-pub fn incomplete(why: &str) -> Failure {
-    Failure::new(Reason::RequestIncomplete, format!("the request was aborted: {why}"))
-        .delivered(Delivered::No)
 }
 
 #[cfg(test)]

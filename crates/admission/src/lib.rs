@@ -13,6 +13,7 @@ pub mod registry;
 pub mod request;
 mod response;
 mod status;
+mod unsent;
 
 pub use body::{MeasuredBody, RequestState};
 pub use budget::MemoryBudget;

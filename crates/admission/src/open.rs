@@ -14,9 +14,8 @@ use tonic::Status;
 use tonic::body::Body;
 use wire::Failure;
 
-use crate::body::{BodyError, RequestState};
+use crate::body::{BodyError, RequestState, incomplete};
 use crate::budget::StreamPermit;
-use crate::layer::incomplete;
 use crate::status;
 
 /// Time limits of such a stream: without a message from the client, and in total.

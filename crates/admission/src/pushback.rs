@@ -8,8 +8,8 @@ use tonic::metadata::MetadataValue;
 use wire::failure::Code;
 use wire::{Delivered, Failure};
 
-/// The trailer: milliseconds until the retry; a negative number forbids it.
-pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+use crate::status::PUSHBACK;
+
 /// Libraries read 32 bits.
 const LONGEST: u128 = i32::MAX as u128;
 

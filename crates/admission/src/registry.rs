@@ -1,8 +1,9 @@
 //! The health registry: the state of each service, read by health checks and followed by watches. Must not depend on
 //! how the state is found out.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use telemetry::{Exposition, Source};
 use tokio::sync::watch;
 
@@ -121,8 +122,7 @@ impl HealthRegistry {
     }
 
     fn explained(&self) -> MutexGuard<'_, Vec<Finding>> {
-        // Nothing panics while the lock is held.
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.findings.lock()
     }
 
     /// Writes metrics under these names: whether calls can be served, and the reasons why not.

@@ -1,11 +1,8 @@
 //! A call's response on its way to the client: its bytes are charged until they are written, and a response that the
 //! client has not read for long is detected. Must not look into a message.
 
-use std::any::Any;
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,79 +13,12 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::body::RequestState;
+pub use crate::unsent::HeldUntilSent;
 
 /// Bytes passed on at once, as many as a frame has: the progress of a response is measured in such steps.
 const PIECE: usize = 16 << 10;
 /// Interval between two checks for room for more of a stream.
 const ROOM: Duration = Duration::from_millis(100);
-/// The number of periods; the caller of `turn` decides how long each lasts.
-const PERIODS: usize = 8;
-
-/// A value that a response keeps until its last byte is written.
-#[derive(Clone)]
-pub struct HeldUntilSent(#[allow(dead_code, reason = "it is held")] Arc<dyn Any + Send + Sync>);
-
-impl HeldUntilSent {
-    /// Keeps this value.
-    pub fn new(kept: impl Any + Send + Sync) -> HeldUntilSent {
-        HeldUntilSent(Arc::new(kept))
-    }
-}
-
-impl fmt::Debug for HeldUntilSent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keep")
-    }
-}
-
-/// How long a connection's responses have waited to be read, in periods. One thread writes them.
-#[derive(Debug, Default)]
-pub(crate) struct Periods {
-    now: AtomicUsize,
-    /// Unread responses, by the period of their last progress.
-    waiting: [AtomicUsize; PERIODS],
-}
-
-impl Periods {
-    fn enter(&self) -> usize {
-        let now = self.now.load(Ordering::Relaxed);
-        self.waiting[now % PERIODS].fetch_add(1, Ordering::Relaxed);
-        now
-    }
-
-    fn leave(&self, period: usize) {
-        self.waiting[period % PERIODS].fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Begins a new period. Returns whether some response made no progress in all recorded periods before it.
-    pub(crate) fn turn(&self) -> bool {
-        let next = self.now.fetch_add(1, Ordering::Relaxed) + 1;
-        self.waiting[(next + 1) % PERIODS].load(Ordering::Relaxed) > 0
-    }
-}
-
-/// The part of a response that is not written yet.
-#[derive(Debug, Default)]
-pub(crate) struct Unsent {
-    bytes: AtomicUsize,
-    period: AtomicUsize,
-}
-
-impl Unsent {
-    fn more(&self, periods: &Periods, bytes: usize) {
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 && bytes > 0 {
-            self.period.store(periods.enter(), Ordering::Relaxed);
-        }
-    }
-
-    fn less(&self, periods: &Periods, bytes: usize) {
-        let left = self.bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        periods.leave(self.period.load(Ordering::Relaxed));
-        if left > 0 {
-            self.period.store(periods.enter(), Ordering::Relaxed);
-        }
-    }
-}
 
 impl RequestState {
     /// Records that `bytes` of the response wait to be written.

@@ -14,6 +14,8 @@ use wire::failure::Detail;
 /// Maximum bytes of all headers or trailers of a response, as HTTP/2 counts them: nginx's buffer has 4 KiB
 /// (`grpc_buffer_size`), including the frame heads. gRPC's C core and Java accept 8 KiB.
 pub const RESPONSE: usize = (4 << 10) - 256;
+/// The header with the delay before a retry, in milliseconds; negative: do not retry.
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Bytes that HTTP/2 counts for a header besides its name and its value.
 const FIELD: usize = 32;
 /// The headers of a response, with the maximum length of each value other than message and details.
@@ -23,7 +25,7 @@ const FIELDS: [(&str, usize); 7] = [
     ("grpc-status", 2),
     ("grpc-message", 0),
     ("grpc-status-details-bin", 0),
-    (crate::pushback::PUSHBACK, 11),
+    (PUSHBACK, 11),
     ("grpc-accept-encoding", 8),
 ];
 /// The part of it for message and details.

@@ -6,8 +6,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use tempfile::PersistError;
 
@@ -179,7 +179,7 @@ pub fn is_exposed(path: &Path) -> bool {
 /// The same, but true only once per file in this process: a secret is read again for every connection.
 pub fn is_newly_exposed(path: &Path) -> bool {
     static KNOWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    let new = |path: &Path| KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    let new = |path: &Path| KNOWN.lock().insert(path.to_owned());
     is_exposed(path) && new(path)
 }
 

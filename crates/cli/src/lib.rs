@@ -8,6 +8,7 @@ pub mod file;
 mod leaf;
 mod misspelt;
 pub mod out;
+mod parsed;
 pub mod reference;
 mod resolve;
 pub mod rows;

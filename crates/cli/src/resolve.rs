@@ -10,10 +10,10 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, ArgMatches, Command, Parser};
 
-use crate::arguments::{Parsed, named};
 use crate::document::{self, Document};
 use crate::leaf::{Leaf, Taken, edit, flags, key};
 use crate::misspelt::Misspelt;
+use crate::parsed::{Parsed, named};
 use crate::settings::{Setting, Source, brief, listed};
 use crate::variables::{Environment, Names};
 

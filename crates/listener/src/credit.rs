@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use super::frames::{FULL, RATE};
-
+/// The burst of frames that a client may send outside calls.
+pub(crate) const FULL: i64 = 2_048;
+/// The credit that returns each second.
+pub(crate) const RATE: i64 = 1_024;
 /// Credit for a call: its headers, a small message, its end, a window update, and a PING to measure the path.
 pub(crate) const CALL: i64 = 5;
 /// Cost of a call that is refused unread: more than its credit and that for its response's bytes.

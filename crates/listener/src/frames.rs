@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::credit::{CALL, CallCredit};
+use crate::credit::{CALL, CallCredit, FULL, RATE};
 
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
@@ -27,10 +27,6 @@ const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// The burst of frames that a client may send outside calls.
-pub(crate) const FULL: i64 = 2_048;
-/// The credit that returns each second.
-pub(crate) const RATE: i64 = 1_024;
 /// A reset takes back what its call earned, so that a call made only to be reset (rapid reset) costs one frame. If the
 /// request arrived completely, a reset costs no more than any frame: its client waited for a response and gives up. This
 /// many of those may be saved up.

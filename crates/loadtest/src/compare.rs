@@ -4,6 +4,7 @@
 
 pub(crate) mod report;
 mod traces;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use uuid::Uuid;
 use crate::load::{Kind, Load, product};
 use crate::process::{Process, listens};
 use crate::stage::{self, Stage};
-use report::{Report, Series};
+use report::Report;
+use turns::{Bench, PRODUCTS};
 
-const PRODUCTS: usize = 1_000;
 const ALWAYS: &str = "jetstream { sync_interval: always }";
 /// Concurrent appends, for the ledger to group.
 const GROUP: usize = 256;
@@ -129,24 +130,7 @@ struct Peak {
     create: f64,
 }
 
-struct Bench {
-    rounds: usize,
-    seconds: f64,
-}
-
 impl Bench {
-    /// Measures all of them in turns.
-    async fn turns<const N: usize>(&self, loads: [(&str, Load); N]) -> anyhow::Result<[Series; N]> {
-        let mut series = loads.each_ref().map(|(name, _)| Series::of(name));
-        for _ in 0..self.rounds {
-            for ((_, load), series) in loads.iter().zip(&mut series) {
-                let load = Load { seconds: self.seconds, ..load.clone() };
-                series.rounds.push(load.measure().await?);
-            }
-        }
-        Ok(series)
-    }
-
     async fn busy(&self, stage: &Stage, echo: &Echo, report: &mut Report) -> anyhow::Result<Peak> {
         let url = stage.url();
         let loads = [

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::inventory::v1 as inventory;
@@ -13,6 +12,7 @@ use contract::orders::v1 as orders;
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use gateway::edge::client::{ClientOptions, Connection, Target, told};
 use gateway::edge::health_client::GatewayClient;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -188,7 +188,7 @@ impl Server {
 
     /// How often calls were retried so far, by error.
     pub(crate) fn repeats(&self) -> BTreeMap<String, u64> {
-        self.repeats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.repeats.lock().clone()
     }
 
     async fn repeat<T, F>(
@@ -242,13 +242,13 @@ impl Server {
 
     /// Notes whether an attempt had a reply of the server.
     fn heard(&self, answered: bool) {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silent = self.silent.lock();
         *silent = if answered { None } else { silent.or_else(|| Some(Instant::now())) };
     }
 
     /// An error if there has been no reply for longer than a call may take. Then no more calls are sent.
     pub(crate) fn gone(&self, budget: Duration) -> Option<Trouble> {
-        let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = *self.silent.lock();
         let silence = silent?.elapsed();
         (silence >= budget).then(|| Trouble::late(silence))
     }
@@ -259,7 +259,7 @@ impl Server {
     }
 
     fn count(&self, trouble: &Trouble) {
-        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut repeats = self.repeats.lock();
         *repeats.entry(trouble.kind()).or_default() += 1;
     }
 

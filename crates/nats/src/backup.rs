@@ -16,9 +16,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
+use crate::api::{answer, found};
 use crate::encryption::{Identities, Recipients, SUFFIX, Source};
+use crate::error::{NO_STREAM, StoreError};
 use crate::mux::{Connection, RequestError};
-use crate::store::{NO_STREAM, StoreError, answer, found};
 
 /// The file with a stream's configuration and state.
 pub const META: &str = "backup.json";

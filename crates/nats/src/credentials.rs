@@ -3,52 +3,21 @@
 //! Must not depend on where NATS is.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
-use zeroize::Zeroizing;
+use parking_lot::Mutex;
 
-use crate::options::{ConnectError, Options};
+use crate::options::{ConnectError, Options, PASSWORD, TOKEN};
+use crate::secret::Secret;
 use crate::servers::{Login, Servers};
 
 /// The maximum size of a file with a secret, in bytes.
 const LARGEST: u64 = 64 * 1_024;
-/// The environment variables that hold secrets; they have no flags.
-pub(crate) const PASSWORD: &str = "NATS_PASSWORD";
-pub(crate) const TOKEN: &str = "NATS_TOKEN";
 const PASSWORD_FILE: &str = "GW_NATS_PASSWORD_FILE";
 /// A user or a token.
 const IN_URL: &str = "a user in NATS_URL";
 /// The prefix of a user nkey's seed.
 const SEED: &str = "SU";
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// The value of an environment variable; `None` if it is empty.
-    pub fn of_environment(name: &str) -> Option<Secret> {
-        std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::from)
-    }
-
-    /// The text.
-    pub fn text(&self) -> String {
-        self.0.as_str().to_owned()
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Secret {
-        Secret(Zeroizing::new(text))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// One authentication method.
 #[derive(Debug)]
@@ -123,8 +92,7 @@ impl Credentials {
         Ok(ConnectOptions::with_auth_callback(move |nonce| {
             let now = Servers::of(&of.url).and_then(|servers| Credentials::of(&of, servers.login));
             let now = now.and_then(|now| now.auth(&nonce).map(|auth| (now, auth)));
-            // Nothing panics while the lock is held.
-            let (known, readable) = &mut *last.lock().unwrap_or_else(PoisonError::into_inner);
+            let (known, readable) = &mut *last.lock();
             let auth = match now {
                 Ok((now, auth)) => {
                     (*known, *readable) = (now, true);
@@ -148,15 +116,16 @@ impl Credentials {
         match self {
             Credentials::Nobody => {}
             Credentials::File(path, text) => {
-                let (jwt, seed) =
-                    parts(&text.0).ok_or_else(|| unreadable(path, "it must contain a JWT and a seed"))?;
+                let (jwt, seed) = parts(text.as_str())
+                    .ok_or_else(|| unreadable(path, "it must contain a JWT and a seed"))?;
                 auth.jwt = Some(jwt.to_owned());
                 auth.signature = Some(sign(seed, nonce).map_err(|error| unreadable(path, error))?);
             }
             Credentials::Key(path, seed) => {
-                let pair = nkeys::KeyPair::from_seed(&seed.0).map_err(|error| unreadable(path, error))?;
+                let pair =
+                    nkeys::KeyPair::from_seed(seed.as_str()).map_err(|error| unreadable(path, error))?;
                 auth.nkey = Some(pair.public_key());
-                auth.signature = Some(sign(&seed.0, nonce).map_err(|error| unreadable(path, error))?);
+                auth.signature = Some(sign(seed.as_str(), nonce).map_err(|error| unreadable(path, error))?);
             }
             Credentials::User(user, password) => {
                 (auth.username, auth.password) = (Some(user.clone()), Some(password.text()));
@@ -187,7 +156,7 @@ fn secret(text: &Option<Secret>, file: &Option<PathBuf>) -> Result<Option<Secret
 /// The seed in a file, which may also hold the public key and comments.
 fn seed(path: &Path) -> Result<Credentials, ConnectError> {
     let text = read(path)?;
-    let seed = text.0.lines().map(str::trim).find(|line| line.starts_with(SEED));
+    let seed = text.as_str().lines().map(str::trim).find(|line| line.starts_with(SEED));
     let seed = seed.ok_or_else(|| unreadable(path, "no line is a user nkey's seed (SU…)"))?;
     // The library would only log that the seed is invalid, and connect without credentials.
     nkeys::KeyPair::from_seed(seed).map_err(|error| unreadable(path, error))?;
@@ -208,7 +177,7 @@ fn sign(seed: &str, nonce: &[u8]) -> Result<Vec<u8>, nkeys::error::Error> {
 /// A file's only line.
 fn line(path: &Path) -> Result<Secret, ConnectError> {
     let text = read(path)?;
-    let line = text.0.trim_end_matches(['\r', '\n']);
+    let line = text.as_str().trim_end_matches(['\r', '\n']);
     if line.is_empty() || line.contains(['\r', '\n']) {
         return Err(unreadable(path, "it must have exactly one line, the secret"));
     }

@@ -5,13 +5,14 @@
 mod standing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::Config;
 use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 use pbjson_types::Timestamp;
 use serde::Deserialize;
 use telemetry::{Exposition, Source};
@@ -19,12 +20,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use self::standing::StreamStatus;
+use crate::api::{RETRY_PAUSE, Range, ask, told};
 use crate::check;
 use crate::cluster::{Cluster, Quorum};
+use crate::error::StoreError;
 use crate::mux::Connection;
 use crate::outage::{Evidence, Outage};
 use crate::spec::StreamSpec;
-use crate::store::{RETRY_PAUSE, Range, StoreError, ask, told};
 
 /// Interval between two checks.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -278,8 +280,7 @@ impl Guard {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

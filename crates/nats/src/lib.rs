@@ -1,13 +1,17 @@
 //! NATS for the gateway and the inventory workers: one connection with its own reply inbox, compare-and-set appends and
 //! leader reads on JetStream, and the streams. Must not depend on orders or stock.
 
+mod api;
+pub mod backoff;
 pub mod backup;
 mod certificates;
 mod check;
 pub mod clock;
 mod cluster;
+mod connect;
 pub mod credentials;
 pub mod encryption;
+mod error;
 pub mod failure;
 pub mod guard;
 pub mod header;
@@ -20,6 +24,7 @@ pub mod outage;
 mod pending;
 pub mod permissions;
 mod pool;
+pub mod secret;
 mod servers;
 pub mod spec;
 pub mod stats;

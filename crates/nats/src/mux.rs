@@ -1,22 +1,21 @@
 //! One connection with its own reply inbox (request multiplexer): requests end at their deadline, leave nothing behind,
 //! and fail at once while disconnected. (The client library's own requests do none of the three.)
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use telemetry::{Exposition, Source};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::options::{ConnectError, Options};
+pub use crate::pending::RequestError;
 use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
 
@@ -33,37 +32,8 @@ struct Shared {
     next: AtomicU64,
     waiting: Arc<Pending>,
     clock: Arc<Clock>,
-}
-
-/// Why a request got no reply.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// Not connected; nothing was sent.
-    #[error("not connected to NATS")]
-    Disconnected,
-    /// No responders: nobody subscribes to the subject; nothing was delivered.
-    #[error("no responders: nobody subscribes to the subject")]
-    NoResponders,
-    /// No reply by the deadline; it may have been delivered.
-    #[error("no reply by the deadline")]
-    Timeout,
-    /// The connection was lost while waiting for the reply; the request may have been delivered.
-    #[error("the connection to NATS was lost before the reply")]
-    Lost,
-    /// Permissions violation: our user may not publish to the subject; nothing was delivered.
-    #[error("permissions violation: NATS does not permit us to publish to the subject")]
-    NotPermitted,
-    /// Larger than the server's max_payload; nothing was sent.
-    #[error("{size} bytes exceed the limit of {limit}")]
-    TooLarge {
-        /// Bytes, headers included.
-        size: usize,
-        /// The server's max_payload.
-        limit: usize,
-    },
-    /// The client library refused to send it: a bug of ours.
-    #[error("cannot be sent: {0}")]
-    Unsendable(#[source] async_nats::PublishError),
+    /// Closed when replies are no longer delivered.
+    closed: watch::Receiver<()>,
 }
 
 impl Connection {
@@ -75,8 +45,14 @@ impl Connection {
         let inbox = client.new_inbox();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
-        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock });
-        tokio::spawn(deliver(replies, Arc::downgrade(&shared)));
+        let (delivers, closed) = watch::channel(());
+        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock, closed });
+        let task = deliver(replies, Arc::downgrade(&shared));
+        tokio::spawn(async move {
+            // Dropped when the task ends, also by a panic.
+            let _delivers = delivers;
+            task.await;
+        });
         let asked = Arc::downgrade(&shared);
         node.ask(move || asked.upgrade()?.client.try_server_info());
         Ok(Connection { shared })
@@ -90,6 +66,14 @@ impl Connection {
     /// Whether there is a connection now.
     pub fn connected(&self) -> bool {
         self.shared.client.connection_state() == State::Connected
+    }
+
+    /// Returns when replies are no longer delivered: the client was closed, or the task that delivers them has ended.
+    /// Does not keep the connection open.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closed = self.shared.closed.clone();
+        // The sender never sends; it is only dropped.
+        async move { while closed.changed().await.is_ok() {} }
     }
 
     /// Why there is no connection, as a text for an operator.
@@ -238,13 +222,19 @@ async fn deliver(mut replies: async_nats::Subscriber, shared: std::sync::Weak<Sh
     }
 }
 
-/// A random number from 0 to `ceiling`, for delays that must not coincide.
-pub fn jitter(ceiling: u64) -> u64 {
-    RandomState::new().hash_one(0_u8) % (ceiling + 1)
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// Exponential backoff with full jitter: the delay before retry `attempt` (0 is the first).
-pub fn backoff(base: Duration, attempt: u32, most: Duration) -> Duration {
-    let ceiling = base.saturating_mul(1 << attempt.min(16)).min(most);
-    Duration::from_micros(jitter(u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX - 1)))
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_it_delivers_no_replies() {
+        let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+        let connection = Connection::connect(&Options::at(server.url()), "test").await.unwrap();
+        let mut closed = std::pin::pin!(connection.closed());
+        assert!(futures_util::poll!(&mut closed).is_pending());
+        connection.client().drain().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("it is closed");
+    }
 }

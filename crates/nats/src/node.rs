@@ -2,10 +2,11 @@
 //! not decide anything.
 
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_nats::{Event, ServerError, ServerInfo};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::permissions::PermissionViolation;
@@ -57,7 +58,7 @@ impl Node {
     pub(crate) async fn log(&self, event: &Event) {
         let node = match event {
             Event::Connected => self.arrive().await,
-            _ => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            _ => self.last.lock().clone(),
         };
         let (node, connection) = (node.map(|node| node.to_string()), self.connection.as_str());
         match event {
@@ -99,7 +100,7 @@ impl Node {
         }
         let info = self.info.get().and_then(|info| info())?;
         let place = Place { address: address(&info, &self.servers), name: info.server_name };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+        *self.last.lock() = Some(place.clone());
         Some(place)
     }
 }

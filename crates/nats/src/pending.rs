@@ -1,18 +1,48 @@
 //! Pending requests: which ones wait for a reply, and what ends their wait. Must not depend on how they are sent.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::{Event, Message, Server, ServerError, Subject};
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use telemetry::Counter;
 use tokio::sync::{oneshot, watch};
 
-use crate::mux::RequestError;
 use crate::permissions::PermissionViolation;
 
 /// What ends a wait before its deadline.
 pub(crate) type End = Result<Message, RequestError>;
+
+/// Why a request got no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not connected; nothing was sent.
+    #[error("not connected to NATS")]
+    Disconnected,
+    /// No responders: nobody subscribes to the subject; nothing was delivered.
+    #[error("no responders: nobody subscribes to the subject")]
+    NoResponders,
+    /// No reply by the deadline; it may have been delivered.
+    #[error("no reply by the deadline")]
+    Timeout,
+    /// The connection was lost while waiting for the reply; the request may have been delivered.
+    #[error("the connection to NATS was lost before the reply")]
+    Lost,
+    /// Permissions violation: our user may not publish to the subject; nothing was delivered.
+    #[error("permissions violation: NATS does not permit us to publish to the subject")]
+    NotPermitted,
+    /// Larger than the server's max_payload; nothing was sent.
+    #[error("{size} bytes exceed the limit of {limit}")]
+    TooLarge {
+        /// Bytes, headers included.
+        size: usize,
+        /// The server's max_payload.
+        limit: usize,
+    },
+    /// The client library refused to send it: a bug of ours.
+    #[error("cannot be sent: {0}")]
+    Unsendable(#[source] async_nats::PublishError),
+}
 
 /// The pending requests of one connection.
 #[derive(Default)]
@@ -105,8 +135,7 @@ impl Pending {
     }
 
     fn refusal(&self) -> MutexGuard<'_, Refusal> {
-        // Nothing panics while the lock is held.
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refusal.lock()
     }
 
     /// The number of pending requests.
@@ -123,8 +152,7 @@ impl Pending {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<u64, PendingRequest, RandomState>> {
-        // Nothing panics while the lock is held, so the map is always consistent.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

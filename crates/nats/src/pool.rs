@@ -1,9 +1,8 @@
 //! Chooses the server for a reconnect: another one first. A frozen server accepts connections and stays silent, which
 //! costs the whole connect timeout. Must not depend on why a connection was lost.
 
-use std::sync::{Mutex, PoisonError};
-
 use async_nats::{Server, ServerAddr};
+use parking_lot::Mutex;
 
 /// The last server of one connection.
 #[derive(Debug, Default)]
@@ -13,8 +12,7 @@ impl Pool {
     /// The server to try next. `None` lets the library choose: for the first connection, and where there is only one
     /// server.
     pub(crate) fn next(&self, servers: &[Server]) -> Option<ServerAddr> {
-        // Nothing panics while the lock is held.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         // The library chose the first server, the only one that it was ever connected to.
         let first = || servers.iter().find(|server| server.did_connect).map(|server| server.addr.clone());
         let left = last.take().or_else(first)?;
@@ -22,7 +20,7 @@ impl Pool {
         let fewest = others.iter().map(|server| server.failed_attempts).min()?;
         let good: Vec<&Server> =
             others.into_iter().filter(|server| server.failed_attempts == fewest).collect();
-        let turn = usize::try_from(crate::mux::jitter(good.len() as u64 - 1)).unwrap_or_default();
+        let turn = usize::try_from(crate::backoff::jitter(good.len() as u64 - 1)).unwrap_or_default();
         *last = good.get(turn).map(|server| server.addr.clone());
         last.clone()
     }

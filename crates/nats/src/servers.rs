@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::credentials::Secret;
 use crate::options::ConnectError;
+use crate::secret::Secret;
 
 /// The supported URL schemes.
 const SCHEMES: [&str; 2] = ["nats", "tls"];

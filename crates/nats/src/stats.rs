@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use telemetry::{Exposition, Source};
 use tokio::time::Instant;
 
+use crate::api::found;
 use crate::cluster::{Cluster, Replica};
+use crate::error::{NO_STREAM, StoreError};
 use crate::mux::Connection;
-use crate::store::{NO_STREAM, StoreError, found};
 
 const MESSAGES: &str = "Messages in a stream; for DEAD_LETTERS, only those not discarded.";
 /// The leader without a cluster: a standalone server leads all of its streams.

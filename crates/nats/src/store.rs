@@ -1,8 +1,6 @@
 //! One stream as a store: appends under an expected sequence, and reads answered by the leader. Only this module
 //! decides what a JetStream answer means, by its error code.
 
-mod error;
-
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -12,25 +10,23 @@ use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
 use pbjson_types::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-pub use error::StoreError;
-use error::of_read;
+pub use crate::api::{RETRY_PAUSE, Range};
+pub use crate::error::StoreError;
 
+use crate::api::{answer, ask, found, told};
+use crate::error::{ApiError, NO_STREAM, of_read};
 use crate::guard::Guard;
 use crate::header::{number, put};
-use crate::mux::{Connection, RequestError};
+use crate::mux::Connection;
+use crate::pending::RequestError;
 use crate::spec::IDENTITY;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
 const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
-/// "Stream not found". One such answer proves nothing, right after a leader change.
-pub(crate) const NO_STREAM: u64 = 10059;
-/// The delay before a stream that was not found is looked up again. Far below the deadline of any request.
-pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// An append with less time than this says nothing about the store.
 const ENOUGH: Duration = Duration::from_millis(900);
 const NO_MESSAGE: u64 = 10037;
@@ -59,34 +55,6 @@ pub enum Expect<'a> {
         /// The sequence.
         sequence: u64,
     },
-}
-
-/// First and last sequence of a stream. An empty one has `last + 1 == first`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Range {
-    /// The first sequence.
-    #[serde(rename = "first_seq")]
-    pub first: u64,
-    /// The last sequence ever stored.
-    #[serde(rename = "last_seq")]
-    pub last: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Reply<T> {
-    error: Option<ApiError>,
-    #[serde(flatten)]
-    value: Option<T>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct ApiError {
-    #[serde(default)]
-    code: u64,
-    #[serde(default)]
-    pub(crate) err_code: u64,
-    #[serde(default)]
-    pub(crate) description: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -277,58 +245,6 @@ impl Store {
             Err(error) if error.err_code == NO_MESSAGE => Ok(None),
             Err(error) => Err(of_read(error)),
         }
-    }
-}
-
-/// Records the time of day in an answer from a stream's leader.
-pub(crate) fn told(link: &Connection, stream: &'static str, time: Option<&Timestamp>, asked: Instant) {
-    let Some(time) = time else { return };
-    let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return };
-    link.clock().tell(stream, seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000), asked);
-}
-
-/// Sends a JetStream API request that changes nothing.
-pub(crate) async fn ask<T: DeserializeOwned>(
-    link: &Connection,
-    subject: String,
-    deadline: Instant,
-) -> Result<T, StoreError> {
-    found::<T>(link, subject, Bytes::new(), deadline).await?.map_err(of_read)
-}
-
-/// Returns the answer of JetStream's API. "Stream not found" counts only if it is answered twice; without time for
-/// that, it does not.
-pub(crate) async fn found<T: DeserializeOwned>(
-    link: &Connection,
-    subject: String,
-    query: Bytes,
-    deadline: Instant,
-) -> Result<Result<T, ApiError>, StoreError> {
-    let mut first = true;
-    loop {
-        // Boxed: the enclosing futures are large, and threads' stacks are small.
-        let asked = Box::pin(link.request(subject.clone(), HeaderMap::new(), query.clone(), deadline));
-        match answer::<T>(&asked.await?.payload)? {
-            Err(error) if error.err_code == NO_STREAM && first => {
-                if Instant::now() + RETRY_PAUSE >= deadline {
-                    return Err(StoreError::Unavailable(error.description));
-                }
-                sleep(RETRY_PAUSE).await;
-                first = false;
-            }
-            found => return Ok(found),
-        }
-    }
-}
-
-/// Parses an answer of JetStream's API.
-pub(crate) fn answer<T: DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, StoreError> {
-    let reply: Reply<T> =
-        serde_json::from_slice(payload).map_err(|error| StoreError::Unexpected(error.to_string()))?;
-    match (reply.error, reply.value) {
-        (Some(error), _) => Ok(Err(error)),
-        (None, Some(value)) => Ok(Ok(value)),
-        (None, None) => Err(StoreError::Unexpected("an answer without a value".to_owned())),
     }
 }
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::api::{RETRY_PAUSE, answer};
 use crate::mux::Connection;
 use crate::spec::{IDENTITY, StreamMismatch, StreamSpec};
-use crate::store::{RETRY_PAUSE, answer};
 use crate::{check, monitor};
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -2,7 +2,8 @@
 
 use stateright::{Model, Property};
 
-use crate::moves::{self, Move};
+use crate::action::Move;
+use crate::moves;
 use crate::options::Options;
 use crate::rules::level;
 use crate::world::{Entry, Hold, Late, Order, Slot, Step, World};

@@ -12,6 +12,7 @@
 //! purges and snapshots, ttlSeconds 0, adjustments, the loss of what was acknowledged (and so what a restore leaves to
 //! repair), time. Calls and commands do not live longer than ids are known.
 
+mod action;
 mod check;
 mod mend;
 mod moves;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum as _};
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
-use moves::Move;
+use action::Move;
 use options::{Mutant, Options};
 
 /// The model checker of the reservation protocol

@@ -1,9 +1,9 @@
 //! What `gateway reconcile --mend` makes a worker do (`settle.rs`), at any time and based on any read: if nothing was
 //! lost, it must do no harm. Must not decide for the stock.
 
-use crate::moves::{Move, submit};
+use crate::action::Move;
 use crate::options::Options;
-use crate::rules::Wish;
+use crate::rules::{Wish, submit};
 use crate::world::{Entry, Hold, Late, Order, World};
 
 /// An order may be settled by any entry that was read of it. If there is no order, a tombstone may be appended,

@@ -3,45 +3,11 @@
 
 use inventory_worker::stock::Refusal;
 
+use crate::action::Move;
 use crate::mend;
 use crate::options::{Mutant, Options};
-use crate::rules::{self, Wish, decide, level};
+use crate::rules::{self, Wish, decide, level, submit};
 use crate::world::{Entry, Hold, Late, Slot, Step, World, Wrong};
-
-/// A step of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Move {
-    /// A client calls, for the first time or again.
-    Call(usize),
-    /// A call takes its next step; if it reads, it sees this many entries of the order.
-    Go(usize, u8),
-    /// A gateway dies, or a call is given up: what it sent stays in flight.
-    Die(usize),
-    /// A record that was sent earlier is stored now.
-    Store(usize, u8),
-    /// A reservation that was requested earlier, or twice, is made now.
-    Again(usize, u8),
-    /// A worker that found a reservation with this fence appends a tombstone.
-    Bury(usize, u8),
-    /// A worker whose tombstone was refused reads the last entry, and decides.
-    Settle(usize, u8, u8),
-    /// A command that was decided earlier reaches the ledger.
-    Submit(usize, Late),
-    /// The consumer processes an event; acknowledged or not.
-    Deliver(usize, u8, bool),
-    /// A worker that is behind processes it, on an older state of the ledger.
-    DeliverBehind(usize, u8, Hold),
-    /// An event becomes a dead letter.
-    Poison(usize, u8),
-    /// The order is cancelled.
-    Cancel(usize),
-    /// The order is shipped.
-    Ship(usize),
-    /// The ledger forgets a finished id.
-    Forget(usize),
-    /// An operator has the order settled by this entry.
-    Mend(usize, u8),
-}
 
 /// Everything that may happen next.
 pub(crate) fn moves(options: &Options, world: &World, moves: &mut Vec<Move>) {
@@ -186,27 +152,6 @@ fn asked(world: &World, order: usize, place: u8) -> Wish {
         Entry::Cancelled => Wish::Cancel(sequence),
         Entry::Shipped => Wish::Ship(sequence),
     }
-}
-
-/// A command is decided on the current ledger: one that was decided on an older state is refused by the
-/// compare-and-set, and decided again.
-pub(crate) fn submit(options: &Options, world: &mut World, order: usize, wish: Wish) -> Result<(), Refusal> {
-    let now = world.orders[order].hold;
-    let hold = match (decide(world, options.stock, order, now, wish)?, wish, now) {
-        (None, Wish::Expire(tombstone), Hold::Held { fence, .. })
-            if options.is(Mutant::OldTombstone) && tombstone == fence =>
-        {
-            Some(Hold::Buried(tombstone))
-        }
-        (None, Wish::Disown(tombstone), Hold::Bound { .. }) if options.is(Mutant::AnyTombstone) => {
-            Some(Hold::Buried(tombstone))
-        }
-        (hold, _, _) => hold,
-    };
-    if let Some(hold) = hold {
-        world.orders[order].turn(hold, options.stale_barrier);
-    }
-    Ok(())
 }
 
 /// The result of `bury` decides (`release.rs`, `expiry.rs`): a tombstone releases, an order is settled by its status.

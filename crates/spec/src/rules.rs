@@ -8,6 +8,7 @@ use inventory_worker::stock::{
 };
 use uuid::Uuid;
 
+use crate::options::{Mutant, Options};
 use crate::world::{Hold, World};
 
 const PRODUCT: &str = "unit";
@@ -136,4 +137,25 @@ fn after(fact: &Fact, content: u8, fence: u8) -> Hold {
             Hold::Nothing
         }
     }
+}
+
+/// A command is decided on the current ledger: one that was decided on an older state is refused by the
+/// compare-and-set, and decided again.
+pub(crate) fn submit(options: &Options, world: &mut World, order: usize, wish: Wish) -> Result<(), Refusal> {
+    let now = world.orders[order].hold;
+    let hold = match (decide(world, options.stock, order, now, wish)?, wish, now) {
+        (None, Wish::Expire(tombstone), Hold::Held { fence, .. })
+            if options.is(Mutant::OldTombstone) && tombstone == fence =>
+        {
+            Some(Hold::Buried(tombstone))
+        }
+        (None, Wish::Disown(tombstone), Hold::Bound { .. }) if options.is(Mutant::AnyTombstone) => {
+            Some(Hold::Buried(tombstone))
+        }
+        (hold, _, _) => hold,
+    };
+    if let Some(hold) = hold {
+        world.orders[order].turn(hold, options.stale_barrier);
+    }
+    Ok(())
 }

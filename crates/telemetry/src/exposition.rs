@@ -3,8 +3,9 @@
 //! measured.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::RwLock;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{self, Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -77,13 +78,13 @@ impl Registry {
 
     /// Adds a source.
     pub fn add(&self, source: impl Source + 'static) {
-        self.sources.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+        self.sources.write().push(Box::new(source));
     }
 
     /// Collects the metrics of all sources.
     pub fn page(&self) -> Exposition {
         let mut page = Exposition::default();
-        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let sources = self.sources.read();
         sources.iter().for_each(|source| source.collect(&mut page));
         page
     }

@@ -2,10 +2,11 @@
 //! separate line says how many were suppressed. Must not depend on the lines' contents.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -74,7 +75,7 @@ impl Limit {
     /// Logs how many lines were suppressed since the last report.
     fn report(&self) {
         let mut told = Vec::new();
-        for place in self.places.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+        for place in self.places.lock().values_mut() {
             let count = std::mem::take(&mut place.left_out);
             if count > 0 {
                 told.push((place.metadata, count));
@@ -91,7 +92,7 @@ impl Limit {
     /// Whether one more line of this location may be written.
     fn take(&self, metadata: &'static Metadata<'static>) -> bool {
         let now = Instant::now();
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock();
         let new = || CallSite { metadata, written: Written([(now, 0); 2]), left_out: 0 };
         let place = places.entry(metadata.callsite()).or_insert_with(new);
         if place.written.take(now) {
@@ -125,7 +126,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -143,7 +144,7 @@ mod tests {
             .with_env_filter(filter)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish().with(limit.clone()), done);
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 

@@ -1,8 +1,8 @@
 //! A rate limit of log lines: an outage must not fill a disk. Must not depend on the lines' contents.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Lines allowed in each interval.
@@ -18,7 +18,7 @@ impl LineQuota {
     /// Whether one more line may be written now.
     pub fn take(&self) -> bool {
         let now = Instant::now();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         match &mut *state {
             Some((since, lines)) if now.saturating_duration_since(*since) < TIME => {
                 *lines = lines.saturating_add(1);

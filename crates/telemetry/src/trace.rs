@@ -20,7 +20,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
 use export::Processor;
-pub use export::Tally;
+pub use export::SpanMetrics;
 pub use settings::Options;
 use transport::Transport;
 
@@ -36,7 +36,7 @@ pub struct Tracer(Option<Arc<Inner>>);
 struct Inner {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    tally: Arc<Tally>,
+    tally: Arc<SpanMetrics>,
     share: f64,
     as_parent: bool,
 }
@@ -94,7 +94,7 @@ impl Tracer {
         let Some(settings) = options.read()? else { return Ok(Tracer::default()) };
         let transport = Transport::open(&settings).context(UNSENT)?;
         tracing::info!(endpoint = transport.endpoint(), share = settings.share, "tracing is on");
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(SpanMetrics::default());
         let name = settings.service.clone().unwrap_or_else(|| service.to_owned());
         let provider = SdkTracerProvider::builder()
             .with_span_processor(Processor::start(&settings, transport, tally.clone()))
@@ -108,7 +108,7 @@ impl Tracer {
     }
 
     /// The metrics of spans; empty if tracing is off.
-    pub fn metrics(&self) -> Arc<Tally> {
+    pub fn metrics(&self) -> Arc<SpanMetrics> {
         self.0.as_ref().map(|inner| inner.tally.clone()).unwrap_or_default()
     }
 

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use ring::digest;
 use tokio::time::Instant;
 
@@ -60,8 +61,7 @@ impl<K> Cache<K> {
         now: Instant,
         current: impl Fn(&Arc<K>) -> bool,
     ) -> Option<Arc<Caller>> {
-        // No code panics while the lock is held.
-        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut halves = self.halves.lock();
         let good = |entry: &Entry<K>| now < entry.until && current(&entry.keys);
         if let Some(entry) = halves.young.get(mark) {
             return good(entry).then(|| entry.caller.clone());
@@ -74,7 +74,7 @@ impl<K> Cache<K> {
 
     /// Stores a caller until the token expires.
     pub(super) fn put(&self, mark: Mark, caller: Arc<Caller>, until: Instant, keys: Arc<K>) {
-        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut halves = self.halves.lock();
         halves.add(mark, Entry { caller, until, keys }, self.half);
     }
 }
@@ -128,7 +128,7 @@ mod tests {
         for number in 0..100 {
             cache.put(mark(&number.to_string()), caller("bob"), until, keys.clone());
             assert!(cache.get(&mark("used"), now, |_| true).is_some());
-            let halves = cache.halves.lock().unwrap();
+            let halves = cache.halves.lock();
             assert!(halves.young.len() + halves.old.len() <= 20);
         }
         assert!(cache.get(&mark("50"), now, |_| true).is_none());

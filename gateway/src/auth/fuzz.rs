@@ -15,9 +15,10 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use super::caller::PRINCIPAL;
 use super::keyset::KeySet;
 use super::quota::Quotas;
-use super::{API_KEY, AUTHORIZATION, Access, AuthError, Caller, PRINCIPAL, apikey};
+use super::{API_KEY, AUTHORIZATION, Access, AuthError, Caller, apikey};
 use crate::config::access::{Access as Config, Place};
 
 const SECRET: &[u8; 32] = b"known to the fuzzer and to tests";

@@ -1,18 +1,18 @@
 //! The source of the public keys for tokens: a file that is reloaded when it changes, or a URL that is fetched at
 //! intervals, and immediately when a token names an unknown key. The last valid version stays in use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use jsonwebtoken::Algorithm;
+use parking_lot::Mutex;
 use ring::digest;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fetch::Fetch;
-use super::jwt::VerifiedToken;
-use super::keyset::KeySet;
+use super::keyset::{KeySet, VerifiedToken};
 use super::{AuthError, Upkeep};
 use crate::config::access::{Access as Config, Place};
 use crate::fresh::{Fresh, Kept};
@@ -85,7 +85,7 @@ impl Keys {
         upkeep.sources.0.push(fresh.clone());
         let keys = Keys { latest: Kept::new(fetcher.latest.subscribe(), fresh), wishes: Some(wishes) };
         fetcher.once().await;
-        upkeep.tasks.push(Box::pin(fetcher.run()));
+        upkeep.also("refresh of the JWKS (GW_JWT_JWKS)", fetcher.run());
         Ok(keys)
     }
 
@@ -160,9 +160,8 @@ impl RefreshRequests {
         self.ended.send_modify(|ended| *ended += 1);
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        // No code panics while the lock is held.
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> parking_lot::MutexGuard<'_, Last> {
+        self.last.lock()
     }
 }
 
@@ -227,7 +226,7 @@ impl Fetcher {
 
 /// A random number from 0 to 1.
 fn fraction() -> f64 {
-    nats::mux::jitter(1_000) as f64 / 1_000.0
+    nats::backoff::jitter(1_000) as f64 / 1_000.0
 }
 
 #[cfg(test)]

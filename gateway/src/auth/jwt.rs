@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cache::{Cache, mark};
 use super::claims::{Claims, Names};
 use super::jwks::Keys;
-use super::keyset::KeySet;
+use super::keyset::VerifiedToken;
 use super::quota::Quotas;
 use super::{AuthError, Caller, Upkeep, principal, verify};
 use crate::config::access as config;
@@ -38,12 +38,6 @@ pub(super) struct Bearer {
     validation: Validation,
     names: Names,
     cache: Cache<VerifiedToken>,
-}
-
-/// The keys that a token was verified with.
-pub(super) enum VerifiedToken {
-    Keys(KeySet),
-    Secret(DecodingKey),
 }
 
 /// The requirements of every token.

@@ -15,6 +15,12 @@ pub(super) struct KeySet {
     keys: Vec<Key>,
 }
 
+/// The keys that a token was verified with.
+pub(super) enum VerifiedToken {
+    Keys(KeySet),
+    Secret(DecodingKey),
+}
+
 #[derive(Debug)]
 struct Key {
     id: Option<String>,

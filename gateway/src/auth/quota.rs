@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admission::budget::CallerShare;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use wire::Failure;
 
@@ -71,8 +72,7 @@ impl Quotas {
     /// The account of a principal.
     pub(super) fn of(&self, principal: &str) -> Arc<CallerQuota> {
         let now = Instant::now();
-        // No code panics while the lock is held.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(account) = known.accounts.get(principal) {
             return account.clone();
         }
@@ -139,8 +139,7 @@ impl CallerQuota {
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        // No code panics while the lock is held.
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bucket.lock()
     }
 }
 
@@ -223,14 +222,14 @@ mod tests {
         for number in 0..2 * CALLERS {
             accounts.of(&number.to_string());
         }
-        assert_eq!(accounts.known.lock().unwrap().accounts.len(), CALLERS);
+        assert_eq!(accounts.known.lock().accounts.len(), CALLERS);
         let shared =
             |account: &Arc<CallerQuota>| accounts.others.iter().any(|other| Arc::ptr_eq(account, other));
         assert!(shared(&accounts.of("one more")));
         tokio::time::advance(SWEEP).await;
         let next = accounts.of("another");
         assert!(!shared(&next));
-        assert_eq!(accounts.known.lock().unwrap().accounts.len(), 2, "ann's bucket is not full yet");
+        assert_eq!(accounts.known.lock().accounts.len(), 2, "ann's bucket is not full yet");
         assert!((0..3).filter(|_| enter("ann").is_ok()).count() <= 1);
     }
 }

@@ -11,7 +11,7 @@ use nats::Connection;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::waits::SURVEY;
+use crate::waits::DISCOVERY_WAIT;
 
 /// Maximum number of answers that are read.
 const MOST: usize = 10_000;
@@ -81,7 +81,7 @@ pub async fn instances(link: &Connection, question: &'static str) -> Option<Vec<
             found.push(Instance::from(stats));
         }
     };
-    let _ = timeout(SURVEY, collect).await;
+    let _ = timeout(DISCOVERY_WAIT, collect).await;
     found.sort_by(|one, other| one.id.cmp(&other.id));
     heard.then_some(found)
 }
@@ -110,7 +110,7 @@ impl From<Stats> for Instance {
 pub async fn served<'a>(link: &Connection, wanted: &HashSet<&'a str>) -> Served<'a> {
     let mut found = Served::default();
     // A timeout is normal: there is no signal that all have answered.
-    let _ = timeout(SURVEY, collect(link, wanted, &mut found)).await;
+    let _ = timeout(DISCOVERY_WAIT, collect(link, wanted, &mut found)).await;
     found
 }
 

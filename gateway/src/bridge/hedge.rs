@@ -10,12 +10,12 @@ use bytes::Bytes;
 use contract::{Route, header as wire};
 use futures_util::future::select_all;
 use nats::{Connection, RequestError};
-use telemetry::Span;
+use telemetry::{Span, SpanRole};
 use tokio::time::{Instant, timeout_at};
 
 use super::metrics::RouteMetrics;
 use super::route_state::RouteState;
-use super::{header, latency, trace};
+use super::{header, latency};
 use crate::call::CallContext;
 
 /// After a refusal that did nothing, how long to wait for the other requests, whose results matter too.
@@ -165,6 +165,27 @@ impl<'a> Hedging<'a> {
             metrics.signs.answered(sent);
         }
     }
+}
+
+/// The span of one request: the first of an attempt, or a hedge.
+pub(super) fn trace(route: &Route, call: &CallContext, repeat: u32, hedge: u32) -> Span {
+    if !call.span.traced() {
+        return Span::default();
+    }
+    let span = call.span.child(format!("send {}", route.subject), SpanRole::Client);
+    span.say("messaging.system", "nats");
+    span.say("messaging.operation.type", "send");
+    span.say("messaging.destination.name", route.subject);
+    if repeat > 0 {
+        span.say("messaging.nats.retry", i64::from(repeat));
+    }
+    if let Some(id) = &call.request_id {
+        span.note("request.id", id);
+    }
+    if hedge > 0 {
+        span.say("messaging.nats.hedge", i64::from(hedge));
+    }
+    span
 }
 
 /// Whether a service replies, per ADR-32, that it is unavailable or overloaded.

@@ -2,9 +2,9 @@
 //! this is observed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Misses in a row after which the route is down.
@@ -64,9 +64,8 @@ impl Liveness {
         self.state().alive
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // No code panics while the lock is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 

@@ -7,10 +7,31 @@ use contract::{Route, header};
 use wire::failure::Code;
 use wire::{Delivered, Failure, nestjs};
 
-use super::AttemptError;
-
 /// Maximum size of a JetStream acknowledgement, in bytes: the name of a stream has at most 255.
 const ACKNOWLEDGEMENT: usize = 1_024;
+
+/// A failed attempt, and whether it may be retried.
+pub(super) struct AttemptError {
+    pub(super) failure: Failure,
+    pub(super) again: bool,
+    /// Whether a retry adds no load, because the request was lost with its connection.
+    pub(super) free: bool,
+}
+
+impl AttemptError {
+    /// A failure without a retry.
+    pub(super) fn last(failure: Failure) -> AttemptError {
+        AttemptError { failure, again: false, free: false }
+    }
+
+    /// The same, if another request of the attempt may still be executed.
+    pub(super) fn beside_another(mut self) -> AttemptError {
+        if self.failure.certainty() == Delivered::No {
+            self.failure = self.failure.delivered(Delivered::Unknown);
+        }
+        self
+    }
+}
 
 /// A reply.
 pub(super) enum Reply {

@@ -2,11 +2,12 @@
 //! budget, liveness and the count of contract violations. Must not depend on payloads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use contract::Route;
 use foldhash::fast::RandomState;
+use parking_lot::RwLock;
 use wire::{Failure, Reason};
 
 use super::budget::RetryBudget;
@@ -20,12 +21,12 @@ pub struct Limits {
     /// Calls in flight per route.
     pub in_flight: usize,
     /// Subjects of NestJS services: requests to them use the NestJS envelope.
-    pub nest: Vec<String>,
+    pub nestjs: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { in_flight: 1_024, nest: Vec::new() }
+        Limits { in_flight: 1_024, nestjs: Vec::new() }
     }
 }
 
@@ -86,7 +87,7 @@ impl RouteStates {
 
 impl RouteState {
     fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let nest = route.json && limits.nest.iter().any(|subject| subject == route.subject);
+        let nest = route.json && limits.nestjs.iter().any(|subject| subject == route.subject);
         let liveness = Liveness::default();
         if nest {
             // Discovery does not find it, so it is assumed to be up until calls show otherwise.
@@ -149,7 +150,7 @@ impl RouteState {
     /// Sets the stream that captures the subject, if any. It would acknowledge requests in place of the service, so
     /// none are sent.
     pub fn capture(&self, subject: &str, stream: Option<String>) {
-        let mut known = self.capturer.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.capturer.write();
         match &stream {
             Some(stream) if known.as_ref() != Some(stream) => {
                 tracing::error!(
@@ -170,7 +171,7 @@ impl RouteState {
         if !self.captured.load(Ordering::Relaxed) {
             return None;
         }
-        self.capturer.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.capturer.read().clone()
     }
 
     /// Whether all services report that they cannot serve.

@@ -9,7 +9,7 @@ use nats::Connection;
 use order_streams::DeadLetters;
 use serde_json::json;
 
-use super::{Replayed, object, plain, when};
+use super::text::{Replayed, object, plain, when};
 
 /// Characters of a reason or a name: both go into headers.
 const LONGEST: usize = 500;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use telemetry::log;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
@@ -58,6 +58,16 @@ impl Crew {
             supervisors.spawn(supervise(number, program.clone(), child, stop.clone()));
         }
         Ok(Crew { stop, supervisors })
+    }
+
+    /// Returns when the supervisor of a worker has ended: its worker would not be restarted.
+    pub(super) async fn failed(&mut self) -> anyhow::Error {
+        match self.supervisors.join_next().await {
+            Some(Err(error)) => anyhow!("the supervisor of a worker failed: {error}"),
+            Some(Ok(())) => anyhow!("the supervisor of a worker ended"),
+            // There is at least one worker.
+            None => std::future::pending().await,
+        }
     }
 
     /// Lets the workers finish their work and exit.

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use admission::MeasuredBody;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use contract::access::{Rule, rule};
 use futures_util::future::Either;
 use hyper::service::Service;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tower::BoxError;
@@ -18,7 +19,7 @@ use wire::{Delivered, Failure, Reason};
 
 use super::origin::Origin;
 use super::peer::Peer;
-use super::reauthorization::{CallAuthority, Reauthorization, end};
+use super::reauthorization::{Reauthorization, end};
 use super::rpcs::{Answering, Rpcs};
 use super::status;
 use crate::auth::{Access, AuthError, Caller, credentials};
@@ -31,6 +32,8 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
 /// Minimum interval between two logged refusals; each has the number of refusals since the last.
 const LOG: Duration = Duration::from_millis(200);
+/// Interval between two rechecks.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Retries of the recheck of a stream, if too many calls wait for a key, and the pause between them. Together they last
 /// longer than any call may wait for a key, but not long: the stream continues meanwhile.
 const BUSY: u32 = 10;
@@ -46,6 +49,27 @@ pub(crate) struct Authorization {
 struct Logged {
     last: Option<Instant>,
     since: u64,
+}
+
+/// What a stream was authorized with.
+struct CallAuthority {
+    guard: Arc<Authorization>,
+    rule: Option<&'static Rule>,
+    caller: Arc<Caller>,
+    /// The headers with credentials only.
+    headers: http::HeaderMap,
+    peer: Arc<Peer>,
+}
+
+impl CallAuthority {
+    async fn end(self) -> Failure {
+        loop {
+            sleep(AGAIN).await;
+            if let Err(failure) = self.guard.again(&self).await {
+                return failure;
+            }
+        }
+    }
 }
 
 /// The policy of a path.
@@ -112,7 +136,7 @@ impl Authorization {
     }
 
     /// Rechecks a stream: whether it would be authorized again, as the same caller.
-    pub(super) async fn again(&self, ticket: &CallAuthority) -> Result<(), Failure> {
+    async fn again(&self, ticket: &CallAuthority) -> Result<(), Failure> {
         ticket.peer.check()?;
         let caller = patient(|| self.caller(&ticket.headers, &ticket.peer)).await?;
         ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
@@ -127,8 +151,7 @@ impl Authorization {
     /// Logs a refusal, rate-limited: callers that flood the gateway must not flood the logs as well.
     fn refused(&self, failure: &Failure, rpc: &str, caller: Option<&Caller>) {
         let now = Instant::now();
-        // No code panics while the lock is held.
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         logged.since += 1;
         if logged.last.is_some_and(|last| now - last < LOG) {
             return;
@@ -225,7 +248,7 @@ where
     let ends = rule.is_none_or(|rule| rule.streams).then(|| {
         let (headers, peer) = (credentials(request.headers()), origin.peer.clone());
         let ticket = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
-        end(Some(ticket), peer, rule.is_none())
+        end(Some(Box::pin(ticket.end())), peer, rule.is_none())
     });
     let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
     Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))

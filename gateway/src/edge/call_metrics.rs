@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use admission::Cause;
 use contract::OrderReason;
 use contract::route::{RPCS, Rpc};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use telemetry::{Counter, Exposition, Histogram, LineQuota, Source, Span, Tracer};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -154,9 +155,8 @@ impl RpcMetrics {
         }
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, &'static str), u64>> {
-        // No code panics while the lock is held.
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> parking_lot::MutexGuard<'_, BTreeMap<(&'static str, &'static str), u64>> {
+        self.failed.lock()
     }
 }
 

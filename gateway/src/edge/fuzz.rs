@@ -80,7 +80,7 @@ fn told(headers: &HeaderMap) -> CallContext {
     let call = metadata::call(headers, &extensions, &origin, budget);
     assert!(call.principal.is_empty() && call.tenant.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
-        assert!(call.deadline <= now + metadata::LONGEST);
+        assert!(call.deadline <= now + crate::call::LONGEST);
         let asked = asked.expect("the caller gave a time");
         assert!(call.deadline <= now + latest(asked) && latest(asked) <= asked);
     }

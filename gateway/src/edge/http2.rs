@@ -78,7 +78,7 @@ impl Http2Params {
 
     async fn aged(&self) {
         match self.age {
-            Some(age) => sleep(age.mul_f64(0.9 + nats::mux::jitter(200) as f64 / 1_000.0)).await,
+            Some(age) => sleep(age.mul_f64(0.9 + nats::backoff::jitter(200) as f64 / 1_000.0)).await,
             None => std::future::pending().await,
         }
     }

@@ -13,10 +13,8 @@ use tonic::Request;
 use super::baggage::Kept;
 use super::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, find};
 use super::origin::Origin;
-use crate::call::{CallContext, Limit};
+use crate::call::{CallContext, LONGEST, Limit};
 
-/// Maximum duration of a call, whatever deadline its caller sets.
-pub(super) const LONGEST: Duration = Duration::from_secs(300);
 /// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
 const TRACESTATE_MOST: usize = 512;
 

@@ -18,7 +18,7 @@ use super::call_of;
 use super::origin::Origin;
 use super::server::{CodedService, Sizes};
 use crate::feed::Feed;
-use crate::order::Orders;
+use crate::orders::Orders;
 
 /// The budget of a call whose caller sets no deadline: four attempts of 5 s.
 const BUDGET: Duration = Duration::from_secs(20);

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wire::{Delivered, Failure, Reason};
 
-use super::metadata::LONGEST;
 use crate::auth::{PeerIdentity, Standing};
+use crate::call::LONGEST;
 use crate::share::{Share, ShareKind, Shares};
 
 /// Time for calls on a connection whose client is no longer trusted.
@@ -94,7 +94,7 @@ impl Peer {
     /// period, so that not all clients reconnect at once.
     pub(super) async fn leaving(&self) {
         self.aged.cancelled().await;
-        let part = nats::mux::jitter(500) as f64 / 1_000.0;
+        let part = nats::backoff::jitter(500) as f64 / 1_000.0;
         sleep(self.grace.mul_f64(0.5 + part)).await;
     }
 

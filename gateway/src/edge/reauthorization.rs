@@ -5,25 +5,17 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use contract::access::Rule;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use tokio::time::sleep;
 use tonic::Status;
 use tonic::body::Body;
 use wire::Failure;
 
-use super::authorization::Authorization;
 use super::peer::Peer;
 use super::status;
-use crate::auth::Caller;
 use crate::share::Share;
-
-/// Interval between two rechecks.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// A response body.
 pub(super) struct Reauthorization {
@@ -37,16 +29,6 @@ pub(super) struct Reauthorization {
 /// Resolves to the reason when a stream has to end.
 pub(super) type End = Pin<Box<dyn Future<Output = Failure> + Send>>;
 
-/// What a stream was authorized with.
-pub(super) struct CallAuthority {
-    pub(super) guard: Arc<Authorization>,
-    pub(super) rule: Option<&'static Rule>,
-    pub(super) caller: Arc<Caller>,
-    /// The headers with credentials only.
-    pub(super) headers: HeaderMap,
-    pub(super) peer: Arc<Peer>,
-}
-
 impl Reauthorization {
     /// The response of a call that holds a permit; streams have `ends`.
     pub(super) fn over(body: Body, held: Option<Arc<Share>>, ends: Option<End>) -> Reauthorization {
@@ -54,13 +36,13 @@ impl Reauthorization {
     }
 }
 
-/// Resolves when a stream has to end: its caller is no longer authorized, or its connection has to close. `moves`: the
+/// Resolves when a stream has to end: its caller is no longer authorized (`refused`), or its connection has to close. `moves`: the
 /// stream does not end by itself when its connection reaches its maximum age.
-pub(super) fn end(ticket: Option<CallAuthority>, peer: Arc<Peer>, moves: bool) -> End {
+pub(super) fn end(refused: Option<End>, peer: Arc<Peer>, moves: bool) -> End {
     Box::pin(async move {
         let refused = async {
-            match ticket {
-                Some(ticket) => ticket.end().await,
+            match refused {
+                Some(refused) => refused.await,
                 None => std::future::pending().await,
             }
         };
@@ -82,17 +64,6 @@ pub(super) fn end(ticket: Option<CallAuthority>, peer: Arc<Peer>, moves: bool) -
             failure = left => failure,
         }
     })
-}
-
-impl CallAuthority {
-    async fn end(self) -> Failure {
-        loop {
-            sleep(AGAIN).await;
-            if let Err(failure) = self.guard.again(&self).await {
-                return failure;
-            }
-        }
-    }
 }
 
 impl http_body::Body for Reauthorization {

@@ -46,9 +46,9 @@ pub struct Api {
     /// The names of all services, for reflection.
     pub names: Vec<&'static str>,
     /// For health checks.
-    pub board: HealthRegistry,
+    pub health: HealthRegistry,
     /// Call metrics and access log.
-    pub books: CallMetrics,
+    pub metrics: CallMetrics,
     /// The baggage entries that are forwarded.
     pub baggage: Baggage,
     /// Authentication and authorization; none: everyone may call.
@@ -71,7 +71,7 @@ pub struct Limits {
     /// How long a connection may be idle; none: no limit.
     pub idle: Option<Duration>,
     /// The connection limit.
-    pub seats: ConnectionLimit,
+    pub connections: ConnectionLimit,
     /// TLS.
     pub tls: Option<Tls>,
     /// Limits of message sizes.
@@ -92,15 +92,19 @@ pub fn services(coded: &[&'static str]) -> Vec<&'static str> {
 /// How long connections in the listen backlog are still accepted after a drain begins.
 const LATECOMERS: Duration = Duration::from_millis(50);
 
-/// Serves until `drain`, and then until every call has been answered.
-pub async fn serve(
+/// Prepares to serve on the current runtime. The future that it returns serves until `drain`, and then until every call
+/// has been answered.
+///
+/// # Errors
+/// If the socket or a service cannot be set up.
+pub fn open(
     listener: TcpListener,
     api: Api,
     limits: Limits,
     drain: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
     let parting = Arc::new(Drain::new(api.bridge.tasks().clone()));
-    let mut door = Listener::new(Acceptor::from_std(listener, limits.seats)?, limits.tls);
+    let mut door = Listener::new(Acceptor::from_std(listener, limits.connections)?, limits.tls);
     let manners = Http2Params {
         streams: limits.streams,
         headers: refusable(limits.headers),
@@ -113,45 +117,46 @@ pub async fn serve(
     let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
     let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
     let envelope =
-        CallLayer { parting: parting.clone(), books: api.books.clone(), baggage: api.baggage.clone() };
+        CallLayer { parting: parting.clone(), books: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
     let rpcs = rpcs(api, limits.sizes)?;
-    let connections = TaskTracker::new();
-    let begin = |guest: Conn| {
-        let Conn { line, badge, standing } = guest;
-        let peer = Arc::new(Peer::new(badge, standing, manners.grace));
-        let activity = line.permit().activity().clone();
-        let calls = limits.budget.counting(tally(&activity));
-        let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
-        let service = envelope.around(admission.before(guarded, calls.clone()), activity);
-        connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
-    };
-    let accept = async {
-        loop {
-            begin(door.next().await);
+    Ok(async move {
+        let connections = TaskTracker::new();
+        let begin = |guest: Conn| {
+            let Conn { line, badge, standing } = guest;
+            let peer = Arc::new(Peer::new(badge, standing, manners.grace));
+            let activity = line.permit().activity().clone();
+            let calls = limits.budget.counting(tally(&activity));
+            let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
+            let service = envelope.around(admission.before(guarded, calls.clone()), activity);
+            connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
+        };
+        let accept = async {
+            loop {
+                begin(door.next().await);
+            }
+        };
+        // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
+        let last = async {
+            drain.cancelled().await;
+            sleep(LATECOMERS).await;
+        };
+        tokio::select! {
+            never = accept => match never {},
+            () = last => {}
         }
-    };
-    // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
-    let last = async {
-        drain.cancelled().await;
-        sleep(LATECOMERS).await;
-    };
-    tokio::select! {
-        never = accept => match never {},
-        () = last => {}
-    }
-    // No further connections are accepted now; handshakes in progress are aborted.
-    door.finish().into_iter().for_each(begin);
-    connections.close();
-    // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
-    tokio::select! {
-        () = connections.wait() => {}
-        // Connections of silent clients stay open; they do not matter once every call is answered.
-        () = parting.over(&drain) => {}
-    }
-    // Work may outlive a caller that cancelled.
-    parting.worked().await;
-    Ok(())
+        // No further connections are accepted now; handshakes in progress are aborted.
+        door.finish().into_iter().for_each(begin);
+        connections.close();
+        // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
+        tokio::select! {
+            () = connections.wait() => {}
+            // Connections of silent clients stay open; they do not matter once every call is answered.
+            () = parting.over(&drain) => {}
+        }
+        // Work may outlive a caller that cancelled.
+        parting.worked().await;
+    })
 }
 
 /// The request counters of a connection, for its frame limiter.
@@ -176,7 +181,7 @@ fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
         api.names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let mut others = RoutesBuilder::default();
-    others.add_service(HealthServer::new(HealthService::new(api.board)));
+    others.add_service(HealthServer::new(HealthService::new(api.health)));
     if api.reflection != Reflection::Off {
         others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }

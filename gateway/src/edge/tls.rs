@@ -70,7 +70,8 @@ pub(crate) fn open(
     let trust = roots.as_ref().map(|roots| Trust::new(authorities.subscribe(), roots.fresh().clone()));
     let expiry = Expiry { identity: Some(identity.clone()), authorities: certificates.clone() };
     let current = Current { configs: configs.subscribe(), trust, expiry };
-    upkeep.also(ConfigBuilder { identity, certificates, required, configs, authorities }.run());
+    let builder = ConfigBuilder { identity, certificates, required, configs, authorities };
+    upkeep.also("TLS configuration", builder.run());
     Ok(Some(current))
 }
 

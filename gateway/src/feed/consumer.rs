@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::store::Range;
 use nats::{Connection, Store};
 use order_streams::ORDERS;

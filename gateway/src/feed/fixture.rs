@@ -1,7 +1,7 @@
 //! A test fixture: a real nats-server, the streams, and a fake inventory service with scripted answers.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream::Config};
@@ -12,15 +12,18 @@ use contract::orders::v1 as pb;
 use futures_util::StreamExt;
 use local_nats::Server;
 use nats::{Connection, Options, Store};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wire::Failure;
 
 use super::{Feed, Limits};
 use crate::bridge::{Bridge, RouteStates};
 use crate::call::CallContext;
-use crate::order::{Orders, Places};
+use crate::orders::{Orders, Places};
+use crate::supervisor::Supervisor;
 use contract::subject::entries;
 
 pub(crate) struct Fixture {
@@ -132,7 +135,7 @@ impl Fixture {
     }
 
     pub(crate) fn released(&self) -> usize {
-        self.stand_in.released.lock().unwrap().len()
+        self.stand_in.released.lock().len()
     }
 }
 
@@ -143,7 +146,8 @@ async fn nats() -> (Server, Connection) {
 }
 
 async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
-    let feed = Feed::start(link.clone(), identity.to_owned(), limits).await.unwrap();
+    let supervisor = Supervisor::new(CancellationToken::new());
+    let feed = Feed::start(link.clone(), identity.to_owned(), limits, &supervisor).await.unwrap();
     let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
     let orders = Orders::new(
         bridge,
@@ -172,13 +176,13 @@ impl StandIn {
         match request.subject.as_str() {
             "check_inventory" => {
                 let items: Vec<inventory::Item> = serde_json::from_slice(&request.payload).unwrap();
-                let missing = *self.missing.lock().unwrap();
+                let missing = *self.missing.lock();
                 let items = items.into_iter().map(|item| inventory::ItemAvailability {
                     available: if missing { item.quantity - 1 } else { item.quantity },
                     product_id: item.product_id,
                     requested: item.quantity,
                 });
-                let forgotten = usize::from(*self.forgetful.lock().unwrap());
+                let forgotten = usize::from(*self.forgetful.lock());
                 let items = items.skip(forgotten).collect();
                 let reply = pb::CheckInventoryResponse { available: !missing, items };
                 say(client, &request, Ok(reply)).await;
@@ -186,17 +190,17 @@ impl StandIn {
             "reserve_inventory" => {
                 let asked: inventory::ReserveInventoryRequest =
                     serde_json::from_slice(&request.payload).unwrap();
-                let slow = *self.slow.lock().unwrap();
+                let slow = *self.slow.lock();
                 tokio::time::sleep(slow).await;
-                if *self.mute.lock().unwrap() {
+                if *self.mute.lock() {
                     return;
                 }
-                let told = self.reserve.lock().unwrap().pop_front();
+                let told = self.reserve.lock().pop_front();
                 let fence = match told {
                     Some(told) => told,
                     None => Ok(fence(&link, &asked.order_id).await),
                 };
-                if *self.haunted.lock().unwrap() {
+                if *self.haunted.lock() {
                     let subject = format!("orders.fence.expired.{}", asked.order_id);
                     client.request(subject, "{}".into()).await.unwrap();
                 }
@@ -211,7 +215,7 @@ impl StandIn {
             _ => {
                 let asked: inventory::ReleaseInventoryRequest =
                     serde_json::from_slice(&request.payload).unwrap();
-                self.released.lock().unwrap().push(asked.order_id.clone());
+                self.released.lock().push(asked.order_id.clone());
                 let reply = inventory::ReleaseInventoryResponse { order_id: asked.order_id, released: true };
                 say(client, &request, Ok(reply)).await;
             }

@@ -1,15 +1,15 @@
 //! The two tasks of a feed: one fills the ring from the end of the record, the other fills the index from the history
 //! and then from the ring.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use async_nats::header::{HeaderName, HeaderValue};
 
-use super::Shared;
 use super::consumer::{RecordConsumer, Shape};
 use super::index::MissingEntry;
 use super::pull::Entry;
 use super::ring::Event;
+use super::shared::Shared;
 use crate::order::damage::Damage;
 use crate::order::event::{Mark, Stored};
 
@@ -64,7 +64,7 @@ async fn read_history(shared: &Shared, mut applied: u64) -> u64 {
 impl Shared {
     /// Applies entries to the index, and returns the last sequence that it includes.
     fn apply<'a>(&self, marks: impl Iterator<Item = (u64, Option<&'a Mark>)>) -> u64 {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         for (sequence, mark) in marks {
             if let Err(MissingEntry) = index.apply(sequence, mark) {
                 // The reader continues after what is applied, so nothing is left out.

@@ -15,7 +15,7 @@ use wire::{Failure, Reason};
 use super::fixture::{Fixture, soon};
 use super::{Feed, Limits};
 use crate::call::CallContext;
-use crate::order::Orders;
+use crate::orders::Orders;
 
 const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1, reads: 2 };
 
@@ -316,7 +316,7 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             Ok(open) => open,
             Err(failure) => panic!("{failure}"),
         };
-        for _ in 0..nats::mux::jitter(40) {
+        for _ in 0..nats::backoff::jitter(40) {
             let message = match timeout(Duration::from_millis(300), open.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(failure))) => {
@@ -332,8 +332,8 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             };
             token = message.resume_token;
             seen.extend(message.order.map(|order| order.customer_id));
-            if nats::mux::jitter(9) == 0 {
-                sleep(Duration::from_millis(nats::mux::jitter(20))).await;
+            if nats::backoff::jitter(9) == 0 {
+                sleep(Duration::from_millis(nats::backoff::jitter(20))).await;
             }
         }
     }

@@ -12,7 +12,7 @@ use wire::Failure;
 
 use super::replay::{self, ReplayEvent};
 use super::ring::{Event, RingRead};
-use super::{Leave, Shared, WatchPermit, refused};
+use super::shared::{Leave, Shared, WatchPermit, refused};
 use crate::order::request::Whose;
 use crate::share::ShareKind;
 

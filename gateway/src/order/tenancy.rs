@@ -9,7 +9,7 @@ use super::request::Whose;
 use crate::call::CallContext;
 
 /// Refuses a call that names a customer other than the caller's own.
-pub(super) fn check(customer: &str, call: &CallContext) -> Result<(), Failure> {
+pub(crate) fn check(customer: &str, call: &CallContext) -> Result<(), Failure> {
     match call.tenant.as_deref() {
         Some(own) if own != customer => {
             let message =
@@ -21,7 +21,7 @@ pub(super) fn check(customer: &str, call: &CallContext) -> Result<(), Failure> {
 }
 
 /// The customer to filter by: the caller's own if the request names none.
-pub(super) fn narrow(asked: Option<Box<str>>, call: &CallContext) -> Result<Option<Box<str>>, Failure> {
+pub(crate) fn narrow(asked: Option<Box<str>>, call: &CallContext) -> Result<Option<Box<str>>, Failure> {
     if let Some(customer) = &asked {
         check(customer, call)?;
     }
@@ -29,7 +29,7 @@ pub(super) fn narrow(asked: Option<Box<str>>, call: &CallContext) -> Result<Opti
 }
 
 /// The orders to follow. A single order is not checked here: only its record names its customer.
-pub(super) fn narrow_follow(whose: Whose, call: &CallContext) -> Result<Whose, Failure> {
+pub(crate) fn narrow_follow(whose: Whose, call: &CallContext) -> Result<Whose, Failure> {
     let asked = match whose {
         Whose::Order(_) => return Ok(whose),
         Whose::Customer(customer) => Some(customer),
@@ -39,7 +39,7 @@ pub(super) fn narrow_follow(whose: Whose, call: &CallContext) -> Result<Whose, F
 }
 
 /// The order, if it exists and the caller may see it.
-pub(super) fn visible(order: Option<Order>, id: Uuid, call: &CallContext) -> Result<Order, Failure> {
+pub(crate) fn visible(order: Option<Order>, id: Uuid, call: &CallContext) -> Result<Order, Failure> {
     order
         .filter(|order| call.tenant.as_ref().is_none_or(|own| *own == order.body.customer))
         .ok_or_else(|| Failure::not_found("orders.v1.Order", &id.to_string()))

@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::diff::{Difference, HeldReservation};
-use super::scan::{ScanResult, Sifted};
+use super::scan::{ScanResult, Sifted, Unread};
 use crate::feed::scan::{Entries, OrderState};
 
 /// All that was found.
@@ -23,16 +23,7 @@ pub struct Report {
     /// How much more could not be read than is listed.
     pub unnamed: usize,
     /// Dead letters that wait for an operator.
-    pub letters: usize,
-}
-
-/// Something that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
-    /// What.
-    pub what: String,
-    /// Why.
-    pub why: String,
+    pub dead_letters: usize,
 }
 
 /// A difference.
@@ -105,8 +96,8 @@ impl Report {
         if !self.whole() {
             text += &format!("; {} could not be read", self.unread.len() + self.unnamed);
         }
-        if self.letters > 0 {
-            text += &format!("; {} dead letters wait (`gateway dead-letters list`)", self.letters);
+        if self.dead_letters > 0 {
+            text += &format!("; {} dead letters wait (`gateway dead-letters list`)", self.dead_letters);
         }
         text
     }
@@ -119,23 +110,9 @@ impl Report {
             "mended": self.count(|fate| *fate == Fate::Mended),
             "unsettled": self.unsettled,
             "unread": self.unread.len() + self.unnamed,
-            "deadLetters": self.letters,
+            "deadLetters": self.dead_letters,
         })
         .to_string()
-    }
-}
-
-impl Unread {
-    pub(super) fn new(what: impl Into<String>, why: impl ToString) -> Unread {
-        Unread { what: what.into(), why: why.to_string() }
-    }
-
-    fn line(&self) -> String {
-        format!("not read: {}: {}", self.what, self.why)
-    }
-
-    fn json(&self) -> String {
-        json!({ "kind": "not_read", "what": self.what, "why": self.why }).to_string()
     }
 }
 
@@ -221,7 +198,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_named_and_no_report_that_has_it_says_that_all_agrees() {
         let unread = vec![Unread::new("entry 4 of ORDERS", "it is not an order")];
-        let mut report = Report { orders: 7, unread, unnamed: 2, letters: 1, ..Report::default() };
+        let mut report = Report { orders: 7, unread, unnamed: 2, dead_letters: 1, ..Report::default() };
         assert!(!report.clean());
         let lines = report.lines(false);
         assert_eq!(lines[0], "not read: entry 4 of ORDERS: it is not an order");

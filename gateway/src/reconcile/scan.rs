@@ -11,17 +11,17 @@ use futures_util::{StreamExt, stream};
 use nats::{Connection, Store};
 use order_streams::DeadLetters;
 use order_streams::{INVENTORY, ORDERS};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
-use super::report::Unread;
 use crate::bridge::{Bridge, RouteStates};
 use crate::call::CallContext;
 use crate::feed::scan::{self, Entries, fingerprint};
 use crate::order::event::Last;
-use crate::order::repair::Repair;
+use crate::orders::repair::Repair;
 
 /// Reservations of a page.
 const PAGE: i32 = 1_000;
@@ -72,6 +72,29 @@ pub(super) struct Sifted {
     pub(super) moving: usize,
     /// Those that could not be read.
     pub(super) unread: Vec<Unread>,
+}
+
+/// Something that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Unread {
+    pub(super) fn new(what: impl Into<String>, why: impl ToString) -> Unread {
+        Unread { what: what.into(), why: why.to_string() }
+    }
+
+    pub(super) fn line(&self) -> String {
+        format!("not read: {}: {}", self.what, self.why)
+    }
+
+    pub(super) fn json(&self) -> String {
+        json!({ "kind": "not_read", "what": self.what, "why": self.why }).to_string()
+    }
 }
 
 /// A difference that persists.

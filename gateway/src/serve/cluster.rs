@@ -2,7 +2,7 @@
 //! while the console is open. Calls must not depend on them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::subject;
@@ -11,6 +11,7 @@ use nats::stats::{StatsError, StreamState};
 use nats::{Connection, JetStreamStats};
 use order_streams::{DEAD_LETTERS, ORDERS};
 use order_streams::{DeadLetter, DeadLetters};
+use parking_lot::Mutex;
 use telemetry::{Exposition, Source};
 use tokio::time::{Instant, sleep};
 
@@ -222,8 +223,7 @@ impl ClusterState {
     }
 
     /// Polls the servers' monitoring ports until it is dropped.
-    pub(super) async fn visit(self, urls: Option<String>) {
-        let Some(urls) = urls else { return };
+    pub(super) async fn visit(self, urls: String) {
         loop {
             let found = nats::nodes::look(&urls).await;
             let watched = {
@@ -251,9 +251,8 @@ impl ClusterState {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // No code panics while the lock is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 

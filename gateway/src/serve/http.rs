@@ -14,6 +14,7 @@ use telemetry::{Registry, Rendering, exposition};
 use super::console::{self, Console};
 use crate::edge::registry::{Finding, GATEWAY};
 use crate::edge::{HealthRegistry, health_server};
+use crate::supervisor::Supervisor;
 
 /// A listening socket, and its connection limit.
 pub(super) struct Port {
@@ -27,21 +28,22 @@ pub(super) fn start(
     router: Router,
     health: Option<Port>,
     board: HealthRegistry,
+    supervisor: &Supervisor,
 ) -> std::io::Result<Thread> {
+    let health = health.map(|port| {
+        supervisor.watch("health listener", health_server::serve(port.listener, port.seats, board))
+    });
+    let http = supervisor.watch("HTTP listener", async move {
+        match Acceptor::from_std(http.listener, http.seats) {
+            Ok(acceptor) => http1::serve(acceptor, router, http1::TIMEOUTS).await,
+            Err(error) => tracing::error!(%error, "the HTTP listener failed"),
+        }
+    });
     Thread::start("http", async move {
-        let health = async {
-            match health {
-                Some(port) => health_server::serve(port.listener, port.seats, board).await,
-                None => std::future::pending().await,
-            }
-        };
-        let http = async {
-            match Acceptor::from_std(http.listener, http.seats) {
-                Ok(acceptor) => http1::serve(acceptor, router, http1::TIMEOUTS).await,
-                Err(error) => tracing::error!(%error, "the HTTP listener failed"),
-            }
-        };
-        tokio::join!(http, health);
+        match health {
+            Some(health) => drop(tokio::join!(http, health)),
+            None => http.await,
+        }
     })
 }
 

@@ -10,12 +10,13 @@ use contract::route::{self, Route};
 use futures_util::future::join_all;
 use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{Shared, coded};
+use super::shared::{Shared, coded};
 use crate::bridge::{RouteStates, discovery};
 use crate::edge::HealthRegistry;
 use crate::edge::registry::{Finding, GATEWAY, reason};
-use crate::waits::SURVEYS;
+use crate::waits::DISCOVERY_INTERVAL;
 
 /// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
@@ -34,23 +35,33 @@ pub(super) struct Monitor {
     services: Vec<(&'static str, bool)>,
     /// The routes that they need.
     routes: Vec<&'static Route>,
+    /// Cancelled when every thread serves.
+    serving: CancellationToken,
     /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
 
 impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
+        let Shared { guard, states, board, serving, .. } = shared;
         let coded = coded(&shared.config);
         let internal = |route: &&&Route| !route.internal || !coded.is_empty();
         Monitor {
             link,
-            guard: shared.guard.clone(),
-            states: shared.states.clone(),
-            board: shared.board.clone(),
+            guard: guard.clone(),
+            states: states.clone(),
+            board: board.clone(),
             services: shared.services().into_iter().map(|name| (name, coded.contains(&name))).collect(),
-            routes: route::VITAL.iter().filter(internal).copied().collect(),
+            routes: route::SERVING.iter().filter(internal).copied().collect(),
+            serving: serving.clone(),
             asked: AtomicBool::new(false),
         }
+    }
+
+    /// The same, for another registry and other threads.
+    #[cfg(test)]
+    pub(super) fn of(self, board: HealthRegistry, serving: CancellationToken) -> Monitor {
+        Monitor { board, serving, ..self }
     }
 
     /// Runs until it is dropped.
@@ -65,7 +76,7 @@ impl Monitor {
                 self.ask().await;
             }
             let calm = self.routes.iter().all(|route| self.obstacle(route).is_none());
-            tokio::time::sleep(if calm { SURVEYS } else { MISSING }).await;
+            tokio::time::sleep(if calm { DISCOVERY_INTERVAL } else { MISSING }).await;
         }
     }
 
@@ -94,7 +105,7 @@ impl Monitor {
     /// Looks for streams that capture the subject of a route.
     async fn captures(&self) {
         loop {
-            tokio::time::sleep(SURVEYS).await;
+            tokio::time::sleep(DISCOVERY_INTERVAL).await;
             if !self.link.connected() {
                 continue;
             }
@@ -113,6 +124,7 @@ impl Monitor {
     }
 
     async fn write(&self) {
+        self.serving.cancelled().await;
         loop {
             let mut findings = self.around();
             let up = findings.is_empty();
@@ -193,11 +205,11 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Routes for operators belong to no service: no call needs them.
-        config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         let up = || server::services(&[SERVICE]).iter().all(|name| gateway.up(name) == Some(true));
         until("all is up", up).await;
-        let limit = Instant::now() + SURVEYS + SURVEYS;
+        let limit = Instant::now() + DISCOVERY_INTERVAL + DISCOVERY_INTERVAL;
         while Instant::now() < limit {
             assert!(up());
             tokio::time::sleep(TICK).await;
@@ -210,7 +222,7 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Discovery does not look for these services, and there are none here.
-        config.nest_subjects = route::VITAL.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
         let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use nats::{Connection, Store};
 use order_streams::ORDERS;
 
-use super::Shared;
+use super::shared::Shared;
 use super::stream_guard::StreamGuard;
 use crate::bridge::Bridge;
 use crate::config::Provision;
 use crate::edge::orders::OrderApi;
 use crate::feed::{self, Feed};
-use crate::order::Orders;
+use crate::orders::Orders;
 
 /// What is read once, independent of the serving threads.
 pub(super) struct OrderSystem {
@@ -41,7 +41,10 @@ impl OrderSystem {
         let record = StreamGuard::new(link.clone(), identity.clone());
         let watches = shared.config.limits.max_watches as usize;
         let limits = feed::Limits { watches, ..feed::Limits::default() };
-        Ok(OrderSystem { record, feed: Feed::start(link.clone(), identity, limits).await? })
+        Ok(OrderSystem {
+            record,
+            feed: Feed::start(link.clone(), identity, limits, &shared.supervisor).await?,
+        })
     }
 }
 

@@ -9,7 +9,8 @@ use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{Shared, orders};
+use super::orders;
+use super::shared::Shared;
 use crate::bridge::Bridge;
 use crate::edge::server::{self, Api, CodedService, Limits, Sizes};
 use crate::edge::{Baggage, CallMetrics};
@@ -36,9 +37,9 @@ impl Runtime {
                 return;
             }
         };
-        let _ = up.send(Ok(()));
         let drain = self.shared.drain.clone();
         let limits = self.limits();
+        self.shared.supervisor.spawn(format!("replies to {name}"), link.closed());
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
         let books = CallMetrics::new(self.shared.tracer.clone());
@@ -54,14 +55,18 @@ impl Runtime {
             bridge,
             services,
             names: self.shared.services(),
-            board: self.shared.board.clone(),
-            books,
+            health: self.shared.board.clone(),
+            metrics: books,
             baggage: Baggage::new(&self.shared.config.baggage),
             guard: self.shared.secure.guard.clone(),
             reflection: self.shared.config.access.reflection,
         };
-        if let Err(error) = server::serve(self.listener, api, limits, drain).await {
-            tracing::error!(%error, thread = self.number, "a serving thread failed");
+        match server::open(self.listener, api, limits, drain) {
+            Ok(serve) => {
+                let _ = up.send(Ok(()));
+                serve.await;
+            }
+            Err(error) => drop(up.send(Err(error))),
         }
     }
 
@@ -73,7 +78,7 @@ impl Runtime {
             age: (!limits.max_connection_age.is_zero()).then_some(limits.max_connection_age),
             grace: limits.max_connection_age_grace,
             idle: (!limits.max_connection_idle.is_zero()).then_some(limits.max_connection_idle),
-            seats: self.shared.room.grpc.clone(),
+            connections: self.shared.room.grpc.clone(),
             tls: self.shared.secure.tls.clone(),
             sizes: Sizes { request: limits.max_request_bytes, reply: limits.max_reply_bytes },
             budget: self.shared.budget.clone(),

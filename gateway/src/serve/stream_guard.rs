@@ -30,7 +30,7 @@ impl StreamGuard {
         StreamGuard { store: Store::new(link, ORDERS), identity }
     }
 
-    /// Checks until ORDERS is found to be another stream; then cancels `lost`.
+    /// Checks until it is dropped. Cancels `lost` when ORDERS is found to be another stream.
     pub(super) async fn watch(self, feed: Arc<Feed>, lost: CancellationToken) {
         let mut since = None;
         loop {
@@ -44,7 +44,7 @@ impl StreamGuard {
                 let last = range.last;
                 tracing::error!(known, last, other, "ORDERS was recreated or truncated; the gateway exits");
                 lost.cancel();
-                return;
+                return std::future::pending().await;
             }
             if short.is_none() {
                 since = None;

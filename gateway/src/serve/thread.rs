@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::supervisor::Supervisor;
+
 /// Task polls between two polls for I/O events. More than tokio's default of 61, so that under load more is read and
 /// written at once.
 const TURN: u32 = 255;
@@ -30,9 +32,10 @@ pub(super) fn join(threads: Vec<JoinHandle<()>>) {
 /// Runs work on a thread with its own runtime, until `abort` is cancelled.
 pub(super) fn spawn(
     name: &str,
-    abort: CancellationToken,
+    (supervisor, abort): (&Supervisor, CancellationToken),
     work: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<Thread> {
+    let work = supervisor.watch(format!("thread {name}"), work);
     let runtime = tokio::runtime::Builder::new_current_thread().event_interval(TURN).enable_all().build()?;
     let (served, wait) = oneshot::channel::<()>();
     let run = move || {
@@ -69,7 +72,8 @@ mod tests {
                 std::thread::sleep(Duration::from_secs(60));
             });
         };
-        let mut thread = spawn("test", abort.clone(), work).unwrap();
+        let supervisor = Supervisor::new(abort.clone());
+        let mut thread = spawn("test", (&supervisor, abort.clone()), work).unwrap();
         begins.recv().unwrap();
         let start = Instant::now();
         abort.cancel();

@@ -2,9 +2,10 @@
 //! Time is an argument. Must not depend on what the metrics mean.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use telemetry::metrics::HistogramSnapshot;
 use telemetry::{Exposition, Registry};
 use tokio::time::{Instant, sleep};
@@ -157,8 +158,7 @@ impl Windows {
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        // No code panics while the lock is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

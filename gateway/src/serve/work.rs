@@ -1,7 +1,8 @@
 //! The work in flight: calls, and work that outlives its caller. Must not depend on what it is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 /// The work in flight of all threads. Clones share it.
@@ -11,11 +12,11 @@ pub struct InHand(Arc<Mutex<Vec<TaskTracker>>>);
 impl InHand {
     /// Adds the work of a thread.
     pub(super) fn add(&self, work: TaskTracker) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        self.0.lock().push(work);
     }
 
     /// Whether no work is in flight.
     pub fn none(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().all(TaskTracker::is_empty)
+        self.0.lock().iter().all(TaskTracker::is_empty)
     }
 }

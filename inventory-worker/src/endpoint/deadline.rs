@@ -4,13 +4,13 @@
 //! content of requests.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, Message};
 use contract::header;
 use foldhash::fast::RandomState;
 use nats::Clock;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
@@ -70,9 +70,8 @@ impl Deadlines {
         if left.is_zero() { Err(late()) } else { Ok(now + left.saturating_sub(RETURN.min(left / 10))) }
     }
 
-    fn senders(&self) -> std::sync::MutexGuard<'_, Senders> {
-        // Nothing panics while it is held.
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn senders(&self) -> parking_lot::MutexGuard<'_, Senders> {
+        self.senders.lock()
     }
 }
 

@@ -12,25 +12,16 @@ use contract::limits::{PAGE_SIZE, Reader};
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
+pub use super::context::Upkeep;
+use super::context::{Inventory, RequestContext};
 use super::reserve::timestamp;
-use super::{Inventory, RequestContext, page, refusal};
-use crate::events::{Events, Floor};
+use super::{page, refusal};
 use crate::ledger::Denial;
-use crate::reconcile::{Reconciler, Unsettled};
+use crate::reconcile::Unsettled;
 use crate::stock::{Phase, Refusal, Release, Stock};
 
 /// Approximate bytes of a page's reservations: far below the maximum of a message.
 const PAGE_BYTES: usize = 256 * 1_024;
-
-/// What an operator's requests need besides the ledger.
-pub struct Upkeep {
-    /// Processes events.
-    pub events: Events,
-    /// The consumer's acknowledgement floor.
-    pub floor: Arc<Floor>,
-    /// Brings reservations in line with the record.
-    pub settler: Reconciler,
-}
 
 /// Processes an event again.
 pub async fn redeliver(
@@ -139,16 +130,16 @@ pub async fn settle(
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
     errand.span.note("order.id", &order);
-    inventory.upkeep.settler.settle(order, seen, errand.deadline).await.map_err(
-        |unsettled| match unsettled {
+    inventory.upkeep.settler.reconcile(order, seen, errand.deadline).await.map_err(|unsettled| {
+        match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
                 let why = "the ledger contradicts the record of the order";
                 Failure::new(OrderReason::Unsettled, why).delivered(Delivered::Yes)
             }
             Unsettled::Denied(denial) => refusal::failure(denial, &request.order_id),
             Unsettled::Failed(failure) => failure.with("order_id", &request.order_id),
-        },
-    )?;
+        }
+    })?;
     Ok(SettleReservationResponse { reservation: of_order(&inventory.ledger.stock(), &order) })
 }
 

@@ -1,18 +1,19 @@
 //! Metrics and log lines of requests, by route. Must not depend on the content of requests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{HeaderValue, Message};
 use contract::OrderReason;
 use contract::header;
+use parking_lot::{Mutex, MutexGuard};
 use telemetry::{Counter, Exposition, Histogram, LineQuota, Source};
 use wire::failure::{code_name, ours};
 use wire::reason::label;
 use wire::{Delivered, Failure};
 
-use super::WORDS;
+/// The most characters of an error's text: it may contain parts of the request.
+pub(super) const WORDS: usize = 512;
 
 /// The metrics of a worker's endpoints.
 #[derive(Debug, Default)]
@@ -123,7 +124,7 @@ impl RequestMetrics {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Source for EndpointMetrics {

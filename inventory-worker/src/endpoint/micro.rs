@@ -13,8 +13,10 @@ use nats::Clock;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::SERVICE;
 use super::metrics::EndpointMetrics;
+
+/// The service's name for `nats micro`.
+pub const SERVICE: &str = "inventory";
 
 const DESCRIPTION: &str = "Stock: check, reserve, release, read, adjust";
 const VERBS: [Verb; 3] = [Verb::Ping, Verb::Info, Verb::Stats];

@@ -12,7 +12,8 @@ use contract::limits::{Reader, TTL_SECONDS};
 use uuid::Uuid;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
-use super::{Inventory, RequestContext, refusal};
+use super::context::{Inventory, RequestContext};
+use super::refusal;
 use crate::ledger::Decision;
 use crate::release::ReleaseOutcome;
 use crate::stock::{Amounts, Command, Stock};

@@ -3,10 +3,10 @@
 //! start. Must not depend on what is kept.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use wire::failure::Detail;
 use wire::{Delivered, Failure, Reason};
 
@@ -101,8 +101,7 @@ impl Shares {
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<Box<str>, Added, RandomState>> {
-        // Nothing panics while it is held.
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callers.lock()
     }
 }
 

@@ -11,7 +11,8 @@ use contract::limits::{ADJUSTMENTS, Reader};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse};
 use wire::{Failure, FieldViolation};
 
-use super::{Inventory, RequestContext, page, refusal};
+use super::context::{Inventory, RequestContext};
+use super::{page, refusal};
 use crate::ledger::{Decision, Denial};
 use crate::stock::{Amounts, Command, Level, Stock, key};
 

@@ -1,9 +1,9 @@
 //! Wide requests (with many lines) are handled one after the other, with pauses between, so that a small request waits
 //! for at most one of them, and mostly for none. Must not depend on the content of requests.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::{Delivered, Failure, Reason};
@@ -42,8 +42,7 @@ struct WidePermit<'a> {
 impl Drop for WidePermit<'_> {
     fn drop(&mut self) {
         let pause = (PAUSE * self.begun.elapsed()).min(LONGEST);
-        // Nothing panics while it is held.
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
+        *self.next.lock() = Instant::now() + pause;
     }
 }
 
@@ -71,7 +70,7 @@ impl Wide {
         // Neither is ever closed.
         let turn =
             timeout_at(deadline, self.turn.acquire()).await.map_err(|_| late())?.map_err(|_| late())?;
-        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *self.next.lock();
         if next > Instant::now() {
             timeout_at(deadline, sleep_until(next)).await.map_err(|_| late())?;
         }

@@ -1,12 +1,13 @@
 //! This worker's copy of the stock: loaded from the newest snapshot, updated by the ledger's entries, and reloaded when
 //! one is missing. Must not decide anything.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nats::Store;
-use nats::mux::backoff;
+use nats::backoff::backoff;
+use parking_lot::RwLock;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -70,7 +71,7 @@ impl Replica {
 
     /// The last entry that it includes.
     pub(super) fn sequence(&self) -> u64 {
-        self.stock.read().unwrap_or_else(PoisonError::into_inner).sequence()
+        self.stock.read().sequence()
     }
 
     /// How often it was loaded: entries seen before a load are not known after it.
@@ -167,7 +168,7 @@ impl Replica {
 
     /// Applies an entry, read or just written. One that contradicts the stock makes the stock unusable.
     pub(super) fn apply(&mut self, sequence: u64, entry: &Entry) -> Result<(), LedgerError> {
-        let mut stock = self.stock.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stock = self.stock.write();
         stock.apply(sequence, entry).map_err(|contradiction| {
             *stock = Stock::default();
             LedgerError::from(contradiction)
@@ -234,7 +235,7 @@ impl Replica {
             stock.apply(sequence, &read(sequence, &bytes)?)?;
         }
         tracing::info!(snapshot, sequence = stock.sequence(), "the ledger is loaded");
-        *self.stock.write().unwrap_or_else(PoisonError::into_inner) = stock;
+        *self.stock.write() = stock;
         (self.feed, self.fed, self.missed) = (feed, Instant::now(), 0);
         Ok(())
     }

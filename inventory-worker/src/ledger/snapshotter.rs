@@ -1,11 +1,12 @@
 //! Snapshotter: decides when to make a snapshot, and makes it off the runtime's threads, one at a time. Of several
 //! workers that reach the same count together, one makes it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use nats::mux::jitter;
+use nats::backoff::jitter;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::{LedgerMetrics, Snapshots};
@@ -89,7 +90,7 @@ impl Snapshotter {
         tokio::spawn(async move {
             let made = make(&snapshots, stock, every, first).await;
             {
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failed = failed.lock();
                 match made {
                     Ok(newest) => {
                         *failed = Failed::default();
@@ -107,9 +108,8 @@ impl Snapshotter {
         });
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, Failed> {
-        // Nothing panics while it is held.
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> parking_lot::MutexGuard<'_, Failed> {
+        self.failed.lock()
     }
 }
 
@@ -137,7 +137,7 @@ async fn make(
     }
     let copied = tokio::task::spawn_blocking(move || {
         // The writer waits for the copy, not for the JSON.
-        let copy = stock.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = stock.read().clone();
         if !hole && copy.sequence() < newest + every.div_ceil(2) {
             return None;
         }

@@ -2,13 +2,14 @@
 //! their facts as one entry that expects N to be the last, and answers when the outcome is known: no answer leaves
 //! before the batch in which it was decided is committed or decided again.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use nats::mux::backoff;
+use nats::backoff::backoff;
 use nats::{Expect, StoreError};
+use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -81,7 +82,7 @@ impl Writer {
                 }
             }
             self.keeper.look(self.replica.sequence());
-            let amounts = self.stock.read().unwrap_or_else(PoisonError::into_inner).amounts();
+            let amounts = self.stock.read().amounts();
             self.fill.look(amounts, self.bounds);
         }
     }
@@ -129,7 +130,7 @@ impl Writer {
 
     /// Decides as many commands as fit into one message.
     fn decide(&self, batch: &[Request]) -> Round {
-        let stock = self.stock.read().unwrap_or_else(PoisonError::into_inner);
+        let stock = self.stock.read();
         let (mut draft, mut verdicts, mut confirm) =
             (Draft::over(&stock, self.now()).within(self.bounds), Vec::new(), false);
         let mut room = self.replica.store().connection().client().max_payload().saturating_sub(FRAME);
@@ -157,7 +158,7 @@ impl Writer {
     /// Appends facts that were decided at `at`.
     async fn commit(&mut self, at: u64, facts: Vec<Fact>, until: Instant) -> Result<Settled, Stop> {
         self.batch += 1;
-        let previous = self.stock.read().unwrap_or_else(PoisonError::into_inner).last_entry();
+        let previous = self.stock.read().last_entry();
         let entry = Entry { worker: self.worker, batch: self.batch, previous, at: self.now(), facts };
         let payload = serde_json::to_vec(&entry).map(Bytes::from).map_err(|error| {
             let failure = Failure::new(Reason::Internal, "the change cannot be encoded");

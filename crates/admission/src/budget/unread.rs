@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use wire::Failure;
 
 use super::{CALLERS, CONNECTIONS, CallerShare, Charge, ConnectionBudget, Inner, Owner, RETRY, exceeded};
-use crate::response::Periods;
+use crate::unsent::Periods;
 
 impl CallerShare {
     fn owe(&self, more: usize) {

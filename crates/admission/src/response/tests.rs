@@ -11,6 +11,7 @@ use tokio::time::advance;
 use super::*;
 use crate::budget::{ConnectionBudget, MemoryBudget, Size};
 use crate::request::Arrival;
+use crate::unsent::PERIODS;
 
 const LARGE: usize = 200 << 10;
 

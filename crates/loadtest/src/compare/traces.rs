@@ -16,7 +16,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::report::Report;
-use super::{Bench, PRODUCTS};
+use super::turns::{Bench, PRODUCTS};
 use crate::load::{Kind, Load};
 use crate::stage::{self, Stage};
 

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use local_nats::spare_port;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
@@ -111,7 +112,7 @@ impl Prometheus {
 
     /// Alerts that were active since the fault.
     pub(crate) fn seen(&self) -> Alerts {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.iter()
             .filter(|(_, alert)| alert.to >= 0.0)
             .map(|(name, alert)| (name.clone(), alert.clone()))
@@ -159,7 +160,7 @@ async fn watch(port: u16, zero: Instant, seen: Arc<Mutex<Alerts>>) {
             && let Ok(answer) = serde_json::from_str::<Value>(&body)
         {
             let at = since(zero, Instant::now());
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = seen.lock();
             seen.values_mut().for_each(|alert| alert.now = false);
             for alert in answer["data"]["alerts"].as_array().into_iter().flatten() {
                 let text = |label: &str| alert["labels"][label].as_str().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! The load of `loadtest faults`: CreateOrder in an open loop at a constant rate, alternating between the gateways; and
 //! afterwards, whether every acknowledged order exists. Must not depend on the faults.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
@@ -9,6 +9,7 @@ use contract::inventory::v1::{AdjustStockRequest, Adjustment, Item};
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CreateOrderRequest, GetOrderRequest};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -62,12 +63,12 @@ pub(crate) struct Calls(Arc<Mutex<Vec<Call>>>);
 impl Calls {
     /// A copy, in the order in which they ended.
     pub(crate) fn all(&self) -> Vec<Call> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     /// Whether at least `number` calls have ended since a moment, all of them successfully.
     pub(crate) fn good_since(&self, moment: f64, number: usize) -> bool {
-        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = self.0.lock();
         let mut ended = calls.iter().filter(|call| call.at + call.took >= moment).peekable();
         let count = ended.clone().count();
         count >= number && ended.all(|call| call.end.is_ok())
@@ -97,7 +98,7 @@ pub(crate) async fn run(
         let calls = calls.clone();
         open.spawn(async move {
             let call = call.await;
-            calls.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+            calls.0.lock().push(call);
         });
         while open.try_join_next().is_some() {}
     }

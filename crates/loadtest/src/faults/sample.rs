@@ -2,10 +2,11 @@
 //! how calls ended.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::edge::health_client::GatewayClient;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -83,7 +84,7 @@ impl Sampler {
     /// Stops, and returns the samples.
     pub(crate) fn stop(self) -> Vec<Signal> {
         let told = |(signal, samples): (Signal, Arc<Mutex<Vec<Sample>>>)| {
-            let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(PoisonError::into_inner));
+            let samples = std::mem::take(&mut *samples.lock());
             Signal { samples, ..signal }
         };
         self.signals.into_iter().map(told).collect()
@@ -98,7 +99,7 @@ async fn watch(instance: Instance, source: Source, zero: Instant, samples: Arc<M
         let said = timeout(LIMIT, ask(&instance, source)).await.unwrap_or(Said::Nothing);
         // The time of the reply counts, as it tells the state of that moment.
         let at = since(zero, Instant::now());
-        samples.lock().unwrap_or_else(PoisonError::into_inner).push(Sample { at, said });
+        samples.lock().push(Sample { at, said });
     }
 }
 

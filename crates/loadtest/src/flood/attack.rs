@@ -35,8 +35,6 @@ const FRAME: usize = 16 << 10;
 const UNREAD: u32 = 1_000;
 /// Pace at which those calls start, so that their rate has no effect of its own.
 const STEP: (u32, Duration) = (5, Duration::from_millis(10));
-/// Pause before the next attempt, if a connection fails.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 const LIST: &str = "/inventory.v1.InventoryService/ListStock";
 /// `page_size: 100`.
@@ -91,7 +89,7 @@ async fn attack(plan: Plan, target: SocketAddr, end: Instant) -> Told {
     while Instant::now() < end {
         let Ok(mut line) = Line::open(target, &plan.settings).await else {
             told.cut += 1;
-            sleep(PAUSE).await;
+            sleep(hammer::PAUSE).await;
             continue;
         };
         told.made += 1;

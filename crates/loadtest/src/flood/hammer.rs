@@ -2,6 +2,7 @@
 //! depend on the effect on others.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
@@ -12,9 +13,11 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-use super::attack::PAUSE;
 use super::kind::Kind;
 use super::wire::Told;
+
+/// Pause before the next attempt, if a connection fails.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The console's most expensive page.
 const CONSOLE: &str = "/console.json";

@@ -1,8 +1,8 @@
 //! A well-behaved client: it calls at a fixed rate on existing connections, lists, and watches. Must not depend on the
 //! attacks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::ensure;
@@ -12,6 +12,7 @@ use contract::orders::v1::{
     CheckInventoryRequest, CreateOrderRequest, ListOrdersRequest, WatchOrdersRequest, WatchOrdersResponse,
 };
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
@@ -172,8 +173,8 @@ impl Drop for Healthy {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 async fn timed(channel: Channel, number: usize, due: Instant, now: Arc<Mutex<While>>) {

@@ -14,27 +14,10 @@ use gateway::edge::client::Connection;
 use nats::Options;
 use uuid::Uuid;
 
-use super::Load;
+use super::options::{Kind, Load};
 
 /// Page size of order lists.
 const PAGE: i32 = 10;
-
-/// A kind of call.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// CheckInventory
-    Check,
-    /// CreateOrder without a request_id
-    Create,
-    /// CreateOrder with a request_id
-    Named,
-    /// GetOrder
-    Get,
-    /// ListOrders, the first page of one customer
-    List,
-    /// A NATS request to the subject behind CheckInventory, with the client library's own request
-    Nats,
-}
 
 /// Shared by all callers.
 pub(crate) struct Calls {

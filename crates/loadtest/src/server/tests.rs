@@ -38,8 +38,8 @@ impl OrderService for Answers {
         &self,
         request: Request<orders::CreateOrderRequest>,
     ) -> Result<Response<orders::CreateOrderResponse>, Status> {
-        self.0.asked.lock().unwrap().push(request.into_inner().request_id);
-        if let Some(status) = self.0.statuses.lock().unwrap().pop_front() {
+        self.0.asked.lock().push(request.into_inner().request_id);
+        if let Some(status) = self.0.statuses.lock().pop_front() {
             return Err(status);
         }
         let order = orders::Order { order_id: "the order".to_owned(), ..Default::default() };
@@ -107,7 +107,7 @@ async fn a_call_is_repeated_under_its_request_id_until_it_is_answered() {
     let (script, server) = open(troubles).await;
     let order = create(&server, ENOUGH).await.unwrap();
     assert_eq!(order.order_id, "the order");
-    assert_eq!(*script.asked.lock().unwrap(), ["mine"; 4]);
+    assert_eq!(*script.asked.lock(), ["mine"; 4]);
     assert_eq!(server.repeats().values().sum::<u64>(), 3);
 }
 
@@ -135,7 +135,7 @@ async fn a_call_is_given_up_when_its_budget_cannot_hold_another_attempt() {
     let start = Instant::now();
     let given_up = create(&server, ENOUGH).await.unwrap_err();
     assert!(given_up.unsure && start.elapsed() < ENOUGH);
-    assert_eq!(script.asked.lock().unwrap().len(), 1);
+    assert_eq!(script.asked.lock().len(), 1);
 }
 
 #[tokio::test]

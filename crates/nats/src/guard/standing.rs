@@ -3,9 +3,9 @@
 use async_nats::jetstream::stream::Config;
 
 use crate::check;
+use crate::error::StoreError;
 use crate::outage::Evidence;
 use crate::spec::{IDENTITY, StreamMismatch};
-use crate::store::StoreError;
 
 /// What is known of a stream.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use crate::{Counter, Exposition, Source};
 
 /// Counts of spans by outcome.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct SpanMetrics {
     exported: Counter,
     failed: Counter,
     dropped: Counter,
@@ -34,18 +34,18 @@ pub struct Tally {
 pub(super) struct Processor {
     batches: BatchSpanProcessor,
     room: usize,
-    tally: Arc<Tally>,
+    tally: Arc<SpanMetrics>,
 }
 
 #[derive(Debug)]
 struct Exporter {
     transport: Transport,
     resource: ResourceAttributesWithSchema,
-    tally: Arc<Tally>,
+    tally: Arc<SpanMetrics>,
 }
 
 impl Processor {
-    pub(super) fn start(settings: &Settings, transport: Transport, tally: Arc<Tally>) -> Processor {
+    pub(super) fn start(settings: &Settings, transport: Transport, tally: Arc<SpanMetrics>) -> Processor {
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(settings.queue)
             .with_max_export_batch_size(settings.batch)
@@ -111,7 +111,7 @@ impl SpanExporter for Exporter {
     }
 }
 
-impl Source for Tally {
+impl Source for SpanMetrics {
     fn collect(&self, page: &mut Exposition) {
         let (name, help) = ("trace_spans_total", "Ended spans of traced calls, by outcome of their export.");
         for (outcome, count) in

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::route::{RPCS, VITAL};
+use contract::route::{RPCS, SERVING};
 use serde_json::{Value, json};
 use telemetry::Exposition;
 use tokio::time::Instant;
@@ -84,7 +84,7 @@ fn method(page: &Exposition, view: &View, name: &str) -> Value {
 
 /// The attempts of every route and their results. Whether it has responders is unknown while NATS is disconnected.
 pub(super) fn routes(page: &Exposition, view: &View, connected: bool) -> Vec<Value> {
-    VITAL.iter().map(|route| state(page, view, route.subject, route.queue_group, connected)).collect()
+    SERVING.iter().map(|route| state(page, view, route.subject, route.queue_group, connected)).collect()
 }
 
 fn state(page: &Exposition, view: &View, subject: &str, queue_group: &str, connected: bool) -> Value {

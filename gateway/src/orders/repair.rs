@@ -5,13 +5,13 @@ use nats::Store;
 use uuid::Uuid;
 use wire::Failure;
 
-use super::event::Last;
-use super::model::Order;
-use super::request::Change;
-use super::status::Status;
 use super::store::Records;
 use super::update::update;
 use crate::call::CallContext;
+use crate::order::event::Last;
+use crate::order::model::Order;
+use crate::order::request::Change;
+use crate::order::status::Status;
 
 /// Reads orders and changes their status.
 #[derive(Clone)]

@@ -10,19 +10,19 @@ use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use contract::OrderReason;
 use contract::{header, subject};
+use nats::backoff::backoff;
 use nats::failure::{RETRY, of_store};
 use nats::header::put;
-use nats::mux::backoff;
 use nats::store::Range;
 use nats::{Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
-use super::damage::Damage;
-use super::event::{Event, Last, Stored, Unreadable};
 use crate::bridge::budget::RetryBudget;
 use crate::call::CallContext;
+use crate::order::damage::Damage;
+use crate::order::event::{Event, Last, Stored, Unreadable};
 use crate::waits::RECORD;
 
 /// Full jitter below this before the first repeat; doubling.

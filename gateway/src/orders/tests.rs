@@ -8,12 +8,12 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use wire::{Delivered, ErrorReason, Failure, Reason};
 
-use super::event::{Event, Last};
-use super::model::{Moment, OrderBody};
-use super::request::NewOrder;
 use super::store::{GiveUp, Outcome, Records};
 use crate::call::CallContext;
 use crate::feed::fixture::{Fixture, request, soon};
+use crate::order::event::{Event, Last};
+use crate::order::model::{Moment, OrderBody};
+use crate::order::request::NewOrder;
 
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: impl ErrorReason) -> Failure {
     let failure = result.unwrap_err();
@@ -59,7 +59,7 @@ async fn a_tombstone_that_the_ledger_has_not_heard_of_costs_a_release() {
     let stage = Fixture::open().await;
     let (order, ..) = fresh("r-1");
     let tombstone = stage.entomb(&order.id.to_string()).await;
-    stage.stand_in.reserve.lock().unwrap().extend([Ok(0), Ok(0)]);
+    stage.stand_in.reserve.lock().extend([Ok(0), Ok(0)]);
     let placed = stage.create("r-1", "Ann").await.unwrap();
     assert_eq!(placed.etag, (tombstone + 1).to_string());
     assert_eq!(stage.released(), 1);
@@ -71,7 +71,7 @@ async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
     let (order, ..) = fresh("r-1");
     let tombstone = stage.entomb(&order.id.to_string()).await;
     // Ours was made before the tombstone; by now the ledger has one behind it, which a twin asked for.
-    stage.stand_in.reserve.lock().unwrap().push_back(Ok(0));
+    stage.stand_in.reserve.lock().push_back(Ok(0));
     let placed = stage.create("r-1", "Ann").await.unwrap();
     assert_eq!(placed.etag, (tombstone + 1).to_string());
     assert_eq!(stage.released(), 0);
@@ -80,11 +80,11 @@ async fn a_twins_new_reservation_behind_the_tombstone_is_not_given_back() {
 #[tokio::test]
 async fn a_reservation_that_is_always_given_up_ends_as_expired_with_nothing_to_give_back() {
     let stage = Fixture::open().await;
-    *stage.stand_in.haunted.lock().unwrap() = true;
+    *stage.stand_in.haunted.lock() = true;
     assert_refused(stage.create("r-1", "Ann").await, OrderReason::ReservationExpired);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(stage.released(), 0);
-    *stage.stand_in.haunted.lock().unwrap() = false;
+    *stage.stand_in.haunted.lock() = false;
     stage.create("r-1", "Ann").await.unwrap();
 }
 
@@ -102,7 +102,7 @@ async fn assert_given_back(stage: &Fixture) {
 #[tokio::test]
 async fn a_reservation_whose_answer_is_lost_is_given_back() {
     let stage = Fixture::open().await;
-    *stage.stand_in.mute.lock().unwrap() = true;
+    *stage.stand_in.mute.lock() = true;
     let call = CallContext::until(Instant::now() + Duration::from_millis(300));
     let failure = assert_refused(stage.orders.create(request("r-1", "Ann", 1), call).await, Reason::Timeout);
     assert_eq!(failure.certainty(), Delivered::Unknown);
@@ -112,7 +112,7 @@ async fn a_reservation_whose_answer_is_lost_is_given_back() {
 #[tokio::test]
 async fn a_reservation_that_is_answered_with_nonsense_is_given_back() {
     let stage = Fixture::open().await;
-    stage.stand_in.reserve.lock().unwrap().push_back(Ok(-1));
+    stage.stand_in.reserve.lock().push_back(Ok(-1));
     assert_refused(stage.create("r-1", "Ann").await, Reason::ContractViolation);
     assert_given_back(&stage).await;
 }
@@ -126,7 +126,7 @@ async fn what_was_refused_or_never_delivered_is_not_given_back() {
         Failure::new(Reason::Overloaded, "no").delivered(Delivered::No),
     ];
     for refusal in refusals {
-        stage.stand_in.reserve.lock().unwrap().push_back(Err(refusal));
+        stage.stand_in.reserve.lock().push_back(Err(refusal));
         stage.create("r-1", "Ann").await.unwrap_err();
     }
     sleep(Duration::from_millis(200)).await;
@@ -136,9 +136,9 @@ async fn what_was_refused_or_never_delivered_is_not_given_back() {
 #[tokio::test]
 async fn a_check_that_leaves_an_item_out_breaks_the_contract() {
     let stage = Fixture::open().await;
-    *stage.stand_in.forgetful.lock().unwrap() = true;
+    *stage.stand_in.forgetful.lock() = true;
     for missing in [false, true] {
-        *stage.stand_in.missing.lock().unwrap() = missing;
+        *stage.stand_in.missing.lock() = missing;
         assert_refused(stage.create("", "Ann").await, Reason::ContractViolation);
     }
 }
@@ -148,12 +148,12 @@ async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
     let stage = Fixture::open().await;
     let first = stage.create("r-1", "Ann").await.unwrap();
     for reason in [OrderReason::InsufficientStock, OrderReason::OrderFinished] {
-        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+        stage.stand_in.reserve.lock().push_back(Err(Failure::new(reason, "no")));
         assert_eq!(stage.create("r-1", "Ann").await.unwrap(), first);
-        stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+        stage.stand_in.reserve.lock().push_back(Err(Failure::new(reason, "no")));
         assert_refused(stage.create("r-1", "Bob").await, OrderReason::RequestIdReused);
     }
-    let refuse = |reason| stage.stand_in.reserve.lock().unwrap().push_back(Err(Failure::new(reason, "no")));
+    let refuse = |reason| stage.stand_in.reserve.lock().push_back(Err(Failure::new(reason, "no")));
     refuse(OrderReason::InsufficientStock);
     assert_refused(stage.create("r-2", "Ann").await, OrderReason::InsufficientStock);
     refuse(OrderReason::OrderFinished);
@@ -163,7 +163,7 @@ async fn a_refusal_for_ones_own_recorded_order_is_a_replay() {
 #[tokio::test]
 async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
     let stage = Fixture::open().await;
-    *stage.stand_in.missing.lock().unwrap() = true;
+    *stage.stand_in.missing.lock() = true;
     let failure = assert_refused(stage.create("", "Ann").await, OrderReason::InsufficientStock);
     let made = failure.metadata["request_id"].clone();
     assert_eq!(failure.details.len(), 1);
@@ -175,7 +175,7 @@ async fn a_negative_check_is_final_only_without_a_request_id_of_ones_own() {
 #[tokio::test]
 async fn an_order_is_placed_to_the_end_when_its_caller_leaves() {
     let stage = Fixture::open().await;
-    *stage.stand_in.slow.lock().unwrap() = Duration::from_millis(300);
+    *stage.stand_in.slow.lock() = Duration::from_millis(300);
     let left = tokio::time::timeout(Duration::from_millis(100), stage.create("r-1", "Ann")).await;
     assert!(left.is_err());
     sleep(Duration::from_millis(500)).await;
@@ -195,7 +195,8 @@ async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
     };
     assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
     let next =
-        Event::updated(&body.step(super::status::Status::Confirmed, "", Moment::now()), 1, &soon()).unwrap();
+        Event::updated(&body.step(crate::order::status::Status::Confirmed, "", Moment::now()), 1, &soon())
+            .unwrap();
     assert!(matches!(records.append(order.id, next, 1, &soon()).await, Ok(Outcome::Stored(2))));
     // Ours, although another one follows it already.
     assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));

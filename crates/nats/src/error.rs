@@ -1,8 +1,11 @@
 //! Why a store operation failed: the meaning of JetStream's errors, by their codes. Must do no I/O.
 
-use super::{ApiError, NO_STREAM};
-use crate::mux::RequestError;
+use serde::Deserialize;
 
+use crate::pending::RequestError;
+
+/// "Stream not found". One such answer proves nothing, right after a leader change.
+pub(crate) const NO_STREAM: u64 = 10059;
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// With replicas: another append under the same lock is in flight. It is unknown whether that one, or any, was stored.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
@@ -52,8 +55,19 @@ pub enum StoreError {
     Unexpected(String),
 }
 
+/// An error as JetStream's API answers it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiError {
+    #[serde(default)]
+    pub(crate) code: u64,
+    #[serde(default)]
+    pub(crate) err_code: u64,
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
 /// Maps the error of a read, whose outcome is never unknown.
-pub(super) fn of_read(error: ApiError) -> StoreError {
+pub(crate) fn of_read(error: ApiError) -> StoreError {
     match StoreError::from(error) {
         StoreError::Undetermined(why) => StoreError::Unavailable(why),
         // A read gets "insufficient resources" when too many are in flight.

@@ -5,17 +5,17 @@ use tokio::time::sleep;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
+use nats::backoff::backoff;
 use nats::failure::RETRY;
-use nats::mux::backoff;
 use telemetry::SpanRole;
 
-use super::event::{Event, Last};
-use super::model::{Moment, Order};
-use super::request::Change;
-use super::status::{IllegalTransition, Step, step};
 use super::store::{GiveUp, Outcome, Records};
-use super::tenancy;
 use crate::call::CallContext;
+use crate::order::event::{Event, Last};
+use crate::order::model::{Moment, Order};
+use crate::order::request::Change;
+use crate::order::status::{IllegalTransition, Step, step};
+use crate::order::tenancy;
 
 /// How often an order that others change at the same time is read again.
 const ROUNDS: u32 = 8;

@@ -7,19 +7,19 @@ use std::time::Duration;
 use contract::OrderReason;
 use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, ReserveInventoryRequest};
 use contract::orders::v1::CheckInventoryRequest;
+use nats::backoff::backoff;
 use nats::failure::RETRY;
-use nats::mux::backoff;
 use telemetry::SpanRole;
 use tokio::time::{Instant, sleep};
 use wire::{Delivered, Failure, Reason};
 
-use super::event::{Event, Last};
-use super::model::{Moment, Order, OrderBody};
-use super::request::NewOrder;
 use super::store::{GiveUp, Outcome, Records};
-use super::violation;
 use crate::bridge::Bridge;
 use crate::call::CallContext;
+use crate::order::event::{Event, Last};
+use crate::order::model::{Moment, Order, OrderBody};
+use crate::order::request::NewOrder;
+use crate::order::violation;
 use crate::waits::RELEASE;
 
 /// How often a reservation is requested. One that was given up before its record costs at most two rounds: one finds

@@ -9,14 +9,14 @@ use prost::Message;
 use tokio::time::timeout;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
-use super::event::Last;
-use super::model::Order;
-use super::request::Query;
-use super::status::Status;
 use super::store::Records;
 use crate::call::CallContext;
 use crate::feed::index::Filter;
 use crate::feed::{Feed, token};
+use crate::order::event::Last;
+use crate::order::model::Order;
+use crate::order::request::Query;
+use crate::order::status::Status;
 
 /// Concurrent reads for one page; each takes a read permit.
 const READS: usize = 16;
