@@ -1,17 +1,22 @@
 //! Generates Rust from `proto/`, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that
 //! have code, the routes of those that have none, the scope that each requires, and the descriptor set for reflection.
+//! What the catalog refuses is refused here, and so is what generated types cannot express.
 
 // Cargo reads instructions from standard output.
 #![allow(clippy::disallowed_macros)]
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{env, fs};
 
+use catalog::{Catalog, Encoding, Idempotency, Route, Rpc};
+use heck::{ToShoutySnakeCase as _, ToSnakeCase as _, ToUpperCamelCase as _};
 use prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorSet;
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor, Value};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -20,11 +25,10 @@ const FILES: [&str; 3] = [
     "inventory/v1/inventory_service.proto",
     "inventory/v1/maintenance_service.proto",
 ];
+/// The packages whose types are generated. Each has a module in `proto/lib.rs`.
 const PACKAGES: [&str; 2] = ["orders.v1", "inventory.v1"];
-/// The idempotency_level of that name.
-const IDEMPOTENT: i32 = 2;
-/// `ENCODING_PROTOBUF` of nats.gateway.v1.
-const PROTOBUF: i64 = 2;
+/// The package of the well-known types, and the crate that has them.
+const WELL_KNOWN: (&str, &str) = ("google.protobuf", "::pbjson_types");
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
@@ -34,17 +38,16 @@ fn main() -> Result<()> {
     let descriptors = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptors.bin"), &descriptors)?;
 
-    let pool = DescriptorPool::decode(descriptors.as_slice())?;
-    let routes = Routes::read(&pool)?;
-    fs::write(out.join("routes.rs"), routes.source()? + &routes.rpcs(&pool)? + &repeats(&pool)?)?;
-    fs::write(out.join("access.rs"), access(&pool)?)?;
+    let contract = Contract::read(&descriptors)?;
+    fs::write(out.join("routes.rs"), contract.routes()? + &contract.rpcs()? + &contract.repeats()?)?;
+    fs::write(out.join("access.rs"), contract.access()?)?;
 
     let files = FileDescriptorSet::decode(descriptors.as_slice())?;
     messages_and_clients(files.clone())?;
-    servers(routes.strip(files), &out.join("servers"))?;
+    servers(contract.strip(files), &out.join("servers"))?;
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors)?
-        .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(format!(".{}", WELL_KNOWN.0), WELL_KNOWN.1)
         // Zeros and false are written, for readers without the proto; fields of newer versions are ignored.
         .emit_fields()
         .ignore_unknown_fields()
@@ -67,7 +70,7 @@ fn messages_and_clients(files: FileDescriptorSet) -> Result<()> {
     tonic_prost_build::configure()
         .build_server(false)
         .compile_well_known_types(true)
-        .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(format!(".{}", WELL_KNOWN.0), WELL_KNOWN.1)
         .compile_fds(files)?;
     Ok(())
 }
@@ -75,127 +78,130 @@ fn messages_and_clients(files: FileDescriptorSet) -> Result<()> {
 /// The server traits of the rpcs without a route: the others need no code.
 fn servers(files: FileDescriptorSet, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
-    tonic_prost_build::configure()
+    let builder = tonic_prost_build::configure()
         .build_client(false)
         .compile_well_known_types(true)
-        .extern_path(".google.protobuf", "::pbjson_types")
-        .extern_path(".orders.v1", "crate::orders::v1")
-        .extern_path(".inventory.v1", "crate::inventory::v1")
-        .out_dir(out)
-        .compile_fds(files)?;
+        .extern_path(format!(".{}", WELL_KNOWN.0), WELL_KNOWN.1);
+    let external = |builder: tonic_prost_build::Builder, package: &str| {
+        builder.extern_path(format!(".{package}"), rust_module(package))
+    };
+    PACKAGES.into_iter().fold(builder, external).out_dir(out).compile_fds(files)?;
     Ok(())
 }
 
-/// The rpcs that carry a route.
-struct Routes {
-    methods: Vec<MethodDescriptor>,
-    option: ExtensionDescriptor,
-}
+/// The rpcs, their routes and access rules, of which every request is the request of one rpc only.
+struct Contract(Arc<Catalog>);
 
-impl Routes {
-    fn read(pool: &DescriptorPool) -> Result<Routes> {
-        let option = pool
-            .get_extension_by_name("nats.gateway.v1.route")
-            .ok_or("proto/nats/gateway/v1 does not define `route`")?;
-        let methods = pool
-            .services()
-            .flat_map(|service| service.methods().collect::<Vec<_>>())
-            .filter(|method| method.options().has_extension(&option))
-            .collect();
-        Ok(Routes { methods, option })
+impl Contract {
+    fn read(descriptors: &[u8]) -> Result<Contract> {
+        let catalog = match Catalog::new(descriptors) {
+            Ok(catalog) => catalog,
+            Err(findings) => {
+                findings.iter().for_each(|finding| println!("cargo::error=proto/{finding}"));
+                return Err("the catalog refuses the protos".into());
+            }
+        };
+        let contract = Contract(catalog);
+        let mut rpcs: HashMap<&str, &str> = HashMap::new();
+        for rpc in contract.declared() {
+            if let Some(other) = rpcs.insert(&rpc.input, rpc.name()) {
+                return Err(format!(
+                    "{other} and {} both take {}, which can implement the traits Repeat and Routed only once: give each \
+                     rpc a request message of its own",
+                    rpc.name(),
+                    rpc.input
+                )
+                .into());
+            }
+        }
+        Ok(contract)
+    }
+
+    /// All rpcs, as they are declared.
+    fn declared(&self) -> impl Iterator<Item = &Arc<Rpc>> {
+        self.0.services().iter().flat_map(|service| &service.rpcs)
+    }
+
+    /// All rpcs that have a route, as they are declared.
+    fn routed(&self) -> impl Iterator<Item = (&Rpc, &Route)> {
+        self.declared().filter_map(|rpc| Some((&**rpc, &**self.0.route(&rpc.path)?)))
+    }
+
+    fn message(&self, name: &str) -> Result<MessageDescriptor> {
+        self.0
+            .descriptors()
+            .get_message_by_name(name)
+            .ok_or_else(|| format!("there is no message {name}").into())
     }
 
     /// What clients may call.
-    fn rpcs(&self, pool: &DescriptorPool) -> Result<String> {
+    fn rpcs(&self) -> Result<String> {
         let mut source = "/// Every rpc that clients may call.\npub const RPCS: &[Rpc] = &[".to_owned();
-        for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
-            for method in service.methods().filter(|method| !self.says(method, "internal")) {
-                let (name, streams) =
-                    (format!("{}/{}", service.full_name(), method.name()), method.is_server_streaming());
-                write!(source, "Rpc {{ name: {name:?}, path: \"/{name}\", streams: {streams} }}, ")?;
-            }
+        for rpc in self.declared().filter(|rpc| !rpc.internal) {
+            let (name, path, streams) = (rpc.name(), &rpc.path, rpc.server_streaming);
+            write!(source, "Rpc {{ name: {name:?}, path: {path:?}, streams: {streams} }}, ")?;
         }
         Ok(source + "];\n")
     }
 
-    /// Whether the method's route sets this flag.
-    fn says(&self, method: &MethodDescriptor, field: &str) -> bool {
-        let options = method.options();
-        let route = options.get_extension(&self.option);
-        let route = route.as_message();
-        route.is_some_and(|route| flag(route, field))
-    }
-
+    /// The files without the rpcs that have a route.
     fn strip(&self, mut files: FileDescriptorSet) -> FileDescriptorSet {
         for file in &mut files.file {
             let package = file.package().to_owned();
             for service in &mut file.service {
-                let prefix = format!("{package}.{}", service.name());
-                service.method.retain(|method| {
-                    let name = format!("{prefix}.{}", method.name());
-                    !self.methods.iter().any(|routed| routed.full_name() == name)
-                });
+                let name =
+                    if package.is_empty() { String::new() } else { format!("{package}.") } + service.name();
+                service.method.retain(|method| self.0.route(&format!("/{name}/{}", method.name())).is_none());
             }
             file.service.retain(|service| !service.method.is_empty());
         }
         files
     }
 
-    fn source(&self) -> Result<String> {
+    fn routes(&self) -> Result<String> {
         let mut source = String::new();
-        for method in &self.methods {
-            self.constant(method, &mut source)?;
+        for (rpc, route) in self.routed() {
+            self.route(rpc, route, &mut source)?;
         }
-        let names = |wanted: &dyn Fn(&MethodDescriptor) -> bool| {
-            let methods = self.methods.iter().filter(|method| wanted(method));
-            methods.map(|method| format!("&{}", constant_name(method))).collect::<Vec<_>>().join(", ")
+        let names = |wanted: &dyn Fn(&Route) -> bool| {
+            let routes = self.routed().filter(|(_, route)| wanted(route));
+            routes.map(|(rpc, _)| format!("&{}", constant_name(rpc))).collect::<Vec<_>>().join(", ")
         };
-        let serving = names(&|method| !self.says(method, "maintenance"));
         writeln!(
             source,
             "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];\n\
              /// The serving routes, which clients' calls need: the others are for an operator's commands.\n\
-             pub const SERVING: &[&Route] = &[{serving}];",
-            names(&|_| true)
+             pub const SERVING: &[&Route] = &[{}];",
+            names(&|_| true),
+            names(&|route| !route.maintenance)
         )?;
         Ok(source)
     }
 
-    fn constant(&self, method: &MethodDescriptor, source: &mut String) -> Result<()> {
-        let options = method.options();
-        let route = options.get_extension(&self.option);
-        let route = route.as_message().ok_or("the option route is not a message")?;
-        let subject = text(route, "subject")?;
-        check_subject(method, &subject)?;
-        let (service, rpc) = (method.parent_service().full_name(), method.name());
-        let name = constant_name(method);
-        let (request, reply) =
-            (rust_type(method.input().full_name()), rust_type(method.output().full_name()));
-        let json = number(route, "encoding")? != PROTOBUF;
+    fn route(&self, rpc: &Rpc, route: &Route, source: &mut String) -> Result<()> {
+        let name = constant_name(rpc);
+        let (input, output) = (self.message(&rpc.input)?, self.message(&rpc.output)?);
+        let (request, reply) = (rust_type(&input)?, rust_type(&output)?);
+        let Route { service, rpc, path, subject, queue_group, retries, repeatable, internal, .. } = route;
+        let (timeout, json) = (route.timeout.as_nanos(), route.encoding == Encoding::Json);
         writeln!(
             source,
             "/// The route of `{service}.{rpc}`.\npub const {name}: Route = Route {{ service: {service:?}, rpc: {rpc:?}, \
-             path: \"/{service}/{rpc}\", subject: {subject:?}, queue_group: {:?}, timeout: Duration::from_millis({}), \
-             retries: {}, repeatable: {}, internal: {}, json: {json}, repeats: repeats::<{request}>, \
+             path: {path:?}, subject: {subject:?}, queue_group: {queue_group:?}, timeout: Duration::from_nanos({timeout}), \
+             retries: {retries}, repeatable: {repeatable}, internal: {internal}, json: {json}, repeats: repeats::<{request}>, \
              request: recode_request::<{request}>, reply: recode_reply::<{request}> }};",
-            text(route, "queue_group")?,
-            millis(route)?,
-            number(route, "retries")?,
-            repeatable(&options),
-            flag(route, "internal"),
         )?;
-        let (to, from) = match (json, text(route, "body")?.as_str()) {
-            (false, _) => ("to_proto(self)".to_owned(), "from_proto(bytes)".to_owned()),
-            (true, "") => ("to_json(self)".to_owned(), "from_json(bytes)".to_owned()),
-            (true, body) if method.input().get_field_by_name(body).is_none() => {
-                return Err(format!("{}: the request has no field `{body}`", method.full_name()).into());
+        let (to, from) = match (route.encoding, route.body.as_str()) {
+            (Encoding::Protobuf, _) => ("to_proto(self)".to_owned(), "from_proto(bytes)".to_owned()),
+            (Encoding::Json, "") => ("to_json(self)".to_owned(), "from_json(bytes)".to_owned()),
+            (Encoding::Json, body) => {
+                let field = rust_body(&input, body)?;
+                let value = format!("from_json(bytes).map_err(|error| error.under({body:?}))?");
+                (
+                    format!("to_json(&self.{field})"),
+                    format!("Ok(Self {{ {field}: {value}, ..Default::default() }})"),
+                )
             }
-            (true, body) => (
-                format!("to_json(&self.{body})"),
-                format!(
-                    "Ok(Self {{ {body}: from_json(bytes).map_err(|error| error.under({body:?}))?, ..Default::default() }})"
-                ),
-            ),
         };
         writeln!(
             source,
@@ -205,125 +211,104 @@ impl Routes {
         )?;
         Ok(())
     }
-}
 
-/// The rules of access, in ascending order of their paths.
-fn access(pool: &DescriptorPool) -> Result<String> {
-    let option = pool
-        .get_extension_by_name("nats.gateway.v1.access")
-        .ok_or("proto/nats/gateway/v1 does not define `access`")?;
-    let mut rules = Vec::new();
-    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
-        let options = method.options();
-        if !options.has_extension(&option) {
-            continue;
+    /// The rules of access, in ascending order of their paths.
+    fn access(&self) -> Result<String> {
+        let mut source =
+            String::from("/// Every rule, in ascending order of its path.\npub const RULES: &[Rule] = &[\n");
+        for rule in self.0.rules() {
+            let (path, scope, streams) = (&rule.path, &rule.scope, rule.streams);
+            writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?}, streams: {streams} }},")?;
         }
-        let access = options.get_extension(&option);
-        let scope = text(access.as_message().ok_or("the option access is not a message")?, "scope")?;
-        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
-        if !scope.split('.').all(word) {
-            return Err(format!(
-                "{}: the scope {scope:?} must be words of [a-z] joined by dots",
-                method.full_name()
-            )
-            .into());
-        }
-        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        rules.push((path, scope, method.is_server_streaming() || method.is_client_streaming()));
+        source.push_str("];\n");
+        Ok(source)
     }
-    rules.sort_unstable();
-    let mut source =
-        String::from("/// Every rule, in ascending order of its path.\npub const RULES: &[Rule] = &[\n");
-    for (path, scope, streams) in rules {
-        writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?}, streams: {streams} }},")?;
-    }
-    source.push_str("];\n");
-    Ok(source)
-}
 
-fn check_subject(method: &MethodDescriptor, subject: &str) -> Result<()> {
-    let token = |token: &str| {
-        (1..=64).contains(&token.len())
-            && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-    };
-    if subject.split('.').all(token) {
-        return Ok(());
-    }
-    Err(format!(
-        "{}: the subject {subject:?} has a token that is not [A-Za-z0-9_-]{{1,64}}",
-        method.full_name()
-    )
-    .into())
-}
-
-fn constant_name(method: &MethodDescriptor) -> String {
-    let mut name = String::new();
-    for letter in method.name().chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
-}
-
-fn repeatable(options: &DynamicMessage) -> bool {
-    level(options) != 0
-}
-
-/// The idempotency_level: 0 if none is given.
-fn level(options: &DynamicMessage) -> i32 {
-    options.get_field_by_name("idempotency_level").and_then(|level| level.as_enum_number()).unwrap_or(0)
-}
-
-/// Which requests may be sent again as they are: those of rpcs without side effects and of idempotent ones; if these
-/// have a field `request_id`, only if it is set.
-fn repeats(pool: &DescriptorPool) -> Result<String> {
-    let mut source = String::new();
-    for service in pool.services().filter(|service| PACKAGES.contains(&service.package_name())) {
-        for method in service.methods() {
-            let keyed = method.input().get_field_by_name("request_id").is_some();
-            let rule = match level(&method.options()) {
-                0 => "false",
-                IDEMPOTENT if keyed => "!self.request_id.is_empty()",
-                _ => "true",
+    /// Which requests may be sent again as they are: those of rpcs without side effects and of idempotent ones; if these
+    /// have a field `request_id`, only if it is set.
+    fn repeats(&self) -> Result<String> {
+        let mut source = String::new();
+        for rpc in self.declared() {
+            let input = self.message(&rpc.input)?;
+            let rule = match (rpc.idempotency, input.get_field_by_name("request_id")) {
+                (Idempotency::Unknown, _) => "false",
+                (Idempotency::NoSideEffects, _) | (Idempotency::Idempotent, None) => "true",
+                (Idempotency::Idempotent, Some(key)) if is_text(&key) => "!self.request_id.is_empty()",
+                (Idempotency::Idempotent, Some(key)) => {
+                    return Err(format!("{}: has to be a string without presence", key.full_name()).into());
+                }
             };
-            let request = rust_type(method.input().full_name());
+            let request = rust_type(&input)?;
             writeln!(source, "impl Repeat for {request} {{ fn repeatable(&self) -> bool {{ {rule} }} }}")?;
         }
+        Ok(source)
     }
-    Ok(source)
 }
 
-fn rust_type(name: &str) -> String {
-    format!("crate::{}", name.replace('.', "::"))
+/// Named by service and rpc: two services may have rpcs of one name.
+fn constant_name(rpc: &Rpc) -> String {
+    rpc.name().to_shouty_snake_case()
 }
 
-fn flag(route: &DynamicMessage, field: &str) -> bool {
-    route.get_field_by_name(field).and_then(|value| value.as_bool()).unwrap_or(false)
+fn is_text(field: &FieldDescriptor) -> bool {
+    matches!(field.kind(), Kind::String) && !field.is_list() && !field.supports_presence()
 }
 
-fn text(route: &DynamicMessage, field: &str) -> Result<String> {
-    let value = route.get_field_by_name(field).ok_or("the route has no such field")?;
-    Ok(value.as_str().unwrap_or_default().to_owned())
-}
-
-fn number(route: &DynamicMessage, field: &str) -> Result<i64> {
-    let value = route.get_field_by_name(field).ok_or("the route has no such field")?;
-    Ok(match *value {
-        Value::U32(number) => number.into(),
-        Value::EnumNumber(number) | Value::I32(number) => number.into(),
-        Value::I64(number) => number,
-        _ => 0,
-    })
-}
-
-/// The timeout of one attempt; 5 s by default.
-fn millis(route: &DynamicMessage) -> Result<i64> {
-    if !route.has_field_by_name("timeout") {
-        return Ok(5_000);
+/// The generated type of a message. Messages within others are in a module named after these.
+fn rust_type(message: &MessageDescriptor) -> Result<String> {
+    let name = identifier(&message.name().to_upper_camel_case());
+    if message.package_name() == WELL_KNOWN.0 && message.parent_message().is_none() {
+        return Ok(format!("{}::{name}", WELL_KNOWN.1));
     }
-    let timeout = route.get_field_by_name("timeout").ok_or("the route has no timeout")?;
-    let timeout = timeout.as_message().ok_or("the timeout is not a message")?;
-    Ok(number(timeout, "seconds")? * 1_000 + number(timeout, "nanos")? / 1_000_000)
+    if !PACKAGES.contains(&message.package_name()) {
+        return Err(format!(
+            "{}: no types are generated for the package {:?}: add it to PACKAGES in build.rs, and as a module to \
+             proto/lib.rs",
+            message.full_name(),
+            message.package_name()
+        )
+        .into());
+    }
+    let outer = std::iter::successors(message.parent_message(), MessageDescriptor::parent_message);
+    let mut modules: Vec<_> = outer.map(|outer| identifier(&outer.name().to_snake_case())).collect();
+    modules.push(rust_module(message.package_name()));
+    modules.reverse();
+    Ok(format!("{}::{name}", modules.join("::")))
+}
+
+/// The module of a package, as `proto/lib.rs` names it.
+fn rust_module(package: &str) -> String {
+    format!("crate::{}", package.replace('.', "::"))
+}
+
+/// The generated field that alone is the payload. Of some kinds, the generated field has not the JSON of the kind.
+fn rust_body(request: &MessageDescriptor, body: &str) -> Result<String> {
+    let field = request.get_field_by_name(body).ok_or("the catalog accepts no body that does not exist")?;
+    let written = match field.kind() {
+        Kind::Message(_) => !field.is_map() && !field.is_group(),
+        Kind::String
+        | Kind::Bool
+        | Kind::Int32
+        | Kind::Sint32
+        | Kind::Sfixed32
+        | Kind::Uint32
+        | Kind::Fixed32 => true,
+        _ => false,
+    };
+    if !written || field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) {
+        return Err(format!(
+            "{}: as a body, generated types write only messages, strings, bools and 32-bit integers outside of a oneof",
+            field.full_name()
+        )
+        .into());
+    }
+    Ok(identifier(&body.to_snake_case()))
+}
+
+/// A raw identifier, as the name may be a keyword. Those that cannot be raw end in an underscore, as prost writes them.
+fn identifier(name: &str) -> String {
+    match name {
+        "self" | "Self" | "super" | "crate" | "extern" | "_" => format!("{name}_"),
+        _ => format!("r#{name}"),
+    }
 }

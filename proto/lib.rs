@@ -5,6 +5,8 @@
 #![allow(clippy::doc_markdown)]
 
 pub mod access;
+#[cfg(test)]
+mod agreement;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod header;

@@ -199,9 +199,9 @@ mod tests {
         (order.request_id, adjustment.request_id) = ("r-1".into(), "r-1".into());
         assert!(order.repeatable() && adjustment.repeatable());
         assert!(GetOrderRequest::default().repeatable() && UpdateOrderStatusRequest::default().repeatable());
-        assert!((ADJUST_STOCK.repeats)(&adjustment.encode_to_vec()));
+        assert!((INVENTORY_V1_INVENTORY_SERVICE_ADJUST_STOCK.repeats)(&adjustment.encode_to_vec()));
         for strange in [&b""[..], b"\xff"] {
-            assert!(!(ADJUST_STOCK.repeats)(strange));
+            assert!(!(INVENTORY_V1_INVENTORY_SERVICE_ADJUST_STOCK.repeats)(strange));
         }
     }
 

@@ -127,12 +127,15 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
     // machine may need more than one try.
     let mut before = reaches(2_400).await;
     let mut looks = Vec::new();
-    while looks.len() < 20 && !looks.iter().any(|(served, used)| used * 2 > *served) {
+    while looks.len() < 20 && !looks.iter().any(|&(served, used): &(usize, usize)| used * 2 > served) {
         let after = reaches(before.0 + 1_000).await;
         looks.push((after.0 - before.0, after.1 - before.1));
         before = after;
     }
-    assert!(looks.iter().any(|(served, used)| used * 2 > *served), "answers, and those in time: {looks:?}");
+    assert!(
+        looks.iter().any(|&(served, used): &(usize, usize)| used * 2 > served),
+        "answers, and those in time: {looks:?}"
+    );
     stop.cancel();
     for caller in callers {
         caller.await.unwrap();

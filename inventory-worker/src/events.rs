@@ -28,8 +28,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::ascii;
-use wire::{Delivered, Failure};
+use wire::{Delivered, Failure, ascii};
 
 use crate::ledger::{Denial, Ledger};
 use crate::stock::{Command, Draft, Refusal};

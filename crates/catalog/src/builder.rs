@@ -1,0 +1,216 @@
+//! Builds a catalog: reads the descriptor set, checks it, and collects everything that is wrong with it. Must not read
+//! files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use transcode::Codec;
+
+use crate::access::{self, Rule};
+use crate::finding::{Finding, Findings};
+use crate::options::Reader;
+use crate::route::{self, Route};
+use crate::rpc::{Rpc, Service, path};
+use crate::snapshot::Catalog;
+
+/// Which services a catalog has, and how their payloads are converted.
+pub struct Builder<'a> {
+    descriptors: &'a [u8],
+    /// None: those that have a route or an access rule.
+    services: Option<BTreeSet<String>>,
+    codecs: BTreeMap<String, Arc<dyn Codec>>,
+}
+
+impl Catalog {
+    /// The catalog of all services in this encoded `FileDescriptorSet` that have a route or an access rule.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the set, as for [`Builder::build`].
+    pub fn new(descriptors: &[u8]) -> Result<Arc<Catalog>, Findings> {
+        Catalog::builder(descriptors).build()
+    }
+
+    /// Begins a catalog of the services in this encoded `FileDescriptorSet`, which has to include its imports.
+    pub fn builder(descriptors: &[u8]) -> Builder<'_> {
+        Builder::new(descriptors)
+    }
+}
+
+/// What is read, while it is read.
+#[derive(Default)]
+struct Draft {
+    services: Vec<Service>,
+    rpcs: Vec<Arc<Rpc>>,
+    routes: Vec<(MethodDescriptor, Arc<Route>)>,
+    rules: Vec<Arc<Rule>>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(descriptors: &'a [u8]) -> Builder<'a> {
+        Builder { descriptors, services: None, codecs: BTreeMap::new() }
+    }
+
+    /// Serves the service of this full name, and others only if they are named as well. If none is named, every service
+    /// that has a route or an access rule is served.
+    #[must_use]
+    pub fn service(mut self, name: impl Into<String>) -> Builder<'a> {
+        self.services.get_or_insert_default().insert(name.into());
+        self
+    }
+
+    /// Uses this codec for the route of the rpc at `path`, such as `/bookstore.v1.Books/GetBook`. Others use one that is
+    /// made of their descriptors.
+    #[must_use]
+    pub fn codec(mut self, path: impl Into<String>, codec: Arc<dyn Codec>) -> Builder<'a> {
+        self.codecs.insert(path.into(), codec);
+        self
+    }
+
+    /// Reads and checks the set.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, each with its file, rpc and remedy: a set that cannot be decoded, lacks imports
+    /// or contradicts itself; a route that has an invalid subject, queue group, timeout, number of retries, body or
+    /// encoding, or belongs to a streaming rpc; two routes that share a subject and differ; a route for maintenance that
+    /// clients could call; an invalid scope; options of a newer gateway; a service or codec that matches nothing.
+    pub fn build(mut self) -> Result<Arc<Catalog>, Findings> {
+        let pool = DescriptorPool::decode(self.descriptors).map_err(|error| {
+            let remedy = "build it with all imports (`buf build -o`, `protoc --include_imports -o`)";
+            Finding::of_set("", format!("cannot be decoded: {error}"), remedy)
+        })?;
+        let mut draft = Draft::default();
+        let reader = Reader::new(&pool, &mut draft.findings);
+        for service in pool.services() {
+            if self.serves(&service, &reader) {
+                draft.service(&service, &reader, &mut self.codecs);
+            }
+        }
+        self.unmatched(&pool, &mut draft.findings);
+        shared_subjects(&draft.routes, &mut draft.findings);
+        match Findings::some(draft.findings) {
+            Some(findings) => Err(findings),
+            None => Ok(Arc::new(snapshot(pool, draft.services, draft.rpcs, draft.routes, draft.rules))),
+        }
+    }
+
+    fn serves(&self, service: &ServiceDescriptor, reader: &Reader) -> bool {
+        match &self.services {
+            Some(names) => names.contains(service.full_name()),
+            None => service.methods().any(|method| reader.annotates(&method)),
+        }
+    }
+
+    /// Names of services and paths of codecs that nothing in the set has. Codecs that were used are no longer there.
+    fn unmatched(&self, pool: &DescriptorPool, findings: &mut Vec<Finding>) {
+        for name in self.services.iter().flatten() {
+            if pool.get_service_by_name(name).is_none() {
+                let names: Vec<_> = pool.services().map(|service| service.full_name().to_owned()).collect();
+                let remedy = format!("add its file, or name one of: {}", names.join(", "));
+                findings.push(Finding::of_set(name, "no file defines this service", remedy));
+            }
+        }
+        for path in self.codecs.keys() {
+            let remedy = "add a route, or remove the codec";
+            findings.push(Finding::of_set(path, "a codec is given for an rpc without a route", remedy));
+        }
+    }
+}
+
+impl fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Builder");
+        fields.field("descriptors", &self.descriptors.len()).field("services", &self.services);
+        fields.field("codecs", &self.codecs).finish()
+    }
+}
+
+impl Draft {
+    fn service(
+        &mut self,
+        service: &ServiceDescriptor,
+        reader: &Reader,
+        codecs: &mut BTreeMap<String, Arc<dyn Codec>>,
+    ) {
+        let mut rpcs = Vec::new();
+        for method in service.methods() {
+            let mut internal = false;
+            match reader.route(&method) {
+                None => {}
+                Some(Ok(option)) => {
+                    internal = option.internal;
+                    let codec = codecs.remove(&path(&method));
+                    let route = route::read(&method, option, codec, &mut self.findings);
+                    self.routes.extend(route.map(|route| (method.clone(), Arc::new(route))));
+                }
+                Some(Err(finding)) => {
+                    codecs.remove(&path(&method));
+                    self.findings.push(finding);
+                }
+            }
+            match reader
+                .access(&method)
+                .map(|option| option.and_then(|option| access::rule(&method, &option)))
+            {
+                None => {}
+                Some(Ok(rule)) => self.rules.push(Arc::new(rule)),
+                Some(Err(finding)) => self.findings.push(finding),
+            }
+            rpcs.push(Arc::new(Rpc::of(&method, internal)));
+        }
+        self.rpcs.extend(rpcs.iter().cloned());
+        self.services.push(Service { name: service.full_name().to_owned(), rpcs });
+    }
+}
+
+/// Routes that share a subject reach the same service, which cannot tell their requests apart: they have to be alike.
+fn shared_subjects(routes: &[(MethodDescriptor, Arc<Route>)], findings: &mut Vec<Finding>) {
+    let mut first: HashMap<&str, &(MethodDescriptor, Arc<Route>)> = HashMap::new();
+    for route in routes {
+        let known = *first.entry(&route.1.subject).or_insert(route);
+        let differences: Vec<_> = differences(known, route).collect();
+        if differences.is_empty() {
+            continue;
+        }
+        let (subject, other) = (&route.1.subject, known.0.full_name());
+        let problem = format!(
+            "the subject {subject:?} is that of {other} too, with another {}",
+            differences.join(", ")
+        );
+        findings.push(Finding::of(&route.0, problem, "choose another subject, or make the routes alike"));
+    }
+}
+
+fn differences<'a>(
+    (method, route): &'a (MethodDescriptor, Arc<Route>),
+    (other_method, other): &'a (MethodDescriptor, Arc<Route>),
+) -> impl Iterator<Item = &'static str> + 'a {
+    [
+        ("request message", method.input() == other_method.input()),
+        ("reply message", method.output() == other_method.output()),
+        ("encoding", route.encoding == other.encoding),
+        ("body", route.body == other.body),
+        ("queue group", route.queue_group == other.queue_group),
+    ]
+    .into_iter()
+    .filter_map(|(name, same)| (!same).then_some(name))
+}
+
+fn snapshot(
+    pool: DescriptorPool,
+    services: Vec<Service>,
+    mut rpcs: Vec<Arc<Rpc>>,
+    routes: Vec<(MethodDescriptor, Arc<Route>)>,
+    mut rules: Vec<Arc<Rule>>,
+) -> Catalog {
+    let mut routes: Vec<_> = routes.into_iter().map(|(_, route)| route).collect();
+    rpcs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    routes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    rules.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let scopes: BTreeSet<_> = rules.iter().map(|rule| rule.scope.clone()).collect();
+    Catalog { pool, services, rpcs, routes, rules, scopes: scopes.into_iter().collect() }
+}

@@ -1,0 +1,111 @@
+//! Reads the options of an rpc: `nats.gateway.v1.route` and `nats.gateway.v1.access`, by their numbers as in the
+//! gateway's own copy of their protos. Must not judge their values.
+
+use prost::Message;
+use prost_reflect::prost_types::Duration;
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor};
+
+use crate::finding::Finding;
+
+const ROUTE: (&str, u32) = ("nats.gateway.v1.route", 60_422);
+const ACCESS: (&str, u32) = ("nats.gateway.v1.access", 60_423);
+const EXTENDED: &str = "google.protobuf.MethodOptions";
+const COPY: &str = "use the copy of nats/gateway/v1 that belongs to this gateway";
+
+/// `nats.gateway.v1.Route`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RouteOption {
+    #[prost(string, tag = "1")]
+    pub(crate) subject: String,
+    #[prost(string, tag = "2")]
+    pub(crate) queue_group: String,
+    #[prost(string, tag = "3")]
+    pub(crate) body: String,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) timeout: Option<Duration>,
+    #[prost(uint32, tag = "5")]
+    pub(crate) retries: u32,
+    #[prost(int32, tag = "6")]
+    pub(crate) encoding: i32,
+    #[prost(bool, tag = "7")]
+    pub(crate) internal: bool,
+    #[prost(bool, tag = "8")]
+    pub(crate) maintenance: bool,
+}
+
+/// `nats.gateway.v1.Access`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AccessOption {
+    #[prost(string, tag = "1")]
+    pub(crate) scope: String,
+}
+
+/// Reads the options of the rpcs of one descriptor set.
+pub(crate) struct Reader {
+    route: Option<ExtensionDescriptor>,
+    access: Option<ExtensionDescriptor>,
+}
+
+impl Reader {
+    /// A set that does not define an option has no rpc that carries it.
+    pub(crate) fn new(pool: &DescriptorPool, findings: &mut Vec<Finding>) -> Reader {
+        let mut find = |(name, number)| {
+            let option = pool.get_extension_by_name(name)?;
+            if (option.number(), option.containing_message().full_name()) == (number, EXTENDED) {
+                return Some(option);
+            }
+            let problem = format!("is not field {number} of {EXTENDED}");
+            findings.push(Finding::at(option.parent_file().name(), name, problem, COPY));
+            None
+        };
+        Reader { route: find(ROUTE), access: find(ACCESS) }
+    }
+
+    /// The route of an rpc, if it has one.
+    pub(crate) fn route(&self, method: &MethodDescriptor) -> Option<Result<RouteOption, Finding>> {
+        option(method, self.route.as_ref()?, 1..=8)
+    }
+
+    /// The access of an rpc, if it has one.
+    pub(crate) fn access(&self, method: &MethodDescriptor) -> Option<Result<AccessOption, Finding>> {
+        option(method, self.access.as_ref()?, 1..=1)
+    }
+
+    /// Whether an rpc has a route or an access.
+    pub(crate) fn annotates(&self, method: &MethodDescriptor) -> bool {
+        let options = method.options();
+        [&self.route, &self.access].into_iter().flatten().any(|option| options.has_extension(option))
+    }
+}
+
+fn option<M: Message + Default>(
+    method: &MethodDescriptor,
+    option: &ExtensionDescriptor,
+    known: std::ops::RangeInclusive<u32>,
+) -> Option<Result<M, Finding>> {
+    let options = method.options();
+    if !options.has_extension(option) {
+        return None;
+    }
+    let refuse = |problem: String| Some(Err(Finding::of(method, problem, COPY)));
+    let value = options.get_extension(option);
+    let Some(message) = value.as_message() else {
+        return refuse(format!("the option {} is not a message", option.full_name()));
+    };
+    if let Some(number) = numbers(message).find(|number| !known.contains(number)) {
+        return refuse(format!(
+            "this gateway does not know field {number} of the option {}",
+            option.full_name()
+        ));
+    }
+    match M::decode(message.encode_to_vec().as_slice()) {
+        Ok(message) => Some(Ok(message)),
+        Err(error) => refuse(format!("the option {} cannot be read: {error}", option.full_name())),
+    }
+}
+
+/// The numbers of the fields that are set.
+fn numbers(message: &DynamicMessage) -> impl Iterator<Item = u32> + '_ {
+    let known = message.fields().map(|(field, _)| field.number());
+    known.chain(message.unknown_fields().map(prost_reflect::UnknownField::number))
+}

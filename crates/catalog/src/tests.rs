@@ -1,0 +1,6 @@
+//! Catalogs of protos that are compiled from text.
+
+mod accepted;
+mod codecs;
+mod compile;
+mod refused;

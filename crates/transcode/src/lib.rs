@@ -1,0 +1,79 @@
+//! Transcoding: converts gRPC messages to and from the payloads of NATS services. Pure: must not contain a runtime, I/O,
+//! a clock, or any message of its own. It knows neither routes nor subjects.
+//!
+//! A [`Codec`] converts the requests and replies of one rpc. [`JsonCodec`] and [`ProtobufCodec`] do so for any rpc, by
+//! the descriptors of its messages. A program that has generated types may implement the trait with those.
+//!
+//! ```
+//! use transcode::{Codec, JsonCodec, Repetition};
+//! # use protox::file::File;
+//! # use protox::prost_reflect::DescriptorPool;
+//!
+//! let proto = r#"
+//!     syntax = "proto3";
+//!     package bookstore.v1;
+//!     message GetBookRequest { string book_id = 1; }
+//!     message Book { string title = 1; int32 pages = 2; }
+//! "#;
+//! # let file = File::from_source("bookstore.proto", proto)?;
+//! # let mut pool = DescriptorPool::new();
+//! # pool.add_file_descriptor_proto(file.file_descriptor_proto().clone())?;
+//! let message = |name| pool.get_message_by_name(name).ok_or("no such message");
+//! let codec =
+//!     JsonCodec::new(message("bookstore.v1.GetBookRequest")?, message("bookstore.v1.Book")?, Repetition::Always);
+//!
+//! // Field 1 is the string "b-7".
+//! assert_eq!(codec.request(b"\x0a\x03b-7")?, br#"{"bookId":"b-7"}"#);
+//! // Fields that are unknown are ignored.
+//! assert_eq!(codec.reply(br#"{"title":"Emma","isbn":"1"}"#)?, b"\x0a\x04Emma");
+//!
+//! let error = codec.reply(br#"{"title":"Emma","pages":"many"}"#).unwrap_err();
+//! assert_eq!(error.path(), "pages");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod json;
+mod protobuf;
+mod repetition;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use error::CodecError;
+pub use json::{BodyError, JsonCodec};
+pub use protobuf::ProtobufCodec;
+pub use repetition::Repetition;
+
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+
+/// Converts the messages of one rpc: between their protobuf encoding, which gRPC clients send and receive, and their
+/// payloads on NATS.
+///
+/// An implementation is pure: the same bytes always have the same result, and nothing waits.
+pub trait Codec: fmt::Debug + Send + Sync {
+    /// Converts the protobuf encoding of a request to its payload.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not an encoding of the rpc's request message, or the message has no form as a payload, such as
+    /// a timestamp after the year 9999. Nothing was sent: the request was not delivered.
+    fn request(&self, protobuf: &[u8]) -> Result<Vec<u8>, CodecError>;
+
+    /// Converts the payload of a reply to its protobuf encoding.
+    ///
+    /// # Errors
+    ///
+    /// If the payload is not a form of the rpc's reply message: the service violates the contract. The request was
+    /// delivered.
+    fn reply(&self, payload: &[u8]) -> Result<Vec<u8>, CodecError>;
+
+    /// Whether this request, in its protobuf encoding, may be sent again after an attempt that may have been delivered.
+    /// No for bytes that are not a request.
+    fn repeatable(&self, request: &[u8]) -> bool;
+}
+
+fn decode(message: &MessageDescriptor, protobuf: &[u8]) -> Result<DynamicMessage, CodecError> {
+    DynamicMessage::decode(message.clone(), protobuf).map_err(|error| CodecError::new("", &error.to_string()))
+}
