@@ -2,52 +2,20 @@
 
 use bytes::Bytes;
 use contract::access::{RULES, Rule};
-use contract::inventory::v1 as inventory;
-use contract::orders::v1 as orders;
-use contract::orders::v1::OrderStatus;
-use gateway::Gateway;
 use gateway::config::access::{Access, Reflection};
 use prost_reflect::DescriptorPool;
-use prost_reflect::prost::Message;
 use serde_json::{Value, json};
 use tonic::Code::{self, NotFound, Ok as Fine, PermissionDenied, Unauthenticated};
-use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::Request;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::issuer::{ALL, Issuer, Sign, Token, now};
-use crate::raw::ask;
-use crate::shop::{PATIENCE, Shop, reason, until, wish};
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::ask;
+use crate::harness::issuer::{ALL, Issuer, Sign, Token, now};
+use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-
-/// A gateway with authentication.
-pub struct Guarded {
-    pub channel: Channel,
-    pub gateway: Gateway,
-}
-
-impl Guarded {
-    pub async fn open(shop: &Shop, access: Access) -> Guarded {
-        let config = gateway::config::Serve { access, ..shop.gateway.clone() };
-        let gateway = Gateway::start(config).await.expect("a gateway");
-        let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
-        until("it serves", async || services.iter().all(|name| gateway.up(name) == Some(true))).await;
-        let uri = format!("http://{}", gateway.grpc_addr());
-        let channel = Channel::from_shared(uri).unwrap().connect_lazy();
-        Guarded { channel, gateway }
-    }
-
-    /// Calls an rpc with a bearer token.
-    pub async fn call(&self, path: &str, message: Bytes, token: &str) -> Result<Bytes, Status> {
-        ask(&self.channel, path, message, &[("authorization", &format!("Bearer {token}"))]).await
-    }
-
-    async fn code(&self, path: &str, message: Bytes, token: &str) -> Code {
-        self.call(path, message, token).await.map_or_else(|status| status.code(), |_| Fine)
-    }
-}
 
 /// The paths of all served rpcs, from the descriptor set.
 fn served() -> Vec<String> {
@@ -58,35 +26,6 @@ fn served() -> Vec<String> {
         .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
         .filter(|path| !internal(path))
         .collect()
-}
-
-/// A valid request of an rpc, for this customer and one of their orders.
-pub fn request(path: &str, customer: &str, order: &str) -> Bytes {
-    let (customer_id, order_id) = (customer.to_owned(), order.to_owned());
-    let item = inventory::Item { product_id: "lamp".to_owned(), quantity: 1 };
-    let request_id = uuid::Uuid::new_v4().to_string();
-    let none = String::new;
-    let message = match path.rsplit('/').next().unwrap() {
-        "CreateOrder" => {
-            orders::CreateOrderRequest { request_id, customer_id, items: vec![item] }.encode_to_vec()
-        }
-        "GetOrder" => orders::GetOrderRequest { order_id }.encode_to_vec(),
-        "ListOrders" => orders::ListOrdersRequest { customer_id, ..Default::default() }.encode_to_vec(),
-        "UpdateOrderStatus" => {
-            let status = OrderStatus::Confirmed.into();
-            orders::UpdateOrderStatusRequest { order_id, status, ..Default::default() }.encode_to_vec()
-        }
-        "WatchOrders" => orders::WatchOrdersRequest { order_id, ..Default::default() }.encode_to_vec(),
-        "CheckInventory" => orders::CheckInventoryRequest { items: vec![item] }.encode_to_vec(),
-        "GetStock" => inventory::GetStockRequest { product_id: item.product_id }.encode_to_vec(),
-        "ListStock" => inventory::ListStockRequest::default().encode_to_vec(),
-        "AdjustStock" => {
-            let adjustments = vec![inventory::Adjustment { product_id: item.product_id, delta: 1 }];
-            inventory::AdjustStockRequest { request_id, adjustments, reason: none() }.encode_to_vec()
-        }
-        other => panic!("{other} is new: say here what a good request of it is"),
-    };
-    message.into()
 }
 
 /// The expected result of every rpc for a token.
@@ -168,10 +107,10 @@ fn tokens(issuer: &Issuer) -> Vec<(&'static str, String, Verdict)> {
 
 #[tokio::test]
 async fn every_rpc_answers_every_kind_of_token_as_it_should() {
-    let shop = Shop::open().stock("lamp", 1_000).ready().await;
-    let order = shop.place(&wish("lamp", 1).by("ann")).await.unwrap().order_id;
+    let system = System::builder().stock("lamp", 1_000).start().await;
+    let order = system.place(&new_order("lamp", 1).by("ann")).await.unwrap().order_id;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let mut wrong = Vec::new();
     for rule in RULES {
         let message = || request(rule.path, "ann", &order);
@@ -203,9 +142,9 @@ fn every_rpc_that_is_served_has_a_rule_and_no_other_has() {
 
 #[tokio::test]
 async fn what_has_no_rule_is_open_to_nobody_and_health_to_everybody() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let good = issuer.token(|_| {});
     for path in [
         "/inventory.v1.ReservationService/ReserveInventory",
@@ -229,7 +168,7 @@ async fn what_has_no_rule_is_open_to_nobody_and_health_to_everybody() {
 
 #[tokio::test]
 async fn reflection_is_for_known_callers_for_everybody_or_for_nobody() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let issuer = Issuer::new();
     // ServerReflectionRequest { list_services: "" }.
     let list = Bytes::from_static(&[0x3a, 0]);
@@ -239,22 +178,22 @@ async fn reflection_is_for_known_callers_for_everybody_or_for_nobody() {
         (Reflection::Open, Fine, Fine),
         (Reflection::Off, Unauthenticated, PermissionDenied),
     ] {
-        let guarded = Guarded::open(&shop, Access { reflection, ..issuer.access() }).await;
+        let guarded = AuthGateway::start(&system, Access { reflection, ..issuer.access() }).await;
         for path in [REFLECTION, &REFLECTION.replace(".v1.", ".v1alpha.")] {
             assert_eq!(guarded.code(path, list.clone(), "").await, bare, "{reflection:?}");
             assert_eq!(guarded.code(path, list.clone(), &none).await, known, "{reflection:?}");
         }
     }
-    let off = Guarded::open(&shop, Access { reflection: Reflection::Off, ..Access::default() }).await;
+    let off = AuthGateway::start(&system, Access { reflection: Reflection::Off, ..Access::default() }).await;
     assert_eq!(off.code(REFLECTION, list, "").await, Code::Unimplemented);
 }
 
 #[tokio::test]
 async fn workers_are_told_who_calls_and_no_client_can_say_it() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
-    let nats = shop.nats().await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
+    let nats = system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
     nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     let path = "/orders.v1.OrderService/CheckInventory";
@@ -270,15 +209,15 @@ async fn workers_are_told_who_calls_and_no_client_can_say_it() {
     let metadata = [("authorization", bearer.as_str()), forged[0], forged[1]];
     ask(&guarded.channel, path, message(), &metadata).await.unwrap();
     assert_eq!(principal().await, ["jwt:Zo%C3%AB%20&%20co"]);
-    ask(&shop.channel(), path, message(), &forged).await.unwrap();
+    ask(&system.channel(), path, message(), &forged).await.unwrap();
     assert!(principal().await.is_empty());
 }
 
 #[tokio::test]
 async fn keys_that_are_replaced_are_good_no_longer_and_new_ones_at_once() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let path = "/orders.v1.OrderService/CheckInventory";
     let (old, other) = (issuer.token(|_| {}), issuer.token(|token| token.sign(Sign::EdDsa, "ed")));
     let code = async |token: &str| guarded.code(path, request(path, "ann", ""), token).await;
@@ -298,15 +237,16 @@ async fn keys_that_are_replaced_are_good_no_longer_and_new_ones_at_once() {
 
 #[tokio::test]
 async fn a_watch_ends_with_its_token() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     // It stays valid for the permitted clock skew of 60 s, less these.
     let token = issuer.with(json!({"exp": now() - 57}));
     let path = "/orders.v1.OrderService/WatchOrders";
     let bearer = format!("Bearer {token}");
     let metadata = [("authorization", bearer.as_str())];
-    let mut watch = crate::raw::call(&guarded.channel, path, Bytes::new(), &metadata).await.unwrap();
+    let mut watch =
+        crate::harness::codec::call(&guarded.channel, path, Bytes::new(), &metadata).await.unwrap();
     assert!(watch.message().await.unwrap().is_some());
     let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time");
     let end = end.unwrap_err();

@@ -12,40 +12,40 @@ use gateway::reconcile::reconcile;
 use nats::Connection;
 use tempfile::TempDir;
 
-use crate::shop::{PATIENCE, Shop, until, wish};
+use crate::harness::system::{PATIENCE, System, new_order, until};
 
-/// An operator's connection to a shop's nats-server.
-pub async fn operator(shop: &Shop) -> Connection {
-    Connection::connect(&shop.worker.nats.link, "an operator").await.unwrap()
+/// An operator's connection to a system's nats-server.
+pub async fn operator(system: &System) -> Connection {
+    Connection::connect(&system.worker.nats.link, "an operator").await.unwrap()
 }
 
-/// A backup of a shop's present state.
-pub async fn backup(shop: &Shop) -> TempDir {
+/// A backup of a system's present state.
+pub async fn backup(system: &System) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    save(&operator(shop).await, folder.path(), true).await.unwrap();
+    save(&operator(system).await, folder.path(), true).await.unwrap();
     folder
 }
 
-/// A shop on an empty nats-server, restored from the folder, without workers and gateways.
-pub async fn restored(folder: &Path) -> Shop {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
-    load(&operator(&shop).await, folder, None).await.unwrap();
-    shop
+/// A system on an empty nats-server, restored from the folder, without workers and gateways.
+pub async fn restored(folder: &Path) -> System {
+    let system = System::builder().workers(0).gateways(0).start().await;
+    load(&operator(&system).await, folder, None).await.unwrap();
+    system
 }
 
 /// Starts a worker and a gateway.
-pub async fn staffed(mut shop: Shop) -> Shop {
-    shop.hire().await;
-    shop.open_gateway().await;
-    shop
+pub async fn staffed(mut system: System) -> System {
+    system.add_worker().await;
+    system.add_gateway().await;
+    system
 }
 
 /// All orders, the newest first.
-pub async fn orders(shop: &Shop) -> Vec<Order> {
+pub async fn orders(system: &System) -> Vec<Order> {
     let (mut orders, mut request) =
         (Vec::new(), ListOrdersRequest { page_size: 1_000, ..Default::default() });
     loop {
-        let page = shop.list(request.clone()).await.unwrap();
+        let page = system.list(request.clone()).await.unwrap();
         orders.extend(page.orders);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
@@ -55,10 +55,10 @@ pub async fn orders(shop: &Shop) -> Vec<Order> {
 }
 
 /// Places an order and updates its status.
-pub async fn brought_to(shop: &Shop, id: &str, units: u32, steps: &[OrderStatus]) -> Order {
-    let mut order = shop.place(&wish("lamp", units).id(id)).await.unwrap();
+pub async fn brought_to(system: &System, id: &str, units: u32, steps: &[OrderStatus]) -> Order {
+    let mut order = system.place(&new_order("lamp", units).id(id)).await.unwrap();
     for status in steps {
-        order = shop.update(&order, *status, &order.etag).await.unwrap();
+        order = system.update(&order, *status, &order.etag).await.unwrap();
     }
     order
 }
@@ -71,8 +71,8 @@ fn promised(orders: &[Order]) -> u32 {
 }
 
 /// Waits until the workers have processed every event.
-pub async fn worked_off(shop: &Shop) {
-    let js = async_nats::jetstream::new(shop.nats().await);
+pub async fn worked_off(system: &System) {
+    let js = async_nats::jetstream::new(system.nats().await);
     until("all events are worked off", async || {
         let orders = js.get_stream(order_streams::ORDERS).await.unwrap();
         let info = orders.consumer_info("inventory-worker").await.unwrap();
@@ -84,27 +84,28 @@ pub async fn worked_off(shop: &Shop) {
 #[tokio::test]
 async fn a_restored_system_has_equal_orders_and_stock_and_goes_on() {
     use OrderStatus::{Cancelled, Confirmed, Shipped};
-    let shop = Shop::open().stock("lamp", 100).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
+    let system =
+        System::builder().stock("lamp", 100).each_worker(|w| w.nats.snapshot_every = 5).start().await;
     for (id, steps) in
         [("a", &[][..]), ("b", &[Confirmed, Shipped]), ("c", &[Cancelled]), ("d", &[Confirmed])]
     {
-        brought_to(&shop, id, 2, steps).await;
+        brought_to(&system, id, 2, steps).await;
     }
-    worked_off(&shop).await;
-    let (before, stock) = (orders(&shop).await, shop.stock("lamp").await);
-    let folder = backup(&shop).await;
-    drop(shop);
+    worked_off(&system).await;
+    let (before, stock) = (orders(&system).await, system.stock("lamp").await);
+    let folder = backup(&system).await;
+    drop(system);
 
-    let shop = staffed(restored(folder.path()).await).await;
-    assert_eq!((orders(&shop).await, shop.stock("lamp").await), (before.clone(), stock));
-    let report = reconcile(&operator(&shop).await, false, PATIENCE).await.unwrap();
+    let system = staffed(restored(folder.path()).await).await;
+    assert_eq!((orders(&system).await, system.stock("lamp").await), (before.clone(), stock));
+    let report = reconcile(&operator(&system).await, false, PATIENCE).await.unwrap();
     assert!(report.clean(), "{report:?}");
     assert_eq!((report.orders, report.reservations), (4, 4));
     // Etags and request ids from before are still valid.
-    shop.update(&before[0], Shipped, &before[0].etag).await.unwrap();
-    let again = shop.place(&wish("lamp", 2).id("a")).await.unwrap();
+    system.update(&before[0], Shipped, &before[0].etag).await.unwrap();
+    let again = system.place(&new_order("lamp", 2).id("a")).await.unwrap();
     assert_eq!(again, before[3]);
-    shop.order("lamp", 1).await.unwrap();
+    system.order("lamp", 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -112,10 +113,10 @@ async fn a_backup_under_load_is_whole_and_reconciled_record_and_stock_agree() {
     let small = |worker: &mut inventory_worker::config::Serve| {
         (worker.nats.snapshot_every, worker.reservation_ttl) = (50, Duration::from_secs(5));
     };
-    let shop = Arc::new(Shop::open().stock("lamp", 1_000_000).each_worker(small).ready().await);
+    let system = Arc::new(System::builder().stock("lamp", 1_000_000).each_worker(small).start().await);
     let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let customers = (0..8).map(|customer| {
-        let (shop, stop, placed) = (shop.clone(), stop.clone(), placed.clone());
+        let (system, stop, placed) = (system.clone(), stop.clone(), placed.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let number = placed.fetch_add(1, Ordering::Relaxed);
@@ -125,42 +126,42 @@ async fn a_backup_under_load_is_whole_and_reconciled_record_and_stock_agree() {
                     2 => &[OrderStatus::Cancelled],
                     _ => &[OrderStatus::Confirmed],
                 };
-                brought_to(&shop, &format!("{customer}-{number}"), 1 + number as u32 % 3, steps).await;
+                brought_to(&system, &format!("{customer}-{number}"), 1 + number as u32 % 3, steps).await;
             }
         })
     });
     let customers: Vec<_> = customers.collect();
     until("there is load", async || placed.load(Ordering::Relaxed) > 300).await;
-    let folder = backup(&shop).await;
+    let folder = backup(&system).await;
     stop.store(true, Ordering::Relaxed);
     join_all(customers).await.into_iter().for_each(|customer| customer.unwrap());
-    drop(shop);
+    drop(system);
 
-    let shop = staffed(restored(folder.path()).await).await;
-    let link = operator(&shop).await;
+    let system = staffed(restored(folder.path()).await).await;
+    let link = operator(&system).await;
     let report = reconcile(&link, true, PATIENCE).await.unwrap();
     assert!(report.clean(), "{:#?}", report.lines(false));
     let report = reconcile(&link, false, PATIENCE).await.unwrap();
     assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
-    let orders = orders(&shop).await;
+    let orders = orders(&system).await;
     assert!(orders.len() > 200, "{}", orders.len());
-    let ended = async || shop.stock("lamp").await.1 == promised(&orders);
+    let ended = async || system.stock("lamp").await.1 == promised(&orders);
     until("what was merely held, for orders that were about to be recorded, has ended", ended).await;
     let report = reconcile(&link, false, PATIENCE).await.unwrap();
     assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
-    shop.order("lamp", 1).await.unwrap();
+    system.order("lamp", 1).await.unwrap();
 }
 
 #[tokio::test]
 async fn nothing_that_exists_is_overwritten() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    shop.order("lamp", 2).await.unwrap();
-    let folder = backup(&shop).await;
-    let error = load(&operator(&shop).await, folder.path(), None).await.unwrap_err().to_string();
+    let system = System::builder().stock("lamp", 9).start().await;
+    system.order("lamp", 2).await.unwrap();
+    let folder = backup(&system).await;
+    let error = load(&operator(&system).await, folder.path(), None).await.unwrap_err().to_string();
     assert!(error.contains("ORDERS, OBJ_inventory-snapshots, INVENTORY, DEAD_LETTERS exist"), "{error}");
     assert!(error.contains("nats stream rm ORDERS"), "{error}");
-    assert_eq!((shop.stock("lamp").await, orders(&shop).await.len()), ((9, 2), 1));
-    let error = save(&operator(&shop).await, folder.path(), false).await.unwrap_err().to_string();
+    assert_eq!((system.stock("lamp").await, orders(&system).await.len()), ((9, 2), 1));
+    let error = save(&operator(&system).await, folder.path(), false).await.unwrap_err().to_string();
     assert!(error.contains("is not empty"), "{error}");
 }
 
@@ -170,10 +171,10 @@ async fn orders_there(link: &Connection) -> Option<()> {
 
 #[tokio::test]
 async fn a_backup_that_is_damaged_or_incomplete_is_refused_and_what_is_to_be_removed_is_named() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    shop.order("lamp", 2).await.unwrap();
-    let folder = backup(&shop).await;
-    let empty = Shop::open().workers(0).gateways(0).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
+    system.order("lamp", 2).await.unwrap();
+    let folder = backup(&system).await;
+    let empty = System::builder().workers(0).gateways(0).start().await;
     let link = operator(&empty).await;
     let refused = async || format!("{:#}", load(&link, folder.path(), None).await.unwrap_err());
 
@@ -198,8 +199,8 @@ async fn a_backup_that_is_damaged_or_incomplete_is_refused_and_what_is_to_be_rem
 
 #[tokio::test]
 async fn the_files_are_those_of_the_nats_command() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    let folder = backup(&shop).await;
+    let system = System::builder().stock("lamp", 9).start().await;
+    let folder = backup(&system).await;
     let sums = std::fs::read_to_string(folder.path().join("SHA256SUMS")).unwrap();
     for stream in order_streams::ALL {
         let text = std::fs::read(folder.path().join(stream).join("backup.json")).unwrap();

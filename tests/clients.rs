@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use crate::shop::{PATIENCE, Shop, assert_refused, until};
+use crate::harness::system::{PATIENCE, System, assert_refused, until};
 
 fn health(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -21,8 +21,8 @@ fn health(service: &str) -> HealthCheckRequest {
 
 #[tokio::test]
 async fn health_follows_the_workers_and_knows_no_other_service() {
-    let mut shop = Shop::open().ready().await;
-    let mut client = HealthClient::new(shop.channel());
+    let mut system = System::builder().start().await;
+    let mut client = HealthClient::new(system.channel());
     for service in ["", "liveness", "orders.v1.OrderService", "inventory.v1.InventoryService"] {
         let status = client.check(health(service)).await.unwrap().into_inner().status;
         assert_eq!(status, ServingStatus::Serving as i32, "{service}");
@@ -30,7 +30,7 @@ async fn health_follows_the_workers_and_knows_no_other_service() {
     assert_eq!(client.check(health("nobody")).await.unwrap_err().code(), Code::NotFound);
     let mut watch = client.watch(health("inventory.v1.InventoryService")).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
-    shop.workers.remove(0).kill();
+    system.workers.remove(0).kill();
     let change = tokio::time::timeout(PATIENCE, watch.message()).await.expect("a change in time");
     assert_eq!(change.unwrap().unwrap().status, ServingStatus::NotServing as i32);
     let alive = client.check(health("liveness")).await.unwrap().into_inner().status;
@@ -58,13 +58,13 @@ pub async fn services(channel: Channel) -> Vec<String> {
 
 #[tokio::test]
 async fn a_client_learns_the_services_by_reflection() {
-    let shop = Shop::open().ready().await;
-    let names = services(shop.channel()).await;
+    let system = System::builder().start().await;
+    let names = services(system.channel()).await;
     let has = |name: &str| names.iter().any(|known| known == name);
     assert!(has("orders.v1.OrderService") && has("inventory.v1.InventoryService"));
     assert!(!has("inventory.v1.ReservationService"), "it is not served over gRPC");
     let symbol = MessageRequest::FileContainingSymbol("inventory.v1.InventoryService".to_owned());
-    let file = reflect(shop.channel(), symbol).await;
+    let file = reflect(system.channel(), symbol).await;
     assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)));
 }
 
@@ -72,23 +72,23 @@ async fn a_client_learns_the_services_by_reflection() {
 async fn reservations_are_not_served_over_grpc() {
     use contract::inventory::v1::ReserveInventoryRequest;
     use contract::inventory::v1::reservation_service_client::ReservationServiceClient;
-    let shop = Shop::open().ready().await;
-    let mut client = ReservationServiceClient::new(shop.channel());
+    let system = System::builder().start().await;
+    let mut client = ReservationServiceClient::new(system.channel());
     let status = client.reserve_inventory(ReserveInventoryRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
 
 #[tokio::test]
 async fn without_workers_calls_are_unavailable_and_nothing_was_delivered() {
-    let mut shop = Shop::open().stock("lamp", 1).ready().await;
-    shop.workers.remove(0).drain().await;
-    let status = shop.check("lamp").await.unwrap_err();
+    let mut system = System::builder().stock("lamp", 1).start().await;
+    system.workers.remove(0).drain().await;
+    let status = system.check("lamp").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
     assert_eq!((info.reason.as_str(), info.metadata["delivered"].as_str()), ("NO_RESPONDERS", "no"));
     assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
-    shop.hire().await;
-    until("the new worker is found", async || shop.check("lamp").await.is_ok()).await;
+    system.add_worker().await;
+    until("the new worker is found", async || system.check("lamp").await.is_ok()).await;
 }
 
 /// A service of the original system: replies in the NestJS envelope, and refuses what is out of stock with an
@@ -115,11 +115,11 @@ async fn nest_service(nats: async_nats::Client) {
 
 #[tokio::test]
 async fn a_nestjs_service_is_called_in_its_envelope() {
-    let shop = Shop::open().workers(0).nest("check_inventory").ready().await;
-    nest_service(shop.nats().await).await;
-    assert!(shop.check("lamp").await.unwrap());
-    let status = shop.check("rug").await.unwrap_err();
+    let system = System::builder().workers(0).nest("check_inventory").start().await;
+    nest_service(system.nats().await).await;
+    assert!(system.check("lamp").await.unwrap());
+    let status = system.check("rug").await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unknown, "no such shelf"));
-    let empty = shop.orders().check_inventory(CheckInventoryRequest::default()).await;
+    let empty = system.orders().check_inventory(CheckInventoryRequest::default()).await;
     assert_refused(empty, "NEST_EXCEPTION");
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::figures::get;
-use crate::shop::{Shop, until, wish};
+use crate::harness::http::get;
+use crate::harness::system::{System, new_order, until};
 
 /// What was received: the head of each request, and the names of its spans.
 type Came = Arc<Mutex<Vec<(String, Vec<String>)>>>;
@@ -49,7 +49,7 @@ fn options(endpoint: String, protocol: &str) -> Options {
     Options {
         otel_exporter_otlp_endpoint: Some(endpoint),
         otel_exporter_otlp_protocol: Some(protocol.to_owned()),
-        otel_exporter_otlp_headers: Some("x-team=shop".to_owned()),
+        otel_exporter_otlp_headers: Some("x-team=system".to_owned()),
         otel_exporter_otlp_timeout: Some("2000".to_owned()),
         otel_bsp_schedule_delay: Some("50".to_owned()),
         ..Options::default()
@@ -76,21 +76,21 @@ async fn serve(stream: TcpStream, came: Came, rejected: i64) -> Option<()> {
     stream.write_all(&[head.as_bytes(), &answer].concat()).await.ok()
 }
 
-async fn shop(options: &Options) -> Shop {
+async fn system(options: &Options) -> System {
     let (gateway, worker) = (options.clone(), options.clone());
-    Shop::open()
+    System::builder()
         .stock("lamp", 5)
         .each_gateway(move |config| config.traces = gateway.clone())
         .each_worker(move |config| config.traces = worker.clone())
-        .ready()
+        .start()
         .await
 }
 
 /// How many spans gateway and worker count as sent, failed and dropped.
-async fn figures(shop: &Shop) -> [f64; 3] {
+async fn figures(system: &System) -> [f64; 3] {
     let pages = [
-        get(shop.gateways[0].http_addr(), "/metrics").await,
-        get(shop.workers[0].http().await, "/metrics").await,
+        get(system.gateways[0].http_addr(), "/metrics").await,
+        get(system.workers[0].http().await, "/metrics").await,
     ];
     ["exported", "failed", "dropped"].map(|outcome| {
         let name = format!(r#"trace_spans_total{{outcome="{outcome}"}} "#);
@@ -100,34 +100,34 @@ async fn figures(shop: &Shop) -> [f64; 3] {
     })
 }
 
-async fn check(shop: &Shop) {
-    let items = wish("lamp", 1).request.items;
-    shop.orders().check_inventory(CheckInventoryRequest { items }).await.unwrap();
+async fn check(system: &System) {
+    let items = new_order("lamp", 1).request.items;
+    system.orders().check_inventory(CheckInventoryRequest { items }).await.unwrap();
 }
 
 #[tokio::test]
 async fn traces_go_over_http_where_that_is_said() {
     let collector = Collector::open(0).await;
-    let shop = shop(&collector.options).await;
-    check(&shop).await;
+    let system = system(&collector.options).await;
+    check(&system).await;
     let has = |name: &str| collector.spans().iter().any(|span| span == name);
     until("the gateway's spans came", async || has("orders.v1.OrderService/CheckInventory")).await;
     until("the worker's spans came", async || has("process check_inventory")).await;
     let head = collector.came.lock().unwrap()[0].0.to_lowercase();
     assert!(head.starts_with("post /v1/traces http/1.1"), "{head}");
-    for line in ["content-type: application/x-protobuf", "x-team: shop"] {
+    for line in ["content-type: application/x-protobuf", "x-team: system"] {
         assert!(head.contains(line), "{head}");
     }
-    let sent = async || figures(&shop).await == [collector.spans().len() as f64, 0.0, 0.0];
+    let sent = async || figures(&system).await == [collector.spans().len() as f64, 0.0, 0.0];
     until("all that came is counted", sent).await;
 }
 
 #[tokio::test]
 async fn spans_that_a_collector_rejects_are_counted_as_failed() {
     let collector = Collector::open(1).await;
-    let shop = shop(&collector.options).await;
-    check(&shop).await;
-    until("a span is counted as failed", async || figures(&shop).await[1] >= 1.0).await;
+    let system = system(&collector.options).await;
+    check(&system).await;
+    until("a span is counted as failed", async || figures(&system).await[1] >= 1.0).await;
 }
 
 #[tokio::test]
@@ -135,11 +135,11 @@ async fn spans_for_a_collector_that_is_down_are_counted_as_failed() {
     // Nothing listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for protocol in ["grpc", "http/protobuf"] {
-        let shop = shop(&options(format!("http://{gone}"), protocol)).await;
-        check(&shop).await;
+        let system = system(&options(format!("http://{gone}"), protocol)).await;
+        check(&system).await;
         // Spans of the call, of its request, and of the worker.
-        until("they are counted", async || figures(&shop).await[1] >= 3.0).await;
-        assert_eq!(figures(&shop).await[0], 0.0, "{protocol}");
+        until("they are counted", async || figures(&system).await[1] >= 3.0).await;
+        assert_eq!(figures(&system).await[0], 0.0, "{protocol}");
     }
 }
 
@@ -151,10 +151,10 @@ async fn spans_that_find_no_room_are_counted_as_dropped() {
     options.otel_bsp_max_queue_size = Some("4".to_owned());
     options.otel_bsp_max_export_batch_size = Some("2".to_owned());
     options.otel_exporter_otlp_timeout = Some("60000".to_owned());
-    let shop = shop(&options).await;
+    let system = system(&options).await;
     until("spans are dropped", async || {
-        check(&shop).await;
-        figures(&shop).await[2] >= 1.0
+        check(&system).await;
+        figures(&system).await[2] >= 1.0
     })
     .await;
 }

@@ -6,7 +6,7 @@ use local_nats::Server;
 use nats::{Connection, Options};
 use tempfile::TempDir;
 
-use crate::shop::until;
+use crate::harness::system::until;
 
 /// A key pair for these tests alone.
 const SEED: &str = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY";

@@ -9,13 +9,13 @@ use tonic::Code::{self, NotFound, PermissionDenied};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::access::Guarded;
-use crate::issuer::Issuer;
-use crate::shop::{PATIENCE, Shop, reason, wish};
+use crate::harness::auth::AuthGateway;
+use crate::harness::issuer::Issuer;
+use crate::harness::system::{PATIENCE, System, new_order, reason};
 
 /// A customer with a token.
 struct Customer<'a> {
-    guarded: &'a Guarded,
+    guarded: &'a AuthGateway,
     token: String,
 }
 
@@ -38,7 +38,7 @@ impl Customer<'_> {
     }
 
     async fn place(&self, request_id: &str) -> Result<Order, Status> {
-        let items = wish("lamp", 1).request.items;
+        let items = new_order("lamp", 1).request.items;
         let request_id = request_id.to_owned();
         let request = orders::CreateOrderRequest { request_id, customer_id: "ann".to_owned(), items };
         let placed: orders::CreateOrderResponse = self.ask("CreateOrder", request).await?;
@@ -48,11 +48,11 @@ impl Customer<'_> {
 
 #[tokio::test]
 async fn a_customer_sees_the_own_orders_alone_whatever_tokens_come_along() {
-    let shop = Shop::open().stock("lamp", 99).ready().await;
+    let system = System::builder().stock("lamp", 99).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     for customer in ["ann", "bob", "ann", "bob", "ann", "bob"] {
-        shop.place(&wish("lamp", 1).by(customer)).await.unwrap();
+        system.place(&new_order("lamp", 1).by(customer)).await.unwrap();
     }
     let [ann, clerk] = [json!({"customer_id": "ann"}), json!({"sub": "clerk"})]
         .map(|claims| Customer { guarded: &guarded, token: issuer.with(claims) });
@@ -75,12 +75,13 @@ async fn a_customer_sees_the_own_orders_alone_whatever_tokens_come_along() {
     }
     // A resume token holds a position, not a customer.
     let begin = clerk.watch(orders::WatchOrdersRequest::default()).await.unwrap().resume_token;
-    let theirs = shop.place(&wish("lamp", 1).by("bob")).await.unwrap().order_id;
-    let mine = shop.place(&wish("lamp", 1).by("ann")).await.unwrap().order_id;
+    let theirs = system.place(&new_order("lamp", 1).by("bob")).await.unwrap().order_id;
+    let mine = system.place(&new_order("lamp", 1).by("ann")).await.unwrap().order_id;
     let message = orders::WatchOrdersRequest { resume_token: begin, ..Default::default() }.encode_to_vec();
     let bearer = [("authorization", &*format!("Bearer {}", ann.token))];
     let path = "/orders.v1.OrderService/WatchOrders";
-    let mut watch = crate::raw::call(&guarded.channel, path, message.into(), &bearer).await.unwrap();
+    let mut watch =
+        crate::harness::codec::call(&guarded.channel, path, message.into(), &bearer).await.unwrap();
     let seen = loop {
         let message = tokio::time::timeout(PATIENCE, watch.message()).await.expect("a message in time");
         let message = message.unwrap().unwrap();
@@ -102,9 +103,9 @@ async fn a_customer_sees_the_own_orders_alone_whatever_tokens_come_along() {
 
 #[tokio::test]
 async fn a_request_id_is_its_callers_own() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let by = |claims: Value| Customer { guarded: &guarded, token: issuer.with(claims) };
     let (one, two) = (by(json!({"sub": "one"})), by(json!({"sub": "two"})));
     let first = one.place("id-1").await.unwrap();
@@ -113,16 +114,16 @@ async fn a_request_id_is_its_callers_own() {
     let again = by(json!({"sub": "one", "jti": "2"}));
     assert_eq!(again.place("id-1").await.unwrap().order_id, first.order_id);
     assert_ne!(two.place("id-1").await.unwrap().order_id, first.order_id);
-    let anonymous = shop.place(&wish("lamp", 1).by("ann").id("id-1")).await.unwrap();
+    let anonymous = system.place(&new_order("lamp", 1).by("ann").id("id-1")).await.unwrap();
     assert_ne!(anonymous.order_id, first.order_id);
-    assert_eq!(shop.stock("lamp").await, (9, 3));
+    assert_eq!(system.stock("lamp").await, (9, 3));
 }
 
 #[tokio::test]
 async fn an_adjustment_is_made_once_for_each_caller_who_names_it() {
-    let shop = Shop::open().stock("lamp", 100).ready().await;
+    let system = System::builder().stock("lamp", 100).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let [one, two] = ["one", "two"].map(|name| issuer.with(json!({"sub": name})));
     let adjust = async |token: &str, delta| {
         let adjustments = vec![inventory::Adjustment { product_id: "lamp".to_owned(), delta }];
@@ -134,7 +135,7 @@ async fn an_adjustment_is_made_once_for_each_caller_who_names_it() {
     for token in [&one, &one, &two, &two] {
         adjust(token, 1).await.unwrap();
     }
-    assert_eq!(shop.stock("lamp").await, (102, 0));
+    assert_eq!(system.stock("lamp").await, (102, 0));
     // Only the caller's own use of the id counts.
     let reused = adjust(&two, 7).await.unwrap_err();
     let info = reused.get_details_error_info().unwrap();

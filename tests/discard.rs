@@ -8,14 +8,14 @@ use order_streams::{DeadLetters, Discarded};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::cast;
-use crate::figures::get;
-use crate::shop::{PATIENCE, Shop, until};
+use crate::harness::http::get;
+use crate::harness::roles;
+use crate::harness::system::{PATIENCE, System, until};
 
-const WHY: &str = "the test shop's own, 100 % wrong — é";
+const WHY: &str = "the test system's own, 100 % wrong — é";
 
-async fn operator(shop: &Shop) -> Connection {
-    Connection::connect(&cast::role(&shop.nats.url(), "operator"), "an operator").await.unwrap()
+async fn operator(system: &System) -> Connection {
+    Connection::connect(&roles::options(&system.nats.url(), "operator"), "an operator").await.unwrap()
 }
 
 async fn discarded(link: &Connection) -> Vec<Discarded> {
@@ -28,8 +28,8 @@ async fn discarded(link: &Connection) -> Vec<Discarded> {
 }
 
 /// Stores a dead letter of an order's event, as a worker does.
-async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
-    let link = Connection::connect(&cast::role(&shop.nats.url(), "worker"), "a worker").await.unwrap();
+async fn bury(system: &System, order: Uuid, event: u64) -> u64 {
+    let link = Connection::connect(&roles::options(&system.nats.url(), "worker"), "a worker").await.unwrap();
     let mut headers = HeaderMap::new();
     put(&mut headers, contract::header::DEAD_LETTER_ERROR, "the ledger has no evidence for it");
     put(&mut headers, contract::header::DEAD_LETTER_SUBJECT, format!("orders.event.order_created.{order}"));
@@ -40,8 +40,8 @@ async fn bury(shop: &Shop, order: Uuid, event: u64) -> u64 {
 }
 
 /// Reserves an order's stock for a second, as a gateway does that dies then.
-async fn hold(shop: &Shop, order: Uuid) {
-    let gateway = cast::Player::of(&shop.nats.url(), "gateway").await;
+async fn hold(system: &System, order: Uuid) {
+    let gateway = roles::RoleClient::of(&system.nats.url(), "gateway").await;
     let items = r#"[{"productId":"lamp","quantity":1}]"#;
     let request = format!(r#"{{"orderId":"{order}","items":{items},"ttlSeconds":1}}"#);
     let reply = gateway.client.request("reserve_inventory", request.into()).await.unwrap();
@@ -50,10 +50,10 @@ async fn hold(shop: &Shop, order: Uuid) {
 
 #[tokio::test]
 async fn a_discarded_dead_letter_is_gone_and_who_did_it_and_why_is_kept() {
-    let shop = Shop::open().roles().ready().await;
-    let (link, order) = (operator(&shop).await, Uuid::new_v4());
+    let system = System::builder().roles().start().await;
+    let (link, order) = (operator(&system).await, Uuid::new_v4());
     for event in [7, 9, 7] {
-        bury(&shop, order, event).await;
+        bury(&system, order, event).await;
     }
     let done = discard(&link, &[1, 44], WHY, "ann", false).await.unwrap();
     assert_eq!(done[0].end, Ok(vec![1, 3]), "all letters of the event go");
@@ -81,30 +81,30 @@ async fn a_discarded_dead_letter_is_gone_and_who_did_it_and_why_is_kept() {
 
 #[tokio::test]
 async fn a_dry_run_discards_nothing() {
-    let shop = Shop::open().roles().ready().await;
-    let link = operator(&shop).await;
-    bury(&shop, Uuid::new_v4(), 7).await;
+    let system = System::builder().roles().start().await;
+    let link = operator(&system).await;
+    bury(&system, Uuid::new_v4(), 7).await;
     assert_eq!(discard(&link, &[1], WHY, "ann", true).await.unwrap()[0].end, Ok(vec![1]));
     assert_eq!((every(&link).await.unwrap(), discarded(&link).await.len()), (vec![1], 0));
 }
 
 #[tokio::test]
 async fn stock_that_waited_for_a_dead_letter_is_free_once_it_is_discarded() {
-    let mut shop = Shop::open()
+    let mut system = System::builder()
         .roles()
         .stock("lamp", 1)
         .each_worker(|w| w.expiry_interval = std::time::Duration::from_millis(50))
-        .ready()
+        .start()
         .await;
-    let (link, order) = (operator(&shop).await, Uuid::new_v4());
-    bury(&shop, order, 7).await;
-    hold(&shop, order).await;
-    let worker = shop.workers[0].http().await;
+    let (link, order) = (operator(&system).await, Uuid::new_v4());
+    bury(&system, order, 7).await;
+    hold(&system, order).await;
+    let worker = system.workers[0].http().await;
     let stuck = async || get(worker, "/metrics").await.contains("\ninventory_reservations_stuck 1\n");
     until("the reservation waits for its letter", stuck).await;
-    assert_eq!(shop.stock("lamp").await, (1, 1));
+    assert_eq!(system.stock("lamp").await, (1, 1));
     discard(&link, &[1], WHY, "ann", false).await.unwrap();
     // The worker that postponed it tries again after half a minute; a new one at once.
-    shop.hire().await;
-    until("the stock is free", async || shop.stock("lamp").await == (1, 0)).await;
+    system.add_worker().await;
+    until("the stock is free", async || system.stock("lamp").await == (1, 0)).await;
 }

@@ -16,35 +16,35 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_types::StatusExt as _;
 
-use crate::proxy::Proxy;
-use crate::shop::{PATIENCE, Shop, reason, until, wish};
+use crate::harness::proxy::Proxy;
+use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 
 /// Far below a drain's limit of 20 s.
 const SOON: Duration = Duration::from_secs(10);
 const TASKS: usize = 16;
 const CONNECTIONS: usize = 4;
 
-/// A client's connections to two gateways, the first of which drains.
+/// Connections to two gateways, the first of which drains.
 #[derive(Clone)]
-struct Doors(Vec<Channel>);
+struct Gateways(Vec<Channel>);
 
-impl Doors {
-    fn of(shop: &Shop) -> Doors {
-        let door = |gateway: &gateway::Gateway| {
+impl Gateways {
+    fn of(system: &System) -> Gateways {
+        let channel = |gateway: &gateway::Gateway| {
             Endpoint::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy()
         };
-        Doors(shop.gateways.iter().map(door).collect())
+        Gateways(system.gateways.iter().map(channel).collect())
     }
 
     /// Places an order at the first gateway that accepts it.
     async fn place(&self, id: &str) -> Result<String, Status> {
         let limit = Instant::now() + PATIENCE;
-        let mut door = 0;
+        let mut turn = 0;
         loop {
-            let mut client = OrderServiceClient::new(self.0[door % self.0.len()].clone());
-            match client.create_order(wish("lamp", 1).id(id).request).await {
+            let mut client = OrderServiceClient::new(self.0[turn % self.0.len()].clone());
+            match client.create_order(new_order("lamp", 1).id(id).request).await {
                 Ok(reply) => return Ok(reply.into_inner().order.unwrap().order_id),
-                Err(status) if closed(&status) && Instant::now() < limit => door += 1,
+                Err(status) if closed(&status) && Instant::now() < limit => turn += 1,
                 Err(status) => return Err(status),
             }
         }
@@ -66,16 +66,17 @@ pub fn closed(status: &Status) -> bool {
 
 #[tokio::test]
 async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
-    let mut shop = Shop::open().stock("lamp", 1_000_000).gateways(2).ready().await;
+    let mut system = System::builder().stock("lamp", 1_000_000).gateways(2).start().await;
     let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let doors: Vec<Doors> = (0..CONNECTIONS).map(|_| Doors::of(&shop)).collect();
+    let gateways: Vec<Gateways> = (0..CONNECTIONS).map(|_| Gateways::of(&system)).collect();
     let buyer = |number: usize| {
-        let (doors, stop, placed) = (doors[number % CONNECTIONS].clone(), stop.clone(), placed.clone());
+        let (gateways, stop, placed) = (gateways[number % CONNECTIONS].clone(), stop.clone(), placed.clone());
         tokio::spawn(async move {
             let mut orders = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                orders
-                    .push(doors.place(&format!("buyer-{number}-{}", orders.len())).await.expect("an order"));
+                orders.push(
+                    gateways.place(&format!("buyer-{number}-{}", orders.len())).await.expect("an order"),
+                );
                 placed.fetch_add(1, Ordering::Relaxed);
             }
             orders
@@ -88,7 +89,7 @@ async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
     };
     so_many(200).await;
     let start = Instant::now();
-    shop.close_gateway().await;
+    system.drain_gateway().await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     so_many(200).await;
     stop.store(true, Ordering::Relaxed);
@@ -96,7 +97,7 @@ async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
     for buyer in buyers {
         orders.extend(buyer.await.expect("no call was lost"));
     }
-    let (all, (_, reserved)) = (orders.len(), shop.stock("lamp").await);
+    let (all, (_, reserved)) = (orders.len(), system.stock("lamp").await);
     orders.sort_unstable();
     orders.dedup();
     assert_eq!((orders.len(), reserved as usize), (all, all));
@@ -127,28 +128,28 @@ async fn sent(spy: &mut async_nats::Subscriber, count: usize) {
 
 #[tokio::test]
 async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
-    let mut shop = Shop::open().workers(0).gateways(2).ready().await;
-    let proxy = Proxy::to(shop.nats.port()).await;
-    shop.worker.nats.link = nats::Options::at(proxy.url());
-    shop.hire().await;
+    let mut system = System::builder().workers(0).gateways(2).start().await;
+    let proxy = Proxy::to(system.nats.port()).await;
+    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.add_worker().await;
     until("they are found", async || {
-        shop.gateways.iter().all(|one| one.up("orders.v1.OrderService") == Some(true))
+        system.gateways.iter().all(|one| one.up("orders.v1.OrderService") == Some(true))
     })
     .await;
-    shop.adjust("lamp", 1_000).await.unwrap();
-    let doors = Doors::of(&shop);
-    let client = || OrderServiceClient::new(doors.0[0].clone());
+    system.adjust("lamp", 1_000).await.unwrap();
+    let gateways = Gateways::of(&system);
+    let client = || OrderServiceClient::new(gateways.0[0].clone());
     let mut watches = Vec::new();
     for _ in 0..50 {
         watches.push(watch(client()).await);
     }
-    let gateway = shop.gateways.remove(0);
+    let gateway = system.gateways.remove(0);
     let _peers = [TcpStream::connect(gateway.grpc_addr()).unwrap(), preface(&gateway)];
-    let mut spy = shop.nats().await.subscribe("check_inventory").await.unwrap();
+    let mut spy = system.nats().await.subscribe("check_inventory").await.unwrap();
     proxy.hold();
     let place = |_| {
         let mut client = client();
-        tokio::spawn(async move { client.create_order(wish("lamp", 1).request).await })
+        tokio::spawn(async move { client.create_order(new_order("lamp", 1).request).await })
     };
     let calls: Vec<_> = (0..200).map(place).collect();
     sent(&mut spy, 200).await;
@@ -162,7 +163,7 @@ async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
         assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "DRAINING"));
         tokens.push(info.metadata["resume_token"].clone());
     }
-    proxy.mend();
+    proxy.restore();
     let mut placed: Vec<String> = Vec::new();
     for call in calls {
         placed
@@ -172,7 +173,7 @@ async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 
     let resumed = WatchOrdersRequest { resume_token: tokens.remove(7), ..WatchOrdersRequest::default() };
-    let mut elsewhere = OrderServiceClient::new(doors.0[1].clone());
+    let mut elsewhere = OrderServiceClient::new(gateways.0[1].clone());
     let mut watch = elsewhere.watch_orders(resumed).await.unwrap().into_inner();
     let mut seen = Vec::new();
     while seen.len() < placed.len() {
@@ -186,15 +187,15 @@ async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
 
 #[tokio::test]
 async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_hold_it() {
-    let mut shop = Shop::open().stock("lamp", 1_000).ready().await;
-    let nats = shop.nats().await;
+    let mut system = System::builder().stock("lamp", 1_000).start().await;
+    let nats = system.nats().await;
     let reserve = |_| {
         let nats = nats.clone();
         let items = serde_json::json!({"orderId": uuid::Uuid::new_v4(), "items": [{"productId": "lamp", "quantity": 1}]});
         tokio::spawn(async move { nats.request("reserve_inventory", items.to_string().into()).await })
     };
     let mut spy = nats.subscribe("reserve_inventory").await.unwrap();
-    let first = shop.workers.remove(0);
+    let first = system.workers.remove(0);
     let _silent = TcpStream::connect(first.health().await).unwrap();
     let calls: Vec<_> = (0..200).map(reserve).collect();
     sent(&mut spy, 200).await;
@@ -205,16 +206,16 @@ async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_
         let reply = call.await.unwrap().expect("every request is answered");
         assert!(reply.headers.is_none_or(|headers| headers.get("Nats-Service-Error").is_none()));
     }
-    shop.hire().await;
-    until("the next one serves", async || shop.check("lamp").await.is_ok()).await;
-    assert_eq!(shop.stock("lamp").await, (1_000, 200));
+    system.add_worker().await;
+    until("the next one serves", async || system.check("lamp").await.is_ok()).await;
+    assert_eq!(system.stock("lamp").await, (1_000, 200));
 }
 
 #[tokio::test]
 async fn a_worker_whose_nats_is_gone_still_ends_soon_and_in_order() {
-    let mut shop = Shop::open().ready().await;
-    let worker = shop.workers.remove(0);
-    shop.nats.kill();
+    let mut system = System::builder().start().await;
+    let worker = system.workers.remove(0);
+    system.nats.kill();
     let start = Instant::now();
     worker.drain().await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
@@ -222,17 +223,17 @@ async fn a_worker_whose_nats_is_gone_still_ends_soon_and_in_order() {
 
 #[tokio::test]
 async fn a_drain_is_not_held_up_by_watches_silent_peers_and_reflection() {
-    let mut shop = Shop::open().ready().await;
+    let mut system = System::builder().start().await;
     let mut watches = Vec::new();
     for _ in 0..50 {
-        watches.push(watch(shop.orders()).await);
+        watches.push(watch(system.orders()).await);
     }
-    let _silent = TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap();
+    let _silent = TcpStream::connect(system.gateways[0].grpc_addr()).unwrap();
     let questions = futures_util::stream::pending::<ServerReflectionRequest>();
-    let mut reflection = ServerReflectionClient::new(shop.channel());
+    let mut reflection = ServerReflectionClient::new(system.channel());
     let _answers = reflection.server_reflection_info(questions).await.unwrap();
     let start = Instant::now();
-    shop.close_gateway().await;
+    system.drain_gateway().await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     for mut watch in watches {
         let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time").unwrap_err();

@@ -17,11 +17,11 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_types::StatusExt as _;
 
-use crate::access::Guarded;
-use crate::issuer::now;
-use crate::pki::{Authority, Pair};
-use crate::shop::{PATIENCE, Shop, reason, until, wish};
-use crate::tls::{House, list};
+use crate::harness::auth::AuthGateway;
+use crate::harness::issuer::now;
+use crate::harness::pki::{Authority, CertAndKey};
+use crate::harness::system::{PATIENCE, System, new_order, reason, until};
+use crate::harness::tls::{TlsSystem, list};
 
 async fn watch(channel: Channel, token: &str) -> Result<Streaming<WatchOrdersResponse>, Status> {
     let request = WatchOrdersRequest { resume_token: token.to_owned(), ..Default::default() };
@@ -45,8 +45,8 @@ async fn end<T>(stream: &mut Streaming<T>) -> Status {
 }
 
 /// A gateway that accepts clients with a valid certificate only.
-async fn house(known: bool) -> House {
-    House::open(Some(ClientAuth::Required), |config, _| {
+async fn tls(known: bool) -> TlsSystem {
+    TlsSystem::start(Some(ClientAuth::Required), |config, _| {
         // No maximum age: nothing else closes a connection.
         config.limits.max_connection_age = Duration::ZERO;
         if known {
@@ -63,8 +63,8 @@ fn soon(params: &mut CertificateParams) {
 }
 
 /// Runs a client, revokes its access by `change`, and expects that its streams and calls end.
-async fn ends(house: &House, client: &Pair, change: impl FnOnce()) {
-    let channel = house.connect(Some(client)).await.unwrap();
+async fn ends(tls: &TlsSystem, client: &CertAndKey, change: impl FnOnce()) {
+    let channel = tls.connect(Some(client)).await.unwrap();
     list(channel.clone()).await.unwrap();
     let mut watch = watch(channel.clone(), "").await.unwrap();
     let mut health = HealthClient::new(channel.clone());
@@ -79,23 +79,23 @@ async fn ends(house: &House, client: &Pair, change: impl FnOnce()) {
 #[tokio::test]
 async fn a_certificate_that_ends_ends_what_it_let_in() {
     for known in [true, false] {
-        let house = house(known).await;
-        let client = house.clients.sign(&["spiffe://here/shop"], soon);
-        ends(&house, &client, || ()).await;
+        let tls = tls(known).await;
+        let client = tls.clients.sign(&["spiffe://here/system"], soon);
+        ends(&tls, &client, || ()).await;
     }
 }
 
 #[tokio::test]
 async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
-    let house = house(true).await;
+    let tls = tls(true).await;
     let other = Authority::new();
-    let ca = house.folder.path().join("clients.crt");
-    std::fs::write(&ca, house.clients.pem() + &other.pem()).unwrap();
-    let name = "spiffe://here/shop";
+    let ca = tls.folder.path().join("clients.crt");
+    std::fs::write(&ca, tls.clients.pem() + &other.pem()).unwrap();
+    let name = "spiffe://here/system";
     let stays = other.client(name);
     let mut channel = None;
     until("the other authority is trusted", async || {
-        channel = house.connect(Some(&stays)).await.ok();
+        channel = tls.connect(Some(&stays)).await.ok();
         match channel.clone() {
             Some(channel) => list(channel).await.is_ok(),
             None => false,
@@ -103,9 +103,9 @@ async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
     })
     .await;
     let mut others = watch(channel.clone().unwrap(), "").await.unwrap();
-    ends(&house, &house.clients.client(name), || {
+    ends(&tls, &tls.clients.client(name), || {
         // A key that does not match its certificate must not keep the old authority in force.
-        std::fs::write(house.folder.path().join("tls.key"), &house.authority.server().key).unwrap();
+        std::fs::write(tls.folder.path().join("tls.key"), &tls.authority.server().key).unwrap();
         std::fs::write(&ca, other.pem()).unwrap();
     })
     .await;
@@ -115,26 +115,27 @@ async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
 
 #[tokio::test]
 async fn an_authority_that_ends_is_trusted_no_longer() {
-    let house = house(true).await;
+    let tls = tls(true).await;
     let brief = Authority::with(soon);
-    std::fs::write(house.folder.path().join("clients.crt"), house.clients.pem() + &brief.pem()).unwrap();
-    let client = brief.client("spiffe://here/shop");
-    until("the authority is trusted", async || match house.connect(Some(&client)).await {
+    std::fs::write(tls.folder.path().join("clients.crt"), tls.clients.pem() + &brief.pem()).unwrap();
+    let client = brief.client("spiffe://here/system");
+    until("the authority is trusted", async || match tls.connect(Some(&client)).await {
         Ok(channel) => list(channel).await.is_ok(),
         Err(_) => false,
     })
     .await;
-    ends(&house, &client, || ()).await;
+    ends(&tls, &client, || ()).await;
 }
 
 #[tokio::test]
 async fn reflection_ends_when_the_key_that_let_it_in_is_taken_off_the_list() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     let key = apikey::new("till", &["orders.read".to_owned()], None).unwrap();
     std::fs::write(&file, &key.line).unwrap();
-    let guarded = Guarded::open(&shop, Access { api_keys: Some(file.clone()), ..Access::default() }).await;
+    let guarded =
+        AuthGateway::start(&system, Access { api_keys: Some(file.clone()), ..Access::default() }).await;
     let mut request = Request::new(futures_util::stream::pending::<ServerReflectionRequest>());
     request.metadata_mut().insert("x-api-key", key.key.parse().unwrap());
     let mut client = ServerReflectionClient::new(guarded.channel.clone());
@@ -145,12 +146,12 @@ async fn reflection_ends_when_the_key_that_let_it_in_is_taken_off_the_list() {
 
 #[tokio::test]
 async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watches_with_a_token() {
-    let opening = Shop::open().stock("lamp", 9).each_gateway(|config| {
+    let builder = System::builder().stock("lamp", 9).each_gateway(|config| {
         (config.limits.max_connection_age, config.limits.max_connection_age_grace) =
             (Duration::from_secs(1), Duration::from_secs(2));
     });
-    let shop = opening.ready().await;
-    let channel = shop.channel();
+    let system = builder.start().await;
+    let channel = system.channel();
     let mut orders = watch(channel.clone(), "").await.unwrap();
     let questions = futures_util::stream::pending::<ServerReflectionRequest>();
     let mut reflection = ServerReflectionClient::new(channel.clone());
@@ -168,13 +169,13 @@ async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watche
     // Connections keep reaching their maximum age, and tonic's client does not retry what it had not sent.
     let mut order = None;
     until("an order is placed", async || {
-        order = shop.place(&wish("lamp", 1).id("r-1")).await.ok();
+        order = system.place(&new_order("lamp", 1).id("r-1")).await.ok();
         order.is_some()
     })
     .await;
     let mut next = None;
     until("a watch goes on with it", async || {
-        if let Ok(mut watch) = watch(shop.channel(), token).await {
+        if let Ok(mut watch) = watch(system.channel(), token).await {
             next = watch.message().await.ok().flatten();
         }
         next.is_some()
@@ -186,12 +187,12 @@ async fn streams_end_some_time_after_their_connection_has_come_of_age_and_watche
 
 #[tokio::test]
 async fn streams_of_one_connection_do_not_end_all_at_once() {
-    let opening = Shop::open().each_gateway(|config| {
+    let builder = System::builder().each_gateway(|config| {
         (config.limits.max_connection_age, config.limits.max_connection_age_grace) =
             (Duration::from_secs(1), Duration::from_secs(4));
     });
-    let shop = opening.ready().await;
-    let channel = shop.channel();
+    let system = builder.start().await;
+    let channel = system.channel();
     let mut ends = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let mut watch = watch(channel.clone(), "").await.unwrap();

@@ -1,8 +1,7 @@
 //! The truth table of failures (docs/protocol.md#failures), end to end, with one test for each row: code, reason,
 //! `delivered`, and the details that the table names.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -15,64 +14,21 @@ use serde_json::json;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::shop::{Shop, until, wish};
+use crate::harness::service::serve;
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{System, new_order, order_id, until};
 
 /// Attempts of a call that may be retried: the first, and three more.
 const ATTEMPTS: usize = 4;
 
-/// Asserts a call's failure, and returns its details for further checks.
-#[track_caller]
-pub fn told<T: std::fmt::Debug>(
-    result: Result<T, Status>,
-    code: Code,
-    reason: &str,
-    delivered: &str,
-) -> ErrorDetails {
-    let status = result.expect_err("a failure");
-    let details = status.get_error_details();
-    let info = details.error_info().cloned().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
-    let marks = info.metadata.get("delivered").map_or("", String::as_str);
-    assert_eq!((status.code(), info.reason.as_str(), marks), (code, reason, delivered), "{status:?}");
-    assert!(!info.domain.is_empty() && !status.message().contains("$JS"), "{status:?}");
-    details
-}
-
-#[track_caller]
-pub fn comes_back(details: &ErrorDetails) {
-    assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
-}
-
-/// A scripted service on `check_inventory` that counts its requests.
-pub async fn serve(
-    shop: &Shop,
-    answer: impl Fn(usize) -> Option<(HeaderMap, Bytes)> + Send + 'static,
-) -> Arc<AtomicUsize> {
-    let client = shop.nats().await;
-    let mut requests = client.queue_subscribe("check_inventory", "inventory-check".to_owned()).await.unwrap();
-    let count = Arc::new(AtomicUsize::new(0));
-    let counter = count.clone();
-    // A round trip, after which the server knows the subscription.
-    client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let number = counter.fetch_add(1, Ordering::SeqCst);
-            if let (Some((headers, body)), Some(reply)) = (answer(number), request.reply) {
-                // An error means that the test is over.
-                let _ = client.publish_with_headers(reply, headers, body).await;
-            }
-        }
-    });
-    count
-}
-
 /// A check of one lamp, with a deadline if there is one.
-async fn check(shop: &Shop, limit: Option<Duration>) -> Result<bool, Status> {
+async fn check(system: &System, limit: Option<Duration>) -> Result<bool, Status> {
     let items = vec![Item { product_id: "lamp".to_owned(), quantity: 1 }];
     let mut request = Request::new(CheckInventoryRequest { items });
     if let Some(limit) = limit {
         request.metadata_mut().insert("grpc-timeout", format!("{}m", limit.as_millis()).parse().unwrap());
     }
-    Ok(shop.patient().check_inventory(request).await?.into_inner().available)
+    Ok(system.untimed_orders().check_inventory(request).await?.into_inner().available)
 }
 
 fn refusal(code: &str, text: &str) -> HeaderMap {
@@ -84,9 +40,9 @@ fn refusal(code: &str, text: &str) -> HeaderMap {
 
 #[tokio::test]
 async fn an_invalid_request_is_told_every_bad_field() {
-    let shop = Shop::open().ready().await;
-    let refused = shop.place(&wish("not a product", 0).and("lamp", 0).by("").id("not an id")).await;
-    let details = told(refused, Code::InvalidArgument, "INVALID_REQUEST", "no");
+    let system = System::builder().start().await;
+    let refused = system.place(&new_order("not a product", 0).and("lamp", 0).by("").id("not an id")).await;
+    let details = assert_failure(refused, Code::InvalidArgument, "INVALID_REQUEST", "no");
     let fields: Vec<_> = details
         .bad_request()
         .unwrap()
@@ -100,10 +56,10 @@ async fn an_invalid_request_is_told_every_bad_field() {
 
 #[tokio::test]
 async fn too_little_stock_names_each_product() {
-    let shop = Shop::open().stock("lamp", 3).stock("rug", 1).ready().await;
+    let system = System::builder().stock("lamp", 3).stock("rug", 1).start().await;
     for id in ["", "mine"] {
-        let refused = shop.place(&wish("lamp", 4).and("rug", 2).id(id)).await;
-        let details = told(refused, Code::FailedPrecondition, "INSUFFICIENT_STOCK", "yes");
+        let refused = system.place(&new_order("lamp", 4).and("rug", 2).id(id)).await;
+        let details = assert_failure(refused, Code::FailedPrecondition, "INSUFFICIENT_STOCK", "yes");
         let short: Vec<_> =
             details.precondition_failure().unwrap().violations.iter().map(|v| &v.subject).collect();
         assert_eq!(short, ["products/lamp", "products/rug"]);
@@ -112,46 +68,47 @@ async fn too_little_stock_names_each_product() {
 
 #[tokio::test]
 async fn an_illegal_status_change_is_refused() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    let refused = shop.update(&order, OrderStatus::Delivered, "").await;
-    told(refused, Code::FailedPrecondition, "ILLEGAL_TRANSITION", "no");
+    let system = System::builder().stock("lamp", 3).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    let refused = system.update(&order, OrderStatus::Delivered, "").await;
+    assert_failure(refused, Code::FailedPrecondition, "ILLEGAL_TRANSITION", "no");
 }
 
 #[tokio::test]
 async fn a_stale_etag_is_refused() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.update(&order, OrderStatus::Confirmed, "").await.unwrap();
-    let refused = shop.update(&order, OrderStatus::Shipped, &order.etag).await;
-    told(refused, Code::Aborted, "ETAG_MISMATCH", "no");
+    let system = System::builder().stock("lamp", 3).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    system.update(&order, OrderStatus::Confirmed, "").await.unwrap();
+    let refused = system.update(&order, OrderStatus::Shipped, &order.etag).await;
+    assert_failure(refused, Code::Aborted, "ETAG_MISMATCH", "no");
 }
 
 #[tokio::test]
 async fn what_does_not_exist_is_named() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let id = "0190a7b2-0000-4000-8000-000000000000";
-    let details = told(shop.get(id).await, Code::NotFound, "NOT_FOUND", "yes");
+    let details = assert_failure(system.get(id).await, Code::NotFound, "NOT_FOUND", "yes");
     assert_eq!(details.resource_info().unwrap().resource_name, id);
     let request = GetStockRequest { product_id: "nope".to_owned() };
-    let details = told(shop.inventory().get_stock(request).await, Code::NotFound, "NOT_FOUND", "yes");
+    let details =
+        assert_failure(system.inventory().get_stock(request).await, Code::NotFound, "NOT_FOUND", "yes");
     assert_eq!(details.resource_info().unwrap().resource_name, "nope");
 }
 
 #[tokio::test]
 async fn a_request_id_with_other_content_is_refused() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    shop.place(&wish("lamp", 1).id("one")).await.unwrap();
-    let refused = shop.place(&wish("lamp", 2).id("one")).await;
-    told(refused, Code::AlreadyExists, "REQUEST_ID_REUSED", "yes");
+    let system = System::builder().stock("lamp", 9).start().await;
+    system.place(&new_order("lamp", 1).id("one")).await.unwrap();
+    let refused = system.place(&new_order("lamp", 2).id("one")).await;
+    assert_failure(refused, Code::AlreadyExists, "REQUEST_ID_REUSED", "yes");
 }
 
 #[tokio::test]
 async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
-    let shop = Shop::open().workers(0).ready().await;
+    let system = System::builder().workers(0).start().await;
     // A tombstone in ORDERS that the ledger does not know.
     let id = order_id("one");
-    let nats = shop.nats().await;
+    let nats = system.nats().await;
     let context = async_nats::jetstream::new(nats.clone());
     context.publish(format!("orders.fence.expired.{id}"), "{}".into()).await.unwrap().await.unwrap();
     let answers = [
@@ -171,110 +128,121 @@ async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
         });
     }
     nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
-    let details =
-        told(shop.place(&wish("lamp", 1).id("one")).await, Code::Aborted, "RESERVATION_EXPIRED", "no");
-    comes_back(&details);
-}
-
-/// The order id that an anonymous caller's request id stands for.
-pub fn order_id(request_id: &str) -> String {
-    gateway::order::request::order_id("", request_id).to_string()
+    let details = assert_failure(
+        system.place(&new_order("lamp", 1).id("one")).await,
+        Code::Aborted,
+        "RESERVATION_EXPIRED",
+        "no",
+    );
+    assert_retryable(&details);
 }
 
 #[tokio::test]
 async fn nobody_subscribed_is_asked_again_and_nothing_was_delivered() {
-    let shop = Shop::open().workers(0).ready().await;
-    comes_back(&told(check(&shop, None).await, Code::Unavailable, "NO_RESPONDERS", "no"));
-    comes_back(&told(shop.order("lamp", 1).await, Code::Unavailable, "NO_RESPONDERS", "no"));
+    let system = System::builder().workers(0).start().await;
+    assert_retryable(&assert_failure(check(&system, None).await, Code::Unavailable, "NO_RESPONDERS", "no"));
+    assert_retryable(&assert_failure(
+        system.order("lamp", 1).await,
+        Code::Unavailable,
+        "NO_RESPONDERS",
+        "no",
+    ));
 }
 
 #[tokio::test]
 async fn without_a_connection_every_rpc_fails_at_once() {
-    let mut shop = Shop::open().stock("lamp", 3).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.nats.kill();
-    until("the gateway knows", async || shop.gateways[0].up("") == Some(false)).await;
-    let failed = |details: ErrorDetails| comes_back(&details);
-    failed(told(check(&shop, None).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
-    failed(told(shop.order("lamp", 1).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
-    failed(told(shop.get(&order.order_id).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
-    let update = shop.update(&order, OrderStatus::Confirmed, "").await;
-    failed(told(update, Code::Unavailable, "NATS_DISCONNECTED", "no"));
-    failed(told(shop.adjust("lamp", 1).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
+    let mut system = System::builder().stock("lamp", 3).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    system.nats.kill();
+    until("the gateway knows", async || system.gateways[0].up("") == Some(false)).await;
+    let failed = |details: ErrorDetails| assert_retryable(&details);
+    failed(assert_failure(check(&system, None).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
+    failed(assert_failure(system.order("lamp", 1).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
+    failed(assert_failure(system.get(&order.order_id).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
+    let update = system.update(&order, OrderStatus::Confirmed, "").await;
+    failed(assert_failure(update, Code::Unavailable, "NATS_DISCONNECTED", "no"));
+    failed(assert_failure(system.adjust("lamp", 1).await, Code::Unavailable, "NATS_DISCONNECTED", "no"));
 }
 
 #[tokio::test]
 async fn a_connection_that_is_lost_during_a_call_leaves_its_outcome_open() {
-    let mut shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |_| None).await;
-    let mut client = shop.orders();
+    let mut system = System::builder().workers(0).start().await;
+    let count = serve(&system, |_| None).await;
+    let mut client = system.orders();
     let items = vec![Item { product_id: "lamp".to_owned(), quantity: 1 }];
     let call = tokio::spawn(async move { client.check_inventory(CheckInventoryRequest { items }).await });
     until("it is delivered", async || count.load(Ordering::SeqCst) == 1).await;
-    shop.nats.kill();
-    comes_back(&told(call.await.unwrap(), Code::Unavailable, "NATS_DISCONNECTED", "unknown"));
+    system.nats.kill();
+    assert_retryable(&assert_failure(call.await.unwrap(), Code::Unavailable, "NATS_DISCONNECTED", "unknown"));
 }
 
 #[tokio::test]
 async fn a_missing_stream_is_storage_that_is_not_available() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 3).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    let nats = system.nats().await;
     nats.request("$JS.API.STREAM.DELETE.ORDERS", Bytes::new()).await.unwrap();
     let limit = Duration::from_secs(2);
-    comes_back(&told(shop.get(&order.order_id).await, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
-    let placed = tokio::time::timeout(limit * 10, shop.order("lamp", 1)).await.expect("an end in time");
-    comes_back(&told(placed, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
+    assert_retryable(&assert_failure(
+        system.get(&order.order_id).await,
+        Code::Unavailable,
+        "STORAGE_UNAVAILABLE",
+        "no",
+    ));
+    let placed = tokio::time::timeout(limit * 10, system.order("lamp", 1)).await.expect("an end in time");
+    assert_retryable(&assert_failure(placed, Code::Unavailable, "STORAGE_UNAVAILABLE", "no"));
 }
 
 #[tokio::test]
 async fn a_full_stream_is_a_quota() {
-    let shop = Shop::open()
+    let system = System::builder()
         .stock("lamp", 9)
         .each_worker(|worker| worker.reservation_ttl = Duration::from_secs(1))
-        .ready()
+        .start()
         .await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    let context = async_nats::jetstream::new(shop.nats().await);
+    let order = system.order("lamp", 1).await.unwrap();
+    let context = async_nats::jetstream::new(system.nats().await);
     let mut config = context.get_stream("ORDERS").await.unwrap().cached_info().config.clone();
     config.max_messages = 1;
     context.update_stream(&config).await.unwrap();
-    let details = told(shop.order("lamp", 1).await, Code::ResourceExhausted, "STORAGE_FULL", "no");
+    let details =
+        assert_failure(system.order("lamp", 1).await, Code::ResourceExhausted, "STORAGE_FULL", "no");
     assert!(details.quota_failure().is_some(), "{details:?}");
-    let update = shop.update(&order, OrderStatus::Confirmed, "").await;
-    told(update, Code::ResourceExhausted, "STORAGE_FULL", "no");
+    let update = system.update(&order, OrderStatus::Confirmed, "").await;
+    assert_failure(update, Code::ResourceExhausted, "STORAGE_FULL", "no");
     config.max_messages = -1;
     context.update_stream(&config).await.unwrap();
-    until("what it had reserved is free again", async || shop.stock("lamp").await == (9, 1)).await;
+    until("what it had reserved is free again", async || system.stock("lamp").await == (9, 1)).await;
 }
 
 #[tokio::test]
 async fn no_reply_is_asked_for_again_within_the_budget_and_then_a_timeout() {
-    let shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |_| None).await;
+    let system = System::builder().workers(0).start().await;
+    let count = serve(&system, |_| None).await;
     // The gateway's own budget is 20 s; the Request-Deadline that a worker gets is the attempt's.
-    let status = tokio::time::timeout(Duration::from_secs(40), check(&shop, None)).await.expect("an end");
-    told(status, Code::DeadlineExceeded, "TIMEOUT", "unknown");
+    let status = tokio::time::timeout(Duration::from_secs(40), check(&system, None)).await.expect("an end");
+    assert_failure(status, Code::DeadlineExceeded, "TIMEOUT", "unknown");
     assert!((2..=ATTEMPTS).contains(&count.load(Ordering::SeqCst)), "{count:?}");
 }
 
 #[tokio::test]
 async fn a_callers_deadline_ends_the_call_with_its_own_code() {
-    let shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |_| None).await;
-    let late = check(&shop, Some(Duration::from_secs(4))).await;
-    told(late, Code::DeadlineExceeded, "DEADLINE", "unknown");
+    let system = System::builder().workers(0).start().await;
+    let count = serve(&system, |_| None).await;
+    let late = check(&system, Some(Duration::from_secs(4))).await;
+    assert_failure(late, Code::DeadlineExceeded, "DEADLINE", "unknown");
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    let late = check(&shop, Some(Duration::from_millis(1))).await.unwrap_err();
+    let late = check(&system, Some(Duration::from_millis(1))).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
 }
 
 #[tokio::test]
 async fn a_message_over_a_limit_says_size_and_limit() {
-    let shop = Shop::open().workers(0).nats_config("max_payload: 8192").ready().await;
-    let many =
-        (0..400).fold(wish("lamp", 1), |wish, n| wish.and(&format!("a-product-with-a-long-name-{n}"), 1));
-    let details = told(shop.place(&many).await, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
+    let system = System::builder().workers(0).nats_config("max_payload: 8192").start().await;
+    let many = (0..400)
+        .fold(new_order("lamp", 1), |order, n| order.and(&format!("a-product-with-a-long-name-{n}"), 1));
+    let details =
+        assert_failure(system.place(&many).await, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
     let info = details.error_info().unwrap();
     let number = |key: &str| info.metadata[key].parse::<usize>().unwrap();
     assert!(number("size") > number("limit") && number("limit") == 8_192, "{info:?}");
@@ -282,39 +250,43 @@ async fn a_message_over_a_limit_says_size_and_limit() {
 
 #[tokio::test]
 async fn a_reply_over_the_gateways_limit_was_delivered() {
-    let shop =
-        Shop::open().workers(0).each_gateway(|config| config.limits.max_reply_bytes = 1_024).ready().await;
+    let system = System::builder()
+        .workers(0)
+        .each_gateway(|config| config.limits.max_reply_bytes = 1_024)
+        .start()
+        .await;
     let items: Vec<_> = (0..200)
         .map(|n| json!({"productId": format!("product-{n}"), "requested": 1, "available": 1}))
         .collect();
     let body = Bytes::from(json!({"available": true, "items": items}).to_string());
-    let count = serve(&shop, move |_| Some((HeaderMap::new(), body.clone()))).await;
-    let details = told(check(&shop, None).await, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "yes");
+    let count = serve(&system, move |_| Some((HeaderMap::new(), body.clone()))).await;
+    let details =
+        assert_failure(check(&system, None).await, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "yes");
     assert!(details.error_info().unwrap().metadata.contains_key("limit"));
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_refusal_keeps_its_code_and_its_details() {
-    let shop = Shop::open().workers(0).ready().await;
-    let info = json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CLOSED", "domain": "shop.example",
+    let system = System::builder().workers(0).start().await;
+    let info = json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CLOSED", "domain": "system.example",
         "metadata": {"delivered": "yes"}});
     let body = Bytes::from(json!({"code": 9, "message": "closed on Mondays", "details": [info]}).to_string());
-    let count = serve(&shop, move |_| Some((refusal("412", "closed"), body.clone()))).await;
-    let details = told(check(&shop, None).await, Code::FailedPrecondition, "CLOSED", "yes");
-    assert_eq!(details.error_info().unwrap().domain, "shop.example");
+    let count = serve(&system, move |_| Some((refusal("412", "closed"), body.clone()))).await;
+    let details = assert_failure(check(&system, None).await, Code::FailedPrecondition, "CLOSED", "yes");
+    assert_eq!(details.error_info().unwrap().domain, "system.example");
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_plain_services_refusal_is_understood_and_only_unavailable_is_repeated() {
-    let shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |number| {
+    let system = System::builder().workers(0).start().await;
+    let count = serve(&system, |number| {
         let code = if number < 2 { "503" } else { "404" };
         Some((refusal(code, "no such thing"), Bytes::new()))
     })
     .await;
-    let status = check(&shop, None).await.unwrap_err();
+    let status = check(&system, None).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "no such thing"));
     assert_eq!(status.get_details_error_info().unwrap().metadata["delivered"], "yes");
     assert_eq!(count.load(Ordering::SeqCst), 3);
@@ -322,26 +294,27 @@ async fn a_plain_services_refusal_is_understood_and_only_unavailable_is_repeated
 
 #[tokio::test]
 async fn a_reply_that_breaks_the_contract_is_ours_to_answer_for() {
-    let shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |_| Some((HeaderMap::new(), "forty-two".into()))).await;
-    told(check(&shop, None).await, Code::Internal, "CONTRACT_VIOLATION", "yes");
+    let system = System::builder().workers(0).start().await;
+    let count = serve(&system, |_| Some((HeaderMap::new(), "forty-two".into()))).await;
+    assert_failure(check(&system, None).await, Code::Internal, "CONTRACT_VIOLATION", "yes");
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn one_call_more_than_fits_is_turned_away_at_once() {
-    let shop = Shop::open().workers(0).each_gateway(|config| config.limits.max_in_flight = 2).ready().await;
-    let count = serve(&shop, |_| None).await;
+    let system =
+        System::builder().workers(0).each_gateway(|config| config.limits.max_in_flight = 2).start().await;
+    let count = serve(&system, |_| None).await;
     let limit = Some(Duration::from_secs(5));
-    let held = join_all([check(&shop, limit), check(&shop, limit)]);
+    let held = join_all([check(&system, limit), check(&system, limit)]);
     let more = async {
         until("two are in flight", async || count.load(Ordering::SeqCst) == 2).await;
-        check(&shop, limit).await
+        check(&system, limit).await
     };
     let (held, more) = tokio::join!(held, more);
-    let details = told(more, Code::ResourceExhausted, "OVERLOADED", "no");
+    let details = assert_failure(more, Code::ResourceExhausted, "OVERLOADED", "no");
     assert!(details.quota_failure().is_some(), "{details:?}");
-    comes_back(&details);
+    assert_retryable(&details);
     assert!(held.into_iter().all(|held| held.unwrap_err().code() == Code::DeadlineExceeded));
 }
 
@@ -351,24 +324,25 @@ async fn a_subject_that_nats_does_not_permit_is_ours_to_answer_for() {
         { user: "all", password: "secret" }
         { user: "gateway", password: "secret", permissions: { publish: { deny: ["check_inventory", "orders.event.>"] } } }
     ] }"#;
-    let mut shop = Shop::open().user("all", "secret").nats_config(users).stock("lamp", 3).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.gateway.nats = shop.gateway.nats.clone().by("gateway", "secret");
-    shop.open_gateway().await;
-    shop.close_gateway().await;
-    let told_so = told(check(&shop, None).await, Code::Internal, "GATEWAY_NOT_PERMITTED", "no");
+    let mut system =
+        System::builder().user("all", "secret").nats_config(users).stock("lamp", 3).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    system.gateway.nats = system.gateway.nats.clone().by("gateway", "secret");
+    system.add_gateway().await;
+    system.drain_gateway().await;
+    let told_so = assert_failure(check(&system, None).await, Code::Internal, "GATEWAY_NOT_PERMITTED", "no");
     assert!(!format!("{told_so:?}").contains("check_inventory"), "{told_so:?}");
-    let update = shop.update(&order, OrderStatus::Confirmed, "").await;
-    told(update, Code::Internal, "GATEWAY_NOT_PERMITTED", "no");
+    let update = system.update(&order, OrderStatus::Confirmed, "").await;
+    assert_failure(update, Code::Internal, "GATEWAY_NOT_PERMITTED", "no");
 }
 
 #[tokio::test]
 async fn an_outage_is_not_answered_with_a_storm() {
-    let shop = Shop::open().workers(0).ready().await;
-    let count = serve(&shop, |_| Some((refusal("503", "away"), Bytes::new()))).await;
+    let system = System::builder().workers(0).start().await;
+    let count = serve(&system, |_| Some((refusal("503", "away"), Bytes::new()))).await;
     let calls = 600;
     for _ in 0..calls / 100 {
-        let refused = join_all((0..100).map(|_| check(&shop, Some(Duration::from_secs(10))))).await;
+        let refused = join_all((0..100).map(|_| check(&system, Some(Duration::from_secs(10))))).await;
         assert!(
             refused.iter().all(|call| call.as_ref().is_err_and(|status| status.code() == Code::Unavailable))
         );

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use inventory_worker::file::{export, import};
 
-use crate::shop::{Shop, until};
+use crate::harness::system::{System, until};
 
 struct Folder(tempfile::TempDir);
 
@@ -22,29 +22,29 @@ impl Folder {
 
 #[tokio::test]
 async fn an_import_is_absolute_and_seen_by_workers_that_run() {
-    let shop = Shop::open().stock("lamp", 5).stock("rug", 1).ready().await;
+    let system = System::builder().stock("lamp", 5).stock("rug", 1).start().await;
     let folder = Folder::new();
     let file = folder.file("stock.csv", "product,on_hand\nlamp,7\nsofa,0\n");
     for _ in 0..2 {
-        import(&file, false, false, &shop.worker.nats).await.unwrap();
-        assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((7, 0), (1, 0)));
+        import(&file, false, false, &system.worker.nats).await.unwrap();
+        assert_eq!((system.stock("lamp").await, system.stock("rug").await), ((7, 0), (1, 0)));
     }
     let exported = folder.file("exported.csv", "");
-    export(&exported, &shop.worker.nats).await.unwrap();
+    export(&exported, &system.worker.nats).await.unwrap();
     assert_eq!(std::fs::read_to_string(exported).unwrap(), "product,on_hand\nlamp,7\nrug,1\nsofa,0\n");
 }
 
 #[tokio::test]
 async fn a_file_with_bad_lines_imports_nothing_unless_they_may_be_skipped() {
-    let shop = Shop::open().stock("lamp", 5).ready().await;
-    shop.order("lamp", 3).await.unwrap();
+    let system = System::builder().stock("lamp", 5).start().await;
+    system.order("lamp", 3).await.unwrap();
     let folder = Folder::new();
     // The third line is less than what is reserved.
     let file = folder.file("stock.csv", "product,on_hand\nrug,many\nlamp,2\nsofa,4\n");
-    let error = import(&file, false, false, &shop.worker.nats).await.unwrap_err().to_string();
+    let error = import(&file, false, false, &system.worker.nats).await.unwrap_err().to_string();
     assert!(error.starts_with("2 bad lines; nothing was imported"), "{error}");
-    assert!(!shop.check("sofa").await.unwrap());
-    import(&file, true, false, &shop.worker.nats).await.unwrap();
-    until("the good line is there", async || shop.check("sofa").await.unwrap()).await;
-    assert_eq!(shop.stock("lamp").await, (5, 3));
+    assert!(!system.check("sofa").await.unwrap());
+    import(&file, true, false, &system.worker.nats).await.unwrap();
+    until("the good line is there", async || system.check("sofa").await.unwrap()).await;
+    assert_eq!(system.stock("lamp").await, (5, 3));
 }

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Request, Status};
 
-use crate::plant::{Plant, until};
-use crate::shop::reason;
+use crate::harness::cluster::{Cluster, until};
+use crate::harness::system::reason;
 
 /// Interval of calls. A debug build on a machine that runs all tests cannot do more.
 const EVERY: Duration = Duration::from_millis(40);
@@ -30,59 +30,59 @@ type Call = (f64, f64, Result<(), Status>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_on_while_the_node_of_a_workers_requests_is_frozen() {
-    let mut plant = Plant::open().await;
-    let node = worker(&mut plant).await;
-    freeze(&plant, node).await;
+    let mut cluster = Cluster::start().await;
+    let node = worker(&mut cluster).await;
+    freeze(&cluster, node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_on_while_the_node_of_the_gateway_is_frozen() {
-    let plant = Plant::open().await;
-    let node = plant.nodes_of("gateway 0").await[0];
-    lead(&plant, (node + 1) % 3).await;
-    freeze(&plant, node).await;
+    let cluster = Cluster::start().await;
+    let node = cluster.nodes_of("gateway 0").await[0];
+    lead(&cluster, (node + 1) % 3).await;
+    freeze(&cluster, node).await;
 }
 
 /// Freezes a node under load, and asserts that few calls fail until it thaws.
-async fn freeze(plant: &Plant, node: usize) {
+async fn freeze(cluster: &Cluster, node: usize) {
     let freeze = Instant::now() + CALM;
-    let calls = tokio::spawn(load(plant.orders(), freeze));
+    let calls = tokio::spawn(load(cluster.orders(), freeze));
     sleep_until(freeze).await;
-    plant.cluster.nodes()[node].pause();
+    cluster.nats.nodes()[node].pause();
     sleep_until(freeze + FROZEN).await;
-    plant.cluster.nodes()[node].resume();
+    cluster.nats.nodes()[node].resume();
     let calls = calls.await.unwrap();
-    until("the cluster is whole", async || plant.cluster.is_healthy()).await;
+    until("the cluster is whole", async || cluster.nats.is_healthy()).await;
     let share = told(&calls);
     assert!(share < FAILED, "{:.1} % of the calls failed", share * 100.0);
 }
 
 /// A node that one of two workers is connected to for requests and that leads no stream. The other worker and the
 /// gateway are connected to one other node each.
-async fn worker(plant: &mut Plant) -> usize {
+async fn worker(cluster: &mut Cluster) -> usize {
     loop {
-        let gateway = plant.nodes_of("gateway 0").await[0];
-        let workers = plant.nodes_of("inventory-worker requests").await;
+        let gateway = cluster.nodes_of("gateway 0").await[0];
+        let workers = cluster.nodes_of("inventory-worker requests").await;
         if let [one, other] = workers[..]
             && one != other
             && ![one, other].contains(&gateway)
         {
-            lead(plant, gateway).await;
+            lead(cluster, gateway).await;
             return one;
         }
-        plant.workers.remove(0).drain().await;
-        plant.hire().await;
+        cluster.workers.remove(0).drain().await;
+        cluster.add_worker().await;
     }
 }
 
 /// Makes this node the leader of both streams: an election, which stops all writes for 4 to 9 s, would be another
 /// fault.
-async fn lead(plant: &Plant, node: usize) {
+async fn lead(cluster: &Cluster, node: usize) {
     for stream in [ORDERS, INVENTORY] {
         until("the node leads", async || {
-            let leads = plant.leader(stream).await == node;
+            let leads = cluster.leader(stream).await == node;
             if !leads {
-                plant.step_down(stream, Some(node)).await;
+                cluster.step_down(stream, Some(node)).await;
                 sleep(Duration::from_millis(300)).await;
             }
             leads

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 
 use crate::events::forge;
-use crate::shop::{Shop, until, wish};
+use crate::harness::system::{System, new_order, until};
 
 const HOSTILE: &str = "Zoë Größe – 価格 100 %";
 
@@ -24,8 +24,8 @@ struct Ear {
 }
 
 impl Ear {
-    async fn on(shop: &Shop) -> Ear {
-        let nats = shop.nats().await;
+    async fn on(system: &System) -> Ear {
+        let nats = system.nats().await;
         let all = nats.subscribe(">").await.unwrap();
         nats.flush().await.unwrap();
         let heard = Arc::<Mutex<Vec<_>>>::default();
@@ -58,16 +58,16 @@ async fn keep(mut all: Subscriber, heard: Arc<Mutex<Vec<(String, String)>>>) {
 
 #[tokio::test]
 async fn every_header_is_visible_ascii_whatever_callers_write() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    let ear = Ear::on(&shop).await;
-    let order = shop.place(&wish("lamp", 1).by(HOSTILE)).await.unwrap();
+    let system = System::builder().stock("lamp", 9).start().await;
+    let ear = Ear::on(&system).await;
+    let order = system.place(&new_order("lamp", 1).by(HOSTILE)).await.unwrap();
     let (order_id, status, reason) = (order.order_id, OrderStatus::Cancelled.into(), HOSTILE.to_owned());
     let request = UpdateOrderStatusRequest { order_id, status, reason, ..Default::default() };
-    shop.orders().update_order_status(request).await.unwrap();
-    shop.order(HOSTILE, 1).await.unwrap_err();
-    let mut request = Request::new(wish("lamp", 99).id("too-much").by(HOSTILE).request);
+    system.orders().update_order_status(request).await.unwrap();
+    system.order(HOSTILE, 1).await.unwrap_err();
+    let mut request = Request::new(new_order("lamp", 99).id("too-much").by(HOSTILE).request);
     request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
-    shop.orders().create_order(request).await.unwrap_err();
+    system.orders().create_order(request).await.unwrap_err();
     until("the refusal was heard", async || ear.names().contains("Nats-Service-Error")).await;
     for name in ["Order-Customer", "Request-Deadline", "Nats-Service-Error-Code"] {
         assert!(ear.names().contains(name), "{name} is not among {:?}", ear.names());
@@ -77,9 +77,9 @@ async fn every_header_is_visible_ascii_whatever_callers_write() {
 
 #[tokio::test]
 async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    let nats = shop.nats().await;
-    let ear = Ear::on(&shop).await;
+    let system = System::builder().stock("lamp", 9).start().await;
+    let nats = system.nats().await;
+    let ear = Ear::on(&system).await;
     // A missing field, a product's name, an enum's value: each is quoted in the error message.
     for payload in [
         format!(r#"{{"{HOSTILE}":1}}"#),
@@ -95,13 +95,14 @@ async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
 
 #[tokio::test]
 async fn a_dead_letter_says_in_ascii_what_was_wrong_and_is_read_back_as_it_was() {
-    let shop = Shop::open().stock("lamp", 9).each_worker(|config| config.max_deliver = 1).ready().await;
-    let ear = Ear::on(&shop).await;
+    let system =
+        System::builder().stock("lamp", 9).each_worker(|config| config.max_deliver = 1).start().await;
+    let ear = Ear::on(&system).await;
     let id = uuid::Uuid::new_v4();
-    forge(&shop, id, format!(r#"{{"orderId":"{HOSTILE}"}}"#).as_bytes()).await;
+    forge(&system, id, format!(r#"{{"orderId":"{HOSTILE}"}}"#).as_bytes()).await;
     until("it is a dead letter", async || ear.names().contains("Dead-Letter-Error")).await;
     ear.assert_visible();
-    let link = Connection::connect(&Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = Connection::connect(&Options::at(system.nats.url()), "an operator").await.unwrap();
     let letter = DeadLetters::new(&link).next(1).await.unwrap().expect("a dead letter");
     assert_eq!(letter.subject, format!("orders.event.order_created.{id}"));
     assert!(letter.error.contains("Zoë"), "{}", letter.error);

@@ -10,12 +10,12 @@ use contract::orders::v1::CreateOrderRequest;
 use futures_util::StreamExt;
 use tonic::Request;
 
-use crate::figures;
-use crate::shop::{Shop, until, wish};
+use crate::harness::http;
+use crate::harness::system::{System, new_order, until};
 
 /// Adds a member to a queue group that never replies. Returns its count of requests.
-async fn swallow(shop: &Shop, subject: &'static str, group: &str) -> Arc<AtomicUsize> {
-    let nats = shop.nats().await;
+async fn swallow(system: &System, subject: &'static str, group: &str) -> Arc<AtomicUsize> {
+    let nats = system.nats().await;
     let mut requests = nats.queue_subscribe(subject, group.to_owned()).await.unwrap();
     nats.flush().await.unwrap();
     let count = Arc::new(AtomicUsize::new(0));
@@ -37,19 +37,19 @@ fn within(request: CreateOrderRequest, seconds: u64) -> Request<CreateOrderReque
 
 #[tokio::test]
 async fn a_worker_that_never_answers_beside_one_that_does_fails_no_order() {
-    let shop = Shop::open().stock("lamp", 1_000).ready().await;
+    let system = System::builder().stock("lamp", 1_000).start().await;
     // The gateway thread of this connection first has to learn the usual latency.
-    let mut orders = shop.patient();
-    orders.create_order(within(wish("lamp", 1).request, 10)).await.expect("the first order");
-    let checks = swallow(&shop, "check_inventory", "inventory-check").await;
-    let reservations = swallow(&shop, "reserve_inventory", "inventory-reserve").await;
+    let mut orders = system.untimed_orders();
+    orders.create_order(within(new_order("lamp", 1).request, 10)).await.expect("the first order");
+    let checks = swallow(&system, "check_inventory", "inventory-check").await;
+    let reservations = swallow(&system, "reserve_inventory", "inventory-reserve").await;
     for _ in 0..25 {
-        orders.create_order(within(wish("lamp", 1).request, 10)).await.expect("an order");
+        orders.create_order(within(new_order("lamp", 1).request, 10)).await.expect("an order");
     }
-    assert_eq!(shop.stock("lamp").await, (1_000, 26));
+    assert_eq!(system.stock("lamp").await, (1_000, 26));
     let swallowed = [checks, reservations].map(|count| count.load(Ordering::Relaxed));
     assert!(swallowed.iter().all(|count| *count > 0), "{swallowed:?}");
-    let page = figures::get(shop.gateways[0].http_addr(), "/metrics").await;
+    let page = http::get(system.gateways[0].http_addr(), "/metrics").await;
     for subject in ["check_inventory", "reserve_inventory"] {
         let hedges = format!("gateway_route_hedges_won_total{{route=\"{subject}\"}} ");
         let won = page.lines().find_map(|line| line.strip_prefix(&hedges)).expect("the figure");
@@ -59,10 +59,10 @@ async fn a_worker_that_never_answers_beside_one_that_does_fails_no_order() {
 
 #[tokio::test]
 async fn a_change_without_a_request_id_is_sent_once_and_one_with_it_again() {
-    let mut shop = Shop::open().stock("lamp", 10).ready().await;
-    let count = swallow(&shop, "adjust_stock", "inventory-stock").await;
-    shop.workers.pop().unwrap().drain().await;
-    let mut inventory = shop.patient_inventory();
+    let mut system = System::builder().stock("lamp", 10).start().await;
+    let count = swallow(&system, "adjust_stock", "inventory-stock").await;
+    system.workers.pop().unwrap().drain().await;
+    let mut inventory = system.untimed_inventory();
     for (request_id, hedged) in [("", false), ("x", true)] {
         count.store(0, Ordering::Relaxed);
         let adjustments = vec![Adjustment { product_id: "lamp".to_owned(), delta: 1 }];

@@ -14,10 +14,10 @@ use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Val
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::access::{Guarded, request};
-use crate::issuer::Issuer;
-use crate::raw::ask;
-use crate::shop::{PATIENCE, Shop, until, wish};
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::ask;
+use crate::harness::issuer::Issuer;
+use crate::harness::system::{PATIENCE, System, new_order, until};
 
 /// Texts with a special meaning to something behind the gateway.
 fn texts() -> Vec<String> {
@@ -86,8 +86,8 @@ struct Ear {
 }
 
 impl Ear {
-    async fn on(shop: &Shop) -> Ear {
-        let client = shop.nats().await;
+    async fn on(system: &System) -> Ear {
+        let client = system.nats().await;
         let mut all = client.subscribe(">").await.unwrap();
         client.flush().await.unwrap();
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
@@ -188,11 +188,11 @@ fn free(rpc: &str, field: &str) -> &'static [Code] {
 
 #[tokio::test]
 async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_not() {
-    let shop = Shop::open().stock("lamp", 100_000).ready().await;
-    let ear = Ear::on(&shop).await;
-    let channel = shop.channel();
+    let system = System::builder().stock("lamp", 100_000).start().await;
+    let ear = Ear::on(&system).await;
+    let channel = system.channel();
     let pool = DescriptorPool::decode(contract::DESCRIPTORS).unwrap();
-    let order = shop.order("lamp", 1).await.unwrap().order_id;
+    let order = system.order("lamp", 1).await.unwrap().order_id;
     let (mut wrong, mut tried) = (Vec::new(), HashSet::new());
     for rule in contract::access::RULES {
         let (service, rpc) = rule.path[1..].split_once('/').unwrap();
@@ -236,20 +236,20 @@ async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_no
 
 #[tokio::test]
 async fn a_text_that_is_taken_comes_back_as_it_was() {
-    let shop = Shop::open().stock("lamp", 1_000).ready().await;
-    let ear = Ear::on(&shop).await;
-    shop.adjust("lamp", 1).await.unwrap();
+    let system = System::builder().stock("lamp", 1_000).start().await;
+    let ear = Ear::on(&system).await;
+    system.adjust("lamp", 1).await.unwrap();
     let mut taken = 0;
     for text in texts() {
-        let placed = shop.place(&wish("lamp", 1).by(&text)).await;
+        let placed = system.place(&new_order("lamp", 1).by(&text)).await;
         let Ok(order) = placed else {
             assert_eq!(placed.unwrap_err().code(), Code::InvalidArgument, "{text:?}");
             continue;
         };
         taken += 1;
-        assert_eq!(shop.get(&order.order_id).await.unwrap().customer_id, text);
+        assert_eq!(system.get(&order.order_id).await.unwrap().customer_id, text);
         let list =
-            shop.list(ListOrdersRequest { customer_id: text.clone(), ..Default::default() }).await.unwrap();
+            system.list(ListOrdersRequest { customer_id: text.clone(), ..Default::default() }).await.unwrap();
         assert_eq!(
             list.orders.iter().map(|order| &*order.order_id).collect::<Vec<_>>(),
             [&*order.order_id],
@@ -261,8 +261,8 @@ async fn a_text_that_is_taken_comes_back_as_it_was() {
             reason: text.clone(),
             ..Default::default()
         };
-        shop.orders().update_order_status(request).await.unwrap();
-        assert_eq!(shop.get(&order.order_id).await.unwrap().status_reason, text);
+        system.orders().update_order_status(request).await.unwrap();
+        assert_eq!(system.get(&order.order_id).await.unwrap().status_reason, text);
     }
     assert!(taken >= 10, "{taken}");
     assert_eq!(ear.strange().await, Vec::<String>::new());
@@ -270,13 +270,13 @@ async fn a_text_that_is_taken_comes_back_as_it_was() {
 
 #[tokio::test]
 async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
-    let shop = Shop::open().stock("lamp", 1_000).ready().await;
+    let system = System::builder().stock("lamp", 1_000).start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
-    let ear = Ear::on(&shop).await;
-    shop.order("lamp", 1).await.unwrap();
-    shop.adjust("lamp", 1).await.unwrap();
-    let nats = shop.nats().await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
+    let ear = Ear::on(&system).await;
+    system.order("lamp", 1).await.unwrap();
+    system.adjust("lamp", 1).await.unwrap();
+    let nats = system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
     nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     let path = "/orders.v1.OrderService/CheckInventory";
@@ -324,16 +324,16 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
 
 #[tokio::test]
 async fn items_that_are_too_many_or_name_too_much_are_refused_before_anything_is_asked() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 9).start().await;
+    let nats = system.nats().await;
     let mut all = nats.subscribe("check_inventory").await.unwrap();
     nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     for text in texts().into_iter().filter(|text| text.len() < 1_000) {
         let items = vec![inventory::Item { product_id: text.clone(), quantity: 1 }; 501];
         let request = orders::CreateOrderRequest { request_id: text.clone(), customer_id: text, items };
-        assert_eq!(shop.orders().create_order(request).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(system.orders().create_order(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
-    shop.order("lamp", 1).await.unwrap();
+    system.order("lamp", 1).await.unwrap();
     let first = tokio::time::timeout(PATIENCE, all.next()).await.expect("the good one").unwrap();
     assert!(String::from_utf8_lossy(&first.payload).contains("lamp"), "{first:?}");
 }

@@ -20,13 +20,13 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use wire::failure::Code;
 
-use crate::access::{Guarded, request};
-use crate::failures::{comes_back, told};
-use crate::figures::get;
-use crate::issuer::Issuer;
-use crate::raw::{ask, call};
-use crate::shop::{PATIENCE, Shop, until};
-use crate::strangers::Stranger;
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::{ask, call};
+use crate::harness::http::HttpClient;
+use crate::harness::http::get;
+use crate::harness::issuer::Issuer;
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{PATIENCE, System, until};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
@@ -58,33 +58,33 @@ async fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-async fn shop() -> Shop {
+async fn system() -> System {
     let free = "127.0.0.1:0".parse().unwrap();
     let change = |config: &mut gateway::config::Serve| {
         config.health_addr = Some(free);
         config.access.reflection = gateway::config::access::Reflection::Open;
     };
-    Shop::open().stock("lamp", 9).each_gateway(change).ready().await
+    System::builder().stock("lamp", 9).each_gateway(change).start().await
 }
 
 #[tokio::test]
 async fn services_for_everybody_take_small_messages_alone() {
-    let shop = shop().await;
-    let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
-    let worker = shop.workers[0].health().await;
+    let system = system().await;
+    let (grpc, health) = (system.gateways[0].grpc_addr(), system.gateways[0].health_addr().unwrap());
+    let worker = system.workers[0].health().await;
     let cases =
         [(grpc, HEALTH), (health, HEALTH), (worker, HEALTH), (grpc, REFLECTIONS[0]), (grpc, REFLECTIONS[1])];
     for (address, path) in cases {
         // It is refused by its declared length, without waiting for the rest.
         let refused = call_half(address, path, 4 << 20).await;
-        told(Err::<(), _>(refused), Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
+        assert_failure(Err::<(), _>(refused), Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
     }
 }
 
 /// The status of a call that declares a message of this length.
 async fn call_half(address: SocketAddr, path: &str, claims: u32) -> Status {
     let uri = format!("http://{address}{path}");
-    let sent = Stranger::client().request(post().uri(uri).body(half(claims, 9)).unwrap());
+    let sent = HttpClient::client().request(post().uri(uri).body(half(claims, 9)).unwrap());
     let response = timeout(PATIENCE, sent).await.expect("a response in time").unwrap();
     if let Some(status) = Status::from_header_map(response.headers()) {
         return status;
@@ -103,9 +103,9 @@ async fn watch(channel: &Channel) -> Result<Streaming<HealthCheckResponse>, Stat
 
 #[tokio::test]
 async fn health_watches_are_bounded_on_each_port_and_room_comes_back() {
-    let shop = shop().await;
-    let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
-    let worker = shop.workers[0].health().await;
+    let system = system().await;
+    let (grpc, health) = (system.gateways[0].grpc_addr(), system.gateways[0].health_addr().unwrap());
+    let worker = system.workers[0].health().await;
     for (address, most) in [(grpc, 64), (health, 8), (worker, 8)] {
         let channel = channel(address).await;
         let mut open = Vec::new();
@@ -113,23 +113,24 @@ async fn health_watches_are_bounded_on_each_port_and_room_comes_back() {
             open.push(watch(&channel).await.unwrap());
         }
         let refused = watch(&channel).await.map(drop);
-        comes_back(&told(refused, Code::ResourceExhausted, "OVERLOADED", "no"));
+        assert_retryable(&assert_failure(refused, Code::ResourceExhausted, "OVERLOADED", "no"));
         HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
         open.pop();
         until("there is room again", async || watch(&channel).await.is_ok()).await;
     }
     let open = ["gateway_open_streams{", "health_watch"];
-    until("all are closed", async || figure(shop.gateways[0].http_addr(), &open).await == 0.0).await;
+    until("all are closed", async || figure(system.gateways[0].http_addr(), &open).await == 0.0).await;
     assert!(
-        figure(shop.gateways[0].http_addr(), &["gateway_open_streams_refused_total{", "health_watch"]).await
+        figure(system.gateways[0].http_addr(), &["gateway_open_streams_refused_total{", "health_watch"])
+            .await
             >= 1.0
     );
 }
 
 #[tokio::test]
 async fn reflection_streams_are_bounded() {
-    let shop = shop().await;
-    let channel = channel(shop.gateways[0].grpc_addr()).await;
+    let system = system().await;
+    let channel = channel(system.gateways[0].grpc_addr()).await;
     let mut open = Vec::new();
     for number in 0..17 {
         // ServerReflectionRequest { list_services: "" }.
@@ -137,11 +138,16 @@ async fn reflection_streams_are_bounded() {
         let mut grpc = tonic::client::Grpc::new(channel.clone());
         grpc.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static(REFLECTIONS[number % 2]);
-        let answer = grpc.streaming(tonic::Request::new(asks), path, crate::raw::Raw).await;
+        let answer = grpc.streaming(tonic::Request::new(asks), path, crate::harness::codec::BytesCodec).await;
         match answer {
             Ok(answer) => open.push(answer),
             Err(refused) => {
-                comes_back(&told(Err::<(), _>(refused), Code::ResourceExhausted, "OVERLOADED", "no"));
+                assert_retryable(&assert_failure(
+                    Err::<(), _>(refused),
+                    Code::ResourceExhausted,
+                    "OVERLOADED",
+                    "no",
+                ));
             }
         }
     }
@@ -150,16 +156,16 @@ async fn reflection_streams_are_bounded() {
 
 #[tokio::test]
 async fn a_known_caller_who_half_sends_holds_a_share_and_others_are_served() {
-    let shop =
-        Shop::open().stock("lamp", 9).each_gateway(|config| config.limits.max_buffered_bytes = 16 << 20);
-    let shop = shop.ready().await;
+    let system =
+        System::builder().stock("lamp", 9).each_gateway(|config| config.limits.max_buffered_bytes = 16 << 20);
+    let system = system.start().await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let [ann, bob] = ["ann", "bob"].map(|name| issuer.with(json!({"sub": name})));
     let bearer = format!("Bearer {ann}");
     let address = guarded.gateway.grpc_addr();
     // On 3 connections, as the limit per connection equals that per caller.
-    let clients: Vec<_> = (0..3).map(|_| Stranger::at(address)).collect();
+    let clients: Vec<_> = (0..3).map(|_| HttpClient::at(address)).collect();
     let sends = (0..60).map(|number| {
         let call = post().header("authorization", &bearer);
         let sent = clients[number % 3].send(
@@ -184,8 +190,8 @@ async fn a_known_caller_who_half_sends_holds_a_share_and_others_are_served() {
     assert!(shed.len() >= 50, "{}", shed.len());
     for response in shed {
         let status = Status::from_header_map(response.headers()).unwrap();
-        let details = told(Err::<(), _>(status), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
-        comes_back(&details);
+        let details = assert_failure(Err::<(), _>(status), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+        assert_retryable(&details);
     }
     assert!(figure(http, &["gateway_request_bytes_shed_total{", "\"caller\""]).await >= 50.0);
     until("all is given back", async || figure(http, &["gateway_request_bytes "]).await < 1e5).await;
@@ -193,18 +199,18 @@ async fn a_known_caller_who_half_sends_holds_a_share_and_others_are_served() {
 
 #[tokio::test]
 async fn metadata_past_the_limit_is_told_as_grpc() {
-    let shop = shop().await;
-    let (grpc, health) = (shop.gateways[0].grpc_addr(), shop.gateways[0].health_addr().unwrap());
+    let system = system().await;
+    let (grpc, health) = (system.gateways[0].grpc_addr(), system.gateways[0].health_addr().unwrap());
     for (address, path, size) in [
         (grpc, CHECK, 17_000),
         (grpc, CREATE, 60_000),
         (grpc, HEALTH, 30_000),
         (health, HEALTH, 5_000),
-        (shop.workers[0].health().await, HEALTH, 9_000),
+        (system.workers[0].health().await, HEALTH, 9_000),
     ] {
         let long = "v".repeat(size);
         let refused = ask(&channel(address).await, path, Bytes::new(), &[("x-long", &long)]).await;
-        let details = told(refused, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
+        let details = assert_failure(refused, Code::ResourceExhausted, "PAYLOAD_TOO_LARGE", "no");
         let limit: usize = details.error_info().unwrap().metadata["limit"].parse().unwrap();
         assert!([16 << 10, 4 << 10].contains(&limit), "{limit}");
     }
@@ -212,8 +218,8 @@ async fn metadata_past_the_limit_is_told_as_grpc() {
 
 #[tokio::test]
 async fn a_client_that_dies_while_it_sends_counts_as_cancelled() {
-    let shop = shop().await;
-    let (address, http) = (shop.gateways[0].grpc_addr(), shop.gateways[0].http_addr());
+    let system = system().await;
+    let (address, http) = (system.gateways[0].grpc_addr(), system.gateways[0].http_addr());
     let cases = [
         (CHECK, "orders.v1.OrderService/CheckInventory"),
         (CREATE, "orders.v1.OrderService/CreateOrder"),
@@ -223,11 +229,11 @@ async fn a_client_that_dies_while_it_sends_counts_as_cancelled() {
         for sent in [0, 40] {
             // The client closes its connection, or resets the call.
             for reset in [false, true] {
-                let stranger = Stranger::at(address);
-                let call = Box::pin(stranger.send(post(), path, half(99, sent)));
+                let client = HttpClient::at(address);
+                let call = Box::pin(client.send(post(), path, half(99, sent)));
                 assert!(timeout(Duration::from_millis(50), call).await.is_err());
                 if reset {
-                    stranger.send(post(), "/a.B/C", half(0, 0)).await;
+                    client.send(post(), "/a.B/C", half(0, 0)).await;
                 }
             }
         }

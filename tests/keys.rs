@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
 
-use crate::access::{Guarded, request};
-use crate::failures::{comes_back, told};
-use crate::issuer::{Issuer, Sign};
-use crate::raw::{ask, call};
-use crate::shop::{PATIENCE, Shop, until, wish};
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::{ask, call};
+use crate::harness::issuer::{Issuer, Sign};
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{PATIENCE, System, new_order, until};
 
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 const GET: &str = "/orders.v1.OrderService/GetOrder";
@@ -30,20 +30,21 @@ fn made(name: &str, scopes: &[&str], customer: Option<&str>) -> (String, String)
 
 #[tokio::test]
 async fn a_key_is_good_for_its_scopes_and_customer_until_it_is_taken_off_the_list() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     let (shop_key, shop_line) = made("till", &["inventory.check"], None);
     let (ann_key, ann_line) = made("ann", &["orders.read"], Some("ann"));
     std::fs::write(&file, format!("# who may call\n{shop_line}\n{ann_line}\n")).unwrap();
-    let guarded = Guarded::open(&shop, Access { api_keys: Some(file.clone()), ..Access::default() }).await;
+    let guarded =
+        AuthGateway::start(&system, Access { api_keys: Some(file.clone()), ..Access::default() }).await;
     let code = async |path: &str, order: &str, key: &str| {
         let metadata = [("x-api-key", key)];
         let answer = ask(&guarded.channel, path, request(path, "ann", order), &metadata).await;
         answer.map_or_else(|status| status.code(), |_| Code::Ok)
     };
-    let [hers, his] = ["ann", "bob"].map(|customer| wish("lamp", 1).by(customer));
-    let (hers, his) = (shop.place(&hers).await.unwrap(), shop.place(&his).await.unwrap());
+    let [hers, his] = ["ann", "bob"].map(|customer| new_order("lamp", 1).by(customer));
+    let (hers, his) = (system.place(&hers).await.unwrap(), system.place(&his).await.unwrap());
     assert_eq!(code(CHECK, "", &shop_key).await, Code::Ok);
     assert_eq!(code(GET, &hers.order_id, &shop_key).await, Code::PermissionDenied);
     assert_eq!(code(GET, &hers.order_id, &ann_key).await, Code::Ok);
@@ -59,7 +60,7 @@ async fn a_key_is_good_for_its_scopes_and_customer_until_it_is_taken_off_the_lis
     }
     let bearer =
         ask(&guarded.channel, CHECK, request(CHECK, "", ""), &[("authorization", "Bearer x.y.z")]).await;
-    told(bearer, Code::Unauthenticated, "UNAUTHENTICATED", "no");
+    assert_failure(bearer, Code::Unauthenticated, "UNAUTHENTICATED", "no");
     std::fs::write(&file, format!("{ann_line}\n")).unwrap();
     until("the key is gone", async || code(CHECK, "", &shop_key).await == Code::Unauthenticated).await;
     assert_eq!(code(GET, &hers.order_id, &ann_key).await, Code::Ok);
@@ -68,15 +69,15 @@ async fn a_key_is_good_for_its_scopes_and_customer_until_it_is_taken_off_the_lis
     assert!(watch.message().await.unwrap().is_some());
     std::fs::write(&file, format!("{}\n", ann_line.replace(" ann", " bob"))).unwrap();
     let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time");
-    told(end, Code::PermissionDenied, "PERMISSION_DENIED", "no");
+    assert_failure(end, Code::PermissionDenied, "PERMISSION_DENIED", "no");
 }
 
 #[tokio::test]
 async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
     let access = Access { caller_in_flight: 3, caller_rate: 5, ..issuer.access() };
-    let guarded = Guarded::open(&shop, access).await;
+    let guarded = AuthGateway::start(&system, access).await;
     let [ann, bob] = ["ann", "bob"].map(|name| format!("Bearer {}", issuer.with(json!({"sub": name}))));
     // A watch counts as in flight as long as it is open.
     let mut watches = Vec::new();
@@ -88,8 +89,8 @@ async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
         let metadata = [("authorization", bearer)];
         ask(&guarded.channel, CHECK, request(CHECK, "", ""), &metadata).await
     };
-    let refused = told(check(&ann).await, Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
-    comes_back(&refused);
+    let refused = assert_failure(check(&ann).await, Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    assert_retryable(&refused);
     assert!(refused.quota_failure().is_some_and(|quota| quota.violations[0].description.contains('3')));
     check(&bob).await.unwrap();
     watches.pop();
@@ -101,8 +102,9 @@ async fn one_caller_is_held_to_a_share_and_others_do_not_notice() {
         let bearer = if number % 2 == 0 { &ann } else { &again };
         refused = refused.or(check(bearer).await.err());
     }
-    let refused = told(Err::<(), Status>(refused.unwrap()), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
-    comes_back(&refused);
+    let refused =
+        assert_failure(Err::<(), Status>(refused.unwrap()), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    assert_retryable(&refused);
     check(&bob).await.unwrap();
     until("time has brought more", async || check(&ann).await.is_ok()).await;
 }
@@ -158,22 +160,22 @@ fn fewer(issuer: &Issuer) -> Value {
     jwks
 }
 
-async fn check(guarded: &Guarded, token: &str) -> Result<(), Status> {
+async fn check(guarded: &AuthGateway, token: &str) -> Result<(), Status> {
     guarded.call(CHECK, request(CHECK, "", ""), token).await.map(drop)
 }
 
 #[tokio::test]
 async fn a_key_that_comes_into_use_is_fetched_once_and_a_server_that_fails_takes_none_away() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
     let publisher = Publisher::open(Some(fewer(&issuer))).await;
-    let guarded = Guarded::open(&shop, publisher.access(&issuer)).await;
+    let guarded = AuthGateway::start(&system, publisher.access(&issuer)).await;
     let (old, new) = (issuer.token(|token| token.sign(Sign::EdDsa, "ed")), issuer.token(|_| {}));
     check(&guarded, &old).await.unwrap();
     let before = publisher.asked.load(Ordering::SeqCst);
     // Unknown key ids must not cause repeated fetches.
     for _ in 0..50 {
-        told(check(&guarded, &new).await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
+        assert_failure(check(&guarded, &new).await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
     }
     assert!(publisher.asked.load(Ordering::SeqCst) <= before + 1);
     publisher.publish(Some(issuer.jwks()));
@@ -183,17 +185,22 @@ async fn a_key_that_comes_into_use_is_fetched_once_and_a_server_that_fails_takes
     until("it was asked in vain", async || publisher.asked.load(Ordering::SeqCst) > before).await;
     check(&guarded, &new).await.unwrap();
     check(&guarded, &old).await.unwrap();
-    told(check(&guarded, "x.y.z").await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
+    assert_failure(check(&guarded, "x.y.z").await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
 }
 
 #[tokio::test]
 async fn a_gateway_that_could_fetch_no_keys_yet_asks_its_callers_to_come_back() {
-    let shop = Shop::open().stock("lamp", 9).ready().await;
+    let system = System::builder().stock("lamp", 9).start().await;
     let issuer = Issuer::new();
     let publisher = Publisher::open(None).await;
-    let guarded = Guarded::open(&shop, publisher.access(&issuer)).await;
+    let guarded = AuthGateway::start(&system, publisher.access(&issuer)).await;
     let token = issuer.token(|_| {});
-    comes_back(&told(check(&guarded, &token).await, Code::Unavailable, "KEYS_UNAVAILABLE", "no"));
+    assert_retryable(&assert_failure(
+        check(&guarded, &token).await,
+        Code::Unavailable,
+        "KEYS_UNAVAILABLE",
+        "no",
+    ));
     publisher.publish(Some(issuer.jwks()));
     until("keys are there", async || check(&guarded, &token).await.is_ok()).await;
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 const ORDERS: u128 = 4;
 
 /// The ledger, and workers that have read some of it.
-struct Crew {
+struct Workers {
     ledger: Vec<Entry>,
     workers: [Stock; 2],
 }
@@ -23,16 +23,16 @@ enum Ack {
     Later,
 }
 
-impl Crew {
+impl Workers {
     /// A ledger with five units reserved for each order, which worker 1 has not read.
-    fn new() -> Crew {
-        let mut crew = Crew { ledger: Vec::new(), workers: [Stock::default(), Stock::default()] };
-        crew.work(0, &Command::Count(vec![("lamp".into(), 100)]));
+    fn new() -> Workers {
+        let mut both = Workers { ledger: Vec::new(), workers: [Stock::default(), Stock::default()] };
+        both.work(0, &Command::Count(vec![("lamp".into(), 100)]));
         for order in (0..ORDERS).map(Uuid::from_u128) {
             let items = vec![Item { product: "lamp".into(), quantity: 5 }];
-            crew.work(0, &Command::Reserve { order, items, expires_at: Some(1) });
+            both.work(0, &Command::Reserve { order, items, expires_at: Some(1) });
         }
-        crew
+        both
     }
 
     /// Reads up to this many of the next entries.
@@ -96,28 +96,28 @@ proptest! {
 
     #[test]
     fn events_twice_in_any_order_to_workers_that_lag_lead_to_one_end(deliveries in deliveries()) {
-        let mut crew = Crew::new();
+        let mut both = Workers::new();
         let mut queue: VecDeque<_> = deliveries.into();
         let mut left = 20 * queue.len();
         while let Some((event, worker, read)) = queue.pop_front() {
             prop_assert!(left > 0, "an event is never acknowledged");
             left -= 1;
-            crew.read(worker, read);
-            if crew.work(worker, &event) == Ack::Later {
+            both.read(worker, read);
+            if both.work(worker, &event) == Ack::Later {
                 queue.push_back((event, worker, read));
             }
         }
-        crew.read(0, usize::MAX);
-        crew.read(1, usize::MAX);
+        both.read(0, usize::MAX);
+        both.read(1, usize::MAX);
         // Orders 0 and 3 hold their stock, 1 is cancelled, 2 is shipped.
-        prop_assert_eq!(crew.workers[0].level("lamp"), Some(Level { on_hand: 95, reserved: 10 }));
-        prop_assert_eq!(&crew.workers[0], &crew.workers[1]);
-        prop_assert_eq!(crew.ledger.len(), 5 + 4 + 2 - shortcuts(&crew));
+        prop_assert_eq!(both.workers[0].level("lamp"), Some(Level { on_hand: 95, reserved: 10 }));
+        prop_assert_eq!(&both.workers[0], &both.workers[1]);
+        prop_assert_eq!(both.ledger.len(), 5 + 4 + 2 - shortcuts(&both));
     }
 }
 
 /// Orders that were cancelled or shipped before their placing was processed: these have one entry, not two.
-fn shortcuts(crew: &Crew) -> usize {
+fn shortcuts(both: &Workers) -> usize {
     let bound = |id: Uuid| {
         let is_bound = |entry: &&Entry| {
             entry
@@ -125,7 +125,7 @@ fn shortcuts(crew: &Crew) -> usize {
                 .iter()
                 .any(|f| matches!(f, inventory_worker::stock::Fact::Bound { order, .. } if *order == id))
         };
-        crew.ledger.iter().find(is_bound).is_some()
+        both.ledger.iter().find(is_bound).is_some()
     };
     [1, 2].into_iter().filter(|order| !bound(Uuid::from_u128(*order))).count()
 }

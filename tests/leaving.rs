@@ -9,23 +9,23 @@ use contract::orders::v1::{Order, OrderStatus};
 use futures_util::{StreamExt, stream};
 use tonic::{Code, Request, Status, TimeoutExpired};
 
-use crate::failures::order_id;
-use crate::shop::{Shop, reason, until, wish};
+use crate::harness::system::order_id;
+use crate::harness::system::{System, new_order, reason, until};
 
 const CALLS: u64 = 5_000;
 const AT_ONCE: usize = 96;
 
-async fn shop() -> Shop {
+async fn system() -> System {
     // Reservations without an order expire soon.
     let hasty = |worker: &mut inventory_worker::config::Serve| {
         worker.reservation_ttl = Duration::from_secs(2);
         worker.expiry_interval = Duration::from_millis(100);
     };
-    Shop::open().stock("lamp", 100_000).stock("rug", 100_000).each_worker(hasty).ready().await
+    System::builder().stock("lamp", 100_000).stock("rug", 100_000).each_worker(hasty).start().await
 }
 
 fn request(number: u64) -> contract::orders::v1::CreateOrderRequest {
-    wish("lamp", 1).and("rug", 2).id(&format!("call-{number}")).request
+    new_order("lamp", 1).and("rug", 2).id(&format!("call-{number}")).request
 }
 
 /// Spread evenly below `most`, and the same in every run.
@@ -35,8 +35,8 @@ fn spread(number: u64, most: u64) -> u64 {
 
 /// Asserts that every order is complete or absent, and that exactly their units are reserved. Returns the number of
 /// orders.
-async fn adds_up(shop: &Shop) -> u64 {
-    let get = |number| async move { read(shop, &order_id(&format!("call-{number}"))).await };
+async fn adds_up(system: &System) -> u64 {
+    let get = |number| async move { read(system, &order_id(&format!("call-{number}"))).await };
     let mut orders = 0;
     let mut found = stream::iter(0..CALLS).map(get).buffer_unordered(AT_ONCE);
     while let Some(found) = found.next().await {
@@ -49,20 +49,23 @@ async fn adds_up(shop: &Shop) -> u64 {
         }
     }
     let held = u32::try_from(orders).unwrap();
-    until("what has no order is released", async || shop.stock("lamp").await.1 == held).await;
-    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((100_000, held), (100_000, 2 * held)));
+    until("what has no order is released", async || system.stock("lamp").await.1 == held).await;
+    assert_eq!(
+        (system.stock("lamp").await, system.stock("rug").await),
+        ((100_000, held), (100_000, 2 * held))
+    );
     orders
 }
 
 /// Reads an order, on a new connection if the previous one was closed.
-async fn read(shop: &Shop, id: &str) -> Result<Order, Status> {
+async fn read(system: &System, id: &str) -> Result<Order, Status> {
     for _ in 0..10 {
-        match shop.get(id).await {
+        match system.get(id).await {
             Err(status) if closed(&status) => {}
             answer => return answer,
         }
     }
-    shop.get(id).await
+    system.get(id).await
 }
 
 /// Whether the client's own timer expired first, with CANCELLED.
@@ -78,7 +81,7 @@ fn closed(status: &Status) -> bool {
 }
 
 /// The code of a failed call, where overload and closed connections count as UNAVAILABLE.
-fn told(status: &Status) -> Code {
+fn code_of(status: &Status) -> Code {
     match status {
         status if timer(status) => Code::DeadlineExceeded,
         status if closed(status) || reason(status) == "OVERLOADED" => Code::Unavailable,
@@ -93,9 +96,9 @@ fn whole(order: &Order) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_hang_up_leave_whole_orders_or_none() {
-    let mut shop = shop().await;
+    let mut system = system().await;
     let leave = |number| {
-        let mut client = shop.orders();
+        let mut client = system.orders();
         async move {
             let patience = Duration::from_micros(spread(number, 60_000));
             // Dropped at the timeout, which resets the stream.
@@ -110,22 +113,22 @@ async fn callers_that_hang_up_leave_whole_orders_or_none() {
         answered += u64::from(answer);
     }
     drop(stayed);
-    let orders = adds_up(&shop).await;
+    let orders = adds_up(&system).await;
     assert!(answered < CALLS && orders >= answered, "{answered} answered, {orders} orders");
     // The drain succeeds, so nothing is in flight.
-    shop.close_gateway().await;
+    system.drain_gateway().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlines_of_any_length_leave_whole_orders_or_none() {
-    let shop = shop().await;
+    let system = system().await;
     let call = |number| {
-        let mut client = shop.orders();
+        let mut client = system.orders();
         async move {
             let mut request = Request::new(request(number));
             let limit = format!("{}m", 1 + spread(number, 200));
             request.metadata_mut().insert("grpc-timeout", limit.parse().unwrap());
-            client.create_order(request).await.map_or_else(|status| told(&status), |_| Code::Ok)
+            client.create_order(request).await.map_or_else(|status| code_of(&status), |_| Code::Ok)
         }
     };
     let mut calls = stream::iter(0..CALLS).map(call).buffer_unordered(AT_ONCE);
@@ -134,7 +137,7 @@ async fn deadlines_of_any_length_leave_whole_orders_or_none() {
         *codes.entry(code).or_default() += 1;
     }
     drop(calls);
-    let orders = adds_up(&shop).await;
+    let orders = adds_up(&system).await;
     let of = |code| codes.get(&code).copied().unwrap_or(0);
     // An unknown outcome at the deadline is UNAVAILABLE (OUTCOME_UNKNOWN). Calls that were shed count as that here.
     let known = of(Code::Ok) + of(Code::DeadlineExceeded) + of(Code::Unavailable);

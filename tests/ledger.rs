@@ -9,12 +9,12 @@ use inventory_worker::stock::Command;
 use nats::{Connection, Store};
 use tokio::time::Instant;
 
-use crate::proxy::Proxy;
-use crate::shop::{PATIENCE, Shop, assert_refused, until};
+use crate::harness::proxy::Proxy;
+use crate::harness::system::{PATIENCE, System, assert_refused, until};
 
 /// The test's own handle of the ledger, besides the workers'.
-async fn ledger(shop: &Shop) -> (Connection, Ledger) {
-    inventory_worker::open(&shop.worker.nats, 64).await.unwrap()
+async fn ledger(system: &System) -> (Connection, Ledger) {
+    inventory_worker::open(&system.worker.nats, 64).await.unwrap()
 }
 
 async fn count(ledger: &Ledger, product: &str, units: u32) {
@@ -28,16 +28,16 @@ async fn begins(link: &Connection) -> u64 {
 
 #[tokio::test]
 async fn a_worker_that_a_purge_overtook_loads_anew_and_decides_on_no_hole() {
-    let mut shop = Shop::open().workers(0).each_worker(|w| w.nats.snapshot_every = 20).ready().await;
-    let proxy = Proxy::to(shop.nats.port()).await;
-    let (link, writer) = ledger(&shop).await;
+    let mut system = System::builder().workers(0).each_worker(|w| w.nats.snapshot_every = 20).start().await;
+    let proxy = Proxy::to(system.nats.port()).await;
+    let (link, writer) = ledger(&system).await;
     count(&writer, "lamp", 5).await;
-    let direct = std::mem::replace(&mut shop.worker.nats.link, nats::Options::at(proxy.url()));
-    shop.hire().await;
-    shop.worker.nats.link = direct;
-    shop.open_gateway().await;
-    assert_eq!(shop.stock("lamp").await, (5, 0));
-    let seen = shop.workers[0].sequence().await;
+    let direct = std::mem::replace(&mut system.worker.nats.link, nats::Options::at(proxy.url()));
+    system.add_worker().await;
+    system.worker.nats.link = direct;
+    system.add_gateway().await;
+    assert_eq!(system.stock("lamp").await, (5, 0));
+    let seen = system.workers[0].sequence().await;
 
     proxy.cut();
     count(&writer, "rug", 7).await;
@@ -47,53 +47,54 @@ async fn a_worker_that_a_purge_overtook_loads_anew_and_decides_on_no_hole() {
         begins(&link).await > seen + 3
     })
     .await;
-    proxy.mend();
-    until("the worker is back", async || shop.workers[0].sequence().await > seen).await;
-    until("its requests reach it again", async || shop.check("rug").await.is_ok()).await;
-    assert_eq!((shop.stock("lamp").await, shop.stock("rug").await), ((0, 0), (7, 0)));
-    assert_refused(shop.order("lamp", 1).await, "INSUFFICIENT_STOCK");
-    let (_link, replayed) = ledger(&shop).await;
+    proxy.restore();
+    until("the worker is back", async || system.workers[0].sequence().await > seen).await;
+    until("its requests reach it again", async || system.check("rug").await.is_ok()).await;
+    assert_eq!((system.stock("lamp").await, system.stock("rug").await), ((0, 0), (7, 0)));
+    assert_refused(system.order("lamp", 1).await, "INSUFFICIENT_STOCK");
+    let (_link, replayed) = ledger(&system).await;
     assert_eq!(*writer.stock(), *replayed.stock());
 }
 
 #[tokio::test]
 async fn a_worker_that_restarts_from_a_snapshot_has_the_same_stock() {
-    let mut shop = Shop::open().stock("lamp", 500).each_worker(|w| w.nats.snapshot_every = 10).ready().await;
-    let (link, witness) = ledger(&shop).await;
+    let mut system =
+        System::builder().stock("lamp", 500).each_worker(|w| w.nats.snapshot_every = 10).start().await;
+    let (link, witness) = ledger(&system).await;
     until("the ledger begins with a snapshot", async || {
-        shop.order("lamp", 1).await.unwrap();
+        system.order("lamp", 1).await.unwrap();
         begins(&link).await > 1
     })
     .await;
-    let before = shop.stock("lamp").await;
-    shop.workers.remove(0).kill();
-    shop.hire().await;
-    assert_eq!(shop.stock("lamp").await, before);
+    let before = system.stock("lamp").await;
+    system.workers.remove(0).kill();
+    system.add_worker().await;
+    assert_eq!(system.stock("lamp").await, before);
     witness.catch_up(Instant::now() + PATIENCE).await.unwrap();
-    let (_link, restarted) = ledger(&shop).await;
+    let (_link, restarted) = ledger(&system).await;
     assert_eq!(*witness.stock(), *restarted.stock(), "replay and snapshot");
 }
 
 #[tokio::test]
 async fn a_ledger_that_begins_after_its_snapshot_is_refused() {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
-    let (link, writer) = ledger(&shop).await;
+    let system = System::builder().workers(0).gateways(0).start().await;
+    let (link, writer) = ledger(&system).await;
     for units in 0..5 {
         count(&writer, "lamp", units).await;
     }
     let stream =
         async_nats::jetstream::new(link.client().clone()).get_stream(order_streams::INVENTORY).await.unwrap();
     stream.purge().sequence(4).await.unwrap();
-    let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
+    let error = inventory_worker::open(&system.worker.nats, 64).await.err().expect("a refusal").to_string();
     assert!(error.contains("begins at 4"), "{error}");
 }
 
 #[tokio::test]
 async fn writers_that_compete_commit_every_change_once() {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let system = System::builder().workers(0).gateways(0).start().await;
     let mut writers = Vec::new();
     for _ in 0..4 {
-        writers.push(ledger(&shop).await);
+        writers.push(ledger(&system).await);
     }
     let adjust = |writer: usize, change: usize| Command::Adjust {
         request: format!("{writer}-{change}").into(),
@@ -113,25 +114,26 @@ async fn writers_that_compete_commit_every_change_once() {
 
 #[tokio::test]
 async fn reads_and_refusals_are_answered_while_another_writer_never_rests() {
-    let shop = Shop::open().stock("lamp", 1).ready().await;
-    let (_link, busy) = ledger(&shop).await;
+    let system = System::builder().stock("lamp", 1).start().await;
+    let (_link, busy) = ledger(&system).await;
     let writer = tokio::spawn(async move {
         loop {
             count(&busy, "rug", 1).await;
         }
     });
     for _ in 0..50 {
-        assert_eq!(shop.stock("lamp").await, (1, 0));
-        assert_refused(shop.order("lamp", 2).await, "INSUFFICIENT_STOCK");
+        assert_eq!(system.stock("lamp").await, (1, 0));
+        assert_refused(system.order("lamp", 2).await, "INSUFFICIENT_STOCK");
     }
-    shop.order("lamp", 1).await.expect("a commit among the others");
+    system.order("lamp", 1).await.expect("a commit among the others");
     writer.abort();
 }
 
 #[tokio::test]
 async fn two_snapshots_are_kept_and_the_others_leave_nothing() {
-    let shop = Shop::open().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
-    let (link, writer) = ledger(&shop).await;
+    let system =
+        System::builder().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).start().await;
+    let (link, writer) = ledger(&system).await;
     until("several snapshots were made and removed", async || {
         count(&writer, "lamp", 1).await;
         begins(&link).await > 30
@@ -147,8 +149,9 @@ async fn two_snapshots_are_kept_and_the_others_leave_nothing() {
 
 #[tokio::test]
 async fn a_ledger_that_lost_its_end_is_refused() {
-    let shop = Shop::open().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).ready().await;
-    let (link, writer) = ledger(&shop).await;
+    let system =
+        System::builder().workers(0).gateways(0).each_worker(|w| w.nats.snapshot_every = 5).start().await;
+    let (link, writer) = ledger(&system).await;
     until("there is a snapshot", async || {
         count(&writer, "lamp", 1).await;
         begins(&link).await > 1
@@ -158,14 +161,14 @@ async fn a_ledger_that_lost_its_end_is_refused() {
     let config = js.get_stream(order_streams::INVENTORY).await.unwrap().cached_info().config.clone();
     js.delete_stream(order_streams::INVENTORY).await.unwrap();
     js.create_stream(config).await.unwrap();
-    let error = inventory_worker::open(&shop.worker.nats, 64).await.err().expect("a refusal").to_string();
+    let error = inventory_worker::open(&system.worker.nats, 64).await.err().expect("a refusal").to_string();
     assert!(error.contains("its end was lost, or it was created again"), "{error}");
 }
 
 #[tokio::test]
 async fn streams_that_correctness_cannot_use_are_refused_by_field() {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
-    let js = async_nats::jetstream::new(shop.nats().await);
+    let system = System::builder().workers(0).gateways(0).start().await;
+    let js = async_nats::jetstream::new(system.nats().await);
     let config = |name: &str, subject: &str| async_nats::jetstream::stream::Config {
         name: name.to_owned(),
         subjects: vec![subject.to_owned()],
@@ -175,19 +178,19 @@ async fn streams_that_correctness_cannot_use_are_refused_by_field() {
     js.create_stream(config("INVENTORY", "inventory.ledger")).await.unwrap();
     let open =
         async |nats: &Nats| inventory_worker::open(nats, 64).await.err().expect("a refusal").to_string();
-    let error = open(&shop.worker.nats).await;
+    let error = open(&system.worker.nats).await;
     assert!(error.contains("INVENTORY") && error.contains("discard"), "{error}");
     js.delete_stream("INVENTORY").await.unwrap();
     js.create_stream(config("EVERYTHING", "check_inventory")).await.unwrap();
-    let error = open(&shop.worker.nats).await;
+    let error = open(&system.worker.nats).await;
     assert!(error.contains("EVERYTHING") && error.contains("check_inventory"), "{error}");
 }
 
 #[tokio::test]
 async fn a_worker_told_to_stop_finishes_what_it_took() {
-    let mut shop = Shop::open().stock("lamp", 1_000).workers(2).ready().await;
-    let leaver = shop.workers.remove(0);
-    let orders = futures_util::future::join_all((0..100).map(|_| shop.order("lamp", 1)));
+    let mut system = System::builder().stock("lamp", 1_000).workers(2).start().await;
+    let leaver = system.workers.remove(0);
+    let orders = futures_util::future::join_all((0..100).map(|_| system.order("lamp", 1)));
     let (orders, ()) = tokio::join!(orders, async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         leaver.drain().await;
@@ -198,21 +201,21 @@ async fn a_worker_told_to_stop_finishes_what_it_took() {
         "{:?}",
         orders.iter().find(|o| o.is_err())
     );
-    assert_eq!(shop.stock("lamp").await, (1_000, 100));
+    assert_eq!(system.stock("lamp").await, (1_000, 100));
 }
 
 /// As if the consumer's server were lost: the library notices after ten seconds.
 #[tokio::test]
 async fn workers_whose_consumers_are_gone_read_from_the_leader() {
-    let shop = Shop::open().workers(2).stock("lamp", 1_000).ready().await;
-    let js = async_nats::jetstream::new(shop.nats().await);
+    let system = System::builder().workers(2).stock("lamp", 1_000).start().await;
+    let js = async_nats::jetstream::new(system.nats().await);
     let ledger = js.get_stream("INVENTORY").await.unwrap();
     let names: Vec<String> = ledger.consumer_names().try_collect().await.unwrap();
     assert_eq!(names.len(), 2, "{names:?}");
     for name in names {
         ledger.delete_consumer(&name).await.unwrap();
     }
-    let orders = futures_util::future::join_all((0..40).map(|_| shop.order("lamp", 1))).await;
+    let orders = futures_util::future::join_all((0..40).map(|_| system.order("lamp", 1))).await;
     assert!(orders.iter().all(Result::is_ok), "{:?}", orders.iter().find(|order| order.is_err()));
-    assert_eq!(shop.stock("lamp").await, (1_000, 40));
+    assert_eq!(system.stock("lamp").await, (1_000, 40));
 }

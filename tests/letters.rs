@@ -8,10 +8,10 @@ use order_streams::{DeadLetter, DeadLetters};
 use uuid::Uuid;
 
 use crate::events::forge;
-use crate::shop::{Shop, until, wish};
+use crate::harness::system::{System, new_order, until};
 
-async fn link(shop: &Shop) -> Connection {
-    Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap()
+async fn link(system: &System) -> Connection {
+    Connection::connect(&nats::Options::at(system.nats.url()), "an operator").await.unwrap()
 }
 
 async fn letters(link: &Connection) -> Vec<DeadLetter> {
@@ -28,7 +28,7 @@ fn pending(id: Uuid) -> Vec<u8> {
     let order = Order {
         order_id: id.to_string(),
         customer_id: "ann".to_owned(),
-        items: wish("lamp", 2).request.items,
+        items: new_order("lamp", 2).request.items,
         status: OrderStatus::Pending.into(),
         create_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
         update_time: Some(pbjson_types::Timestamp { seconds: 1, nanos: 0 }),
@@ -41,19 +41,19 @@ fn quick(worker: &mut Serve) {
     worker.max_deliver = 1;
 }
 
-/// A shop with an order without a reservation, and its dead letter.
-async fn with_a_letter() -> (Shop, Connection, Uuid) {
-    let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
-    let (link, id) = (link(&shop).await, Uuid::new_v4());
-    forge(&shop, id, &pending(id)).await;
+/// A system with an order without a reservation, and its dead letter.
+async fn with_a_letter() -> (System, Connection, Uuid) {
+    let system = System::builder().stock("lamp", 5).each_worker(quick).start().await;
+    let (link, id) = (link(&system).await, Uuid::new_v4());
+    forge(&system, id, &pending(id)).await;
     until("it is a dead letter", async || letters(&link).await.len() == 1).await;
-    (shop, link, id)
+    (system, link, id)
 }
 
 /// Reserves the order's stock, as its gateway should have.
-async fn reserve(shop: &Shop, id: Uuid) {
+async fn reserve(system: &System, id: Uuid) {
     let request = format!(r#"{{"orderId":"{id}","items":[{{"productId":"lamp","quantity":2}}]}}"#);
-    shop.nats().await.request("reserve_inventory", request.into()).await.unwrap();
+    system.nats().await.request("reserve_inventory", request.into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -67,37 +67,37 @@ async fn a_dead_letter_says_what_happened_to_which_event() {
 
 #[tokio::test]
 async fn a_replayed_dead_letter_is_processed_and_gone_once_its_cause_is() {
-    let (shop, link, id) = with_a_letter().await;
+    let (system, link, id) = with_a_letter().await;
     let refused = replay(&link, &[1], false).await.unwrap().remove(0).end.unwrap_err();
     assert!(refused.contains("UNSETTLED") && refused.contains("no evidence"), "{refused}");
     assert_eq!(letters(&link).await.len(), 1);
-    reserve(&shop, id).await;
+    reserve(&system, id).await;
     assert_eq!(replay(&link, &[1], false).await.unwrap().remove(0).end, Ok(vec![1]));
     assert_eq!(letters(&link).await, []);
     // The reservation is bound, so its stock can no longer be released.
     let release = format!(r#"{{"orderId":"{id}"}}"#);
-    let reply = shop.nats().await.request("release_inventory", release.into()).await.unwrap();
+    let reply = system.nats().await.request("release_inventory", release.into()).await.unwrap();
     assert!(String::from_utf8_lossy(&reply.payload).contains("ORDER_EXISTS"));
 }
 
 #[tokio::test]
 async fn a_dry_run_says_what_would_come_of_it_and_changes_nothing() {
-    let (shop, link, id) = with_a_letter().await;
+    let (system, link, id) = with_a_letter().await;
     replay(&link, &[1], true).await.unwrap().remove(0).end.unwrap_err();
-    reserve(&shop, id).await;
-    let sequence = shop.workers[0].sequence().await;
+    reserve(&system, id).await;
+    let sequence = system.workers[0].sequence().await;
     assert_eq!(replay(&link, &[1], true).await.unwrap().remove(0).end, Ok(vec![1]));
-    assert_eq!((letters(&link).await.len(), shop.workers[0].sequence().await), (1, sequence));
+    assert_eq!((letters(&link).await.len(), system.workers[0].sequence().await), (1, sequence));
 }
 
 #[tokio::test]
 async fn poison_stays_with_its_error_and_the_other_dead_letters_go() {
-    let shop = Shop::open().stock("lamp", 5).each_worker(quick).ready().await;
-    let (link, good) = (link(&shop).await, Uuid::new_v4());
-    forge(&shop, Uuid::new_v4(), b"{nonsense").await;
-    forge(&shop, good, &pending(good)).await;
+    let system = System::builder().stock("lamp", 5).each_worker(quick).start().await;
+    let (link, good) = (link(&system).await, Uuid::new_v4());
+    forge(&system, Uuid::new_v4(), b"{nonsense").await;
+    forge(&system, good, &pending(good)).await;
     until("both are dead letters", async || letters(&link).await.len() == 2).await;
-    reserve(&shop, good).await;
+    reserve(&system, good).await;
     let ids = every(&link).await.unwrap();
     let replayed = replay(&link, &ids, false).await.unwrap();
     let (left, done): (Vec<_>, Vec<_>) = replayed.iter().partition(|replayed| replayed.end.is_err());
@@ -109,13 +109,13 @@ async fn poison_stays_with_its_error_and_the_other_dead_letters_go() {
 
 #[tokio::test]
 async fn all_dead_letters_of_an_event_go_together() {
-    let (shop, link, id) = with_a_letter().await;
+    let (system, link, id) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
     let stream = js.get_stream(order_streams::DEAD_LETTERS).await.unwrap();
     let first = stream.get_raw_message(1).await.unwrap();
     let twin = js.publish_with_headers(first.subject, first.headers, first.payload).await.unwrap();
     assert_eq!(twin.await.unwrap().sequence, 2);
-    reserve(&shop, id).await;
+    reserve(&system, id).await;
     let replayed = replay(&link, &[2, 1], false).await.unwrap();
     assert_eq!((replayed.len(), &replayed[0].end), (1, &Ok(vec![1, 2])));
     assert_eq!(letters(&link).await, []);
@@ -123,7 +123,7 @@ async fn all_dead_letters_of_an_event_go_together() {
 
 #[tokio::test]
 async fn an_unknown_dead_letter_and_one_whose_event_has_changed_are_reported() {
-    let (shop, link, _) = with_a_letter().await;
+    let (system, link, _) = with_a_letter().await;
     let js = async_nats::jetstream::new(link.client().clone());
     let stream = js.get_stream(order_streams::DEAD_LETTERS).await.unwrap();
     let letter = stream.get_raw_message(1).await.unwrap();
@@ -131,5 +131,5 @@ async fn an_unknown_dead_letter_and_one_whose_event_has_changed_are_reported() {
     let replayed = replay(&link, &[2, 7], false).await.unwrap();
     assert!(replayed[0].end.as_ref().unwrap_err().contains("not on the record"), "{replayed:?}");
     assert!(replayed[1].end.as_ref().unwrap_err().contains("no such dead letter"), "{replayed:?}");
-    assert_eq!((letters(&link).await.len(), shop.stock("lamp").await), (2, (5, 0)));
+    assert_eq!((letters(&link).await.len(), system.stock("lamp").await), (2, (5, 0)));
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::shop::{PATIENCE, Shop};
+use crate::harness::system::{PATIENCE, System};
 
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -49,12 +49,12 @@ fn cling(address: SocketAddr) -> Duration {
 
 #[tokio::test]
 async fn a_client_that_still_sends_after_the_goaway_is_not_reset_at_once_nor_kept() {
-    let shop = Shop::open()
+    let system = System::builder()
         .workers(0)
         .each_gateway(|config| config.limits.max_connection_age = Duration::from_secs(1))
-        .ready()
+        .start()
         .await;
-    let address = shop.gateways[0].grpc_addr();
+    let address = system.gateways[0].grpc_addr();
     let time = tokio::task::spawn_blocking(move || cling(address)).await.unwrap();
     assert!(time > WHILE && time < 20 * WHILE, "{time:?}");
 }

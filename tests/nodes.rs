@@ -7,8 +7,8 @@ use nats::Connection;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::fleet::{Fleet, ask};
-use crate::plant::until;
+use crate::harness::cluster::until;
+use crate::harness::deployment::{Deployment, ask};
 
 async fn stream(link: &Connection, name: &str) -> Value {
     ask(link, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await["cluster"].clone()
@@ -55,50 +55,50 @@ async fn move_off(link: &Connection, server: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_added_and_another_is_taken_out_and_no_order_is_lost() {
-    let mut fleet = Fleet::open().await;
-    let buyer = fleet.buyer();
-    fleet.add().await;
-    let system = fleet.link("breakglass_system").await;
-    until("four servers are one cluster", async || cluster_size(&fleet).await == 4).await;
-    let admin = fleet.link("breakglass").await;
+    let mut deployment = Deployment::start().await;
+    let orders = deployment.place_orders();
+    deployment.add().await;
+    let system = deployment.connect("breakglass_system").await;
+    until("four servers are one cluster", async || cluster_size(&deployment).await == 4).await;
+    let admin = deployment.connect("breakglass").await;
     move_off(&admin, "nats-0").await;
     until("no stream has a replica there", async || are_off(&admin, "nats-0").await).await;
     // SIGTERM: it hands over its leaderships.
-    fleet.stop(0);
-    until("it is known to be away", async || is_offline(&fleet, "nats-0").await).await;
+    deployment.stop(0);
+    until("it is known to be away", async || is_offline(&deployment, "nats-0").await).await;
     // The stopped server may have been the meta leader: then there is none for a moment.
     until("it is removed", async || {
         ask(&system, "$JS.API.SERVER.REMOVE", &json!({"peer": "nats-0"})).await["success"] == true
     })
     .await;
-    until("three servers are one cluster", async || cluster_size(&fleet).await == 3).await;
+    until("three servers are one cluster", async || cluster_size(&deployment).await == 3).await;
     until("each stream has three replicas", async || are_off(&admin, "nats-0").await).await;
-    fleet.audit(buyer).await;
+    deployment.audit(orders).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_server_is_replaced_by_one_of_its_name_with_an_empty_disk() {
-    let mut fleet = Fleet::open().await;
-    let buyer = fleet.buyer();
-    let link = fleet.link("breakglass").await;
+    let mut deployment = Deployment::start().await;
+    let orders = deployment.place_orders();
+    let link = deployment.connect("breakglass").await;
     until("each stream has three replicas", async || are_off(&link, "nobody").await).await;
-    fleet.replace(1).await;
+    deployment.replace(1).await;
     until("each stream has three replicas again", async || {
         let mut whole = true;
         for name in order_streams::ALL {
             whole &= members(&stream(&link, name).await).iter().any(|member| member == "nats-1");
         }
-        whole && fleet.server(1).is_healthy()
+        whole && deployment.server(1).is_healthy()
     })
     .await;
-    fleet.audit(buyer).await;
+    deployment.audit(orders).await;
 }
 
 /// The meta leader's view of the cluster.
-async fn meta(fleet: &Fleet) -> Value {
-    for number in 0..fleet.servers.len() {
-        if fleet.servers[number].is_some() {
-            let meta = fleet.asks(number, "/jsz").await["meta_cluster"].clone();
+async fn meta(deployment: &Deployment) -> Value {
+    for number in 0..deployment.servers.len() {
+        if deployment.servers[number].is_some() {
+            let meta = deployment.monitor(number, "/jsz").await["meta_cluster"].clone();
             // Only the meta leader knows all of them.
             if meta["leader"] == format!("nats-{number}") {
                 return meta;
@@ -108,14 +108,14 @@ async fn meta(fleet: &Fleet) -> Value {
     Value::Null
 }
 
-async fn cluster_size(fleet: &Fleet) -> usize {
-    let meta = meta(fleet).await;
+async fn cluster_size(deployment: &Deployment) -> usize {
+    let meta = meta(deployment).await;
     let replicas = meta["replicas"].as_array().cloned().unwrap_or_default();
     let here = replicas.iter().filter(|peer| peer["current"] == true && peer["offline"] != true).count();
     if meta["cluster_size"] == here + 1 { here + 1 } else { 0 }
 }
 
-async fn is_offline(fleet: &Fleet, server: &str) -> bool {
-    let replicas = meta(fleet).await["replicas"].as_array().cloned().unwrap_or_default();
+async fn is_offline(deployment: &Deployment, server: &str) -> bool {
+    let replicas = meta(deployment).await["replicas"].as_array().cloned().unwrap_or_default();
     replicas.iter().any(|peer| peer["name"] == server && peer["offline"] == true)
 }

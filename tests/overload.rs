@@ -17,11 +17,11 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
-use crate::failures::{comes_back, told};
-use crate::shop::{PATIENCE, Shop, reason, until, wish};
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 
-fn door(shop: &Shop) -> Endpoint {
-    Endpoint::from_shared(format!("http://{}", shop.gateways[0].grpc_addr())).unwrap()
+fn endpoint(system: &System) -> Endpoint {
+    Endpoint::from_shared(format!("http://{}", system.gateways[0].grpc_addr())).unwrap()
 }
 
 /// Whether the peer closes a silent connection within some time.
@@ -37,17 +37,19 @@ async fn closed(peer: TcpStream) -> bool {
 
 #[tokio::test]
 async fn a_connection_too_many_is_closed_and_another_fits_when_one_has_left() {
-    let shop = Shop::open().each_gateway(|config| config.limits.max_connections = Some(3)).ready().await;
+    let system =
+        System::builder().each_gateway(|config| config.limits.max_connections = Some(3)).start().await;
     // The harness has one connection.
-    let (first, second) = (door(&shop).connect().await.unwrap(), door(&shop).connect().await.unwrap());
-    for door in [&first, &second] {
-        OrderServiceClient::new(door.clone()).list_orders(Request::new(Default::default())).await.unwrap();
+    let (first, second) =
+        (endpoint(&system).connect().await.unwrap(), endpoint(&system).connect().await.unwrap());
+    for channel in [&first, &second] {
+        OrderServiceClient::new(channel.clone()).list_orders(Request::new(Default::default())).await.unwrap();
     }
-    assert!(closed(TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap()).await);
-    assert!(shop.check("lamp").await.is_ok());
+    assert!(closed(TcpStream::connect(system.gateways[0].grpc_addr()).unwrap()).await);
+    assert!(system.check("lamp").await.is_ok());
     drop(first);
     until("there is room again", async || {
-        let Ok(next) = door(&shop).connect().await else { return false };
+        let Ok(next) = endpoint(&system).connect().await else { return false };
         OrderServiceClient::new(next).list_orders(Request::new(Default::default())).await.is_ok()
     })
     .await;
@@ -55,33 +57,36 @@ async fn a_connection_too_many_is_closed_and_another_fits_when_one_has_left() {
 
 #[tokio::test]
 async fn a_peer_that_says_nothing_is_closed() {
-    let shop = Shop::open().workers(0).ready().await;
-    assert!(closed(TcpStream::connect(shop.gateways[0].grpc_addr()).unwrap()).await);
+    let system = System::builder().workers(0).start().await;
+    assert!(closed(TcpStream::connect(system.gateways[0].grpc_addr()).unwrap()).await);
 }
 
 #[tokio::test]
 async fn a_flood_of_checks_is_shed_at_once_and_leaves_orders_alone() {
-    let shop =
-        Shop::open().stock("lamp", 100).each_gateway(|config| config.limits.max_in_flight = 8).ready().await;
-    let items = wish("lamp", 1).request.items;
+    let system = System::builder()
+        .stock("lamp", 100)
+        .each_gateway(|config| config.limits.max_in_flight = 8)
+        .start()
+        .await;
+    let items = new_order("lamp", 1).request.items;
     let check = || {
-        let (mut client, items) = (shop.orders(), items.clone());
+        let (mut client, items) = (system.orders(), items.clone());
         async move { client.check_inventory(CheckInventoryRequest { items }).await }
     };
     let flood = join_all((0..400).map(|_| check()));
-    let orders = join_all((0..8).map(|_| shop.order("lamp", 1)));
+    let orders = join_all((0..8).map(|_| system.order("lamp", 1)));
     let (flood, orders) = tokio::join!(flood, orders);
     assert!(orders.iter().all(Result::is_ok), "{orders:?}");
     let shed: Vec<_> = flood.into_iter().filter(Result::is_err).collect();
     assert!(!shed.is_empty());
     for shed in shed {
-        comes_back(&told(shed, Code::ResourceExhausted, "OVERLOADED", "no"));
+        assert_retryable(&assert_failure(shed, Code::ResourceExhausted, "OVERLOADED", "no"));
     }
 }
 
 /// A service that answers so many requests at a time, each after the same while.
-async fn slow_service(shop: &Shop, at_once: usize, takes: Duration) -> Arc<AtomicUsize> {
-    let client = shop.nats().await;
+async fn slow_service(system: &System, at_once: usize, takes: Duration) -> Arc<AtomicUsize> {
+    let client = system.nats().await;
     let requests = client.subscribe("check_inventory").await.unwrap();
     client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
     let served = Arc::new(AtomicUsize::new(0));
@@ -100,13 +105,13 @@ async fn slow_service(shop: &Shop, at_once: usize, takes: Duration) -> Arc<Atomi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
-    let shop = Shop::open().workers(0).ready().await;
+    let system = System::builder().workers(0).start().await;
     // The capacity is 400 calls per second.
-    let served = slow_service(&shop, 8, Duration::from_millis(20)).await;
-    let items = wish("lamp", 1).request.items;
+    let served = slow_service(&system, 8, Duration::from_millis(20)).await;
+    let items = new_order("lamp", 1).request.items;
     let (ok, stop) = (Arc::new(AtomicUsize::new(0)), tokio_util::sync::CancellationToken::new());
     let callers = (0..1_000).map(|_| {
-        let (mut client, items, ok, stop) = (shop.orders(), items.clone(), ok.clone(), stop.clone());
+        let (mut client, items, ok, stop) = (system.orders(), items.clone(), ok.clone(), stop.clone());
         tokio::spawn(async move {
             while !stop.is_cancelled() {
                 let mut request = Request::new(CheckInventoryRequest { items: items.clone() });
@@ -144,22 +149,24 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
 
 #[tokio::test]
 async fn a_watch_that_is_not_read_is_ended_with_a_token_and_the_others_miss_nothing() {
-    let shop = Shop::open().ready().await;
-    let mut slow =
-        OrderServiceClient::new(door(&shop).initial_stream_window_size(70_000).connect().await.unwrap());
+    let system = System::builder().start().await;
+    let mut slow = OrderServiceClient::new(
+        endpoint(&system).initial_stream_window_size(70_000).connect().await.unwrap(),
+    );
     let mut slow = slow.watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
-    let mut quick = shop.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
+    let mut quick = system.orders().watch_orders(WatchOrdersRequest::default()).await.unwrap().into_inner();
     let mut last = slow.message().await.unwrap().expect("a bookmark");
     // More than the 32 MiB that are kept for watches that lag: orders of 500 items with long names.
     let product = |n| format!("a-product-with-a-name-as-long-as-it-may-be-just-to-fill-it-{n:04}");
     let lines = (0..500).map(|n| Adjustment { product_id: product(n), delta: 1_000_000 }).collect();
     let request_id = "first".to_owned();
     let stock = AdjustStockRequest { request_id, adjustments: lines, reason: String::new() };
-    shop.inventory().adjust_stock(stock).await.unwrap();
-    let many = (1..500).fold(wish(&product(0), 1), |wish, n| wish.and(&product(n), 1));
+    system.inventory().adjust_stock(stock).await.unwrap();
+    let many = (1..500).fold(new_order(&product(0), 1), |order, n| order.and(&product(n), 1));
     let count = 850;
     let placing = async {
-        let mut orders = futures_util::stream::iter(0..count).map(|_| shop.place(&many)).buffer_unordered(64);
+        let mut orders =
+            futures_util::stream::iter(0..count).map(|_| system.place(&many)).buffer_unordered(64);
         let mut placed = 0;
         while let Some(order) = orders.next().await {
             placed += usize::from(order.is_ok());
@@ -192,7 +199,7 @@ async fn a_watch_that_is_not_read_is_ended_with_a_token_and_the_others_miss_noth
     let token = end.get_details_error_info().unwrap().metadata["resume_token"].clone();
     assert_eq!(token, last.resume_token);
     let resumed = WatchOrdersRequest { resume_token: token, ..WatchOrdersRequest::default() };
-    let mut resumed = shop.orders().watch_orders(resumed).await.unwrap().into_inner();
+    let mut resumed = system.orders().watch_orders(resumed).await.unwrap().into_inner();
     let mut rest = 0;
     while rest == 0 {
         let message =

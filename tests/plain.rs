@@ -6,7 +6,7 @@ use async_nats::service::ServiceExt as _;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::shop::{PATIENCE, Shop, wish};
+use crate::harness::system::{PATIENCE, System, new_order};
 
 async fn ask(
     nats: &async_nats::Client,
@@ -21,8 +21,8 @@ async fn ask(
 
 #[tokio::test]
 async fn a_bare_array_is_checked() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 3).start().await;
+    let nats = system.nats().await;
     let (code, answer) = ask(&nats, "check_inventory", r#"[{"productId":"lamp","quantity":2}]"#).await;
     assert_eq!(code, 0);
     let items = json!([{"productId": "lamp", "requested": 2, "available": 3}]);
@@ -33,8 +33,8 @@ async fn a_bare_array_is_checked() {
 
 #[tokio::test]
 async fn broken_requests_get_an_error_and_the_worker_lives() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 3).start().await;
+    let nats = system.nats().await;
     let faults = [
         ("[{\"productId\":\"la", "payload"),
         ("", "payload"),
@@ -54,13 +54,13 @@ async fn broken_requests_get_an_error_and_the_worker_lives() {
     }
     let (code, status) = ask(&nats, "reserve_inventory", r#"{"orderId":"7","items":[]}"#).await;
     assert_eq!((code, status["details"][1]["fieldViolations"].as_array().unwrap().len()), (400, 2));
-    assert_eq!(shop.stock("lamp").await, (3, 0));
+    assert_eq!(system.stock("lamp").await, (3, 0));
 }
 
 #[tokio::test]
 async fn a_nestjs_client_is_answered_in_its_envelope() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 3).start().await;
+    let nats = system.nats().await;
     let request = r#"{"pattern":"check_inventory","data":[{"productId":"lamp","quantity":2}],"id":"55"}"#;
     let (_, answer) = ask(&nats, "check_inventory", request).await;
     assert_eq!((&answer["id"], &answer["response"]["available"]), (&json!("55"), &json!(true)));
@@ -72,20 +72,20 @@ async fn a_nestjs_client_is_answered_in_its_envelope() {
 
 #[tokio::test]
 async fn a_request_that_is_late_already_is_not_begun() {
-    let shop = Shop::open().stock("lamp", 3).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 3).start().await;
+    let nats = system.nats().await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Request-Deadline", "1000");
     let payload = r#"{"requestId":"late","adjustments":[{"productId":"lamp","delta":5}]}"#;
     let reply = nats.request_with_headers("adjust_stock", headers, payload.into()).await.unwrap();
     assert_eq!(reply.headers.unwrap().get("Nats-Service-Error-Code").unwrap().as_str(), "504");
-    assert_eq!(shop.stock("lamp").await, (3, 0));
+    assert_eq!(system.stock("lamp").await, (3, 0));
 }
 
 #[tokio::test]
 async fn workers_are_found_as_micro_services() {
-    let shop = Shop::open().workers(2).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().workers(2).start().await;
+    let nats = system.nats().await;
     let inbox = nats.new_inbox();
     let replies = nats.subscribe(inbox.clone()).await.unwrap();
     nats.publish_with_reply("$SRV.PING.inventory", inbox, "".into()).await.unwrap();
@@ -97,15 +97,15 @@ async fn workers_are_found_as_micro_services() {
 
 #[tokio::test]
 async fn a_subscriber_sees_each_recorded_order_and_no_refused_one() {
-    let shop = Shop::open().stock("lamp", 1).ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().stock("lamp", 1).start().await;
+    let nats = system.nats().await;
     let mut created = nats.subscribe("order_created").await.unwrap();
     let mut updated = nats.subscribe("order_status_updated").await.unwrap();
     nats.flush().await.unwrap();
-    shop.order("lamp", 2).await.unwrap_err();
-    let order = shop.place(&wish("lamp", 1).by("bob")).await.unwrap();
-    shop.order("lamp", 1).await.unwrap_err();
-    let confirmed = shop.update(&order, contract::orders::v1::OrderStatus::Confirmed, "").await.unwrap();
+    system.order("lamp", 2).await.unwrap_err();
+    let order = system.place(&new_order("lamp", 1).by("bob")).await.unwrap();
+    system.order("lamp", 1).await.unwrap_err();
+    let confirmed = system.update(&order, contract::orders::v1::OrderStatus::Confirmed, "").await.unwrap();
     let event = tokio::time::timeout(PATIENCE, created.next()).await.unwrap().unwrap();
     let seen: Value = serde_json::from_slice(&event.payload).unwrap();
     assert_eq!((&seen["orderId"], &seen["customerId"]), (&json!(order.order_id), &json!("bob")));

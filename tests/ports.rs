@@ -11,8 +11,8 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::figures::get;
-use crate::shop::{PATIENCE, Shop, until};
+use crate::harness::http::get;
+use crate::harness::system::{PATIENCE, System, until};
 
 /// More than the connection limit of these ports.
 const CROWD: usize = 400;
@@ -28,8 +28,8 @@ async fn exchange(address: SocketAddr, request: &str) -> String {
 
 async fn probe(address: SocketAddr) -> bool {
     let ask = async {
-        let door = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.ok()?;
-        HealthClient::new(door).check(HealthCheckRequest::default()).await.ok()
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.ok()?;
+        HealthClient::new(channel).check(HealthCheckRequest::default()).await.ok()
     };
     timeout(PATIENCE, ask).await.is_ok_and(|answer| answer.is_some())
 }
@@ -55,9 +55,9 @@ async fn figure(http: SocketAddr, name: &str) -> f64 {
 #[tokio::test]
 async fn whoever_holds_connections_keeps_no_probe_out() {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let shop = Shop::open().each_gateway(|config| config.health_addr = Some(free)).ready().await;
-    let gateway = &shop.gateways[0];
-    let (health, http) = (shop.workers[0].health().await, shop.workers[0].http().await);
+    let system = System::builder().each_gateway(|config| config.health_addr = Some(free)).start().await;
+    let gateway = &system.gateways[0];
+    let (health, http) = (system.workers[0].health().await, system.workers[0].http().await);
     let ports = [(gateway.http_addr(), gateway.health_addr().unwrap()), (http, health)];
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for (http, health) in ports {
@@ -76,8 +76,8 @@ async fn whoever_holds_connections_keeps_no_probe_out() {
 
 #[tokio::test]
 async fn half_a_request_and_silence_end_by_themselves() {
-    let shop = Shop::open().ready().await;
-    for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
+    let system = System::builder().start().await;
+    for address in [system.gateways[0].http_addr(), system.workers[0].http().await] {
         let (half, silent) =
             tokio::join!(exchange(address, "GET /metrics HTTP/1.1\r\nHo"), exchange(address, ""));
         assert_eq!((half.as_str(), silent.as_str()), ("", ""));
@@ -86,8 +86,8 @@ async fn half_a_request_and_silence_end_by_themselves() {
 
 #[tokio::test]
 async fn many_concurrent_requests_for_metrics_are_answered_together() {
-    let shop = Shop::open().ready().await;
-    let address = shop.gateways[0].http_addr();
+    let system = System::builder().start().await;
+    let address = system.gateways[0].http_addr();
     let begun = Instant::now();
     let all: Vec<_> = (0..200).map(|_| tokio::spawn(get(address, "/metrics"))).collect();
     for one in all {
@@ -99,12 +99,12 @@ async fn many_concurrent_requests_for_metrics_are_answered_together() {
 #[tokio::test]
 async fn pages_of_another_host_read_nothing() {
     let hosts = vec!["figures.example.com".to_owned()];
-    let shop = Shop::open()
+    let system = System::builder()
         .each_gateway(|config| config.http_hosts = hosts.clone())
         .each_worker(|config| config.http_hosts = hosts.clone())
-        .ready()
+        .start()
         .await;
-    let (gateway, worker) = (shop.gateways[0].http_addr(), shop.workers[0].http().await);
+    let (gateway, worker) = (system.gateways[0].http_addr(), system.workers[0].http().await);
     let pages = ["/", "/console.json", "/metrics"].map(|path| (gateway, path));
     for (address, path) in pages.into_iter().chain([(worker, "/metrics")]) {
         let ask = async |host: &str| {
@@ -131,8 +131,8 @@ async fn pages_of_another_host_read_nothing() {
 
 #[tokio::test]
 async fn probes_are_answered_whatever_they_call_us_and_nobody_keeps_that() {
-    let shop = Shop::open().ready().await;
-    for address in [shop.gateways[0].http_addr(), shop.workers[0].http().await] {
+    let system = System::builder().start().await;
+    for address in [system.gateways[0].http_addr(), system.workers[0].http().await] {
         for path in ["/healthz", "/livez", "/nothing"] {
             let request = format!("GET {path} HTTP/1.1\r\nHost: pod.example\r\nConnection: close\r\n\r\n");
             let answer = exchange(address, &request).await.to_ascii_lowercase();
@@ -149,9 +149,9 @@ async fn probes_are_answered_whatever_they_call_us_and_nobody_keeps_that() {
 
 #[tokio::test]
 async fn a_gateway_that_other_machines_reach_has_no_console_unless_that_is_meant() {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
+    let system = System::builder().workers(0).gateways(0).start().await;
     for (console, code) in [(None, "404"), (Some(true), "200")] {
-        let mut config = shop.gateway.clone();
+        let mut config = system.gateway.clone();
         (config.http_addr, config.console) = ("0.0.0.0:0".parse().unwrap(), console);
         let gateway = gateway::Gateway::start(config).await.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], gateway.http_addr().port()));
@@ -167,8 +167,8 @@ const FAR: usize = 30_000;
 
 #[tokio::test]
 async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
-    let shop = Shop::open().ready().await;
-    let nats = shop.nats().await;
+    let system = System::builder().start().await;
+    let nats = system.nats().await;
     let jetstream = async_nats::jetstream::new(nats.clone());
     let letter = async |number: u32| {
         let stored = jetstream.publish(format!("dead_letters.orders.{number}"), "x".into()).await.unwrap();
@@ -182,7 +182,7 @@ async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
     let stream = jetstream.get_stream_no_info("DEAD_LETTERS").await.unwrap();
     stream.purge().filter("dead_letters.gone").await.unwrap();
     ids.extend([letter(4).await, letter(5).await]);
-    let link = nats::Connection::connect(&nats::Options::at(shop.nats.url()), "an operator").await.unwrap();
+    let link = nats::Connection::connect(&nats::Options::at(system.nats.url()), "an operator").await.unwrap();
     let mut asked = nats.subscribe("$JS.API.STREAM.MSG.GET.DEAD_LETTERS").await.unwrap();
     nats.flush().await.unwrap();
     let newest = async |requests| {

@@ -7,8 +7,8 @@ use nats::Connection;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::cast::{self, Player, role, state};
-use crate::shop::PATIENCE;
+use crate::harness::roles::{self, RoleClient, state};
+use crate::harness::system::PATIENCE;
 
 /// A server with the roles and something in every stream, without gateways and workers.
 struct Stage {
@@ -19,10 +19,10 @@ struct Stage {
 
 impl Stage {
     async fn open() -> Stage {
-        let options = local_nats::Options { config: Some(cast::config()), ..Default::default() };
+        let options = local_nats::Options { config: Some(roles::config()), ..Default::default() };
         let nats =
             tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server");
-        let looks = Connection::connect(&role(&nats.url(), "provisioner"), "looks").await.unwrap();
+        let looks = Connection::connect(&roles::options(&nats.url(), "provisioner"), "looks").await.unwrap();
         order_streams::open(&looks, 1, true).await.unwrap();
         let entries = [
             ("gateway", "orders.event.order_created.one"),
@@ -31,16 +31,16 @@ impl Stage {
             ("worker", "$O.inventory-snapshots.C.one"),
         ];
         for (name, subject) in entries {
-            let player = Player::of(&nats.url(), name).await;
-            let acked = jetstream::new(player.client.clone()).publish(subject, "one".into()).await.unwrap();
+            let client = RoleClient::of(&nats.url(), name).await;
+            let acked = jetstream::new(client.client.clone()).publish(subject, "one".into()).await.unwrap();
             acked.await.expect("an acknowledgement");
         }
         let before = state(&looks).await;
         Stage { nats, looks, before }
     }
 
-    async fn player(&self, name: &'static str) -> Player {
-        Player::of(&self.nats.url(), name).await
+    async fn client(&self, name: &'static str) -> RoleClient {
+        RoleClient::of(&self.nats.url(), name).await
     }
 
     /// Asserts that everything is unchanged, and that there is no new stream.
@@ -54,9 +54,9 @@ impl Stage {
 /// Asserts that a role cannot publish to any of these, and that nothing changes.
 async fn refused(name: &'static str, subjects: &[&str]) {
     let stage = Stage::open().await;
-    let player = stage.player(name).await;
+    let client = stage.client(name).await;
     for subject in subjects {
-        player.is_refused(subject, "{}").await;
+        client.publish_is_denied(subject, "{}").await;
     }
     stage.unchanged().await;
 }
@@ -64,21 +64,21 @@ async fn refused(name: &'static str, subjects: &[&str]) {
 /// Asserts that a role cannot subscribe to any of these.
 async fn deaf(name: &'static str, subjects: &[&str]) {
     let stage = Stage::open().await;
-    let player = stage.player(name).await;
+    let client = stage.client(name).await;
     for subject in subjects {
-        player.may_not_hear(subject, None).await;
+        client.subscribe_is_denied(subject, None).await;
     }
 }
 
 /// Asserts that a role cannot change ORDERS so that it can be purged, or create a stream that captures requests.
 async fn no_streams(name: &'static str) {
     let stage = Stage::open().await;
-    let player = stage.player(name).await;
+    let client = stage.client(name).await;
     let mut orders = stage.before[0][0].clone();
     orders["deny_purge"] = false.into();
-    player.is_refused("$JS.API.STREAM.UPDATE.ORDERS", &orders.to_string()).await;
+    client.publish_is_denied("$JS.API.STREAM.UPDATE.ORDERS", &orders.to_string()).await;
     let thief = json!({"name": "THIEF", "subjects": ["check_inventory"]}).to_string();
-    player.is_refused("$JS.API.STREAM.CREATE.THIEF", &thief).await;
+    client.publish_is_denied("$JS.API.STREAM.CREATE.THIEF", &thief).await;
     stage.unchanged().await;
 }
 
@@ -155,10 +155,10 @@ async fn a_gateway_leaves_the_consumers_of_others_alone() {
 #[tokio::test]
 async fn a_gateway_answers_no_requests() {
     let stage = Stage::open().await;
-    let gateway = stage.player("gateway").await;
-    gateway.may_not_hear("check_inventory", Some("inventory-check")).await;
-    gateway.may_not_hear("adjust_stock", None).await;
-    gateway.may_not_hear("$SRV.INFO", None).await;
+    let gateway = stage.client("gateway").await;
+    gateway.subscribe_is_denied("check_inventory", Some("inventory-check")).await;
+    gateway.subscribe_is_denied("adjust_stock", None).await;
+    gateway.subscribe_is_denied("$SRV.INFO", None).await;
 }
 
 #[tokio::test]
@@ -210,10 +210,10 @@ async fn a_worker_sends_no_requests() {
 #[tokio::test]
 async fn a_worker_hears_requests_in_their_queue_group_alone() {
     let stage = Stage::open().await;
-    let worker = stage.player("worker").await;
-    worker.may_not_hear("adjust_stock", None).await;
-    worker.may_not_hear("reserve_inventory", Some("eavesdroppers")).await;
-    worker.may_not_hear("order_created", None).await;
+    let worker = stage.client("worker").await;
+    worker.subscribe_is_denied("adjust_stock", None).await;
+    worker.subscribe_is_denied("reserve_inventory", Some("eavesdroppers")).await;
+    worker.subscribe_is_denied("order_created", None).await;
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn a_subscriber_sends_no_requests() {
 #[tokio::test]
 async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
     let stage = Stage::open().await;
-    let subscriber = stage.player("subscriber").await.client;
+    let subscriber = stage.client("subscriber").await.client;
     let (question, inbox) = ("orders.API.CONSUMER.INFO.ORDERS.subscriber", subscriber.new_inbox());
     let mut answers = subscriber.subscribe(inbox.clone()).await.unwrap();
     for reply in ["inventory.ledger".to_owned(), inbox] {
@@ -314,7 +314,7 @@ async fn break_glass_reads_and_writes_no_message_and_takes_nothing_from_orders()
     refused("breakglass", &subjects).await;
     deaf("breakglass", &["_INBOX_operator.>", "order_created", ">"]).await;
     let stage = Stage::open().await;
-    let breakglass = stage.player("breakglass").await.client;
+    let breakglass = stage.client("breakglass").await.client;
     let purge = breakglass.request("$JS.API.STREAM.PURGE.ORDERS", "".into()).await.unwrap();
     assert!(String::from_utf8_lossy(&purge.payload).contains("stream purge not permitted"), "{purge:?}");
     stage.unchanged().await;
@@ -337,7 +337,7 @@ async fn the_system_user_changes_nothing_and_reaches_no_stream() {
 #[tokio::test]
 async fn a_worker_may_purge_the_ledger_as_a_purge_cannot_be_narrowed() {
     let stage = Stage::open().await;
-    let worker = jetstream::new(stage.player("worker").await.client.clone());
+    let worker = jetstream::new(stage.client("worker").await.client.clone());
     let ledger = worker.get_stream(order_streams::INVENTORY).await.unwrap();
     assert_eq!(ledger.purge().await.unwrap().purged, 1);
 }

@@ -19,18 +19,18 @@ use order_streams::DeadLetters;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use crate::cast::{self, Player, list};
-use crate::figures::get;
-use crate::shop::{PATIENCE, Shop, assert_refused, until, wish};
+use crate::harness::http::get;
+use crate::harness::roles::{self, RoleClient, list};
+use crate::harness::system::{PATIENCE, System, assert_refused, new_order, until};
 use crate::watch::Watch;
 
-async fn role(shop: &Shop, name: &str) -> Connection {
-    Connection::connect(&cast::role(&shop.nats.url(), name), name).await.unwrap()
+async fn role(system: &System, name: &str) -> Connection {
+    Connection::connect(&roles::options(&system.nats.url(), name), name).await.unwrap()
 }
 
 /// Asserts that the server logged no permission violation.
-fn assert_quiet(shop: &Shop) {
-    let log = std::fs::read_to_string(shop.nats.log()).unwrap();
+fn assert_quiet(system: &System) {
+    let log = std::fs::read_to_string(system.nats.log()).unwrap();
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }
@@ -38,50 +38,53 @@ fn assert_quiet(shop: &Shop) {
 #[tokio::test]
 async fn orders_are_placed_read_listed_and_moved_along() {
     use OrderStatus::{Cancelled, Confirmed, Delivered, Shipped};
-    let shop = Shop::open().roles().stock("lamp", 9).workers(2).ready().await;
-    let order = shop.place(&wish("lamp", 2).id("one")).await.unwrap();
-    let other = shop.order("lamp", 4).await.unwrap();
-    assert_eq!(shop.get(&order.order_id).await.unwrap(), order);
-    assert_eq!(shop.list(ListOrdersRequest::default()).await.unwrap().orders, [other.clone(), order.clone()]);
-    assert_eq!((shop.stock("lamp").await, shop.check("lamp").await.unwrap()), ((9, 6), true));
-    assert_refused(shop.order("lamp", 9).await, "INSUFFICIENT_STOCK");
-    let listed = shop.inventory().list_stock(ListStockRequest::default()).await.unwrap().into_inner();
+    let system = System::builder().roles().stock("lamp", 9).workers(2).start().await;
+    let order = system.place(&new_order("lamp", 2).id("one")).await.unwrap();
+    let other = system.order("lamp", 4).await.unwrap();
+    assert_eq!(system.get(&order.order_id).await.unwrap(), order);
+    assert_eq!(
+        system.list(ListOrdersRequest::default()).await.unwrap().orders,
+        [other.clone(), order.clone()]
+    );
+    assert_eq!((system.stock("lamp").await, system.check("lamp").await.unwrap()), ((9, 6), true));
+    assert_refused(system.order("lamp", 9).await, "INSUFFICIENT_STOCK");
+    let listed = system.inventory().list_stock(ListStockRequest::default()).await.unwrap().into_inner();
     assert_eq!(listed.stock.len(), 1);
-    shop.update(&other, Cancelled, "").await.unwrap();
+    system.update(&other, Cancelled, "").await.unwrap();
     for status in [Confirmed, Shipped, Delivered] {
-        shop.update(&order, status, "").await.unwrap();
+        system.update(&order, status, "").await.unwrap();
     }
-    until("the events are worked off", async || shop.stock("lamp").await == (7, 0)).await;
-    assert_eq!(shop.place(&wish("lamp", 2).id("one")).await.unwrap().order_id, order.order_id);
-    assert_quiet(&shop);
+    until("the events are worked off", async || system.stock("lamp").await == (7, 0)).await;
+    assert_eq!(system.place(&new_order("lamp", 2).id("one")).await.unwrap().order_id, order.order_id);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn watches_and_the_console_see_what_happens() {
-    let shop = Shop::open().roles().stock("lamp", 9).ready().await;
-    let mut watch = Watch::start(&shop, WatchOrdersRequest::default()).await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    let system = System::builder().roles().stock("lamp", 9).start().await;
+    let mut watch = Watch::start(&system, WatchOrdersRequest::default()).await;
+    let order = system.order("lamp", 1).await.unwrap();
+    system.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     assert_eq!(watch.change().await, (order.order_id.clone(), OrderStatus::Pending));
     assert_eq!(watch.change().await, (order.order_id, OrderStatus::Cancelled));
-    let address = shop.gateways[0].http_addr();
+    let address = system.gateways[0].http_addr();
     let figures =
         async || -> serde_json::Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
     until("it has seen the worker", async || figures().await["workers"][0]["name"] == "inventory").await;
     until("it has seen all streams", async || figures().await["streams"].as_array().unwrap().len() == 4)
         .await;
-    assert_quiet(&shop);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
-    let shop = Shop::open().roles().stock("lamp", 9).ready().await;
-    let subscriber = Player::of(&shop.nats.url(), "subscriber").await;
+    let system = System::builder().roles().stock("lamp", 9).start().await;
+    let subscriber = RoleClient::of(&system.nats.url(), "subscriber").await;
     let mut created = subscriber.client.subscribe("order_created").await.unwrap();
     let mut updated = subscriber.client.subscribe("order_status_updated").await.unwrap();
     subscriber.client.flush().await.unwrap();
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    let order = system.order("lamp", 1).await.unwrap();
+    system.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     for events in [&mut created, &mut updated] {
         let event = timeout(PATIENCE, events.next()).await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&event.payload).contains(&order.order_id));
@@ -92,7 +95,7 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
         filter_subject: contract::subject::EVENTS.to_owned(),
         ..pull::Config::default()
     };
-    let provisioner = jetstream::new(role(&shop, "provisioner").await.client().clone());
+    let provisioner = jetstream::new(role(&system, "provisioner").await.client().clone());
     let stream = provisioner.get_stream_no_info(order_streams::ORDERS).await.unwrap();
     stream.create_consumer(config).await.expect("the subscriber's consumer");
     let orders = jetstream::with_prefix(subscriber.client.clone(), "orders.API");
@@ -106,99 +109,100 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
     }
     let acknowledged = async || stream.consumer_info("subscriber").await.unwrap().num_ack_pending == 0;
     until("both are acknowledged", acknowledged).await;
-    assert_quiet(&shop);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn a_reservation_without_an_order_ends() {
-    let shop = Shop::open()
+    let system = System::builder()
         .roles()
         .stock("lamp", 1)
         .each_worker(|w| w.expiry_interval = Duration::from_millis(50))
-        .ready()
+        .start()
         .await;
-    let gateway = Player::of(&shop.nats.url(), "gateway").await;
+    let gateway = RoleClient::of(&system.nats.url(), "gateway").await;
     let items = r#"[{"productId":"lamp","quantity":1}]"#;
     let request = format!(r#"{{"orderId":"{}","items":{items},"ttlSeconds":1}}"#, Uuid::new_v4());
     let reply = gateway.client.request("reserve_inventory", request.into()).await.unwrap();
     assert!(String::from_utf8_lossy(&reply.payload).contains(r#""reserved":true"#), "{reply:?}");
-    assert_eq!(shop.stock("lamp").await, (1, 1));
-    until("the reservation has ended", async || shop.stock("lamp").await == (1, 0)).await;
-    assert_quiet(&shop);
+    assert_eq!(system.stock("lamp").await, (1, 1));
+    until("the reservation has ended", async || system.stock("lamp").await == (1, 0)).await;
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn an_operator_looks_after_dead_letters() {
-    let shop = Shop::open().roles().stock("lamp", 5).ready().await;
-    let (gateway, operator) = (Player::of(&shop.nats.url(), "gateway").await, role(&shop, "operator").await);
+    let system = System::builder().roles().stock("lamp", 5).start().await;
+    let (gateway, operator) =
+        (RoleClient::of(&system.nats.url(), "gateway").await, role(&system, "operator").await);
     let subject = format!("orders.event.order_created.{}", Uuid::new_v4());
     gateway.client.request(subject, "{nonsense".into()).await.unwrap();
     until("it is a dead letter", async || every(&operator).await.unwrap() == [1]).await;
     let end = replay(&operator, &[1], false).await.unwrap().remove(0).end.unwrap_err();
     assert!(end.contains("UNSETTLED"), "{end}");
     assert!(DeadLetters::new(&operator).remove(1).await.unwrap());
-    assert_quiet(&shop);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn a_worker_purges_the_ledger_behind_its_snapshots_and_another_begins_with_them() {
-    let mut shop = Shop::open().roles().each_worker(|w| w.nats.snapshot_every = 5).ready().await;
-    let ledger = Store::new(role(&shop, "operator").await, order_streams::INVENTORY);
+    let mut system = System::builder().roles().each_worker(|w| w.nats.snapshot_every = 5).start().await;
+    let ledger = Store::new(role(&system, "operator").await, order_streams::INVENTORY);
     until("the ledger is purged", async || {
-        shop.adjust("lamp", 1).await.unwrap();
+        system.adjust("lamp", 1).await.unwrap();
         // By then the first snapshot has been removed too.
         ledger.range(Instant::now() + PATIENCE).await.unwrap().first > 11
     })
     .await;
-    let stock = shop.stock("lamp").await;
-    shop.workers.remove(0).drain().await;
-    shop.hire().await;
-    until("the new worker answers", async || shop.check("lamp").await.is_ok()).await;
-    assert_eq!(shop.stock("lamp").await, stock);
-    assert_quiet(&shop);
+    let stock = system.stock("lamp").await;
+    system.workers.remove(0).drain().await;
+    system.add_worker().await;
+    until("the new worker answers", async || system.check("lamp").await.is_ok()).await;
+    assert_eq!(system.stock("lamp").await, stock);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn gateways_restart_and_workers_drain_without_a_lost_call() {
-    let mut shop = Shop::open().roles().stock("lamp", 500).workers(2).ready().await;
-    let placed = join_all((0..200).map(|_| shop.order("lamp", 1)));
-    let leaving = shop.workers[0].leave();
+    let mut system = System::builder().roles().stock("lamp", 500).workers(2).start().await;
+    let placed = join_all((0..200).map(|_| system.order("lamp", 1)));
+    let leaving = system.workers[0].drain_in_place();
     let (placed, ()) = tokio::join!(placed, leaving);
     assert!(placed.iter().all(Result::is_ok), "{placed:?}");
-    shop.open_gateway().await;
-    shop.close_gateway().await;
-    let listed = shop.list(ListOrdersRequest { page_size: 1_000, ..Default::default() }).await.unwrap();
-    assert_eq!((listed.orders.len(), shop.stock("lamp").await), (200, (500, 200)));
-    assert_quiet(&shop);
+    system.add_gateway().await;
+    system.drain_gateway().await;
+    let listed = system.list(ListOrdersRequest { page_size: 1_000, ..Default::default() }).await.unwrap();
+    assert_eq!((listed.orders.len(), system.stock("lamp").await), (200, (500, 200)));
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
-    let mut shop = Shop::open().roles().stock("lamp", 5).ready().await;
+    let mut system = System::builder().roles().stock("lamp", 5).start().await;
     let folder = tempfile::tempdir().unwrap();
     let (counted, exported) = (folder.path().join("counted.csv"), folder.path().join("exported.csv"));
-    let order = shop.order("lamp", 1).await.unwrap();
-    let mut nats = shop.worker.nats.clone();
-    nats.link = cast::role(&shop.nats.url(), "operator");
+    let order = system.order("lamp", 1).await.unwrap();
+    let mut nats = system.worker.nats.clone();
+    nats.link = roles::options(&system.nats.url(), "operator");
     std::fs::write(&counted, "product,on_hand\nlamp,7\n").unwrap();
     import(&counted, false, false, &nats).await.unwrap();
     export(&exported, &nats).await.unwrap();
     assert_eq!(std::fs::read_to_string(exported).unwrap(), "product,on_hand\nlamp,7\n");
-    save(&role(&shop, "operator").await, &folder.path().join("backup"), true).await.unwrap();
-    assert!(reconcile(&role(&shop, "operator").await, true, PATIENCE).await.unwrap().clean());
-    assert_quiet(&shop);
-    drop(shop);
-    shop = Shop::open().roles().workers(0).gateways(0).unprovisioned().ready().await;
-    load(&role(&shop, "operator").await, &folder.path().join("backup"), None).await.unwrap();
-    shop.hire().await;
-    shop.open_gateway().await;
-    assert_eq!((shop.get(&order.order_id).await.unwrap(), shop.stock("lamp").await), (order, (7, 1)));
-    assert_quiet(&shop);
+    save(&role(&system, "operator").await, &folder.path().join("backup"), true).await.unwrap();
+    assert!(reconcile(&role(&system, "operator").await, true, PATIENCE).await.unwrap().clean());
+    assert_quiet(&system);
+    drop(system);
+    system = System::builder().roles().workers(0).gateways(0).unprovisioned().start().await;
+    load(&role(&system, "operator").await, &folder.path().join("backup"), None).await.unwrap();
+    system.add_worker().await;
+    system.add_gateway().await;
+    assert_eq!((system.get(&order.order_id).await.unwrap(), system.stock("lamp").await), (order, (7, 1)));
+    assert_quiet(&system);
 }
 
 /// The reply to a request that has to be permitted and to succeed.
-async fn asked(player: &Player, subject: &str, body: &str) -> serde_json::Value {
-    let reply = timeout(PATIENCE, player.client.request(subject.to_owned(), body.to_owned().into())).await;
+async fn asked(client: &RoleClient, subject: &str, body: &str) -> serde_json::Value {
+    let reply = timeout(PATIENCE, client.client.request(subject.to_owned(), body.to_owned().into())).await;
     let answer: serde_json::Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
     assert!(answer["error"].is_null(), "{subject}: {answer}");
     answer
@@ -206,8 +210,8 @@ async fn asked(player: &Player, subject: &str, body: &str) -> serde_json::Value 
 
 #[tokio::test]
 async fn an_operator_sees_how_streams_and_consumers_are() {
-    let shop = Shop::open().roles().stock("lamp", 5).ready().await;
-    let operator = Player::of(&shop.nats.url(), "operator").await;
+    let system = System::builder().roles().stock("lamp", 5).start().await;
+    let operator = RoleClient::of(&system.nats.url(), "operator").await;
     let listed = asked(&operator, "$JS.API.STREAM.LIST", "{}").await;
     assert_eq!(listed["streams"].as_array().unwrap().len(), order_streams::ALL.len());
     let consumers = asked(&operator, "$JS.API.CONSUMER.LIST.ORDERS", "{}").await;
@@ -216,16 +220,16 @@ async fn an_operator_sees_how_streams_and_consumers_are() {
     for what in ["INFO", "STREAM.NAMES", "CONSUMER.NAMES.ORDERS", "CONSUMER.INFO.ORDERS.inventory-worker"] {
         asked(&operator, &format!("$JS.API.{what}"), "{}").await;
     }
-    assert_quiet(&shop);
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn break_glass_pauses_edits_purges_and_removes_what_an_operator_restores() {
-    let mut shop = Shop::open().roles().stock("lamp", 5).ready().await;
-    let order = shop.order("lamp", 2).await.unwrap();
+    let mut system = System::builder().roles().stock("lamp", 5).start().await;
+    let order = system.order("lamp", 2).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    save(&role(&shop, "operator").await, &folder.path().join("backup"), false).await.unwrap();
-    let glass = Player::of(&shop.nats.url(), "breakglass").await;
+    save(&role(&system, "operator").await, &folder.path().join("backup"), false).await.unwrap();
+    let glass = RoleClient::of(&system.nats.url(), "breakglass").await;
     let consumer = "ORDERS.inventory-worker";
     let pause = format!("$JS.API.CONSUMER.PAUSE.{consumer}");
     let paused = asked(&glass, &pause, r#"{"pause_until":"2099-01-01T00:00:00Z"}"#).await;
@@ -235,49 +239,49 @@ async fn break_glass_pauses_edits_purges_and_removes_what_an_operator_restores()
     config["description"] = "edited".into();
     asked(&glass, "$JS.API.STREAM.UPDATE.DEAD_LETTERS", &config.to_string()).await;
     asked(&glass, "$JS.API.STREAM.PURGE.DEAD_LETTERS", "").await;
-    while shop.workers.pop().is_some() {}
-    shop.close_gateway().await;
+    while system.workers.pop().is_some() {}
+    system.drain_gateway().await;
     asked(&glass, &format!("$JS.API.CONSUMER.DELETE.{consumer}"), "").await;
     for name in order_streams::ALL {
         asked(&glass, &format!("$JS.API.STREAM.DELETE.{name}"), "").await;
     }
-    load(&role(&shop, "operator").await, &folder.path().join("backup"), None).await.unwrap();
-    shop.hire().await;
-    shop.open_gateway().await;
-    assert_eq!((shop.get(&order.order_id).await.unwrap(), shop.stock("lamp").await), (order, (5, 2)));
-    assert_quiet(&shop);
+    load(&role(&system, "operator").await, &folder.path().join("backup"), None).await.unwrap();
+    system.add_worker().await;
+    system.add_gateway().await;
+    assert_eq!((system.get(&order.order_id).await.unwrap(), system.stock("lamp").await), (order, (5, 2)));
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn the_system_user_sees_the_servers_and_the_streams_of_all_accounts() {
-    let shop = Shop::open().roles().ready().await;
-    let system = Player::of(&shop.nats.url(), "system").await;
-    assert!(asked(&system, "$SYS.REQ.SERVER.PING", "").await["server"]["id"].is_string());
-    let streams = asked(&system, "$SYS.REQ.SERVER.PING.JSZ", r#"{"streams":true,"accounts":true}"#).await;
+    let system = System::builder().roles().start().await;
+    let sys = RoleClient::of(&system.nats.url(), "system").await;
+    assert!(asked(&sys, "$SYS.REQ.SERVER.PING", "").await["server"]["id"].is_string());
+    let streams = asked(&sys, "$SYS.REQ.SERVER.PING.JSZ", r#"{"streams":true,"accounts":true}"#).await;
     assert!(streams.to_string().contains("OBJ_inventory-snapshots"), "{streams}");
-    asked(&system, "$SYS.REQ.SERVER.PING.CONNZ", "{}").await;
-    assert_quiet(&shop);
+    asked(&sys, "$SYS.REQ.SERVER.PING.CONNZ", "{}").await;
+    assert_quiet(&system);
 }
 
 #[tokio::test]
 async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
-    let mut shop = Shop::open().roles().gateways(0).unprovisioned().workers(0).ready().await;
-    shop.gateway.provision = Provision::Auto;
+    let mut system = System::builder().roles().gateways(0).unprovisioned().workers(0).start().await;
+    system.gateway.provision = Provision::Auto;
     let why = |error: anyhow::Error| format!("{error:#}");
-    let missing = gateway::Gateway::start(shop.gateway.clone()).await.err().map(why).unwrap();
+    let missing = gateway::Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
     assert!(
         missing.contains("$JS.API.STREAM.CREATE.ORDERS") && missing.contains("gateway provision"),
         "{missing}"
     );
-    cast::provision(&shop.nats.url()).await;
-    shop.gateway.nats.inbox_prefix = "_INBOX_worker".to_owned();
-    let inbox = gateway::Gateway::start(shop.gateway.clone()).await.err().map(why).unwrap();
+    roles::provision(&system.nats.url()).await;
+    system.gateway.nats.inbox_prefix = "_INBOX_worker".to_owned();
+    let inbox = gateway::Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
     assert!(
         inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("GW_NATS_INBOX_PREFIX"),
         "{inbox}"
     );
-    shop.worker.nats.link = cast::role(&shop.nats.url(), "operator");
-    let other = inventory_worker::Worker::start(shop.worker.clone()).await.err().map(why).unwrap();
+    system.worker.nats.link = roles::options(&system.nats.url(), "operator");
+    let other = inventory_worker::Worker::start(system.worker.clone()).await.err().map(why).unwrap();
     assert!(other.contains("NATS does not permit our user to") && other.contains("roles.conf"), "{other}");
 }
 

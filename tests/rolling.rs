@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::shop::{Shop, until};
+use crate::harness::system::{System, until};
 
 const CALLERS: usize = 24;
 /// Far longer than any reply takes, and shorter than the attempt timeout after which the gateway would retry.
@@ -51,8 +51,8 @@ impl Load {
 
 #[tokio::test]
 async fn workers_are_replaced_and_every_request_is_answered_without_a_repeat() {
-    let mut shop = Shop::open().stock("lamp", 100).workers(2).ready().await;
-    let nats = shop.nats().await;
+    let mut system = System::builder().stock("lamp", 100).workers(2).start().await;
+    let nats = system.nats().await;
     let load = Load::start(move |_| {
         let nats = nats.clone();
         async move {
@@ -64,8 +64,8 @@ async fn workers_are_replaced_and_every_request_is_answered_without_a_repeat() {
     });
     for _ in 0..8 {
         load.goes_on(500).await;
-        shop.hire().await;
-        shop.workers.remove(0).drain().await;
+        system.add_worker().await;
+        system.workers.remove(0).drain().await;
     }
     load.goes_on(500).await;
     load.end().await;

@@ -11,7 +11,7 @@ use gateway::config::Serve;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::shop::{reason, until};
+use crate::harness::system::{reason, until};
 
 /// Answers on these subjects, each in its queue group, as a micro service of anybody does.
 async fn service(url: &str) -> async_nats::service::Service {

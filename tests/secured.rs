@@ -8,10 +8,10 @@ use local_nats::{Options, Ready, Server, spare_port};
 use nats::Connection;
 use serde_json::json;
 
-use crate::cast;
-use crate::fleet::{Fleet, ask, certificates, options, start};
-use crate::plant::until;
-use crate::shop::wish;
+use crate::harness::cluster::until;
+use crate::harness::deployment::{Deployment, ask, certificates, options, start};
+use crate::harness::roles;
+use crate::harness::system::new_order;
 
 fn log(server: &Server) -> String {
     std::fs::read_to_string(server.log()).unwrap_or_default()
@@ -19,14 +19,15 @@ fn log(server: &Server) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
-    let fleet = Fleet::open().await;
-    let order = fleet.orders().create_order(wish("lamp", 2).id("one").request).await.unwrap().into_inner();
-    let info = ask(&fleet.link("gateway").await, "$JS.API.STREAM.INFO.ORDERS", &json!({})).await;
+    let deployment = Deployment::start().await;
+    let order =
+        deployment.orders().create_order(new_order("lamp", 2).id("one").request).await.unwrap().into_inner();
+    let info = ask(&deployment.connect("gateway").await, "$JS.API.STREAM.INFO.ORDERS", &json!({})).await;
     assert_eq!(info["cluster"]["replicas"].as_array().map(Vec::len), Some(2), "{info}");
     assert!(order.order.is_some());
-    assert_eq!(fleet.asks(0, "/varz").await["tls_required"], true);
+    assert_eq!(deployment.monitor(0, "/varz").await["tls_required"], true);
     // A client without TLS is told that it is required, and closed.
-    let stream = TcpStream::connect(("127.0.0.1", fleet.server(0).port())).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", deployment.server(0).port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains(r#""tls_required":true"#));
@@ -34,16 +35,16 @@ async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
     (&stream).write_all(format!("{hello}\r\nPING\r\n").as_bytes()).unwrap();
     assert!(lines.all(|line| line.is_err() || !line.unwrap().contains("PONG")));
     // A client without the authority does not trust the server.
-    let stranger = nats::Options { ca: None, ..fleet.role("gateway") };
+    let stranger = nats::Options { ca: None, ..deployment.role("gateway") };
     assert!(Connection::connect(&stranger, "a stranger").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_cluster() {
-    let fleet = Fleet::open().await;
-    let ports = fleet.routes();
+    let deployment = Deployment::start().await;
+    let ports = deployment.routes();
     let others = async || {
-        let routes = fleet.asks(0, "/routez").await;
+        let routes = deployment.monitor(0, "/routez").await;
         let names: Vec<_> =
             routes["routes"].as_array().unwrap().iter().map(|r| r["remote_name"].to_string()).collect();
         names.iter().filter(|name| name.contains("rogue")).count()
@@ -53,22 +54,24 @@ async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_clust
     let (port, urls) = (spare_port().unwrap(), urls.join(", "));
     let config = format!(
         "server_name: rogue\n{}\ncluster {{ name: orders, listen: \"127.0.0.1:{port}\", routes: [{urls}] }}",
-        cast::config()
+        roles::config()
     );
     let rogue = start(Options { config: Some(config), ready: Ready::Listening, ..Options::default() }).await;
-    until("it was turned away", async || log(fleet.server(0)).contains("TLS route handshake error")).await;
+    until("it was turned away", async || log(deployment.server(0)).contains("TLS route handshake error"))
+        .await;
     assert_eq!(others().await, 0);
     drop(rogue);
     // With a certificate of another authority.
-    let strangers = fleet.folder.path().join("strangers");
+    let strangers = deployment.folder.path().join("strangers");
     certificates(&strangers, &["rogue"]);
     let port = spare_port().unwrap();
-    let rogue = start(options("rogue", fleet.folder.path(), &strangers.join("rogue"), port, ports)).await;
+    let rogue =
+        start(options("rogue", deployment.folder.path(), &strangers.join("rogue"), port, ports)).await;
     until("it believes nobody, or nobody believes it", async || {
         log(&rogue).contains("TLS route handshake error")
     })
     .await;
     assert_eq!(others().await, 0);
-    let routes = fleet.asks(1, "/varz").await["cluster"]["urls"].clone();
+    let routes = deployment.monitor(1, "/varz").await["cluster"]["urls"].clone();
     assert!(!routes.to_string().contains(&port.to_string()), "{routes}");
 }

@@ -9,87 +9,88 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::expiry::reserve;
-use crate::figures::answer;
-use crate::plant::{Plant, until};
-use crate::shop::{self, Shop, reason, wish};
+use crate::harness::cluster::{Cluster, until};
+use crate::harness::http::answer;
+use crate::harness::system::{self, System, new_order, reason};
 
 /// A caller's deadline. A failure long before it came without waiting.
 const TIME: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_down_is_not_serving_and_calls_end_long_before_their_time() {
-    let mut plant = Plant::open().await;
+    let mut cluster = Cluster::start().await;
     for node in [1, 2] {
-        plant.cluster.node_mut(node).kill();
+        cluster.nats.node_mut(node).kill();
     }
-    until("health says so", async || plant.gateway.up("") == Some(false)).await;
+    until("health says so", async || cluster.gateway.up("") == Some(false)).await;
     let why = |page: &str| page.contains("storage_unavailable") || page.contains("nats_disconnected");
-    until("/healthz says why", async || why(&answer(plant.gateway.http_addr(), "/healthz").await)).await;
+    until("/healthz says why", async || why(&answer(cluster.gateway.http_addr(), "/healthz").await)).await;
     let mut refused = String::new();
     until("orders are refused at once", async || {
         let asked = Instant::now();
-        refused = plant.order(TIME).await.map_or_else(|status| reason(&status), |_| "none".to_owned());
+        refused = cluster.order(TIME).await.map_or_else(|status| reason(&status), |_| "none".to_owned());
         refused == "STORAGE_UNAVAILABLE" && asked.elapsed() < TIME / 10
     })
     .await;
     for node in [1, 2] {
-        plant.cluster.node_mut(node).restart().unwrap();
+        cluster.nats.node_mut(node).restart().unwrap();
     }
-    until("health is well again", async || plant.gateway.up("") == Some(true)).await;
-    until("orders are placed again", async || plant.order(TIME).await.is_ok()).await;
+    until("health is well again", async || cluster.gateway.up("") == Some(true)).await;
+    until("orders are placed again", async || cluster.order(TIME).await.is_ok()).await;
 }
 
 #[tokio::test]
 async fn storage_that_is_full_is_not_serving_until_there_is_room() {
-    let shop = Shop::open().stock("lamp", 10).nats_config("jetstream { max_file: 8MiB }").ready().await;
-    let filler = filler(&shop).await;
-    shop::until("an order finds no room", async || {
-        shop.order("lamp", 1).await.is_err_and(|status| reason(&status) == "STORAGE_FULL")
+    let system =
+        System::builder().stock("lamp", 10).nats_config("jetstream { max_file: 8MiB }").start().await;
+    let filler = filler(&system).await;
+    system::until("an order finds no room", async || {
+        system.order("lamp", 1).await.is_err_and(|status| reason(&status) == "STORAGE_FULL")
     })
     .await;
-    shop::until("health says so", async || shop.gateways[0].up("") == Some(false)).await;
-    let page = answer(shop.workers[0].http().await, "/healthz").await;
+    system::until("health says so", async || system.gateways[0].up("") == Some(false)).await;
+    let page = answer(system.workers[0].http().await, "/healthz").await;
     assert!(page.contains("503") && page.contains("storage_full: the stream INVENTORY"), "{page}");
-    let page = answer(shop.gateways[0].http_addr(), "/metrics").await;
+    let page = answer(system.gateways[0].http_addr(), "/metrics").await;
     assert!(page.contains(r#"gateway_not_ready{reason="service_unable"} 1"#), "{page}");
     filler.delete_stream("FILLER").await.unwrap();
-    shop::until("an order finds room", async || shop.order("lamp", 1).await.is_ok()).await;
-    shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
+    system::until("an order finds room", async || system.order("lamp", 1).await.is_ok()).await;
+    system::until("health is well again", async || system.gateways[0].up("") == Some(true)).await;
 }
 
 #[tokio::test]
 async fn a_record_that_is_full_is_no_trouble_of_workers_who_tried_to_write_to_it() {
     let often = |worker: &mut Serve| worker.expiry_interval = Duration::from_millis(50);
-    let shop = Shop::open().stock("lamp", 10).each_worker(often).ready().await;
-    shop.order("lamp", 1).await.unwrap();
-    limit(&shop, |bytes| bytes + 1).await;
+    let system = System::builder().stock("lamp", 10).each_worker(often).start().await;
+    system.order("lamp", 1).await.unwrap();
+    limit(&system, |bytes| bytes + 1).await;
     // It expires without an order, which needs a tombstone, for which there is no room.
-    reserve(&shop, Uuid::new_v4(), "lamp", 1).await;
-    let worker = shop.workers[0].http().await;
+    reserve(&system, Uuid::new_v4(), "lamp", 1).await;
+    let worker = system.workers[0].http().await;
     let full = r#"jetstream_stream_full{stream="ORDERS"} 1"#;
-    shop::until("a worker knows", async || answer(worker, "/metrics").await.contains(full)).await;
-    assert_eq!(reason(&shop.order("lamp", 1).await.unwrap_err()), "STORAGE_FULL");
-    let gateway = shop.gateways[0].http_addr();
+    system::until("a worker knows", async || answer(worker, "/metrics").await.contains(full)).await;
+    assert_eq!(reason(&system.order("lamp", 1).await.unwrap_err()), "STORAGE_FULL");
+    let gateway = system.gateways[0].http_addr();
     let why = r#"gateway_not_ready{reason="storage_full"} 1"#;
-    shop::until("health says so", async || answer(gateway, "/metrics").await.contains(why)).await;
+    system::until("health says so", async || answer(gateway, "/metrics").await.contains(why)).await;
     let page = answer(worker, "/healthz").await;
     assert!(page.contains("200 OK"), "{page}");
-    limit(&shop, |_| -1).await;
-    shop::until("an order finds room", async || shop.order("lamp", 1).await.is_ok()).await;
-    shop::until("health is well again", async || shop.gateways[0].up("") == Some(true)).await;
+    limit(&system, |_| -1).await;
+    system::until("an order finds room", async || system.order("lamp", 1).await.is_ok()).await;
+    system::until("health is well again", async || system.gateways[0].up("") == Some(true)).await;
 }
 
 /// Sets `max_bytes` of ORDERS, computed from the bytes that it has.
-async fn limit(shop: &Shop, bytes: impl FnOnce(i64) -> i64) {
-    let context = async_nats::jetstream::new(shop.nats().await);
+async fn limit(system: &System, bytes: impl FnOnce(i64) -> i64) {
+    let context = async_nats::jetstream::new(system.nats().await);
     let info = context.get_stream(ORDERS).await.unwrap().get_info().await.unwrap();
     let max_bytes = bytes(info.state.bytes.try_into().unwrap());
     context.update_stream(Config { max_bytes, ..info.config }).await.unwrap();
 }
 
 /// Fills the server's storage.
-async fn filler(shop: &Shop) -> async_nats::jetstream::Context {
-    let context = async_nats::jetstream::new(shop.nats().await);
+async fn filler(system: &System) -> async_nats::jetstream::Context {
+    let context = async_nats::jetstream::new(system.nats().await);
     let config =
         Config { name: "FILLER".to_owned(), subjects: vec!["filler".to_owned()], ..Default::default() };
     context.create_stream(config).await.unwrap();
@@ -101,28 +102,28 @@ async fn filler(shop: &Shop) -> async_nats::jetstream::Context {
 
 #[tokio::test]
 async fn a_gateway_without_workers_is_not_serving() {
-    let mut shop = Shop::open().workers(0).ready().await;
-    let address = shop.gateways[0].http_addr();
-    shop::until("health says what is missing", async || {
+    let mut system = System::builder().workers(0).start().await;
+    let address = system.gateways[0].http_addr();
+    system::until("health says what is missing", async || {
         let page = answer(address, "/healthz").await;
         page.contains("503") && page.contains("no_responders") && page.contains("check_inventory")
     })
     .await;
-    assert_eq!(shop.gateways[0].up(""), Some(false));
+    assert_eq!(system.gateways[0].up(""), Some(false));
     assert!(answer(address, "/livez").await.contains("200"), "its own life is another matter");
-    shop.hire().await;
-    shop::until("health is well", async || shop.gateways[0].up("") == Some(true)).await;
+    system.add_worker().await;
+    system::until("health is well", async || system.gateways[0].up("") == Some(true)).await;
     assert!(answer(address, "/healthz").await.contains(r#""findings":[]"#));
 }
 
 #[tokio::test]
 async fn a_nats_server_that_is_frozen_is_not_serving() {
-    let shop = Shop::open().stock("lamp", 10).ready().await;
-    shop.nats.pause();
-    shop::until("the gateway says so", async || shop.gateways[0].up("") == Some(false)).await;
-    let worker = shop.workers[0].http().await;
-    shop::until("the worker says so", async || answer(worker, "/healthz").await.contains("503")).await;
-    shop.nats.resume();
-    shop::until("all is well", async || shop.gateways[0].up("") == Some(true)).await;
-    shop::until("orders are placed", async || shop.place(&wish("lamp", 1)).await.is_ok()).await;
+    let system = System::builder().stock("lamp", 10).start().await;
+    system.nats.pause();
+    system::until("the gateway says so", async || system.gateways[0].up("") == Some(false)).await;
+    let worker = system.workers[0].http().await;
+    system::until("the worker says so", async || answer(worker, "/healthz").await.contains("503")).await;
+    system.nats.resume();
+    system::until("all is well", async || system.gateways[0].up("") == Some(true)).await;
+    system::until("orders are placed", async || system.place(&new_order("lamp", 1)).await.is_ok()).await;
 }

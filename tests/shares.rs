@@ -9,12 +9,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::access::{Guarded, request};
-use crate::failures::{comes_back, told};
-use crate::issuer::Issuer;
-use crate::proxy::Proxy;
-use crate::raw::ask;
-use crate::shop::{Shop, reason, until, wish};
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::ask;
+use crate::harness::issuer::Issuer;
+use crate::harness::proxy::Proxy;
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{System, new_order, reason, until};
 
 const LIST: &str = "/orders.v1.OrderService/ListOrders";
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
@@ -23,29 +23,29 @@ const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 
 /// A gateway with authentication, for Ann and Bob.
 struct Counter {
-    shop: Shop,
-    guarded: Guarded,
+    system: System,
+    guarded: AuthGateway,
     issuer: Issuer,
 }
 
 impl Counter {
     /// With a proxy between NATS and the gateway, or between NATS and the workers.
     async fn open(in_flight: u32, of_workers: bool) -> (Counter, Proxy) {
-        let mut shop = Shop::open().workers(0).gateways(0).ready().await;
-        let proxy = Proxy::to(shop.nats.port()).await;
+        let mut system = System::builder().workers(0).gateways(0).start().await;
+        let proxy = Proxy::to(system.nats.port()).await;
         let through = nats::Options::at(proxy.url());
         if of_workers {
-            shop.worker.nats.link = through;
+            system.worker.nats.link = through;
         } else {
-            shop.gateway.nats = through;
+            system.gateway.nats = through;
         }
-        shop.hire().await;
-        shop.open_gateway().await;
-        shop.adjust("lamp", 1_000).await.unwrap();
+        system.add_worker().await;
+        system.add_gateway().await;
+        system.adjust("lamp", 1_000).await.unwrap();
         let issuer = Issuer::new();
         let access = Access { caller_in_flight: in_flight, ..issuer.access() };
-        let guarded = Guarded::open(&shop, access).await;
-        (Counter { shop, guarded, issuer }, proxy)
+        let guarded = AuthGateway::start(&system, access).await;
+        (Counter { system, guarded, issuer }, proxy)
     }
 
     /// This many calls of a caller, each in a task.
@@ -70,23 +70,24 @@ async fn lists_of_one_caller_leave_room_for_everybodys() {
     until("most of Ann's are refused", async || refused().await >= 120).await;
     let bobs = counter.calls("bob", LIST, 20);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    proxy.mend();
+    proxy.restore();
     for answer in join_all(bobs).await {
         answer.unwrap().expect("Bob's list");
     }
     let answers = join_all(anns).await.into_iter().map(Result::unwrap);
     let refused: Vec<Status> = answers.filter_map(Result::err).collect();
-    let failure = told(Err::<(), _>(refused[0].clone()), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
-    comes_back(&failure);
+    let failure =
+        assert_failure(Err::<(), _>(refused[0].clone()), Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    assert_retryable(&failure);
     assert!(refused.iter().all(|status| reason(status) == "QUOTA_EXCEEDED"), "{refused:?}");
 }
 
 /// Makes calls that their client cancels, one after the other. Returns how many requests reached the workers.
 async fn left(path: &'static str, subject: &str) -> usize {
     let (counter, proxy) = Counter::open(4, true).await;
-    let mut spy = counter.shop.nats().await.subscribe(subject.to_owned()).await.unwrap();
+    let mut spy = counter.system.nats().await.subscribe(subject.to_owned()).await.unwrap();
     // A round trip, after which the server knows the subscription.
-    counter.shop.check("lamp").await.unwrap();
+    counter.system.check("lamp").await.unwrap();
     proxy.hold();
     let mut seen = usize::from(subject == "check_inventory");
     for _ in 0..30 {
@@ -95,11 +96,11 @@ async fn left(path: &'static str, subject: &str) -> usize {
         calls.iter().for_each(JoinHandle::abort);
     }
     let last = join_all(counter.calls("ann", path, 1)).await.remove(0).unwrap();
-    told(last, Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
+    assert_failure(last, Code::ResourceExhausted, "QUOTA_EXCEEDED", "no");
     while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(300), spy.next()).await {
         seen += 1;
     }
-    proxy.mend();
+    proxy.restore();
     let again = async || {
         let answer = join_all(counter.calls("ann", path, 1)).await.remove(0).unwrap();
         answer.is_ok()
@@ -122,17 +123,17 @@ async fn passed_calls_that_their_client_left_are_in_the_callers_hand_until_they_
 
 #[tokio::test]
 async fn of_what_is_kept_one_caller_leaves_half_of_what_is_free_to_others() {
-    let shop = Shop::open()
+    let system = System::builder()
         .each_worker(|worker| {
             worker.nats.max_adjustments = 8;
             worker.nats.max_products = 9;
             worker.nats.max_reservations = 6;
         })
         .stock("lamp", 1_000)
-        .ready()
+        .start()
         .await;
     let issuer = Issuer::new();
-    let guarded = Guarded::open(&shop, issuer.access()).await;
+    let guarded = AuthGateway::start(&system, issuer.access()).await;
     let [ann, bob] = ["ann", "bob"].map(|who| issuer.with(json!({"sub": who})));
     let filled = async |path: &str, token: &str| {
         let mut done = 0;
@@ -149,7 +150,7 @@ async fn of_what_is_kept_one_caller_leaves_half_of_what_is_free_to_others() {
     assert_eq!(filled(ADJUST, &bob).await, past(2));
     assert_eq!(filled(CREATE, &ann).await, past(3));
     assert_eq!(filled(CREATE, &bob).await, past(1));
-    shop.adjust("lamp", 1).await.expect("anonymous callers have no quota");
-    let again = shop.place(&wish("lamp", 1)).await;
+    system.adjust("lamp", 1).await.expect("anonymous callers have no quota");
+    let again = system.place(&new_order("lamp", 1)).await;
     again.expect("anonymous callers have no quota");
 }

@@ -9,13 +9,13 @@ use gateway::config::tls::ClientAuth;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
-use crate::access::{Guarded, request};
-use crate::failures::{comes_back, told};
-use crate::figures::get;
-use crate::issuer::{Issuer, Sign};
-use crate::raw::ask;
-use crate::shop::{Shop, until};
-use crate::tls::{House, list};
+use crate::harness::auth::{AuthGateway, request};
+use crate::harness::codec::ask;
+use crate::harness::http::get;
+use crate::harness::issuer::{Issuer, Sign};
+use crate::harness::status::{assert_failure, assert_retryable};
+use crate::harness::system::{System, until};
+use crate::harness::tls::{TlsSystem, list};
 
 const CHECK: &str = "/orders.v1.OrderService/CheckInventory";
 
@@ -52,7 +52,7 @@ fn made(name: &str) -> (String, String) {
     (new.key.to_string(), new.line)
 }
 
-async fn check(guarded: &Guarded, name: &'static str, value: &str) -> Result<(), Status> {
+async fn check(guarded: &AuthGateway, name: &'static str, value: &str) -> Result<(), Status> {
     ask(&guarded.channel, CHECK, request(CHECK, "", ""), &[(name, value)]).await.map(drop)
 }
 
@@ -62,11 +62,11 @@ fn refused(answer: &Result<(), Status>, code: Code) -> bool {
 
 #[tokio::test]
 async fn a_bad_line_keeps_no_key_alive_that_was_taken_off_the_list() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let keys = Keys::new();
     let ((one, first), (two, second), (bad, third)) = (made("one"), made("two"), made("bad"));
     keys.write(&[&first, &second, &third]);
-    let guarded = Guarded::open(&shop, keys.access(600)).await;
+    let guarded = AuthGateway::start(&system, keys.access(600)).await;
     for key in [&one, &two, &bad] {
         check(&guarded, "x-api-key", key).await.unwrap();
     }
@@ -88,11 +88,11 @@ async fn a_bad_line_keeps_no_key_alive_that_was_taken_off_the_list() {
 
 #[tokio::test]
 async fn keys_whose_list_cannot_be_read_are_good_for_a_while_and_then_no_longer() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let keys = Keys::new();
     let (key, line) = made("till");
     keys.write(&[&line]);
-    let guarded = Guarded::open(&shop, keys.access(4)).await;
+    let guarded = AuthGateway::start(&system, keys.access(4)).await;
     check(&guarded, "x-api-key", &key).await.unwrap();
     // A missing list, and one that is not text.
     for nonsense in [None, Some("nonsense\0")] {
@@ -104,7 +104,7 @@ async fn keys_whose_list_cannot_be_read_are_good_for_a_while_and_then_no_longer(
         let closed = async || refused(&check(&guarded, "x-api-key", &key).await, Code::Unavailable);
         until("nobody is let in", closed).await;
         let failure = check(&guarded, "x-api-key", &key).await;
-        comes_back(&told(failure, Code::Unavailable, "KEYS_UNAVAILABLE", "no"));
+        assert_retryable(&assert_failure(failure, Code::Unavailable, "KEYS_UNAVAILABLE", "no"));
         keys.write(&[&line]);
         until("it is read again", async || check(&guarded, "x-api-key", &key).await.is_ok()).await;
     }
@@ -112,11 +112,11 @@ async fn keys_whose_list_cannot_be_read_are_good_for_a_while_and_then_no_longer(
 
 #[tokio::test]
 async fn tokens_whose_keys_cannot_be_read_are_good_for_a_while_and_then_no_longer() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     for (sign, kid) in [(Sign::Es256, "ec"), (Sign::Hs256, "any")] {
         let issuer = Issuer::new();
         let access = Access { auth_max_stale: Duration::from_secs(3), ..issuer.access() };
-        let guarded = Guarded::open(&shop, access.clone()).await;
+        let guarded = AuthGateway::start(&system, access.clone()).await;
         let secret = matches!(sign, Sign::Hs256);
         let bearer = format!("Bearer {}", issuer.token(|token| token.sign(sign, kid)));
         check(&guarded, "authorization", &bearer).await.unwrap();
@@ -134,9 +134,9 @@ async fn tokens_whose_keys_cannot_be_read_are_good_for_a_while_and_then_no_longe
 #[tokio::test]
 async fn certificates_whose_authority_or_list_cannot_be_read_are_good_for_a_while_and_a_figure_says_how_long()
 {
-    let name = "spiffe://here/shop";
+    let name = "spiffe://here/system";
     for file in ["clients.crt", "names"] {
-        let house = House::open(Some(ClientAuth::Required), |config, folder| {
+        let tls = TlsSystem::start(Some(ClientAuth::Required), |config, folder| {
             let names = folder.join("names");
             std::fs::write(&names, format!("{name} orders.read\n")).unwrap();
             config.access = Access {
@@ -146,12 +146,12 @@ async fn certificates_whose_authority_or_list_cannot_be_read_are_good_for_a_whil
             };
         })
         .await;
-        let channel = house.connect(Some(&house.clients.client(name))).await.unwrap();
+        let channel = tls.connect(Some(&tls.clients.client(name))).await.unwrap();
         list(channel.clone()).await.unwrap();
-        std::fs::remove_file(house.folder.path().join(file)).unwrap();
+        std::fs::remove_file(tls.folder.path().join(file)).unwrap();
         let closed = async || refused(&list(channel.clone()).await, Code::Unavailable);
         until("nobody is let in", closed).await;
-        let page = get(house.shop.gateways[0].http_addr(), "/metrics").await;
+        let page = get(tls.system.gateways[0].http_addr(), "/metrics").await;
         let source = if file == "names" { "tls_clients" } else { "tls_client_ca" };
         let line = format!("gateway_auth_age_seconds{{source=\"{source}\"}} ");
         let age: f64 = page.lines().find_map(|found| found.strip_prefix(&line)).unwrap().parse().unwrap();

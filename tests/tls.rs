@@ -3,22 +3,19 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use contract::orders::v1::ListOrdersRequest;
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use gateway::config::access::Access;
-use gateway::config::tls::{ClientAuth, Tls};
+use gateway::config::tls::ClientAuth;
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -26,73 +23,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::drain::closed;
-use crate::issuer::Issuer;
-use crate::pki::{Authority, Pair, door, expired};
-use crate::shop::{PATIENCE, Shop, until};
-
-/// A gateway with TLS, and its files.
-pub struct House {
-    pub shop: Shop,
-    pub authority: Authority,
-    pub clients: Authority,
-    pub folder: TempDir,
-    port: u16,
-}
-
-impl House {
-    /// With this mode of client authentication, if any, and other changes.
-    pub async fn open(
-        auth: Option<ClientAuth>,
-        change: impl FnOnce(&mut gateway::config::Serve, &Path),
-    ) -> House {
-        let (authority, clients) = (Authority::new(), Authority::new());
-        let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = authority.server().write(folder.path());
-        let ca = folder.path().join("clients.crt");
-        std::fs::write(&ca, clients.pem()).unwrap();
-        let tls = Tls {
-            tls_cert: Some(cert),
-            tls_key: Some(key),
-            tls_client_ca: auth.map(|_| ca),
-            tls_client_auth: auth.unwrap_or_default(),
-        };
-        let opening = Shop::open().each_gateway(|config| {
-            config.tls = tls;
-            change(config, folder.path());
-        });
-        let shop = opening.ready().await;
-        let port = shop.gateways[0].grpc_addr().port();
-        House { shop, authority, clients, folder, port }
-    }
-
-    pub async fn connect(&self, client: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
-        door(self.port, &self.authority, client).connect().await
-    }
-
-    /// The server's certificate as shown to a client with these protocols (ALPN); `None` if the client is rejected.
-    async fn shown(&self, protocols: &[&str]) -> Option<CertificateDer<'static>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let mut stream =
-            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-        let shown = stream.get_ref().1.peer_certificates()?.first()?.clone();
-        // A server that accepts the client sends SETTINGS by itself.
-        let mut settings = [0; 9];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut settings).await.ok()?;
-        Some(shown)
-    }
-}
-
-pub async fn list(channel: Channel) -> Result<(), tonic::Status> {
-    OrderServiceClient::new(channel).list_orders(ListOrdersRequest::default()).await.map(drop)
-}
+use crate::harness::issuer::Issuer;
+use crate::harness::pki::{Authority, CertAndKey, endpoint, expired};
+use crate::harness::system::{PATIENCE, System, until};
+use crate::harness::tls::{TlsSystem, list};
 
 /// Sends these bytes, and reads until the server closes.
 async fn answer(port: u16, bytes: Vec<u8>) -> Vec<u8> {
@@ -121,40 +55,40 @@ fn hello_of_1_1() -> Vec<u8> {
 
 #[tokio::test]
 async fn what_is_no_good_handshake_is_refused() {
-    let house = House::open(None, |_, _| {}).await;
+    let tls = TlsSystem::start(None, |_, _| {}).await;
     // The first bytes of plaintext HTTP/2 and HTTP/1.1.
     for plain in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], b"GET / HTTP/1.1\r\n\r\n"] {
-        let answer = answer(house.port, plain.to_vec()).await;
+        let answer = answer(tls.port, plain.to_vec()).await;
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
     }
     // A fatal alert: protocol version.
-    let alert = answer(house.port, hello_of_1_1()).await;
+    let alert = answer(tls.port, hello_of_1_1()).await;
     assert_eq!((alert[0], &alert[5..]), (21, &[2, 70][..]), "{alert:?}");
-    assert!(house.shown(&["h2"]).await.is_some());
+    assert!(tls.shown(&["h2"]).await.is_some());
     for protocols in [&["http/1.1"][..], &[]] {
-        assert!(house.shown(protocols).await.is_none(), "{protocols:?}");
+        assert!(tls.shown(protocols).await.is_none(), "{protocols:?}");
     }
     let other = Authority::new();
-    assert!(door(house.port, &other, None).connect().await.is_err());
-    list(house.connect(None).await.unwrap()).await.unwrap();
+    assert!(endpoint(tls.port, &other, None).connect().await.is_err());
+    list(tls.connect(None).await.unwrap()).await.unwrap();
 }
 
 #[tokio::test]
 async fn without_a_good_certificate_nobody_is_let_in_where_one_is_required() {
-    let house = House::open(Some(ClientAuth::Required), |_, _| {}).await;
-    let name = "spiffe://here/shop";
-    let good = house.clients.client(name);
-    list(house.connect(Some(&good)).await.unwrap()).await.unwrap();
+    let tls = TlsSystem::start(Some(ClientAuth::Required), |_, _| {}).await;
+    let name = "spiffe://here/system";
+    let good = tls.clients.client(name);
+    list(tls.connect(Some(&good)).await.unwrap()).await.unwrap();
     let stranger = Authority::new().client(name);
-    let ended = house.clients.sign(&[name], expired);
+    let ended = tls.clients.sign(&[name], expired);
     for (what, client) in [
         ("none", None),
         ("another authority's", Some(&stranger)),
         ("an expired one", Some(&ended)),
-        ("the server's authority's", Some(&house.authority.client(name))),
+        ("the server's authority's", Some(&tls.authority.client(name))),
     ] {
         // With TLS 1.3 a client notices it in its first call.
-        let refused = match house.connect(client).await {
+        let refused = match tls.connect(client).await {
             Ok(channel) => list(channel).await.is_err(),
             Err(_) => true,
         };
@@ -165,7 +99,7 @@ async fn without_a_good_certificate_nobody_is_let_in_where_one_is_required() {
 #[tokio::test]
 async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
     let issuer = Issuer::new();
-    let house = House::open(Some(ClientAuth::Optional), |config, folder| {
+    let tls = TlsSystem::start(Some(ClientAuth::Optional), |config, folder| {
         let list = folder.join("clients");
         std::fs::write(&list, "spiffe://here/ann orders.read,inventory.check ann\n").unwrap();
         config.access = Access {
@@ -175,12 +109,12 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
         };
     })
     .await;
-    let nats = house.shop.nats().await;
+    let nats = tls.system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
     nats.request("$JS.API.INFO", bytes::Bytes::new()).await.unwrap();
-    let items = crate::shop::wish("lamp", 1).request.items;
-    let mut principal = async |client: Option<&Pair>, token: Option<String>| {
-        let channel = house.connect(client).await.unwrap();
+    let items = crate::harness::system::new_order("lamp", 1).request.items;
+    let mut principal = async |client: Option<&CertAndKey>, token: Option<String>| {
+        let channel = tls.connect(client).await.unwrap();
         let items = items.clone();
         let mut request = Request::new(contract::orders::v1::CheckInventoryRequest { items });
         if let Some(token) = token {
@@ -190,8 +124,8 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
         let seen = tokio::time::timeout(PATIENCE, requests.next()).await.expect("a request in time").unwrap();
         Ok::<_, tonic::Status>(seen.headers.unwrap().get("Principal").unwrap().to_string())
     };
-    let ann = house.clients.sign(&["ann.example", "spiffe://here/ann"], |_| {});
-    let other = house.clients.client("till-7.example");
+    let ann = tls.clients.sign(&["ann.example", "spiffe://here/ann"], |_| {});
+    let other = tls.clients.client("till-7.example");
     assert_eq!(principal(Some(&ann), None).await.unwrap(), "cert:spiffe://here/ann");
     assert_eq!(principal(Some(&other), None).await.unwrap(), "cert:till-7.example");
     let token = issuer.token(|_| {});
@@ -202,7 +136,7 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
         assert_eq!(principal(client, token).await.unwrap_err().code(), Code::Unauthenticated);
     }
     let code =
-        async |client| list(house.connect(Some(client)).await.unwrap()).await.map_err(|status| status.code());
+        async |client| list(tls.connect(Some(client)).await.unwrap()).await.map_err(|status| status.code());
     assert_eq!(code(&ann).await, Ok(()));
     assert_eq!(code(&other).await, Err(Code::PermissionDenied));
 }
@@ -210,12 +144,12 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
 #[tokio::test]
 async fn health_is_told_in_the_clear_on_a_port_of_its_own_and_nothing_else_is() {
     let issuer = Issuer::new();
-    let house = House::open(None, |config, _| {
+    let tls = TlsSystem::start(None, |config, _| {
         config.health_addr = Some("127.0.0.1:0".parse().unwrap());
         config.access = issuer.access();
     })
     .await;
-    let address = house.shop.gateways[0].health_addr().unwrap();
+    let address = tls.system.gateways[0].health_addr().unwrap();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());
     for service in ["", "liveness", "orders.v1.OrderService"] {
@@ -224,19 +158,19 @@ async fn health_is_told_in_the_clear_on_a_port_of_its_own_and_nothing_else_is() 
     }
     assert_eq!(list(channel).await.unwrap_err().code(), Code::Unimplemented);
     // Over TLS health is also served to everybody.
-    let mut health = HealthClient::new(house.connect(None).await.unwrap());
+    let mut health = HealthClient::new(tls.connect(None).await.unwrap());
     assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 1);
-    assert_eq!(list(house.connect(None).await.unwrap()).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(list(tls.connect(None).await.unwrap()).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 /// Makes calls until told to stop. Returns how many succeeded, and the errors.
-async fn load(house: &House, stop: &CancellationToken) -> (usize, Vec<String>) {
+async fn load(tls: &TlsSystem, stop: &CancellationToken) -> (usize, Vec<String>) {
     let caller = async |anew: usize| {
         let (mut good, mut bad, mut channel) = (0, Vec::new(), None);
         while !stop.is_cancelled() {
             // Some keep their connection, others open a new one from time to time.
             if channel.is_none() || good % anew == anew - 1 {
-                match house.connect(None).await {
+                match tls.connect(None).await {
                     Ok(new) => channel = Some(new),
                     Err(error) => bad.push(format!("{error:?}")),
                 }
@@ -257,33 +191,33 @@ async fn load(house: &House, stop: &CancellationToken) -> (usize, Vec<String>) {
 
 #[tokio::test]
 async fn certificates_are_replaced_under_load_and_no_call_fails() {
-    let house = House::open(None, |_, _| {}).await;
+    let tls = TlsSystem::start(None, |_, _| {}).await;
     let stop = CancellationToken::new();
     let replace = async {
-        let der = |pair: &Pair| CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+        let der = |pair: &CertAndKey| CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
         for _ in 0..3 {
-            let (before, next) = (house.shown(&["h2"]).await.unwrap(), house.authority.server());
+            let (before, next) = (tls.shown(&["h2"]).await.unwrap(), tls.authority.server());
             // For a while the certificate does not match the key.
-            std::fs::write(house.folder.path().join("tls.crt"), &next.cert).unwrap();
+            std::fs::write(tls.folder.path().join("tls.crt"), &next.cert).unwrap();
             tokio::time::sleep(Duration::from_millis(1_500)).await;
-            assert_eq!(house.shown(&["h2"]).await.unwrap(), before);
-            next.write(house.folder.path());
-            until("the new one is shown", async || house.shown(&["h2"]).await == Some(der(&next))).await;
+            assert_eq!(tls.shown(&["h2"]).await.unwrap(), before);
+            next.write(tls.folder.path());
+            until("the new one is shown", async || tls.shown(&["h2"]).await == Some(der(&next))).await;
         }
         stop.cancel();
     };
-    let ((good, bad), ()) = tokio::join!(load(&house, &stop), replace);
+    let ((good, bad), ()) = tokio::join!(load(&tls, &stop), replace);
     assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), good + bad.len(), bad[0]);
     assert!(good > 100, "{good} calls");
 }
 
 #[tokio::test]
 async fn handshakes_that_do_not_end_keep_nobody_out() {
-    let house = House::open(None, |config, _| config.limits.max_handshakes = 8).await;
-    let silent = |_| TcpStream::connect(("127.0.0.1", house.port)).unwrap();
+    let tls = TlsSystem::start(None, |config, _| config.limits.max_handshakes = 8).await;
+    let silent = |_| TcpStream::connect(("127.0.0.1", tls.port)).unwrap();
     let mut peers: Vec<TcpStream> = (0..40).map(silent).collect();
     for _ in 0..3 {
-        list(house.connect(None).await.unwrap()).await.unwrap();
+        list(tls.connect(None).await.unwrap()).await.unwrap();
         peers.extend((0..40).map(silent));
     }
     // Those above the limit are closed at once, and the last eight at their timeout.
@@ -320,13 +254,13 @@ impl tower::Service<http::Uri> for Counted {
 
 #[tokio::test]
 async fn connections_come_of_age_and_no_call_that_came_fails() {
-    let shop = Shop::open()
+    let system = System::builder()
         .each_gateway(|config| config.limits.max_connection_age = Duration::from_secs(1))
-        .ready()
+        .start()
         .await;
     let connected = Arc::new(AtomicUsize::new(0));
     let connector = Counted { inner: HttpConnector::new(), count: connected.clone() };
-    let uri = format!("http://{}", shop.gateways[0].grpc_addr());
+    let uri = format!("http://{}", system.gateways[0].grpc_addr());
     let channel = Channel::from_shared(uri).unwrap().connect_with_connector(connector).await.unwrap();
     let mut calls = 0;
     until("the fourth connection is made", async || {

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
-use crate::shop::{Shop, until, wish};
+use crate::harness::system::{System, new_order, until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -85,13 +85,13 @@ impl Collector {
         self.find(service, name).unwrap()
     }
 
-    async fn shop(&self) -> Shop {
+    async fn system(&self) -> System {
         let (gateway, worker) = (self.options.clone(), self.options.clone());
-        Shop::open()
+        System::builder()
             .stock("lamp", 5)
             .each_gateway(|config| config.traces = gateway)
             .each_worker(|config| config.traces = worker)
-            .ready()
+            .start()
             .await
     }
 }
@@ -124,8 +124,8 @@ fn assert_below(above: &Span, below: &Span) {
 #[tokio::test]
 async fn one_trace_goes_from_the_call_through_nats_into_the_ledger() {
     let collector = Collector::open().await;
-    let shop = collector.shop().await;
-    shop.orders().create_order(traced(wish("lamp", 1).request)).await.unwrap();
+    let system = collector.system().await;
+    system.orders().create_order(traced(new_order("lamp", 1).request)).await.unwrap();
     let call = collector.span("gateway", "orders.v1.OrderService/CreateOrder").await;
     assert_eq!(
         (hex(&call.trace_id), hex(&call.parent_span_id)),
@@ -154,9 +154,9 @@ async fn one_trace_goes_from_the_call_through_nats_into_the_ledger() {
 #[tokio::test]
 async fn spans_name_the_order_and_the_request() {
     let collector = Collector::open().await;
-    let shop = collector.shop().await;
-    let wanted = traced(wish("lamp", 1).id("my-order-3").request);
-    let placed = shop.orders().create_order(wanted).await.unwrap().into_inner().order.unwrap().order_id;
+    let system = collector.system().await;
+    let wanted = traced(new_order("lamp", 1).id("my-order-3").request);
+    let placed = system.orders().create_order(wanted).await.unwrap().into_inner().order.unwrap().order_id;
     let (gateway, worker) = ("gateway", "inventory-worker");
     for (service, name, order) in [
         (gateway, "orders.v1.OrderService/CreateOrder", true),
@@ -174,9 +174,9 @@ async fn spans_name_the_order_and_the_request() {
 #[tokio::test]
 async fn the_time_between_sending_and_working_is_a_span_of_its_own() {
     let collector = Collector::open().await;
-    let shop = collector.shop().await;
-    let items = wish("lamp", 1).request.items;
-    shop.orders().check_inventory(traced(CheckInventoryRequest { items })).await.unwrap();
+    let system = collector.system().await;
+    let items = new_order("lamp", 1).request.items;
+    system.orders().check_inventory(traced(CheckInventoryRequest { items })).await.unwrap();
     let queue = collector.span("inventory-worker", "queue").await;
     let sent = collector.span("gateway", "send check_inventory").await;
     assert_below(&collector.span("inventory-worker", "process check_inventory").await, &queue);
@@ -189,9 +189,9 @@ async fn the_time_between_sending_and_working_is_a_span_of_its_own() {
 async fn every_attempt_has_a_span_in_the_same_trace() {
     let collector = Collector::open().await;
     let options = collector.options.clone();
-    let shop = Shop::open().workers(0).each_gateway(|config| config.traces = options).ready().await;
-    let items = wish("lamp", 1).request.items;
-    shop.orders().check_inventory(traced(CheckInventoryRequest { items })).await.unwrap_err();
+    let system = System::builder().workers(0).each_gateway(|config| config.traces = options).start().await;
+    let items = new_order("lamp", 1).request.items;
+    system.orders().check_inventory(traced(CheckInventoryRequest { items })).await.unwrap_err();
     let call = collector.span("gateway", "orders.v1.OrderService/CheckInventory").await;
     let attempts = || {
         let spans = collector.received.0.lock().unwrap();
@@ -213,10 +213,10 @@ async fn every_attempt_has_a_span_in_the_same_trace() {
 #[tokio::test]
 async fn a_call_that_nobody_chose_leaves_no_trace() {
     let collector = Collector::open().await;
-    let shop = collector.shop().await;
-    shop.order("lamp", 1).await.unwrap();
+    let system = collector.system().await;
+    system.order("lamp", 1).await.unwrap();
     // A sampled call follows. Spans of earlier calls would be exported with it.
-    shop.orders().create_order(traced(wish("lamp", 1).request)).await.unwrap();
+    system.orders().create_order(traced(new_order("lamp", 1).request)).await.unwrap();
     collector.span("gateway", "orders.v1.OrderService/CreateOrder").await;
     collector.span("inventory-worker", "process ORDERS").await;
     let spans = collector.received.0.lock().unwrap();
@@ -246,16 +246,16 @@ async fn the_lines_of_a_call_have_its_trace_and_request_id() {
     let subscriber = tracing_subscriber::fmt().json().with_env_filter("gateway::call=debug");
     // No other test of this process sets a subscriber.
     subscriber.with_writer(move || writer.clone()).try_init().unwrap();
-    let shop = Shop::open().stock("lamp", 5).ready().await;
-    shop.orders().create_order(traced(wish("lamp", 1).id("my-order-1").request)).await.unwrap();
+    let system = System::builder().stock("lamp", 5).start().await;
+    system.orders().create_order(traced(new_order("lamp", 1).id("my-order-1").request)).await.unwrap();
     let line = |code: &str| {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().find(|line| line.contains(TRACE) && line.contains(code)).map(str::to_owned)
     };
     until("the call is logged", async || line(r#""code":"OK""#).is_some()).await;
-    let mut refused = traced(wish("lamp", 9).id("my-order-2").request);
+    let mut refused = traced(new_order("lamp", 9).id("my-order-2").request);
     refused.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
-    shop.orders().create_order(refused).await.unwrap_err();
+    system.orders().create_order(refused).await.unwrap_err();
     until("the failure is logged", async || line("INSUFFICIENT_STOCK").is_some()).await;
     let failure = line("INSUFFICIENT_STOCK").unwrap();
     assert!(failure.contains(r#""request_id":"my-order-2""#), "{failure}");

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::backup::operator;
 use crate::events::forge;
-use crate::shop::{PATIENCE, Shop, until};
+use crate::harness::system::{PATIENCE, System, until};
 
 fn named(report: &Report) -> Vec<&str> {
     report.unread.iter().map(|unread| &*unread.what).collect()
@@ -23,11 +23,11 @@ fn named(report: &Report) -> Vec<&str> {
 
 #[tokio::test]
 async fn entries_and_dead_letters_that_say_nothing_are_named() {
-    let shop = Shop::open().stock("lamp", 5).each_worker(|w| w.max_deliver = 1).ready().await;
-    shop.order("lamp", 1).await.unwrap();
-    let link = operator(&shop).await;
+    let system = System::builder().stock("lamp", 5).each_worker(|w| w.max_deliver = 1).start().await;
+    system.order("lamp", 1).await.unwrap();
+    let link = operator(&system).await;
     assert!(reconcile(&link, false, PATIENCE).await.unwrap().clean());
-    let event = forge(&shop, Uuid::new_v4(), b"{nonsense").await;
+    let event = forge(&system, Uuid::new_v4(), b"{nonsense").await;
     let letters = Store::new(link.clone(), order_streams::DEAD_LETTERS);
     let buried = async || letters.range(Instant::now() + PATIENCE).await.unwrap().last == 1;
     until("the event is a dead letter", buried).await;
@@ -40,8 +40,8 @@ async fn entries_and_dead_letters_that_say_nothing_are_named() {
 }
 
 /// A service that returns the first page of a ledger with a reservation of this order, and fails for the next one.
-async fn half_a_ledger(shop: &Shop, order: Uuid) {
-    let nats = shop.nats().await;
+async fn half_a_ledger(system: &System, order: Uuid) {
+    let nats = system.nats().await;
     let mut requests =
         nats.queue_subscribe("list_reservations", "inventory-maintenance".into()).await.unwrap();
     nats.flush().await.unwrap();
@@ -69,12 +69,12 @@ async fn half_a_ledger(shop: &Shop, order: Uuid) {
 
 #[tokio::test]
 async fn orders_of_missing_pages_are_not_reported_as_unreserved_and_nothing_is_repaired() {
-    let mut shop = Shop::open().stock("lamp", 5).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    shop.order("lamp", 1).await.unwrap();
-    shop.workers.remove(0).drain().await;
-    half_a_ledger(&shop, Uuid::parse_str(&order.order_id).unwrap()).await;
-    let report = reconcile(&operator(&shop).await, true, std::time::Duration::ZERO).await.unwrap();
+    let mut system = System::builder().stock("lamp", 5).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    system.order("lamp", 1).await.unwrap();
+    system.workers.remove(0).drain().await;
+    half_a_ledger(&system, Uuid::parse_str(&order.order_id).unwrap()).await;
+    let report = reconcile(&operator(&system).await, true, std::time::Duration::ZERO).await.unwrap();
     assert!(named(&report).contains(&"reservations after the first 1"), "{:#?}", report.lines(false));
     assert!(!report.whole() && !report.clean());
     let without = report.findings.iter().filter(|found| found.kind.name() == "order_without_stock").count();

@@ -8,7 +8,7 @@ use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use inventory_worker::stock::{Command, Draft, Entry, Stock, key};
 use serde::Deserialize;
 
-use crate::shop::{Shop, assert_refused, until, wish};
+use crate::harness::system::{System, assert_refused, new_order, until};
 
 #[derive(Deserialize)]
 struct Line {
@@ -30,9 +30,9 @@ fn file(name: &str) -> String {
 }
 
 /// A nats-server with the data of the first build, without gateways and workers.
-async fn left_by_the_first_build() -> Shop {
-    let shop = Shop::open().workers(0).gateways(0).ready().await;
-    let link = nats::Connection::connect(&shop.worker.nats.link, "a fixture").await.unwrap();
+async fn left_by_the_first_build() -> System {
+    let system = System::builder().workers(0).gateways(0).start().await;
+    let link = nats::Connection::connect(&system.worker.nats.link, "a fixture").await.unwrap();
     order_streams::open(&link, 1, true).await.unwrap();
     let js = jetstream::new(link.client().clone());
     for name in order_streams::ALL {
@@ -52,30 +52,30 @@ async fn left_by_the_first_build() -> Shop {
             assert!(ack.await.unwrap().sequence == line.sequence || name == order_streams::SNAPSHOTS);
         }
     }
-    shop
+    system
 }
 
 #[tokio::test]
 async fn orders_and_stock_of_the_build_before_are_served_as_it_left_them() {
-    let mut shop = left_by_the_first_build().await;
-    shop.hire().await;
-    shop.open_gateway().await;
+    let mut system = left_by_the_first_build().await;
+    system.add_worker().await;
+    system.add_gateway().await;
     let expected: Expected = serde_json::from_str(&file("expected.json")).unwrap();
     for order in &expected.orders {
-        assert_eq!(&shop.get(&order.order_id).await.unwrap(), order);
+        assert_eq!(&system.get(&order.order_id).await.unwrap(), order);
     }
-    let listed = shop.list(ListOrdersRequest::default()).await.unwrap().orders;
+    let listed = system.list(ListOrdersRequest::default()).await.unwrap().orders;
     assert_eq!(listed.iter().rev().cloned().collect::<Vec<_>>(), expected.orders);
     let stock = async || {
         let mut stock = BTreeMap::new();
         for product in expected.stock.keys() {
-            stock.insert(product.clone(), shop.stock(product).await);
+            stock.insert(product.clone(), system.stock(product).await);
         }
         stock
     };
     assert_eq!(stock().await, expected.stock);
     // The recreated consumer gets every event again: nothing is done twice.
-    let js = jetstream::new(shop.nats().await);
+    let js = jetstream::new(system.nats().await);
     until("all events are worked off again", async || {
         let orders = js.get_stream(order_streams::ORDERS).await.unwrap();
         let info = orders.consumer_info("inventory-worker").await.unwrap();
@@ -87,23 +87,23 @@ async fn orders_and_stock_of_the_build_before_are_served_as_it_left_them() {
 
 #[tokio::test]
 async fn orders_of_the_build_before_go_on_under_their_etags() {
-    let mut shop = left_by_the_first_build().await;
-    shop.hire().await;
-    shop.open_gateway().await;
+    let mut system = left_by_the_first_build().await;
+    system.add_worker().await;
+    system.add_gateway().await;
     let expected: Expected = serde_json::from_str(&file("expected.json")).unwrap();
     let with = |status| expected.orders.iter().find(|order| order.status() == status).unwrap();
     let (pending, confirmed) = (with(OrderStatus::Pending), with(OrderStatus::Confirmed));
-    assert_refused(shop.update(confirmed, OrderStatus::Shipped, "1").await, "ETAG_MISMATCH");
-    shop.update(confirmed, OrderStatus::Shipped, &confirmed.etag).await.unwrap();
-    shop.update(pending, OrderStatus::Cancelled, &pending.etag).await.unwrap();
+    assert_refused(system.update(confirmed, OrderStatus::Shipped, "1").await, "ETAG_MISMATCH");
+    system.update(confirmed, OrderStatus::Shipped, &confirmed.etag).await.unwrap();
+    system.update(pending, OrderStatus::Cancelled, &pending.etag).await.unwrap();
     until("the sofa of the late bird is free, and a lamp and a rug have left", async || {
-        let stock = (shop.stock("sofa").await, shop.stock("lamp").await, shop.stock("rug").await);
+        let stock = (system.stock("sofa").await, system.stock("lamp").await, system.stock("rug").await);
         stock == ((10, 1), (98, 1), (47, 1))
     })
     .await;
     // The id is still known: the same request finds its order.
-    let repeated = wish("lamp", 1).and("rug", 1).id("upgrade-0").by("Zoë ✓");
-    assert_eq!(&shop.place(&repeated).await.unwrap(), &expected.orders[1]);
+    let repeated = new_order("lamp", 1).and("rug", 1).id("upgrade-0").by("Zoë ✓");
+    assert_eq!(&system.place(&repeated).await.unwrap(), &expected.orders[1]);
 }
 
 /// The fact that the rules decide for an adjustment of 5 lamps under a key, if any.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::GATEWAY;
-use crate::program::{Ended, program, run};
+use crate::harness::command::{Ended, program, run};
 
 fn check(more: &[&str], set: &[(&str, &str)]) -> Ended {
     run(program(GATEWAY, &[&["config", "check"], more].concat()).envs(set.iter().copied()))

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::GATEWAY;
-use crate::program::run;
+use crate::harness::command::run;
 use crate::system::System;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::GATEWAY;
-use crate::pki::Authority;
-use crate::program::{Ended, program, run};
-use crate::service::until;
+use crate::harness::command::{Ended, program, run};
+use crate::harness::pki::Authority;
+use crate::harness::process::until;
 use crate::system::System;
 
 /// Longer than any check takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway with TLS that requires client certificates. It is killed at the end of the test.
-struct House {
+struct TlsGateway {
     system: System,
     child: Child,
     grpc: SocketAddr,
 }
 
-impl Drop for House {
+impl Drop for TlsGateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl House {
-    fn open() -> House {
+impl TlsGateway {
+    fn start() -> TlsGateway {
         let system = System::bare();
         let (servers, clients) = (Authority::new(), Authority::new());
         let (cert, key) = servers.server().write(system.folder.path());
@@ -56,7 +56,7 @@ impl House {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         assert!(ca.exists());
         until("it serves", || TcpStream::connect(grpc).is_ok());
-        House { system, child, grpc }
+        TlsGateway { system, child, grpc }
     }
 
     /// Runs a health check of the service `liveness` with these arguments, in the folder with the files.
@@ -68,13 +68,13 @@ impl House {
 
 #[test]
 fn a_healthcheck_gets_in_by_tls_and_says_what_to_change_where_it_does_not() {
-    let house = House::open();
-    let address = |scheme: &str| format!("--addr={scheme}localhost:{}", house.grpc.port());
+    let served = TlsGateway::start();
+    let address = |scheme: &str| format!("--addr={scheme}localhost:{}", served.grpc.port());
     let (tls, plain) = (address("https://"), address(""));
     let good = ["--cacert=ca.crt", "--cert=our.crt", "--key=our.key"];
-    let healthy = house.check(&[&[&*tls][..], &good].concat());
+    let healthy = served.check(&[&[&*tls][..], &good].concat());
     assert_eq!(healthy.code, Some(0), "{healthy:?}");
-    assert_eq!(house.check(&[&[&*plain][..], &good].concat()).code, Some(0));
+    assert_eq!(served.check(&[&[&*plain][..], &good].concat()).code, Some(0));
     for (arguments, word) in [
         (vec![&*tls, "--cacert=ca.crt"], "--cert"),
         (vec![&tls], "--cacert"),
@@ -83,7 +83,7 @@ fn a_healthcheck_gets_in_by_tls_and_says_what_to_change_where_it_does_not() {
         (vec![&tls, "--plaintext"], "--plaintext"),
         (vec![&tls, "--cert=our.crt"], "--key"),
     ] {
-        let refused = house.check(&arguments);
+        let refused = served.check(&arguments);
         assert!(refused.code == Some(1) || refused.code == Some(2), "{arguments:?}: {refused:?}");
         assert!(refused.err.contains(word), "{arguments:?}: {}", refused.err);
     }
@@ -91,24 +91,24 @@ fn a_healthcheck_gets_in_by_tls_and_says_what_to_change_where_it_does_not() {
 
 #[test]
 fn a_healthcheck_ends_in_time_whatever_is_at_the_other_end() {
-    let house = House::open();
+    let served = TlsGateway::start();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    kill_process(Pid::from_child(&house.child), Signal::STOP).unwrap();
+    kill_process(Pid::from_child(&served.child), Signal::STOP).unwrap();
     for (address, words) in [
         (format!("http://{silent}"), ["check the port", "hangs"]),
         (format!("https://{silent}"), ["another port", "check the port"]),
-        (format!("http://{}", house.grpc), ["check the port", "hangs"]),
-        (format!("https://{}", house.grpc), ["another port", "check the port"]),
+        (format!("http://{}", served.grpc), ["check the port", "hangs"]),
+        (format!("https://{}", served.grpc), ["another port", "check the port"]),
         (nobody.to_string(), ["nothing listens there", "is it this port?"]),
     ] {
         let begun = Instant::now();
-        let ended = house.check(&[&format!("--addr={address}")]);
+        let ended = served.check(&[&format!("--addr={address}")]);
         assert_eq!(ended.code, Some(1), "{address}: {ended:?}");
         assert!(begun.elapsed() < PATIENCE, "{address} took {:?}", begun.elapsed());
         let text = ended.err.to_lowercase();
         assert!(words.iter().any(|word| text.contains(word)), "{address}: {}", ended.err);
     }
-    kill_process(Pid::from_child(&house.child), Signal::CONT).unwrap();
+    kill_process(Pid::from_child(&served.child), Signal::CONT).unwrap();
 }

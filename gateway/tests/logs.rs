@@ -9,14 +9,14 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use serde_json::Value;
 use tonic::{Request, Status};
 
-use crate::service::{Service, assert_nothing_empty, until};
+use crate::harness::process::{Process, assert_nothing_empty, until};
 use crate::system::System;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// A gateway, and its address.
 struct Desk {
-    service: Service,
+    service: Process,
     grpc: SocketAddr,
 }
 
@@ -29,7 +29,7 @@ impl Desk {
         let grpc = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = system.gateway(&["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr"]);
         command.arg(grpc.to_string()).env("RUST_LOG", level).stdout(Stdio::null());
-        let service = Service::start(&mut command, system.path("log"));
+        let service = Process::start(&mut command, system.path("log"));
         until("it serves", || TcpStream::connect(grpc).is_ok());
         // Until all of its threads serve, it exits when NATS is lost.
         service.line("serving");

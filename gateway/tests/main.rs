@@ -5,25 +5,25 @@
 
 mod configuration;
 mod descriptors;
-#[path = "../../tests/emptied.rs"]
-mod emptied;
 mod health;
 mod logs;
-#[path = "../../tests/pki.rs"]
-#[allow(dead_code)]
-mod pki;
-#[path = "../../tests/program.rs"]
-mod program;
 #[cfg(feature = "dev")]
 mod reference;
 mod sealed;
-#[path = "../../tests/service.rs"]
-mod service;
 mod system;
 mod unread;
 mod variables;
-#[path = "../../tests/versions.rs"]
-mod versions;
+
+/// Shared with the other programs' tests.
+#[path = "../../tests/harness"]
+mod harness {
+    pub mod command;
+    #[allow(dead_code)]
+    pub mod pki;
+    pub mod process;
+    pub mod variables;
+    pub mod version;
+}
 
 /// The program.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");

@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 use gateway::commands::Cli;
 
 use crate::GATEWAY;
-use crate::program::{program, run};
+use crate::harness::command::{program, run};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
 

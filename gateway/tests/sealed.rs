@@ -7,7 +7,7 @@ use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
 use order_streams::{ALL, ORDERS};
 
-use crate::program::{Ended, run};
+use crate::harness::command::{Ended, run};
 use crate::system::System;
 
 /// The file of a private key, and its public key.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::GATEWAY;
-use crate::program::{program, run};
+use crate::harness::command::{program, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use order_streams::{ALL, ORDERS};
 
-use crate::program::{Ended, Out, run, with};
+use crate::harness::command::{Ended, Out, run, with};
 use crate::system::{System, mode};
 
 /// Combinations in which output is not read.

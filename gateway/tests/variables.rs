@@ -4,9 +4,9 @@ use clap::CommandFactory as _;
 use gateway::commands::Cli;
 
 use crate::GATEWAY;
-use crate::emptied::{Ways, all_are_known, emptied, reads_an_old_name_and_refuses_two_values};
-use crate::program::{program, run};
-use crate::versions;
+use crate::harness::command::{program, run};
+use crate::harness::variables::{Ways, all_are_known, emptied, reads_an_old_name_and_refuses_two_values};
+use crate::harness::version;
 
 const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
 const PREFIX: &str = "--nats-inbox-prefix=*";
@@ -135,7 +135,7 @@ fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused()
 
 #[test]
 fn the_version_has_the_commit() {
-    versions::says_its_version_and_commit(GATEWAY, "gateway");
+    version::says_its_version_and_commit(GATEWAY, "gateway");
 }
 
 #[test]

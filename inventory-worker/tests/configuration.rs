@@ -1,7 +1,7 @@
 //! The configuration as a whole, and the output of `config check`.
 
 use crate::WORKER;
-use crate::program::{Ended, program, run};
+use crate::harness::command::{Ended, program, run};
 
 fn check(more: &[&str], set: &[(&str, &str)]) -> Ended {
     run(program(WORKER, &[&["config", "check"], more].concat()).envs(set.iter().copied()))

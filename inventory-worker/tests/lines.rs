@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::WORKER;
-use crate::program::program;
+use crate::harness::command::program;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Each is logged by a line of ERROR when it becomes a dead letter.

@@ -4,18 +4,19 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod configuration;
-#[path = "../../tests/emptied.rs"]
-mod emptied;
 mod lines;
-#[path = "../../tests/program.rs"]
-mod program;
 mod requests;
-#[path = "../../tests/service.rs"]
-mod service;
 mod stock;
 mod variables;
-#[path = "../../tests/versions.rs"]
-mod versions;
+
+/// Shared with the other programs' tests.
+#[path = "../../tests/harness"]
+mod harness {
+    pub mod command;
+    pub mod process;
+    pub mod variables;
+    pub mod version;
+}
 
 /// The program.
 const WORKER: &str = env!("CARGO_BIN_EXE_inventory-worker");

@@ -9,8 +9,8 @@ use local_nats::Server;
 use tokio::time::timeout;
 
 use crate::WORKER;
-use crate::program::program;
-use crate::service::{Service, assert_nothing_empty};
+use crate::harness::command::program;
+use crate::harness::process::{Process, assert_nothing_empty};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const ORDER: &str = "0198f2a4-7c1b-4d3a-9f11-1a2b3c4d5e6f";
@@ -37,7 +37,7 @@ async fn a_failed_request_is_one_line_with_its_ids_and_its_cause() {
     let (nats, folder) = (Server::start().unwrap(), tempfile::tempdir().unwrap());
     let mut command = program(WORKER, &["--http-addr=127.0.0.1:0", "--health-addr=127.0.0.1:0"]);
     command.env("NATS_URL", nats.url()).stdout(Stdio::null());
-    let worker = Service::start(&mut command, folder.path().join("log"));
+    let worker = Process::start(&mut command, folder.path().join("log"));
     let client = async_nats::connect(nats.url()).await.unwrap();
     let stock = r#"{"requestId":"first","adjustments":[{"productId":"lamp","delta":9}]}"#;
     assert!(ask(&client, "adjust_stock", stock).await.contains("lamp"));

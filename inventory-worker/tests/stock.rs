@@ -10,7 +10,7 @@ use local_nats::Server;
 use tempfile::TempDir;
 
 use crate::WORKER;
-use crate::program::{Ended, Out, program, run, with};
+use crate::harness::command::{Ended, Out, program, run, with};
 
 const HEADER: &str = "product,on_hand\n";
 

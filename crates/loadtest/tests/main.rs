@@ -3,8 +3,11 @@
 // One binary: items that its modules share are visible to nothing else.
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used)]
 
-#[path = "../../../tests/pki.rs"]
-mod pki;
-#[path = "../../../tests/program.rs"]
-mod program;
 mod secure;
+
+/// Shared with the other programs' tests.
+#[path = "../../../tests/harness"]
+mod harness {
+    pub mod command;
+    pub mod pki;
+}

@@ -13,16 +13,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::pki::Authority;
-use crate::program::{Ended, program, run};
+use crate::harness::command::{Ended, program, run};
+use crate::harness::pki::Authority;
 
-const BENCH: &str = env!("CARGO_BIN_EXE_loadtest");
+const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
 const SCOPES: [&str; 4] = ["orders.create", "orders.read", "inventory.read", "inventory.adjust"];
 /// Longer than any test may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A gateway with TLS and one key, a worker, and files for a client.
-struct House {
+struct Setup {
     gateway: Gateway,
     folder: TempDir,
     key: String,
@@ -30,8 +30,8 @@ struct House {
     nats: Server,
 }
 
-impl House {
-    fn open() -> House {
+impl Setup {
+    fn open() -> Setup {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (nats, folder, authority) =
@@ -57,12 +57,12 @@ impl House {
             assert!(Instant::now() < limit, "the gateway does not serve");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let house = House { gateway, folder, key: new.key.to_string(), runtime, nats };
-        house.file("key", &house.key);
-        house.file("wrong", &house.key.replace("till", "tell"));
-        house.file("stock.csv", "product,on_hand\nlamp,9\n");
-        house.file("orders.csv", "order,customer,product,quantity,time\n1,ann,lamp,2,2026-01-01T00:00:00Z\n");
-        house
+        let setup = Setup { gateway, folder, key: new.key.to_string(), runtime, nats };
+        setup.file("key", &setup.key);
+        setup.file("wrong", &setup.key.replace("till", "tell"));
+        setup.file("stock.csv", "product,on_hand\nlamp,9\n");
+        setup.file("orders.csv", "order,customer,product,quantity,time\n1,ann,lamp,2,2026-01-01T00:00:00Z\n");
+        setup
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -73,7 +73,7 @@ impl House {
 
     /// A replay with these additional arguments; files are given by name.
     fn replay(&self, arguments: &[&str]) -> Command {
-        let mut command = program(BENCH, &["replay", "--orders=orders.csv", "--stock=stock.csv"]);
+        let mut command = program(LOADTEST, &["replay", "--orders=orders.csv", "--stock=stock.csv"]);
         if !arguments.iter().any(|argument| argument.starts_with("--connect-timeout")) {
             command.arg("--connect-timeout=3");
         }
@@ -106,27 +106,27 @@ fn ended(command: &mut Command) -> (Ended, Duration) {
 
 #[test]
 fn orders_are_replayed_and_audited_over_tls_with_a_key() {
-    let house = House::open();
-    let url = house.url("https://", "localhost");
-    let (placed, _) = ended(&mut house.replay(&[&url, "--cacert=ca.crt", "--api-key-file=key"]));
+    let setup = Setup::open();
+    let url = setup.url("https://", "localhost");
+    let (placed, _) = ended(&mut setup.replay(&[&url, "--cacert=ca.crt", "--api-key-file=key"]));
     assert_eq!(placed.code, Some(0), "{placed:?}");
     // With another address, and the key in an environment variable.
-    let url = house.url("", "127.0.0.1");
-    let mut again = house.replay(&[&url, "--cacert=ca.crt", "--servername=localhost"]);
-    let (again, _) = ended(again.env("GW_CLIENT_API_KEY", &house.key));
+    let url = setup.url("", "127.0.0.1");
+    let mut again = setup.replay(&[&url, "--cacert=ca.crt", "--servername=localhost"]);
+    let (again, _) = ended(again.env("GW_CLIENT_API_KEY", &setup.key));
     assert_eq!(again.code, Some(0), "{again:?}");
-    assert!(!format!("{placed:?}{again:?}").contains(&house.key), "a key was shown");
+    assert!(!format!("{placed:?}{again:?}").contains(&setup.key), "a key was shown");
 }
 
 #[test]
 fn what_keeps_a_client_out_is_said_with_what_to_change() {
-    let house = House::open();
+    let setup = Setup::open();
     let (tls, plain, bare) = (
-        house.url("https://", "localhost"),
-        house.url("http://", "localhost"),
-        house.url("https://", "127.0.0.1"),
+        setup.url("https://", "localhost"),
+        setup.url("http://", "localhost"),
+        setup.url("https://", "127.0.0.1"),
     );
-    let http = format!("--addr=https://{}", house.gateway.http_addr());
+    let http = format!("--addr=https://{}", setup.gateway.http_addr());
     let nobody = format!("--addr={}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     for (arguments, words) in [
         (vec![&*tls, "--api-key-file=key"], vec!["--cacert"]),
@@ -143,7 +143,7 @@ fn what_keeps_a_client_out_is_said_with_what_to_change() {
         (vec![&tls, "--cacert=stock.csv"], vec!["--cacert stock.csv", "no certificate"]),
         (vec![&tls, "--cacert=missing"], vec!["--cacert missing", "cannot be read"]),
     ] {
-        let (ended, took) = ended(&mut house.replay(&arguments));
+        let (ended, took) = ended(&mut setup.replay(&arguments));
         assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
         assert!(took < PATIENCE, "{arguments:?} took {took:?}");
         let text = ended.err.to_lowercase();
@@ -153,11 +153,11 @@ fn what_keeps_a_client_out_is_said_with_what_to_change() {
 
 #[test]
 fn a_port_that_says_nothing_ends_a_replay() {
-    let house = House::open();
+    let setup = Setup::open();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for scheme in ["http", "https"] {
         let url = format!("--addr={scheme}://{}", silent.local_addr().unwrap());
-        let (ended, took) = ended(&mut house.replay(&[&url]));
+        let (ended, took) = ended(&mut setup.replay(&[&url]));
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
             took < PATIENCE && ended.err.contains("no answer") || ended.err.contains("in time"),
@@ -168,10 +168,10 @@ fn a_port_that_says_nothing_ends_a_replay() {
 
 #[test]
 fn a_replay_ends_within_the_time_that_it_is_given() {
-    let house = House::open();
+    let setup = Setup::open();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("--addr={}", silent.local_addr().unwrap());
-    let (ended, took) = ended(&mut house.replay(&[&url, "--within=1", "--connect-timeout=3600"]));
+    let (ended, took) = ended(&mut setup.replay(&[&url, "--within=1", "--connect-timeout=3600"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(took < PATIENCE && ended.err.contains("not done within 1 s"), "{took:?}: {ended:?}");
 }
@@ -188,21 +188,21 @@ impl Drop for Process {
 
 #[test]
 fn a_gateway_that_is_stopped_in_the_middle_ends_a_replay() {
-    let house = House::open();
+    let setup = Setup::open();
     let lines: String = (0..20_000).map(|n| format!("{n},ann,lamp,1,2026-01-01T00:00:00Z\n")).collect();
-    house.file("orders.csv", &format!("order,customer,product,quantity,time\n{lines}"));
+    setup.file("orders.csv", &format!("order,customer,product,quantity,time\n{lines}"));
     let grpc = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = Command::new(BENCH);
+    let mut command = Command::new(LOADTEST);
     command.args([
         "gateway",
         "--http-addr=127.0.0.1:0",
         "--threads=1",
         "--nats-url",
-        &house.nats.url(),
+        &setup.nats.url(),
         "--grpc-addr",
     ]);
     let gateway = Process(command.arg(grpc.to_string()).stderr(Stdio::null()).spawn().unwrap());
-    let mut replay = house.replay(&[
+    let mut replay = setup.replay(&[
         &format!("--addr={grpc}"),
         "--budget=5",
         "--deadline=2",
@@ -210,7 +210,7 @@ fn a_gateway_that_is_stopped_in_the_middle_ends_a_replay() {
         "--connect-timeout=30",
     ]);
     let replay = std::thread::spawn(move || ended(&mut replay));
-    house.until_orders(1);
+    setup.until_orders(1);
     kill_process(Pid::from_child(&gateway.0), Signal::STOP).unwrap();
     let (ended, took) = replay.join().unwrap();
     kill_process(Pid::from_child(&gateway.0), Signal::CONT).unwrap();

@@ -11,21 +11,21 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 /// Flag of SETTINGS and PING.
-pub(super) const ACK: u8 = 1;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
-pub(super) const PADDED: u8 = 8;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
 /// Identifiers of settings.
-pub(super) const INITIAL_WINDOW: u16 = 4;
+pub(crate) const INITIAL_WINDOW: u16 = 4;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 /// Initial flow-control window of connections and streams.
 const WINDOW: i64 = 65_535;
@@ -36,7 +36,7 @@ const READ: usize = 64 << 10;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A frame's bytes.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -45,12 +45,12 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// One setting.
-pub(super) fn setting(id: u16, value: u32) -> Vec<u8> {
+pub(crate) fn setting(id: u16, value: u32) -> Vec<u8> {
     [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
 /// The header block of a call, without indexing and compression.
-pub(super) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     // :method POST and :scheme http.
     let mut block = vec![0x83, 0x86];
     let text = |block: &mut Vec<u8>, text: &str| {
@@ -70,19 +70,19 @@ pub(super) fn head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A message in gRPC's framing.
-pub(super) fn message(compressed: bool, length: usize, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn message(compressed: bool, length: usize, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [&[u8::from(compressed)], &length[..], bytes].concat()
 }
 
 /// The peer's flow control: its windows, the streams that it has not ended, and its limit on them.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     connection: i64,
     initial: i64,
     streams: BTreeMap<u32, i64>,
     /// Limit on concurrent streams.
-    pub(super) most: usize,
+    pub(crate) most: usize,
 }
 
 impl Default for Room {
@@ -93,28 +93,28 @@ impl Default for Room {
 
 impl Room {
     /// Opens a stream.
-    pub(super) fn open(&mut self, stream: u32) {
+    pub(crate) fn open(&mut self, stream: u32) {
         self.streams.insert(stream, self.initial);
     }
 
     /// Forgets a stream.
-    pub(super) fn close(&mut self, stream: u32) {
+    pub(crate) fn close(&mut self, stream: u32) {
         self.streams.remove(&stream);
     }
 
     /// Whether the stream is open: the peer has not ended it.
-    pub(super) fn has(&self, stream: u32) -> bool {
+    pub(crate) fn has(&self, stream: u32) -> bool {
         self.streams.contains_key(&stream)
     }
 
     /// Bytes that may be sent on a stream now.
-    pub(super) fn of(&self, stream: u32) -> usize {
+    pub(crate) fn of(&self, stream: u32) -> usize {
         let room = self.streams.get(&stream).map_or(0, |room| self.connection.min(*room));
         usize::try_from(room).unwrap_or(0)
     }
 
     /// Accounts for bytes that were sent.
-    pub(super) fn spend(&mut self, stream: u32, bytes: usize) {
+    pub(crate) fn spend(&mut self, stream: u32, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.connection -= bytes;
         if let Some(room) = self.streams.get_mut(&stream) {
@@ -152,25 +152,25 @@ impl Room {
 
 /// How connections ended, and what was sent and received.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Connections that were opened.
-    pub(super) made: u64,
+    pub(crate) made: u64,
     /// Connections that ended with GOAWAY, by code.
-    pub(super) goodbyes: BTreeMap<u32, u64>,
+    pub(crate) goodbyes: BTreeMap<u32, u64>,
     /// Connections that were closed without GOAWAY.
-    pub(super) cut: u64,
+    pub(crate) cut: u64,
     /// Connections that stayed open until the attacker closed them.
-    pub(super) lasted: u64,
+    pub(crate) lasted: u64,
     /// What was sent, in the attack's unit.
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
     /// The same in bytes; most of them may still be in socket buffers.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Frames received, except GOAWAY.
-    pub(super) answered: u64,
+    pub(crate) answered: u64,
 }
 
 impl Told {
-    pub(super) fn add(&mut self, other: Told) {
+    pub(crate) fn add(&mut self, other: Told) {
         self.made += other.made;
         self.cut += other.cut;
         self.lasted += other.lasted;
@@ -185,7 +185,7 @@ impl Told {
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// With GOAWAY and this code.
     Goodbye(u32),
     /// Closed without GOAWAY.
@@ -193,14 +193,14 @@ pub(super) enum End {
 }
 
 /// A connection.
-pub(super) struct Line {
+pub(crate) struct Line {
     stream: TcpStream,
     unread: Vec<u8>,
     /// Frames received, by type.
-    pub(super) seen: [u64; 10],
+    pub(crate) seen: [u64; 10],
     /// Bytes sent.
-    pub(super) wrote: u64,
-    pub(super) room: Room,
+    pub(crate) wrote: u64,
+    pub(crate) room: Room,
     /// Acknowledgements that the protocol requires of a client.
     owed: Vec<u8>,
     goodbye: Option<u32>,
@@ -208,7 +208,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Connects, and sends the preface and these settings.
-    pub(super) async fn open(address: SocketAddr, settings: &[u8]) -> Result<Line> {
+    pub(crate) async fn open(address: SocketAddr, settings: &[u8]) -> Result<Line> {
         let limit = Instant::now() + CONNECT;
         let stream = timeout_at(limit, TcpStream::connect(address)).await.map_err(Error::from)??;
         stream.set_nodelay(true)?;
@@ -222,7 +222,7 @@ impl Line {
 
     /// Sends all of it, or as much as is accepted in time; true if that was all. Frames that arrive meanwhile are read
     /// if `read` is set.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         mut bytes: &[u8],
         limit: Instant,
@@ -250,7 +250,7 @@ impl Line {
     }
 
     /// Reads until a condition on the frames received holds; true if it did in time.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         limit: Instant,
         holds: impl Fn(&[u64; 10]) -> bool,
@@ -265,13 +265,13 @@ impl Line {
     }
 
     /// Acknowledges the SETTINGS and PINGs received, as a client has to.
-    pub(super) async fn settle(&mut self, limit: Instant) -> std::result::Result<(), End> {
+    pub(crate) async fn settle(&mut self, limit: Instant) -> std::result::Result<(), End> {
         let owed = std::mem::take(&mut self.owed);
         self.send(&owed, limit, true).await.map(drop)
     }
 
     /// Waits for data and reads it; true if it came in time.
-    pub(super) async fn hear(&mut self, limit: Instant) -> std::result::Result<bool, End> {
+    pub(crate) async fn hear(&mut self, limit: Instant) -> std::result::Result<bool, End> {
         match timeout_at(limit, self.stream.readable()).await {
             Ok(_) => self.take().map(|()| true),
             Err(_) => Ok(false),
@@ -279,7 +279,7 @@ impl Line {
     }
 
     /// Reads until the connection ends; `None` if it does not in time.
-    pub(super) async fn ended(&mut self, limit: Instant) -> Option<End> {
+    pub(crate) async fn ended(&mut self, limit: Instant) -> Option<End> {
         self.until(limit, |_| false).await.err()
     }
 
@@ -339,12 +339,12 @@ impl Line {
     }
 
     /// The code of the GOAWAY received, if any.
-    pub(super) fn told(&self) -> Option<u32> {
+    pub(crate) fn told(&self) -> Option<u32> {
         self.goodbye
     }
 
     /// Frames received, except GOAWAY.
-    pub(super) fn answers(&self) -> u64 {
+    pub(crate) fn answers(&self) -> u64 {
         self.seen.iter().sum::<u64>() - self.seen[usize::from(GOAWAY)]
     }
 }

@@ -8,22 +8,22 @@ use inventory_worker::config::Serve;
 use tokio::sync::{mpsc, oneshot};
 
 /// A worker on its thread.
-pub struct Hand {
-    orders: mpsc::UnboundedSender<Order>,
+pub struct WorkerThread {
+    controls: mpsc::UnboundedSender<Control>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Order {
+enum Control {
     Drain(oneshot::Sender<()>),
     Sequence(oneshot::Sender<u64>),
     Health(oneshot::Sender<SocketAddr>),
     Http(oneshot::Sender<SocketAddr>),
 }
 
-impl Hand {
+impl WorkerThread {
     /// Starts a worker, and returns when it serves.
-    pub async fn hire(config: Serve) -> Hand {
-        let (orders, inbox) = mpsc::unbounded_channel();
+    pub async fn start(config: Serve) -> WorkerThread {
+        let (controls, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -32,7 +32,7 @@ impl Hand {
             runtime.shutdown_background();
         });
         started.await.expect("the worker's thread ended").expect("the worker did not start");
-        Hand { orders, thread: Some(thread) }
+        WorkerThread { controls, thread: Some(thread) }
     }
 
     /// Stops it as SIGKILL would: no reply, no acknowledgement, no drain.
@@ -41,49 +41,49 @@ impl Hand {
     }
 
     /// Drains it as SIGTERM would; it stays in the list of workers.
-    pub async fn leave(&self) {
+    pub async fn drain_in_place(&self) {
         let (done, drained) = oneshot::channel();
-        let _ = self.orders.send(Order::Drain(done));
+        let _ = self.controls.send(Control::Drain(done));
         let _ = drained.await;
     }
 
     /// Drains it as SIGTERM would: it finishes its requests, and stops.
     pub async fn drain(mut self) {
-        self.leave().await;
+        self.drain_in_place().await;
         self.stop();
     }
 
     /// The sequence of the last ledger entry that it has applied.
     pub async fn sequence(&self) -> u64 {
         let (tell, told) = oneshot::channel();
-        let _ = self.orders.send(Order::Sequence(tell));
+        let _ = self.controls.send(Control::Sequence(tell));
         told.await.unwrap_or(0)
     }
 
     /// Its health port.
     pub async fn health(&self) -> SocketAddr {
         let (tell, told) = oneshot::channel();
-        let _ = self.orders.send(Order::Health(tell));
+        let _ = self.controls.send(Control::Health(tell));
         told.await.expect("a running worker")
     }
 
     /// Its HTTP port.
     pub async fn http(&self) -> SocketAddr {
         let (tell, told) = oneshot::channel();
-        let _ = self.orders.send(Order::Http(tell));
+        let _ = self.controls.send(Control::Http(tell));
         told.await.expect("a running worker")
     }
 
     fn stop(&mut self) {
         let (closed, _) = mpsc::unbounded_channel();
-        self.orders = closed;
+        self.controls = closed;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Drop for Hand {
+impl Drop for WorkerThread {
     fn drop(&mut self) {
         self.stop();
     }
@@ -92,7 +92,7 @@ impl Drop for Hand {
 async fn work(
     config: Serve,
     ready: oneshot::Sender<anyhow::Result<()>>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut controls: mpsc::UnboundedReceiver<Control>,
 ) {
     let mut worker = match Worker::start(config).await {
         Ok(worker) => Some(worker),
@@ -102,18 +102,18 @@ async fn work(
         }
     };
     let _ = ready.send(Ok(()));
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Sequence(tell) => {
+    while let Some(control) = controls.recv().await {
+        match control {
+            Control::Sequence(tell) => {
                 let _ = tell.send(worker.as_ref().map_or(0, |worker| worker.ledger().stock().sequence()));
             }
-            Order::Health(tell) => {
+            Control::Health(tell) => {
                 let _ = worker.as_ref().map(|worker| tell.send(worker.health_addr()));
             }
-            Order::Http(tell) => {
+            Control::Http(tell) => {
                 let _ = worker.as_ref().map(|worker| tell.send(worker.http_addr()));
             }
-            Order::Drain(done) => {
+            Control::Drain(done) => {
                 if let Some(worker) = worker.take() {
                     worker.drain().await.expect("the worker drains within its limit");
                 }

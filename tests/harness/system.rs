@@ -1,5 +1,5 @@
 //! The whole system in one line: a nats-server, gateways and workers of one test, and the calls of a client. Everything
-//! stops when the shop is dropped.
+//! stops when the system is dropped.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,29 +21,29 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use crate::cast;
-use crate::crew::Hand;
+use crate::harness::roles;
+use crate::harness::worker::WorkerThread;
 
 /// How long a test waits for something that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Options of a shop.
-pub struct Opening {
+/// Options of a system that is to be started.
+pub struct SystemBuilder {
     stock: Vec<(String, i32)>,
     workers: usize,
     gateways: usize,
     worker: inventory_worker::config::Serve,
     gateway: gateway::config::Serve,
     user: Option<(String, String)>,
-    cast: bool,
+    roles: bool,
     provisioned: bool,
     nats: local_nats::Options,
 }
 
 /// A running system.
-pub struct Shop {
+pub struct System {
     pub gateways: Vec<Gateway>,
-    pub workers: Vec<Hand>,
+    pub workers: Vec<WorkerThread>,
     pub worker: inventory_worker::config::Serve,
     pub gateway: gateway::config::Serve,
     pub nats: local_nats::Server,
@@ -53,13 +53,13 @@ pub struct Shop {
 
 /// An order to place.
 #[derive(Clone)]
-pub struct Wish {
+pub struct NewOrder {
     pub request: CreateOrderRequest,
 }
 
 /// An order for some units of one product, by "ann", without a request id.
-pub fn wish(product: &str, quantity: u32) -> Wish {
-    Wish {
+pub fn new_order(product: &str, quantity: u32) -> NewOrder {
+    NewOrder {
         request: CreateOrderRequest {
             request_id: String::new(),
             customer_id: "ann".to_owned(),
@@ -68,102 +68,102 @@ pub fn wish(product: &str, quantity: u32) -> Wish {
     }
 }
 
-impl Wish {
-    pub fn and(mut self, product: &str, quantity: u32) -> Wish {
+impl NewOrder {
+    pub fn and(mut self, product: &str, quantity: u32) -> NewOrder {
         self.request.items.push(Item { product_id: product.to_owned(), quantity });
         self
     }
 
-    pub fn id(mut self, request_id: &str) -> Wish {
+    pub fn id(mut self, request_id: &str) -> NewOrder {
         self.request.request_id = request_id.to_owned();
         self
     }
 
-    pub fn by(mut self, customer: &str) -> Wish {
+    pub fn by(mut self, customer: &str) -> NewOrder {
         self.request.customer_id = customer.to_owned();
         self
     }
 }
 
-impl Shop {
+impl System {
     /// One gateway and one worker by default.
-    pub fn open() -> Opening {
-        Opening {
+    pub fn builder() -> SystemBuilder {
+        SystemBuilder {
             stock: Vec::new(),
             workers: 1,
             gateways: 1,
             worker: inventory_worker::config::Serve::at(""),
             gateway: gateway::config::Serve { threads: 1, ..gateway::config::Serve::at("") },
             user: None,
-            cast: false,
+            roles: false,
             provisioned: true,
             nats: local_nats::Options::default(),
         }
     }
 }
 
-impl Opening {
+impl SystemBuilder {
     /// Units on hand at the beginning.
-    pub fn stock(mut self, product: &str, units: i32) -> Opening {
+    pub fn stock(mut self, product: &str, units: i32) -> SystemBuilder {
         self.stock.push((product.to_owned(), units));
         self
     }
 
-    pub fn workers(mut self, count: usize) -> Opening {
+    pub fn workers(mut self, count: usize) -> SystemBuilder {
         self.workers = count;
         self
     }
 
-    pub fn gateways(mut self, count: usize) -> Opening {
+    pub fn gateways(mut self, count: usize) -> SystemBuilder {
         self.gateways = count;
         self
     }
 
     /// The service on this subject is NestJS.
-    pub fn nest(mut self, subject: &str) -> Opening {
+    pub fn nest(mut self, subject: &str) -> SystemBuilder {
         self.gateway.nest_subjects.push(subject.to_owned());
         self
     }
 
     /// Changes the configuration of gateways.
-    pub fn each_gateway(mut self, change: impl FnOnce(&mut gateway::config::Serve)) -> Opening {
+    pub fn each_gateway(mut self, change: impl FnOnce(&mut gateway::config::Serve)) -> SystemBuilder {
         change(&mut self.gateway);
         self
     }
 
     /// Additional configuration of the nats-server.
-    pub fn nats_config(mut self, lines: &str) -> Opening {
+    pub fn nats_config(mut self, lines: &str) -> SystemBuilder {
         self.nats.config = Some(lines.to_owned());
         self
     }
 
     /// The NATS user of all processes.
-    pub fn user(mut self, name: &str, password: &str) -> Opening {
+    pub fn user(mut self, name: &str, password: &str) -> SystemBuilder {
         self.user = Some((name.to_owned(), password.to_owned()));
         self
     }
 
     /// Every process has its user of deploy/nats/roles.conf.
-    pub fn roles(mut self) -> Opening {
-        self.nats.config = Some(cast::config());
+    pub fn roles(mut self) -> SystemBuilder {
+        self.nats.config = Some(roles::config());
         self.gateway.provision = gateway::config::Provision::Never;
         self.worker.nats.provision = inventory_worker::config::Provision::Never;
-        Opening { cast: true, ..self }
+        SystemBuilder { roles: true, ..self }
     }
 
     /// The streams do not exist before.
-    pub fn unprovisioned(self) -> Opening {
-        Opening { provisioned: false, ..self }
+    pub fn unprovisioned(self) -> SystemBuilder {
+        SystemBuilder { provisioned: false, ..self }
     }
 
     /// Changes the configuration of workers.
-    pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> Opening {
+    pub fn each_worker(mut self, change: impl FnOnce(&mut inventory_worker::config::Serve)) -> SystemBuilder {
         change(&mut self.worker);
         self
     }
 
-    /// Opens the shop.
-    pub async fn ready(mut self) -> Shop {
+    /// Starts the system.
+    pub async fn start(mut self) -> System {
         let options = self.nats;
         let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options));
         let nats = nats.await.unwrap().expect("a nats-server");
@@ -173,15 +173,15 @@ impl Opening {
             None => nats::Options::at(nats.url()),
         };
         self.gateway.nats = self.worker.nats.link.clone();
-        if self.cast {
+        if self.roles {
             if self.provisioned {
-                cast::provision(&nats.url()).await;
+                roles::provision(&nats.url()).await;
             }
-            self.worker.nats.link = cast::role(&nats.url(), "worker");
-            self.gateway.nats = cast::role(&nats.url(), "gateway");
+            self.worker.nats.link = roles::options(&nats.url(), "worker");
+            self.gateway.nats = roles::options(&nats.url(), "gateway");
         }
         [self.worker.nats.link.wall, self.gateway.nats.wall] = walls;
-        let mut shop = Shop {
+        let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),
             worker: self.worker,
@@ -191,26 +191,26 @@ impl Opening {
             next: AtomicU32::new(0),
         };
         for _ in 0..self.workers {
-            shop.hire().await;
+            system.add_worker().await;
         }
         for _ in 0..self.gateways {
-            shop.open_gateway().await;
+            system.add_gateway().await;
         }
         for (product, units) in self.stock {
-            shop.adjust(&product, units).await.expect("the first stock");
+            system.adjust(&product, units).await.expect("the first stock");
         }
-        shop
+        system
     }
 }
 
-impl Shop {
+impl System {
     /// Starts another worker.
-    pub async fn hire(&mut self) {
-        self.workers.push(Hand::hire(self.worker.clone()).await);
+    pub async fn add_worker(&mut self) {
+        self.workers.push(WorkerThread::start(self.worker.clone()).await);
     }
 
     /// Starts another gateway, and waits until all of its services are up.
-    pub async fn open_gateway(&mut self) {
+    pub async fn add_gateway(&mut self) {
         let gateway = Gateway::start(self.gateway.clone()).await.expect("a gateway");
         let services = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
         if !self.workers.is_empty() {
@@ -223,7 +223,7 @@ impl Shop {
     }
 
     /// Drains the oldest gateway.
-    pub async fn close_gateway(&mut self) {
+    pub async fn drain_gateway(&mut self) {
         self.channels.remove(0);
         self.gateways.remove(0).drain().await;
     }
@@ -235,12 +235,12 @@ impl Shop {
 
     /// A client that leaves deadlines to the gateway. tonic's own also has a timer, which may expire first on a busy
     /// machine, with CANCELLED.
-    pub fn patient(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
+    pub fn untimed_orders(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
         OrderServiceClient::with_origin(http(), self.origin())
     }
 
     /// A client of the InventoryService.
-    pub fn patient_inventory(&self) -> InventoryServiceClient<Client<HttpConnector, Body>> {
+    pub fn untimed_inventory(&self) -> InventoryServiceClient<Client<HttpConnector, Body>> {
         InventoryServiceClient::with_origin(http(), self.origin())
     }
 
@@ -262,13 +262,13 @@ impl Shop {
         async_nats::connect(self.nats.url()).await.expect("a NATS client")
     }
 
-    pub async fn place(&self, wish: &Wish) -> Result<Order, Status> {
-        let reply = self.orders().create_order(wish.request.clone()).await?;
+    pub async fn place(&self, order: &NewOrder) -> Result<Order, Status> {
+        let reply = self.orders().create_order(order.request.clone()).await?;
         Ok(reply.into_inner().order.expect("an order in the reply"))
     }
 
     pub async fn order(&self, product: &str, quantity: u32) -> Result<Order, Status> {
-        self.place(&wish(product, quantity)).await
+        self.place(&new_order(product, quantity)).await
     }
 
     pub async fn get(&self, order_id: &str) -> Result<Order, Status> {
@@ -345,4 +345,9 @@ pub fn reason(status: &Status) -> String {
 pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, expected: &str) {
     let status = result.expect_err("a refusal");
     assert_eq!(reason(&status), expected, "{status:?}");
+}
+
+/// The order id that an anonymous caller's request id stands for.
+pub fn order_id(request_id: &str) -> String {
+    gateway::order::request::order_id("", request_id).to_string()
 }

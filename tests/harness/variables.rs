@@ -3,7 +3,7 @@
 
 use clap::Command;
 
-use crate::program::{program, run};
+use crate::harness::command::{program, run};
 
 /// Additional arguments that make a command exit at once: two sets, as a flag overrides its own variable.
 pub type Ways = [Vec<&'static str>; 2];

@@ -21,29 +21,29 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::cast;
-use crate::crew::Hand;
-use crate::figures::get;
-use crate::plant::until;
-use crate::shop::wish;
+use crate::harness::cluster::until;
+use crate::harness::http::get;
+use crate::harness::roles;
+use crate::harness::system::new_order;
+use crate::harness::worker::WorkerThread;
 
 /// One cluster at a time, as elections fail on a machine that is too busy.
 static TURN: Mutex<()> = Mutex::const_new(());
-const CONFIG: &str = include_str!("../deploy/nats/cluster-tls.conf");
-const TLS: &str = include_str!("../deploy/nats/tls.conf");
+const CONFIG: &str = include_str!("../../deploy/nats/cluster-tls.conf");
+const TLS: &str = include_str!("../../deploy/nats/tls.conf");
 
 /// The servers, a gateway and a worker.
-pub struct Fleet {
+pub struct Deployment {
     pub servers: Vec<Option<Server>>,
     pub folder: TempDir,
     pub gateway: Gateway,
-    _worker: Hand,
+    _worker: WorkerThread,
     routes: Vec<u16>,
     _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 /// Places one order after the other until told to stop. Returns those that were acknowledged.
-pub struct Buyer {
+pub struct OrderLoop {
     stop: CancellationToken,
     placed: JoinHandle<Vec<Order>>,
 }
@@ -66,7 +66,7 @@ fn with(text: &str, from: &str, to: &str) -> String {
 pub fn options(name: &str, folder: &Path, certificate: &Path, port: u16, routes: &[u16]) -> Options {
     let data = folder.join(name);
     std::fs::create_dir_all(&data).unwrap();
-    std::fs::write(data.join("roles.conf"), cast::config()).unwrap();
+    std::fs::write(data.join("roles.conf"), roles::config()).unwrap();
     std::fs::write(data.join("tls.conf"), with(TLS, "/etc/nats/tls", certificate.to_str().unwrap())).unwrap();
     // Ports and folders are local; everything else is as shipped. Two ports and the store are set when it is started.
     let mut text = with(CONFIG, "listen: 0.0.0.0:4222\n", "");
@@ -90,9 +90,9 @@ pub async fn start(options: Options) -> Server {
     tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server")
 }
 
-impl Fleet {
+impl Deployment {
     /// Three servers, streams with three replicas, stock, a worker and a gateway, each with the user of its role.
-    pub async fn open() -> Fleet {
+    pub async fn start() -> Deployment {
         let turn = TURN.lock().await;
         let folder = TempDir::new().unwrap();
         certificates(&folder.path().join("certificates"), &["nats-0", "nats-1", "nats-2"]);
@@ -105,12 +105,13 @@ impl Fleet {
         }
         until("they are one cluster", async || servers.iter().flatten().all(Server::is_healthy)).await;
         let role = |name: &str| role(&servers, folder.path(), name);
-        let link = Connection::connect(&role("provisioner"), "gateway provision").await.unwrap();
-        until("the streams are there", async || order_streams::open(&link, 3, true).await.is_ok()).await;
+        let connection = Connection::connect(&role("provisioner"), "gateway provision").await.unwrap();
+        until("the streams are there", async || order_streams::open(&connection, 3, true).await.is_ok())
+            .await;
         let mut worker = inventory_worker::config::Serve::at("");
         worker.nats.link = role("worker");
         (worker.nats.replicas, worker.nats.provision) = (3, inventory_worker::config::Provision::Never);
-        let worker = Hand::hire(worker).await;
+        let worker = WorkerThread::start(worker).await;
         let config = gateway::config::Serve {
             nats: role("gateway"),
             threads: 1,
@@ -119,16 +120,17 @@ impl Fleet {
             ..gateway::config::Serve::at("")
         };
         let gateway = Gateway::start(config).await.expect("a gateway");
-        let fleet = Fleet { servers, folder, gateway, _worker: worker, routes, _turn: turn };
+        let deployment = Deployment { servers, folder, gateway, _worker: worker, routes, _turn: turn };
         until("all is up", async || {
-            ["", "orders.v1.OrderService"].iter().all(|name| fleet.gateway.up(name) == Some(true))
+            ["", "orders.v1.OrderService"].iter().all(|name| deployment.gateway.up(name) == Some(true))
         })
         .await;
         let adjustments = vec![Adjustment { product_id: "lamp".to_owned(), delta: 1_000_000 }];
         let request =
             AdjustStockRequest { request_id: "first".to_owned(), adjustments, reason: String::new() };
-        until("there is stock", async || fleet.inventory().adjust_stock(request.clone()).await.is_ok()).await;
-        fleet
+        until("there is stock", async || deployment.inventory().adjust_stock(request.clone()).await.is_ok())
+            .await;
+        deployment
     }
 
     /// Connection options of a role, with the names of the certificates.
@@ -136,7 +138,7 @@ impl Fleet {
         role(&self.servers, self.folder.path(), name)
     }
 
-    pub async fn link(&self, name: &str) -> Connection {
+    pub async fn connect(&self, name: &str) -> Connection {
         Connection::connect(&self.role(name), name).await.unwrap()
     }
 
@@ -182,7 +184,7 @@ impl Fleet {
     }
 
     /// An HTTP GET to a server's monitoring port.
-    pub async fn asks(&self, number: usize, path: &str) -> Value {
+    pub async fn monitor(&self, number: usize, path: &str) -> Value {
         let address = ([127, 0, 0, 1], self.server(number).monitor_port()).into();
         serde_json::from_str(&get(address, path).await).unwrap_or_default()
     }
@@ -200,24 +202,24 @@ impl Fleet {
     }
 
     /// Starts placing orders, each retried until it is acknowledged.
-    pub fn buyer(&self) -> Buyer {
+    pub fn place_orders(&self) -> OrderLoop {
         let stop = CancellationToken::new();
         let (client, until) = (self.orders(), stop.clone());
         let placed = tokio::spawn(async move {
             let mut placed = Vec::new();
             while !until.is_cancelled() {
-                let request = wish("lamp", 1).id(&format!("order-{}", placed.len())).request;
+                let request = new_order("lamp", 1).id(&format!("order-{}", placed.len())).request;
                 placed.push(buy(client.clone(), request).await);
             }
             placed
         });
-        Buyer { stop, placed }
+        OrderLoop { stop, placed }
     }
 
     /// Asserts that every acknowledged order exists, and that they hold exactly what is reserved.
-    pub async fn audit(&self, buyer: Buyer) {
-        buyer.stop.cancel();
-        let placed = buyer.placed.await.unwrap();
+    pub async fn audit(&self, orders: OrderLoop) {
+        orders.stop.cancel();
+        let placed = orders.placed.await.unwrap();
         assert!(placed.len() > 20, "only {} orders", placed.len());
         for order in &placed {
             let request = GetOrderRequest { order_id: order.order_id.clone() };
@@ -234,13 +236,13 @@ fn role(servers: &[Option<Server>], folder: &Path, name: &str) -> nats::Options 
     let urls: Vec<_> =
         servers.iter().flatten().map(|server| format!("tls://localhost:{}", server.port())).collect();
     let ca = Some(folder.join("certificates/ca.crt"));
-    nats::Options { ca, ..cast::role(&urls.join(","), name) }
+    nats::Options { ca, ..roles::options(&urls.join(","), name) }
 }
 
 /// The reply to a request, or null.
-pub async fn ask(link: &Connection, subject: &str, body: &Value) -> Value {
+pub async fn ask(nats: &Connection, subject: &str, body: &Value) -> Value {
     let limit = Instant::now() + Duration::from_secs(5);
-    let reply = link.request(subject, Default::default(), body.to_string().into(), limit).await;
+    let reply = nats.request(subject, Default::default(), body.to_string().into(), limit).await;
     reply.ok().and_then(|reply| serde_json::from_slice(&reply.payload).ok()).unwrap_or_default()
 }
 

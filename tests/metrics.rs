@@ -1,29 +1,11 @@
 //! The metrics that Prometheus scrapes after known traffic, and what the console shows of them.
 
-use std::net::SocketAddr;
-
 use contract::orders::v1::OrderStatus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::shop::{Shop, assert_refused, until, wish};
-
-/// Head and body of the response to a GET.
-pub async fn answer(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
-}
-
-/// The body of the response to a GET.
-pub async fn get(address: SocketAddr, path: &str) -> String {
-    let text = answer(address, path).await;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.0 200"), "{head}");
-    body.to_owned()
-}
+use crate::harness::http::get;
+use crate::harness::system::{System, assert_refused, new_order, until};
 
 /// Saves a page for the check that dashboards and alerts name only existing metrics (`.ci/check-metrics`).
 fn keep(page: &str, name: &str) {
@@ -44,18 +26,18 @@ fn calls(rpc: &str, code: &str, reason: &str) -> String {
 #[tokio::test]
 async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
     // The gateway needs the server's monitoring URL, which is known once the server runs.
-    let mut shop = Shop::open().gateways(0).ready().await;
-    shop.gateway.nats.nats_monitor_url = Some(shop.nats.monitor_url());
-    shop.open_gateway().await;
+    let mut system = System::builder().gateways(0).start().await;
+    system.gateway.nats.nats_monitor_url = Some(system.nats.monitor_url());
+    system.add_gateway().await;
     let stock = r#"{"requestId":"first","adjustments":[{"productId":"lamp","delta":5}]}"#;
-    shop.nats().await.request("adjust_stock", stock.into()).await.unwrap();
+    system.nats().await.request("adjust_stock", stock.into()).await.unwrap();
     for _ in 0..3 {
-        shop.order("lamp", 1).await.unwrap();
+        system.order("lamp", 1).await.unwrap();
     }
-    assert_refused(shop.order("lamp", 9).await, "INSUFFICIENT_STOCK");
-    assert_refused(shop.place(&wish("", 0)).await, "INVALID_REQUEST");
-    assert!(shop.check("lamp").await.unwrap());
-    let address = shop.gateways[0].http_addr();
+    assert_refused(system.order("lamp", 9).await, "INSUFFICIENT_STOCK");
+    assert_refused(system.place(&new_order("", 0)).await, "INVALID_REQUEST");
+    assert!(system.check("lamp").await.unwrap());
+    let address = system.gateways[0].http_addr();
     // A call is counted once its response was read to the end, which is after the caller has it.
     let name = calls("CheckInventory", "OK", "");
     until("the last call is counted", async || get(address, "/metrics").await.contains(&name)).await;
@@ -81,9 +63,9 @@ async fn a_scrape_tells_how_calls_ended_and_what_it_took() {
 
 #[tokio::test]
 async fn a_worker_tells_what_it_committed_and_what_it_holds() {
-    let shop = Shop::open().stock("lamp", 5).ready().await;
-    let order = shop.order("lamp", 2).await.unwrap();
-    let address = shop.workers[0].http().await;
+    let system = System::builder().stock("lamp", 5).start().await;
+    let order = system.order("lamp", 2).await.unwrap();
+    let address = system.workers[0].http().await;
     let done = r#"worker_events_total{result="done"}"#;
     until("the event is worked off", async || number(&get(address, "/metrics").await, done) == 1.0).await;
     let page = get(address, "/metrics").await;
@@ -96,33 +78,33 @@ async fn a_worker_tells_what_it_committed_and_what_it_holds() {
     assert_eq!(number(&page, "inventory_reservations_open"), 0.0);
     assert_eq!(number(&page, "ledger_ready"), 1.0);
     keep(&page, "worker.prom");
-    shop.update(&order, OrderStatus::Cancelled, "").await.unwrap();
+    system.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     until("it is cancelled", async || number(&get(address, "/metrics").await, "ledger_commits_total") == 4.0)
         .await;
 }
 
 #[tokio::test]
 async fn an_outage_is_seen_in_the_metrics() {
-    let mut shop = Shop::open().workers(0).ready().await;
-    let refused = shop.check("lamp").await.unwrap_err();
-    assert_eq!(crate::shop::reason(&refused), "NO_RESPONDERS");
-    let address = shop.gateways[0].http_addr();
+    let mut system = System::builder().workers(0).start().await;
+    let refused = system.check("lamp").await.unwrap_err();
+    assert_eq!(crate::harness::system::reason(&refused), "NO_RESPONDERS");
+    let address = system.gateways[0].http_addr();
     let page = get(address, "/metrics").await;
     let absent = number(&page, r#"gateway_route_no_responders_total{route="check_inventory"}"#);
     let retries = number(&page, r#"gateway_route_retries_total{route="check_inventory"}"#);
     assert_eq!((absent, retries), (4.0, 3.0));
     assert_eq!(number(&page, r#"gateway_route_up{route="check_inventory"}"#), 0.0);
     assert_eq!(number(&page, r#"nats_connected{connection="gateway 0"}"#), 1.0);
-    shop.nats.kill();
+    system.nats.kill();
     let name = r#"nats_connected{connection="gateway 0"}"#;
     until("it is seen", async || number(&get(address, "/metrics").await, name) == 0.0).await;
 }
 
 #[tokio::test]
 async fn the_console_shows_orders_workers_and_streams() {
-    let shop = Shop::open().stock("lamp", 5).ready().await;
-    let order = shop.order("lamp", 1).await.unwrap();
-    let address = shop.gateways[0].http_addr();
+    let system = System::builder().stock("lamp", 5).start().await;
+    let order = system.order("lamp", 1).await.unwrap();
+    let address = system.gateways[0].http_addr();
     let figures =
         async || -> serde_json::Value { serde_json::from_str(&get(address, "/console.json").await).unwrap() };
     until("it has seen the worker", async || figures().await["workers"][0]["name"] == "inventory").await;
@@ -146,8 +128,8 @@ async fn the_console_shows_orders_workers_and_streams() {
 
 #[tokio::test]
 async fn without_the_console_its_json_is_not_served_either() {
-    let shop = Shop::open().each_gateway(|gateway| gateway.console = Some(false)).ready().await;
-    let address = shop.gateways[0].http_addr();
+    let system = System::builder().each_gateway(|gateway| gateway.console = Some(false)).start().await;
+    let address = system.gateways[0].http_addr();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /console.json HTTP/1.0\r\n\r\n").await.unwrap();
     let mut text = String::new();
@@ -158,10 +140,10 @@ async fn without_the_console_its_json_is_not_served_either() {
 
 #[tokio::test]
 async fn every_program_says_which_commit_it_was_built_from() {
-    let shop = Shop::open().ready().await;
+    let system = System::builder().start().await;
     let labels = format!("{{version=\"{}\",revision=\"{}\"}} 1", version::VERSION, version::COMMIT);
-    let gateway = get(shop.gateways[0].http_addr(), "/metrics").await;
+    let gateway = get(system.gateways[0].http_addr(), "/metrics").await;
     assert!(gateway.contains(&format!("gateway_build_info{labels}")), "{gateway}");
-    let worker = get(shop.workers[0].http().await, "/metrics").await;
+    let worker = get(system.workers[0].http().await, "/metrics").await;
     assert!(worker.contains(&format!("worker_build_info{labels}")), "{worker}");
 }

@@ -1,4 +1,4 @@
-//! A client that calls any rpc by its path, with messages as bytes.
+//! Calls of any rpc by its path, with messages as bytes.
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
@@ -9,7 +9,7 @@ use tonic::{Request, Status, Streaming};
 
 /// A codec that passes messages unchanged.
 #[derive(Clone, Copy, Default)]
-pub struct Raw;
+pub struct BytesCodec;
 
 /// Calls an rpc, unary or streaming, and returns its response messages.
 pub async fn call(
@@ -25,7 +25,7 @@ pub async fn call(
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let path = PathAndQuery::try_from(path).unwrap();
-    Ok(grpc.server_streaming(request, path, Raw).await?.into_inner())
+    Ok(grpc.server_streaming(request, path, BytesCodec).await?.into_inner())
 }
 
 /// Calls an rpc, and returns its first response message.
@@ -39,22 +39,22 @@ pub async fn ask(
     Ok(answer.message().await?.expect("a message"))
 }
 
-impl Codec for Raw {
+impl Codec for BytesCodec {
     type Encode = Bytes;
     type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
+    type Encoder = BytesCodec;
+    type Decoder = BytesCodec;
 
-    fn encoder(&mut self) -> Raw {
-        Raw
+    fn encoder(&mut self) -> BytesCodec {
+        BytesCodec
     }
 
-    fn decoder(&mut self) -> Raw {
-        Raw
+    fn decoder(&mut self) -> BytesCodec {
+        BytesCodec
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for BytesCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -64,7 +64,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for BytesCodec {
     type Item = Bytes;
     type Error = Status;
 

@@ -1,6 +1,6 @@
 //! The output of `--version`. Shared by the tests of both programs.
 
-use crate::program::{program, run};
+use crate::harness::command::{program, run};
 
 /// Expects name, version and commit on one line.
 pub fn says_its_version_and_commit(path: &str, name: &str) {

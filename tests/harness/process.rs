@@ -11,12 +11,12 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running service that logs JSON to a file. Killed with the test.
-pub struct Service {
+pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
-impl Drop for Service {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have exited by itself.
         let _ = self.child.kill();
@@ -24,12 +24,12 @@ impl Drop for Service {
     }
 }
 
-impl Service {
+impl Process {
     /// Starts it, with its log in this file.
-    pub fn start(command: &mut Command, log: PathBuf) -> Service {
+    pub fn start(command: &mut Command, log: PathBuf) -> Process {
         let file = File::create(&log).unwrap();
         let child = command.arg("--log-format=json").stderr(file).spawn().unwrap();
-        Service { child, log }
+        Process { child, log }
     }
 
     /// The lines that it has logged so far.

@@ -56,12 +56,12 @@ impl Proxy {
     }
 
     /// Passes connections and data again.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         *self.state.trigger.lock().unwrap() = None;
         self.state.mode.send_replace(Mode::Open);
     }
 
-    /// Holds data in both directions until `mend`.
+    /// Holds data in both directions until `restore`.
     pub fn hold(&self) {
         self.state.mode.send_replace(Mode::Held);
     }

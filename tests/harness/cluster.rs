@@ -1,4 +1,4 @@
-//! The whole system on a cluster of three nats-servers, customers who retry failed calls, and an audit that compares
+//! The whole system on a cluster of three nats-servers, clients who retry failed calls, and an audit that compares
 //! every reply with every replica of the streams.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +11,6 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CreateOrderRequest, ListOrdersRequest, Order};
 use futures_util::{StreamExt, TryStreamExt};
 use gateway::Gateway;
-use local_nats::Cluster;
 use nats::{Connection, Store};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
@@ -22,8 +21,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::crew::Hand;
-use crate::figures;
+use crate::harness::http;
+use crate::harness::worker::WorkerThread;
 
 const PRODUCT: &str = "lamp";
 const CREATED: &str = "orders.event.order_created.";
@@ -33,11 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(6);
 
 /// The running system.
-pub struct Plant {
-    pub cluster: Cluster,
-    pub link: Connection,
+pub struct Cluster {
+    pub nats: local_nats::Cluster,
+    pub connection: Connection,
     pub gateway: Gateway,
-    pub workers: Vec<Hand>,
+    pub workers: Vec<WorkerThread>,
     worker: inventory_worker::config::Serve,
     channel: Channel,
     _turn: MutexGuard<'static, ()>,
@@ -45,24 +44,24 @@ pub struct Plant {
 
 /// The outcomes by customer. Each customer places one order, and has a unique name.
 #[derive(Default)]
-struct Told {
+struct Outcomes {
     placed: BTreeMap<String, String>,
-    /// Customers who were told that it was not done, and gave up.
+    /// Clients who were told that it was not done, and gave up.
     never: Vec<String>,
-    /// Customers who were told that it may have been done, and gave up.
+    /// Clients who were told that it may have been done, and gave up.
     open: Vec<String>,
-    /// Customers who got a permanent error.
+    /// Clients who got a permanent error.
     wrong: Vec<String>,
     /// When orders were acknowledged.
     times: Vec<Instant>,
     /// When calls failed.
     failed: Vec<Instant>,
-    troubles: BTreeMap<String, usize>,
+    errors: BTreeMap<String, usize>,
 }
 
-/// Running customers.
-pub struct Customers {
-    told: Arc<std::sync::Mutex<Told>>,
+/// Running clients.
+pub struct Clients {
+    outcomes: Arc<std::sync::Mutex<Outcomes>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -70,29 +69,31 @@ pub struct Customers {
 /// An entry of a stream as a replica has it.
 type Stored = (u64, String, Bytes);
 
-impl Plant {
+impl Cluster {
     /// Starts a gateway and two workers on three nodes, with enough stock.
-    pub async fn open() -> Plant {
+    pub async fn start() -> Cluster {
         // One cluster at a time, as elections fail on a machine that is too busy.
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(3)).await.unwrap().expect("a cluster");
-        let mut config = gateway::config::Serve::at(cluster.urls());
+        let nats =
+            tokio::task::spawn_blocking(|| local_nats::Cluster::start(3)).await.unwrap().expect("a cluster");
+        let mut config = gateway::config::Serve::at(nats.urls());
         (config.threads, config.replicas) = (1, 3);
         let gateway = Gateway::start(config).await.expect("a gateway");
-        let mut config = inventory_worker::config::Serve::at(&cluster.urls());
+        let mut config = inventory_worker::config::Serve::at(&nats.urls());
         config.nats.replicas = 3;
         config.reservation_ttl = Duration::from_secs(8);
-        let workers = vec![Hand::hire(config.clone()).await, Hand::hire(config.clone()).await];
-        let link = Connection::connect(&config.nats.link, "the auditor").await.unwrap();
+        let workers =
+            vec![WorkerThread::start(config.clone()).await, WorkerThread::start(config.clone()).await];
+        let connection = Connection::connect(&config.nats.link, "the auditor").await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy();
-        let plant = Plant { cluster, link, gateway, workers, worker: config, channel, _turn: turn };
+        let cluster = Cluster { nats, connection, gateway, workers, worker: config, channel, _turn: turn };
         let stock = json!([{"productId": PRODUCT, "delta": 1_000_000}]);
         let body = json!({"requestId": "first", "adjustments": stock});
-        until("there is stock", async || plant.ask("adjust_stock", &body).await["stock"].is_array()).await;
+        until("there is stock", async || cluster.ask("adjust_stock", &body).await["stock"].is_array()).await;
         let names = ["", "orders.v1.OrderService", "inventory.v1.InventoryService"];
-        until("all is up", async || names.iter().all(|name| plant.gateway.up(name) == Some(true))).await;
-        plant
+        until("all is up", async || names.iter().all(|name| cluster.gateway.up(name) == Some(true))).await;
+        cluster
     }
 
     /// A client.
@@ -101,15 +102,15 @@ impl Plant {
     }
 
     /// Starts another worker.
-    pub async fn hire(&mut self) {
-        self.workers.push(Hand::hire(self.worker.clone()).await);
+    pub async fn add_worker(&mut self) {
+        self.workers.push(WorkerThread::start(self.worker.clone()).await);
     }
 
     /// The node of each connection with this name.
     pub async fn nodes_of(&self, name: &str) -> Vec<usize> {
         let mut found = Vec::new();
-        for (number, node) in self.cluster.nodes().iter().enumerate() {
-            let page = figures::get(([127, 0, 0, 1], node.monitor_port()).into(), "/connz").await;
+        for (number, node) in self.nats.nodes().iter().enumerate() {
+            let page = http::get(([127, 0, 0, 1], node.monitor_port()).into(), "/connz").await;
             let page: Value = serde_json::from_str(&page).unwrap();
             let names = page["connections"].as_array().unwrap().iter().filter(|c| c["name"] == name);
             found.extend(names.map(|_| number));
@@ -120,7 +121,8 @@ impl Plant {
     /// The reply to a request, or null.
     pub async fn ask(&self, subject: &str, body: &Value) -> Value {
         let limit = Instant::now() + Duration::from_secs(1);
-        let reply = self.link.request(subject, Default::default(), body.to_string().into(), limit).await;
+        let reply =
+            self.connection.request(subject, Default::default(), body.to_string().into(), limit).await;
         reply.ok().and_then(|reply| serde_json::from_slice(&reply.payload).ok()).unwrap_or_default()
     }
 
@@ -137,7 +139,7 @@ impl Plant {
         let limit = Instant::now() + PATIENCE;
         loop {
             let info = self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await;
-            let leader = info["cluster"]["leader"].as_str().and_then(|name| self.cluster.named(name));
+            let leader = info["cluster"]["leader"].as_str().and_then(|name| self.nats.named(name));
             match leader {
                 Some(node) => return node,
                 None => assert!(Instant::now() < limit, "{stream} has no leader: {info}"),
@@ -162,38 +164,40 @@ impl Plant {
 
     /// Starts this many clients that place one order after the other until they are stopped. Every third gives an order
     /// up at the first error; the others retry until it is placed.
-    pub fn customers(&self, count: usize) -> Customers {
-        let customers =
-            Customers { told: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
+    pub fn clients(&self, count: usize) -> Clients {
+        let clients =
+            Clients { outcomes: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
         for number in 0..count {
-            let (client, told) = (OrderServiceClient::new(self.channel.clone()), customers.told.clone());
-            let stop = customers.stop.clone();
-            customers.tasks.spawn(async move {
+            let (client, outcomes) =
+                (OrderServiceClient::new(self.channel.clone()), clients.outcomes.clone());
+            let stop = clients.stop.clone();
+            clients.tasks.spawn(async move {
                 for turn in 0.. {
                     if stop.is_cancelled() {
                         return;
                     }
-                    buy(client.clone(), &told, &format!("{number}-{turn}"), number % 3 != 2).await;
+                    buy(client.clone(), &outcomes, &format!("{number}-{turn}"), number % 3 != 2).await;
                 }
             });
         }
-        customers
+        clients
     }
 
-    /// Stops the customers, and asserts that what they were told is true on all of these replicas, and that these are
+    /// Stops the clients, and asserts that what they were told is true on all of these replicas, and that these are
     /// equal.
-    pub async fn audit(&self, told: Customers, nodes: &[usize]) {
-        let told = told.home().await;
-        assert_eq!(told.wrong.first(), None);
+    pub async fn audit(&self, outcomes: Clients, nodes: &[usize]) {
+        let outcomes = outcomes.finish().await;
+        assert_eq!(outcomes.wrong.first(), None);
         let orders = self.read(order_streams::ORDERS).await;
         let recorded = recorded(&orders);
-        for (customer, order) in &told.placed {
+        for (customer, order) in &outcomes.placed {
             assert_eq!(recorded.get(customer), Some(order), "{customer} was told of an order");
         }
-        for customer in &told.never {
+        for customer in &outcomes.never {
             assert_eq!(recorded.get(customer), None, "{customer} was told that there is no order");
         }
-        let known = |customer: &String| told.placed.contains_key(customer) || told.open.contains(customer);
+        let known =
+            |customer: &String| outcomes.placed.contains_key(customer) || outcomes.open.contains(customer);
         assert!(recorded.keys().all(known), "an order that nobody asked for");
         self.settled(&orders).await;
         let mut stock = Value::Null;
@@ -211,7 +215,7 @@ impl Plant {
             }
             assert!(replicas.windows(2).all(|two| two[0] == two[1]), "replicas of {stream} differ");
         }
-        println!("{} orders, told to {}; {:?}", recorded.len(), told.placed.len(), told.troubles);
+        println!("{} orders, told to {}; {:?}", recorded.len(), outcomes.placed.len(), outcomes.errors);
     }
 
     /// Waits until the workers' consumer and the gateway's lists have caught up with ORDERS.
@@ -251,7 +255,7 @@ impl Plant {
 
     /// Every entry, read from the leader.
     async fn read(&self, stream: &'static str) -> Vec<Stored> {
-        let store = Store::new(self.link.clone(), stream);
+        let store = Store::new(self.connection.clone(), stream);
         let limit = Instant::now() + PATIENCE;
         let range = store.range(limit).await.unwrap();
         let entries = futures_util::stream::iter(range.first..=range.last).map(|sequence| {
@@ -265,36 +269,36 @@ impl Plant {
     }
 }
 
-impl Customers {
+impl Clients {
     /// How many orders were acknowledged so far.
     pub fn placed(&self) -> usize {
-        self.told.lock().unwrap().placed.len()
+        self.outcomes.lock().unwrap().placed.len()
     }
 
     /// Waits for this many more orders.
-    pub async fn buy_more(&self, count: usize) {
+    pub async fn place_more(&self, count: usize) {
         let goal = self.placed() + count;
         until("more orders are placed", async || self.placed() >= goal).await;
     }
 
     /// The longest time without an acknowledged order.
     pub fn longest_gap(&self) -> Duration {
-        let told = self.told.lock().unwrap();
-        told.times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
+        let outcomes = self.outcomes.lock().unwrap();
+        outcomes.times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
     }
 
     /// When the last call failed, as the time since this instant.
     pub fn failed_until(&self, since: Instant) -> Duration {
-        let told = self.told.lock().unwrap();
-        told.failed.iter().max().map(|at| at.saturating_duration_since(since)).unwrap_or_default()
+        let outcomes = self.outcomes.lock().unwrap();
+        outcomes.failed.iter().max().map(|at| at.saturating_duration_since(since)).unwrap_or_default()
     }
 
-    /// Stops the customers, and waits for their last replies.
-    async fn home(self) -> Told {
+    /// Stops the clients, and waits for their last replies.
+    async fn finish(self) -> Outcomes {
         self.stop.cancel();
         self.tasks.close();
         timeout(PATIENCE, self.tasks.wait()).await.expect("everybody has an answer");
-        std::mem::take(&mut self.told.lock().unwrap())
+        std::mem::take(&mut self.outcomes.lock().unwrap())
     }
 }
 
@@ -309,9 +313,9 @@ fn wanted(id: &str, customer: &str) -> CreateOrderRequest {
 
 async fn buy(
     mut client: OrderServiceClient<Channel>,
-    told: &std::sync::Mutex<Told>,
+    outcomes: &std::sync::Mutex<Outcomes>,
     customer: &str,
-    stubborn: bool,
+    retries: bool,
 ) {
     let request = wanted(customer, customer);
     loop {
@@ -320,14 +324,14 @@ async fn buy(
         let status = match client.create_order(request).await {
             Ok(reply) => {
                 let order = reply.into_inner().order.expect("an order").order_id;
-                let mut told = told.lock().unwrap();
-                told.placed.insert(customer.to_owned(), order);
-                told.times.push(Instant::now());
+                let mut outcomes = outcomes.lock().unwrap();
+                outcomes.placed.insert(customer.to_owned(), order);
+                outcomes.times.push(Instant::now());
                 return;
             }
             Err(status) => status,
         };
-        let ends = note(&status, &mut told.lock().unwrap(), customer, stubborn);
+        let ends = record(&status, &mut outcomes.lock().unwrap(), customer, retries);
         // Also before the next order, as the gateway has to release the stock of an order that was given up.
         sleep(Duration::from_millis(100)).await;
         if ends {
@@ -336,28 +340,28 @@ async fn buy(
     }
 }
 
-/// Records what a customer was told. Returns whether the customer gives up.
-fn note(status: &Status, told: &mut Told, customer: &str, stubborn: bool) -> bool {
+/// Records what a customer was outcomes. Returns whether the customer gives up.
+fn record(status: &Status, outcomes: &mut Outcomes, customer: &str, retries: bool) -> bool {
     // If the client's own timer expires first, the status has no details.
     let info = status.get_details_error_info();
     let reason = info.as_ref().map_or("", |info| info.reason.as_str());
     let delivered =
         info.as_ref().and_then(|info| info.metadata.get("delivered")).map_or("unknown", String::as_str);
-    told.failed.push(Instant::now());
-    *told.troubles.entry(format!("{:?} {reason} {delivered}", status.code())).or_default() += 1;
+    outcomes.failed.push(Instant::now());
+    *outcomes.errors.entry(format!("{:?} {reason} {delivered}", status.code())).or_default() += 1;
     let passing = match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
         Code::Aborted => ["RESERVATION_EXPIRED", "CONTENTION"].contains(&reason),
         _ => false,
     };
     if !passing {
-        told.wrong.push(format!("{customer}: {status:?}"));
-    } else if stubborn {
+        outcomes.wrong.push(format!("{customer}: {status:?}"));
+    } else if retries {
         return false;
     } else if delivered == "no" {
-        told.never.push(customer.to_owned());
+        outcomes.never.push(customer.to_owned());
     } else {
-        told.open.push(customer.to_owned());
+        outcomes.open.push(customer.to_owned());
     }
     true
 }
@@ -376,7 +380,7 @@ fn recorded(entries: &[Stored]) -> HashMap<String, String> {
     orders
 }
 
-/// As `shop::until`, with time for elections.
+/// As `system::until`, with time for elections.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let limit = Instant::now() + PATIENCE;
     while !holds().await {

@@ -11,7 +11,7 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub struct CertAndKey {
     pub cert: String,
     pub key: String,
 }
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A certificate for these names. Those with a `:` are URIs.
-    pub fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    pub fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> CertAndKey {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         for name in names {
             let text = Ia5String::try_from(*name).unwrap();
@@ -43,16 +43,16 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
+        CertAndKey { cert: cert.pem(), key: key.serialize_pem() }
     }
 
     /// A server's certificate.
-    pub fn server(&self) -> Pair {
+    pub fn server(&self) -> CertAndKey {
         self.sign(&["localhost"], |_| {})
     }
 
     /// A client's certificate.
-    pub fn client(&self, name: &str) -> Pair {
+    pub fn client(&self, name: &str) -> CertAndKey {
         self.sign(&[name], |_| {})
     }
 }
@@ -63,7 +63,7 @@ pub fn expired(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(2021, 1, 1);
 }
 
-impl Pair {
+impl CertAndKey {
     /// Writes both into a folder, for a server.
     pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
         let paths = (folder.join("tls.crt"), folder.join("tls.key"));
@@ -73,8 +73,8 @@ impl Pair {
     }
 }
 
-/// A channel to a server on this port, for a client that trusts this authority and may have a certificate.
-pub fn door(port: u16, authority: &Authority, client: Option<&Pair>) -> Endpoint {
+/// An endpoint of a server on this port, for a client that trusts this authority and may have a certificate.
+pub fn endpoint(port: u16, authority: &Authority, client: Option<&CertAndKey>) -> Endpoint {
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(authority.pem()))
         .domain_name("localhost");
