@@ -67,6 +67,15 @@ impl Bench {
     }
 }
 
+/// Waits until something holds, and panics if it takes too long.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn within(millis: u64, limit: Limit) -> CallContext {
     CallContext { limit, ..CallContext::until(Instant::now() + Duration::from_millis(millis)) }
 }
@@ -121,7 +130,8 @@ async fn a_service_that_comes_back_is_found_by_a_repeat() {
     let (bridge, route) = (bench.bridge.clone(), bench.route);
     let call =
         tokio::spawn(async move { bridge.call(route, Vec::new(), &within(9_000, Limit::Budget)).await });
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let metrics = bench.bridge.metrics().of(bench.route).unwrap();
+    until("an attempt found nobody", || metrics.absent.get() > 0).await;
     bench.serve(|_, _| ready(Some((HeaderMap::new(), b"back".to_vec())))).await;
     assert_eq!(call.await.unwrap().unwrap(), "back");
 }
@@ -139,12 +149,12 @@ async fn silence_is_repeated_only_where_a_repeat_does_no_harm() {
 
 #[tokio::test]
 async fn whose_time_was_up_is_told_apart() {
-    let bench = Bench::start(|_| ()).await;
+    let bench = Bench::start(|route| route.timeout = Duration::from_secs(20)).await;
     bench.serve(|_, _| ready(None)).await;
     for (limit, reason) in [(Limit::Caller, Reason::Deadline), (Limit::Budget, Reason::Timeout)] {
         let start = Instant::now();
         let failure = bench.call(&within(100, limit)).await.unwrap_err();
-        assert!(failure.is(reason) && start.elapsed() < Duration::from_millis(180), "{failure}");
+        assert!(failure.is(reason) && start.elapsed() < Duration::from_secs(2), "{failure}");
         assert_eq!(delivered(&failure), "unknown");
         let over = bench.call(&within(0, limit)).await.unwrap_err();
         assert_eq!((over.is(reason), delivered(&over)), (true, "no"));
@@ -191,15 +201,13 @@ async fn one_call_too_many_is_turned_away_at_once() {
             tokio::spawn(async move { bridge.call(route, Vec::new(), &within(5_000, Limit::Budget)).await })
         })
         .collect();
-    while bench.bridge.connection().waiting() < 4 {
-        tokio::task::yield_now().await;
-    }
+    until("all wait for a reply", || bench.bridge.connection().waiting() >= 4).await;
     let start = Instant::now();
     // Its message is not decoded, either.
     let garbage = bench.bridge.pass(bench.route, &[0xff], &within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(garbage.is(Reason::Overloaded), "{garbage}");
     let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
-    assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_millis(100), "{failure}");
+    assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_secs(2), "{failure}");
     assert!(failure.details.iter().any(|detail| matches!(detail, Detail::Retry(_))));
     // Callers that cancel release their permits.
     calls.iter().for_each(tokio::task::JoinHandle::abort);
@@ -233,15 +241,13 @@ async fn a_payload_over_the_limit_is_not_sent() {
 async fn without_a_connection_calls_end_at_once() {
     let mut bench = Bench::start(|_| ()).await;
     bench.server.kill();
-    while bench.bridge.connection().connected() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the connection is lost", || !bench.bridge.connection().connected()).await;
     let start = Instant::now();
     for _ in 0..1_000 {
         let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
         assert!(failure.is(Reason::NatsDisconnected), "{failure}");
     }
-    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -330,9 +336,7 @@ async fn hedges_that_are_lost_with_the_connection_cost_nothing() {
     let (mut bench, _) = silent(usize::MAX, |_| true).await;
     let (bridge, route) = (bench.bridge.clone(), bench.route);
     let call = tokio::spawn(async move { bridge.pass(route, b"two", &within(20_000, Limit::Budget)).await });
-    while bench.hedges() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("there are hedges", || bench.hedges() >= 3).await;
     bench.server.kill();
     assert!(call.await.unwrap().is_err());
     let state = bench.bridge.states.of(bench.route).unwrap();

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::ready;
 use futures_util::stream::{once, pending};
 use nats::Connection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -42,6 +43,23 @@ async fn call(channel: &Channel, path: &'static str, request: Request<Bytes>) ->
     grpc.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static(path);
     Ok(grpc.unary(request, path, Raw).await?.into_inner())
+}
+
+/// Waits until this many connections are accepted.
+async fn until_accepted(gateway: &Gateway, count: usize) {
+    let metric = format!("\ngateway_connections {count}\n");
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut http = tokio::net::TcpStream::connect(gateway.http_addr()).await.unwrap();
+        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).await.unwrap();
+        if page.contains(&metric) {
+            return;
+        }
+        assert!(Instant::now() < limit, "waited too long until there are {count} connections: {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn said(error: &Status) -> (Code, String) {
@@ -102,6 +120,7 @@ async fn a_drain_is_over_although_a_silent_peer_stays() {
         let request = HealthCheckRequest { service: service.to_owned() };
         watches.push(HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner());
     }
+    until_accepted(&gateway, 2).await;
     let first = watches[0].message().await.unwrap().unwrap().status;
     let start = Instant::now();
     gateway.drain().await;

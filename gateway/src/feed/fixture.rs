@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use wire::Failure;
 
@@ -33,6 +34,8 @@ pub(crate) struct Fixture {
     pub(crate) feed: Arc<Feed>,
     pub(crate) orders: Orders,
     pub(crate) stand_in: Arc<StandIn>,
+    /// Work that goes on without its caller.
+    tasks: TaskTracker,
 }
 
 /// The fake inventory service.
@@ -48,6 +51,8 @@ pub(crate) struct StandIn {
     pub(crate) haunted: Mutex<bool>,
     /// Whether reservations are made but their answers are lost.
     pub(crate) mute: Mutex<bool>,
+    /// The number of reserve requests so far.
+    pub(crate) asked: Mutex<usize>,
     /// How long a reservation takes.
     pub(crate) slow: Mutex<Duration>,
     /// The orders whose release was requested.
@@ -96,13 +101,27 @@ impl Fixture {
             });
         }
         link.client().flush().await.unwrap();
-        let (feed, orders) = gateway(&link, &identity, limits).await;
-        Fixture { server, link, identity, feed, orders, stand_in }
+        let (feed, orders, tasks) = gateway(&link, &identity, limits).await;
+        Fixture { server, link, identity, feed, orders, stand_in, tasks }
     }
 
     /// Another gateway on the same streams.
     pub(crate) async fn gateway(&self, limits: Limits) -> (Arc<Feed>, Orders) {
-        gateway(&self.link, &self.identity, limits).await
+        let (feed, orders, _) = gateway(&self.link, &self.identity, limits).await;
+        (feed, orders)
+    }
+
+    /// Waits until all work that goes on without its caller has ended, releases included.
+    pub(crate) async fn settled(&self) {
+        until("all work has ended", async || self.tasks.is_empty()).await;
+    }
+
+    /// Waits until the fake service is reached again.
+    pub(crate) async fn reached(&self) {
+        until("the service is reached", async || {
+            self.link.connected() && self.link.client().request("check_inventory", "[]".into()).await.is_ok()
+        })
+        .await;
     }
 
     pub(crate) async fn create(&self, request_id: &str, customer: &str) -> Result<pb::Order, Failure> {
@@ -139,23 +158,69 @@ impl Fixture {
     }
 }
 
+/// The seed of a test's random choices. A test that fails prints it, and the variable TEST_SEED gives it.
+pub(crate) struct Seed(u64);
+
+impl Seed {
+    pub(crate) fn new() -> Seed {
+        let given = std::env::var("TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+        Seed(given.unwrap_or_else(|| nats::backoff::jitter(u64::from(u32::MAX))))
+    }
+
+    /// The choices of one of several participants.
+    pub(crate) fn random(&self, participant: u64) -> Random {
+        Random(self.0.wrapping_add(participant << 32))
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            cli::note!("run it again with TEST_SEED={}", self.0);
+        }
+    }
+}
+
+/// Pseudorandom numbers (SplitMix64).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// A number below this.
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % most
+    }
+}
+
 async fn nats() -> (Server, Connection) {
     let server = Server::start().unwrap();
     let link = Connection::connect(&Options::at(server.url()), "test").await.unwrap();
     (server, link)
 }
 
-async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders) {
+async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders, TaskTracker) {
     let supervisor = Supervisor::new(CancellationToken::new());
     let feed = Feed::start(link.clone(), identity.to_owned(), limits, &supervisor).await.unwrap();
     let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
+    let tasks = bridge.tasks().clone();
     let orders = Orders::new(
         bridge,
         Store::new(link.clone(), order_streams::ORDERS),
         Arc::clone(&feed),
         Arc::new(Places::new(1_024)),
     );
-    (feed, orders)
+    (feed, orders, tasks)
+}
+
+/// Waits until something holds, and panics if it takes too long.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < limit, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 pub(crate) fn soon() -> CallContext {
@@ -190,6 +255,7 @@ impl StandIn {
             "reserve_inventory" => {
                 let asked: inventory::ReserveInventoryRequest =
                     serde_json::from_slice(&request.payload).unwrap();
+                *self.asked.lock() += 1;
                 let slow = *self.slow.lock();
                 tokio::time::sleep(slow).await;
                 if *self.mute.lock() {

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 use wire::{Failure, Reason};
 
-use super::fixture::{Fixture, soon};
+use super::fixture::{Fixture, Random, Seed, soon, until};
 use super::{Feed, Limits};
 use crate::call::CallContext;
 use crate::orders::Orders;
@@ -167,8 +167,13 @@ async fn an_old_token_is_served_from_the_history_without_gap_or_duplicate() {
         }
         drop(first);
         // The only permit of the pool is free again when the replay has noticed.
-        sleep(Duration::from_millis(100)).await;
-        let mut rest = watch((&feed, &orders), resume(&token)).await.unwrap();
+        let mut rest = None;
+        until("the replay's permit is free", async || {
+            rest = watch((&feed, &orders), resume(&token)).await.ok();
+            rest.is_some()
+        })
+        .await;
+        let mut rest = rest.unwrap();
         bookmark(&mut rest).await;
         assert_eq!(customers(&mut rest, 60 - skip).await, placed[skip..]);
     }
@@ -207,7 +212,7 @@ async fn without_a_place_nothing_is_read_for_a_watch() {
     }
     stage.server.pause();
     for token in ["", "nonsense"] {
-        let refused = timeout(Duration::from_millis(500), watch(on, resume(token))).await;
+        let refused = timeout(Duration::from_secs(2), watch(on, resume(token))).await;
         assert!(refused.expect("it was read").err().unwrap().is(Reason::Overloaded));
     }
     stage.server.resume();
@@ -279,14 +284,10 @@ async fn watches_and_lists_go_on_after_nats_was_away() {
         } else {
             stage.server.kill()
         }
-        sleep(Duration::from_millis(300)).await;
-        assert!(timeout(Duration::from_millis(100), open.next()).await.is_err(), "the watch ended");
+        until("the connection is lost", async || !stage.link.connected()).await;
+        assert!(timeout(Duration::from_secs(1), open.next()).await.is_err(), "the watch ended");
         stage.server.restart().unwrap();
-        while !stage.link.connected() {
-            sleep(Duration::from_millis(10)).await;
-        }
-        // The fake service's subscriptions come back a moment later.
-        sleep(Duration::from_millis(100)).await;
+        stage.reached().await;
         let more = place(&stage, round * 5..round * 5 + 5).await;
         assert_eq!(customers(&mut open, 5).await, more);
         placed.extend(more);
@@ -309,14 +310,14 @@ async fn entries_that_nobody_can_read_are_left_out_and_keep_nothing_from_the_res
 }
 
 /// A client that disconnects now and then, is slow at times, and resumes with its last token.
-async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> {
+async fn follow(on: (&Feed, &Orders), begin: &str, count: usize, mut random: Random) -> Vec<String> {
     let (mut seen, mut token) = (Vec::new(), begin.to_owned());
     while seen.len() < count {
         let mut open = match watch(on, resume(&token)).await {
             Ok(open) => open,
             Err(failure) => panic!("{failure}"),
         };
-        for _ in 0..nats::backoff::jitter(40) {
+        for _ in 0..random.below(41) {
             let message = match timeout(Duration::from_millis(300), open.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(failure))) => {
@@ -332,8 +333,9 @@ async fn follow(on: (&Feed, &Orders), begin: &str, count: usize) -> Vec<String> 
             };
             token = message.resume_token;
             seen.extend(message.order.map(|order| order.customer_id));
-            if nats::backoff::jitter(9) == 0 {
-                sleep(Duration::from_millis(nats::backoff::jitter(20))).await;
+            if random.below(10) == 0 {
+                // A slow client.
+                sleep(Duration::from_millis(random.below(21))).await;
             }
         }
     }
@@ -345,7 +347,9 @@ async fn clients_that_come_and_go_get_each_change_once_between_them() {
     let stage = Fixture::with(Limits { watches: 64, replays: 3, ..SMALL }).await;
     let on = (&*stage.feed, &stage.orders);
     let begin = bookmark(&mut watch(on, resume("")).await.unwrap()).await;
-    let clients = futures_util::future::join_all((0..8).map(|_| follow(on, &begin, 300)));
+    let seed = Seed::new();
+    let clients =
+        futures_util::future::join_all((0..8).map(|client| follow(on, &begin, 300, seed.random(client))));
     let (placed, seen) = tokio::join!(place(&stage, 0..300), clients);
     for seen in seen {
         assert_eq!(seen, placed);
