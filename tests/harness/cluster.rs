@@ -187,7 +187,7 @@ impl Cluster {
     /// equal.
     pub async fn audit(&self, outcomes: Clients, nodes: &[usize]) {
         let outcomes = outcomes.finish().await;
-        assert_eq!(outcomes.wrong.first(), None);
+        assert_eq!(outcomes.wrong.first(), None, "{:?}", outcomes.errors);
         let orders = self.read(order_streams::ORDERS).await;
         let recorded = recorded(&orders);
         for (customer, order) in &outcomes.placed {
@@ -215,19 +215,16 @@ impl Cluster {
             }
             assert!(replicas.windows(2).all(|two| two[0] == two[1]), "replicas of {stream} differ");
         }
-        println!("{} orders, told to {}; {:?}", recorded.len(), outcomes.placed.len(), outcomes.errors);
     }
 
     /// Waits until the workers' consumer and the gateway's lists have caught up with ORDERS.
     async fn settled(&self, orders: &[Stored]) {
-        let begin = Instant::now();
         let consumer = format!("$JS.API.CONSUMER.INFO.{}.inventory-worker", order_streams::ORDERS);
         let done = async || {
             let info = self.ask(&consumer, &json!({})).await;
             info["num_pending"] == 0 && info["num_ack_pending"] == 0
         };
         until("every event is worked off", done).await;
-        let worked_off = begin.elapsed();
         let created = |(_, subject, _): &&Stored| subject.starts_with(CREATED);
         let newest = orders.iter().rev().find(created).unwrap();
         let newest: Order = serde_json::from_slice(&newest.2).unwrap();
@@ -238,16 +235,19 @@ impl Cluster {
             reply.is_ok_and(|reply| reply.orders.first().is_some_and(|o| o.order_id == newest.order_id))
         };
         until("the newest order is listed", listed).await;
-        println!("worked off after {worked_off:?}, listed after {:?}", begin.elapsed());
     }
 
-    async fn make_leader(&self, stream: &str, node: usize) {
+    /// Makes this node the leader of a stream.
+    pub async fn make_leader(&self, stream: &str, node: usize) {
         let leads = async || {
-            if self.leader(stream).await == node {
+            let leader = self.leader(stream).await;
+            if leader == node {
                 return true;
             }
-            self.step_down(stream, Some(node)).await;
-            sleep(Duration::from_millis(300)).await;
+            // Without success it is asked again.
+            if self.step_down(stream, Some(node)).await {
+                let _ = timeout(Duration::from_secs(1), self.elected(stream, leader)).await;
+            }
             false
         };
         until("the replica leads", leads).await;
@@ -340,7 +340,7 @@ async fn buy(
     }
 }
 
-/// Records what a customer was outcomes. Returns whether the customer gives up.
+/// Records what a customer was told. Returns whether the customer gives up.
 fn record(status: &Status, outcomes: &mut Outcomes, customer: &str, retries: bool) -> bool {
     // If the client's own timer expires first, the status has no details.
     let info = status.get_details_error_info();
