@@ -14,6 +14,7 @@ pub mod issuer;
 pub mod pki;
 pub mod proxy;
 pub mod roles;
+pub mod seed;
 pub mod service;
 pub mod status;
 pub mod system;

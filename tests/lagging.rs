@@ -8,6 +8,8 @@ use inventory_worker::stock::{Command, Draft, Entry, Level, Refusal, Stock};
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::harness::seed::properties;
+
 const ORDERS: u128 = 4;
 
 /// The ledger, and workers that have read some of it.
@@ -92,7 +94,7 @@ fn deliveries() -> impl Strategy<Value = Vec<(Command, usize, usize)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(512))]
 
     #[test]
     fn events_twice_in_any_order_to_workers_that_lag_lead_to_one_end(deliveries in deliveries()) {

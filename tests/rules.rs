@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::harness::seed::properties;
+
 const PRODUCTS: [&str; 3] = ["lamp", "rug", "sofa"];
 const ORDERS: u128 = 4;
 
@@ -69,7 +71,7 @@ fn promised(stock: &Stock, product: &str) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties(512))]
 
     #[test]
     fn stock_never_falls_below_what_is_reserved(batches in proptest::collection::vec(proptest::collection::vec(command(), 1..8), 1..40)) {
