@@ -16,11 +16,14 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_types::StatusExt as _;
 
+use crate::harness::http::get;
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 
 /// Far below a drain's limit of 20 s.
 const SOON: Duration = Duration::from_secs(10);
+/// How a publish to the ledger begins on the wire.
+const APPEND: &str = "PUB inventory.ledger ";
 const TASKS: usize = 16;
 const CONNECTIONS: usize = 4;
 
@@ -68,15 +71,18 @@ pub fn closed(status: &Status) -> bool {
 async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
     let mut system = System::builder().stock("lamp", 1_000_000).gateways(2).start().await;
     let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let in_flight = Arc::new(AtomicUsize::new(0));
     let gateways: Vec<Gateways> = (0..CONNECTIONS).map(|_| Gateways::of(&system)).collect();
     let buyer = |number: usize| {
-        let (gateways, stop, placed) = (gateways[number % CONNECTIONS].clone(), stop.clone(), placed.clone());
+        let (gateways, stop) = (gateways[number % CONNECTIONS].clone(), stop.clone());
+        let (placed, in_flight) = (placed.clone(), in_flight.clone());
         tokio::spawn(async move {
             let mut orders = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                orders.push(
-                    gateways.place(&format!("buyer-{number}-{}", orders.len())).await.expect("an order"),
-                );
+                in_flight.fetch_add(1, Ordering::Relaxed);
+                let order = gateways.place(&format!("buyer-{number}-{}", orders.len())).await;
+                in_flight.fetch_sub(1, Ordering::Relaxed);
+                orders.push(order.expect("an order"));
                 placed.fetch_add(1, Ordering::Relaxed);
             }
             orders
@@ -88,6 +94,7 @@ async fn a_gateway_drains_under_constant_load_and_no_call_is_lost() {
         until("orders are placed", async || placed.load(Ordering::Relaxed) >= goal).await;
     };
     so_many(200).await;
+    assert!(in_flight.load(Ordering::Relaxed) > 0, "calls are in flight when the drain begins");
     let start = Instant::now();
     system.drain_gateway().await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
@@ -187,20 +194,25 @@ async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
 
 #[tokio::test]
 async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_hold_it() {
-    let mut system = System::builder().stock("lamp", 1_000).start().await;
+    let mut system = System::builder().workers(0).start().await;
+    let proxy = Proxy::to(system.nats.port()).await;
+    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.add_worker().await;
+    until("the worker is found", async || system.adjust("lamp", 1_000).await.is_ok()).await;
     let nats = system.nats().await;
     let reserve = |_| {
         let nats = nats.clone();
         let items = serde_json::json!({"orderId": uuid::Uuid::new_v4(), "items": [{"productId": "lamp", "quantity": 1}]});
         tokio::spawn(async move { nats.request("reserve_inventory", items.to_string().into()).await })
     };
-    let mut spy = nats.subscribe("reserve_inventory").await.unwrap();
     let first = system.workers.remove(0);
     let _silent = TcpStream::connect(first.health().await).unwrap();
+    // It takes requests, and nothing that it appends is acknowledged.
+    proxy.hold_after(APPEND);
     let calls: Vec<_> = (0..200).map(reserve).collect();
-    sent(&mut spy, 200).await;
+    until("the worker has all in flight", async || first.in_flight().await == 200).await;
     let start = Instant::now();
-    first.drain().await;
+    tokio::join!(first.drain(), async { proxy.restore() });
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     for call in calls {
         let reply = call.await.unwrap().expect("every request is answered");
@@ -213,9 +225,19 @@ async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_
 
 #[tokio::test]
 async fn a_worker_whose_nats_is_gone_still_ends_soon_and_in_order() {
-    let mut system = System::builder().start().await;
+    let mut system = System::builder().workers(0).start().await;
+    let proxy = Proxy::to(system.nats.port()).await;
+    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.add_worker().await;
     let worker = system.workers.remove(0);
+    // A request in flight, whose append is not acknowledged.
+    proxy.hold_after(APPEND);
+    let nats = system.nats().await;
+    let stock = r#"{"requestId":"first","adjustments":[{"productId":"lamp","delta":5}]}"#;
+    let _call = tokio::spawn(async move { nats.request("adjust_stock", stock.into()).await });
+    until("the worker has it in flight", async || worker.in_flight().await == 1).await;
     system.nats.kill();
+    proxy.cut();
     let start = Instant::now();
     worker.drain().await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
@@ -229,6 +251,9 @@ async fn a_drain_is_not_held_up_by_watches_silent_peers_and_reflection() {
         watches.push(watch(system.orders()).await);
     }
     let _silent = TcpStream::connect(system.gateways[0].grpc_addr()).unwrap();
+    let http = system.gateways[0].http_addr();
+    let accepted = async || get(http, "/metrics").await.contains("\ngateway_connections 2\n");
+    until("the silent peer is accepted", accepted).await;
     let questions = futures_util::stream::pending::<ServerReflectionRequest>();
     let mut reflection = ServerReflectionClient::new(system.channel());
     let _answers = reflection.server_reflection_info(questions).await.unwrap();

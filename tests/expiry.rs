@@ -6,6 +6,7 @@ use async_nats::HeaderMap;
 use contract::inventory::v1::{Item, ReserveInventoryRequest, ReserveInventoryResponse};
 use contract::orders::v1::Order;
 use contract::route::Routed;
+use futures_util::StreamExt as _;
 use nats::{Connection, Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -65,6 +66,7 @@ async fn an_order_keeps_its_stock_when_its_reservation_would_have_ended() {
         .start()
         .await;
     let order = system.order("lamp", 1).await.unwrap();
+    // Past the end of the reservation.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(system.stock("lamp").await, (1, 1));
     assert_eq!(system.get(&order.order_id).await.unwrap(), order);
@@ -74,8 +76,14 @@ async fn an_order_keeps_its_stock_when_its_reservation_would_have_ended() {
 async fn a_retry_after_a_lost_answer_gets_the_first_order_although_the_stock_is_gone() {
     let system = System::builder().stock("lamp", 1).gateways(2).start().await;
     let retried = new_order("lamp", 1).id("lost");
-    // The caller cancels at some point of the call; what it started is finished or undone without it.
-    let _ = tokio::time::timeout(Duration::from_millis(2), system.place(&retried)).await;
+    let nats = system.nats().await;
+    let mut requests = nats.subscribe("reserve_inventory").await.unwrap();
+    nats.flush().await.unwrap();
+    // The caller cancels once its reservation was sent; what it started is finished without it.
+    tokio::select! {
+        _ = system.place(&retried) => {}
+        request = requests.next() => drop(request.expect("a reservation")),
+    }
     let order = system.place(&retried).await.expect("the retry");
     assert_eq!(system.place(&retried).await.unwrap(), order);
     assert_refused(system.order("lamp", 1).await, "INSUFFICIENT_STOCK");

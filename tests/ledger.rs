@@ -1,7 +1,5 @@
 //! The ledger with competing workers, restarts and purges.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt as _;
 use inventory_worker::config::Nats;
 use inventory_worker::ledger::Ledger;
@@ -10,7 +8,7 @@ use nats::{Connection, Store};
 use tokio::time::Instant;
 
 use crate::harness::proxy::Proxy;
-use crate::harness::system::{PATIENCE, System, assert_refused, until};
+use crate::harness::system::{PATIENCE, System, assert_refused, new_order, until};
 
 /// The test's own handle of the ledger, besides the workers'.
 async fn ledger(system: &System) -> (Connection, Ledger) {
@@ -188,19 +186,23 @@ async fn streams_that_correctness_cannot_use_are_refused_by_field() {
 
 #[tokio::test]
 async fn a_worker_told_to_stop_finishes_what_it_took() {
-    let mut system = System::builder().stock("lamp", 1_000).workers(2).start().await;
-    let leaver = system.workers.remove(0);
-    let orders = futures_util::future::join_all((0..100).map(|_| system.order("lamp", 1)));
-    let (orders, ()) = tokio::join!(orders, async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        leaver.drain().await;
-    });
-    assert_eq!(
-        orders.iter().filter(|order| order.is_ok()).count(),
-        100,
-        "{:?}",
-        orders.iter().find(|o| o.is_err())
-    );
+    let mut system = System::builder().stock("lamp", 1_000).start().await;
+    let proxy = Proxy::to(system.nats.port()).await;
+    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.add_worker().await;
+    let leaver = system.workers.pop().unwrap();
+    // Its first append is not acknowledged, so its requests stay in flight.
+    proxy.hold_after("PUB inventory.ledger ");
+    let place = |number: u32| {
+        let (mut client, order) = (system.orders(), new_order("lamp", 1).id(&format!("order-{number}")));
+        tokio::spawn(async move { client.create_order(order.request).await })
+    };
+    let orders: Vec<_> = (0..100).map(place).collect();
+    until("the worker has taken several", async || leaver.in_flight().await >= 10).await;
+    tokio::join!(leaver.drain(), async { proxy.restore() });
+    for order in orders {
+        order.await.unwrap().expect("an order");
+    }
     assert_eq!(system.stock("lamp").await, (1_000, 100));
 }
 

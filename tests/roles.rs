@@ -8,7 +8,6 @@ use contract::inventory::v1::ListStockRequest;
 use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
 use contract::route;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use gateway::backup::{load, save};
 use gateway::config::Provision;
 use gateway::dead_letters::{every, replay};
@@ -163,10 +162,20 @@ async fn a_worker_purges_the_ledger_behind_its_snapshots_and_another_begins_with
 }
 
 #[tokio::test]
-async fn gateways_restart_and_workers_drain_without_a_lost_call() {
+async fn a_worker_drains_without_a_lost_call_and_a_gateway_is_replaced() {
     let mut system = System::builder().roles().stock("lamp", 500).workers(2).start().await;
-    let placed = join_all((0..200).map(|_| system.order("lamp", 1)));
-    let leaving = system.workers[0].drain_in_place();
+    let done = std::cell::Cell::new(0);
+    let place = async |_| {
+        let placed = system.order("lamp", 1).await;
+        done.set(done.get() + 1);
+        placed
+    };
+    let placed = futures_util::stream::iter(0..200).map(place).buffer_unordered(32).collect::<Vec<_>>();
+    let leaving = async {
+        until("calls are in flight", async || done.get() >= 40).await;
+        assert!(done.get() < 200, "no call is in flight");
+        system.workers[0].drain_in_place().await;
+    };
     let (placed, ()) = tokio::join!(placed, leaving);
     assert!(placed.iter().all(Result::is_ok), "{placed:?}");
     system.add_gateway().await;

@@ -17,6 +17,8 @@ enum Mode {
     Open,
     /// Holds it, in both directions.
     Held,
+    /// Holds that of one connection, by its number.
+    OneHeld(usize),
     /// Passes data to the server, and drops data from it.
     Mute,
     /// Closes connections, and refuses new ones.
@@ -32,8 +34,8 @@ pub struct Proxy {
 
 struct State {
     mode: watch::Sender<Mode>,
-    /// Bytes after which the proxy goes mute.
-    trigger: Mutex<Option<Vec<u8>>>,
+    /// Bytes after which the mode changes. The new one may depend on the connection that sent them.
+    trigger: Mutex<Option<(Vec<u8>, fn(usize) -> Mode)>>,
 }
 
 impl Proxy {
@@ -68,7 +70,17 @@ impl Proxy {
 
     /// Drops everything from the server once these bytes were sent to it.
     pub fn mute_after(&self, bytes: &str) {
-        *self.state.trigger.lock().unwrap() = Some(bytes.as_bytes().to_vec());
+        self.after(bytes, |_| Mode::Mute);
+    }
+
+    /// Holds the data of the connection on which these bytes are sent, from then on until `restore`. The server gets
+    /// them; its reply is held.
+    pub fn hold_after(&self, bytes: &str) {
+        self.after(bytes, Mode::OneHeld);
+    }
+
+    fn after(&self, bytes: &str, mode: fn(usize) -> Mode) {
+        *self.state.trigger.lock().unwrap() = Some((bytes.as_bytes().to_vec(), mode));
     }
 
     /// Waits until these bytes were sent.
@@ -79,7 +91,8 @@ impl Proxy {
 }
 
 async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
-    while let Ok((near, _)) = listener.accept().await {
+    for number in 0.. {
+        let Ok((near, _)) = listener.accept().await else { return };
         let state = state.clone();
         if *state.mode.borrow() == Mode::Cut {
             continue;
@@ -89,49 +102,49 @@ async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
             let mut mode = state.mode.subscribe();
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
             tokio::select! {
-                _ = up(near_in, far_out, &state) => {}
-                _ = down(far_in, near_out, &state) => {}
+                _ = up(near_in, far_out, &state, number) => {}
+                _ = down(far_in, near_out, &state, number) => {}
                 _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
             }
         });
     }
 }
 
-async fn up(mut near: OwnedReadHalf, mut far: OwnedWriteHalf, state: &State) -> Option<()> {
+async fn up(mut near: OwnedReadHalf, mut far: OwnedWriteHalf, state: &State, number: usize) -> Option<()> {
     let (mut chunk, mut seen) = (vec![0; 1 << 16], Vec::new());
     loop {
         let count = near.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
-        passes(state).await;
+        passes(state, number).await;
         seen.extend_from_slice(&chunk[..count]);
-        state.look(&seen);
+        state.look(&seen, number);
         seen.drain(..seen.len().saturating_sub(256));
         far.write_all(&chunk[..count]).await.ok()?;
     }
 }
 
-async fn down(mut far: OwnedReadHalf, mut near: OwnedWriteHalf, state: &State) -> Option<()> {
+async fn down(mut far: OwnedReadHalf, mut near: OwnedWriteHalf, state: &State, number: usize) -> Option<()> {
     let mut chunk = vec![0; 1 << 16];
     loop {
         let count = far.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
-        passes(state).await;
+        passes(state, number).await;
         if *state.mode.borrow() != Mode::Mute {
             near.write_all(&chunk[..count]).await.ok()?;
         }
     }
 }
 
-/// Waits as long as everything is held.
-async fn passes(state: &State) {
-    let _ = state.mode.subscribe().wait_for(|mode| *mode != Mode::Held).await;
+/// Waits as long as this connection's data is held.
+async fn passes(state: &State, number: usize) {
+    let held = |mode: &Mode| [Mode::Held, Mode::OneHeld(number)].contains(mode);
+    let _ = state.mode.subscribe().wait_for(|mode| !held(mode)).await;
 }
 
 impl State {
-    fn look(&self, sent: &[u8]) {
+    fn look(&self, sent: &[u8], number: usize) {
         let mut trigger = self.trigger.lock().unwrap();
-        let found = |bytes: &Vec<u8>| sent.windows(bytes.len()).any(|window| window == bytes);
-        if trigger.as_ref().is_some_and(found) {
-            *trigger = None;
-            self.mode.send_replace(Mode::Mute);
+        let found = |bytes: &[u8]| sent.windows(bytes.len()).any(|window| window == bytes);
+        if let Some((_, mode)) = trigger.take_if(|(bytes, _)| found(bytes)) {
+            self.mode.send_replace(mode(number));
         }
     }
 }

@@ -7,6 +7,8 @@ use inventory_worker::Worker;
 use inventory_worker::config::Serve;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::harness::http::get;
+
 /// A worker on its thread.
 pub struct WorkerThread {
     controls: mpsc::UnboundedSender<Control>,
@@ -72,6 +74,13 @@ impl WorkerThread {
         let (tell, told) = oneshot::channel();
         let _ = self.controls.send(Control::Http(tell));
         told.await.expect("a running worker")
+    }
+
+    /// The requests that it has taken and not answered.
+    pub async fn in_flight(&self) -> usize {
+        let page = get(self.http().await, "/metrics").await;
+        let value = page.lines().find_map(|line| line.strip_prefix("worker_requests_in_hand "));
+        value.expect("the metric").parse().unwrap()
     }
 
     fn stop(&mut self) {
