@@ -57,7 +57,7 @@ fn tokens(issuer: &Issuer) -> Vec<(&'static str, String, Verdict)> {
     let with = |claims: Value| issuer.with(claims);
     let signed = |sign, kid: &'static str| issuer.token(|token| token.sign(sign, kid));
     let header = |change: &dyn Fn(&mut Token)| issuer.token(|token| change(token));
-    let (stranger, good) = (Issuer::new(), issuer.token(|_| {}));
+    let (other_issuer, good) = (Issuer::new(), issuer.token(|_| {}));
     let others: &[(&str, Code)] = &[
         ("CreateOrder", PermissionDenied),
         ("ListOrders", PermissionDenied),
@@ -98,7 +98,7 @@ fn tokens(issuer: &Issuer) -> Vec<(&'static str, String, Verdict)> {
         ("a public key as a secret", signed(Sign::Confused, "ec"), nobody()),
         ("a key of another algorithm", signed(Sign::EdDsa, "ec"), nobody()),
         ("unknown key", signed(Sign::Es256, "other"), nobody()),
-        ("a stranger's key", stranger.token(|_| {}), nobody()),
+        ("another issuer's key", other_issuer.token(|_| {}), nobody()),
         ("a critical header", header(&|token| token.header["crit"] = json!(["b64"])), nobody()),
         ("cut", cut, nobody()),
         ("nonsense", "x.y.z".to_owned(), nobody()),
@@ -229,6 +229,7 @@ async fn keys_that_are_replaced_are_good_no_longer_and_new_ones_at_once() {
     assert_eq!(code(&other).await, Fine);
     // An invalid file changes nothing.
     issuer.publish(&json!({"keys": []}));
+    // Time for several looks at the file.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(code(&other).await, Fine);
     issuer.publish(&issuer.jwks());

@@ -24,7 +24,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 }
 
 /// Whether the server accepts the options after a change.
-async fn let_in(nats: &Server, change: impl FnOnce(&mut Options)) -> Result<(), String> {
+async fn connects(nats: &Server, change: impl FnOnce(&mut Options)) -> Result<(), String> {
     let mut options = Options::at(nats.url());
     change(&mut options);
     Connection::connect(&options, "a test").await.map(drop).map_err(|error| error.to_string())
@@ -35,9 +35,9 @@ async fn a_seed_in_a_file_says_who_we_are() {
     let public = nkeys::KeyPair::from_seed(SEED).unwrap().public_key();
     let nats = server(&format!("authorization {{ users: [ {{ nkey: {public} }} ] }}")).await;
     let (_folder, path) = file(&format!("# the gateway's\n{SEED}\n{public}\n"));
-    let_in(&nats, |options| options.nkey = Some(path)).await.unwrap();
+    connects(&nats, |options| options.nkey = Some(path)).await.unwrap();
     let (_folder, path) = file(&nkeys::KeyPair::new_user().seed().unwrap());
-    let refused = let_in(&nats, |options| options.nkey = Some(path)).await.unwrap_err();
+    let refused = connects(&nats, |options| options.nkey = Some(path)).await.unwrap_err();
     assert!(refused.contains("authorization violation") && refused.contains("NATS_NKEY"), "{refused}");
 }
 
@@ -45,10 +45,10 @@ async fn a_seed_in_a_file_says_who_we_are() {
 async fn a_token_says_who_we_are_from_a_file_or_the_environment() {
     let nats = server("authorization { token: \"hush\" }").await;
     let (_folder, path) = file("hush\n");
-    let_in(&nats, |options| options.token_file = Some(path)).await.unwrap();
-    let_in(&nats, |options| options.token = Some("hush".to_owned().into())).await.unwrap();
-    let_in(&nats, |options| options.token = Some("hash".to_owned().into())).await.unwrap_err();
-    let_in(&nats, |_| {}).await.unwrap_err();
+    connects(&nats, |options| options.token_file = Some(path)).await.unwrap();
+    connects(&nats, |options| options.token = Some("hush".to_owned().into())).await.unwrap();
+    connects(&nats, |options| options.token = Some("hash".to_owned().into())).await.unwrap_err();
+    connects(&nats, |_| {}).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -60,9 +60,9 @@ async fn a_password_may_be_in_a_file() {
             (options.user, options.password_file) = (Some("ann".to_owned()), Some(path))
         }
     };
-    let_in(&nats, by(path)).await.unwrap();
+    connects(&nats, by(path)).await.unwrap();
     let (_folder, path) = file("hush");
-    let_in(&nats, by(path)).await.unwrap_err();
+    connects(&nats, by(path)).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_password_that_changed_in_its_file_is_the_one_of_the_next_connection()
 #[tokio::test]
 async fn two_ways_at_once_are_refused_before_anything_is_sent() {
     let nats = server("authorization { token: \"hush\" }").await;
-    let refused = let_in(&nats, |options| {
+    let refused = connects(&nats, |options| {
         options.token = Some("hush".to_owned().into());
         options.user = Some("ann".to_owned());
     });

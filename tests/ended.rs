@@ -77,7 +77,7 @@ async fn ends(tls: &TlsSystem, client: &CertAndKey, change: impl FnOnce()) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_ends_what_it_let_in() {
+async fn streams_end_with_the_certificate_that_admitted_them() {
     for known in [true, false] {
         let tls = tls(known).await;
         let client = tls.clients.sign(&["spiffe://here/system"], soon);
@@ -86,7 +86,7 @@ async fn a_certificate_that_ends_ends_what_it_let_in() {
 }
 
 #[tokio::test]
-async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
+async fn streams_end_when_their_authority_is_removed_and_those_of_another_go_on() {
     let tls = tls(true).await;
     let other = Authority::new();
     let ca = tls.folder.path().join("clients.crt");
@@ -110,7 +110,7 @@ async fn an_authority_that_is_taken_out_ends_what_it_let_in_and_nobody_elses() {
     })
     .await;
     list(channel.unwrap()).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(100), others.message()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(1), others.message()).await.is_err());
 }
 
 #[tokio::test]

@@ -337,7 +337,7 @@ async fn a_subject_that_nats_does_not_permit_is_ours_to_answer_for() {
 }
 
 #[tokio::test]
-async fn an_outage_is_not_answered_with_a_storm() {
+async fn an_outage_causes_few_retries() {
     let system = System::builder().workers(0).start().await;
     let count = serve(&system, |_| Some((refusal("503", "away"), Bytes::new()))).await;
     let calls = 600;

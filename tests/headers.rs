@@ -18,19 +18,19 @@ use crate::harness::system::{System, new_order, until};
 const HOSTILE: &str = "Zoë Größe – 価格 100 %";
 
 /// Subscribes to everything, and keeps the headers.
-struct Ear {
+struct Recorder {
     heard: Arc<Mutex<Vec<(String, String)>>>,
     _hearing: AbortOnDropHandle<()>,
 }
 
-impl Ear {
-    async fn on(system: &System) -> Ear {
+impl Recorder {
+    async fn on(system: &System) -> Recorder {
         let nats = system.nats().await;
         let all = nats.subscribe(">").await.unwrap();
         nats.flush().await.unwrap();
         let heard = Arc::<Mutex<Vec<_>>>::default();
         let hearing = AbortOnDropHandle::new(tokio::spawn(keep(all, heard.clone())));
-        Ear { heard, _hearing: hearing }
+        Recorder { heard, _hearing: hearing }
     }
 
     /// Names of the headers received.
@@ -59,7 +59,7 @@ async fn keep(mut all: Subscriber, heard: Arc<Mutex<Vec<(String, String)>>>) {
 #[tokio::test]
 async fn every_header_is_visible_ascii_whatever_callers_write() {
     let system = System::builder().stock("lamp", 9).start().await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     let order = system.place(&new_order("lamp", 1).by(HOSTILE)).await.unwrap();
     let (order_id, status, reason) = (order.order_id, OrderStatus::Cancelled.into(), HOSTILE.to_owned());
     let request = UpdateOrderStatusRequest { order_id, status, reason, ..Default::default() };
@@ -68,18 +68,18 @@ async fn every_header_is_visible_ascii_whatever_callers_write() {
     let mut request = Request::new(new_order("lamp", 99).id("too-much").by(HOSTILE).request);
     request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
     system.orders().create_order(request).await.unwrap_err();
-    until("the refusal was heard", async || ear.names().contains("Nats-Service-Error")).await;
+    until("the refusal was seen", async || recorder.names().contains("Nats-Service-Error")).await;
     for name in ["Order-Customer", "Request-Deadline", "Nats-Service-Error-Code"] {
-        assert!(ear.names().contains(name), "{name} is not among {:?}", ear.names());
+        assert!(recorder.names().contains(name), "{name} is not among {:?}", recorder.names());
     }
-    ear.assert_visible();
+    recorder.assert_visible();
 }
 
 #[tokio::test]
-async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
+async fn a_refusal_of_what_another_client_wrote_is_visible_ascii() {
     let system = System::builder().stock("lamp", 9).start().await;
     let nats = system.nats().await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     // A missing field, a product's name, an enum's value: each is quoted in the error message.
     for payload in [
         format!(r#"{{"{HOSTILE}":1}}"#),
@@ -90,18 +90,18 @@ async fn a_refusal_of_what_a_stranger_wrote_is_visible_ascii() {
         let text = reply.headers.unwrap().get("Nats-Service-Error").unwrap().as_str().to_owned();
         assert!(!text.is_empty() && text.is_ascii(), "{text:?}");
     }
-    ear.assert_visible();
+    recorder.assert_visible();
 }
 
 #[tokio::test]
 async fn a_dead_letter_says_in_ascii_what_was_wrong_and_is_read_back_as_it_was() {
     let system =
         System::builder().stock("lamp", 9).each_worker(|config| config.max_deliver = 1).start().await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     let id = uuid::Uuid::new_v4();
     forge(&system, id, format!(r#"{{"orderId":"{HOSTILE}"}}"#).as_bytes()).await;
-    until("it is a dead letter", async || ear.names().contains("Dead-Letter-Error")).await;
-    ear.assert_visible();
+    until("it is a dead letter", async || recorder.names().contains("Dead-Letter-Error")).await;
+    recorder.assert_visible();
     let link = Connection::connect(&Options::at(system.nats.url()), "an operator").await.unwrap();
     let letter = DeadLetters::new(&link).next(1).await.unwrap().expect("a dead letter");
     assert_eq!(letter.subject, format!("orders.event.order_created.{id}"));

@@ -80,33 +80,33 @@ fn put(message: &mut DynamicMessage, path: &[String], text: &str) {
 }
 
 /// The subjects of everything that is published.
-struct Ear {
+struct Recorder {
     seen: Arc<Mutex<BTreeSet<String>>>,
     client: async_nats::Client,
 }
 
-impl Ear {
-    async fn on(system: &System) -> Ear {
+impl Recorder {
+    async fn on(system: &System) -> Recorder {
         let client = system.nats().await;
         let mut all = client.subscribe(">").await.unwrap();
         client.flush().await.unwrap();
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
-        let (ear, heard) = (Ear { seen: seen.clone(), client }, seen);
+        let (recorder, heard) = (Recorder { seen: seen.clone(), client }, seen);
         tokio::spawn(async move {
             while let Some(message) = all.next().await {
                 heard.lock().unwrap().insert(message.subject.to_string());
             }
         });
-        ear
+        recorder
     }
 
     /// The subjects so far that gateway and workers should not publish on.
-    async fn strange(&self) -> Vec<String> {
+    async fn unexpected(&self) -> Vec<String> {
         let last = format!("last.{}", uuid::Uuid::new_v4());
         self.client.publish(last.clone(), Bytes::new()).await.unwrap();
-        until("all was heard", async || self.seen.lock().unwrap().contains(&last)).await;
+        until("all was seen", async || self.seen.lock().unwrap().contains(&last)).await;
         let seen = self.seen.lock().unwrap();
-        assert!(seen.contains("reserve_inventory") && seen.contains("adjust_stock"), "it hears something");
+        assert!(seen.contains("reserve_inventory") && seen.contains("adjust_stock"), "it sees something");
         seen.iter().filter(|subject| **subject != last && !ours(subject)).cloned().collect()
     }
 }
@@ -145,7 +145,7 @@ fn ours(subject: &str) -> bool {
 }
 
 #[test]
-fn the_ear_knows_a_strange_subject() {
+fn an_unexpected_subject_is_recognized() {
     let id = uuid::Uuid::nil();
     for one in [
         "check_inventory",
@@ -189,7 +189,7 @@ fn free(rpc: &str, field: &str) -> &'static [Code] {
 #[tokio::test]
 async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_not() {
     let system = System::builder().stock("lamp", 100_000).start().await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     let channel = system.channel();
     let pool = DescriptorPool::decode(contract::DESCRIPTORS).unwrap();
     let order = system.order("lamp", 1).await.unwrap().order_id;
@@ -231,13 +231,13 @@ async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_no
     ] {
         assert!(tried.contains(field), "{field}");
     }
-    assert_eq!(ear.strange().await, Vec::<String>::new());
+    assert_eq!(recorder.unexpected().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_text_that_is_taken_comes_back_as_it_was() {
     let system = System::builder().stock("lamp", 1_000).start().await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     system.adjust("lamp", 1).await.unwrap();
     let mut taken = 0;
     for text in texts() {
@@ -265,7 +265,7 @@ async fn a_text_that_is_taken_comes_back_as_it_was() {
         assert_eq!(system.get(&order.order_id).await.unwrap().status_reason, text);
     }
     assert!(taken >= 10, "{taken}");
-    assert_eq!(ear.strange().await, Vec::<String>::new());
+    assert_eq!(recorder.unexpected().await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
     let system = System::builder().stock("lamp", 1_000).start().await;
     let issuer = Issuer::new();
     let guarded = AuthGateway::start(&system, issuer.access()).await;
-    let ear = Ear::on(&system).await;
+    let recorder = Recorder::on(&system).await;
     system.order("lamp", 1).await.unwrap();
     system.adjust("lamp", 1).await.unwrap();
     let nats = system.nats().await;
@@ -319,7 +319,7 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
             "{text:?}: {principal}"
         );
     }
-    assert_eq!(ear.strange().await, Vec::<String>::new());
+    assert_eq!(recorder.unexpected().await, Vec::<String>::new());
 }
 
 #[tokio::test]

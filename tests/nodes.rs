@@ -1,11 +1,8 @@
 //! The procedures of docs/nodes.md with real servers while orders are placed: a server is added, replicas are moved to
 //! it, a server is removed, and a lost one is replaced.
 
-use std::time::Duration;
-
 use nats::Connection;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::harness::cluster::until;
 use crate::harness::deployment::{Deployment, ask};
@@ -43,9 +40,10 @@ async fn move_off(link: &Connection, server: &str) {
             if members.len() == 3 && members.iter().all(|member| member != server) {
                 return true;
             }
-            if members.len() == 3 {
-                ask(link, &format!("$JS.API.STREAM.PEER.REMOVE.{name}"), &body).await;
-                sleep(Duration::from_millis(500)).await;
+            let subject = format!("$JS.API.STREAM.PEER.REMOVE.{name}");
+            if members.len() == 3 && ask(link, &subject, &body).await["success"] == true {
+                let left = async || !self::members(&stream(link, name).await).iter().any(|one| one == server);
+                until("it is no member", left).await;
             }
             false
         })

@@ -94,6 +94,7 @@ async fn slow_service(system: &System, at_once: usize, takes: Duration) -> Arc<A
     tokio::spawn(requests.for_each_concurrent(at_once, move |request| {
         let (client, count) = (client.clone(), count.clone());
         async move {
+            // The service's time.
             tokio::time::sleep(takes).await;
             count.fetch_add(1, Ordering::Relaxed);
             let answer = r#"{"available":true,"items":[{"productId":"lamp","requested":1,"available":1}]}"#;
@@ -104,7 +105,7 @@ async fn slow_service(system: &System, at_once: usize, takes: Duration) -> Arc<A
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
+async fn behind_a_slow_service_as_many_calls_are_admitted_as_end_in_time() {
     let system = System::builder().workers(0).start().await;
     // The capacity is 400 calls per second.
     let served = slow_service(&system, 8, Duration::from_millis(20)).await;
@@ -118,6 +119,7 @@ async fn behind_a_slow_service_as_many_are_let_in_as_end_in_time() {
                 request.metadata_mut().insert("grpc-timeout", "800m".parse().unwrap());
                 match client.check_inventory(request).await {
                     Ok(_) => drop(ok.fetch_add(1, Ordering::Relaxed)),
+                    // A client's pause before its next call.
                     Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
                 }
             }

@@ -116,6 +116,6 @@ async fn a_subscriber_sees_each_recorded_order_and_no_refused_one() {
         (&seen["orderId"], &seen["status"]),
         (&json!(confirmed.order_id), &json!("ORDER_STATUS_CONFIRMED"))
     );
-    let more = tokio::time::timeout(Duration::from_millis(300), created.next()).await;
+    let more = tokio::time::timeout(Duration::from_secs(1), created.next()).await;
     assert!(more.is_err(), "an event of a refused order: {more:?}");
 }

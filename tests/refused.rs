@@ -11,14 +11,14 @@ use crate::harness::roles::{self, RoleClient, state};
 use crate::harness::system::PATIENCE;
 
 /// A server with the roles and something in every stream, without gateways and workers.
-struct Stage {
+struct Setup {
     nats: Server,
     looks: Connection,
     before: Vec<Value>,
 }
 
-impl Stage {
-    async fn open() -> Stage {
+impl Setup {
+    async fn open() -> Setup {
         let options = local_nats::Options { config: Some(roles::config()), ..Default::default() };
         let nats =
             tokio::task::spawn_blocking(|| Server::with(options)).await.unwrap().expect("a nats-server");
@@ -36,7 +36,7 @@ impl Stage {
             acked.await.expect("an acknowledgement");
         }
         let before = state(&looks).await;
-        Stage { nats, looks, before }
+        Setup { nats, looks, before }
     }
 
     async fn client(&self, name: &'static str) -> RoleClient {
@@ -53,18 +53,18 @@ impl Stage {
 
 /// Asserts that a role cannot publish to any of these, and that nothing changes.
 async fn refused(name: &'static str, subjects: &[&str]) {
-    let stage = Stage::open().await;
-    let client = stage.client(name).await;
+    let setup = Setup::open().await;
+    let client = setup.client(name).await;
     for subject in subjects {
         client.publish_is_denied(subject, "{}").await;
     }
-    stage.unchanged().await;
+    setup.unchanged().await;
 }
 
 /// Asserts that a role cannot subscribe to any of these.
-async fn deaf(name: &'static str, subjects: &[&str]) {
-    let stage = Stage::open().await;
-    let client = stage.client(name).await;
+async fn cannot_subscribe(name: &'static str, subjects: &[&str]) {
+    let setup = Setup::open().await;
+    let client = setup.client(name).await;
     for subject in subjects {
         client.subscribe_is_denied(subject, None).await;
     }
@@ -72,28 +72,29 @@ async fn deaf(name: &'static str, subjects: &[&str]) {
 
 /// Asserts that a role cannot change ORDERS so that it can be purged, or create a stream that captures requests.
 async fn no_streams(name: &'static str) {
-    let stage = Stage::open().await;
-    let client = stage.client(name).await;
-    let mut orders = stage.before[0][0].clone();
+    let setup = Setup::open().await;
+    let client = setup.client(name).await;
+    let mut orders = setup.before[0][0].clone();
     orders["deny_purge"] = false.into();
     client.publish_is_denied("$JS.API.STREAM.UPDATE.ORDERS", &orders.to_string()).await;
     let thief = json!({"name": "THIEF", "subjects": ["check_inventory"]}).to_string();
     client.publish_is_denied("$JS.API.STREAM.CREATE.THIEF", &thief).await;
-    stage.unchanged().await;
+    setup.unchanged().await;
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_without_a_password() {
-    let stage = Stage::open().await;
-    assert!(async_nats::connect(stage.nats.url()).await.is_err());
-    let wrong = nats::Options::at(stage.nats.url()).by("worker", "gateway's secret");
-    let refused = Connection::connect(&wrong, "a stranger").await.err().unwrap().to_string();
+async fn nobody_connects_without_a_password() {
+    let setup = Setup::open().await;
+    assert!(async_nats::connect(setup.nats.url()).await.is_err());
+    let wrong = nats::Options::at(setup.nats.url()).by("worker", "gateway's secret");
+    let refused = Connection::connect(&wrong, "wrong password").await.err().unwrap().to_string();
     assert!(refused.contains("authorization violation"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_gateway_does_not_hear_a_foreign_inbox() {
-    deaf("gateway", &["_INBOX_worker.>", "_INBOX_operator.>", "_INBOX.>", "_INBOX_gateway", ">"]).await;
+async fn a_gateway_cannot_subscribe_to_a_foreign_inbox() {
+    cannot_subscribe("gateway", &["_INBOX_worker.>", "_INBOX_operator.>", "_INBOX.>", "_INBOX_gateway", ">"])
+        .await;
 }
 
 #[tokio::test]
@@ -154,16 +155,16 @@ async fn a_gateway_leaves_the_consumers_of_others_alone() {
 
 #[tokio::test]
 async fn a_gateway_answers_no_requests() {
-    let stage = Stage::open().await;
-    let gateway = stage.client("gateway").await;
+    let setup = Setup::open().await;
+    let gateway = setup.client("gateway").await;
     gateway.subscribe_is_denied("check_inventory", Some("inventory-check")).await;
     gateway.subscribe_is_denied("adjust_stock", None).await;
     gateway.subscribe_is_denied("$SRV.INFO", None).await;
 }
 
 #[tokio::test]
-async fn a_worker_does_not_hear_a_foreign_inbox() {
-    deaf("worker", &["_INBOX_gateway.>", "_INBOX_operator.>", "_INBOX.>", ">"]).await;
+async fn a_worker_cannot_subscribe_to_a_foreign_inbox() {
+    cannot_subscribe("worker", &["_INBOX_gateway.>", "_INBOX_operator.>", "_INBOX.>", ">"]).await;
 }
 
 #[tokio::test]
@@ -209,8 +210,8 @@ async fn a_worker_sends_no_requests() {
 
 #[tokio::test]
 async fn a_worker_hears_requests_in_their_queue_group_alone() {
-    let stage = Stage::open().await;
-    let worker = stage.client("worker").await;
+    let setup = Setup::open().await;
+    let worker = setup.client("worker").await;
     worker.subscribe_is_denied("adjust_stock", None).await;
     worker.subscribe_is_denied("reserve_inventory", Some("eavesdroppers")).await;
     worker.subscribe_is_denied("order_created", None).await;
@@ -227,13 +228,14 @@ async fn a_worker_leaves_the_consumers_of_others_alone() {
 }
 
 #[tokio::test]
-async fn a_subscriber_does_not_hear_a_foreign_inbox() {
-    deaf("subscriber", &["_INBOX_gateway.>", "_INBOX_worker.>", "_INBOX.>", ">"]).await;
+async fn a_subscriber_cannot_subscribe_to_a_foreign_inbox() {
+    cannot_subscribe("subscriber", &["_INBOX_gateway.>", "_INBOX_worker.>", "_INBOX.>", ">"]).await;
 }
 
 #[tokio::test]
 async fn a_subscriber_hears_no_requests_and_no_ledger() {
-    deaf("subscriber", &["check_inventory", "adjust_stock", "inventory.ledger", "orders.>"]).await;
+    cannot_subscribe("subscriber", &["check_inventory", "adjust_stock", "inventory.ledger", "orders.>"])
+        .await;
 }
 
 #[tokio::test]
@@ -255,8 +257,8 @@ async fn a_subscriber_sends_no_requests() {
 
 #[tokio::test]
 async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
-    let stage = Stage::open().await;
-    let subscriber = stage.client("subscriber").await.client;
+    let setup = Setup::open().await;
+    let subscriber = setup.client("subscriber").await.client;
     let (question, inbox) = ("orders.API.CONSUMER.INFO.ORDERS.subscriber", subscriber.new_inbox());
     let mut answers = subscriber.subscribe(inbox.clone()).await.unwrap();
     for reply in ["inventory.ledger".to_owned(), inbox] {
@@ -265,7 +267,7 @@ async fn a_subscriber_cannot_have_an_answer_sent_into_the_ledger() {
     // The server has answered the second request, so the first reply was also delivered.
     let answer = timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&answer.payload).contains("consumer not found"), "{answer:?}");
-    stage.unchanged().await;
+    setup.unchanged().await;
 }
 
 #[tokio::test]
@@ -279,7 +281,7 @@ async fn an_operator_deletes_changes_and_purges_no_stream_of_orders_and_writes_n
         "adjust_stock",
     ];
     refused("operator", &subjects).await;
-    deaf("operator", &["_INBOX_gateway.>", "check_inventory"]).await;
+    cannot_subscribe("operator", &["_INBOX_gateway.>", "check_inventory"]).await;
 }
 
 #[tokio::test]
@@ -295,7 +297,7 @@ async fn a_provisioner_deletes_no_stream_reads_no_order_and_writes_nothing() {
         "check_inventory",
     ];
     refused("provisioner", &subjects).await;
-    deaf("provisioner", &["_INBOX_gateway.>", "order_created"]).await;
+    cannot_subscribe("provisioner", &["_INBOX_gateway.>", "order_created"]).await;
 }
 
 #[tokio::test]
@@ -312,12 +314,12 @@ async fn break_glass_reads_and_writes_no_message_and_takes_nothing_from_orders()
         "$SYS.REQ.SERVER.PING",
     ];
     refused("breakglass", &subjects).await;
-    deaf("breakglass", &["_INBOX_operator.>", "order_created", ">"]).await;
-    let stage = Stage::open().await;
-    let breakglass = stage.client("breakglass").await.client;
+    cannot_subscribe("breakglass", &["_INBOX_operator.>", "order_created", ">"]).await;
+    let setup = Setup::open().await;
+    let breakglass = setup.client("breakglass").await.client;
     let purge = breakglass.request("$JS.API.STREAM.PURGE.ORDERS", "".into()).await.unwrap();
     assert!(String::from_utf8_lossy(&purge.payload).contains("stream purge not permitted"), "{purge:?}");
-    stage.unchanged().await;
+    setup.unchanged().await;
 }
 
 #[tokio::test]
@@ -330,14 +332,14 @@ async fn the_system_user_changes_nothing_and_reaches_no_stream() {
         "orders.event.order_created.two",
     ];
     refused("system", &subjects).await;
-    deaf("system", &["_INBOX_operator.>", "$SYS.>", "order_created", ">"]).await;
+    cannot_subscribe("system", &["_INBOX_operator.>", "$SYS.>", "order_created", ">"]).await;
     refused("breakglass_system", &["$JS.API.STREAM.INFO.ORDERS", "$JS.API.ACCOUNT.PURGE.ORDERS"]).await;
 }
 
 #[tokio::test]
 async fn a_worker_may_purge_the_ledger_as_a_purge_cannot_be_narrowed() {
-    let stage = Stage::open().await;
-    let worker = jetstream::new(stage.client("worker").await.client.clone());
+    let setup = Setup::open().await;
+    let worker = jetstream::new(setup.client("worker").await.client.clone());
     let ledger = worker.get_stream(order_streams::INVENTORY).await.unwrap();
     assert_eq!(ledger.purge().await.unwrap().purged, 1);
 }

@@ -35,8 +35,8 @@ async fn an_order_goes_through_three_nodes_with_tls_and_nobody_else_gets_in() {
     (&stream).write_all(format!("{hello}\r\nPING\r\n").as_bytes()).unwrap();
     assert!(lines.all(|line| line.is_err() || !line.unwrap().contains("PONG")));
     // A client without the authority does not trust the server.
-    let stranger = nats::Options { ca: None, ..deployment.role("gateway") };
-    assert!(Connection::connect(&stranger, "a stranger").await.is_err());
+    let untrusting = nats::Options { ca: None, ..deployment.role("gateway") };
+    assert!(Connection::connect(&untrusting, "no authority").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,11 +62,10 @@ async fn a_server_without_a_certificate_of_the_authority_is_no_part_of_the_clust
     assert_eq!(others().await, 0);
     drop(rogue);
     // With a certificate of another authority.
-    let strangers = deployment.folder.path().join("strangers");
-    certificates(&strangers, &["rogue"]);
+    let outside = deployment.folder.path().join("outside");
+    certificates(&outside, &["rogue"]);
     let port = spare_port().unwrap();
-    let rogue =
-        start(options("rogue", deployment.folder.path(), &strangers.join("rogue"), port, ports)).await;
+    let rogue = start(options("rogue", deployment.folder.path(), &outside.join("rogue"), port, ports)).await;
     until("it believes nobody, or nobody believes it", async || {
         log(&rogue).contains("TLS route handshake error")
     })

@@ -74,16 +74,16 @@ async fn what_is_no_good_handshake_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_good_certificate_nobody_is_let_in_where_one_is_required() {
+async fn where_a_client_certificate_is_required_nobody_connects_without_a_good_one() {
     let tls = TlsSystem::start(Some(ClientAuth::Required), |_, _| {}).await;
     let name = "spiffe://here/system";
     let good = tls.clients.client(name);
     list(tls.connect(Some(&good)).await.unwrap()).await.unwrap();
-    let stranger = Authority::new().client(name);
+    let untrusted = Authority::new().client(name);
     let ended = tls.clients.sign(&[name], expired);
     for (what, client) in [
         ("none", None),
-        ("another authority's", Some(&stranger)),
+        ("another authority's", Some(&untrusted)),
         ("an expired one", Some(&ended)),
         ("the server's authority's", Some(&tls.authority.client(name))),
     ] {
@@ -197,7 +197,7 @@ async fn certificates_are_replaced_under_load_and_no_call_fails() {
         let der = |pair: &CertAndKey| CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
         for _ in 0..3 {
             let (before, next) = (tls.shown(&["h2"]).await.unwrap(), tls.authority.server());
-            // For a while the certificate does not match the key.
+            // For a while, which is some looks at the files, the certificate does not match the key.
             std::fs::write(tls.folder.path().join("tls.crt"), &next.cert).unwrap();
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             assert_eq!(tls.shown(&["h2"]).await.unwrap(), before);

@@ -47,7 +47,7 @@ async fn streams_are_made_in_the_account_of_the_user_in_the_url() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_in_the_url_does_not_make_us_the_guest_and_is_not_shown() {
+async fn a_wrong_password_in_the_url_is_an_error_and_is_not_shown() {
     let nats = server(ACCOUNTS).await;
     let refused = connect(url(&nats, "ann:hush")).await.err().expect("a refusal");
     assert!(refused.contains("authorization violation") && !refused.contains("hush"), "{refused}");
