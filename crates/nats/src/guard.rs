@@ -154,7 +154,7 @@ impl Guard {
         self.settle(&state);
     }
 
-    /// The vital streams in which nothing can be stored now, and why. The outcomes of appends count only for streams that
+    /// The required streams in which nothing can be stored now, and why. The outcomes of appends count only for streams that
     /// this process writes to constantly: for others they would be outdated.
     pub fn outages(&self) -> Vec<(&'static str, Outage)> {
         let (state, now) = (self.state(), Instant::now());
@@ -163,10 +163,10 @@ impl Guard {
             let outage = if spec.written { evidence.outage(now) } else { evidence.quorum_outage(now) };
             Some((spec.name, outage?.clone()))
         };
-        self.0.specs.iter().filter(|spec| spec.vital).filter_map(outage).collect()
+        self.0.specs.iter().filter(|spec| spec.required).filter_map(outage).collect()
     }
 
-    /// Why nothing can be stored in a vital stream: a reason as the health details list it, and a text.
+    /// Why nothing can be stored in a required stream: a reason as the health details list it, and a text.
     pub fn troubles(&self) -> Vec<(&'static str, String)> {
         let unfit = self.findings().into_iter().map(|finding| ("stream_unfit", finding));
         let outages = self.outages().into_iter().map(|(stream, outage)| {

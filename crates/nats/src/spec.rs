@@ -15,7 +15,7 @@ pub struct StreamSpec {
     /// Its configuration, with the replicas that a new one gets.
     pub config: Config,
     /// Whether no call can be served while nothing can be stored in it.
-    pub vital: bool,
+    pub required: bool,
     /// Whether this process writes to it constantly, so that the outcome of its last append says how the stream is.
     pub written: bool,
 }

@@ -38,7 +38,7 @@ pub fn specs(replicas: usize, written: &[&str]) -> Vec<StreamSpec> {
     let spec = |name, config| StreamSpec {
         name,
         config,
-        vital: [ORDERS, INVENTORY].contains(&name),
+        required: [ORDERS, INVENTORY].contains(&name),
         written: written.contains(&name),
     };
     let durable = |name, subjects: &[&str]| durable(name, subjects, replicas);
@@ -85,8 +85,8 @@ pub async fn open(link: &Connection, replicas: usize, make: bool) -> Result<Stre
     Streams::open(link, &specs(replicas, &[]), &requests, make).await
 }
 
-/// The streams as statistics count them: with each, the subject whose messages do not count. The records of discarded dead
-/// letters are no dead letters.
+/// The streams as statistics count them: with each, the subject whose messages do not count. A record of a discarded
+/// dead letter is not one itself.
 pub fn counted() -> [(&'static str, Option<&'static str>); 4] {
     ALL.map(|name| (name, (name == DEAD_LETTERS).then_some(DISCARDED)))
 }

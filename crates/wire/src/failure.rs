@@ -7,10 +7,9 @@ use std::time::Duration;
 
 pub use tonic::Code;
 
+pub use crate::reason::DOMAIN;
 use crate::reason::{ErrorReason, Reason};
 
-/// The domain of the reasons that this system gives.
-pub const DOMAIN: &str = "orders.gateway";
 /// The entry of the metadata that tells on the wire whether the work may have been done.
 pub const DELIVERED: &str = "delivered";
 

@@ -3,7 +3,8 @@
 
 use tonic::Code;
 
-use crate::failure::DOMAIN;
+/// The domain of the reasons that this system gives.
+pub const DOMAIN: &str = "orders.gateway";
 
 /// A reason that a failure can be made with.
 pub trait ErrorReason: Copy {
