@@ -1,8 +1,8 @@
 //! Intake: the connection for requests, and the thread that handles them, so that a read-only request needs no switch
 //! of threads. The connection can be drained without losing a request. The client library forgets a draining
 //! subscription as soon as it is polled again, even if the server has not processed the drain, and drops messages in
-//! flight. So the thread sleeps between the two until the server has answered: then everything that was sent is read at
-//! once. Must not depend on the content of requests.
+//! flight (<https://github.com/nats-io/nats.rs/issues/1325>). So the thread sleeps between the two until the server has
+//! answered: then everything that was sent is read at once. Must not depend on the content of requests.
 
 use std::time::Duration;
 

@@ -257,7 +257,8 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for MeasuredBody<
                 return self.stop();
             }
             None => {
-                // The library reports the same for a stream that was reset without an error.
+                // The library reports the same for a stream that was reset without an error (RST_STREAM with NO_ERROR):
+                // https://github.com/hyperium/hyper/issues/2872
                 let ended = self.body.is_end_stream();
                 if ended {
                     self.complete();

@@ -60,7 +60,7 @@ impl Http2Params {
         http.timer(TokioTimer::new())
             .max_concurrent_streams(self.streams)
             // Callers that cancel early are not attackers: with the library's default of 20, their connection and all
-            // calls on it would end whenever this thread is busy.
+            // calls on it would end whenever this thread is busy: https://github.com/hyperium/h2/pull/668
             .max_pending_accept_reset_streams(usize::try_from(self.streams).ok())
             .max_local_error_reset_streams(MISTAKES)
             .max_header_list_size(self.headers)

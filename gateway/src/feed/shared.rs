@@ -36,7 +36,8 @@ pub struct Limits {
     /// Concurrent watches that read the history, because they resume before the recent entries.
     pub replays: usize,
     /// Concurrent reads of the record, for lists and for watches that begin. nats-server queues at most 10,000 requests
-    /// of all its clients, and drops the whole queue beyond that.
+    /// of all its clients, and drops the whole queue beyond that:
+    /// <https://github.com/nats-io/nats-server/pull/5900>
     pub reads: usize,
 }
 

@@ -102,7 +102,8 @@ impl Snapshots {
         Ok(size)
     }
 
-    /// Removes a snapshot and its metadata: the library's delete leaves a marker for ever.
+    /// Removes a snapshot and its metadata: the library's delete leaves a marker for ever
+    /// (<https://github.com/nats-io/nats-server/issues/4011>).
     async fn remove(&self, name: &str) -> Result<(), String> {
         let info = self.objects.info(name);
         let object = match limited(async { Ok::<_, String>(info.await) }).await? {

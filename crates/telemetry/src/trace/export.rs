@@ -63,7 +63,8 @@ impl SpanProcessor for Processor {
         self.batches.on_start(span, context);
     }
 
-    /// The library drops spans that exceed its queue without counting them, so we never exceed it.
+    /// The library drops spans that exceed its queue without a metric of them, so we never exceed it:
+    /// <https://github.com/open-telemetry/opentelemetry-rust/pull/3609>
     fn on_end(&self, span: SpanData) {
         if self.tally.waiting.fetch_add(1, Ordering::Relaxed) >= self.room {
             self.tally.waiting.fetch_sub(1, Ordering::Relaxed);
