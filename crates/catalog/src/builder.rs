@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use prost::Message as _;
+use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use transcode::Codec;
 
 use crate::access::{self, Rule};
@@ -79,11 +81,9 @@ impl<'a> Builder<'a> {
     /// encoding, or belongs to a streaming rpc; two routes that share a subject and differ; a route for maintenance that
     /// clients could call; an invalid scope; options of a newer gateway; a service or codec that matches nothing.
     pub fn build(mut self) -> Result<Arc<Catalog>, Findings> {
-        let pool = DescriptorPool::decode(self.descriptors).map_err(|error| {
-            let remedy = "build it with all imports (`buf build -o`, `protoc --include_imports -o`)";
-            Finding::of_set("", format!("cannot be decoded: {error}"), remedy)
-        })?;
+        let pool = pool(self.descriptors)?;
         let mut draft = Draft::default();
+        map_entries(&pool, &mut draft.findings);
         let reader = Reader::new(&pool, &mut draft.findings);
         for service in pool.services() {
             if self.serves(&service, &reader) {
@@ -164,6 +164,43 @@ impl Draft {
         }
         self.rpcs.extend(rpcs.iter().cloned());
         self.services.push(Service { name: service.full_name().to_owned(), rpcs });
+    }
+}
+
+/// Decodes the set. The library panics where a file has another syntax than the two that it knows, such as editions.
+fn pool(descriptors: &[u8]) -> Result<DescriptorPool, Findings> {
+    let undecodable = |error: &dyn fmt::Display| {
+        let remedy = "build it with all imports (`buf build -o`, `protoc --include_imports -o`)";
+        Findings::from(Finding::of_set("", format!("cannot be decoded: {error}"), remedy))
+    };
+    let set = FileDescriptorSet::decode(descriptors).map_err(|error| undecodable(&error))?;
+    let unknown = |file: &&FileDescriptorProto| !matches!(file.syntax(), "" | "proto2" | "proto3");
+    let strange = set.file.iter().filter(unknown).map(|file| {
+        let problem = format!("the syntax {:?} is not supported", file.syntax());
+        Finding::at(file.name(), "", problem, "write `syntax = \"proto3\";`")
+    });
+    match Findings::some(strange.collect()) {
+        Some(findings) => Err(findings),
+        None => DescriptorPool::decode(descriptors).map_err(|error| undecodable(&error)),
+    }
+}
+
+/// The library does not check the shape of map entries, and panics when it meets one without key or value. No compiler
+/// writes such a set.
+fn map_entries(pool: &DescriptorPool, findings: &mut Vec<Finding>) {
+    for entry in pool.all_messages().filter(MessageDescriptor::is_map_entry) {
+        let part = |number| entry.get_field(number).filter(|field| !field.is_list());
+        let key = part(1).is_some_and(|key| match key.kind() {
+            Kind::Double | Kind::Float | Kind::Bytes | Kind::Message(_) | Kind::Enum(_) => false,
+            Kind::Bool | Kind::String => true,
+            Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Sint32 | Kind::Sint64 => true,
+            Kind::Fixed32 | Kind::Fixed64 | Kind::Sfixed32 | Kind::Sfixed64 => true,
+        });
+        if !key || part(2).is_none() || entry.fields().len() != 2 {
+            let problem = "is a map entry that has not one key and one value";
+            let remedy = "declare the field as `map<key, value>`, and compile the proto again";
+            findings.push(Finding::at(entry.parent_file().name(), entry.full_name(), problem, remedy));
+        }
     }
 }
 

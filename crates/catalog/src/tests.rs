@@ -3,4 +3,5 @@
 mod accepted;
 mod codecs;
 mod compile;
+mod hostile;
 mod refused;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use prost_reflect::DescriptorPool;
+use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
 use transcode::ProtobufCodec;
 
 use super::compile::{compile, file, refused, routed, rpc};
@@ -156,13 +158,27 @@ fn a_set_without_its_imports_or_of_other_bytes_is_refused() {
     let pool = DescriptorPool::decode(routed("subject: \"get\"").as_slice()).unwrap();
     let mut alone: Vec<_> = pool.file_descriptor_protos().cloned().collect();
     alone.retain(|file| file.name() == "test.proto");
-    let alone = prost_reflect::prost_types::FileDescriptorSet { file: alone };
-    for descriptors in [prost::Message::encode_to_vec(&alone), b"\xff\xff".to_vec()] {
+    let alone = FileDescriptorSet { file: alone };
+    for descriptors in [alone.encode_to_vec(), b"\xff\xff".to_vec()] {
         let findings = refused(&descriptors);
         assert!(
             findings.to_string().contains("cannot be decoded") && findings.to_string().contains("buf build")
         );
     }
+}
+
+#[test]
+fn what_the_library_would_panic_at_is_refused() {
+    let changed = |change: fn(&mut FileDescriptorProto)| {
+        let descriptors = file("package acme; message Bag { map<string, int32> things = 1; }");
+        let mut set = FileDescriptorSet::decode(descriptors.as_slice()).unwrap();
+        change(set.file.last_mut().unwrap());
+        refused(&set.encode_to_vec()).to_string()
+    };
+    let editions = changed(|file| file.syntax = Some("editions".to_owned()));
+    assert!(editions.starts_with("test.proto: the syntax \"editions\" is not supported;"), "{editions}");
+    let valueless = changed(|file| file.message_type[0].nested_type[0].field.truncate(1));
+    assert!(valueless.starts_with("test.proto: acme.Bag.ThingsEntry: is a map entry"), "{valueless}");
 }
 
 #[test]
