@@ -125,7 +125,8 @@ mod tests {
                     std::future::pending().await
                 }
             });
-            let error = ended.await.unwrap_err().to_string();
+            let ended = timeout(Duration::from_secs(60), ended).await.expect("it ends");
+            let error = ended.unwrap_err().to_string();
             assert!(error.contains("\"thread grpc-0\" panicked"), "{error}");
         }
     }

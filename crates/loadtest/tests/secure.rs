@@ -140,7 +140,7 @@ fn what_keeps_a_client_out_is_said_with_what_to_change() {
         (vec![&tls, "--cacert=ca.crt", "--api-key-file=wrong"], vec!["does not know the key"]),
         (vec![&http, "--cacert=ca.crt", "--authority=localhost"], vec!["there is no TLS at that port"]),
         (vec![&nobody], vec!["nothing listens there"]),
-        (vec![&tls, "--cacert=stock.csv"], vec!["--cacert stock.csv", "no certificate"]),
+        (vec![&tls, "--cacert=stock.csv"], vec!["--cacert stock.csv", "no PEM certificate"]),
         (vec![&tls, "--cacert=missing"], vec!["--cacert missing", "cannot be read"]),
     ] {
         let (ended, took) = ended(&mut setup.replay(&arguments));
