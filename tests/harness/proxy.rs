@@ -32,10 +32,13 @@ pub struct Proxy {
     _task: AbortOnDropHandle<()>,
 }
 
+/// The bytes that it waits for, and the mode that a connection with them gets, by its number.
+type Trigger = (Vec<u8>, fn(usize) -> Mode);
+
 struct State {
     mode: watch::Sender<Mode>,
     /// Bytes after which the mode changes. The new one may depend on the connection that sent them.
-    trigger: Mutex<Option<(Vec<u8>, fn(usize) -> Mode)>>,
+    trigger: Mutex<Option<Trigger>>,
 }
 
 impl Proxy {
