@@ -55,6 +55,7 @@ RULES = [
     (r"grpcurl -cacert ", "needs a gateway with TLS: .ci/containers makes the same call of deploy/README.md"),
     (r"buf curl|grpcurl .*(CreateOrder|ListOrders|GetStock|GetOrder|UpdateOrderStatus|AdjustStock)", "run"),
     (r"restic ", "run by .ci/disaster"),
+    (r"(head|tail) -n 1 ", "takes a printed key apart: tests/keys.rs makes keys and calls with them"),
     (r"grpcurl .*WatchOrders", "serve"),
     (r"curl ", "run"),
     (r"promtool ", "run"),
