@@ -85,8 +85,8 @@ pub async fn open(link: &Connection, replicas: usize, make: bool) -> Result<Stre
     Streams::open(link, &specs(replicas, &[]), &requests, make).await
 }
 
-/// The streams as statistics count them: with each, the subject whose messages do not count. The records of discarded dead letters
-/// are not counted.
+/// The streams as statistics count them: with each, the subject whose messages do not count. The records of discarded
+/// dead letters do not.
 pub fn counted() -> [(&'static str, Option<&'static str>); 4] {
     ALL.map(|name| (name, (name == DEAD_LETTERS).then_some(DISCARDED)))
 }

@@ -3,7 +3,7 @@
 use std::str;
 
 use anyhow::{Context, bail};
-use contract::limits::Reader;
+use wire::text::is_tenant;
 
 use crate::reload::{Contents, Made, text};
 
@@ -42,10 +42,7 @@ fn words<const N: usize>(line: &[u8], number: usize) -> anyhow::Result<Line<'_, 
     }
     let customer = match rest {
         "" => None,
-        text => {
-            let customer = Reader::default().customer_id("customer", text);
-            Some(customer.context("the customer is invalid")?)
-        }
+        text => Some(is_tenant(text).then(|| text.into()).context("the customer is invalid")?),
     };
     Ok((number, words, customer))
 }
