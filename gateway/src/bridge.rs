@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::route::{CodecError, Route, Routed};
+use catalog::{Catalog, Route};
+use contract::route::Routed;
 use futures_util::poll;
 use nats::{Connection, RequestError};
 use prost::Message as _;
@@ -57,8 +58,13 @@ pub struct Bridge {
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
-        let (metrics, tasks) = (BridgeMetrics::new(contract::route::ALL), TaskTracker::new());
+        let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
         Bridge { link, states, metrics, tasks }
+    }
+
+    /// What is served.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        self.states.catalog()
     }
 
     /// The connection.
@@ -88,32 +94,27 @@ impl Bridge {
 
     /// Calls a route with a message, and returns its reply.
     pub async fn ask<R: Routed>(&self, request: &R, call: &CallContext) -> Result<R::Reply, Failure> {
-        let (state, place) = self.enter(R::ROUTE, call, RouteState::enter_inside)?;
+        let route = self.states.route(R::ROUTE.path)?;
+        let (state, place) = self.enter(route, call, RouteState::enter_inside)?;
         let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
         let again = || request.repeatable();
         let payload =
-            place.record_outcome(call.deadline, self.send(R::ROUTE, state, payload, call, again).await)?;
-        let reply =
-            R::reply_from_payload(&payload).map_err(|mismatch| violated(R::ROUTE, state, &mismatch))?;
+            place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
+        let reply = R::reply_from_payload(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
-            return Err(captured(R::ROUTE, state));
+            return Err(captured(route, state));
         }
         Ok(reply)
     }
 
     /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding.
-    pub async fn pass(
-        &self,
-        route: &'static Route,
-        request: &[u8],
-        call: &CallContext,
-    ) -> Result<Vec<u8>, Failure> {
+    pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Vec<u8>, Failure> {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
-        let payload = (route.request)(request).map_err(|mismatch| unfit(&mismatch))?;
-        let again = || (route.repeats)(request);
+        let payload = route.codec.request(request).map_err(|mismatch| unfit(&mismatch))?;
+        let again = || route.codec.repeatable(request);
         let payload =
             place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
-        let reply = (route.reply)(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
+        let reply = route.codec.reply(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.is_empty() && reply::is_acknowledgement(&payload) {
             return Err(captured(route, state));
         }
@@ -121,12 +122,7 @@ impl Bridge {
     }
 
     /// Calls a route with a payload, and returns the payload of the reply.
-    pub async fn call(
-        &self,
-        route: &'static Route,
-        payload: Vec<u8>,
-        call: &CallContext,
-    ) -> Result<Bytes, Failure> {
+    pub async fn call(&self, route: &Route, payload: Vec<u8>, call: &CallContext) -> Result<Bytes, Failure> {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
         place.record_outcome(call.deadline, self.send(route, state, payload, call, || route.repeatable).await)
     }
@@ -139,7 +135,7 @@ impl Bridge {
         gate: impl FnOnce(&RouteState, Option<&Arc<Shares>>) -> Result<Permit, Saturated>,
     ) -> Result<(&RouteState, Permit), Failure> {
         if !self.link.connected() {
-            return Err(nats::failure::of_request(&RequestError::Disconnected, route.subject));
+            return Err(nats::failure::of_request(&RequestError::Disconnected, &route.subject));
         }
         let state = self.states.of(route)?;
         if state.capturer().is_some() {
@@ -147,7 +143,7 @@ impl Bridge {
         }
         let place = gate(state, call.shares()).map_err(|full| {
             self.note(route, |metrics| metrics.shed.increment());
-            full.failure(route.path, SHED)
+            full.failure(&route.path, SHED)
         })?;
         Ok((state, place))
     }
@@ -162,13 +158,13 @@ impl Bridge {
     /// executed.
     async fn send(
         &self,
-        route: &'static Route,
+        route: &Route,
         state: &RouteState,
         payload: Vec<u8>,
         call: &CallContext,
         again: impl Fn() -> bool,
     ) -> Result<Bytes, Failure> {
-        let enveloped = if state.nestjs() { nestjs::call(route.subject, &payload) } else { None };
+        let enveloped = if state.nestjs() { nestjs::call(&route.subject, &payload) } else { None };
         let payload = Bytes::from(enveloped.unwrap_or(payload));
         let mut delivered = Delivered::No;
         for repeat in 0.. {
@@ -183,7 +179,7 @@ impl Bridge {
             if !(error.again && harmless && time && repeat < route.retries && (error.free || state.retry())) {
                 return Err(failure);
             }
-            tracing::debug!(route = route.path, repeat, %failure, "retrying");
+            tracing::debug!(route = route.path.as_str(), repeat, %failure, "retrying");
             self.note(route, |metrics| metrics.retries.increment());
             tokio::time::sleep(pause).await;
             if call.over() {
@@ -196,7 +192,7 @@ impl Bridge {
     /// Makes one attempt.
     async fn attempt(
         &self,
-        route: &'static Route,
+        route: &Route,
         state: &RouteState,
         payload: Bytes,
         call: &CallContext,
@@ -276,14 +272,14 @@ impl Bridge {
         let (failure, again) = match trouble {
             RequestError::Timeout if call.over() => (call.late(Delivered::Unknown), false),
             RequestError::Timeout | RequestError::Lost => {
-                (nats::failure::of_request(trouble, route.subject), route.repeatable)
+                (nats::failure::of_request(trouble, &route.subject), route.repeatable)
             }
-            RequestError::NoResponders => (nats::failure::of_request(trouble, route.subject), true),
+            RequestError::NoResponders => (nats::failure::of_request(trouble, &route.subject), true),
             // The connection was just lost, and may be back soon.
             RequestError::Disconnected if repeat > 0 => {
-                (nats::failure::of_request(trouble, route.subject), true)
+                (nats::failure::of_request(trouble, &route.subject), true)
             }
-            _ => (nats::failure::of_request(trouble, route.subject), false),
+            _ => (nats::failure::of_request(trouble, &route.subject), false),
         };
         AttemptError {
             failure,
@@ -318,7 +314,7 @@ fn taken(route: &Route) -> Failure {
     Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(nats::failure::RETRY)
 }
 
-fn unfit(mismatch: &CodecError) -> Failure {
+fn unfit(mismatch: &dyn std::fmt::Display) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
         .delivered(Delivered::No)
 }

@@ -25,6 +25,7 @@ mod reload;
 mod replay;
 pub mod run;
 pub mod serve;
+mod served;
 pub mod share;
 pub mod signal;
 pub mod supervisor;

@@ -93,6 +93,7 @@ impl Gateway {
             nestjs: config.nest_subjects.clone(),
         };
         let drain = CancellationToken::new();
+        let catalog = crate::served::contract();
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
@@ -102,7 +103,7 @@ impl Gateway {
                 true => order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
                 false => Guard::default(),
             },
-            states: Arc::new(RouteStates::new(contract::route::SERVING, &limits)),
+            states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
             board: HealthRegistry::new(&server::services(shared::coded(&config))),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::{Message, Subject};
 use contract::header as names;
-use contract::route::ALL;
 use telemetry::Span;
 use wire::Failure;
 
@@ -30,7 +29,7 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
     }
     let mut refusals = Vec::new();
     for nest in [false, true] {
-        for route in ALL {
+        for route in crate::served::contract().routes() {
             let message = Message {
                 subject: Subject::from_static("reply"),
                 reply: None,
@@ -44,7 +43,7 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
                 Reply::Answer(answer) => {
                     let refused = headers.get(names::SERVICE_ERROR_CODE).is_some();
                     assert!(nest || !refused, "a refusal was taken for an answer");
-                    if let Ok(message) = (route.reply)(&answer) {
+                    if let Ok(message) = route.codec.reply(&answer) {
                         assert!(message.len() <= 8 * answer.len() + 64, "an answer has grown");
                     }
                 }
@@ -64,15 +63,16 @@ pub fn reply(data: &[u8]) -> Vec<Failure> {
 /// # Panics
 /// If they do not.
 pub fn told(call: &CallContext) {
-    let headers =
-        super::header::of(ALL[0], call, &Span::default(), nats::WallClock::default(), Duration::from_secs(1));
+    let route = crate::served::contract().routes()[0].clone();
+    let wall = nats::WallClock::default();
+    let headers = super::header::of(&route, call, &Span::default(), wall, Duration::from_secs(1));
     let is_id = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     for (name, values) in headers.iter() {
         assert_eq!(values.len(), 1, "{name} is there once");
         let value = values[0].as_str();
         let good = match AsRef::<str>::as_ref(name) {
             names::REQUEST_DEADLINE | names::REQUEST_TIMEOUT => value.bytes().all(|b| b.is_ascii_digit()),
-            names::CONTENT_TYPE => value == ALL[0].content_type(),
+            names::CONTENT_TYPE => value == route.content_type(),
             names::REQUEST_ID => (1..=64).contains(&value.len()) && value.bytes().all(is_id),
             names::PRINCIPAL => value.len() <= 256 && value.bytes().all(|b| b.is_ascii_graphic()),
             names::TRACEPARENT => value.len() == 55 && value.bytes().all(is_id),

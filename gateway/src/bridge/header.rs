@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::header::HeaderMap;
-use contract::{Route, header};
+use catalog::Route;
+use contract::header;
 use nats::WallClock;
 use nats::header::{fixed, number, put};
 use telemetry::Span;
@@ -48,7 +49,6 @@ fn unix_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use async_nats::header::HeaderValue;
-    use contract::route::ALL;
     use tokio::time::Instant;
 
     use super::*;
@@ -58,7 +58,13 @@ mod tests {
         let mut call = CallContext::until(Instant::now());
         call.principal = "eve\r\nNats-Expected-Stream: X".into();
         call.request_id = Some("fine".into());
-        let headers = of(ALL[0], &call, &Span::default(), WallClock::default(), Duration::from_secs(1));
+        let headers = of(
+            &crate::served::contract().routes()[0],
+            &call,
+            &Span::default(),
+            WallClock::default(),
+            Duration::from_secs(1),
+        );
         let text = |name| headers.get(name).map(HeaderValue::as_str);
         assert_eq!(text(header::PRINCIPAL), Some("eve??Nats-Expected-Stream: X"));
         assert_eq!((text(header::REQUEST_ID), text("Nats-Expected-Stream")), (Some("fine"), None));

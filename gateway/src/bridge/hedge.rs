@@ -5,9 +5,10 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use async_nats::{Message, Subject};
+use async_nats::Message;
 use bytes::Bytes;
-use contract::{Route, header as wire};
+use catalog::Route;
+use contract::header as wire;
 use futures_util::future::select_all;
 use nats::{Connection, RequestError};
 use telemetry::{Span, SpanRole};
@@ -24,7 +25,7 @@ const OTHERS: Duration = Duration::from_secs(1);
 /// The common parameters of an attempt's requests.
 pub(super) struct Hedging<'a> {
     pub(super) link: &'a Connection,
-    pub(super) route: &'static Route,
+    pub(super) route: &'a Route,
     pub(super) state: &'a RouteState,
     pub(super) metrics: Option<&'a RouteMetrics>,
     pub(super) call: &'a CallContext,
@@ -151,8 +152,7 @@ impl<'a> Hedging<'a> {
         let left = self.deadline.saturating_duration_since(now);
         let headers = header::of(self.route, self.call, span, self.link.clock().wall(), left);
         self.metrics.inspect(|metrics| metrics.attempts.increment());
-        let subject = Subject::from_static(self.route.subject);
-        self.link.exchange(subject, headers, self.payload.clone())
+        self.link.exchange(self.state.subject().clone(), headers, self.payload.clone())
     }
 
     /// Records the reply. Only answers contribute to the usual time; refusals and missing replies do not.
@@ -175,7 +175,7 @@ pub(super) fn trace(route: &Route, call: &CallContext, repeat: u32, hedge: u32) 
     let span = call.span.child(format!("send {}", route.subject), SpanRole::Client);
     span.say("messaging.system", "nats");
     span.say("messaging.operation.type", "send");
-    span.say("messaging.destination.name", route.subject);
+    span.say("messaging.destination.name", route.subject.clone());
     if repeat > 0 {
         span.say("messaging.nats.retry", i64::from(repeat));
     }

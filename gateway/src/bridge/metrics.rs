@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use contract::Route;
+use catalog::Route;
 use foldhash::fast::RandomState;
 use telemetry::{Counter, Exposition, Histogram, Source};
 use tokio::time::Instant;
@@ -13,12 +13,12 @@ use super::route_state::RouteStates;
 
 /// The metrics of one thread. Clones share them.
 #[derive(Debug, Clone)]
-pub struct BridgeMetrics(Arc<HashMap<&'static str, RouteMetrics, RandomState>>);
+pub struct BridgeMetrics(Arc<HashMap<String, RouteMetrics, RandomState>>);
 
 /// The metrics of one route.
 #[derive(Debug)]
 pub(super) struct RouteMetrics {
-    subject: &'static str,
+    subject: String,
     pub(super) attempts: Counter,
     pub(super) retries: Counter,
     pub(super) hedges: Counter,
@@ -36,18 +36,18 @@ pub(super) struct RouteMetrics {
 
 impl BridgeMetrics {
     /// New metrics, all zero.
-    pub(super) fn new(routes: &[&'static Route]) -> BridgeMetrics {
-        let metrics = |route: &&'static Route| (route.path, RouteMetrics::new(route.subject));
+    pub(super) fn new(routes: &[Arc<Route>]) -> BridgeMetrics {
+        let metrics = |route: &Arc<Route>| (route.path.clone(), RouteMetrics::new(route.subject.clone()));
         BridgeMetrics(Arc::new(routes.iter().map(metrics).collect()))
     }
 
     pub(super) fn of(&self, route: &Route) -> Option<&RouteMetrics> {
-        self.0.get(route.path)
+        self.0.get(&route.path)
     }
 }
 
 impl RouteMetrics {
-    fn new(subject: &'static str) -> RouteMetrics {
+    fn new(subject: String) -> RouteMetrics {
         RouteMetrics {
             subject,
             attempts: Counter::default(),
@@ -68,7 +68,7 @@ impl RouteMetrics {
 impl Source for BridgeMetrics {
     fn collect(&self, page: &mut Exposition) {
         for metrics in self.0.values() {
-            let route = [("route", metrics.subject)];
+            let route = [("route", metrics.subject.as_str())];
             let counts = [
                 (
                     "gateway_route_attempts_total",

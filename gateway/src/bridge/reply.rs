@@ -3,7 +3,8 @@
 use async_nats::Message;
 use async_nats::header::HeaderValue;
 use bytes::Bytes;
-use contract::{Route, header};
+use catalog::Route;
+use contract::header;
 use wire::failure::Code;
 use wire::{Delivered, Failure, nestjs};
 
@@ -92,7 +93,6 @@ pub(super) fn is_acknowledgement(payload: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
-    use contract::route::ALL;
     use wire::Reason;
 
     use super::*;
@@ -109,6 +109,10 @@ mod tests {
         }
     }
 
+    fn route() -> Route {
+        Route::clone(&crate::served::contract().routes()[0])
+    }
+
     fn refusal(number: &str) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         headers.insert(header::SERVICE_ERROR_CODE, number);
@@ -117,7 +121,7 @@ mod tests {
     }
 
     fn error(nestjs: bool, repeatable: bool, message: Message) -> AttemptError {
-        match read(&Route { repeatable, ..*ALL[0] }, nestjs, message) {
+        match read(&Route { repeatable, ..route() }, nestjs, message) {
             Reply::Refusal(error) => error,
             Reply::Answer(_) | Reply::Nonsense => panic!("no refusal"),
         }
@@ -167,10 +171,10 @@ mod tests {
         let exception = br#"{"id":"1","err":"sold out","isDisposed":true}"#;
         let exception = error(true, true, message(None, exception.to_vec()));
         assert!(exception.failure.message == "sold out" && !exception.again);
-        assert!(matches!(read(ALL[0], true, message(None, b"[]".to_vec())), Reply::Nonsense));
+        assert!(matches!(read(&route(), true, message(None, b"[]".to_vec())), Reply::Nonsense));
         let answer = nestjs::reply(&request, &Ok(b"[1]".to_vec())).unwrap();
         assert!(
-            matches!(read(ALL[0], true, message(None, answer)), Reply::Answer(payload) if payload == "[1]")
+            matches!(read(&route(), true, message(None, answer)), Reply::Answer(payload) if payload == "[1]")
         );
     }
 }

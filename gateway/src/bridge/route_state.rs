@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use contract::Route;
+use async_nats::Subject;
+use catalog::{Catalog, Encoding, Route};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use wire::{Failure, Reason};
@@ -33,12 +34,14 @@ impl Default for Limits {
 /// The states of all routes.
 #[derive(Debug)]
 pub struct RouteStates {
-    states: HashMap<&'static str, (&'static str, RouteState), RandomState>,
+    catalog: Arc<Catalog>,
+    states: HashMap<String, RouteState, RandomState>,
 }
 
 /// The state of one route.
 #[derive(Debug)]
 pub struct RouteState {
+    subject: Subject,
     /// The limit of pass-through calls.
     outer: Arc<ConcurrencyLimit>,
     /// The limit of the gateway's own calls, which a flood of pass-through calls does not affect.
@@ -56,44 +59,65 @@ pub struct RouteState {
 
 impl Default for RouteStates {
     fn default() -> RouteStates {
-        RouteStates::new(contract::route::ALL, &Limits::default())
+        let catalog = crate::served::contract();
+        RouteStates::new(catalog.clone(), catalog.routes(), &Limits::default())
     }
 }
 
 impl RouteStates {
-    /// The states of these routes.
-    pub fn new(routes: &[&'static Route], limits: &Limits) -> RouteStates {
-        let state = |(number, route): (usize, &&'static Route)| {
-            (route.path, (route.subject, RouteState::new(number, route, limits)))
+    /// The states of these routes of a catalog.
+    pub fn new<'a>(
+        catalog: Arc<Catalog>,
+        routes: impl IntoIterator<Item = &'a Arc<Route>>,
+        limits: &Limits,
+    ) -> RouteStates {
+        let state = |(number, route): (usize, &'a Arc<Route>)| {
+            (route.path.clone(), RouteState::new(number, route, limits))
         };
-        RouteStates { states: routes.iter().enumerate().map(state).collect() }
+        RouteStates { catalog, states: routes.into_iter().enumerate().map(state).collect() }
+    }
+
+    /// What is served.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The route of the rpc at this path.
+    ///
+    /// # Errors
+    /// If the catalog has none.
+    pub fn route(&self, path: &str) -> Result<&Arc<Route>, Failure> {
+        self.catalog.route(path).ok_or_else(|| unserved(path))
     }
 
     /// The state of a route.
     pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
-        self.states.get(route.path).map(|(_, state)| state).ok_or_else(|| {
-            let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
-            failure.because(format_args!("no route state for {}", route.path))
-        })
+        self.states.get(&route.path).ok_or_else(|| unserved(&route.path))
     }
+}
+
+fn unserved(path: &str) -> Failure {
+    let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
+    failure.because(format_args!("no route state for {path}"))
 }
 
 impl RouteStates {
     /// Every route's state with its subject.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, &RouteState)> {
-        self.states.values().map(|(subject, state)| (*subject, state))
+    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
+        self.states.values().map(|state| (state.subject.as_str(), state))
     }
 }
 
 impl RouteState {
     fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let nest = route.json && limits.nestjs.iter().any(|subject| subject == route.subject);
+        let nest = route.encoding == Encoding::Json && limits.nestjs.contains(&route.subject);
         let liveness = Liveness::default();
         if nest {
             // Discovery does not find it, so it is assumed to be up until calls show otherwise.
             liveness.up();
         }
         RouteState {
+            subject: route.subject.clone().into(),
             outer: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, false)),
             inner: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, true)),
             nest,
@@ -104,6 +128,11 @@ impl RouteState {
             captured: AtomicBool::new(false),
             unable: AtomicBool::new(false),
         }
+    }
+
+    /// The subject of the route, which is cheap to clone.
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     /// A permit for a pass-through call.

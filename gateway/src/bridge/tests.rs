@@ -4,6 +4,7 @@ use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::{Client, HeaderMap, Message};
+use catalog::Codec;
 use contract::{header, route};
 use futures_util::StreamExt;
 use wire::failure::Detail;
@@ -16,19 +17,39 @@ struct Bench {
     server: local_nats::Server,
     service: Client,
     bridge: Bridge,
-    route: &'static Route,
+    route: Arc<Route>,
+}
+
+/// Payloads are the messages; the function tells which requests may be sent again.
+#[derive(Debug)]
+struct Raw(fn(&[u8]) -> bool);
+
+impl Codec for Raw {
+    fn request(&self, protobuf: &[u8]) -> Result<Vec<u8>, catalog::CodecError> {
+        Ok(protobuf.to_vec())
+    }
+
+    fn reply(&self, payload: &[u8]) -> Result<Vec<u8>, catalog::CodecError> {
+        Ok(payload.to_vec())
+    }
+
+    fn repeatable(&self, request: &[u8]) -> bool {
+        (self.0)(request)
+    }
 }
 
 impl Bench {
     async fn start(change: impl FnOnce(&mut Route)) -> Bench {
         let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
-        let mut route = Route { subject: "service.test", ..*route::ALL[0] };
+        let catalog = crate::served::contract();
+        let mut route = Route::clone(catalog.route(route::ALL[0].path).unwrap());
+        route.subject = "service.test".to_owned();
         route.timeout = Duration::from_millis(200);
         change(&mut route);
-        let route: &'static Route = Box::leak(Box::new(route));
+        let route = Arc::new(route);
         let link = Connection::connect(&nats::Options::at(server.url()), "test").await.unwrap();
         let service = async_nats::connect(server.url()).await.unwrap();
-        let states = RouteStates::new(&[route], &Limits { in_flight: 4, ..Limits::default() });
+        let states = RouteStates::new(catalog, [&route], &Limits { in_flight: 4, ..Limits::default() });
         Bench { server, service, bridge: Bridge::new(link, Arc::new(states)), route }
     }
 
@@ -37,7 +58,7 @@ impl Bench {
         &self,
         mut answer: impl FnMut(usize, Message) -> F + Send + 'static,
     ) -> Arc<AtomicUsize> {
-        let mut requests = self.service.subscribe(self.route.subject).await.unwrap();
+        let mut requests = self.service.subscribe(self.route.subject.clone()).await.unwrap();
         // The echo shows that the server has processed the subscription.
         let mut echo = self.service.subscribe("echo").await.unwrap();
         self.service.publish("echo", Bytes::new()).await.unwrap();
@@ -58,12 +79,12 @@ impl Bench {
 
     /// The number of hedges: a machine that stalls for a moment causes some.
     fn hedges(&self) -> usize {
-        let metrics = self.bridge.metrics().of(self.route).unwrap();
+        let metrics = self.bridge.metrics().of(&self.route).unwrap();
         usize::try_from(metrics.hedges.get()).unwrap()
     }
 
     async fn call(&self, call: &CallContext) -> Result<Bytes, Failure> {
-        self.bridge.call(self.route, b"hello".to_vec(), call).await
+        self.bridge.call(&self.route, b"hello".to_vec(), call).await
     }
 }
 
@@ -127,10 +148,10 @@ async fn nobody_there_is_said_as_such_after_every_attempt() {
 #[tokio::test]
 async fn a_service_that_comes_back_is_found_by_a_repeat() {
     let bench = Bench::start(|route| (route.retries, route.repeatable) = (9, false)).await;
-    let (bridge, route) = (bench.bridge.clone(), bench.route);
+    let (bridge, route) = (bench.bridge.clone(), bench.route.clone());
     let call =
-        tokio::spawn(async move { bridge.call(route, Vec::new(), &within(9_000, Limit::Budget)).await });
-    let metrics = bench.bridge.metrics().of(bench.route).unwrap();
+        tokio::spawn(async move { bridge.call(&route, Vec::new(), &within(9_000, Limit::Budget)).await });
+    let metrics = bench.bridge.metrics().of(&bench.route).unwrap();
     until("an attempt found nobody", || metrics.absent.get() > 0).await;
     bench.serve(|_, _| ready(Some((HeaderMap::new(), b"back".to_vec())))).await;
     assert_eq!(call.await.unwrap().unwrap(), "back");
@@ -197,14 +218,14 @@ async fn one_call_too_many_is_turned_away_at_once() {
     bench.serve(|_, _| ready(None)).await;
     let calls: Vec<_> = (0..4)
         .map(|_| {
-            let (bridge, route) = (bench.bridge.clone(), bench.route);
-            tokio::spawn(async move { bridge.call(route, Vec::new(), &within(5_000, Limit::Budget)).await })
+            let (bridge, route) = (bench.bridge.clone(), bench.route.clone());
+            tokio::spawn(async move { bridge.call(&route, Vec::new(), &within(5_000, Limit::Budget)).await })
         })
         .collect();
     until("all wait for a reply", || bench.bridge.connection().waiting() >= 4).await;
     let start = Instant::now();
     // Its message is not decoded, either.
-    let garbage = bench.bridge.pass(bench.route, &[0xff], &within(5_000, Limit::Budget)).await.unwrap_err();
+    let garbage = bench.bridge.pass(&bench.route, &[0xff], &within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(garbage.is(Reason::Overloaded), "{garbage}");
     let failure = bench.call(&within(5_000, Limit::Budget)).await.unwrap_err();
     assert!(failure.is(Reason::Overloaded) && start.elapsed() < Duration::from_secs(2), "{failure}");
@@ -222,9 +243,9 @@ async fn one_call_too_many_is_turned_away_at_once() {
 async fn a_reply_that_does_not_fit_is_a_violation() {
     let bench = Bench::start(|_| ()).await;
     bench.serve(|_, _| ready(Some((HeaderMap::new(), b"[nonsense".to_vec())))).await;
-    let failure = bench.bridge.pass(bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
+    let failure = bench.bridge.pass(&bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
     assert!(failure.is(Reason::ContractViolation), "{failure}");
-    let failure = bench.bridge.pass(bench.route, &[0xff], &within(1_000, Limit::Budget)).await.unwrap_err();
+    let failure = bench.bridge.pass(&bench.route, &[0xff], &within(1_000, Limit::Budget)).await.unwrap_err();
     assert!(failure.is(Reason::InvalidRequest), "{failure}");
 }
 
@@ -232,7 +253,7 @@ async fn a_reply_that_does_not_fit_is_a_violation() {
 async fn a_payload_over_the_limit_is_not_sent() {
     let bench = Bench::start(|_| ()).await;
     let call = within(1_000, Limit::Budget);
-    let failure = bench.bridge.call(bench.route, vec![b'x'; 2 << 20], &call).await.unwrap_err();
+    let failure = bench.bridge.call(&bench.route, vec![b'x'; 2 << 20], &call).await.unwrap_err();
     assert!(failure.is(Reason::PayloadTooLarge), "{failure}");
     assert_eq!(failure.metadata["limit"], (1 << 20).to_string());
 }
@@ -271,7 +292,7 @@ async fn a_streams_acknowledgement_is_no_answer() {
         [r#"{"stream":"ALL","seq":7}"#, r#"{"stream":"ALL", "domain":"x", "seq":7,"duplicate": true}"#];
     bench.serve(move |number, _| ready(Some((HeaderMap::new(), acks[number % 2].as_bytes().to_vec())))).await;
     for _ in acks {
-        let failure = bench.bridge.pass(bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
+        let failure = bench.bridge.pass(&bench.route, &[], &within(1_000, Limit::Budget)).await.unwrap_err();
         assert!(failure.is(Reason::ContractViolation), "{failure}");
         assert_eq!(delivered(&failure), "unknown");
     }
@@ -281,14 +302,13 @@ async fn a_streams_acknowledgement_is_no_answer() {
 async fn what_may_have_been_done_is_repeated_only_where_the_request_itself_may_be_sent_twice() {
     let bench = Bench::start(|route| {
         (route.repeatable, route.retries) = (true, 1);
-        route.request = |bytes| Ok(bytes.to_vec());
-        route.repeats = |bytes| bytes == b"with an id";
+        route.codec = Arc::new(Raw(|bytes| bytes == b"with an id"));
     })
     .await;
     let count = bench.serve(|_, _| ready(None)).await;
     for (request, attempts) in [("without", 1), ("with an id", 2)] {
         let call = within(5_000, Limit::Budget);
-        let failure = bench.bridge.pass(bench.route, request.as_bytes(), &call).await.unwrap_err();
+        let failure = bench.bridge.pass(&bench.route, request.as_bytes(), &call).await.unwrap_err();
         assert!(failure.is(Reason::Timeout), "{failure}");
         assert_eq!(count.swap(0, Ordering::Relaxed), attempts, "{request}");
     }
@@ -298,9 +318,7 @@ async fn what_may_have_been_done_is_repeated_only_where_the_request_itself_may_b
 async fn silent(first: usize, repeats: fn(&[u8]) -> bool) -> (Bench, Arc<AtomicUsize>) {
     let bench = Bench::start(|route| {
         (route.repeatable, route.retries, route.timeout) = (true, 3, Duration::from_secs(20));
-        route.request = |bytes| Ok(bytes.to_vec());
-        route.reply = |bytes| Ok(bytes.to_vec());
-        route.repeats = repeats;
+        route.codec = Arc::new(Raw(repeats));
     })
     .await;
     let count = bench
@@ -309,7 +327,7 @@ async fn silent(first: usize, repeats: fn(&[u8]) -> bool) -> (Bench, Arc<AtomicU
             ready(answered.then(|| (HeaderMap::new(), request.payload.to_vec())))
         })
         .await;
-    bench.bridge.pass(bench.route, b"one", &within(5_000, Limit::Budget)).await.unwrap();
+    bench.bridge.pass(&bench.route, b"one", &within(5_000, Limit::Budget)).await.unwrap();
     (bench, count)
 }
 
@@ -318,7 +336,7 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
     let (bench, count) = silent(3, |_| true).await;
     let begun = Instant::now();
     let call = within(20_000, Limit::Budget);
-    assert_eq!(bench.bridge.pass(bench.route, b"two", &call).await.unwrap(), b"two");
+    assert_eq!(bench.bridge.pass(&bench.route, b"two", &call).await.unwrap(), b"two");
     assert!(
         (3 * latency::FLOOR..Duration::from_secs(10)).contains(&begun.elapsed()),
         "{:?}",
@@ -326,7 +344,7 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
     );
     assert!(count.load(Ordering::Relaxed) >= 5);
     assert_eq!(bench.bridge.connection().waiting(), 0);
-    let metrics = bench.bridge.metrics().of(bench.route).unwrap();
+    let metrics = bench.bridge.metrics().of(&bench.route).unwrap();
     assert!(metrics.hedges.get() >= 3 && metrics.retries.get() == 0);
     assert_eq!(metrics.hedges_won.get(), 1);
 }
@@ -334,12 +352,12 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
 #[tokio::test]
 async fn hedges_that_are_lost_with_the_connection_cost_nothing() {
     let (mut bench, _) = silent(usize::MAX, |_| true).await;
-    let (bridge, route) = (bench.bridge.clone(), bench.route);
-    let call = tokio::spawn(async move { bridge.pass(route, b"two", &within(20_000, Limit::Budget)).await });
+    let (bridge, route) = (bench.bridge.clone(), bench.route.clone());
+    let call = tokio::spawn(async move { bridge.pass(&route, b"two", &within(20_000, Limit::Budget)).await });
     until("there are hedges", || bench.hedges() >= 3).await;
     bench.server.kill();
     assert!(call.await.unwrap().is_err());
-    let state = bench.bridge.states.of(bench.route).unwrap();
+    let state = bench.bridge.states.of(&bench.route).unwrap();
     assert_eq!((0..100).take_while(|_| state.retry()).count(), 10);
 }
 
@@ -348,7 +366,8 @@ async fn what_may_not_be_done_twice_is_never_sent_twice() {
     let (bench, count) = silent(usize::MAX, |bytes| bytes == b"with an id").await;
     for (request, hedged) in [("without", false), ("with an id", true)] {
         count.store(1, Ordering::Relaxed);
-        let failure = bench.bridge.pass(bench.route, request.as_bytes(), &within(1_500, Limit::Budget)).await;
+        let failure =
+            bench.bridge.pass(&bench.route, request.as_bytes(), &within(1_500, Limit::Budget)).await;
         let failure = failure.unwrap_err();
         assert_eq!((failure.is(Reason::Timeout), delivered(&failure)), (true, "unknown"), "{failure}");
         assert_eq!(count.load(Ordering::Relaxed) > 2, hedged, "{request}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use admission::{MeasuredBody, answer};
 use bytes::Bytes;
-use contract::Route;
+use catalog::Route;
 use http::Response;
 use tonic::body::Body;
 use tower::BoxError;
@@ -22,7 +22,7 @@ pub(super) struct PassThrough(Arc<Target>);
 
 struct Target {
     bridge: Bridge,
-    route: &'static Route,
+    route: Arc<Route>,
     sizes: Sizes,
 }
 
@@ -36,7 +36,7 @@ pub struct Sizes {
 }
 
 impl PassThrough {
-    pub(super) fn new(bridge: Bridge, route: &'static Route, sizes: Sizes) -> PassThrough {
+    pub(super) fn new(bridge: Bridge, route: Arc<Route>, sizes: Sizes) -> PassThrough {
         PassThrough(Arc::new(Target { bridge, route, sizes }))
     }
 
@@ -72,9 +72,9 @@ impl Target {
         };
         begun.set();
         let call = metadata::call(&head.headers, &head.extensions, &origin, self.route.budget());
-        let reply = self.bridge.pass(self.route, &message, &call).await;
+        let reply = self.bridge.pass(&self.route, &message, &call).await;
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
-        let failed = |failure| answer(failure, (self.route.repeats)(&message)).into_http();
+        let failed = |failure| answer(failure, self.route.codec.repeatable(&message)).into_http();
         Ok(told.unwrap_or_else(failed))
     }
 

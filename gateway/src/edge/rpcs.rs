@@ -17,7 +17,7 @@ use super::pass_through::{PassThrough, Passing};
 /// All rpcs. Routed ones need no code, and bypass tonic's router.
 #[derive(Clone)]
 pub(super) struct Rpcs {
-    passed: Arc<HashMap<&'static str, PassThrough, RandomState>>,
+    passed: Arc<HashMap<String, PassThrough, RandomState>>,
     others: Routes,
 }
 
@@ -27,7 +27,7 @@ pub(super) type Answering<B> =
 
 impl Rpcs {
     /// The routed rpcs, and the services behind tonic's router.
-    pub(super) fn new(passed: impl Iterator<Item = (&'static str, PassThrough)>, others: Routes) -> Rpcs {
+    pub(super) fn new(passed: impl Iterator<Item = (String, PassThrough)>, others: Routes) -> Rpcs {
         Rpcs { passed: Arc::new(passed.collect()), others }
     }
 

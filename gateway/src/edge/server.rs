@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use admission::budget::ConnectionMetrics;
 use admission::{Admission, HealthService, MemoryBudget};
-use contract::route::{self, Route};
+use catalog::Route;
+use contract::route;
 use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -186,7 +187,8 @@ fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
         others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
     api.services.into_iter().for_each(|service| service.add_to(&mut others, sizes));
-    let routes = route::ALL.iter().filter(|route| !route.internal);
-    let pass = |route: &&'static Route| (route.path, PassThrough::new(api.bridge.clone(), route, sizes));
+    let routes = api.bridge.catalog().routes().iter().filter(|route| !route.internal);
+    let pass =
+        |route: &Arc<Route>| (route.path.clone(), PassThrough::new(api.bridge.clone(), route.clone(), sizes));
     Ok(Rpcs::new(routes.map(pass), others.routes().prepare()))
 }

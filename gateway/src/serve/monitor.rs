@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use contract::route::{self, Route};
+use catalog::Route;
 use futures_util::future::join_all;
 use nats::{Connection, Guard, streams};
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ pub(super) struct Monitor {
     /// The services, and whether each has code.
     services: Vec<(&'static str, bool)>,
     /// The routes that they need.
-    routes: Vec<&'static Route>,
+    routes: Vec<Arc<Route>>,
     /// Cancelled when every thread serves.
     serving: CancellationToken,
     /// Whether a discovery request was completed.
@@ -45,14 +45,14 @@ impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
         let Shared { guard, states, board, serving, .. } = shared;
         let coded = coded(&shared.config);
-        let internal = |route: &&&Route| !route.internal || !coded.is_empty();
+        let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
         Monitor {
             link,
             guard: guard.clone(),
             states: states.clone(),
             board: board.clone(),
             services: shared.services().into_iter().map(|name| (name, coded.contains(&name))).collect(),
-            routes: route::SERVING.iter().filter(internal).copied().collect(),
+            routes: states.catalog().serving_routes().filter(internal).cloned().collect(),
             serving: serving.clone(),
             asked: AtomicBool::new(false),
         }
@@ -81,8 +81,9 @@ impl Monitor {
     }
 
     async fn ask(&self) {
-        let states =
-            || self.routes.iter().filter_map(|route| Some((route.subject, self.states.of(route).ok()?)));
+        let states = || {
+            self.routes.iter().filter_map(|route| Some((route.subject.as_str(), self.states.of(route).ok()?)))
+        };
         let wanted: HashSet<&str> =
             states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();
         let found = discovery::served(&self.link, &wanted).await;
@@ -128,10 +129,8 @@ impl Monitor {
         loop {
             let mut findings = self.around();
             let up = findings.is_empty();
-            let obstacles: Vec<(&Route, Finding)> = match up {
-                true => {
-                    self.routes.iter().filter_map(|route| Some((*route, self.obstacle(route)?))).collect()
-                }
+            let obstacles: Vec<(&Arc<Route>, Finding)> = match up {
+                true => self.routes.iter().filter_map(|route| Some((route, self.obstacle(route)?))).collect(),
                 // Without NATS and the streams, the state of services is unknown.
                 false => Vec::new(),
             };
@@ -156,7 +155,7 @@ impl Monitor {
 
     /// Why a route's calls cannot be served.
     fn obstacle(&self, route: &Route) -> Option<Finding> {
-        let (state, subject) = (self.states.of(route).ok()?, route.subject);
+        let (state, subject) = (self.states.of(route).ok()?, &route.subject);
         if let Some(stream) = state.capturer() {
             let message = format!("the stream {stream} captures the subject {subject}");
             return Some((reason::SUBJECT_CAPTURED, message).into());
@@ -179,6 +178,8 @@ fn needs(service: &str, own: bool, route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use contract::route;
+
     use super::*;
     use crate::Gateway;
     use crate::config::Serve;
