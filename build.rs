@@ -1,5 +1,5 @@
 //! Generates Rust from `proto/`, without protoc: message types and clients, proto3 JSON, the servers of the rpcs that
-//! have code, the routes of those that have none, the scope that each requires, and the descriptor set for reflection.
+//! have code, the routes of those that have none, and the descriptor set, of which the gateway makes its catalog.
 //! What the catalog refuses is refused here, and so is what generated types cannot express.
 
 // Cargo reads instructions from standard output.
@@ -39,8 +39,7 @@ fn main() -> Result<()> {
     fs::write(out.join("descriptors.bin"), &descriptors)?;
 
     let contract = Contract::read(&descriptors)?;
-    fs::write(out.join("routes.rs"), contract.routes()? + &contract.rpcs()? + &contract.repeats()?)?;
-    fs::write(out.join("access.rs"), contract.access()?)?;
+    fs::write(out.join("routes.rs"), contract.routes()? + &contract.repeats()?)?;
 
     let files = FileDescriptorSet::decode(descriptors.as_slice())?;
     messages_and_clients(files.clone())?;
@@ -134,16 +133,6 @@ impl Contract {
             .ok_or_else(|| format!("there is no message {name}").into())
     }
 
-    /// What clients may call.
-    fn rpcs(&self) -> Result<String> {
-        let mut source = "/// Every rpc that clients may call.\npub const RPCS: &[Rpc] = &[".to_owned();
-        for rpc in self.declared().filter(|rpc| !rpc.internal) {
-            let (name, path, streams) = (rpc.name(), &rpc.path, rpc.server_streaming);
-            write!(source, "Rpc {{ name: {name:?}, path: {path:?}, streams: {streams} }}, ")?;
-        }
-        Ok(source + "];\n")
-    }
-
     /// The files without the rpcs that have a route.
     fn strip(&self, mut files: FileDescriptorSet) -> FileDescriptorSet {
         for file in &mut files.file {
@@ -163,17 +152,11 @@ impl Contract {
         for (rpc, route) in self.routed() {
             self.route(rpc, route, &mut source)?;
         }
-        let names = |wanted: &dyn Fn(&Route) -> bool| {
-            let routes = self.routed().filter(|(_, route)| wanted(route));
-            routes.map(|(rpc, _)| format!("&{}", constant_name(rpc))).collect::<Vec<_>>().join(", ")
-        };
+        let names: Vec<_> = self.routed().map(|(rpc, _)| format!("&{}", constant_name(rpc))).collect();
         writeln!(
             source,
-            "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];\n\
-             /// The serving routes, which clients' calls need: the others are for an operator's commands.\n\
-             pub const SERVING: &[&Route] = &[{}];",
-            names(&|_| true),
-            names(&|route| !route.maintenance)
+            "/// Every route of the contract.\npub const ALL: &[&Route] = &[{}];",
+            names.join(", ")
         )?;
         Ok(source)
     }
@@ -210,18 +193,6 @@ impl Contract {
              fn from_payload(bytes: &[u8]) -> Result<Self, CodecError> {{ {from} }} }}",
         )?;
         Ok(())
-    }
-
-    /// The rules of access, in ascending order of their paths.
-    fn access(&self) -> Result<String> {
-        let mut source =
-            String::from("/// Every rule, in ascending order of its path.\npub const RULES: &[Rule] = &[\n");
-        for rule in self.0.rules() {
-            let (path, scope, streams) = (&rule.path, &rule.scope, rule.streams);
-            writeln!(source, "Rule {{ path: {path:?}, scope: {scope:?}, streams: {streams} }},")?;
-        }
-        source.push_str("];\n");
-        Ok(source)
     }
 
     /// Which requests may be sent again as they are: those of rpcs without side effects and of idempotent ones; if these

@@ -4,7 +4,6 @@
 
 #![allow(clippy::doc_markdown)]
 
-pub mod access;
 #[cfg(test)]
 mod agreement;
 #[cfg(any(test, fuzzing))]

@@ -43,17 +43,6 @@ pub struct Route {
     pub reply: fn(&[u8]) -> Result<Vec<u8>, CodecError>,
 }
 
-/// An rpc that clients may call.
-#[derive(Debug, Clone, Copy)]
-pub struct Rpc {
-    /// Its full name: `service/rpc`.
-    pub name: &'static str,
-    /// Its path in HTTP/2.
-    pub path: &'static str,
-    /// Whether its answer is a stream.
-    pub streams: bool,
-}
-
 /// A request that clients send.
 pub trait Repeat {
     /// Whether sending it twice has the same effect as sending it once: by its rpc's `idempotency_level`, and if it has

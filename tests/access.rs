@@ -1,7 +1,7 @@
 //! Authorization: every rpc of the descriptor set with every kind of token.
 
 use bytes::Bytes;
-use contract::access::{RULES, Rule};
+use catalog::Rule;
 use gateway::config::access::{Access, Reflection};
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ impl Verdict {
             Verdict::Some(rows) => {
                 rows.iter().find(|(rpc, _)| rule.path.ends_with(rpc)).map_or(Fine, |(_, code)| *code)
             }
-            Verdict::Scope(scope) if rule.scope == *scope => Fine,
+            Verdict::Scope(scope) if *rule.scope == **scope => Fine,
             Verdict::Scope(_) => PermissionDenied,
         }
     }
@@ -112,14 +112,14 @@ async fn every_rpc_answers_every_kind_of_token_as_it_should() {
     let issuer = Issuer::new();
     let guarded = AuthGateway::start(&system, issuer.access()).await;
     let mut wrong = Vec::new();
-    for rule in RULES {
-        let message = || request(rule.path, "ann", &order);
-        let bare = ask(&guarded.channel, rule.path, message(), &[]).await;
+    for rule in gateway::served::contract().rules() {
+        let message = || request(&rule.path, "ann", &order);
+        let bare = ask(&guarded.channel, &rule.path, message(), &[]).await;
         assert_eq!(bare.unwrap_err().code(), Unauthenticated, "{} without a token", rule.path);
         for (kind, token, verdict) in tokens(&issuer) {
             // Twice: the second time the token may be cached.
             for _ in 0..2 {
-                let code = guarded.code(rule.path, message(), &token).await;
+                let code = guarded.code(&rule.path, message(), &token).await;
                 if code != verdict.of(rule) {
                     wrong.push(format!("{} {kind}: {code:?}", rule.path));
                 }
@@ -133,11 +133,12 @@ async fn every_rpc_answers_every_kind_of_token_as_it_should() {
 fn every_rpc_that_is_served_has_a_rule_and_no_other_has() {
     let mut served = served();
     served.sort_unstable();
-    let ruled: Vec<&str> = RULES.iter().map(|rule| rule.path).collect();
+    let catalog = gateway::served::contract();
+    let ruled: Vec<&str> = catalog.rules().iter().map(|rule| rule.path.as_str()).collect();
     assert_eq!(served, ruled);
     let mut scopes: Vec<&str> = ALL.split(' ').collect();
     scopes.sort_unstable();
-    assert_eq!(scopes, contract::access::scopes());
+    assert_eq!(scopes, catalog.scopes().iter().map(|scope| &**scope).collect::<Vec<_>>());
 }
 
 #[tokio::test]

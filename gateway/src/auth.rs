@@ -25,6 +25,7 @@ mod verify;
 use std::sync::Arc;
 
 use anyhow::Context;
+use catalog::Catalog;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use caller::AuthError;
@@ -61,23 +62,31 @@ enum Credential<'a> {
 
 impl Access {
     /// Reads keys and lists for the first time. None if authentication is off.
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<(Access, Upkeep)>> {
+    pub(crate) async fn open(
+        config: &Config,
+        catalog: &Arc<Catalog>,
+    ) -> anyhow::Result<Option<(Access, Upkeep)>> {
         if !config.required() {
             return Ok(None);
         }
         let mut upkeep = Upkeep::default();
         let bearer = match config.tokens() {
-            true => Some(jwt::Bearer::open(config, &mut upkeep).await?),
+            true => Some(jwt::Bearer::open(config, catalog, &mut upkeep).await?),
             false => None,
         };
         let keys = match &config.api_keys {
             Some(path) => {
-                let keys = Reload::open("API keys (GW_API_KEYS)", vec![path.clone()], apikey::Keys::read)?;
+                let keys = Reload::open(
+                    "API keys (GW_API_KEYS)",
+                    vec![path.clone()],
+                    apikey::Keys::reader(catalog),
+                )?;
                 Some(upkeep.guard(keys.within("api_keys", config.max_stale())))
             }
             None => None,
         };
-        let clients = certificate::Clients::open(config, &mut upkeep).context("client certificates")?;
+        let clients =
+            certificate::Clients::open(config, catalog, &mut upkeep).context("client certificates")?;
         let accounts = Quotas::new(config.caller_in_flight as usize, config.caller_rate);
         Ok(Some((Access { bearer, keys, clients, accounts }, upkeep)))
     }

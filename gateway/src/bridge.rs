@@ -16,15 +16,15 @@ pub mod route_state;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Catalog, Route};
-use contract::route::Routed;
 use futures_util::poll;
 use nats::{Connection, RequestError};
-use prost::Message as _;
+use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, nestjs};
@@ -92,15 +92,24 @@ impl Bridge {
         }
     }
 
-    /// Calls a route with a message, and returns its reply.
-    pub async fn ask<R: Routed>(&self, request: &R, call: &CallContext) -> Result<R::Reply, Failure> {
-        let route = self.states.route(R::ROUTE.path)?;
-        let (state, place) = self.enter(route, call, RouteState::enter_inside)?;
-        let payload = request.to_payload().map_err(|mismatch| unfit(&mismatch))?;
-        let again = || request.repeatable();
-        let payload =
-            place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
-        let reply = R::reply_from_payload(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
+    /// Calls the route of the rpc at this path for the gateway's own services, within the limit for these, and reads the
+    /// payload of the reply. `repeatable`: whether the request may be sent again as it is.
+    ///
+    /// # Errors
+    /// The service's refusal, or why there is no valid reply; `delivered` tells whether the service may have the request.
+    pub async fn ask<T: Message, E: Display>(
+        &self,
+        path: &str,
+        payload: Vec<u8>,
+        repeatable: bool,
+        call: &CallContext,
+        read: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let route = self.states.route(path)?;
+        let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
+        let sent = self.send(route, state, payload, call, || repeatable).await;
+        let payload = permit.record_outcome(call.deadline, sent)?;
+        let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
             return Err(captured(route, state));
         }

@@ -30,7 +30,7 @@ async fn faults(config: &Serve) -> Vec<String> {
         config.traces.check(),
     ];
     let mut found: Vec<anyhow::Error> = own.into_iter().filter_map(Result::err).collect();
-    found.extend(auth::faults(&config.access).await);
+    found.extend(auth::faults(&config.access, &crate::served::contract()).await);
     found.extend(tls::open(&config.tls, None, &mut auth::Upkeep::default()).err());
     found.extend(config.nats.faults().into_iter().map(anyhow::Error::from));
     let told = found.iter().map(telemetry::log::chain);

@@ -23,8 +23,9 @@ pub use discard::discard;
 pub use text::Replayed;
 use text::{object, plain, when};
 
-use crate::bridge::{Bridge, RouteStates};
+use crate::bridge::Bridge;
 use crate::call::CallContext;
+use crate::typed::ask;
 
 /// Timeout of a worker for one event, repeats included.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -171,7 +172,7 @@ impl Replayer {
     async fn open(link: &Connection) -> anyhow::Result<Replayer> {
         let letters = DeadLetters::new(link);
         let by_event = letters.by_event().await?;
-        let bridge = Bridge::new(link.clone(), RouteStates::default().into());
+        let bridge = Bridge::new(link.clone(), crate::served::states());
         Ok(Replayer { letters, bridge, by_event })
     }
 
@@ -192,7 +193,7 @@ impl Replayer {
             validate_only: dry_run,
         };
         let call = CallContext::until(Instant::now() + LIMIT);
-        if let Err(failure) = self.bridge.ask(&request, &call).await {
+        if let Err(failure) = ask(&self.bridge, &request, &call).await {
             return Ok(Err(format!("{}: {}", failure.reason, failure.message)));
         }
         let all = self.by_event.get(&sequence).cloned().unwrap_or_else(|| vec![id]);

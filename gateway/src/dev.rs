@@ -139,8 +139,8 @@ impl System {
 /// Waits until every service is up.
 async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
     let limit = Instant::now() + HEALTHY;
-    let mut services = server::services(&[SERVICE]);
-    services.push("");
+    let mut services = server::services(&crate::served::contract(), &[SERVICE]);
+    services.push("".into());
     loop {
         match services.iter().find(|service| gateway.up(service) != Some(true)) {
             None => return Ok(()),

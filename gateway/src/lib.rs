@@ -25,10 +25,11 @@ mod reload;
 mod replay;
 pub mod run;
 pub mod serve;
-mod served;
+pub mod served;
 pub mod share;
 pub mod signal;
 pub mod supervisor;
+mod typed;
 pub mod waits;
 
 pub use serve::Gateway;

@@ -96,7 +96,8 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
 /// Creates an API key, and prints it and its line for the file.
 pub fn keys(config: Keys) -> anyhow::Result<()> {
     let KeysCommand::New(wanted) = config.command;
-    let new = apikey::new(&wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
+    let new =
+        apikey::new(&crate::served::contract(), &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
     let mut report = cli::Report::new();
     report.line(format_args!("{}\n{}", *new.key, new.line));
     // The key is shown only once, so a failed write is an error.

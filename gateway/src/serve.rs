@@ -87,13 +87,13 @@ impl Gateway {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
-        let (secure, upkeep) = security::open(&config).await?;
+        let catalog = crate::served::contract();
+        let (secure, upkeep) = security::open(&config, &catalog).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
             nestjs: config.nest_subjects.clone(),
         };
         let drain = CancellationToken::new();
-        let catalog = crate::served::contract();
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
             room,
@@ -104,7 +104,7 @@ impl Gateway {
                 false => Guard::default(),
             },
             states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
-            board: HealthRegistry::new(&server::services(shared::coded(&config))),
+            board: HealthRegistry::new(&server::services(&catalog, shared::coded(&config))),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
@@ -281,6 +281,7 @@ async fn background(
     }
     let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
+        catalog: shared.states.catalog().clone(),
         book: book.clone(),
         windows: windows.clone(),
         identity: aside.identity.clone(),

@@ -6,6 +6,8 @@ use std::sync::{Arc, LazyLock};
 use catalog::{Catalog, Codec, CodecError};
 use contract::route::{self, ALL};
 
+use crate::bridge::{Limits, RouteStates};
+
 static CONTRACT: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
     let typed = |builder: catalog::Builder<'static>, route: &&'static route::Route| {
         builder.codec(route.path, Arc::new(Generated(route)))
@@ -15,8 +17,14 @@ static CONTRACT: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
 });
 
 /// The catalog of the compiled-in contract.
-pub(crate) fn contract() -> Arc<Catalog> {
+pub fn contract() -> Arc<Catalog> {
     CONTRACT.clone()
+}
+
+/// States of all its routes with the default limits, for the bridge of a command.
+pub(crate) fn states() -> Arc<RouteStates> {
+    let catalog = contract();
+    Arc::new(RouteStates::new(catalog.clone(), catalog.routes(), &Limits::default()))
 }
 
 /// The codec of generated types.

@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_service_is_not_found_by_check_and_watched_until_the_end() {
-        let board = HealthRegistry::new(&[]);
+        let board = HealthRegistry::new::<&str>(&[]);
         let request = Request::new(HealthCheckRequest { service: "x".into() });
         assert_eq!(
             HealthService::new(board.clone()).check(request).await.unwrap_err().code(),
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_process_is_alive_until_it_is_gone() {
-        let board = HealthRegistry::new(&[]);
+        let board = HealthRegistry::new::<&str>(&[]);
         board.end();
         assert_eq!(board.up(crate::registry::LIVENESS), Some(true));
     }

@@ -61,7 +61,7 @@ pub struct Admission {
 
 struct Rules {
     headers: usize,
-    sizes: HashMap<&'static str, usize, RandomState>,
+    sizes: HashMap<String, usize, RandomState>,
     /// Cancelled when incomplete requests must end.
     hurry: CancellationToken,
 }
@@ -71,7 +71,7 @@ impl Admission {
     /// when `hurry` is cancelled.
     pub fn new(
         headers: usize,
-        sizes: impl IntoIterator<Item = (&'static str, usize)>,
+        sizes: impl IntoIterator<Item = (String, usize)>,
         hurry: CancellationToken,
     ) -> Admission {
         let rules = Rules { headers, sizes: sizes.into_iter().collect(), hurry };

@@ -64,7 +64,7 @@ impl From<(&'static str, String)> for Finding {
 /// The health registry. Clones share it.
 #[derive(Debug, Clone)]
 pub struct HealthRegistry {
-    services: Arc<[(&'static str, watch::Sender<HealthState>)]>,
+    services: Arc<[(Arc<str>, watch::Sender<HealthState>)]>,
     findings: Arc<Mutex<Vec<Finding>>>,
     /// For watches of an unknown service.
     nobody: Arc<watch::Sender<HealthState>>,
@@ -81,9 +81,10 @@ pub struct HealthState {
 
 impl HealthRegistry {
     /// A registry with these services, the gateway and the liveness service. All but the last are down.
-    pub fn new(services: &[&'static str]) -> HealthRegistry {
-        let down = |name| (name, watch::Sender::new(HealthState::default()));
-        let board: Arc<[_]> = services.iter().copied().chain([GATEWAY, LIVENESS]).map(down).collect();
+    pub fn new<S: AsRef<str>>(services: &[S]) -> HealthRegistry {
+        let down = |name: &str| (Arc::from(name), watch::Sender::new(HealthState::default()));
+        let names = services.iter().map(AsRef::as_ref);
+        let board: Arc<[_]> = names.chain([GATEWAY, LIVENESS]).map(down).collect();
         let nobody = Arc::new(watch::Sender::new(HealthState::default()));
         let board = HealthRegistry { services: board, findings: Arc::default(), nobody };
         board.set(LIVENESS, true);
@@ -142,8 +143,8 @@ impl HealthRegistry {
     }
 
     /// Every service, and whether it is up.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        self.services.iter().map(|(name, sender)| (*name, sender.borrow().up))
+    pub fn all(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.services.iter().map(|(name, sender)| (&**name, sender.borrow().up))
     }
 
     /// Follows a service. The flag is `false` if the service is unknown.
@@ -158,7 +159,7 @@ impl HealthRegistry {
     pub fn end(&self) {
         for (name, sender) in self.services.iter() {
             sender.send_modify(|standing| {
-                *standing = HealthState { up: standing.up && *name == LIVENESS, over: true };
+                *standing = HealthState { up: standing.up && **name == *LIVENESS, over: true };
             });
         }
         self.nobody.send_modify(|standing| standing.over = true);
@@ -170,7 +171,7 @@ impl HealthRegistry {
     }
 
     fn sender(&self, service: &str) -> Option<&watch::Sender<HealthState>> {
-        self.services.iter().find(|(name, _)| *name == service).map(|(_, sender)| sender)
+        self.services.iter().find(|(name, _)| **name == *service).map(|(_, sender)| sender)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use catalog::Catalog;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
@@ -45,10 +46,13 @@ pub struct New {
     pub line: String,
 }
 
-/// Creates a key.
-pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Result<New> {
+/// Creates a key, with some scopes of the catalog.
+///
+/// # Errors
+/// If the name, a scope or the customer is invalid.
+pub fn new(catalog: &Catalog, name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Result<New> {
     check(name)?;
-    let scopes = Scopes::of_list(scopes.iter().map(String::as_str))?;
+    let scopes = Scopes::of_list(catalog, scopes.iter().map(String::as_str))?;
     let mut random = Zeroizing::new([0; RANDOM]);
     SystemRandom::new().fill(&mut *random).ok().context("the system has no random bytes")?;
     let key = Zeroizing::new(format!("{name}.{}", URL_SAFE_NO_PAD.encode(*random)));
@@ -57,7 +61,7 @@ pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Res
     if let Some(customer) = customer {
         line.extend([" ", customer]);
     }
-    let read = Keys::read(&[Zeroizing::new(line.clone().into_bytes())])?;
+    let read = Keys::read(catalog, &[Zeroizing::new(line.clone().into_bytes())])?;
     if let Some(fault) = read.faults.first() {
         bail!("{fault}");
     }
@@ -65,12 +69,20 @@ pub fn new(name: &str, scopes: &[String], customer: Option<&str>) -> anyhow::Res
 }
 
 impl Keys {
+    /// [`Keys::read`] with the scopes of this catalog.
+    pub(super) fn reader(
+        catalog: &Arc<Catalog>,
+    ) -> impl Fn(&[Contents]) -> anyhow::Result<Made<Keys>> + Send + Sync + use<> {
+        let catalog = catalog.clone();
+        move |contents| Keys::read(&catalog, contents)
+    }
+
     /// Reads the file: lines of name, hash in hex, comma-separated scopes, and a customer. A name is one caller, whose
     /// keys share its request ids and quota, so all its keys need the same customer.
-    pub(crate) fn read(contents: &[Contents]) -> anyhow::Result<Made<Keys>> {
+    pub(crate) fn read(catalog: &Catalog, contents: &[Contents]) -> anyhow::Result<Made<Keys>> {
         list::read(contents, |keys: &mut Keys, (line, [name, hash, scopes], customer)| {
             check(name)?;
-            let scopes = Scopes::of_list(scopes.split(','))?;
+            let scopes = Scopes::of_list(catalog, scopes.split(','))?;
             let hash = unhex(hash).context("the hash is not 64 hex digits")?;
             let same = keys.0.entry(name.into()).or_default();
             if let Some(other) = same.iter().find(|other| other.customer != customer) {
@@ -128,17 +140,18 @@ fn unhex(text: &str) -> Option<[u8; digest::SHA256_OUTPUT_LEN]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::served::contract;
 
     fn read(text: &str) -> anyhow::Result<Keys> {
         Ok(made_of(text)?.value)
     }
 
     fn made_of(text: &str) -> anyhow::Result<Made<Keys>> {
-        Keys::read(&[Zeroizing::new(text.as_bytes().to_vec())])
+        Keys::read(&contract(), &[Zeroizing::new(text.as_bytes().to_vec())])
     }
 
     fn made(name: &str, customer: Option<&str>) -> New {
-        new(name, &["orders.read".to_owned(), "orders.create".to_owned()], customer).unwrap()
+        new(&contract(), name, &["orders.read".to_owned(), "orders.create".to_owned()], customer).unwrap()
     }
 
     #[tokio::test]
@@ -179,9 +192,9 @@ mod tests {
             let faults = made_of(&format!("# first\n{bad}\n")).unwrap().faults;
             assert!(faults.len() == 1 && faults[0].contains("line 2"), "{bad}: {faults:?}");
         }
-        assert!(new("a b", &["orders.read".to_owned()], None).is_err());
-        assert!(new("a", &["orders.rea".to_owned()], None).is_err());
-        assert!(new("a", &["orders.read".to_owned()], Some("a\nb")).is_err());
+        assert!(new(&contract(), "a b", &["orders.read".to_owned()], None).is_err());
+        assert!(new(&contract(), "a", &["orders.rea".to_owned()], None).is_err());
+        assert!(new(&contract(), "a", &["orders.read".to_owned()], Some("a\nb")).is_err());
     }
 
     #[tokio::test]
@@ -195,7 +208,7 @@ mod tests {
         ];
         for bad in bad {
             let file = [bad.as_bytes(), b"\n\xff\xfe\n", good.line.as_bytes()].concat();
-            let made = Keys::read(&[Zeroizing::new(file)]).unwrap();
+            let made = Keys::read(&contract(), &[Zeroizing::new(file)]).unwrap();
             assert!(made.value.caller(&good.key, &Quotas::new(9, 0)).is_ok());
             let faults = made.faults.join("\n");
             assert!(faults.contains("line 1") && faults.contains("line 2"), "{faults}");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use admission::budget::CallerShare;
-use contract::access::Rule;
+use catalog::Rule;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::Instant;
 use wire::{Delivered, Failure, Reason};
@@ -32,12 +32,12 @@ pub struct Caller {
 impl Caller {
     /// Checks an access rule.
     pub(crate) fn allowed(&self, rule: &Rule) -> Result<(), Failure> {
-        if self.scopes.have(rule.scope) {
+        if self.scopes.have(&rule.scope) {
             return Ok(());
         }
         let message = format!("{} requires the scope {}", rule.path, rule.scope);
         Err(Failure::new(Reason::PermissionDenied, message)
-            .with("scope", rule.scope)
+            .with("scope", &*rule.scope)
             .delivered(Delivered::No))
     }
 

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
+use catalog::Catalog;
+
 use super::list;
 use super::quota::Quotas;
 use super::{AuthError, Caller, Scopes, Upkeep, principal};
@@ -48,10 +50,16 @@ impl PeerIdentity {
 
 impl Clients {
     /// Reads the list for the first time. None if certificates do not authenticate callers.
-    pub(super) fn open(config: &Config, upkeep: &mut Upkeep) -> anyhow::Result<Option<Clients>> {
+    pub(super) fn open(
+        config: &Config,
+        catalog: &Arc<Catalog>,
+        upkeep: &mut Upkeep,
+    ) -> anyhow::Result<Option<Clients>> {
         let list = match &config.tls_clients {
             Some(path) => {
-                let list = Reload::open("client names (GW_TLS_CLIENTS)", vec![path.clone()], List::read)?;
+                let catalog = catalog.clone();
+                let read = move |contents: &[Contents]| List::read(&catalog, contents);
+                let list = Reload::open("client names (GW_TLS_CLIENTS)", vec![path.clone()], read)?;
                 Some(upkeep.guard(list.within("tls_clients", config.max_stale())))
             }
             None => None,
@@ -59,7 +67,10 @@ impl Clients {
         let names = &config.tls_client_scopes;
         let scopes = match names.is_empty() {
             true => None,
-            false => Some(Scopes::of_list(names.iter().map(String::as_str)).context("GW_TLS_CLIENT_SCOPES")?),
+            false => {
+                let scopes = Scopes::of_list(catalog, names.iter().map(String::as_str));
+                Some(scopes.context("GW_TLS_CLIENT_SCOPES")?)
+            }
         };
         Ok((list.is_some() || scopes.is_some()).then_some(Clients { list, scopes }))
     }
@@ -86,9 +97,9 @@ impl Clients {
 
 impl List {
     /// Reads the file: lines of name, comma-separated scopes, and a customer.
-    fn read(contents: &[Contents]) -> anyhow::Result<Made<List>> {
+    fn read(catalog: &Catalog, contents: &[Contents]) -> anyhow::Result<Made<List>> {
         list::read(contents, |list: &mut List, (_, [name, scopes], customer)| {
-            let scopes = Scopes::of_list(scopes.split(','))?;
+            let scopes = Scopes::of_list(catalog, scopes.split(','))?;
             match list.0.entry(name.into()) {
                 Slot::Occupied(_) => bail!("{name} is listed twice"),
                 Slot::Vacant(slot) => drop(slot.insert(Entry { scopes, customer })),
@@ -102,14 +113,15 @@ impl List {
 mod tests {
     use super::*;
     use crate::fresh::Fresh;
+    use crate::served::contract;
 
     fn clients(list: Option<&str>, scopes: &str) -> Clients {
         let list = list.map(|text| {
-            let list = List::read(&[Contents::new(text.as_bytes().to_vec())]).unwrap().value;
+            let list = List::read(&contract(), &[Contents::new(text.as_bytes().to_vec())]).unwrap().value;
             let latest = tokio::sync::watch::Sender::new(Arc::new(list)).subscribe();
             Kept::new(latest, Fresh::new("test", None))
         });
-        let scopes = (!scopes.is_empty()).then(|| Scopes::of_list(scopes.split(',')).unwrap());
+        let scopes = (!scopes.is_empty()).then(|| Scopes::of_list(&contract(), scopes.split(',')).unwrap());
         Clients { list, scopes }
     }
 
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn a_name_is_listed_once() {
         let twice = "a orders.read\na orders.create\n";
-        let made = List::read(&[Contents::new(twice.as_bytes().to_vec())]).unwrap();
+        let made = List::read(&contract(), &[Contents::new(twice.as_bytes().to_vec())]).unwrap();
         assert!(made.faults.len() == 1 && made.faults[0].contains("line 2"), "{:?}", made.faults);
         assert!(made.value.0["a"].scopes.have("orders.read"));
     }

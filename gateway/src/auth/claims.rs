@@ -1,6 +1,7 @@
 //! The claims of a token, apart from its signature and validity times. An invalid claim is an error and is not treated
 //! as missing, which could grant more access than intended. Pure.
 
+use catalog::Catalog;
 use serde_json::{Map, Value};
 use wire::text::is_tenant;
 
@@ -25,15 +26,19 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Reads the claims of a token whose `exp` is valid.
-    pub(super) fn read(token: &Map<String, Value>, names: &Names) -> Result<Claims, AuthError> {
+    pub(super) fn read(
+        catalog: &Catalog,
+        token: &Map<String, Value>,
+        names: &Names,
+    ) -> Result<Claims, AuthError> {
         let subject = token.get("sub").and_then(Value::as_str).ok_or(AuthError::Claims)?.to_owned();
         let expires = token.get("exp").and_then(seconds).ok_or(AuthError::Claims)?;
         let scopes = match token.get(&names.scopes) {
             None => Scopes::default(),
-            Some(Value::String(text)) => Scopes::of_token(text.split(' ')),
+            Some(Value::String(text)) => Scopes::of_token(catalog, text.split(' ')),
             Some(Value::Array(list)) => {
                 let list: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-                Scopes::of_token(list.ok_or(AuthError::Claims)?)
+                Scopes::of_token(catalog, list.ok_or(AuthError::Claims)?)
             }
             Some(_) => return Err(AuthError::Claims),
         };
@@ -63,7 +68,7 @@ mod tests {
         let mut token = json!({"sub": "ann", "exp": 7});
         token.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let names = Names { scopes: "scope".to_owned(), customer: "customer_id".to_owned() };
-        Claims::read(token.as_object().unwrap(), &names)
+        Claims::read(&crate::served::contract(), token.as_object().unwrap(), &names)
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::keyset::KeySet;
 use super::quota::Quotas;
 use super::{API_KEY, AUTHORIZATION, Access, AuthError, Caller, apikey};
 use crate::config::access::{Access as Config, Place};
+use crate::served::contract;
 
 const SECRET: &[u8; 32] = b"known to the fuzzer and to tests";
 const ISSUER: &str = "https://id.example.com/";
@@ -95,12 +96,13 @@ fn named(caller: &Caller, kind: &str) {
 
 /// A list that can be parsed can be parsed with one more line, whose key is then accepted, and no other.
 fn listed(list: &[u8]) {
-    let read = |list: &[u8]| apikey::Keys::read(&[Zeroizing::new(list.to_vec())]);
+    let read = |list: &[u8]| apikey::Keys::read(&contract(), &[Zeroizing::new(list.to_vec())]);
     // Two customers of one name exclude each other.
     if read(list).is_err() || list.windows(4).any(|part| part == b"fuzz") {
         return;
     }
-    let made = apikey::new("fuzz", &["orders.read".to_owned()], Some("Zoë")).expect("a key can be made");
+    let made = apikey::new(&contract(), "fuzz", &["orders.read".to_owned()], Some("Zoë"))
+        .expect("a key can be made");
     let keys = read(&[list, b"\n", made.line.as_bytes()].concat()).expect("one more line does no harm").value;
     let accounts = Quotas::new(9, 0);
     let caller = keys.caller(&made.key, &accounts).expect("its key is known");
@@ -125,7 +127,8 @@ fn known(headers: &HeaderMap) -> Result<std::sync::Arc<Caller>, AuthError> {
     let (runtime, access) = ACCESS.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
-        let access = runtime.block_on(Access::open(&config())).expect("the configuration is good");
+        let access =
+            runtime.block_on(Access::open(&config(), &contract())).expect("the configuration is good");
         (runtime, access.expect("callers have to be known").0)
     });
     runtime.block_on(access.caller(headers, None, None))
@@ -139,7 +142,7 @@ fn config() -> Config {
             .expect(name);
         folder.join(name)
     };
-    let key = apikey::new("shop", &["orders.read".to_owned()], None).expect("a key can be made");
+    let key = apikey::new(&contract(), "shop", &["orders.read".to_owned()], None).expect("a key can be made");
     Config {
         jwt_secret_file: Some(file("secret", SECRET)),
         jwt_jwks: Some(Place::File(file("jwks", JWKS.as_bytes()))),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use catalog::Catalog;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
@@ -36,6 +37,7 @@ pub(super) struct Bearer {
     public: Vec<Algorithm>,
     /// All checks except the algorithm.
     validation: Validation,
+    catalog: Arc<Catalog>,
     names: Names,
     cache: Cache<VerifiedToken>,
 }
@@ -56,7 +58,11 @@ pub(super) fn validation(config: &config::Access) -> anyhow::Result<Validation> 
 
 impl Bearer {
     /// Reads or fetches keys for the first time.
-    pub(super) async fn open(config: &config::Access, upkeep: &mut Upkeep) -> anyhow::Result<Bearer> {
+    pub(super) async fn open(
+        config: &config::Access,
+        catalog: &Arc<Catalog>,
+        upkeep: &mut Upkeep,
+    ) -> anyhow::Result<Bearer> {
         verify::install();
         let validation = validation(config)?;
         let keys = match &config.jwt_jwks {
@@ -77,7 +83,8 @@ impl Bearer {
         });
         let names =
             Names { scopes: config.jwt_scope_claim.clone(), customer: config.jwt_customer_claim.clone() };
-        Ok(Bearer { keys, secret, public: public.collect(), validation, names, cache: Cache::default() })
+        let (public, catalog, cache) = (public.collect(), catalog.clone(), Cache::default());
+        Ok(Bearer { keys, secret, public, validation, catalog, names, cache })
     }
 
     /// The caller with this token.
@@ -137,7 +144,7 @@ impl Bearer {
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let token = decode::<Map<String, Value>>(token, key, &validation)
             .map_err(|error| unknown(error.into_kind()))?;
-        Claims::read(&token.claims, &self.names)
+        Claims::read(&self.catalog, &token.claims, &self.names)
     }
 
     /// Whether these are the keys that a token would be verified with now.

@@ -1,22 +1,27 @@
-//! The scopes of a caller, limited to those of the contract. Pure.
+//! The scopes of a caller, limited to those that a rule of the catalog requires. Pure.
 
-use contract::access;
+use std::sync::Arc;
 
-/// Some of the scopes of the contract.
+use catalog::Catalog;
+
+/// Some of the scopes of a catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Scopes(Box<[&'static str]>);
+pub(crate) struct Scopes(Box<[Arc<str>]>);
 
 impl Scopes {
     /// The scopes of a token. Unknown scopes are ignored: tokens also have scopes for other services.
-    pub(crate) fn of_token<'a>(names: impl IntoIterator<Item = &'a str>) -> Scopes {
-        Scopes(names.into_iter().filter_map(access::scope).collect())
+    pub(crate) fn of_token<'a>(catalog: &Catalog, names: impl IntoIterator<Item = &'a str>) -> Scopes {
+        Scopes(names.into_iter().filter_map(|name| catalog.scope(name).cloned()).collect())
     }
 
     /// The scopes of an entry in our own lists. Unknown scopes are errors.
-    pub(crate) fn of_list<'a>(names: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Scopes> {
+    pub(crate) fn of_list<'a>(
+        catalog: &Catalog,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<Scopes> {
         let known = |name: &str| {
-            access::scope(name).ok_or_else(|| {
-                let all = access::scopes().join(", ");
+            catalog.scope(name).cloned().ok_or_else(|| {
+                let all = catalog.scopes().join(", ");
                 // Do not repeat a value that may be a misplaced secret.
                 let plain = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
                 let name = if plain { format!(" {name:?}") } else { String::new() };
@@ -28,7 +33,7 @@ impl Scopes {
 
     /// Whether the caller has this scope.
     pub(crate) fn have(&self, scope: &str) -> bool {
-        self.0.contains(&scope)
+        self.0.iter().any(|own| &**own == scope)
     }
 }
 

@@ -57,13 +57,6 @@ pub struct RouteState {
     unable: AtomicBool,
 }
 
-impl Default for RouteStates {
-    fn default() -> RouteStates {
-        let catalog = crate::served::contract();
-        RouteStates::new(catalog.clone(), catalog.routes(), &Limits::default())
-    }
-}
-
 impl RouteStates {
     /// The states of these routes of a catalog.
     pub fn new<'a>(

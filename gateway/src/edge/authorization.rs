@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use admission::MeasuredBody;
 use bytes::Bytes;
-use contract::access::{Rule, rule};
+use catalog::{Catalog, Rule};
 use futures_util::future::Either;
 use hyper::service::Service;
 use parking_lot::Mutex;
@@ -42,6 +42,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Authorization. One for all threads of a gateway.
 pub(crate) struct Authorization {
     access: Access,
+    catalog: Arc<Catalog>,
     reflection: Reflection,
     logged: Mutex<Logged>,
 }
@@ -54,7 +55,7 @@ struct Logged {
 /// What a stream was authorized with.
 struct CallAuthority {
     guard: Arc<Authorization>,
-    rule: Option<&'static Rule>,
+    rule: Option<Arc<Rule>>,
     caller: Arc<Caller>,
     /// The headers with credentials only.
     headers: http::HeaderMap,
@@ -73,27 +74,27 @@ impl CallAuthority {
 }
 
 /// The policy of a path.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Policy {
     /// Open to everyone.
     Open,
     /// Open to authenticated callers.
     Known,
     /// Open to callers that satisfy a rule.
-    Rule(&'static Rule),
+    Rule(Arc<Rule>),
     /// Closed to all callers.
     Closed,
 }
 
 impl Authorization {
-    /// Authorization with these credentials and this policy for reflection.
-    pub(crate) fn new(access: Access, reflection: Reflection) -> Authorization {
-        Authorization { access, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
+    /// Authorization with these credentials, the access rules of this catalog and this policy for reflection.
+    pub(crate) fn new(access: Access, catalog: Arc<Catalog>, reflection: Reflection) -> Authorization {
+        Authorization { access, catalog, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
     }
 
     fn way(&self, path: &str) -> Policy {
-        match rule(path) {
-            Some(rule) => Policy::Rule(rule),
+        match self.catalog.rule(path) {
+            Some(rule) => Policy::Rule(rule.clone()),
             None if path.starts_with(HEALTH) => Policy::Open,
             None if path.starts_with(REFLECTION) => match self.reflection {
                 Reflection::Open => Policy::Open,
@@ -109,10 +110,10 @@ impl Authorization {
         &self,
         headers: &http::HeaderMap,
         peer: &Peer,
-        way: Policy,
+        way: &Policy,
     ) -> Result<(Arc<Caller>, Arc<Share>), Failure> {
         let rpc = match way {
-            Policy::Rule(rule) => rule.path,
+            Policy::Rule(rule) => rule.path.as_str(),
             Policy::Open | Policy::Known | Policy::Closed => "another",
         };
         let caller = self.caller(headers, peer).await.map_err(Failure::from);
@@ -139,7 +140,7 @@ impl Authorization {
     async fn again(&self, ticket: &CallAuthority) -> Result<(), Failure> {
         ticket.peer.check()?;
         let caller = patient(|| self.caller(&ticket.headers, &ticket.peer)).await?;
-        ticket.rule.map_or(Ok(()), |rule| caller.allowed(rule))?;
+        ticket.rule.as_ref().map_or(Ok(()), |rule| caller.allowed(rule))?;
         if caller.principal != ticket.caller.principal || caller.tenant != ticket.caller.tenant {
             let failure =
                 Failure::new(Reason::PermissionDenied, "the credential now belongs to another caller");
@@ -179,6 +180,7 @@ async fn patient<T, F: Future<Output = Result<T, AuthError>>>(find: impl Fn() ->
 /// All rpcs, for the authorized callers on one connection.
 pub(super) struct AuthorizedService {
     pub(super) rpcs: Rpcs,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) guard: Option<Arc<Authorization>>,
     pub(super) peer: Arc<Peer>,
 }
@@ -193,7 +195,7 @@ where
         Either<Answering<B>, Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>>;
 
     fn call(&self, request: http::Request<MeasuredBody<B>>) -> Self::Future {
-        let AuthorizedService { rpcs, guard, peer } = self;
+        let AuthorizedService { rpcs, catalog, guard, peer } = self;
         if let Err(failure) = peer.check() {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
@@ -208,14 +210,14 @@ where
         }
         let origin = Origin::new(peer.clone(), request.body().intake().arrival());
         match (guard, way) {
-            (Some(guard), Policy::Known | Policy::Rule(_) | Policy::Closed) => {
+            (Some(guard), way @ (Policy::Known | Policy::Rule(_) | Policy::Closed)) => {
                 Either::Right(Box::pin(known(guard.clone(), way, rpcs.clone(), origin, request)))
             }
             _ if path.starts_with(HEALTH) || path.starts_with(REFLECTION) => {
                 Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, true)))
             }
             // A watch without credentials ends when the client certificate of its connection does.
-            _ if peer.certified() && rule(path).is_some_and(|rule| rule.streams) => {
+            _ if peer.certified() && catalog.rule(path).is_some_and(|rule| rule.streams) => {
                 Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, false)))
             }
             _ => Either::Left(rpcs.call(origin, request)),
@@ -234,7 +236,7 @@ async fn known<B>(
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let (caller, held) = match guard.admit(request.headers(), &origin.peer, way).await {
+    let (caller, held) = match guard.admit(request.headers(), &origin.peer, &way).await {
         Ok(admitted) => admitted,
         Err(failure) => return Ok(status(failure).into_http()),
     };
@@ -245,10 +247,10 @@ where
         Policy::Rule(rule) => Some(rule),
         Policy::Open | Policy::Known | Policy::Closed => None,
     };
-    let ends = rule.is_none_or(|rule| rule.streams).then(|| {
-        let (headers, peer) = (credentials(request.headers()), origin.peer.clone());
+    let ends = rule.as_ref().is_none_or(|rule| rule.streams).then(|| {
+        let (headers, peer, moves) = (credentials(request.headers()), origin.peer.clone(), rule.is_none());
         let ticket = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
-        end(Some(Box::pin(ticket.end())), peer, rule.is_none())
+        end(Some(Box::pin(ticket.end())), peer, moves)
     });
     let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
     Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))

@@ -6,8 +6,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use admission::Cause;
-use contract::OrderReason;
-use contract::route::{RPCS, Rpc};
+use catalog::Catalog;
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
@@ -20,12 +19,11 @@ use wire::reason::label;
 
 use super::headers::{GRPC_STATUS, REQUEST_ID, TRACEPARENT, TRACESTATE, find};
 
-/// The label of all paths that are neither an rpc of the contract nor of health.
-const OTHER: Rpc = Rpc { name: "other", path: "", streams: true };
-const HEALTH: [Rpc; 2] = [
-    Rpc { name: "grpc.health.v1.Health/Check", path: "/grpc.health.v1.Health/Check", streams: false },
-    Rpc { name: "grpc.health.v1.Health/Watch", path: "/grpc.health.v1.Health/Watch", streams: true },
-];
+/// The label of all paths that are neither an rpc of the catalog nor of health.
+const OTHER: &str = "other";
+/// The rpcs of health, and whether each is streaming.
+const HEALTH: [(&str, bool); 2] =
+    [("grpc.health.v1.Health/Check", false), ("grpc.health.v1.Health/Watch", true)];
 
 /// Maximum length of a request id or a traceparent that is kept for the log, in bytes: no valid one is longer.
 const KEPT: usize = 64;
@@ -33,10 +31,13 @@ const KEPT: usize = 64;
 /// The call metrics of one thread. Clones share them.
 #[derive(Clone)]
 pub struct CallMetrics {
-    accounts: Arc<HashMap<&'static str, Arc<RpcMetrics>, RandomState>>,
+    /// By path.
+    accounts: Arc<HashMap<String, Arc<RpcMetrics>, RandomState>>,
     other: Arc<RpcMetrics>,
     strange: Arc<NonCalls>,
     tracer: Tracer,
+    /// The reasons that services with code have beside the gateway's.
+    reasons: &'static [&'static str],
 }
 
 /// Requests that are not gRPC calls.
@@ -48,7 +49,9 @@ struct NonCalls {
 
 /// The metrics of one rpc.
 struct RpcMetrics {
-    rpc: Rpc,
+    /// `service/rpc`.
+    name: Arc<str>,
+    streams: bool,
     /// Whether calls are traced; probes and reflection are not.
     traced: bool,
     begun: Counter,
@@ -69,6 +72,7 @@ pub(super) struct CallRecord {
     request_id: Option<HeaderValue>,
     parent: Option<HeaderValue>,
     known: Option<CallIds>,
+    reasons: &'static [&'static str],
     open: bool,
 }
 
@@ -92,12 +96,22 @@ struct End {
 }
 
 impl CallMetrics {
-    /// New metrics, all zero.
-    pub fn new(tracer: Tracer) -> CallMetrics {
-        let account = |traced| move |rpc: &Rpc| (rpc.path, Arc::new(RpcMetrics::new(*rpc, traced)));
-        let accounts = RPCS.iter().map(account(true)).chain(HEALTH.iter().map(account(false)));
-        let other = Arc::new(RpcMetrics::new(OTHER, false));
-        CallMetrics { accounts: Arc::new(accounts.collect()), other, strange: Arc::default(), tracer }
+    /// New metrics of the catalog's rpcs, all zero. `reasons`: those that services with code have beside the gateway's;
+    /// others are counted as one.
+    pub fn new(tracer: Tracer, catalog: &Catalog, reasons: &'static [&'static str]) -> CallMetrics {
+        let account = |name: &str, streams, traced| {
+            (format!("/{name}"), Arc::new(RpcMetrics::new(name, streams, traced)))
+        };
+        let rpcs = catalog.client_rpcs().map(|rpc| account(rpc.name(), rpc.streams(), true));
+        let accounts = rpcs.chain(HEALTH.map(|(name, streams)| account(name, streams, false)));
+        let other = Arc::new(RpcMetrics::new(OTHER, true, false));
+        CallMetrics {
+            accounts: Arc::new(accounts.collect()),
+            other,
+            strange: Arc::default(),
+            tracer,
+            reasons,
+        }
     }
 
     /// Counts a request that is not a gRPC call.
@@ -113,26 +127,23 @@ impl CallMetrics {
         // The values are slices of the connection's read buffer, which a stream would keep alive while it is open.
         let kept = |value: Option<&HeaderValue>| {
             let value = value.filter(|value| value.len() <= KEPT)?;
-            if account.rpc.streams {
-                HeaderValue::from_bytes(value.as_bytes()).ok()
-            } else {
-                Some(value.clone())
-            }
+            if account.streams { HeaderValue::from_bytes(value.as_bytes()).ok() } else { Some(value.clone()) }
         };
         let [request_id, parent] = find(headers, [&REQUEST_ID, &TRACEPARENT]).map(kept);
         let traced = self.tracer.on() && account.traced;
-        let span = if traced { self.span(&account.rpc, headers) } else { Span::default() };
-        CallRecord { account, since, span, request_id, parent, known: None, open: true }
+        let span = if traced { self.span(&account.name, headers) } else { Span::default() };
+        let reasons = self.reasons;
+        CallRecord { account, since, span, request_id, parent, known: None, reasons, open: true }
     }
 
-    fn span(&self, rpc: &Rpc, headers: &HeaderMap) -> Span {
+    fn span(&self, name: &Arc<str>, headers: &HeaderMap) -> Span {
         let text = |name: &HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let parent = text(&TRACEPARENT).filter(|parent| super::metadata::is_traceparent(parent));
-        let span = self.tracer.call(rpc.name, parent, text(&TRACESTATE));
-        if let Some((service, method)) = rpc.name.split_once('/') {
+        let span = self.tracer.call(name.to_string(), parent, text(&TRACESTATE));
+        if let Some((service, method)) = name.split_once('/') {
             span.say("rpc.system", "grpc");
-            span.say("rpc.service", service);
-            span.say("rpc.method", method);
+            span.say("rpc.service", service.to_owned());
+            span.say("rpc.method", method.to_owned());
         }
         if let Some(id) = text(&REQUEST_ID).filter(|id| super::metadata::is_id(id)) {
             span.say("request.id", id.to_owned());
@@ -142,9 +153,10 @@ impl CallMetrics {
 }
 
 impl RpcMetrics {
-    fn new(rpc: Rpc, traced: bool) -> RpcMetrics {
+    fn new(name: &str, streams: bool, traced: bool) -> RpcMetrics {
         RpcMetrics {
-            rpc,
+            name: name.into(),
+            streams,
             traced,
             begun: Counter::default(),
             ended: Counter::default(),
@@ -185,8 +197,9 @@ impl CallRecord {
             return self.close(None);
         }
         let end = match status {
-            Some(status) => End::of(status),
-            None => Status::from_header_map(headers).map_or_else(End::strange, |status| End::of(&status)),
+            Some(status) => End::of(status, self.reasons),
+            None => Status::from_header_map(headers)
+                .map_or_else(End::strange, |status| End::of(&status, self.reasons)),
         };
         self.close(Some(end));
     }
@@ -198,7 +211,7 @@ impl CallRecord {
         let took = self.since.elapsed();
         let account = &self.account;
         account.ended.increment();
-        if !account.rpc.streams {
+        if !account.streams {
             account.times.observe_time(took);
         }
         match &failed {
@@ -230,7 +243,7 @@ impl CallRecord {
         let request_id = failed.and_then(|end| end.request_id.clone()).or(header);
         let parent = self.span.parent().or_else(|| text(&self.parent));
         let trace_id = parent.as_deref().and_then(telemetry::trace::trace_id);
-        let (method, took) = (self.account.rpc.name, took.as_micros() as u64);
+        let (method, took) = (&*self.account.name, took.as_micros() as u64);
         let Some(end) = failed else {
             let known = self.known.as_ref();
             let request_id = known.and_then(|known| known.request_id.clone()).or(request_id);
@@ -270,12 +283,12 @@ impl CallIds {
 }
 
 impl End {
-    fn of(status: &Status) -> End {
+    fn of(status: &Status, reasons: &[&'static str]) -> End {
         let info = status.get_details_error_info();
         let kept = |key| info.as_ref().and_then(|info| info.metadata.get(key).cloned());
         End {
             code: status.code(),
-            reason: info.as_ref().map_or("", |info| label(OrderReason::NAMES, &info.domain, &info.reason)),
+            reason: info.as_ref().map_or("", |info| label(reasons, &info.domain, &info.reason)),
             request_id: kept("request_id"),
             delivered: kept("delivered"),
             order_id: kept("order_id"),
@@ -309,7 +322,7 @@ impl Source for CallMetrics {
 
 impl RpcMetrics {
     fn tell(&self, page: &mut Exposition) {
-        let method = ("method", self.rpc.name);
+        let method = ("method", &*self.name);
         let calls = "gateway_calls_total";
         let help = "Completed calls, by rpc, status code and reason.";
         page.counter(calls, help, &[method, ("code", "OK"), ("reason", "")], self.ok.get());
@@ -320,7 +333,7 @@ impl RpcMetrics {
         let ended = self.ended.get();
         let in_flight = self.begun.get().saturating_sub(ended) as f64;
         page.gauge("gateway_calls_in_flight", "Calls in flight.", &[method], in_flight);
-        if !self.rpc.streams {
+        if !self.streams {
             let help = "Duration of a unary call, from its headers to the end of its response.";
             page.histogram("gateway_call_duration_seconds", help, &[method], &self.times);
         }
@@ -352,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_end_is_counted_once_by_its_code_and_reason() {
-        let books = CallMetrics::new(Tracer::default());
+        let books = CallMetrics::new(Tracer::default(), &crate::served::contract(), &[]);
         let ok = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
         let mut entry = books.open(PATH, &HeaderMap::new(), Instant::now());
         assert_eq!(page(&books).number("gateway_calls_in_flight", &[("method", NAME)]), 1.0);
@@ -371,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_callers_invent_opens_no_account() {
-        let books = CallMetrics::new(Tracer::default());
+        let books = CallMetrics::new(Tracer::default(), &crate::served::contract(), &[]);
         for path in ["/a.B/C", "/orders.v1.OrderService/Nothing", ""] {
             drop(books.open(path, &HeaderMap::new(), Instant::now()));
         }

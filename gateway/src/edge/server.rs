@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use admission::budget::ConnectionMetrics;
 use admission::{Admission, HealthService, MemoryBudget};
-use catalog::Route;
-use contract::route;
+use catalog::{Catalog, Route};
 use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +44,7 @@ pub struct Api {
     /// The services with code.
     pub services: Vec<Box<dyn CodedService>>,
     /// The names of all services, for reflection.
-    pub names: Vec<&'static str>,
+    pub names: Vec<Arc<str>>,
     /// For health checks.
     pub health: HealthRegistry,
     /// Call metrics and access log.
@@ -82,9 +81,9 @@ pub struct Limits {
 }
 
 /// The names of all services except health and reflection: those with routes that clients may call, and these with code.
-pub fn services(coded: &[&'static str]) -> Vec<&'static str> {
-    let passed = route::ALL.iter().filter(|route| !route.internal).map(|route| route.service);
-    let mut names: Vec<_> = passed.chain(coded.iter().copied()).collect();
+pub fn services(catalog: &Catalog, coded: &[&str]) -> Vec<Arc<str>> {
+    let passed = catalog.routes().iter().filter(|route| !route.internal).map(|route| route.service.as_str());
+    let mut names: Vec<_> = passed.chain(coded.iter().copied()).map(Arc::from).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -115,7 +114,8 @@ pub fn open(
     };
     let http = manners.http();
     let (headers, most) = (limits.headers as usize, limits.sizes.request);
-    let sizes = route::RPCS.iter().map(|rpc| (rpc.path, most));
+    let catalog = api.bridge.catalog().clone();
+    let sizes = catalog.client_rpcs().map(|rpc| (rpc.path.clone(), most));
     let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
     let envelope =
         CallLayer { parting: parting.clone(), books: api.metrics.clone(), baggage: api.baggage.clone() };
@@ -128,7 +128,12 @@ pub fn open(
             let peer = Arc::new(Peer::new(badge, standing, manners.grace));
             let activity = line.permit().activity().clone();
             let calls = limits.budget.counting(tally(&activity));
-            let guarded = AuthorizedService { rpcs: rpcs.clone(), guard: guard.clone(), peer: peer.clone() };
+            let guarded = AuthorizedService {
+                rpcs: rpcs.clone(),
+                catalog: catalog.clone(),
+                guard: guard.clone(),
+                peer: peer.clone(),
+            };
             let service = envelope.around(admission.before(guarded, calls.clone()), activity);
             connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
         };
@@ -172,14 +177,15 @@ pub(super) fn refusable(headers: u32) -> u32 {
 }
 
 fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
+    let descriptors = api.bridge.catalog().descriptors().encode_to_vec();
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(&descriptors)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // Clients need these to decode error details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-        api.names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+        api.names.iter().fold(builder, |builder, name| builder.with_service_name(&**name))
     };
     let mut others = RoutesBuilder::default();
     others.add_service(HealthServer::new(HealthService::new(api.health)));

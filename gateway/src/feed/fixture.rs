@@ -21,7 +21,7 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::{Feed, Limits};
-use crate::bridge::{Bridge, RouteStates};
+use crate::bridge::Bridge;
 use crate::call::CallContext;
 use crate::orders::{Orders, Places};
 use crate::supervisor::Supervisor;
@@ -203,7 +203,7 @@ async fn nats() -> (Server, Connection) {
 async fn gateway(link: &Connection, identity: &str, limits: Limits) -> (Arc<Feed>, Orders, TaskTracker) {
     let supervisor = Supervisor::new(CancellationToken::new());
     let feed = Feed::start(link.clone(), identity.to_owned(), limits, &supervisor).await.unwrap();
-    let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
+    let bridge = Bridge::new(link.clone(), crate::served::states());
     let tasks = bridge.tasks().clone();
     let orders = Orders::new(
         bridge,

@@ -20,6 +20,7 @@ use crate::order::event::{Event, Last};
 use crate::order::model::{Moment, Order, OrderBody};
 use crate::order::request::NewOrder;
 use crate::order::violation;
+use crate::typed::ask;
 use crate::waits::RELEASE;
 
 /// How often a reservation is requested. One that was given up before its record costs at most two rounds: one finds
@@ -63,7 +64,7 @@ impl CreateOrder {
             return Ok(());
         }
         let request = CheckInventoryRequest { items: self.items() };
-        let reply = self.bridge.ask(&request, &self.call).await?;
+        let reply = ask(&self.bridge, &request, &self.call).await?;
         let told: HashSet<&str> = reply.items.iter().map(|item| item.product_id.as_str()).collect();
         let whole = request.items.iter().all(|item| told.contains(item.product_id.as_str()));
         if !whole || reply.items.len() != request.items.len() {
@@ -115,7 +116,7 @@ impl CreateOrder {
             items: self.items(),
             ttl_seconds: None,
         };
-        let reply = self.bridge.ask(&request, &self.call).await?;
+        let reply = ask(&self.bridge, &request, &self.call).await?;
         match u64::try_from(reply.fence) {
             Ok(fence) if reply.reserved && reply.order_id == request.order_id => Ok(fence),
             _ => Err(violation("the answer to the reservation is invalid", CONTRADICTION)),
@@ -197,7 +198,7 @@ impl CreateOrder {
             order_id: self.order.id.to_string(),
             reason: "the order was not recorded".to_owned(),
         };
-        self.bridge.ask(&request, call).await.map(|_| ())
+        ask(&self.bridge, &request, call).await.map(|_| ())
     }
 
     async fn pause(&self, round: u32) {

@@ -15,6 +15,7 @@ use wire::{Failure, Reason};
 use super::diff::Difference;
 use super::scan::{ScanResult, Scanner, call, order};
 use crate::order::status::Status;
+use crate::typed::ask;
 
 /// Entries that may be missing at the end of the record: they take some minutes to fill.
 const MISSING: u64 = 10_000_000;
@@ -95,7 +96,7 @@ async fn settle(eyes: &Scanner, found: &ScanResult) -> Result<(), Failure> {
         order_id: found.id.to_string(),
         sequence: i64::try_from(sequence).unwrap_or(i64::MAX),
     };
-    eyes.bridge.ask(&request, &call()).await.map(drop)
+    ask(&eyes.bridge, &request, &call()).await.map(drop)
 }
 
 /// Writes a step again that the ledger knows and the record has lost.

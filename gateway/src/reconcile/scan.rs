@@ -2,7 +2,6 @@
 //! only reads. Must not know what is done about a difference.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use contract::OrderReason;
@@ -17,11 +16,12 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
-use crate::bridge::{Bridge, RouteStates};
+use crate::bridge::Bridge;
 use crate::call::CallContext;
 use crate::feed::scan::{self, Entries, fingerprint};
 use crate::order::event::Last;
 use crate::orders::repair::Repair;
+use crate::typed::ask;
 
 /// Reservations of a page.
 const PAGE: i32 = 1_000;
@@ -138,7 +138,7 @@ pub(super) fn call() -> CallContext {
 impl Scanner {
     pub(super) fn new(link: &Connection) -> Scanner {
         let record = Store::new(link.clone(), ORDERS);
-        let bridge = Bridge::new(link.clone(), Arc::new(RouteStates::default()));
+        let bridge = Bridge::new(link.clone(), crate::served::states());
         link.clock().follow(INVENTORY);
         Scanner { link: link.clone(), bridge, clerk: Repair::new(record.clone()), record }
     }
@@ -343,7 +343,7 @@ impl Scanner {
     }
 
     async fn ask(&self, request: &ListReservationsRequest) -> Result<ListReservationsResponse, Failure> {
-        self.bridge.ask(request, &call()).await
+        ask(&self.bridge, request, &call()).await
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
+use catalog::Catalog;
 use nats::{Connection, Guard};
 use order_streams::DeadLetter;
 use pbjson_types::Timestamp;
@@ -35,6 +36,8 @@ const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none
 /// The data sources of the console.
 #[derive(Clone)]
 pub(super) struct Console {
+    /// What is served.
+    pub(super) catalog: Arc<Catalog>,
     pub(super) book: Arc<Registry>,
     pub(super) board: HealthRegistry,
     pub(super) identity: Identity,
@@ -111,8 +114,8 @@ impl Console {
                 "quantiles_most_ms": cluster::ms(TIMED),
             },
             "history": traffic::history(&self.windows, now),
-            "methods": traffic::methods(&page, &view),
-            "routes": traffic::routes(&page, &view, self.link.connected()),
+            "methods": traffic::methods(&self.catalog, &page, &view),
+            "routes": traffic::routes(&self.catalog, &page, &view, self.link.connected()),
             "index": {
                 "orders": page.number("gateway_index_orders", &[]),
                 "lag": page.number("gateway_index_lag", &[]),

@@ -32,7 +32,7 @@ pub(super) struct Monitor {
     states: Arc<RouteStates>,
     board: HealthRegistry,
     /// The services, and whether each has code.
-    services: Vec<(&'static str, bool)>,
+    services: Vec<(Arc<str>, bool)>,
     /// The routes that they need.
     routes: Vec<Arc<Route>>,
     /// Cancelled when every thread serves.
@@ -45,13 +45,14 @@ impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
         let Shared { guard, states, board, serving, .. } = shared;
         let coded = coded(&shared.config);
+        let own = |name: Arc<str>| (name.clone(), coded.contains(&&*name));
         let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
         Monitor {
             link,
             guard: guard.clone(),
             states: states.clone(),
             board: board.clone(),
-            services: shared.services().into_iter().map(|name| (name, coded.contains(&name))).collect(),
+            services: shared.services().into_iter().map(own).collect(),
             routes: states.catalog().serving_routes().filter(internal).cloned().collect(),
             serving: serving.clone(),
             asked: AtomicBool::new(false),
@@ -178,8 +179,6 @@ fn needs(service: &str, own: bool, route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use contract::route;
-
     use super::*;
     use crate::Gateway;
     use crate::config::Serve;
@@ -190,6 +189,11 @@ mod tests {
 
     async fn nats() -> local_nats::Server {
         tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap()
+    }
+
+    /// The subjects of all routes that clients' calls need.
+    fn nestjs() -> Vec<String> {
+        crate::served::contract().serving_routes().map(|route| route.subject.clone()).collect()
     }
 
     async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -206,9 +210,13 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Routes for operators belong to no service: no call needs them.
-        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = nestjs();
         let gateway = Gateway::start(config).await.unwrap();
-        let up = || server::services(&[SERVICE]).iter().all(|name| gateway.up(name) == Some(true));
+        let up = || {
+            server::services(&crate::served::contract(), &[SERVICE])
+                .iter()
+                .all(|name| gateway.up(name) == Some(true))
+        };
         until("all is up", up).await;
         let limit = Instant::now() + DISCOVERY_INTERVAL + DISCOVERY_INTERVAL;
         while Instant::now() < limit {
@@ -223,7 +231,7 @@ mod tests {
         let mut config = Serve::at(nats.url());
         config.threads = 1;
         // Discovery does not look for these services, and there are none here.
-        config.nest_subjects = route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
+        config.nest_subjects = nestjs();
         let gateway = Gateway::start(config).await.unwrap();
         until("it is up", || gateway.up(GATEWAY) == Some(true)).await;
         let link = Connection::connect(&nats::Options::at(nats.url()), "test").await.unwrap();

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use contract::OrderReason;
 use nats::Connection;
 use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
@@ -42,7 +43,8 @@ impl Runtime {
         self.shared.supervisor.spawn(format!("replies to {name}"), link.closed());
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
-        let books = CallMetrics::new(self.shared.tracer.clone());
+        let books =
+            CallMetrics::new(self.shared.tracer.clone(), self.shared.states.catalog(), OrderReason::NAMES);
         let book = &self.shared.book;
         book.add(Tasks(Handle::current()));
         book.add(bridge.connection().clone());

@@ -12,6 +12,7 @@ use crate::edge::expiry::Expiry;
 use crate::edge::server::Tls;
 use crate::edge::tls;
 use crate::fresh::Sources;
+use catalog::Catalog;
 
 /// TLS and authentication, shared by the serving threads.
 pub(super) struct TlsAndAuth {
@@ -32,12 +33,12 @@ impl Source for SecurityMetrics {
 }
 
 /// Reads all files, and returns the tasks that keep them up to date.
-pub(super) async fn open(config: &Serve) -> anyhow::Result<(TlsAndAuth, Upkeep)> {
+pub(super) async fn open(config: &Serve, catalog: &Arc<Catalog>) -> anyhow::Result<(TlsAndAuth, Upkeep)> {
     config.check_exposure()?;
     config.warn_of_exposed_secrets();
-    let (guard, mut upkeep) = match Access::open(&config.access).await? {
+    let (guard, mut upkeep) = match Access::open(&config.access, catalog).await? {
         Some((access, upkeep)) => {
-            (Some(Arc::new(Authorization::new(access, config.access.reflection))), upkeep)
+            (Some(Arc::new(Authorization::new(access, catalog.clone(), config.access.reflection))), upkeep)
         }
         None => (None, Upkeep::default()),
     };

@@ -54,8 +54,8 @@ pub(super) fn coded(config: &Serve) -> &'static [&'static str] {
 
 impl Shared {
     /// The names of all services except health and reflection.
-    pub(super) fn services(&self) -> Vec<&'static str> {
-        server::services(coded(&self.config))
+    pub(super) fn services(&self) -> Vec<Arc<str>> {
+        server::services(self.states.catalog(), coded(&self.config))
     }
 
     /// What a thread needs to start.

@@ -106,7 +106,8 @@ async fn no_service_is_up_before_every_thread_serves() {
     let nats = nats().await;
     let mut config = Serve::at(nats.url());
     config.threads = 1;
-    config.nest_subjects = contract::route::SERVING.iter().map(|route| route.subject.to_owned()).collect();
+    let catalog = crate::served::contract();
+    config.nest_subjects = catalog.serving_routes().map(|route| route.subject.clone()).collect();
     let gateway = Gateway::start(config).await.unwrap();
     let up = |board: HealthRegistry| async move {
         while board.up(GATEWAY) != Some(true) {
@@ -115,7 +116,10 @@ async fn no_service_is_up_before_every_thread_serves() {
     };
     timeout(PATIENCE, up(gateway.shared.board.clone())).await.expect("it serves");
     // The same gateway, as a monitor sees it while its threads start.
-    let (board, serving) = (HealthRegistry::new(&server::services(&[SERVICE])), CancellationToken::new());
+    let (board, serving) = (
+        HealthRegistry::new(&server::services(&crate::served::contract(), &[SERVICE])),
+        CancellationToken::new(),
+    );
     let link = Connection::connect(&Options::at(nats.url()), "test").await.unwrap();
     let monitor = Monitor::new(link, &gateway.shared).of(board.clone(), serving.clone());
     let monitor = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(monitor.run()));

@@ -108,7 +108,7 @@ fn post(path: &str) -> http::request::Builder {
 }
 
 fn admission(connection: Arc<ConnectionBudget>) -> Admitting<Reader> {
-    Admission::new(4_096, [(CREATE, 50_000)], CancellationToken::new()).before(Reader, connection)
+    Admission::new(4_096, [(CREATE.to_owned(), 50_000)], CancellationToken::new()).before(Reader, connection)
 }
 
 async fn told(request: Request<Parts>) -> (Code, String, String) {
@@ -333,8 +333,8 @@ async fn health_has_little_time_to_come_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_whole_at_the_end_is_turned_away() {
     let (budget, hurry) = (MemoryBudget::new(SIZE), CancellationToken::new());
-    let service =
-        Admission::new(4_096, [(CREATE, 50_000)], hurry.clone()).before(Reader, budget.connection());
+    let service = Admission::new(4_096, [(CREATE.to_owned(), 50_000)], hurry.clone())
+        .before(Reader, budget.connection());
     let mut half = service.call(post(CREATE).body(parts([message(9, 3), Part::Pause(999)])).unwrap());
     let mut whole = service.call(post(CREATE).body(parts([message(3, 3)])).unwrap());
     assert!((&mut half).now_or_never().is_none() && (&mut whole).now_or_never().is_none());

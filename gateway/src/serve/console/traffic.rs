@@ -2,8 +2,9 @@
 //! not contain callers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use contract::route::{RPCS, SERVING};
+use catalog::{Catalog, Route};
 use serde_json::{Value, json};
 use telemetry::Exposition;
 use tokio::time::Instant;
@@ -39,9 +40,10 @@ impl Ended {
     }
 }
 
-/// The calls of every rpc and their results.
-pub(super) fn methods(page: &Exposition, view: &View) -> Vec<Value> {
-    RPCS.iter().map(|rpc| method(page, view, rpc.name)).collect()
+/// The calls of every rpc and their results, in the order of their declarations.
+pub(super) fn methods(catalog: &Catalog, page: &Exposition, view: &View) -> Vec<Value> {
+    let rpcs = catalog.services().iter().flat_map(|service| &service.rpcs).filter(|rpc| !rpc.internal);
+    rpcs.map(|rpc| method(page, view, rpc.name())).collect()
 }
 
 fn method(page: &Exposition, view: &View, name: &str) -> Value {
@@ -83,8 +85,9 @@ fn method(page: &Exposition, view: &View, name: &str) -> Value {
 }
 
 /// The attempts of every route and their results. Whether it has responders is unknown while NATS is disconnected.
-pub(super) fn routes(page: &Exposition, view: &View, connected: bool) -> Vec<Value> {
-    SERVING.iter().map(|route| state(page, view, route.subject, route.queue_group, connected)).collect()
+pub(super) fn routes(catalog: &Catalog, page: &Exposition, view: &View, connected: bool) -> Vec<Value> {
+    let state = |route: &Arc<Route>| state(page, view, &route.subject, &route.queue_group, connected);
+    catalog.serving_routes().map(state).collect()
 }
 
 fn state(page: &Exposition, view: &View, subject: &str, queue_group: &str, connected: bool) -> Value {
