@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use catalog::Rule;
-use gateway::config::access::{Access, Reflection};
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
+use server::config::access::{Access, Reflection};
 use tonic::Code::{self, NotFound, Ok as Fine, PermissionDenied, Unauthenticated};
 use tonic::Request;
 use tonic_health::pb::HealthCheckRequest;

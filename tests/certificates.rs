@@ -1,7 +1,7 @@
 //! The metrics that tell when the certificates in use expire.
 
-use gateway::config::tls::ClientAuth;
 use rcgen::date_time_ymd;
+use server::config::tls::ClientAuth;
 
 use crate::harness::http::get;
 use crate::harness::system::until;

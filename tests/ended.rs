@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{WatchOrdersRequest, WatchOrdersResponse};
-use gateway::auth::apikey;
-use gateway::config::access::Access;
-use gateway::config::tls::ClientAuth;
 use rcgen::{CertificateParams, date_time_ymd};
+use server::auth::apikey;
+use server::config::access::Access;
+use server::config::tls::ClientAuth;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;

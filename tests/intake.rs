@@ -62,7 +62,7 @@ async fn system() -> System {
     let free = "127.0.0.1:0".parse().unwrap();
     let change = |config: &mut gateway::config::Serve| {
         config.health_addr = Some(free);
-        config.access.reflection = gateway::config::access::Reflection::Open;
+        config.access.reflection = server::config::access::Reflection::Open;
     };
     System::builder().stock("lamp", 9).each_gateway(change).start().await
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::auth::apikey;
-use gateway::config::access::Access;
 use serde_json::{Value, json};
+use server::auth::apikey;
+use server::config::access::Access;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};

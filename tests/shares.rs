@@ -1,8 +1,8 @@
 //! Quotas of a caller: no caller can take all of a shared resource, and calls that are still processed count.
 
 use futures_util::future::join_all;
-use gateway::config::access::Access;
 use serde_json::json;
+use server::config::access::Access;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 

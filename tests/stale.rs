@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gateway::auth::apikey;
-use gateway::config::access::Access;
-use gateway::config::tls::ClientAuth;
+use server::auth::apikey;
+use server::config::access::Access;
+use server::config::tls::ClientAuth;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
@@ -121,8 +121,8 @@ async fn tokens_whose_keys_cannot_be_read_are_good_for_a_while_and_then_no_longe
         let bearer = format!("Bearer {}", issuer.token(|token| token.sign(sign, kid)));
         check(&guarded, "authorization", &bearer).await.unwrap();
         let jwks = access.jwt_jwks.map(|place| match place {
-            gateway::config::access::Place::File(path) => path,
-            gateway::config::access::Place::Url(url) => panic!("{url}"),
+            server::config::access::Place::File(path) => path,
+            server::config::access::Place::Url(url) => panic!("{url}"),
         });
         let file = if secret { access.jwt_secret_file } else { jwks };
         std::fs::remove_file(file.unwrap()).unwrap();

@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    gateway::auth::fuzz::credential(data);
+    server::auth::fuzz::credential(&gateway::served::contract(), data);
 });

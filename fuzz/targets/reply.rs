@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    gateway::edge::fuzz::reply(data);
+    gateway::fuzz::reply(data);
 });

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 
 use cli::Setting;
 
-use crate::auth;
 use crate::config::Serve;
 use crate::config::command::{Config, ConfigCommand};
-use crate::edge::tls;
 use crate::serve::check_room;
+use server::security;
 
 /// Prints the values in force, if requested, and all problems, including those already found.
 ///
@@ -30,8 +29,7 @@ async fn faults(config: &Serve) -> Vec<String> {
         config.traces.check(),
     ];
     let mut found: Vec<anyhow::Error> = own.into_iter().filter_map(Result::err).collect();
-    found.extend(auth::faults(&config.access, &crate::served::contract()).await);
-    found.extend(tls::open(&config.tls, None, &mut auth::Upkeep::default()).err());
+    found.extend(security::faults(&config.access, &config.tls, &crate::served::contract()).await);
     found.extend(config.nats.faults().into_iter().map(anyhow::Error::from));
     let told = found.iter().map(telemetry::log::chain);
     told.chain(addresses(config)).collect()

@@ -38,7 +38,7 @@ pub enum Command {
     /// Check the configuration
     Config(config::command::Config),
     /// Create API keys
-    Keys(config::access::Keys),
+    Keys(server::config::access::Keys),
     /// Create missing streams, and check all of them
     Provision(config::Streams),
     /// Events that could not be processed (dead letters): list, show, replay, discard

@@ -1,18 +1,16 @@
 //! Flags and environment variables of the gateway. Each is read once, here; nothing else reads the environment.
 
-pub mod access;
-pub mod client;
 pub mod command;
 mod exposure;
 mod memory;
 mod secrets;
-pub mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use cli::units::{self, seconds};
+use server::config::{access, client, tls};
 
 /// Default listen address for gRPC.
 pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";

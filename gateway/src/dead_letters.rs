@@ -23,9 +23,9 @@ pub use discard::discard;
 pub use text::Replayed;
 use text::{object, plain, when};
 
-use crate::bridge::Bridge;
-use crate::call::CallContext;
 use crate::typed::ask;
+use bridge::Bridge;
+use bridge::call::CallContext;
 
 /// Timeout of a worker for one event, repeats included.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -37,13 +37,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire::{Delivered, Failure, Reason};
 
-use crate::call::CallContext;
 use crate::order::damage::Damage;
 use crate::order::request::Whose;
-use crate::share::ShareKind;
-use crate::supervisor::Supervisor;
+use crate::share::WATCHES;
+use bridge::call::CallContext;
 use index::{Filter, Index};
 use ring::Ring;
+use server::supervisor::Supervisor;
 use shared::{LATER, Shared, refused};
 pub use shared::{Leave, Limits, WatchPermit};
 use token::Tokens;
@@ -204,7 +204,7 @@ impl Feed {
 
     /// A permit for a watch; to be taken before anything is read for it.
     pub fn enter(&self, call: &CallContext) -> Result<WatchPermit, Failure> {
-        let place = WatchPermit::take(&self.shared.watches, ShareKind::WATCHES, call.shares());
+        let place = WatchPermit::take(&self.shared.watches, WATCHES, call.shares());
         place.map_err(|full| refused(full, "open watches"))
     }
 

@@ -1,6 +1,7 @@
 //! OrderService: create, get, update, list and watch orders. It calls the services on NATS through the bridge and keeps
 //! the record through `store`. Must not depend on gRPC.
 
+pub mod api;
 mod create;
 mod list;
 pub mod repair;
@@ -19,14 +20,14 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
-use crate::bridge::Bridge;
-use crate::call::CallContext;
-use crate::concurrency::{ConcurrencyLimit, Permit};
 use crate::feed::{self, Feed};
 use crate::order::model::Order;
 use crate::order::request::{self, Change, Follow, NewOrder, Query, Whose};
 use crate::order::tenancy;
-use crate::share::ShareKind;
+use crate::share::{CREATE, GET, LIST, UPDATE};
+use bridge::Bridge;
+use bridge::call::CallContext;
+use bridge::concurrency::{ConcurrencyLimit, Permit};
 use create::CreateOrder;
 use store::Records;
 
@@ -63,11 +64,11 @@ impl Places {
     pub fn new(in_flight: usize) -> Places {
         let gate = |slot| ConcurrencyLimit::new(in_flight, slot);
         Places {
-            create: gate(ShareKind::CREATE),
-            get: gate(ShareKind::GET),
-            update: gate(ShareKind::UPDATE),
-            list: ConcurrencyLimit::new(in_flight.min(LISTS), ShareKind::LIST),
-            release: gate(ShareKind::CREATE),
+            create: gate(CREATE),
+            get: gate(GET),
+            update: gate(UPDATE),
+            list: ConcurrencyLimit::new(in_flight.min(LISTS), LIST),
+            release: gate(CREATE),
         }
     }
 }

@@ -7,13 +7,13 @@ use nats::Connection;
 use order_streams::ORDERS;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::auth::apikey;
-use crate::config::access::{Keys, KeysCommand};
 use crate::config::{self, reachable};
-use crate::edge::client::{ClientOptions, told};
-use crate::edge::health_client::GatewayClient;
 use crate::serve::Gateway;
 use crate::signal::Stop;
+use server::auth::apikey;
+use server::client::{ClientOptions, told};
+use server::config::access::{Keys, KeysCommand};
+use server::health_client::GatewayClient;
 
 /// Time that a second signal leaves to the work in flight.
 const MOMENT: Duration = Duration::from_millis(250);
@@ -107,7 +107,7 @@ pub fn keys(config: Keys) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::fault::Fault;
+    use server::supervisor::fault::Fault;
 
     #[tokio::test]
     async fn serve_ends_with_the_error_of_a_task_that_failed_also_during_the_drain() {

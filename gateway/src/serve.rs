@@ -7,11 +7,12 @@ mod http;
 mod identity;
 mod instances;
 mod listen;
+#[cfg(test)]
+mod misbehaving;
 mod monitor;
 mod nodes;
 mod orders;
 mod runtime;
-mod security;
 mod shared;
 mod stream_guard;
 #[cfg(test)]
@@ -51,13 +52,13 @@ use self::thread::{Thread, join, spawn};
 use self::window::Windows;
 use self::work::InHand;
 pub use self::{descriptors::check as check_room, listen::check_free};
-use crate::auth::Upkeep;
-use crate::bridge::{self, RouteStates};
 use crate::config::Serve;
-use crate::edge::{HealthRegistry, server};
 use crate::feed::Feed;
 use crate::orders::Places;
-use crate::supervisor::{Supervisor, TaskFailure};
+use bridge::{self, RouteStates};
+use server::security::Upkeep;
+use server::supervisor::{Supervisor, TaskFailure};
+use server::{HealthRegistry, grpc};
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
 const START: Duration = Duration::from_secs(60);
@@ -88,7 +89,7 @@ impl Gateway {
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
         let catalog = crate::served::contract();
-        let (secure, upkeep) = security::open(&config, &catalog).await?;
+        let (secure, upkeep) = config.open_security(&catalog).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
             nestjs: config.nest_subjects.clone(),
@@ -104,7 +105,7 @@ impl Gateway {
                 false => Guard::default(),
             },
             states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
-            board: HealthRegistry::new(&server::services(&catalog, shared::coded(&config))),
+            board: HealthRegistry::new(&grpc::services(&catalog, shared::coded(&config))),
             book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
@@ -269,7 +270,7 @@ async fn background(
     book.add(shared.tracer.metrics());
     book.add(shared.board.clone());
     book.add(shared.room.clone());
-    book.add(shared.secure.figures.clone());
+    book.add(shared.secure.metrics.clone());
     book.add(shared.budget.clone());
     book.add(shared.states.clone());
     book.add(link.clone());

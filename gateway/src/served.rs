@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use catalog::{Catalog, Codec, CodecError};
 use contract::route::{self, ALL};
 
-use crate::bridge::{Limits, RouteStates};
+use bridge::{Limits, RouteStates};
 
 static CONTRACT: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
     let typed = |builder: catalog::Builder<'static>, route: &&'static route::Route| {

@@ -3,8 +3,8 @@
 use contract::route::Routed;
 use wire::{Delivered, Failure, Reason};
 
-use crate::bridge::Bridge;
-use crate::call::CallContext;
+use bridge::Bridge;
+use bridge::call::CallContext;
 
 /// Calls the route of a request, and returns its reply.
 ///

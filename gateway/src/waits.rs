@@ -6,7 +6,7 @@
 //! | one append to ORDERS, or one read of it, `RECORD` | an attempt; the budget of a call without a deadline |
 //! | one attempt, the route's timeout | all attempts: the budget of a call without a deadline |
 //! | the stream guard's detection of a missing stream: two checks and the pauses before them | one attempt |
-//! | the answers to a discovery request, `DISCOVERY_WAIT` | the pause between two discovery requests, `DISCOVERY_INTERVAL` |
+//! | the answers to a discovery request, `bridge::discovery::WAIT` | the pause between two discovery requests, `DISCOVERY_INTERVAL` |
 //! | releasing a reservation, `RELEASE` | the workers' expiry |
 //! A call ends before its caller's deadline (`edge::accept`), an attempt no later than its call (`bridge`), and a
 //! worker sends its answer before the attempt ends (the workers' `waits`).
@@ -17,16 +17,13 @@ use std::time::Duration;
 pub const RECORD: Duration = Duration::from_secs(2);
 /// How long the release of an unused reservation is retried. After that the workers' expiry frees it.
 pub const RELEASE: Duration = Duration::from_secs(10);
-/// How long answers to a discovery request are collected.
-pub const DISCOVERY_WAIT: Duration = Duration::from_millis(300);
 /// Interval between two discovery requests, while all services respond.
 pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(2);
-/// A request that is refused as too late with more than this left was refused wrongly. A service may answer until just
-/// before the deadline: the workers until 200 ms (`RETURN`) before it.
-pub const EARLY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
+    use bridge::EARLY;
+    use bridge::discovery::WAIT;
     use contract::route;
     use nats::guard;
 
@@ -41,7 +38,7 @@ mod tests {
             ("the record, an attempt", RECORD, attempt),
             ("an attempt, its call", attempt, budget),
             ("a stream that is gone, an attempt", 2 * guard::PAUSE + Duration::from_secs(1), attempt),
-            ("a discovery request, the next one", DISCOVERY_WAIT, DISCOVERY_INTERVAL),
+            ("a discovery request, the next one", WAIT, DISCOVERY_INTERVAL),
             ("a withdrawal by a worker, what counts as early", inventory_worker::waits::RETURN, EARLY),
             ("giving back, the expiry", RELEASE, Duration::from_secs(120)),
         ] {

@@ -5,8 +5,8 @@ use contract::inventory::v1 as inventory;
 use contract::orders::v1 as orders;
 use contract::orders::v1::OrderStatus;
 use gateway::Gateway;
-use gateway::config::access::Access;
 use prost_reflect::prost::Message;
+use server::config::access::Access;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 

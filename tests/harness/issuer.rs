@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gateway::config::access::{Access, Place};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
+use server::config::access::{Access, Place};
 use tempfile::TempDir;
 
 pub const ISSUER: &str = "https://id.example.com/";

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use contract::orders::v1::ListOrdersRequest;
 use contract::orders::v1::order_service_client::OrderServiceClient;
-use gateway::config::tls::{ClientAuth, Tls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use server::config::tls::{ClientAuth, Tls};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 

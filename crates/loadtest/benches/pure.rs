@@ -4,13 +4,13 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use bridge::call::CallContext;
 use contract::Item;
 use contract::OrderReason;
 use contract::inventory::v1::{Item as Wish, ItemAvailability};
 use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse, CreateOrderRequest};
 use contract::route::Routed;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use gateway::call::CallContext;
 use gateway::order::event::{self, Event, Stored};
 use gateway::order::model::{Moment, OrderBody};
 use gateway::order::request::NewOrder;
@@ -162,7 +162,7 @@ fn mapping(criterion: &mut Criterion) {
         bench.iter(|| (CheckInventoryRequest::ROUTE.reply)(black_box(&json)));
     });
     group.bench_function("a refusal: JSON to a status", |bench| {
-        bench.iter(|| gateway::edge::status(Failure::from_service(409, "", black_box(&refusal))));
+        bench.iter(|| server::status(Failure::from_service(409, "", black_box(&refusal))));
     });
     group.bench_function("an order: to its event", |bench| {
         bench.iter(|| Event::created(black_box(&body), &call));

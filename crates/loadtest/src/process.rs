@@ -8,8 +8,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gateway::edge::health_client::GatewayClient;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use server::health_client::GatewayClient;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use contract::OrderReason;
-use gateway::edge::client::told;
+use server::client::told;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use wire::Reason;

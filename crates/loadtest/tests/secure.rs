@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::Gateway;
-use gateway::auth::apikey;
-use gateway::config::tls::Tls;
 use local_nats::Server;
 use rustix::process::{Pid, Signal, kill_process};
+use server::auth::apikey;
+use server::config::tls::Tls;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 

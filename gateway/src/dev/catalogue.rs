@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
+use contract::inventory::v1::inventory_service_client::InventoryServiceClient;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 
-use crate::edge::health_client::GatewayClient;
+use server::health_client::GatewayClient;
 
 /// Products and units: the same file that docker-compose.yml loads.
 const FILE: &str = include_str!("../../../deploy/compose/stock.csv");
@@ -29,7 +30,9 @@ pub(super) async fn load(folder: &Path, gateway: SocketAddr) -> anyhow::Result<S
         adjustments,
         reason: "demo catalogue".to_owned(),
     };
-    GatewayClient::connect(gateway).await?.adjust(request).await.context("cannot load the demo catalogue")?;
+    let client = GatewayClient::connect(gateway).await?;
+    let adjusted = InventoryServiceClient::new(client.connection()).adjust_stock(request).await;
+    adjusted.map_err(|status| client.told(&status)).context("cannot load the demo catalogue")?;
     cli::file::replace(&mark, |_| Ok(())).with_context(|| format!("cannot write {}", mark.display()))?;
     Ok(format!("{count} products loaded"))
 }

@@ -21,11 +21,11 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::{Feed, Limits};
-use crate::bridge::Bridge;
-use crate::call::CallContext;
 use crate::orders::{Orders, Places};
-use crate::supervisor::Supervisor;
+use bridge::Bridge;
+use bridge::call::CallContext;
 use contract::subject::entries;
+use server::supervisor::Supervisor;
 
 pub(crate) struct Fixture {
     pub(crate) server: Server,

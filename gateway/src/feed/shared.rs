@@ -15,9 +15,9 @@ use wire::{Delivered, ErrorReason, Failure, Reason};
 use super::index::Index;
 use super::ring::Ring;
 use super::token::Tokens;
-use crate::concurrency::Saturated;
 use crate::order::damage::Damage;
-use crate::share::{Share, ShareKind, Shares, exceeded};
+use bridge::concurrency::Saturated;
+use bridge::share::{Share, ShareKind, Shares, exceeded};
 
 /// Retry delay while the index is built or a limit is reached.
 pub(super) const LATER: Duration = Duration::from_secs(1);

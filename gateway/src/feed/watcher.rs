@@ -14,7 +14,7 @@ use super::replay::{self, ReplayEvent};
 use super::ring::{Event, RingRead};
 use super::shared::{Leave, Shared, WatchPermit, refused};
 use crate::order::request::Whose;
-use crate::share::ShareKind;
+use crate::share::REPLAYS;
 
 /// A bookmark is sent after this time without a message, so that the client's token stays close to the end.
 const BOOKMARK: Duration = Duration::from_secs(30);
@@ -151,11 +151,10 @@ impl Watcher {
             RingRead::Gone if matches!(self.source, Source::Ring) => return Err(self.slow()),
             RingRead::Gone => {
                 let shares = self.place.hold.as_ref().map(|hold| hold.shares());
-                let place =
-                    WatchPermit::take(&self.shared.replays, ShareKind::REPLAYS, shares).map_err(|full| {
-                        refused(full, "watches that read the history")
-                            .with("resume_token", self.shared.tokens.resume(self.cursor))
-                    })?;
+                let place = WatchPermit::take(&self.shared.replays, REPLAYS, shares).map_err(|full| {
+                    refused(full, "watches that read the history")
+                        .with("resume_token", self.shared.tokens.resume(self.cursor))
+                })?;
                 let news = replay::start(Arc::clone(&self.shared), self.whose.clone(), self.cursor, place);
                 self.source = Source::Replay(news);
                 return Ok(None);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::model::{Order, OrderBody};
 use super::status::Status;
-use crate::call::CallContext;
+use bridge::call::CallContext;
 
 /// The characters of a customer id that are percent-encoded in a header.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -13,7 +13,7 @@ use super::event::{Event, Last, Stored};
 use super::model::{Moment, OrderBody};
 use super::request::{Change, Follow, NewOrder, Query, Whose, find};
 use super::status::Status;
-use crate::call::CallContext;
+use bridge::call::CallContext;
 
 /// How many rpcs there are for [`request`].
 pub const RPCS: u8 = 5;

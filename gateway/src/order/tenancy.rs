@@ -6,7 +6,7 @@ use wire::{Delivered, Failure, Reason};
 
 use super::model::Order;
 use super::request::Whose;
-use crate::call::CallContext;
+use bridge::call::CallContext;
 
 /// Refuses a call that names a customer other than the caller's own.
 pub(crate) fn check(customer: &str, call: &CallContext) -> Result<(), Failure> {

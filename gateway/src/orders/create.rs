@@ -14,14 +14,14 @@ use tokio::time::{Instant, sleep};
 use wire::{Delivered, Failure, Reason};
 
 use super::store::{GiveUp, Outcome, Records};
-use crate::bridge::Bridge;
-use crate::call::CallContext;
 use crate::order::event::{Event, Last};
 use crate::order::model::{Moment, Order, OrderBody};
 use crate::order::request::NewOrder;
 use crate::order::violation;
 use crate::typed::ask;
 use crate::waits::RELEASE;
+use bridge::Bridge;
+use bridge::call::CallContext;
 
 /// How often a reservation is requested. One that was given up before its record costs at most two rounds: one finds
 /// the tombstone, and in one the ledger learns of it. More rounds mean that something is wrong.

@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use super::store::Records;
-use crate::call::CallContext;
 use crate::feed::index::Filter;
 use crate::feed::{Feed, token};
 use crate::order::event::Last;
 use crate::order::model::Order;
 use crate::order::request::Query;
 use crate::order::status::Status;
+use bridge::call::CallContext;
 
 /// Concurrent reads for one page; each takes a read permit.
 const READS: usize = 16;

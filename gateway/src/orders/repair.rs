@@ -7,11 +7,11 @@ use wire::Failure;
 
 use super::store::Records;
 use super::update::update;
-use crate::call::CallContext;
 use crate::order::event::Last;
 use crate::order::model::Order;
 use crate::order::request::Change;
 use crate::order::status::Status;
+use bridge::call::CallContext;
 
 /// Reads orders and changes their status.
 #[derive(Clone)]

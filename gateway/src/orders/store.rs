@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
-use crate::bridge::budget::RetryBudget;
-use crate::call::CallContext;
 use crate::order::damage::Damage;
 use crate::order::event::{Event, Last, Stored, Unreadable};
 use crate::waits::RECORD;
+use bridge::budget::RetryBudget;
+use bridge::call::CallContext;
 
 /// Full jitter below this before the first repeat; doubling.
 const BACKOFF: Duration = Duration::from_millis(20);

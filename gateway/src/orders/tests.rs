@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use wire::{Delivered, ErrorReason, Failure, Reason};
 
 use super::store::{GiveUp, Outcome, Records};
-use crate::call::CallContext;
 use crate::feed::fixture::{Fixture, request, soon, until};
 use crate::order::event::{Event, Last};
 use crate::order::model::{Moment, OrderBody};
 use crate::order::request::NewOrder;
+use bridge::call::CallContext;
 
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: impl ErrorReason) -> Failure {
     let failure = result.unwrap_err();

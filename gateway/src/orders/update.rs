@@ -10,12 +10,12 @@ use nats::failure::RETRY;
 use telemetry::SpanRole;
 
 use super::store::{GiveUp, Outcome, Records};
-use crate::call::CallContext;
 use crate::order::event::{Event, Last};
 use crate::order::model::{Moment, Order};
 use crate::order::request::Change;
 use crate::order::status::{IllegalTransition, Step, step};
 use crate::order::tenancy;
+use bridge::call::CallContext;
 
 /// How often an order that others change at the same time is read again.
 const ROUNDS: u32 = 8;

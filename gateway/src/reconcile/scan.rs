@@ -16,12 +16,12 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
-use crate::bridge::Bridge;
-use crate::call::CallContext;
 use crate::feed::scan::{self, Entries, fingerprint};
 use crate::order::event::Last;
 use crate::orders::repair::Repair;
 use crate::typed::ask;
+use bridge::Bridge;
+use bridge::call::CallContext;
 
 /// Reservations of a page.
 const PAGE: i32 = 1_000;

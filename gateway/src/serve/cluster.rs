@@ -19,7 +19,7 @@ use super::identity::SERVICE;
 use super::instances::{Instances, Presence};
 use super::nodes::Nodes;
 use super::window::{COUNTED, Ring};
-use crate::bridge::discovery::{self, Instance};
+use bridge::discovery::{self, Instance};
 
 /// Interval between two polls.
 const PAUSE: Duration = Duration::from_secs(5);

@@ -23,9 +23,9 @@ use uuid::Uuid;
 use super::cluster::{ClusterState, STALE, State};
 use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
-use crate::edge::HealthRegistry;
-use crate::edge::registry::Finding;
 use crate::feed::{Change, Feed};
+use server::HealthRegistry;
+use server::registry::Finding;
 
 /// Number of order changes that are shown.
 const CHANGES: u64 = 20;

@@ -12,9 +12,9 @@ use listener::{Acceptor, ConnectionLimit, Hosts, Thread, http1, restrict_hosts};
 use telemetry::{Registry, Rendering, exposition};
 
 use super::console::{self, Console};
-use crate::edge::registry::{Finding, GATEWAY};
-use crate::edge::{HealthRegistry, health_server};
-use crate::supervisor::Supervisor;
+use server::registry::{Finding, GATEWAY};
+use server::supervisor::Supervisor;
+use server::{HealthRegistry, health_server};
 
 /// A listening socket, and its connection limit.
 pub(super) struct Port {

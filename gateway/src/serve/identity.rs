@@ -8,9 +8,9 @@ use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::bridge::micro::MicroService;
-use crate::edge::HealthRegistry;
-use crate::edge::registry::GATEWAY;
+use bridge::micro::MicroService;
+use server::HealthRegistry;
+use server::registry::GATEWAY;
 
 /// The service name of gateways on NATS.
 pub(super) const SERVICE: &str = "gateway";

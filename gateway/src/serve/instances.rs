@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::window::{COUNTED, Ring};
-use crate::bridge::discovery::Instance;
+use bridge::discovery::Instance;
 
 /// How long an instance stays in the roster after its last answer.
 const KEPT: Duration = Duration::from_secs(10 * 60);

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{Shared, coded};
-use crate::bridge::{RouteStates, discovery};
-use crate::edge::HealthRegistry;
-use crate::edge::registry::{Finding, GATEWAY, reason};
 use crate::waits::DISCOVERY_INTERVAL;
+use bridge::{RouteStates, discovery};
+use server::HealthRegistry;
+use server::registry::{Finding, GATEWAY, reason};
 
 /// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::Gateway;
     use crate::config::Serve;
-    use crate::edge::orders::SERVICE;
-    use crate::edge::server;
+    use crate::orders::api::SERVICE;
+    use server::grpc;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -213,7 +213,7 @@ mod tests {
         config.nest_subjects = nestjs();
         let gateway = Gateway::start(config).await.unwrap();
         let up = || {
-            server::services(&crate::served::contract(), &[SERVICE])
+            grpc::services(&crate::served::contract(), &[SERVICE])
                 .iter()
                 .all(|name| gateway.up(name) == Some(true))
         };

@@ -7,11 +7,11 @@ use order_streams::ORDERS;
 
 use super::shared::Shared;
 use super::stream_guard::StreamGuard;
-use crate::bridge::Bridge;
 use crate::config::Provision;
-use crate::edge::orders::OrderApi;
 use crate::feed::{self, Feed};
 use crate::orders::Orders;
+use crate::orders::api::OrderApi;
+use bridge::Bridge;
 
 /// What is read once, independent of the serving threads.
 pub(super) struct OrderSystem {

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::orders;
 use super::shared::Shared;
-use crate::bridge::Bridge;
-use crate::edge::server::{self, Api, CodedService, Limits, Sizes};
-use crate::edge::{Baggage, CallMetrics};
 use crate::feed::Feed;
+use bridge::Bridge;
+use server::grpc::{self, Api, CodedService, Limits, Sizes};
+use server::{Baggage, CallMetrics};
 
 /// The parameters of a serving thread.
 pub(super) struct Runtime {
@@ -63,7 +63,7 @@ impl Runtime {
             guard: self.shared.secure.guard.clone(),
             reflection: self.shared.config.access.reflection,
         };
-        match server::open(self.listener, api, limits, drain) {
+        match grpc::open(self.listener, api, limits, drain) {
             Ok(serve) => {
                 let _ = up.send(Ok(()));
                 serve.await;

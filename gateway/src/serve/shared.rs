@@ -8,14 +8,14 @@ use telemetry::{Registry, Tracer};
 use tokio_util::sync::CancellationToken;
 
 use super::descriptors::DescriptorBudget;
-use super::security::TlsAndAuth;
 use super::work::InHand;
-use crate::bridge::RouteStates;
 use crate::config::Serve;
-use crate::edge::orders::SERVICE;
-use crate::edge::{HealthRegistry, server};
 use crate::orders::Places;
-use crate::supervisor::Supervisor;
+use crate::orders::api::SERVICE;
+use bridge::RouteStates;
+use server::security::TlsAndAuth;
+use server::supervisor::Supervisor;
+use server::{HealthRegistry, grpc};
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -55,7 +55,7 @@ pub(super) fn coded(config: &Serve) -> &'static [&'static str] {
 impl Shared {
     /// The names of all services except health and reflection.
     pub(super) fn services(&self) -> Vec<Arc<str>> {
-        server::services(self.states.catalog(), coded(&self.config))
+        grpc::services(self.states.catalog(), coded(&self.config))
     }
 
     /// What a thread needs to start.

@@ -7,11 +7,11 @@ use nats::{Connection, Options};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::access::Place;
-use crate::config::tls::ClientAuth;
-use crate::edge::orders::SERVICE;
-use crate::edge::registry::GATEWAY;
-use crate::supervisor::fault::Fault;
+use crate::orders::api::SERVICE;
+use server::config::access::Place;
+use server::config::tls::ClientAuth;
+use server::registry::GATEWAY;
+use server::supervisor::fault::Fault;
 
 /// How long it may take until a failure is reported.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,7 +117,7 @@ async fn no_service_is_up_before_every_thread_serves() {
     timeout(PATIENCE, up(gateway.shared.board.clone())).await.expect("it serves");
     // The same gateway, as a monitor sees it while its threads start.
     let (board, serving) = (
-        HealthRegistry::new(&server::services(&crate::served::contract(), &[SERVICE])),
+        HealthRegistry::new(&grpc::services(&crate::served::contract(), &[SERVICE])),
         CancellationToken::new(),
     );
     let link = Connection::connect(&Options::at(nats.url()), "test").await.unwrap();

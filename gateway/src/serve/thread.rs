@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::supervisor::Supervisor;
+use server::supervisor::Supervisor;
 
 /// Task polls between two polls for I/O events. More than tokio's default of 61, so that under load more is read and
 /// written at once.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::edge::health_client::GatewayClient;
 use parking_lot::Mutex;
 use serde_json::Value;
+use server::health_client::GatewayClient;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 

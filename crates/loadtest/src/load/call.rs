@@ -10,8 +10,8 @@ use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{
     CheckInventoryRequest, CreateOrderRequest, CreateOrderResponse, GetOrderRequest, ListOrdersRequest,
 };
-use gateway::edge::client::Connection;
 use nats::Options;
+use server::client::Connection;
 use uuid::Uuid;
 
 use super::options::{Kind, Load};

@@ -1,6 +1,6 @@
 //! What load is generated. Must not generate it.
 
-use gateway::edge::client::ClientOptions;
+use server::client::ClientOptions;
 
 /// Default deadline of a call, in seconds.
 const DEADLINE: u64 = 20;

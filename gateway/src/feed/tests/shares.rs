@@ -8,8 +8,8 @@ use wire::{Failure, Reason};
 use super::super::Limits;
 use super::super::fixture::{Fixture, soon};
 use super::{SMALL, Watch, bookmark, next, place, resume, watch};
-use crate::call::CallContext;
-use crate::share::{ShareKind, Shares};
+use bridge::call::CallContext;
+use bridge::share::{ShareKind, Shares};
 
 /// A call of the holder of these shares.
 fn by(shares: &Arc<Shares>) -> CallContext {

@@ -1,0 +1,349 @@
+//! The bridge: calls any route of a catalog over its NATS subject, with deadlines, attempts and headers, and
+//! interprets the replies. It depends on routes and payloads. Must not depend on what a payload is about.
+
+pub mod budget;
+pub mod call;
+pub mod concurrency;
+pub mod discovery;
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
+pub mod fuzz;
+mod header;
+mod hedge;
+mod latency;
+pub mod liveness;
+pub mod metrics;
+pub mod micro;
+mod reply;
+pub mod route_state;
+pub mod share;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::{Catalog, Route};
+use futures_util::poll;
+use nats::{Connection, RequestError};
+use prost::Message;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use wire::{Delivered, Failure, Reason, nestjs};
+
+pub use call::CallContext;
+use hedge::{Hedging, Outcome, trace};
+pub use metrics::BridgeMetrics;
+use metrics::RouteMetrics;
+use reply::{AttemptError, Reply};
+pub use route_state::{Limits, RouteState, RouteStates};
+
+use crate::concurrency::{Permit, Saturated};
+use crate::share::Shares;
+
+/// Upper bound of the backoff before the first retry, with full jitter; doubles with each retry.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Maximum of that bound.
+const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// The retry delay for calls that are refused.
+const SHED: Duration = Duration::from_millis(100);
+
+/// A request that is refused as too late with more than this left was refused wrongly. A service may answer until just
+/// before the deadline: the workers until 200 ms before it.
+pub const EARLY: Duration = Duration::from_millis(500);
+
+/// Calls services over one NATS connection. Clones share it.
+#[derive(Clone)]
+pub struct Bridge {
+    link: Connection,
+    states: Arc<RouteStates>,
+    metrics: BridgeMetrics,
+    tasks: TaskTracker,
+}
+
+impl Bridge {
+    /// A bridge over this connection. Bridges of one gateway share the route states.
+    pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
+        let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
+        Bridge { link, states, metrics, tasks }
+    }
+
+    /// What is served.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        self.states.catalog()
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.link
+    }
+
+    /// Metrics of attempts.
+    pub fn metrics(&self) -> &BridgeMetrics {
+        &self.metrics
+    }
+
+    /// Work that has to end before the process exits: calls being answered, and work that outlives its caller.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Spawns work that runs to completion even if its caller cancels. A drain waits for it. Work that ends
+    /// immediately, for example without a connection, has ended when this returns, so it does not hold permits until it
+    /// is scheduled.
+    pub async fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        if poll!(work.as_mut()).is_pending() {
+            self.tasks.spawn(work);
+        }
+    }
+
+    /// Calls the route of the rpc at this path for the gateway's own services, within the limit for these, and reads the
+    /// payload of the reply. `repeatable`: whether the request may be sent again as it is.
+    ///
+    /// # Errors
+    /// The service's refusal, or why there is no valid reply; `delivered` tells whether the service may have the request.
+    pub async fn ask<T: Message, E: Display>(
+        &self,
+        path: &str,
+        payload: Vec<u8>,
+        repeatable: bool,
+        call: &CallContext,
+        read: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let route = self.states.route(path)?;
+        let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
+        let sent = self.send(route, state, payload, call, || repeatable).await;
+        let payload = permit.record_outcome(call.deadline, sent)?;
+        let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
+        if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
+            return Err(captured(route, state));
+        }
+        Ok(reply)
+    }
+
+    /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding.
+    pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Vec<u8>, Failure> {
+        let (state, place) = self.enter(route, call, RouteState::enter)?;
+        let payload = route.codec.request(request).map_err(|mismatch| unfit(&mismatch))?;
+        let again = || route.codec.repeatable(request);
+        let payload =
+            place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
+        let reply = route.codec.reply(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
+        if reply.is_empty() && reply::is_acknowledgement(&payload) {
+            return Err(captured(route, state));
+        }
+        Ok(reply)
+    }
+
+    /// Calls a route with a payload, and returns the payload of the reply.
+    pub async fn call(&self, route: &Route, payload: Vec<u8>, call: &CallContext) -> Result<Bytes, Failure> {
+        let (state, place) = self.enter(route, call, RouteState::enter)?;
+        place.record_outcome(call.deadline, self.send(route, state, payload, call, || route.repeatable).await)
+    }
+
+    /// A permit of the route. It is taken before any work for a call, so that refusing an overload is cheap.
+    fn enter(
+        &self,
+        route: &Route,
+        call: &CallContext,
+        gate: impl FnOnce(&RouteState, Option<&Arc<Shares>>) -> Result<Permit, Saturated>,
+    ) -> Result<(&RouteState, Permit), Failure> {
+        if !self.link.connected() {
+            return Err(nats::failure::of_request(&RequestError::Disconnected, &route.subject));
+        }
+        let state = self.states.of(route)?;
+        if state.capturer().is_some() {
+            return Err(taken(route));
+        }
+        let place = gate(state, call.shares()).map_err(|full| {
+            self.note(route, |metrics| metrics.shed.increment());
+            full.failure(&route.path, SHED)
+        })?;
+        Ok((state, place))
+    }
+
+    fn note(&self, route: &Route, note: impl FnOnce(&RouteMetrics)) {
+        if let Some(metrics) = self.metrics.of(route) {
+            note(metrics);
+        }
+    }
+
+    /// Makes all attempts. `again`: whether this request may be sent twice; called after a failure that may have been
+    /// executed.
+    async fn send(
+        &self,
+        route: &Route,
+        state: &RouteState,
+        payload: Vec<u8>,
+        call: &CallContext,
+        again: impl Fn() -> bool,
+    ) -> Result<Bytes, Failure> {
+        let enveloped = if state.nestjs() { nestjs::call(&route.subject, &payload) } else { None };
+        let payload = Bytes::from(enveloped.unwrap_or(payload));
+        let mut delivered = Delivered::No;
+        for repeat in 0.. {
+            let error = match self.attempt(route, state, payload.clone(), call, repeat, &again).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let harmless = error.failure.certainty() == Delivered::No || again();
+            let failure = sum(error.failure, &mut delivered);
+            let pause = nats::backoff::backoff(BACKOFF, repeat, BACKOFF_MOST);
+            let time = Instant::now() + pause < call.deadline;
+            if !(error.again && harmless && time && repeat < route.retries && (error.free || state.retry())) {
+                return Err(failure);
+            }
+            tracing::debug!(route = route.path.as_str(), repeat, %failure, "retrying");
+            self.note(route, |metrics| metrics.retries.increment());
+            tokio::time::sleep(pause).await;
+            if call.over() {
+                return Err(failure);
+            }
+        }
+        Err(Failure::new(Reason::Internal, "the number of attempts overflowed"))
+    }
+
+    /// Makes one attempt.
+    async fn attempt(
+        &self,
+        route: &Route,
+        state: &RouteState,
+        payload: Bytes,
+        call: &CallContext,
+        repeat: u32,
+        again: impl Fn() -> bool,
+    ) -> Result<Bytes, AttemptError> {
+        let begun = Instant::now();
+        if begun >= call.deadline {
+            return Err(AttemptError::last(call.late(Delivered::No)));
+        }
+        let deadline = call.deadline.min(begun + route.timeout);
+        let span = trace(route, call, repeat, 0);
+        let (link, metrics) = (&self.link, self.metrics.of(route));
+        let hedging = Hedging { link, route, state, metrics, call, payload, repeat, begun, deadline };
+        let Outcome { reply, open } = hedging.ask(&span, again).await;
+        let trouble = match reply {
+            Ok(message) => {
+                let mut reply = reply::read(route, state.nestjs(), message);
+                if let Reply::Refusal(error) = &mut reply
+                    && reply::late(&error.failure)
+                {
+                    // A service that refuses requests with time left serves nothing: this does not count as live.
+                    self.refused_early(route, deadline, &mut error.failure);
+                } else {
+                    state.liveness().up();
+                }
+                return match reply {
+                    Reply::Answer(payload) => Ok(payload),
+                    Reply::Refusal(error) => {
+                        span.fail(error.failure.reason.to_string());
+                        Err(if open { error.beside_another() } else { error })
+                    }
+                    Reply::Nonsense => Err(AttemptError::last(violated(route, state, &"no NestJS envelope"))),
+                };
+            }
+            Err(trouble) => trouble,
+        };
+        if span.traced() {
+            span.fail(trouble.to_string());
+        }
+        Err(self.missed(route, state, call, repeat, &trouble))
+    }
+
+    /// Handles a refusal as too late. If the attempt has time left, one of the two clocks is wrong.
+    fn refused_early(&self, route: &Route, deadline: Instant, failure: &mut Failure) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < EARLY {
+            return;
+        }
+        self.note(route, |metrics| metrics.early.increment());
+        failure.cause.get_or_insert_with(|| {
+            let left = left.as_millis();
+            format!(
+                "refused as too late with {left} ms left: its clock differs from the gateway's, or the request \
+                 waited in a queue"
+            )
+            .into()
+        });
+    }
+
+    /// The failure of an attempt without a reply.
+    fn missed(
+        &self,
+        route: &Route,
+        state: &RouteState,
+        call: &CallContext,
+        repeat: u32,
+        trouble: &RequestError,
+    ) -> AttemptError {
+        if matches!(trouble, RequestError::NoResponders) {
+            state.liveness().down(Instant::now());
+            self.note(route, |metrics| metrics.absent.increment());
+        }
+        if matches!(trouble, RequestError::Timeout) {
+            self.note(route, |metrics| metrics.timeouts.increment());
+        }
+        let (failure, again) = match trouble {
+            RequestError::Timeout if call.over() => (call.late(Delivered::Unknown), false),
+            RequestError::Timeout | RequestError::Lost => {
+                (nats::failure::of_request(trouble, &route.subject), route.repeatable)
+            }
+            RequestError::NoResponders => (nats::failure::of_request(trouble, &route.subject), true),
+            // The connection was just lost, and may be back soon.
+            RequestError::Disconnected if repeat > 0 => {
+                (nats::failure::of_request(trouble, &route.subject), true)
+            }
+            _ => (nats::failure::of_request(trouble, &route.subject), false),
+        };
+        AttemptError {
+            failure,
+            again,
+            free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
+        }
+    }
+}
+
+/// A reply that does not match its message type: the service violates the contract.
+fn violated(route: &Route, state: &RouteState, mismatch: &dyn std::fmt::Display) -> Failure {
+    let count = state.violation();
+    Failure::new(
+        Reason::ContractViolation,
+        format!("the reply of the service for {} violates the contract", route.rpc),
+    )
+    .delivered(Delivered::Yes)
+    .because(format_args!("{}: a reply violates the contract ({count} so far): {mismatch}", route.path))
+}
+
+/// A JetStream acknowledgement instead of a reply: a stream captures the subject. It is unknown whether the service
+/// received the request as well.
+fn captured(route: &Route, state: &RouteState) -> Failure {
+    violated(route, state, &"JetStream acknowledged the request: a stream captures its subject")
+        .delivered(Delivered::Unknown)
+}
+
+/// A stream captures the subject. The name of the stream is only logged, for the operator.
+fn taken(route: &Route) -> Failure {
+    let message =
+        format!("a stream captures the subject {}, and would answer instead of the service", route.subject);
+    Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(nats::failure::RETRY)
+}
+
+fn unfit(mismatch: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
+        .delivered(Delivered::No)
+}
+
+/// The failure of all attempts so far: if one of them may have been delivered, a later "not delivered" does not change
+/// that.
+fn sum(failure: Failure, so_far: &mut Delivered) -> Failure {
+    match failure.certainty() {
+        Delivered::No => failure.delivered(*so_far),
+        Delivered::Yes => failure,
+        Delivered::Unknown => {
+            *so_far = Delivered::Unknown;
+            failure
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Authentication and authorization of every rpc: identifies the caller, checks the access rule of the rpc, and
+//! enforces the caller's quota. Must not parse messages, nor decide about orders: the domain checks who owns an order.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use admission::MeasuredBody;
+use bytes::Bytes;
+use catalog::{Catalog, Rule};
+use futures_util::future::Either;
+use hyper::service::Service;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+use tonic::body::Body;
+use tower::BoxError;
+use wire::{Delivered, Failure, Reason};
+
+use super::origin::Origin;
+use super::peer::Peer;
+use super::reauthorization::{Reauthorization, end};
+use super::rpcs::{Answering, Rpcs};
+use super::status;
+use crate::auth::{Access, AuthError, Caller, credentials};
+use crate::config::access::Reflection;
+use bridge::share::Share;
+
+/// Health is open: probes have no credentials.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Server reflection.
+const REFLECTION: &str = "/grpc.reflection.";
+/// Minimum interval between two logged refusals; each has the number of refusals since the last.
+const LOG: Duration = Duration::from_millis(200);
+/// Interval between two rechecks.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Retries of the recheck of a stream, if too many calls wait for a key, and the pause between them. Together they last
+/// longer than any call may wait for a key, but not long: the stream continues meanwhile.
+const BUSY: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Authorization. One for all threads of a gateway.
+pub struct Authorization {
+    access: Access,
+    catalog: Arc<Catalog>,
+    reflection: Reflection,
+    logged: Mutex<Logged>,
+}
+
+struct Logged {
+    last: Option<Instant>,
+    since: u64,
+}
+
+/// What a stream was authorized with.
+struct CallAuthority {
+    guard: Arc<Authorization>,
+    rule: Option<Arc<Rule>>,
+    caller: Arc<Caller>,
+    /// The headers with credentials only.
+    headers: http::HeaderMap,
+    peer: Arc<Peer>,
+}
+
+impl CallAuthority {
+    async fn end(self) -> Failure {
+        loop {
+            sleep(AGAIN).await;
+            if let Err(failure) = self.guard.again(&self).await {
+                return failure;
+            }
+        }
+    }
+}
+
+/// The policy of a path.
+#[derive(Clone)]
+enum Policy {
+    /// Open to everyone.
+    Open,
+    /// Open to authenticated callers.
+    Known,
+    /// Open to callers that satisfy a rule.
+    Rule(Arc<Rule>),
+    /// Closed to all callers.
+    Closed,
+}
+
+impl Authorization {
+    /// Authorization with these credentials, the access rules of this catalog and this policy for reflection.
+    pub(crate) fn new(access: Access, catalog: Arc<Catalog>, reflection: Reflection) -> Authorization {
+        Authorization { access, catalog, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
+    }
+
+    fn way(&self, path: &str) -> Policy {
+        match self.catalog.rule(path) {
+            Some(rule) => Policy::Rule(rule.clone()),
+            None if path.starts_with(HEALTH) => Policy::Open,
+            None if path.starts_with(REFLECTION) => match self.reflection {
+                Reflection::Open => Policy::Open,
+                Reflection::Callers => Policy::Known,
+                Reflection::Off => Policy::Closed,
+            },
+            None => Policy::Closed,
+        }
+    }
+
+    /// Authenticates and authorizes a caller, and takes a permit for the call.
+    async fn admit(
+        &self,
+        headers: &http::HeaderMap,
+        peer: &Peer,
+        way: &Policy,
+    ) -> Result<(Arc<Caller>, Arc<Share>), Failure> {
+        let rpc = match way {
+            Policy::Rule(rule) => rule.path.as_str(),
+            Policy::Open | Policy::Known | Policy::Closed => "another",
+        };
+        let caller = self.caller(headers, peer).await.map_err(Failure::from);
+        let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
+        let allowed = match way {
+            Policy::Rule(rule) => caller.allowed(rule),
+            Policy::Open | Policy::Known => Ok(()),
+            Policy::Closed => {
+                let failure = Failure::new(Reason::PermissionDenied, "no caller may call this rpc");
+                Err(failure.delivered(Delivered::No))
+            }
+        };
+        let entered = allowed.and_then(|()| caller.enter());
+        let held = entered.inspect_err(|failure| self.refused(failure, rpc, Some(&caller)))?;
+        Ok((caller, Arc::new(held)))
+    }
+
+    /// The caller on this connection with these headers.
+    async fn caller(&self, headers: &http::HeaderMap, peer: &Peer) -> Result<Arc<Caller>, AuthError> {
+        self.access.caller(headers, peer.badge(), peer.shares()).await
+    }
+
+    /// Rechecks a stream: whether it would be authorized again, as the same caller.
+    async fn again(&self, ticket: &CallAuthority) -> Result<(), Failure> {
+        ticket.peer.check()?;
+        let caller = patient(|| self.caller(&ticket.headers, &ticket.peer)).await?;
+        ticket.rule.as_ref().map_or(Ok(()), |rule| caller.allowed(rule))?;
+        if caller.principal != ticket.caller.principal || caller.tenant != ticket.caller.tenant {
+            let failure =
+                Failure::new(Reason::PermissionDenied, "the credential now belongs to another caller");
+            return Err(failure.delivered(Delivered::No));
+        }
+        Ok(())
+    }
+
+    /// Logs a refusal, rate-limited: callers that flood the gateway must not flood the logs as well.
+    fn refused(&self, failure: &Failure, rpc: &str, caller: Option<&Caller>) {
+        let now = Instant::now();
+        let mut logged = self.logged.lock();
+        logged.since += 1;
+        if logged.last.is_some_and(|last| now - last < LOG) {
+            return;
+        }
+        let count = std::mem::take(&mut logged.since);
+        logged.last = Some(now);
+        drop(logged);
+        let principal = caller.map(|caller| &*caller.principal);
+        tracing::info!(target: "access", reason = %failure.reason, why = %failure.message, rpc, principal, count, "refused");
+    }
+}
+
+/// Authenticates a caller again. If too many other calls wait for a key, that is no reason to end an authorized stream:
+/// it retries for a while, within which the waiting calls are answered.
+async fn patient<T, F: Future<Output = Result<T, AuthError>>>(find: impl Fn() -> F) -> Result<T, AuthError> {
+    for _ in 0..BUSY {
+        match find().await {
+            Err(AuthError::Busy) => sleep(PAUSE).await,
+            found => return found,
+        }
+    }
+    find().await
+}
+
+/// All rpcs, for the authorized callers on one connection.
+pub(super) struct AuthorizedService {
+    pub(super) rpcs: Rpcs,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) guard: Option<Arc<Authorization>>,
+    pub(super) peer: Arc<Peer>,
+}
+
+impl<B> Service<http::Request<MeasuredBody<B>>> for AuthorizedService
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future =
+        Either<Answering<B>, Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>>;
+
+    fn call(&self, request: http::Request<MeasuredBody<B>>) -> Self::Future {
+        let AuthorizedService { rpcs, catalog, guard, peer } = self;
+        if let Err(failure) = peer.check() {
+            return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
+        }
+        let path = request.uri().path();
+        let way = guard.as_ref().map_or(Policy::Open, |guard| guard.way(path));
+        // If authentication is on, unauthenticated requests share a part of the memory budget.
+        if guard.is_some()
+            && matches!(way, Policy::Open)
+            && let Err(failure) = request.body().intake().charge().unknown()
+        {
+            return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
+        }
+        let origin = Origin::new(peer.clone(), request.body().intake().arrival());
+        match (guard, way) {
+            (Some(guard), way @ (Policy::Known | Policy::Rule(_) | Policy::Closed)) => {
+                Either::Right(Box::pin(known(guard.clone(), way, rpcs.clone(), origin, request)))
+            }
+            _ if path.starts_with(HEALTH) || path.starts_with(REFLECTION) => {
+                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, true)))
+            }
+            // A watch without credentials ends when the client certificate of its connection does.
+            _ if peer.certified() && catalog.rule(path).is_some_and(|rule| rule.streams) => {
+                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, false)))
+            }
+            _ => Either::Left(rpcs.call(origin, request)),
+        }
+    }
+}
+
+/// Serves an authenticated caller.
+async fn known<B>(
+    guard: Arc<Authorization>,
+    way: Policy,
+    rpcs: Rpcs,
+    origin: Origin,
+    request: http::Request<MeasuredBody<B>>,
+) -> Result<http::Response<Body>, Infallible>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
+{
+    let (caller, held) = match guard.admit(request.headers(), &origin.peer, &way).await {
+        Ok(admitted) => admitted,
+        Err(failure) => return Ok(status(failure).into_http()),
+    };
+    if let Err(failure) = request.body().intake().charge().owned(caller.bytes()) {
+        return Ok(status(failure).into_http());
+    }
+    let rule = match way {
+        Policy::Rule(rule) => Some(rule),
+        Policy::Open | Policy::Known | Policy::Closed => None,
+    };
+    let ends = rule.as_ref().is_none_or(|rule| rule.streams).then(|| {
+        let (headers, peer, moves) = (credentials(request.headers()), origin.peer.clone(), rule.is_none());
+        let ticket = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
+        end(Some(Box::pin(ticket.end())), peer, moves)
+    });
+    let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
+    Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))
+}
+
+/// Serves a stream that ends when its connection has to close.
+async fn leaving<B>(
+    rpcs: Rpcs,
+    origin: Origin,
+    request: http::Request<MeasuredBody<B>>,
+    moves: bool,
+) -> Result<http::Response<Body>, Infallible>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
+{
+    let peer = origin.peer.clone();
+    let response = rpcs.call(origin, request).await?;
+    Ok(response.map(|body| Body::new(Reauthorization::over(body, None, Some(end(None, peer, moves))))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_goes_on_is_not_ended_because_too_many_wait_for_a_key() {
+        let looks = Cell::new(0);
+        let find = |busy: u32| {
+            let looks = &looks;
+            patient(move || async move {
+                looks.set(looks.get() + 1);
+                if looks.get() <= busy { Err(AuthError::Busy) } else { Ok(looks.get()) }
+            })
+        };
+        assert_eq!(find(5).await, Ok(6));
+        looks.set(0);
+        let begun = Instant::now();
+        assert_eq!(find(u32::MAX).await, Err(AuthError::Busy), "not for ever");
+        assert_eq!(begun.elapsed(), BUSY * PAUSE);
+        let stale = patient(|| async { Err::<(), _>(AuthError::Stale) }).await;
+        assert_eq!((stale, begun.elapsed()), (Err(AuthError::Stale), BUSY * PAUSE), "at once");
+    }
+}

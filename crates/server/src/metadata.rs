@@ -1,0 +1,170 @@
+//! Request metadata: the deadline, the request id and the trace context are validated and forwarded, with the
+//! authenticated caller. Nothing else is. Must not depend on what the request is.
+
+use std::time::Duration;
+
+use admission::Arrival;
+use admission::request::margin;
+use http::{Extensions, HeaderMap, HeaderValue};
+use tokio::time::Instant;
+use tonic::Request;
+use wire::header;
+
+use super::baggage::Kept;
+use super::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, find};
+use super::origin::Origin;
+use bridge::call::{CallContext, LONGEST, Limit};
+
+/// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
+const TRACESTATE_MOST: usize = 512;
+
+/// The context of a request's call, with this budget if its caller sets no deadline.
+pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> CallContext {
+    let (headers, extensions) = (request.metadata().as_ref(), request.extensions());
+    match extensions.get::<Origin>() {
+        Some(origin) => call(headers, extensions, origin, default_budget),
+        // Every request has one. Without it the call has no caller, which would mean access to everything, so it is
+        // expired.
+        None => CallContext::until(Instant::now()),
+    }
+}
+
+/// The same, from the parts of a request.
+pub(super) fn call(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    origin: &Origin,
+    default_budget: Duration,
+) -> CallContext {
+    let Origin { arrival: Arrival { at, asked }, caller, hold, .. } = origin;
+    let from = asked.map_or_else(Instant::now, |_| *at);
+    let [request_id, parent, state] = find(headers, [&REQUEST_ID, &TRACEPARENT, &TRACESTATE]);
+    CallContext {
+        request_id: text(request_id).filter(|id| is_id(id)).map(Into::into),
+        principal: caller.as_ref().map(|caller| caller.principal.clone()).unwrap_or_default(),
+        tenant: caller.as_ref().and_then(|caller| caller.tenant.clone()),
+        hold: hold.clone(),
+        trace: trace(text(parent), text(state), extensions),
+        span: extensions.get().cloned().unwrap_or_default(),
+        ..within(from, own(*asked, default_budget))
+    }
+}
+
+/// The time that a call may take.
+fn own(asked: Option<Duration>, default: Duration) -> (Duration, Limit) {
+    match asked {
+        Some(time) if time <= LONGEST => (time.saturating_sub(margin(time)), Limit::Caller),
+        Some(_) => (LONGEST, Limit::Budget),
+        None => (default, Limit::Budget),
+    }
+}
+
+fn within(from: Instant, (time, limit): (Duration, Limit)) -> CallContext {
+    CallContext { limit, ..CallContext::until(from + time) }
+}
+
+fn text(value: Option<&HeaderValue>) -> Option<&str> {
+    value?.to_str().ok()
+}
+
+pub(super) fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+/// The W3C trace context, if it is valid, and the baggage entries that are forwarded.
+fn trace(
+    parent: Option<&str>,
+    state: Option<&str>,
+    extensions: &Extensions,
+) -> Vec<(&'static str, Box<str>)> {
+    let baggage = extensions.get::<Kept>().map(|Kept(kept)| (header::BAGGAGE, kept.clone()));
+    let mut trace: Vec<_> = baggage.into_iter().collect();
+    let Some(parent) = parent.filter(|parent| is_traceparent(parent)) else { return trace };
+    trace.push((header::TRACEPARENT, parent.into()));
+    let printable = |state: &&str| {
+        (1..=TRACESTATE_MOST).contains(&state.len()) && state.bytes().all(|b| (b' '..=b'~').contains(&b))
+    };
+    if let Some(state) = state.filter(printable) {
+        trace.push((header::TRACESTATE, state.into()));
+    }
+    trace
+}
+
+/// `version-trace-parent-flags` in lower-case hex: 2, 32, 16 and 2 digits; version ff and ids of zeros are invalid.
+pub(super) fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts[..] else { return false };
+    let lengths = [version, trace, parent, flags].map(str::len) == [2, 32, 16, 2];
+    let zero = |id: &str| id.bytes().all(|b| b == b'0');
+    lengths && parts.iter().all(|part| hex(part)) && version != "ff" && !zero(trace) && !zero(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::peer::Peer;
+    use super::*;
+
+    fn request(pairs: &[(&'static str, &str)], arrival: Arrival) -> Request<()> {
+        let mut request = Request::new(());
+        let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
+        request.extensions_mut().insert(Origin::new(peer, arrival));
+        for (name, value) in pairs {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    fn call(pairs: &[(&'static str, &str)]) -> CallContext {
+        call_of(&request(pairs, Arrival::now()), Duration::from_secs(20))
+    }
+
+    #[test]
+    fn our_deadline_comes_first_then_the_last_moment_then_the_callers() {
+        for (asked, ours, latest) in
+            [(1, 0, 0), (10, 8, 9), (100, 95, 97), (1_000, 950, 975), (60_000, 59_750, 59_875)]
+        {
+            let asked = Duration::from_millis(asked);
+            let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
+            assert_eq!(millis(own(Some(asked), Duration::from_secs(20))), (ours, Limit::Caller));
+            assert_eq!(admission::request::latest(asked).as_millis(), latest);
+        }
+    }
+
+    #[test]
+    fn a_callers_deadline_counts_from_the_headers_and_a_budget_from_the_message() {
+        let (at, second) =
+            (Instant::now().checked_sub(Duration::from_secs(5)).unwrap(), Duration::from_secs(1));
+        for (asked, late) in [(Some(second), true), (None, false)] {
+            assert_eq!(call_of(&request(&[], Arrival { at, asked }), second).over(), late, "{asked:?}");
+        }
+        assert!(call_of(&Request::new(()), second).over(), "nobody knows where it comes from");
+    }
+
+    #[test]
+    fn the_largest_timeouts_are_capped() {
+        let asked = Some(Duration::from_secs(99_999_999 * 3_600));
+        assert_eq!(own(asked, Duration::ZERO), (LONGEST, Limit::Budget));
+    }
+
+    #[test]
+    fn only_what_is_well_formed_crosses() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let good = call(&[
+            ("x-request-id", "a_B-9"),
+            ("traceparent", parent),
+            ("tracestate", "vendor=1"),
+            ("nats-msg-id", "x"),
+        ]);
+        assert_eq!(good.request_id.as_deref(), Some("a_B-9"));
+        assert_eq!(good.trace, [("traceparent", parent.into()), ("tracestate", "vendor=1".into())]);
+        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        for bad in ["", "00-xyz", zeros, &parent.to_uppercase(), &parent.replace("00-", "ff-")] {
+            assert!(call(&[("traceparent", bad), ("tracestate", "vendor=1")]).trace.is_empty(), "{bad:?}");
+        }
+        assert_eq!(call(&[("x-request-id", "a b")]).request_id, None);
+        assert_eq!(call(&[("x-request-id", &"x".repeat(65))]).request_id, None);
+    }
+}

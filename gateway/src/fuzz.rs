@@ -1,0 +1,46 @@
+//! Invariants of whole calls and replies, over the contract. Driven by the fuzzers in fuzz/, and by their corpus in every
+//! test run.
+
+use contract::route::ALL;
+
+use crate::order;
+use crate::served::contract;
+
+/// A call: a byte for its rpc, then what `server::fuzz::request` reads. Whatever is forwarded uses only the characters
+/// that subjects and headers allow.
+///
+/// # Panics
+/// If anything does not.
+pub fn request(data: &[u8]) {
+    let Some((rpc, data)) = data.split_first() else { return };
+    let (call, message) = server::fuzz::request(data);
+    bridge::fuzz::told(&contract().routes()[0], &call);
+    let rpcs = usize::from(order::fuzz::RPCS) + ALL.len();
+    match (usize::from(*rpc) % rpcs).checked_sub(usize::from(order::fuzz::RPCS)) {
+        None => order::fuzz::request(*rpc % rpcs as u8, message, &call),
+        Some(route) => {
+            if let Ok(payload) = (ALL[route].request)(message) {
+                let read = serde_json::from_slice::<serde_json::Value>(&payload);
+                assert!(!ALL[route].json || read.is_ok(), "what goes on is JSON");
+            }
+        }
+    }
+}
+
+/// A service's reply, as `bridge::fuzz::reply` reads it: each refusal in it becomes a status that every client can
+/// parse.
+///
+/// # Panics
+/// If one does not.
+pub fn reply(data: &[u8]) {
+    bridge::fuzz::reply(contract().routes(), data).into_iter().for_each(server::fuzz::said);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_fuzzers_found_and_began_with_still_holds() {
+        crate::replay::each("request", super::request);
+        crate::replay::each("reply", super::reply);
+    }
+}
