@@ -8,7 +8,7 @@
 //! | the stream guard's detection of a missing stream: two checks and the pauses before them | one attempt |
 //! | the answers to a discovery request, `bridge::discovery::WAIT` | the pause between two discovery requests, `DISCOVERY_INTERVAL` |
 //! | releasing a reservation, `RELEASE` | the workers' expiry |
-//! A call ends before its caller's deadline (`edge::accept`), an attempt no later than its call (`bridge`), and a
+//! A call ends before its caller's deadline (`server::call_of`), an attempt no later than its call (`bridge`), and a
 //! worker sends its answer before the attempt ends (the workers' `waits`).
 
 use std::time::Duration;

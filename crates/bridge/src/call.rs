@@ -1,4 +1,4 @@
-//! The context of a call, as everything behind the edge sees it: its deadline, its request id, its caller. Must not
+//! The context of a call, as everything behind the gRPC port sees it: its deadline, its request id, its caller. Must not
 //! depend on gRPC or NATS.
 
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ pub struct CallContext {
     pub request_id: Option<Box<str>>,
     /// The authenticated caller; empty without authentication.
     pub principal: Box<str>,
-    /// The customer whose orders the caller is restricted to; none: all orders.
+    /// The tenant that the caller is restricted to; none: no restriction.
     pub tenant: Option<Box<str>>,
     /// The caller's permit: held by all work for the call, even after the caller has cancelled it.
     pub hold: Option<Arc<Share>>,

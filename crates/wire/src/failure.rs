@@ -1,5 +1,5 @@
 //! Failures: what went wrong, as a fact that callers can branch on. The table from a reason to a status code is
-//! here, once; how a failure is written on a wire is not (`status` does JSON, the gateway's edge does gRPC).
+//! here, once; how a failure is written on a wire is not (`status` does JSON, crates/admission does gRPC).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ const MOMENT: Duration = Duration::from_millis(15);
 pub(super) const KEPT: u64 = 16 << 20;
 /// The most that a connection's kernel buffers hold, both sides together.
 const BUFFERS: u64 = 16 << 20;
-/// Control frames that are read at once, and per second (the limits of the control-frame limiter in `gateway/src/edge`).
+/// Control frames that are read at once, and per second (the limits of the control-frame limiter in `crates/listener`).
 const RATE: (f64, f64) = (2_048.0, 1_024.0);
 /// Half of a frame's cost is refunded when its answer is sent, which doubles the rate.
 const BACK: f64 = 2.2;
