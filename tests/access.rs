@@ -112,7 +112,7 @@ async fn every_rpc_answers_every_kind_of_token_as_it_should() {
     let issuer = Issuer::new();
     let guarded = AuthGateway::start(&system, issuer.access()).await;
     let mut wrong = Vec::new();
-    for rule in gateway::served::contract().rules() {
+    for rule in orders::served::contract().rules() {
         let message = || request(&rule.path, "ann", &order);
         let bare = ask(&guarded.channel, &rule.path, message(), &[]).await;
         assert_eq!(bare.unwrap_err().code(), Unauthenticated, "{} without a token", rule.path);
@@ -133,7 +133,7 @@ async fn every_rpc_answers_every_kind_of_token_as_it_should() {
 fn every_rpc_that_is_served_has_a_rule_and_no_other_has() {
     let mut served = served();
     served.sort_unstable();
-    let catalog = gateway::served::contract();
+    let catalog = orders::served::contract();
     let ruled: Vec<&str> = catalog.rules().iter().map(|rule| rule.path.as_str()).collect();
     assert_eq!(served, ruled);
     let mut scopes: Vec<&str> = ALL.split(' ').collect();

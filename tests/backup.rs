@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use contract::orders::v1::{ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::join_all;
-use gateway::backup::{load, save};
-use gateway::reconcile::reconcile;
 use nats::Connection;
+use orders::backup::{load, save};
+use orders::reconcile::reconcile;
 use tempfile::TempDir;
 
 use crate::harness::system::{PATIENCE, System, new_order, until};

@@ -170,7 +170,7 @@ async fn an_operator_whose_clock_is_off_finds_no_reservation_over_that_is_not() 
     for wall in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
         let options = nats::Options { wall, ..system.gateway.nats.clone() };
         let link = nats::Connection::connect(&options, "operator").await.unwrap();
-        let report = gateway::reconcile::reconcile(&link, true, TEN).await.unwrap();
+        let report = orders::reconcile::reconcile(&link, true, TEN).await.unwrap();
         assert!(report.clean() && report.findings.is_empty(), "{:#?}", report.lines(false));
     }
     assert_eq!(system.stock("lamp").await, (9, 2));

@@ -1,10 +1,10 @@
 //! Discarding dead letters: what is kept of them, and what happens to the stock that waited for them.
 
 use async_nats::HeaderMap;
-use gateway::dead_letters::{discard, every};
 use nats::header::put;
 use nats::{Connection, Expect, JetStreamStats, Store};
 use order_streams::{DeadLetters, Discarded};
+use orders::dead_letters::{discard, every};
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -132,7 +132,7 @@ async fn reflection_ends_when_the_key_that_let_it_in_is_taken_off_the_list() {
     let system = System::builder().start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
-    let key = apikey::new(&gateway::served::contract(), "till", &["orders.read".to_owned()], None).unwrap();
+    let key = apikey::new(&orders::served::contract(), "till", &["orders.read".to_owned()], None).unwrap();
     std::fs::write(&file, &key.line).unwrap();
     let guarded =
         AuthGateway::start(&system, Access { api_keys: Some(file.clone()), ..Access::default() }).await;

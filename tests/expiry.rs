@@ -44,7 +44,7 @@ async fn a_reservation_without_an_order_ends_and_its_belated_record_fails() {
         .each_worker(|w| w.expiry_interval = Duration::from_millis(50))
         .start()
         .await;
-    let id = gateway::order::request::order_id("", "late");
+    let id = orders::order::request::order_id("", "late");
     let reservation = reserve(&system, id, "lamp", 1).await;
     assert_eq!((reservation.fence, system.stock("lamp").await), (0, (1, 1)));
     until("the reservation has ended", async || system.stock("lamp").await == (1, 0)).await;
@@ -93,7 +93,7 @@ async fn a_retry_after_a_lost_answer_gets_the_first_order_although_the_stock_is_
 #[tokio::test]
 async fn a_second_caller_with_other_items_neither_gets_nor_frees_the_first_ones_stock() {
     let system = System::builder().stock("lamp", 1).stock("rug", 1).gateways(2).start().await;
-    let id = gateway::order::request::order_id("", "shared");
+    let id = orders::order::request::order_id("", "shared");
     reserve(&system, id, "lamp", 0).await;
     assert_refused(system.place(&new_order("rug", 1).id("shared")).await, "REQUEST_ID_REUSED");
     assert_eq!((system.stock("lamp").await, system.stock("rug").await), ((1, 1), (1, 0)));

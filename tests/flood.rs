@@ -211,7 +211,7 @@ async fn messages_that_are_refused_are_read_at_a_rate_and_keep_nobody_else_waiti
 async fn what_says_that_it_is_compressed_is_refused_whatever_it_unfolds_to() {
     let system = System::builder().start().await;
     let channel = system.channel();
-    for rule in gateway::served::contract().rules() {
+    for rule in orders::served::contract().rules() {
         for encoding in ["gzip", "deflate", "zstd"] {
             let metadata = [("grpc-encoding", encoding)];
             let refused =

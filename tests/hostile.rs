@@ -194,7 +194,7 @@ async fn every_text_field_is_refused_or_kept_and_nothing_goes_where_it_should_no
     let pool = DescriptorPool::decode(contract::DESCRIPTORS).unwrap();
     let order = system.order("lamp", 1).await.unwrap().order_id;
     let (mut wrong, mut tried) = (Vec::new(), HashSet::new());
-    for rule in gateway::served::contract().rules() {
+    for rule in ::orders::served::contract().rules() {
         let (service, rpc) = rule.path[1..].split_once('/').unwrap();
         let method = pool.get_service_by_name(service).unwrap().methods().find(|method| method.name() == rpc);
         let input = method.unwrap().input();

@@ -24,7 +24,7 @@ const WATCH: &str = "/orders.v1.OrderService/WatchOrders";
 
 fn made(name: &str, scopes: &[&str], customer: Option<&str>) -> (String, String) {
     let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    let new = apikey::new(&gateway::served::contract(), name, &scopes, customer).unwrap();
+    let new = apikey::new(&orders::served::contract(), name, &scopes, customer).unwrap();
     (new.key.to_string(), new.line)
 }
 

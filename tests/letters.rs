@@ -1,10 +1,10 @@
 //! Dead letters: listed, and replayed to a worker.
 
 use contract::orders::v1::{Order, OrderStatus};
-use gateway::dead_letters::{every, replay};
 use inventory_worker::config::Serve;
 use nats::Connection;
 use order_streams::{DeadLetter, DeadLetters};
+use orders::dead_letters::{every, replay};
 use uuid::Uuid;
 
 use crate::events::forge;

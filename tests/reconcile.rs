@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use contract::orders::v1::OrderStatus::{self, Cancelled, Confirmed, Shipped};
-use gateway::reconcile::{Fate, Report, reconcile};
 use order_streams::{INVENTORY, ORDERS, SNAPSHOTS};
+use orders::reconcile::{Fate, Report, reconcile};
 use tempfile::TempDir;
 
 use crate::backup::{backup, brought_to, operator, restored, staffed, worked_off};
@@ -95,7 +95,7 @@ async fn stock_of_orders_that_were_lost_is_free_again_and_what_the_ledger_knows_
     let mended = look(&system, true).await;
     assert!(mended.clean(), "{:#?}", mended.lines(false));
     let status = async |id: &str| {
-        let id = gateway::order::request::order_id("", id).to_string();
+        let id = orders::order::request::order_id("", id).to_string();
         system.get(&id).await.map(|order| order.status())
     };
     assert_eq!((status("a").await.unwrap(), status("b").await.unwrap()), (Cancelled, Shipped));
@@ -114,7 +114,7 @@ async fn stock_of_orders_that_were_lost_is_free_again_and_what_the_ledger_knows_
 #[tokio::test]
 async fn a_tombstone_that_was_lost_blocks_nobody_after_the_repair() {
     let system = System::builder().stock("lamp", 5).start().await;
-    let id = gateway::order::request::order_id("", "late");
+    let id = orders::order::request::order_id("", "late");
     let older = backup(&system).await;
     let nats = system.nats().await;
     let reserve =
@@ -144,7 +144,7 @@ async fn an_order_for_which_there_is_not_enough_is_named_and_left_and_nothing_is
     let left: Vec<_> = report.findings.iter().filter(|finding| finding.fate != Fate::Mended).collect();
     assert!(left.len() == 1 && !report.clean(), "{:#?}", report.lines(false));
     assert!(matches!(&left[0].fate, Fate::Left(why) if why.contains("lamp: wanted")), "{left:?}");
-    let c = gateway::order::request::order_id("", "c").to_string();
+    let c = orders::order::request::order_id("", "c").to_string();
     assert_eq!(system.get(&c).await.unwrap().status(), Confirmed);
     let (on_hand, reserved) = system.stock("lamp").await;
     assert!(reserved >= 4, "{on_hand} {reserved}");
@@ -154,7 +154,7 @@ async fn an_order_for_which_there_is_not_enough_is_named_and_left_and_nothing_is
 async fn a_request_to_reconcile_an_order_cannot_free_stock_that_belongs_to_one() {
     let system = System::builder().stock("lamp", 9).start().await;
     let order = system.order("lamp", 2).await.unwrap();
-    let held = gateway::order::request::order_id("", "held");
+    let held = orders::order::request::order_id("", "held");
     let nats = system.nats().await;
     let reserve = format!(r#"{{"orderId":"{held}","items":[{{"productId":"lamp","quantity":3}}]}}"#);
     nats.request("reserve_inventory", reserve.into()).await.unwrap();

@@ -170,13 +170,13 @@ async fn the_same_adjustments_in_another_order_under_one_request_id_are_made_onc
 async fn an_order_whose_items_are_held_in_another_order_agrees_with_its_reservation() {
     let system = System::builder().stock("lamp", 9).stock("rug", 9).start().await;
     let nats = system.nats().await;
-    let id = gateway::order::request::order_id("", "one").to_string();
+    let id = orders::order::request::order_id("", "one").to_string();
     let items = json!([{"productId": "rug", "quantity": 2}, {"productId": "lamp", "quantity": 1}]);
     nats.request("reserve_inventory", json!({"orderId": id, "items": items}).to_string().into())
         .await
         .unwrap();
     let placed = system.place(&new_order("lamp", 1).and("rug", 2).id("one")).await.unwrap();
     assert_eq!(placed.order_id, id);
-    let report = gateway::reconcile::reconcile(&operator(&system).await, false, PATIENCE).await.unwrap();
+    let report = orders::reconcile::reconcile(&operator(&system).await, false, PATIENCE).await.unwrap();
     assert!(report.clean(), "{:#?}", report.lines(false));
 }

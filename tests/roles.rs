@@ -8,13 +8,13 @@ use contract::inventory::v1::ListStockRequest;
 use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
 use contract::route;
 use futures_util::StreamExt;
-use gateway::backup::{load, save};
 use gateway::config::Provision;
-use gateway::dead_letters::{every, replay};
-use gateway::reconcile::reconcile;
 use inventory_worker::file::{export, import};
 use nats::{Connection, Store};
 use order_streams::DeadLetters;
+use orders::backup::{load, save};
+use orders::dead_letters::{every, replay};
+use orders::reconcile::reconcile;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -298,7 +298,7 @@ async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
 fn every_route_is_a_subject_of_those_who_send_and_answer_it() {
     let (gateway, worker) = (list("gateway", "publish", "allow"), list("worker", "subscribe", "allow"));
     let operator = list("operator", "publish", "allow");
-    let catalog = gateway::served::contract();
+    let catalog = orders::served::contract();
     for route in route::ALL {
         let vital = !catalog.route(route.path).unwrap().maintenance;
         assert_eq!(gateway.contains(&route.subject), vital, "gateway: {}", route.subject);

@@ -48,7 +48,7 @@ impl Keys {
 }
 
 fn made(name: &str) -> (String, String) {
-    let new = apikey::new(&gateway::served::contract(), name, &["inventory.check".to_owned()], None).unwrap();
+    let new = apikey::new(&orders::served::contract(), name, &["inventory.check".to_owned()], None).unwrap();
     (new.key.to_string(), new.line)
 }
 

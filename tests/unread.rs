@@ -7,9 +7,9 @@ use contract::inventory::v1::{
 };
 use contract::route::Routed;
 use futures_util::StreamExt;
-use gateway::reconcile::{Report, reconcile};
 use nats::header::{number, put};
 use nats::{Expect, Store};
+use orders::reconcile::{Report, reconcile};
 use tokio::time::Instant;
 use uuid::Uuid;
 

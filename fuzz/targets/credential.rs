@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    server::auth::fuzz::credential(&gateway::served::contract(), data);
+    server::auth::fuzz::credential(&orders::served::contract(), data);
 });

@@ -5,6 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    gateway::order::fuzz::event(data);
+    orders::order::fuzz::event(data);
     inventory_worker::events::fuzz::event(data);
 });

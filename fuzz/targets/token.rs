@@ -5,6 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    gateway::feed::fuzz::token(data);
+    orders::feed::fuzz::token(data);
     inventory_worker::endpoint::fuzz::token(data);
 });

@@ -29,7 +29,7 @@ async fn faults(config: &Serve) -> Vec<String> {
         config.traces.check(),
     ];
     let mut found: Vec<anyhow::Error> = own.into_iter().filter_map(Result::err).collect();
-    found.extend(security::faults(&config.access, &config.tls, &crate::served::contract()).await);
+    found.extend(security::faults(&config.access, &config.tls, &orders::served::contract()).await);
     found.extend(config.nats.faults().into_iter().map(anyhow::Error::from));
     let told = found.iter().map(telemetry::log::chain);
     told.chain(addresses(config)).collect()

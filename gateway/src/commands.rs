@@ -2,9 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::config;
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::{backup, config, dead_letters, reconcile};
+use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
 /// Orders over gRPC, backed by NATS

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use cli::units::{self, seconds};
+use order_streams::replicas;
 use server::config::{access, client, tls};
 
 /// Default listen address for gRPC.
@@ -272,12 +273,4 @@ fn header_bytes(text: &str) -> Result<u32, String> {
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "the host name has no address".to_owned())
-}
-
-/// The replica counts that are accepted: 1, 3 or 5.
-pub(crate) fn replicas(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
-        _ => Err("must be 1, 3 or 5".to_owned()),
-    }
 }

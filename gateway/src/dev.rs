@@ -19,9 +19,9 @@ use self::crew::Crew;
 use self::nats::Nats;
 use self::words::say;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
-use crate::orders::api::SERVICE;
 use crate::serve::{Gateway, check_free};
 use crate::signal::Stop;
+use orders::service::api::SERVICE;
 use server::grpc;
 
 /// The default log filter, without the warnings about a single replica.
@@ -139,7 +139,7 @@ impl System {
 /// Waits until every service is up.
 async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
     let limit = Instant::now() + HEALTHY;
-    let mut services = grpc::services(&crate::served::contract(), &[SERVICE]);
+    let mut services = grpc::services(&orders::served::contract(), &[SERVICE]);
     services.push("".into());
     loop {
         match services.iter().find(|service| gateway.up(service) != Some(true)) {

@@ -3,8 +3,8 @@
 
 use contract::route::ALL;
 
-use crate::order;
-use crate::served::contract;
+use orders::order;
+use orders::served::contract;
 
 /// A call: a byte for its rpc, then what `server::fuzz::request` reads. Whatever is forwarded uses only the characters
 /// that subjects and headers allow.

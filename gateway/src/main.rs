@@ -7,7 +7,8 @@ use cli::Parsed;
 use gateway::commands::{Cli, Command};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{backup, check, dead_letters, reconcile, run};
+use gateway::{check, run};
+use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
 #[global_allocator]

@@ -97,7 +97,7 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
 pub fn keys(config: Keys) -> anyhow::Result<()> {
     let KeysCommand::New(wanted) = config.command;
     let new =
-        apikey::new(&crate::served::contract(), &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
+        apikey::new(&orders::served::contract(), &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
     let mut report = cli::Report::new();
     report.line(format_args!("{}\n{}", *new.key, new.line));
     // The key is shown only once, so a failed write is an error.

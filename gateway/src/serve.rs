@@ -11,7 +11,7 @@ mod listen;
 mod misbehaving;
 mod monitor;
 mod nodes;
-mod orders;
+mod order_system;
 mod runtime;
 mod shared;
 mod stream_guard;
@@ -45,7 +45,7 @@ use self::descriptors::DescriptorBudget;
 use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
-use self::orders::OrderSystem;
+use self::order_system::OrderSystem;
 use self::runtime::Runtime;
 use self::shared::Shared;
 use self::thread::{Thread, join, spawn};
@@ -53,9 +53,9 @@ use self::window::Windows;
 use self::work::InHand;
 pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::config::Serve;
-use crate::feed::Feed;
-use crate::orders::Places;
 use bridge::{self, RouteStates};
+use orders::feed::Feed;
+use orders::service::Places;
 use server::security::Upkeep;
 use server::supervisor::{Supervisor, TaskFailure};
 use server::{HealthRegistry, grpc};
@@ -88,7 +88,7 @@ impl Gateway {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
-        let catalog = crate::served::contract();
+        let catalog = orders::served::contract();
         let (secure, upkeep) = config.open_security(&catalog).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,

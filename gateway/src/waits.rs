@@ -3,20 +3,16 @@
 //!
 //! | inner | outer |
 //! |---|---|
-//! | one append to ORDERS, or one read of it, `RECORD` | an attempt; the budget of a call without a deadline |
+//! | one append to ORDERS, or one read of it, `orders::waits::RECORD` | an attempt; the budget of a call without a deadline |
 //! | one attempt, the route's timeout | all attempts: the budget of a call without a deadline |
 //! | the stream guard's detection of a missing stream: two checks and the pauses before them | one attempt |
 //! | the answers to a discovery request, `bridge::discovery::WAIT` | the pause between two discovery requests, `DISCOVERY_INTERVAL` |
-//! | releasing a reservation, `RELEASE` | the workers' expiry |
+//! | releasing a reservation, `orders::waits::RELEASE` | the workers' expiry |
 //! A call ends before its caller's deadline (`server::call_of`), an attempt no later than its call (`bridge`), and a
 //! worker sends its answer before the attempt ends (the workers' `waits`).
 
 use std::time::Duration;
 
-/// One append to ORDERS or one read of it: longer than a healthy store takes, shorter than most deadlines.
-pub const RECORD: Duration = Duration::from_secs(2);
-/// How long the release of an unused reservation is retried. After that the workers' expiry frees it.
-pub const RELEASE: Duration = Duration::from_secs(10);
 /// Interval between two discovery requests, while all services respond.
 pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -26,6 +22,7 @@ mod tests {
     use bridge::discovery::WAIT;
     use contract::route;
     use nats::guard;
+    use orders::waits::{RECORD, RELEASE};
 
     use super::*;
 

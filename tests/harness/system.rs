@@ -349,5 +349,5 @@ pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, expected: &
 
 /// The order id that an anonymous caller's request id stands for.
 pub fn order_id(request_id: &str) -> String {
-    gateway::order::request::order_id("", request_id).to_string()
+    orders::order::request::order_id("", request_id).to_string()
 }

@@ -39,8 +39,7 @@ impl Setup {
         let (cert, key) = authority.server().write(folder.path());
         std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
         std::fs::write(folder.path().join("other.crt"), Authority::new().pem()).unwrap();
-        let new =
-            apikey::new(&gateway::served::contract(), "till", &SCOPES.map(str::to_owned), None).unwrap();
+        let new = apikey::new(&orders::served::contract(), "till", &SCOPES.map(str::to_owned), None).unwrap();
         std::fs::write(folder.path().join("keys"), new.line).unwrap();
         let mut config = gateway::config::Serve { threads: 1, ..gateway::config::Serve::at(nats.url()) };
         config.tls = Tls { tls_cert: Some(cert), tls_key: Some(key), ..Tls::default() };

@@ -95,3 +95,14 @@ pub fn counted() -> [(&'static str, Option<&'static str>); 4] {
 pub fn guard(replicas: usize, written: &[&str]) -> Guard {
     Guard::new(specs(replicas, written))
 }
+
+/// Reads the number of a stream's replicas.
+///
+/// # Errors
+/// If it is not 1, 3 or 5.
+pub fn replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::cluster::{ClusterState, STALE, State};
 use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
-use crate::feed::{Change, Feed};
+use orders::feed::{Change, Feed};
 use server::HealthRegistry;
 use server::registry::Finding;
 

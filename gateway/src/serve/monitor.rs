@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::Gateway;
     use crate::config::Serve;
-    use crate::orders::api::SERVICE;
+    use orders::service::api::SERVICE;
     use server::grpc;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -193,7 +193,7 @@ mod tests {
 
     /// The subjects of all routes that clients' calls need.
     fn nestjs() -> Vec<String> {
-        crate::served::contract().serving_routes().map(|route| route.subject.clone()).collect()
+        orders::served::contract().serving_routes().map(|route| route.subject.clone()).collect()
     }
 
     async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -213,7 +213,7 @@ mod tests {
         config.nest_subjects = nestjs();
         let gateway = Gateway::start(config).await.unwrap();
         let up = || {
-            grpc::services(&crate::served::contract(), &[SERVICE])
+            grpc::services(&orders::served::contract(), &[SERVICE])
                 .iter()
                 .all(|name| gateway.up(name) == Some(true))
         };

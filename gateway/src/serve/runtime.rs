@@ -10,10 +10,10 @@ use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::orders;
+use super::order_system;
 use super::shared::Shared;
-use crate::feed::Feed;
 use bridge::Bridge;
+use orders::feed::Feed;
 use server::grpc::{self, Api, CodedService, Limits, Sizes};
 use server::{Baggage, CallMetrics};
 
@@ -50,8 +50,9 @@ impl Runtime {
         book.add(bridge.connection().clone());
         book.add(bridge.metrics().clone());
         book.add(books.clone());
-        let service =
-            |feed| Box::new(orders::service(&self.shared, bridge.clone(), feed)) as Box<dyn CodedService>;
+        let service = |feed| {
+            Box::new(order_system::service(&self.shared, bridge.clone(), feed)) as Box<dyn CodedService>
+        };
         let services = self.feed.map(service).into_iter().collect();
         let api = Api {
             bridge,

@@ -9,7 +9,7 @@ use order_streams::ORDERS;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::Feed;
+use orders::feed::Feed;
 
 /// Interval between two checks.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use nats::{Connection, Options};
 use tokio::time::timeout;
 
 use super::*;
-use crate::orders::api::SERVICE;
+use orders::service::api::SERVICE;
 use server::config::access::Place;
 use server::config::tls::ClientAuth;
 use server::registry::GATEWAY;
@@ -106,7 +106,7 @@ async fn no_service_is_up_before_every_thread_serves() {
     let nats = nats().await;
     let mut config = Serve::at(nats.url());
     config.threads = 1;
-    let catalog = crate::served::contract();
+    let catalog = orders::served::contract();
     config.nest_subjects = catalog.serving_routes().map(|route| route.subject.clone()).collect();
     let gateway = Gateway::start(config).await.unwrap();
     let up = |board: HealthRegistry| async move {
@@ -117,7 +117,7 @@ async fn no_service_is_up_before_every_thread_serves() {
     timeout(PATIENCE, up(gateway.shared.board.clone())).await.expect("it serves");
     // The same gateway, as a monitor sees it while its threads start.
     let (board, serving) = (
-        HealthRegistry::new(&grpc::services(&crate::served::contract(), &[SERVICE])),
+        HealthRegistry::new(&grpc::services(&orders::served::contract(), &[SERVICE])),
         CancellationToken::new(),
     );
     let link = Connection::connect(&Options::at(nats.url()), "test").await.unwrap();

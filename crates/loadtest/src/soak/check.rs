@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::orders::v1::{Order, OrderStatus};
-use gateway::order::status::{Status, Step, step};
 use inventory_worker::stock::{Entry, Fact, Stock};
+use orders::order::status::{Status, Step, step};
 
 use super::history::{Book, End};
 use super::load::PRODUCTS;

@@ -11,7 +11,7 @@ use contract::orders::v1::{
     CreateOrderRequest, CreateOrderResponse, GetOrderRequest, ListOrdersRequest, Order, OrderStatus,
     UpdateOrderStatusRequest,
 };
-use gateway::order::request::order_id;
+use orders::order::request::order_id;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use wire::Failure;
 
 use crate::feed::Feed;
-use crate::orders::Orders;
+use crate::service::Orders;
 use server::call_metrics::CallIds;
 use server::grpc::{CodedService, Sizes};
 use server::{call_of, leaving};

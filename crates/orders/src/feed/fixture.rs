@@ -21,7 +21,7 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::{Feed, Limits};
-use crate::orders::{Orders, Places};
+use crate::service::{Orders, Places};
 use bridge::Bridge;
 use bridge::call::CallContext;
 use contract::subject::entries;

@@ -15,7 +15,7 @@ use nats::encryption::{Identities, Recipients};
 use nats::{Connection, Store};
 use order_streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_PREFIX, SNAPSHOTS};
 
-use crate::config::replicas;
+use order_streams::replicas;
 
 /// ORDERS first: stock of an order that is not in the backup can be repaired, while an order without stock is the worse
 /// loss. The snapshots before the ledger that continues from them.

@@ -3,7 +3,7 @@
 
 pub mod damage;
 pub mod event;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
 pub mod model;
 pub mod request;

@@ -8,10 +8,10 @@ use order_streams::ORDERS;
 use super::shared::Shared;
 use super::stream_guard::StreamGuard;
 use crate::config::Provision;
-use crate::feed::{self, Feed};
-use crate::orders::Orders;
-use crate::orders::api::OrderApi;
 use bridge::Bridge;
+use orders::feed::{self, Feed};
+use orders::service::Orders;
+use orders::service::api::OrderApi;
 
 /// What is read once, independent of the serving threads.
 pub(super) struct OrderSystem {

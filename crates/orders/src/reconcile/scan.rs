@@ -18,7 +18,7 @@ use wire::Failure;
 use super::diff::{Difference, HeldReservation, judge};
 use crate::feed::scan::{self, Entries, fingerprint};
 use crate::order::event::Last;
-use crate::orders::repair::Repair;
+use crate::service::repair::Repair;
 use crate::typed::ask;
 use bridge::Bridge;
 use bridge::call::CallContext;

@@ -14,7 +14,7 @@ use wire::{Failure, Reason};
 
 use super::fixture::{Fixture, Random, Seed, soon, until};
 use super::{Feed, Limits};
-use crate::orders::Orders;
+use crate::service::Orders;
 use bridge::call::CallContext;
 
 const SMALL: Limits = Limits { entries: 8, bytes: 1 << 20, preload: 0, watches: 4, replays: 1, reads: 2 };

@@ -6,7 +6,7 @@ mod consumer;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod follow;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
 pub mod index;
 mod pull;
