@@ -81,7 +81,8 @@ impl Options {
     /// Checks whether traces could be sent, without sending any.
     ///
     /// # Errors
-    /// The fault, with the name of its variable.
+    ///
+    /// The first variable with an invalid value, by its name, or certificates that cannot be used.
     pub fn check(&self) -> anyhow::Result<()> {
         let Some(settings) = self.read()? else { return Ok(()) };
         Transport::open(&settings).map(drop).context(UNSENT)
@@ -90,6 +91,11 @@ impl Options {
 
 impl Tracer {
     /// Starts tracing if the options name an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Options::check`]: a variable has an invalid value, or the certificates cannot be used. A collector that
+    /// cannot be reached is no error: spans are then lost, and counted as failed.
     pub fn start(options: &Options, service: &'static str) -> anyhow::Result<Tracer> {
         let Some(settings) = options.read()? else { return Ok(Tracer::default()) };
         let transport = Transport::open(&settings).context(UNSENT)?;
