@@ -14,7 +14,7 @@ use std::time::Duration;
 use wire::failure::Detail;
 use wire::{Delivered, Failure, Reason};
 
-pub use stream::StreamKind;
+pub(crate) use stream::StreamKind;
 pub use tally::ConnectionMetrics;
 
 use crate::unsent::Periods;
@@ -151,7 +151,7 @@ struct Owner {
 
 /// The permit of an open stream, released on drop.
 #[derive(Debug)]
-pub struct StreamPermit {
+pub(crate) struct StreamPermit {
     connection: Arc<ConnectionBudget>,
     stream: StreamKind,
 }
@@ -170,18 +170,19 @@ impl MemoryBudget {
     }
 
     /// The share of a new connection.
-    pub fn connection(&self) -> Arc<ConnectionBudget> {
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> Arc<ConnectionBudget> {
         self.counting(ConnectionMetrics::default())
     }
 
-    /// The same, with its requests counted in `counts`.
-    pub fn counting(&self, tally: ConnectionMetrics) -> Arc<ConnectionBudget> {
+    /// The share of a new connection, whose requests are counted in `metrics`.
+    pub fn counting(&self, metrics: ConnectionMetrics) -> Arc<ConnectionBudget> {
         Arc::new(ConnectionBudget {
             budget: self.clone(),
             bytes: CallerShare::default(),
             unknown: CallerShare::default(),
             streams: Default::default(),
-            tally,
+            tally: metrics,
             periods: Periods::default(),
         })
     }
@@ -206,7 +207,7 @@ impl ConnectionBudget {
     ///
     /// OVERLOADED, not delivered: the connection or the process has too many bytes of requests that are read or processed,
     /// or of responses that their clients have not read.
-    pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
+    pub(crate) fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
         self.unread().inspect_err(|_| self.tally.refuse())?;
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
         charge.more(bytes).inspect_err(|_| self.tally.refuse()).map(|()| charge)
@@ -217,7 +218,7 @@ impl ConnectionBudget {
     /// # Errors
     ///
     /// OVERLOADED, not delivered: the connection or the process has as many of this kind as it may.
-    pub fn open(self: &Arc<Self>, stream: StreamKind) -> Result<StreamPermit, Failure> {
+    pub(crate) fn open(self: &Arc<Self>, stream: StreamKind) -> Result<StreamPermit, Failure> {
         let Inner { size, streams, .. } = &*self.budget.0;
         let bound = &streams[stream as usize];
         let full = |subject: &str, most: usize| {
@@ -255,7 +256,7 @@ impl Charge {
     ///
     /// Not delivered, and nothing was charged: OVERLOADED where the share of the connection or of the process is used up,
     /// QUOTA_EXCEEDED where that of the caller is.
-    pub fn more(&self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn more(&self, bytes: usize) -> Result<(), Failure> {
         let budget = &self.connection.budget;
         let Inner { bytes: all, connections, callers, .. } = &*budget.0;
         let most = budget.part(CONNECTIONS);

@@ -20,7 +20,6 @@ mod thread;
 pub use accept::Acceptor;
 pub use activity::{Activity, CloseReason, Timeouts};
 pub use host::Hosts;
-pub use in_flight::InFlight;
 pub use io::LimitedIo;
 pub use limit::{ConnectionLimit, ConnectionPermit, LEAVING, WhenFull};
 pub use restrict::restrict_hosts;

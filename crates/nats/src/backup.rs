@@ -22,7 +22,7 @@ use crate::error::{NO_STREAM, StoreError};
 use crate::mux::{Connection, RequestError};
 
 /// The file with a stream's configuration and state.
-pub const META: &str = "backup.json";
+const META: &str = "backup.json";
 /// The file with the stream's messages and consumers, as written by servers from 2.15 on.
 const ARCHIVE: &str = "stream.arc.s2";
 /// The same file, as written by older servers.
@@ -326,7 +326,7 @@ fn damaged(path: &Path, error: &io::Error) -> BackupError {
 ///
 /// # Errors
 ///
-/// The folder has no file of messages or several, or its `META` cannot be read.
+/// The folder has no file of messages or several, or its `backup.json` cannot be read.
 pub fn saved(folder: &Path) -> Result<State, BackupError> {
     archive(folder)?;
     let path = folder.join(META);

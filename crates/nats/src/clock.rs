@@ -140,7 +140,7 @@ impl Clock {
     }
 
     /// By how many milliseconds the clocks of other streams' leaders are ahead of the followed leader's.
-    pub fn leaders_ms(&self) -> Vec<(&'static str, i64)> {
+    pub(crate) fn leaders_ms(&self) -> Vec<(&'static str, i64)> {
         let (state, now) = (self.state(), Instant::now());
         let Some((followed, judge)) = state.judge() else { return Vec::new() };
         let others = state.told.iter().filter(|(stream, _)| **stream != followed);

@@ -156,15 +156,6 @@ impl DeadLetters {
         Ok(self.letters.get(id, Instant::now() + LIMIT).await?.filter(is_letter).map(read))
     }
 
-    /// The last id ever used.
-    ///
-    /// # Errors
-    ///
-    /// The stream could not be read within 10 s, as for [`Store::range`].
-    pub async fn last(&self) -> Result<u64, StoreError> {
-        self.letters.range(Instant::now() + LIMIT).await.map(|range| range.last)
-    }
-
     /// Whether the event stream holds the letter's event at its sequence: after a restore, another may be there.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ pub use crate::reason::DOMAIN;
 use crate::reason::{ErrorReason, Reason};
 
 /// The entry of the metadata that tells on the wire whether the work may have been done.
-pub const DELIVERED: &str = "delivered";
+pub(crate) const DELIVERED: &str = "delivered";
 
 /// Whether an operator has to know of failures with this code.
 pub const fn ours(code: Code) -> bool {
@@ -71,7 +71,7 @@ impl Delivered {
     }
 
     /// The value that is written so; what nobody knows is unknown.
-    pub fn parse(text: &str) -> Delivered {
+    pub(crate) fn parse(text: &str) -> Delivered {
         let known = [Delivered::No, Delivered::Yes].into_iter().find(|known| known.name() == text);
         known.unwrap_or(Delivered::Unknown)
     }
