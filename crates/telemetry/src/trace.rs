@@ -314,6 +314,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn the_options_are_checked_within_a_task_whether_they_are_good_or_bad() {
+        let good = Options {
+            otel_exporter_otlp_endpoint: Some("http://127.0.0.1:9".to_owned()),
+            ..Options::default()
+        };
+        good.check().unwrap();
+        let bad = Options {
+            otel_exporter_otlp_endpoint: Some("https://127.0.0.1:9".to_owned()),
+            otel_exporter_otlp_protocol: Some("http/protobuf".to_owned()),
+            otel_exporter_otlp_certificate: Some(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned(),
+            ),
+            ..Options::default()
+        };
+        let refused = format!("{:#}", bad.check().unwrap_err());
+        assert!(refused.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{refused}");
+    }
+
     #[test]
     fn without_an_endpoint_nothing_is_traced() {
         assert!(!Tracer::start(&Options::default(), "test").unwrap().on());
