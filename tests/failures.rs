@@ -14,6 +14,7 @@ use serde_json::json;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::harness::roles;
 use crate::harness::service::serve;
 use crate::harness::status::{assert_failure, assert_retryable};
 use crate::harness::system::{System, new_order, order_id, until};
@@ -327,7 +328,7 @@ async fn a_subject_that_nats_does_not_permit_is_ours_to_answer_for() {
     let mut system =
         System::builder().user("all", "secret").nats_config(users).stock("lamp", 3).start().await;
     let order = system.order("lamp", 1).await.unwrap();
-    system.gateway.nats = system.gateway.nats.clone().by("gateway", "secret");
+    system.gateway.nats = roles::by(system.gateway.nats.clone(), "gateway", "secret");
     system.add_gateway().await;
     system.drain_gateway().await;
     let told_so = assert_failure(check(&system, None).await, Code::Internal, "GATEWAY_NOT_PERMITTED", "no");

@@ -86,7 +86,7 @@ async fn no_streams(name: &'static str) {
 async fn nobody_connects_without_a_password() {
     let setup = Setup::open().await;
     assert!(async_nats::connect(setup.nats.url()).await.is_err());
-    let wrong = nats::Options::at(setup.nats.url()).by("worker", "gateway's secret");
+    let wrong = roles::by(nats::Options::at(setup.nats.url()), "worker", "gateway's secret");
     let refused = Connection::connect(&wrong, "wrong password").await.err().unwrap().to_string();
     assert!(refused.contains("authorization violation"), "{refused}");
 }

@@ -3,6 +3,8 @@
 use local_nats::Server;
 use nats::{Connection, Options};
 
+use crate::harness::roles::by;
+
 /// Clients without credentials are the guest, in a separate account.
 const ACCOUNTS: &str = r#"
     accounts {
@@ -74,7 +76,7 @@ async fn every_server_of_the_url_has_the_same_user_or_none_is_asked() {
 #[tokio::test]
 async fn a_user_in_the_url_and_one_elsewhere_are_refused_by_both_names() {
     let nats = server(ACCOUNTS).await;
-    let options = Options::at(url(&nats, ANN)).by("ann", "p@ss:/,%");
+    let options = by(Options::at(url(&nats, ANN)), "ann", "p@ss:/,%");
     let refused = Connection::connect(&options, "a test").await.err().expect("a refusal").to_string();
     assert!(refused.contains("NATS_USER") && refused.contains("NATS_URL"), "{refused}");
     assert!(!refused.contains("p@ss") && !refused.contains("p%40ss"), "{refused}");

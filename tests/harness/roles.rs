@@ -30,9 +30,15 @@ pub fn config() -> String {
     passwords.join("\n") + "\n" + CONF
 }
 
+/// The same options, with this user.
+pub fn by(options: Options, user: &str, password: &str) -> Options {
+    Options { user: Some(user.to_owned()), password: Some(password.to_owned().into()), ..options }
+}
+
 /// Connection options of a role.
 pub fn options(url: &str, name: &str) -> Options {
-    Options::at(url).by(name, &format!("{name}'s secret")).inbox(&format!("_INBOX_{name}"))
+    let options = by(Options::at(url), name, &format!("{name}'s secret"));
+    Options { inbox_prefix: format!("_INBOX_{name}"), ..options }
 }
 
 /// Creates the streams, as the provisioner.

@@ -169,7 +169,7 @@ impl SystemBuilder {
         let nats = nats.await.unwrap().expect("a nats-server");
         let walls = [self.worker.nats.link.wall, self.gateway.nats.wall];
         self.worker.nats.link = match &self.user {
-            Some((name, password)) => nats::Options::at(nats.url()).by(name, password),
+            Some((name, password)) => roles::by(nats::Options::at(nats.url()), name, password),
             None => nats::Options::at(nats.url()),
         };
         self.gateway.nats = self.worker.nats.link.clone();

@@ -28,11 +28,11 @@ const REFUSED: u8 = 3;
 
 /// The limits for a request.
 #[derive(Debug, Clone, Copy)]
-pub struct SizeLimits {
+pub(crate) struct SizeLimits {
     /// Maximum bytes of a message.
-    pub most: usize,
+    pub(crate) most: usize,
     /// Whether there may be many messages.
-    pub streams: bool,
+    pub(crate) streams: bool,
 }
 
 /// The state of a request that is being read.
@@ -57,7 +57,7 @@ pub struct RequestState {
 }
 
 /// Why a request is never complete.
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// Its client disconnected or reset it.
     Left,
     /// It was refused.
@@ -66,7 +66,7 @@ pub enum BodyError {
 
 impl RequestState {
     /// A request whose charge covers `paid` bytes of its body.
-    pub fn new(charge: Charge, arrival: Arrival, paid: usize) -> RequestState {
+    pub(crate) fn new(charge: Charge, arrival: Arrival, paid: usize) -> RequestState {
         RequestState {
             charge,
             arrival,
@@ -103,17 +103,17 @@ impl RequestState {
     }
 
     /// Whether nobody waits for more of it: it is complete, or its reader is gone.
-    pub fn whole(&self) -> bool {
+    pub(crate) fn whole(&self) -> bool {
         self.state.load(Ordering::Relaxed) == WHOLE
     }
 
     /// A counter that grows with its progress.
-    pub fn progress(&self) -> u32 {
+    pub(crate) fn progress(&self) -> u32 {
         self.frames.load(Ordering::Relaxed)
     }
 
     /// Why it will never be complete, if known.
-    pub fn broken(&self) -> Option<BodyError> {
+    pub(crate) fn broken(&self) -> Option<BodyError> {
         match self.state.load(Ordering::Relaxed) {
             LEFT => Some(BodyError::Left),
             REFUSED => self.refusal.get().cloned().map(BodyError::Refused),
@@ -122,14 +122,14 @@ impl RequestState {
     }
 
     /// Refuses it.
-    pub fn refuse(&self, failure: Failure) {
+    pub(crate) fn refuse(&self, failure: Failure) {
         self.refusal.get_or_init(|| failure);
         self.state.store(REFUSED, Ordering::Relaxed);
         self.reader.wake();
     }
 
     /// Records that its response begins: from then on the reader itself gets its end, as nobody else observes it.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         self.answered.store(1, Ordering::Relaxed);
     }
 
@@ -166,7 +166,7 @@ pub struct MeasuredBody<B> {
 
 impl<B> MeasuredBody<B> {
     /// The body of a request that is being read.
-    pub fn new(body: B, intake: Arc<RequestState>, measure: SizeLimits) -> MeasuredBody<B> {
+    pub(crate) fn new(body: B, intake: Arc<RequestState>, measure: SizeLimits) -> MeasuredBody<B> {
         MeasuredBody { body, intake, measure, prefix: [0; PREFIX], begun: 0, left: 0 }
     }
 
@@ -224,7 +224,7 @@ impl<B> MeasuredBody<B> {
 }
 
 /// The failure for an invalid request.
-pub fn malformed(why: &str) -> Failure {
+fn malformed(why: &str) -> Failure {
     Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {why}"))
         .delivered(Delivered::No)
 }

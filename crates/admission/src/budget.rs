@@ -2,6 +2,7 @@
 //! caller. Each byte is charged on arrival and released when its call no longer holds it. Must not depend on what a
 //! request is.
 
+mod exposition;
 mod stream;
 mod tally;
 mod unread;
@@ -10,11 +11,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use telemetry::{Exposition, Source};
 use wire::failure::Detail;
 use wire::{Delivered, Failure, Reason};
 
-pub use stream::StreamKind;
+pub(crate) use stream::StreamKind;
 pub use tally::ConnectionMetrics;
 
 use crate::unsent::Periods;
@@ -151,7 +151,7 @@ struct Owner {
 
 /// The permit of an open stream, released on drop.
 #[derive(Debug)]
-pub struct StreamPermit {
+pub(crate) struct StreamPermit {
     connection: Arc<ConnectionBudget>,
     stream: StreamKind,
 }
@@ -170,18 +170,19 @@ impl MemoryBudget {
     }
 
     /// The share of a new connection.
-    pub fn connection(&self) -> Arc<ConnectionBudget> {
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> Arc<ConnectionBudget> {
         self.counting(ConnectionMetrics::default())
     }
 
-    /// The same, with its requests counted in `counts`.
-    pub fn counting(&self, tally: ConnectionMetrics) -> Arc<ConnectionBudget> {
+    /// The share of a new connection, whose requests are counted in `metrics`.
+    pub fn counting(&self, metrics: ConnectionMetrics) -> Arc<ConnectionBudget> {
         Arc::new(ConnectionBudget {
             budget: self.clone(),
             bytes: CallerShare::default(),
             unknown: CallerShare::default(),
             streams: Default::default(),
-            tally,
+            tally: metrics,
             periods: Periods::default(),
         })
     }
@@ -201,14 +202,23 @@ impl MemoryBudget {
 
 impl ConnectionBudget {
     /// Charges a new request.
-    pub fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// OVERLOADED, not delivered: the connection or the process has too many bytes of requests that are read or processed,
+    /// or of responses that their clients have not read.
+    pub(crate) fn begin(self: &Arc<Self>, bytes: usize) -> Result<Charge, Failure> {
         self.unread().inspect_err(|_| self.tally.refuse())?;
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
         charge.more(bytes).inspect_err(|_| self.tally.refuse()).map(|()| charge)
     }
 
     /// Opens a stream.
-    pub fn open(self: &Arc<Self>, stream: StreamKind) -> Result<StreamPermit, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// OVERLOADED, not delivered: the connection or the process has as many of this kind as it may.
+    pub(crate) fn open(self: &Arc<Self>, stream: StreamKind) -> Result<StreamPermit, Failure> {
         let Inner { size, streams, .. } = &*self.budget.0;
         let bound = &streams[stream as usize];
         let full = |subject: &str, most: usize| {
@@ -241,7 +251,12 @@ impl Charge {
     }
 
     /// Charges more bytes of the same request.
-    pub fn more(&self, bytes: usize) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// Not delivered, and nothing was charged: OVERLOADED where the share of the connection or of the process is used up,
+    /// QUOTA_EXCEEDED where that of the caller is.
+    pub(crate) fn more(&self, bytes: usize) -> Result<(), Failure> {
         let budget = &self.connection.budget;
         let Inner { bytes: all, connections, callers, .. } = &*budget.0;
         let most = budget.part(CONNECTIONS);
@@ -265,6 +280,10 @@ impl Charge {
     }
 
     /// Charges the request to a known caller.
+    ///
+    /// # Errors
+    ///
+    /// QUOTA_EXCEEDED, not delivered: the caller has too many bytes of requests, or of responses that it has not read.
     pub fn owned(&self, share: &Arc<CallerShare>) -> Result<(), Failure> {
         let most = self.connection.budget.part(CALLERS);
         let owner = Owner { share: share.clone(), most, connection: None };
@@ -276,6 +295,10 @@ impl Charge {
     }
 
     /// Charges the request to the share of calls without credentials, where credentials are required.
+    ///
+    /// # Errors
+    ///
+    /// QUOTA_EXCEEDED, not delivered: that share, or this connection's part of it, is used up.
     pub fn unknown(&self) -> Result<(), Failure> {
         let budget = &self.connection.budget;
         let connection = Some(budget.part(UNKNOWN_CONNECTION));
@@ -346,35 +369,6 @@ fn exceeded(limit: String) -> Failure {
         .delivered(Delivered::No)
         .retry_after(RETRY)
         .detail(Detail::Quota { subject: "caller".to_owned(), description: limit })
-}
-
-impl Source for MemoryBudget {
-    fn collect(&self, page: &mut Exposition) {
-        let Inner { size, bytes, streams, connections, callers, .. } = &*self.0;
-        let help =
-            "Bytes buffered by requests while they are read and processed, with the overhead of each call.";
-        page.gauge("gateway_request_bytes", help, &[], bytes.share.held() as f64);
-        let help = "Limit of gateway_request_bytes (GW_MAX_BUFFERED_BYTES).";
-        page.gauge("gateway_request_bytes_limit", help, &[], size.all as f64);
-        let help = "Bytes of responses that their clients have not read.";
-        page.gauge("gateway_answer_bytes", help, &[], bytes.share.unread() as f64);
-        let help = "Limit of gateway_answer_bytes: beyond it new calls are refused.";
-        page.gauge("gateway_answer_bytes_limit", help, &[], size.answers as f64);
-        let help = "Requests shed because a share of the memory budget was full, by share.";
-        for (share, count) in [("process", &bytes.refused), ("connection", connections), ("caller", callers)]
-        {
-            let count = count.load(Ordering::Relaxed);
-            page.counter("gateway_request_bytes_shed_total", help, &[("share", share)], count);
-        }
-        for stream in StreamKind::ALL {
-            let (bound, label) = (&streams[stream as usize], [("kind", stream.label())]);
-            let help = "Open health watches and reflection streams.";
-            page.gauge("gateway_open_streams", help, &label, bound.share.held() as f64);
-            let help = "Refused health watches and reflection streams.";
-            let refused = bound.refused.load(Ordering::Relaxed);
-            page.counter("gateway_open_streams_refused_total", help, &label, refused);
-        }
-    }
 }
 
 #[cfg(test)]

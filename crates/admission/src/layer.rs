@@ -53,6 +53,42 @@ const RATE: usize = 256 << 10;
 const HEALTH_TOTAL: Duration = Duration::from_secs(2);
 
 /// The admission rules of a port.
+///
+/// They stand between hyper's connection and a service, here that of [`health`](crate::HealthService):
+///
+/// ```no_run
+/// use admission::budget::Size;
+/// use admission::layer::request_size;
+/// use admission::{Admission, HealthRegistry, HealthService, MemoryBudget};
+/// use hyper_util::rt::{TokioExecutor, TokioIo};
+/// use hyper_util::service::TowerToHyperService;
+/// use tokio_util::sync::CancellationToken;
+/// use tonic_health::pb::health_server::HealthServer;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let (headers, message) = (8 << 10, 1 << 20);
+/// let budget = MemoryBudget::new(Size {
+///     all: 64 << 20,
+///     request: request_size(headers, message),
+///     answers: 64 << 20,
+///     answer: 4 << 20,
+///     streams: [100, 10],
+///     connection_streams: [4, 1],
+/// });
+/// // Messages of paths that are not listed have at most 4 KiB.
+/// let sizes = [("/bookstore.v1.Books/PutBook", message)];
+/// let admission = Admission::new(headers, sizes, CancellationToken::new());
+/// let service = TowerToHyperService::new(HealthServer::new(HealthService::new(HealthRegistry::new(&[]))));
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:50051").await?;
+/// loop {
+///     let (stream, _) = listener.accept().await?;
+///     // Each connection has its own share of the budget.
+///     let admitted = admission.before(service.clone(), budget.counting(Default::default()));
+///     let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+///     tokio::spawn(http.serve_connection(TokioIo::new(stream), admitted));
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Admission {
     rules: Arc<Rules>,

@@ -1,6 +1,8 @@
 //! The admission layer of every gRPC service of both programs: which requests are calls, how much memory they may hold,
 //! how failures become statuses, and health. Must not depend on what a service does.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod body;
 pub mod budget;
 mod health;

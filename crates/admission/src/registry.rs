@@ -8,7 +8,7 @@ use telemetry::{Exposition, Source};
 use tokio::sync::watch;
 
 /// The service that is up as long as the process responds.
-pub const LIVENESS: &str = "liveness";
+pub(crate) const LIVENESS: &str = "liveness";
 /// The service that stands for the whole gateway.
 pub const GATEWAY: &str = "";
 
@@ -72,11 +72,11 @@ pub struct HealthRegistry {
 
 /// The state of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HealthState {
+pub(crate) struct HealthState {
     /// It is up.
-    pub up: bool,
+    pub(crate) up: bool,
     /// The process is shutting down: the state no longer changes.
-    pub over: bool,
+    pub(crate) over: bool,
 }
 
 impl HealthRegistry {
@@ -148,7 +148,7 @@ impl HealthRegistry {
     }
 
     /// Follows a service. The flag is `false` if the service is unknown.
-    pub fn follow(&self, service: &str) -> (bool, watch::Receiver<HealthState>) {
+    pub(crate) fn follow(&self, service: &str) -> (bool, watch::Receiver<HealthState>) {
         match self.sender(service) {
             Some(sender) => (true, sender.subscribe()),
             None => (false, self.nobody.subscribe()),

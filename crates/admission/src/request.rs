@@ -137,7 +137,7 @@ fn plain(code: StatusCode, why: &'static str) -> Response<Body> {
 ///
 /// # Errors
 ///
-/// INVALID_REQUEST if the header is malformed or occurs more than once.
+/// INVALID_REQUEST, not delivered: the header is malformed or occurs more than once.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     Told::of(headers).timeout()
 }

@@ -18,6 +18,32 @@ use crate::rpc::{Rpc, Service, path};
 use crate::snapshot::Catalog;
 
 /// Which services a catalog has, and how their payloads are converted.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use catalog::{Catalog, Codec, Findings};
+///
+/// /// One of the services in the set, with a codec of our own for one of its rpcs.
+/// fn books(descriptors: &[u8], get_book: Arc<dyn Codec>) -> Result<Arc<Catalog>, Findings> {
+///     Catalog::builder(descriptors)
+///         .service("bookstore.v1.Books")
+///         .codec("/bookstore.v1.Books/GetBook", get_book)
+///         .build()
+/// }
+/// # use catalog::CodecError;
+/// # #[derive(Debug)]
+/// # struct Raw;
+/// # impl Codec for Raw {
+/// #     fn request(&self, protobuf: &[u8]) -> Result<Vec<u8>, CodecError> { Ok(protobuf.to_vec()) }
+/// #     fn reply(&self, payload: &[u8]) -> Result<Vec<u8>, CodecError> { Ok(payload.to_vec()) }
+/// #     fn repeatable(&self, _request: &[u8]) -> bool { false }
+/// # }
+///
+/// // An empty set has neither the service nor the rpc: both are said at once.
+/// let findings = books(b"", Arc::new(Raw)).unwrap_err();
+/// assert_eq!(findings.iter().count(), 2);
+/// ```
 pub struct Builder<'a> {
     descriptors: &'a [u8],
     /// None: those that have a route or an access rule.
@@ -27,6 +53,20 @@ pub struct Builder<'a> {
 
 impl Catalog {
     /// The catalog of all services in this encoded `FileDescriptorSet` that have a route or an access rule.
+    ///
+    /// ```no_run
+    /// use catalog::Catalog;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // As written by `buf build -o bookstore.binpb` or `protoc --include_imports -o bookstore.binpb`.
+    /// match Catalog::new(&std::fs::read("bookstore.binpb")?) {
+    ///     Ok(catalog) => catalog.routes().iter().for_each(|route| println!("{} → {}", route.path, route.subject)),
+    ///     // bookstore/v1/books.proto:9: bookstore.v1.Books.GetBook: the scope "" is not words of …; write it like …
+    ///     Err(findings) => findings.iter().for_each(|finding| eprintln!("{finding}")),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

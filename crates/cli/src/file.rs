@@ -172,7 +172,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether every user of this machine may read a file.
-pub fn is_exposed(path: &Path) -> bool {
+fn is_exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
 }
 

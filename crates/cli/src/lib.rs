@@ -1,6 +1,8 @@
 //! Shared by the commands of every program: arguments with their environment variables, output that survives a closed
 //! standard output, files readable by their owner only, and CSV. Must not depend on what a command does.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod arguments;
 pub mod check;
 pub mod document;

@@ -113,7 +113,7 @@ fn text(text: &str) -> String {
 }
 
 /// Formats problems as a list.
-pub fn listed(problems: &[String]) -> String {
+pub(crate) fn listed(problems: &[String]) -> String {
     let lines: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
     format!("{} problems with the configuration:{}", problems.len(), lines.concat())
 }

@@ -17,7 +17,7 @@ pub fn shown(urls: &str) -> String {
 }
 
 /// A text, without the user information of a URL that it may contain.
-pub fn cleaned(text: &str) -> String {
+pub(crate) fn cleaned(text: &str) -> String {
     if text.contains("://") && text.contains('@') { shown(text) } else { text.to_owned() }
 }
 

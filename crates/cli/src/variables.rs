@@ -10,7 +10,7 @@ use crate::leaf::edit;
 
 /// The prefix of our own variables. Not `GATEWAY_`: Kubernetes injects variables with that prefix for a Service named
 /// gateway.
-pub const PREFIX: &str = "GW_";
+pub(crate) const PREFIX: &str = "GW_";
 
 /// The old names of our variables, without a prefix.
 const OLD: &str = "API_KEYS AUTH_MAX_STALE BAGGAGE_KEYS BATCH CALLER_IN_FLIGHT CALLER_RATE CONSOLE DATA_DIR \
@@ -24,12 +24,12 @@ const OLD: &str = "API_KEYS AUTH_MAX_STALE BAGGAGE_KEYS BATCH CALLER_IN_FLIGHT C
     TLS_CLIENT_SCOPES TLS_KEY";
 
 /// The old names.
-pub fn old() -> impl Iterator<Item = &'static str> {
+pub(crate) fn old() -> impl Iterator<Item = &'static str> {
     OLD.split_whitespace()
 }
 
 /// The current name of a variable with this old name.
-pub fn renamed(old: &str) -> String {
+pub(crate) fn renamed(old: &str) -> String {
     let name = match old {
         "GATEWAY_THREADS" => "THREADS",
         other => other.strip_suffix("_MS").unwrap_or(other),

@@ -14,6 +14,33 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LAST: usize = 1_024;
 
 /// A listening socket with its connection limit.
+///
+/// ```no_run
+/// use listener::{Acceptor, ConnectionLimit, WhenFull};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let socket = tokio::net::TcpListener::bind("127.0.0.1:7000").await?;
+/// // The log names the variable that sets the limit.
+/// let limit = ConnectionLimit::new("echo", 1_000, "ECHO_MAX_CONNECTIONS", WhenFull::Yield);
+/// let acceptor = Acceptor::new(socket, limit);
+/// loop {
+///     let (mut stream, permit) = acceptor.next().await;
+///     tokio::spawn(async move {
+///         let mut bytes = [0; 1_024];
+///         while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+///             if stream.write_all(&bytes[..count]).await.is_err() {
+///                 break;
+///             }
+///         }
+///         // Makes room for another connection.
+///         drop(permit);
+///     });
+/// }
+/// # }
+/// ```
+///
+/// [`http1::serve`](crate::http1::serve) and [`http2::serve`](crate::http2::serve) are such loops.
 pub struct Acceptor {
     listener: TcpListener,
     seats: ConnectionLimit,
@@ -27,11 +54,20 @@ impl Acceptor {
     }
 
     /// The same, for a non-blocking standard socket.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot wait for the socket, such as without a free file descriptor.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
     pub fn from_std(listener: std::net::TcpListener, seats: ConnectionLimit) -> std::io::Result<Acceptor> {
         Ok(Acceptor::new(TcpListener::from_std(listener)?, seats))
     }
 
-    /// The next connection within the limit. Cancel-safe.
+    /// The next connection within the limit. Cancel-safe. Errors are logged, and it goes on: connections over the limit
+    /// are closed.
     pub async fn next(&self) -> (TcpStream, ConnectionPermit) {
         loop {
             match self.listener.accept().await {

@@ -33,6 +33,19 @@ pub const TIMEOUTS: Timeouts = Timeouts {
 const BUFFER: usize = 16 << 10;
 
 /// Serves forever.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use listener::{Acceptor, ConnectionLimit, WhenFull, http1};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let socket = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+/// let limit = ConnectionLimit::new("http", 100, "fixed", WhenFull::Evict);
+/// let page = Router::new().route("/livez", get(|| async { "ok" }));
+/// http1::serve(Acceptor::new(socket, limit), page, http1::TIMEOUTS).await;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn serve<S, B>(acceptor: Acceptor, service: S, timeouts: Timeouts)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>

@@ -12,14 +12,14 @@ use crate::activity::Activity;
 
 /// A service that counts its requests in flight.
 #[derive(Clone)]
-pub struct InFlight<S> {
+pub(crate) struct InFlight<S> {
     service: S,
     activity: Arc<Activity>,
 }
 
 impl<S> InFlight<S> {
     /// Counts one connection's requests to this service.
-    pub fn new(service: S, activity: Arc<Activity>) -> InFlight<S> {
+    pub(crate) fn new(service: S, activity: Arc<Activity>) -> InFlight<S> {
         InFlight { service, activity }
     }
 }
@@ -52,7 +52,7 @@ where
 }
 
 /// A response body that keeps its request counted until its end.
-pub struct InFlightBody<B> {
+pub(crate) struct InFlightBody<B> {
     body: Pin<Box<B>>,
     _one: One,
 }

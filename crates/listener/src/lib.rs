@@ -1,6 +1,8 @@
 //! TCP listeners with limits, for every port of both services: number of connections, idle time, request time, hosts
 //! that HTTP is served for, and file descriptors. Must not depend on what is served.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod accept;
 mod activity;
 mod credit;
@@ -18,7 +20,6 @@ mod thread;
 pub use accept::Acceptor;
 pub use activity::{Activity, CloseReason, Timeouts};
 pub use host::Hosts;
-pub use in_flight::InFlight;
 pub use io::LimitedIo;
 pub use limit::{ConnectionLimit, ConnectionPermit, LEAVING, WhenFull};
 pub use restrict::restrict_hosts;

@@ -88,7 +88,7 @@ impl ConnectionLimit {
     }
 
     /// Admits a connection, if the limit allows it.
-    pub fn take(&self) -> Option<ConnectionPermit> {
+    pub(crate) fn take(&self) -> Option<ConnectionPermit> {
         let mut taken = self.taken();
         if taken.seated.len() >= self.0.most {
             // Connections asked to close still hold their descriptors. Where few make room, no scan is made for each
@@ -111,11 +111,6 @@ impl ConnectionLimit {
         let activity = Arc::new(Activity::new());
         taken.seated.insert(number, activity.clone());
         Some(ConnectionPermit { seats: self.clone(), number, activity })
-    }
-
-    /// The limit.
-    pub fn most(&self) -> usize {
-        self.0.most
     }
 
     /// The number of open connections.

@@ -14,6 +14,11 @@ pub struct Thread {
 
 impl Thread {
     /// Starts a thread for this work.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread, or no file descriptors for its runtime. A panic of the work is logged, and ends the
+    /// thread.
     pub fn start(name: &str, work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<Thread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let abort = CancellationToken::new();

@@ -11,6 +11,8 @@
 //! # Ok::<(), local_nats::Error>(())
 //! ```
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod binary;
 mod cache;
 mod cluster;

@@ -22,7 +22,7 @@ use crate::error::{NO_STREAM, StoreError};
 use crate::mux::{Connection, RequestError};
 
 /// The file with a stream's configuration and state.
-pub const META: &str = "backup.json";
+const META: &str = "backup.json";
 /// The file with the stream's messages and consumers, as written by servers from 2.15 on.
 const ARCHIVE: &str = "stream.arc.s2";
 /// The same file, as written by older servers.
@@ -131,6 +131,10 @@ struct Restored {
 }
 
 /// Whether a stream of this name exists.
+///
+/// # Errors
+///
+/// JetStream did not answer in 10 s, or with another error than "stream not found": it is unknown whether it exists.
 pub async fn exists(link: &Connection, stream: &str) -> Result<bool, StoreError> {
     let subject = format!("$JS.API.STREAM.INFO.{stream}");
     match found::<Value>(link, subject, Bytes::new(), Instant::now() + ATTEMPT).await? {
@@ -142,6 +146,12 @@ pub async fn exists(link: &Connection, stream: &str) -> Result<bool, StoreError>
 
 /// Backs up a stream into a folder, which is created readable by its owner only. With `check` the server reads every
 /// message first, and aborts at a damaged one.
+///
+/// # Errors
+///
+/// JetStream refuses ([`BackupError::Store`], such as for a stream that does not exist) or aborts
+/// ([`BackupError::BrokenOff`]), chunks are lost or stay away, or a file cannot be written. The stream is unchanged; what
+/// is in the folder then is no backup.
 pub async fn save(
     link: &Connection,
     stream: &str,
@@ -218,6 +228,12 @@ async fn take(link: &Connection, message: Message, expected: u64) -> Result<Opti
 }
 
 /// Restores a stream from a folder. `change` may edit its configuration first.
+///
+/// # Errors
+///
+/// Nothing was restored: [`BackupError::Unreadable`] (also where the server is too old for the file), and
+/// [`BackupError::BrokenOff`] (the server refused it, such as because the stream exists). Restored, but not as it was
+/// saved: [`BackupError::Differs`]. Maybe restored: all others; [`exists`] tells.
 pub async fn load(
     link: &Connection,
     stream: &str,
@@ -278,6 +294,11 @@ async fn hand_over(
 
 /// Reads the messages of a backup to their end, so that no restore begins with a file that cannot be decrypted or is
 /// incomplete. Returns whether it is encrypted.
+///
+/// # Errors
+///
+/// The folder has no file of messages or several, or the file cannot be read; if it is encrypted: no identity fits, or it
+/// is damaged or incomplete.
 pub fn try_out(folder: &Path, identities: &Identities) -> Result<bool, BackupError> {
     let name = archive(folder)?;
     let path = folder.join(name);
@@ -302,6 +323,10 @@ fn damaged(path: &Path, error: &io::Error) -> BackupError {
 }
 
 /// The stream state in a backup folder.
+///
+/// # Errors
+///
+/// The folder has no file of messages or several, or its `backup.json` cannot be read.
 pub fn saved(folder: &Path) -> Result<State, BackupError> {
     archive(folder)?;
     let path = folder.join(META);
@@ -309,6 +334,10 @@ pub fn saved(folder: &Path) -> Result<State, BackupError> {
 }
 
 /// The SHA-256 digest of a file, in hexadecimal.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn digest(path: &Path) -> Result<String, BackupError> {
     let mut file = File::open(path).map_err(of(path))?;
     let (mut sum, mut chunk) = (Sha256::new(), vec![0; CHUNK]);

@@ -140,7 +140,7 @@ impl Clock {
     }
 
     /// By how many milliseconds the clocks of other streams' leaders are ahead of the followed leader's.
-    pub fn leaders_ms(&self) -> Vec<(&'static str, i64)> {
+    pub(crate) fn leaders_ms(&self) -> Vec<(&'static str, i64)> {
         let (state, now) = (self.state(), Instant::now());
         let Some((followed, judge)) = state.judge() else { return Vec::new() };
         let others = state.told.iter().filter(|(stream, _)| **stream != followed);
@@ -244,8 +244,9 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    const ORDERS: &str = "ORDERS";
-    const INVENTORY: &str = "INVENTORY";
+    /// The stream whose leader is followed, and another one.
+    const FOLLOWED: &str = "ONE";
+    const OTHER: &str = "TWO";
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -255,7 +256,7 @@ mod tests {
             let clock = Clock::new(wall);
             assert!(clock.unix_ms().abs_diff(wall.unix_ms()) < 1_000 && clock.skew_ms().is_none());
             let right = WallClock::default().unix_ms();
-            clock.tell(INVENTORY, right, Instant::now());
+            clock.tell(FOLLOWED, right, Instant::now());
             tokio::time::advance(Duration::from_secs(5)).await;
             assert_eq!(clock.unix_ms(), right + 5_000);
             assert!(clock.skew_ms().unwrap().unsigned_abs() > millis(24 * HOUR));
@@ -265,44 +266,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_took_long_does_not_replace_a_quick_one_unless_the_two_contradict_each_other() {
         let clock = Clock::new(WallClock::default());
-        clock.tell(INVENTORY, 1_000_000, Instant::now());
+        clock.tell(FOLLOWED, 1_000_000, Instant::now());
         let asked = Instant::now();
         tokio::time::advance(Duration::from_secs(2)).await;
-        clock.tell(INVENTORY, 1_000_300, asked);
+        clock.tell(FOLLOWED, 1_000_300, asked);
         assert_eq!(clock.unix_ms(), 1_002_000);
         // The server's clock was set, or the leader changed.
-        clock.tell(INVENTORY, 9_000_000, Instant::now());
+        clock.tell(FOLLOWED, 9_000_000, Instant::now());
         assert_eq!(clock.unix_ms(), 9_000_000);
     }
 
-    /// The leader of the stock's ledger, and two other leaders whose clocks are an hour apart, answering in turns.
+    /// Two leaders whose clocks are an hour apart, answering in turns.
     #[tokio::test(start_paused = true)]
     async fn a_leader_of_another_stream_does_not_move_the_time() {
         let clock = Clock::new(WallClock::default());
         let right = WallClock::default().unix_ms();
         // The other leader may answer first.
-        clock.tell(ORDERS, right + millis(HOUR), Instant::now());
-        clock.follow(INVENTORY);
+        clock.tell(OTHER, right + millis(HOUR), Instant::now());
+        clock.follow(FOLLOWED);
         for second in 0..60 {
-            clock.tell(INVENTORY, right + 1_000 * second, Instant::now());
-            clock.tell(ORDERS, right + millis(HOUR) + 1_000 * second, Instant::now());
+            clock.tell(FOLLOWED, right + 1_000 * second, Instant::now());
+            clock.tell(OTHER, right + millis(HOUR) + 1_000 * second, Instant::now());
             assert_eq!(clock.unix_ms(), right + 1_000 * second);
             assert!(clock.skew_ms().unwrap().unsigned_abs() < millis(HOUR) / 2);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(clock.leaders_ms(), [(ORDERS, 3_600_000)]);
+        assert_eq!(clock.leaders_ms(), [(OTHER, 3_600_000)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn leaders_whose_clocks_differ_are_told_once_in_a_while_and_no_line_comes_from_their_turns() {
         let clock = Clock::new(WallClock::default());
-        clock.follow(INVENTORY);
+        clock.follow(FOLLOWED);
         let right = WallClock::default().unix_ms();
         let (begun, mut lines) = (Instant::now(), Vec::new());
         for second in 0..900 {
-            clock.tell(INVENTORY, right + 1_000 * second, Instant::now());
-            clock.tell(ORDERS, right + millis(HOUR) + 1_000 * second, Instant::now());
-            let said = clock.state().leaders[ORDERS].0.expect("it is off");
+            clock.tell(FOLLOWED, right + 1_000 * second, Instant::now());
+            clock.tell(OTHER, right + millis(HOUR) + 1_000 * second, Instant::now());
+            let said = clock.state().leaders[OTHER].0.expect("it is off");
             if lines.last() != Some(&said) {
                 lines.push(said);
             }
@@ -310,7 +311,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(lines, [begun, begun + REMIND]);
-        clock.tell(ORDERS, clock.unix_ms(), Instant::now());
-        assert!(clock.state().leaders[ORDERS].0.is_none());
+        clock.tell(OTHER, clock.unix_ms(), Instant::now());
+        assert!(clock.state().leaders[OTHER].0.is_none());
     }
 }

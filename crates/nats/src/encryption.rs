@@ -9,7 +9,7 @@ use age::stream::{StreamReader, StreamWriter};
 use age::x25519;
 
 /// The suffix of an encrypted file's name.
-pub const SUFFIX: &str = ".age";
+pub(crate) const SUFFIX: &str = ".age";
 
 /// The recipients that files are encrypted for; without any, files are not encrypted.
 #[derive(Clone, Default)]
@@ -56,7 +56,7 @@ impl Recipients {
     }
 
     /// Whether there are no recipients.
-    pub fn none(&self) -> bool {
+    pub(crate) fn none(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -50,7 +50,7 @@ pub enum StoreError {
         /// The limit in bytes; 0 if it is the stream's own limit.
         limit: usize,
     },
-    /// JetStream answered with an unknown error, or with something unexpected.
+    /// Maybe stored: JetStream answered with an unknown error, or with something unexpected.
     #[error("JetStream answered: {0}")]
     Unexpected(String),
 }

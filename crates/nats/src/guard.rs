@@ -74,7 +74,8 @@ struct Found {
 ///
 /// # Errors
 ///
-/// The consumer does not exist, or JetStream did not answer.
+/// The stream does not exist ([`StoreError::Unusable`]), the consumer does not or has no leader, or JetStream did not
+/// answer by the deadline (all three [`StoreError::Unavailable`]).
 pub async fn consumer(
     link: &Connection,
     stream: &str,
@@ -94,7 +95,8 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The reason; nothing was written.
+    /// Nothing was written. [`StoreError::Unusable`]: a stream or a consumer is not as it has to be, until an operator
+    /// changes it. [`StoreError::Down`]: nothing could be stored now.
     pub fn may_write(&self, stream: &'static str) -> Result<(), StoreError> {
         if self.0.closed.load(Ordering::Relaxed) {
             return Err(StoreError::Unusable(self.findings().join("; ")));
@@ -112,7 +114,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The reason why it cannot.
+    /// [`StoreError::Down`]: the stream has had no leader, or no answer came for it, for longer than an election takes.
     pub fn may_read(&self, stream: &'static str) -> Result<(), StoreError> {
         self.judge(stream, |evidence| evidence.no_read(Instant::now()))
     }
@@ -320,7 +322,7 @@ impl Source for Guard {
             let unacknowledged = refusal == Some(&Outage::Unacknowledged);
             page.flag("jetstream_stream_unacknowledged", help, &label, unacknowledged);
             if let Some(first) = stream.first {
-                let help = "The first sequence of a stream; that of ORDERS never changes.";
+                let help = "The first sequence of a stream; it grows when messages are removed.";
                 page.gauge("jetstream_stream_first_sequence", help, &[("stream", name)], first as f64);
             }
         }

@@ -1,5 +1,12 @@
-//! NATS for the gateway and the inventory workers: one connection with its own reply inbox, compare-and-set appends and
-//! leader reads on JetStream, and the streams. Must not depend on orders or stock.
+//! NATS for gateways and services: one connection with its own reply inbox, compare-and-set appends and leader reads on
+//! JetStream, and checks of the streams that the caller wants. Must not know a stream by name, nor what a payload is
+//! about.
+//!
+//! A [`Connection`] sends requests, a [`Store`] reads and writes one stream, and [`Streams`] finds or creates the streams
+//! that a process needs. Errors say what became of the work: of a request, whether it may have been delivered; of an
+//! append, whether it was stored.
+
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod api;
 pub mod backoff;

@@ -54,7 +54,7 @@ pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
     let Some(urls) = urls else {
         return vec![format!(
             "cannot tell whether nats-server syncs each write before it acknowledges it: by default it does not, and a \
-             power failure loses acknowledged orders; set GW_NATS_MONITOR_URL to its monitoring port \
+             power failure loses acknowledged writes; set GW_NATS_MONITOR_URL to its monitoring port \
              (http://SERVER:8222) to check; the remedy is {REMEDY}"
         )];
     };

@@ -20,6 +20,23 @@ use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
 
 /// A connection to NATS. Clones share it. Use it on the runtime that created it.
+///
+/// ```no_run
+/// use async_nats::HeaderMap;
+/// use nats::{Connection, Options, RequestError};
+/// use tokio::time::{Duration, Instant};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::connect(&Options::at("nats://127.0.0.1:4222"), "bookstore").await?;
+/// let deadline = Instant::now() + Duration::from_secs(2);
+/// match connection.request("books.get", HeaderMap::new(), r#"{"bookId":"b-7"}"#.into(), deadline).await {
+///     Ok(reply) => println!("{}", String::from_utf8_lossy(&reply.payload)),
+///     Err(error @ (RequestError::Timeout | RequestError::Lost)) => println!("maybe delivered: {error}"),
+///     Err(error) => println!("not delivered: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Connection {
     shared: Arc<Shared>,
@@ -37,7 +54,12 @@ struct Shared {
 }
 
 impl Connection {
-    /// Connects, and subscribes to the inbox.
+    /// Connects, and subscribes to the inbox. A connection that is lost later is made again by itself.
+    ///
+    /// # Errors
+    ///
+    /// The options are invalid, a file that they name cannot be used, or no server accepts the connection: it rejects the
+    /// credentials, has a certificate that is not trusted, or does not answer within `nats_connect_timeout`.
     pub async fn connect(options: &Options, name: &str) -> Result<Connection, ConnectError> {
         let waiting = Arc::new(Pending::default());
         let node = Arc::new(Node::new(name, options.shown()));
@@ -96,6 +118,11 @@ impl Connection {
 
     /// Runs this work, unless the server reports a permissions violation on this connection, now or earlier. For use at
     /// start: where one thing is not permitted, waiting for the rest only hides the cause.
+    ///
+    /// # Errors
+    ///
+    /// The violation, not necessarily of this work. The work is dropped where it waits: what it has sent may have been
+    /// delivered.
     pub async fn permitted<T>(&self, work: impl Future<Output = T>) -> Result<T, PermissionViolation> {
         let mut denied = self.shared.waiting.denied.subscribe();
         // `self` owns the sender.
@@ -113,6 +140,11 @@ impl Connection {
     }
 
     /// Sends a request and waits for its reply until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply. Maybe delivered: [`RequestError::Timeout`] and [`RequestError::Lost`]. All others mean that
+    /// it was not delivered; without a connection, the error is returned at once.
     pub async fn request(
         &self,
         subject: impl Into<Subject>,
@@ -125,7 +157,11 @@ impl Connection {
     }
 
     /// Sends a request and waits for its reply. The caller keeps the deadline: dropping the future leaves nothing
-    /// behind.
+    /// behind, but the request may have been delivered.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Connection::request`], but it waits for the reply as long as it is polled.
     pub async fn exchange(
         &self,
         subject: impl Into<Subject>,

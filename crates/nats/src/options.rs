@@ -173,18 +173,6 @@ impl Options {
         }
     }
 
-    /// The same options, with this user.
-    #[must_use]
-    pub fn by(self, user: &str, password: &str) -> Options {
-        Options { user: Some(user.to_owned()), password: Some(password.to_owned().into()), ..self }
-    }
-
-    /// The same options, with this inbox prefix.
-    #[must_use]
-    pub fn inbox(self, prefix: &str) -> Options {
-        Options { inbox_prefix: prefix.to_owned(), ..self }
-    }
-
     /// The servers' URLs without the secrets that they may contain.
     pub fn shown(&self) -> String {
         let whole = |url: &str| if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };

@@ -45,7 +45,7 @@ pub enum Outage {
 
 impl Outage {
     /// Whether the storage is full, and nothing else is wrong.
-    pub fn full(&self) -> bool {
+    pub(crate) fn full(&self) -> bool {
         matches!(self, Outage::Full(_))
     }
 

@@ -50,16 +50,15 @@ mod tests {
     fn both_kinds_are_read_and_say_what_to_do() {
         let read =
             |text: &str| PermissionViolation::read(text).map(|denied| denied.to_string()).unwrap_or_default();
-        let publish = read("Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.ORDERS\"");
+        let publish = read("Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.ONE\"");
         assert!(
-            publish.contains("publish to \"$JS.API.STREAM.CREATE.ORDERS\"; a stream is missing"),
+            publish.contains("publish to \"$JS.API.STREAM.CREATE.ONE\"; a stream is missing"),
             "{publish}"
         );
         let inbox = read("Permissions Violation for Subscription to \"_INBOX.x.*\"");
         assert!(inbox.contains("subscribe to \"_INBOX.x.*\"; set GW_NATS_INBOX_PREFIX"), "{inbox}");
-        let queue =
-            read("Permissions Violation for Subscription to \"get_stock\" using queue \"inventory-stock\"");
-        assert!(queue.contains("subscribe to \"get_stock\"; deploy/nats/roles.conf"), "{queue}");
+        let queue = read("Permissions Violation for Subscription to \"books.get\" using queue \"books\"");
+        assert!(queue.contains("subscribe to \"books.get\"; deploy/nats/roles.conf"), "{queue}");
         assert_eq!(PermissionViolation::read("Stale Connection"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 /// The entry of a stream's metadata by which a stream that was created again is recognized.
-pub const IDENTITY: &str = "order-gateway-identity";
+pub(crate) const IDENTITY: &str = "order-gateway-identity";
 
 /// A stream that a process needs.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, Replica};
 use crate::error::{NO_STREAM, StoreError};
 use crate::mux::Connection;
 
-const MESSAGES: &str = "Messages in a stream; for DEAD_LETTERS, only those not discarded.";
+const MESSAGES: &str = "Messages in a stream; discarded dead letters do not count.";
 /// The leader without a cluster: a standalone server leads all of its streams.
 const ALONE: &str = "alone";
 /// JetStream's error code for a stream or consumer without a leader.
@@ -30,7 +30,7 @@ const LEADER: (&str, &str) = ("jetstream_stream_leader", "Whether a stream has a
 pub struct StreamState {
     /// Its name.
     pub name: &'static str,
-    /// Messages in it; for dead letters, only those not discarded.
+    /// Messages in it, without those that do not count.
     pub messages: u64,
     /// Bytes used by them.
     pub bytes: u64,

@@ -34,6 +34,32 @@ const NO_SEQUENCE: u64 = 10043;
 const NOT_REMOVED: u64 = 10057;
 
 /// A stream, as a store.
+///
+/// An append with [`Expect::LastOf`] is a compare-and-set: of several writers that read the same state, one succeeds.
+///
+/// ```
+/// use async_nats::HeaderMap;
+/// use nats::{Expect, Store, StoreError};
+/// use tokio::time::Instant;
+///
+/// /// Sets the title of a book, unless it is set already. Returns the sequence of the message that has it.
+/// async fn set_title(books: &Store, id: &str, title: &str, deadline: Instant) -> Result<u64, StoreError> {
+///     let subject = format!("books.{id}");
+///     loop {
+///         let last = books.last(&subject, deadline).await?;
+///         if let Some(last) = last.as_ref().filter(|last| *last.payload == *title.as_bytes()) {
+///             return Ok(last.sequence);
+///         }
+///         let expect = Expect::LastOf { filter: &subject, sequence: last.map_or(0, |last| last.sequence) };
+///         match books.append(&subject, HeaderMap::new(), title.to_owned().into(), expect, deadline).await {
+///             // Another writer was first: see what there is now.
+///             Err(StoreError::Conflict) => continue,
+///             // With `Undetermined` it is maybe stored. Calling this again finds out: it sends the same condition.
+///             result => return result,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Store {
     link: Connection,
@@ -120,7 +146,13 @@ impl Store {
         &self.link
     }
 
-    /// Appends a message once, and returns its sequence.
+    /// Appends a message once, and returns its sequence. It is stored on a majority of the replicas then.
+    ///
+    /// # Errors
+    ///
+    /// Maybe stored: [`StoreError::Undetermined`], such as no answer by the deadline, and [`StoreError::Unexpected`];
+    /// repeat the same append with the same condition to find out. All others mean that it was not stored; after an
+    /// attempt whose outcome is unknown, [`StoreError::Conflict`] may come from that attempt.
     pub async fn append(
         &self,
         subject: &str,
@@ -169,17 +201,32 @@ impl Store {
         }
     }
 
-    /// The last message on the subjects of a filter, read from the leader.
+    /// The last message on the subjects of a filter, read from the leader. Appends that were acknowledged before are
+    /// seen.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was read; never `Conflict`, `Undetermined` or `Full`. Temporary: [`StoreError::Disconnected`],
+    /// [`StoreError::Unavailable`] (no leader, or no answer by the deadline) and [`StoreError::Down`]. Until an operator
+    /// changes something: [`StoreError::Unusable`] (there is no such stream) and [`StoreError::NotPermitted`].
     pub async fn last(&self, filter: &str, deadline: Instant) -> Result<Option<StreamMessage>, StoreError> {
         self.message(serde_json::json!({ "last_by_subj": filter }), deadline).await
     }
 
     /// The message with this sequence, read from the leader.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::last`].
     pub async fn get(&self, sequence: u64, deadline: Instant) -> Result<Option<StreamMessage>, StoreError> {
         self.message(serde_json::json!({ "seq": sequence }), deadline).await
     }
 
     /// The first message at or after a sequence on the subjects of a filter, read from the leader.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::last`].
     pub async fn next(
         &self,
         filter: &str,
@@ -190,6 +237,12 @@ impl Store {
     }
 
     /// Removes a message and overwrites its contents. Returns whether it existed.
+    ///
+    /// # Errors
+    ///
+    /// Not removed: [`StoreError::Disconnected`], [`StoreError::NotPermitted`] and [`StoreError::Unusable`] (there is no
+    /// such stream). Maybe removed: all others, such as [`StoreError::Unavailable`] where no answer came by the deadline.
+    /// It may be repeated: a message that is gone is not an error.
     pub async fn remove(&self, sequence: u64, deadline: Instant) -> Result<bool, StoreError> {
         let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.stream);
         let query = serde_json::json!({ "seq": sequence, "no_erase": false }).to_string();
@@ -205,6 +258,10 @@ impl Store {
     }
 
     /// The subjects, among those that match a filter, that have messages.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::last`], but never [`StoreError::Down`]: the guard is not asked.
     pub async fn subjects(&self, filter: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream);
         let query = serde_json::json!({ "subjects_filter": filter }).to_string();
@@ -213,11 +270,19 @@ impl Store {
     }
 
     /// First and last sequence, read from the leader.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::last`].
     pub async fn range(&self, deadline: Instant) -> Result<Range, StoreError> {
         self.info(deadline).await.map(|info| info.state)
     }
 
     /// The stream's identity, which is unique even among streams of the same name, with its first and last sequence.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::last`].
     pub async fn identity(&self, deadline: Instant) -> Result<(String, Range), StoreError> {
         let mut info = self.info(deadline).await?;
         Ok((info.config.metadata.remove(IDENTITY).unwrap_or_default(), info.state))

@@ -40,7 +40,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// What is wrong with the server or a stream. Streams created before that stay.
+    /// The first thing that is wrong: the server is too old, or JetStream does not answer in time; a stream is missing
+    /// (without `make`), cannot be created, or differs in a field that correctness needs; a stream captures a subject.
+    /// Streams created before that stay.
     pub async fn open(
         link: &Connection,
         specs: &[StreamSpec],
@@ -195,7 +197,7 @@ async fn captured(link: &Connection, subject: &str) -> Result<(), StreamMismatch
 ///
 /// # Errors
 ///
-/// JetStream did not answer.
+/// JetStream did not answer in 5 s, or with an error.
 pub async fn capturer(link: &Connection, subject: &str) -> Result<Option<String>, StreamMismatch> {
     #[derive(Deserialize)]
     struct Names {

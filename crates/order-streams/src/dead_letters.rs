@@ -63,6 +63,10 @@ impl DeadLetters {
     }
 
     /// The first letter with this id or a later one.
+    ///
+    /// # Errors
+    ///
+    /// The stream could not be read within 10 s a message, as for [`Store::next`].
     pub async fn next(&self, id: u64) -> Result<Option<DeadLetter>, StoreError> {
         let mut from = id;
         while let Some(message) = self.letters.next(">", from, Instant::now() + LIMIT).await? {
@@ -75,6 +79,10 @@ impl DeadLetters {
     }
 
     /// The first record of a discarded letter at or after a sequence, with the record's own sequence.
+    ///
+    /// # Errors
+    ///
+    /// The stream could not be read within 10 s, as for [`Store::next`].
     pub async fn next_discarded(&self, from: u64) -> Result<Option<(u64, Discarded)>, StoreError> {
         let record = self.letters.next(DISCARDED, from, Instant::now() + LIMIT).await?;
         Ok(record.map(|record| (record.sequence, read_discarded(record))))
@@ -82,6 +90,12 @@ impl DeadLetters {
 
     /// Removes a letter after storing a record of it: if the process stops in between, both remain and nothing is lost.
     /// Returns whether the letter existed.
+    ///
+    /// # Errors
+    ///
+    /// The record was not stored, or maybe ([`StoreError::Undetermined`], [`StoreError::Unexpected`]), and the letter is
+    /// still there; or the record was stored, and the letter is maybe still there, as for [`Store::remove`]. It may be
+    /// repeated: then there may be two records.
     pub async fn discard(&self, letter: &DeadLetter, why: &str, by: &str) -> Result<bool, StoreError> {
         let mut headers = HeaderMap::new();
         number(&mut headers, header::DEAD_LETTER_ID, letter.id);
@@ -108,7 +122,11 @@ impl DeadLetters {
     }
 
     /// The newest letters, newest first, at most this many. Removed letters leave gaps, which cost a few requests each;
-    /// letters that cannot be found within a limit of requests and time are left out.
+    /// letters that cannot be found within this limit of requests are left out.
+    ///
+    /// # Errors
+    ///
+    /// The stream could not be read, or not within `limit` in all, as for [`Store::next`]: then nothing is returned.
     pub async fn newest(
         &self,
         most: usize,
@@ -130,16 +148,19 @@ impl DeadLetters {
     }
 
     /// The letter with this id.
+    ///
+    /// # Errors
+    ///
+    /// The stream could not be read within 10 s, as for [`Store::get`].
     pub async fn get(&self, id: u64) -> Result<Option<DeadLetter>, StoreError> {
         Ok(self.letters.get(id, Instant::now() + LIMIT).await?.filter(is_letter).map(read))
     }
 
-    /// The last id ever used.
-    pub async fn last(&self) -> Result<u64, StoreError> {
-        self.letters.range(Instant::now() + LIMIT).await.map(|range| range.last)
-    }
-
     /// Whether the event stream holds the letter's event at its sequence: after a restore, another may be there.
+    ///
+    /// # Errors
+    ///
+    /// The event stream could not be read within 10 s, as for [`Store::get`].
     pub async fn recorded(&self, letter: &DeadLetter) -> Result<bool, StoreError> {
         let Some(sequence) = letter.sequence else { return Ok(false) };
         let event = self.events.get(sequence, Instant::now() + LIMIT).await?;
@@ -149,6 +170,10 @@ impl DeadLetters {
     }
 
     /// The ids of all letters by their event.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DeadLetters::next`]: nothing is returned, not even the letters that were read.
     pub async fn by_event(&self) -> Result<HashMap<u64, Vec<u64>>, StoreError> {
         let (mut events, mut from) = (HashMap::<u64, Vec<u64>>::new(), 1);
         while let Some(letter) = self.next(from).await? {
@@ -161,6 +186,10 @@ impl DeadLetters {
     }
 
     /// Removes a letter and overwrites its contents. Returns whether it existed.
+    ///
+    /// # Errors
+    ///
+    /// The letter is still there, or maybe, as for [`Store::remove`]. It may be repeated.
     pub async fn remove(&self, id: u64) -> Result<bool, StoreError> {
         self.letters.remove(id, Instant::now() + LIMIT).await
     }

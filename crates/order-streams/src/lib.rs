@@ -1,6 +1,8 @@
 //! The streams of the order system: names, subjects, configurations, and its dead letters. Gateways and workers share them;
 //! must not depend on either.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod dead_letters;
 
 use async_nats::jetstream::stream::{Config, Republish};
@@ -79,7 +81,7 @@ pub fn specs(replicas: usize, written: &[&str]) -> Vec<StreamSpec> {
 ///
 /// # Errors
 ///
-/// What is wrong with the server or a stream. Streams created before that stay.
+/// The first thing that is wrong with the server or a stream, as for [`Streams::open`]. Streams created before that stay.
 pub async fn open(link: &Connection, replicas: usize, make: bool) -> Result<Streams, StreamMismatch> {
     let requests: Vec<&str> = route::ALL.iter().map(|route| route.subject).collect();
     Streams::open(link, &specs(replicas, &[]), &requests, make).await

@@ -144,14 +144,6 @@ impl Exposition {
         }
     }
 
-    /// A quantile of a histogram; `None` if it has no values.
-    pub fn quantile(&self, name: &str, labels: &Labels<'_>, share: f64) -> Option<f64> {
-        match self.families.get(name)?.lines.get(&key(labels))? {
-            Value::Histogram(spread) => spread.quantile(share),
-            Value::Number(_) => None,
-        }
-    }
-
     /// The values under a name, each with its label values, ordered by label name.
     pub fn numbers(&self, name: &str) -> impl Iterator<Item = (Vec<&str>, f64)> {
         let lines = self.families.get(name).into_iter().flat_map(|family| &family.lines);
@@ -299,7 +291,7 @@ mod tests {
         book.add(Thread(4));
         let page = book.page();
         assert_eq!(page.number("calls_total", &[("method", "a")]), 7.0);
-        assert!(page.quantile("call_seconds", &[("method", "a")], 0.5).is_some());
+        assert!(page.histograms("call_seconds").any(|(_, times)| times.quantile(0.5).is_some()));
         let text = page.text();
         for line in [
             "# TYPE calls_total counter",

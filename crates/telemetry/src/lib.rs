@@ -1,6 +1,8 @@
 //! Telemetry of both services: log lines, metrics for Prometheus, and traces over OTLP. Must not depend on what the
 //! services do.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod exposition;
 mod limit;
 pub mod log;

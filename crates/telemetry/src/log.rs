@@ -36,6 +36,11 @@ pub enum Format {
 impl Options {
     /// Starts logging, once per process. `default` is the filter if none is set. Each source location may log ten lines
     /// per second and sixty per minute; one more line says how many were suppressed.
+    ///
+    /// # Errors
+    ///
+    /// The filter is invalid, logging has been started before, or the thread that reports suppressed lines cannot be
+    /// started.
     pub fn start(&self, default: &str) -> anyhow::Result<()> {
         let filter = self.log.as_deref().unwrap_or(default);
         let filter = EnvFilter::try_new(filter)

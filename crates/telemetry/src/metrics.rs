@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of time buckets, in nanoseconds: 0.5 ms to 20 s.
-pub const TIMES: &[u64] = &[
+const TIMES: &[u64] = &[
     500_000,
     1_000_000,
     2_500_000,
@@ -24,7 +24,7 @@ pub const TIMES: &[u64] = &[
 ];
 
 /// Upper bounds of batch-size buckets.
-pub const BATCHES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+const BATCHES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
 /// A counter.
 #[derive(Debug, Default)]
@@ -111,12 +111,12 @@ impl Histogram {
 
 impl HistogramSnapshot {
     /// The number of values.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
     /// Adds a snapshot with the same bounds.
-    pub fn add(&mut self, other: &HistogramSnapshot) {
+    pub(crate) fn add(&mut self, other: &HistogramSnapshot) {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
         self.sum += other.sum;
     }

@@ -81,7 +81,8 @@ impl Options {
     /// Checks whether traces could be sent, without sending any.
     ///
     /// # Errors
-    /// The fault, with the name of its variable.
+    ///
+    /// The first variable with an invalid value, by its name, or certificates that cannot be used.
     pub fn check(&self) -> anyhow::Result<()> {
         let Some(settings) = self.read()? else { return Ok(()) };
         Transport::open(&settings).map(drop).context(UNSENT)
@@ -90,6 +91,11 @@ impl Options {
 
 impl Tracer {
     /// Starts tracing if the options name an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Options::check`]: a variable has an invalid value, or the certificates cannot be used. A collector that
+    /// cannot be reached is no error: spans are then lost, and counted as failed.
     pub fn start(options: &Options, service: &'static str) -> anyhow::Result<Tracer> {
         let Some(settings) = options.read()? else { return Ok(Tracer::default()) };
         let transport = Transport::open(&settings).context(UNSENT)?;
@@ -306,6 +312,25 @@ mod tests {
             assert!(!tracer.follow("a", SpanRole::Server, parent).traced());
             assert!(!tracer.linked("a", SpanRole::Consumer, parent).traced());
         }
+    }
+
+    #[tokio::test]
+    async fn the_options_are_checked_within_a_task_whether_they_are_good_or_bad() {
+        let good = Options {
+            otel_exporter_otlp_endpoint: Some("http://127.0.0.1:9".to_owned()),
+            ..Options::default()
+        };
+        good.check().unwrap();
+        let bad = Options {
+            otel_exporter_otlp_endpoint: Some("https://127.0.0.1:9".to_owned()),
+            otel_exporter_otlp_protocol: Some("http/protobuf".to_owned()),
+            otel_exporter_otlp_certificate: Some(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned(),
+            ),
+            ..Options::default()
+        };
+        let refused = format!("{:#}", bad.check().unwrap_err());
+        assert!(refused.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{refused}");
     }
 
     #[test]

@@ -66,6 +66,26 @@ impl JsonCodec {
     /// The same codec, but this field of the request alone is the payload. A field that is unset and has presence is
     /// written as `null`. Replies are not affected.
     ///
+    /// ```
+    /// use transcode::{Codec, JsonCodec, Repetition};
+    /// # use protox::file::File;
+    /// # use protox::prost_reflect::DescriptorPool;
+    /// # let proto = r#"
+    /// #     syntax = "proto3";
+    /// #     message GetBooksRequest { repeated string book_ids = 1; }
+    /// #     message Books { repeated string titles = 1; }
+    /// # "#;
+    /// # let mut pool = DescriptorPool::new();
+    /// # pool.add_file_descriptor_proto(File::from_source("books.proto", proto)?.file_descriptor_proto().clone())?;
+    /// # let [request, reply] = ["GetBooksRequest", "Books"].map(|name| pool.get_message_by_name(name));
+    /// # let (request, reply) = (request.ok_or("no request")?, reply.ok_or("no reply")?);
+    ///
+    /// // message GetBooksRequest { repeated string book_ids = 1; }
+    /// let codec = JsonCodec::new(request, reply, Repetition::Always).with_body("book_ids")?;
+    /// assert_eq!(codec.request(b"\x0a\x03b-7\x0a\x03b-8")?, br#"["b-7","b-8"]"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the request has no such field, or is a well-known type.

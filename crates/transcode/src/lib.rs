@@ -32,6 +32,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod error;
 mod json;
 mod protobuf;
@@ -52,6 +54,38 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 /// payloads on NATS.
 ///
 /// An implementation is pure: the same bytes always have the same result, and nothing waits.
+///
+/// ```
+/// use transcode::{Codec, CodecError};
+///
+/// /// Requests and replies are messages with one string, field 1, of at most 127 bytes; payloads are its text.
+/// #[derive(Debug)]
+/// struct Text;
+///
+/// impl Codec for Text {
+///     fn request(&self, protobuf: &[u8]) -> Result<Vec<u8>, CodecError> {
+///         match protobuf {
+///             [] => Ok(Vec::new()),
+///             [0x0a, length, text @ ..] if text.len() == usize::from(*length) => Ok(text.to_vec()),
+///             _ => Err(CodecError::new("text", "is not one short string")),
+///         }
+///     }
+///
+///     fn reply(&self, payload: &[u8]) -> Result<Vec<u8>, CodecError> {
+///         let length = u8::try_from(payload.len()).ok().filter(|length| *length < 128);
+///         let length = length.ok_or_else(|| CodecError::new("text", "is longer than 127 bytes"))?;
+///         Ok([&[0x0a, length], payload].concat())
+///     }
+///
+///     fn repeatable(&self, _request: &[u8]) -> bool {
+///         false
+///     }
+/// }
+///
+/// assert_eq!(Text.request(b"\x0a\x03Ann")?, b"Ann");
+/// assert_eq!(Text.reply(&[b'x'; 200]).unwrap_err().path(), "text");
+/// # Ok::<(), CodecError>(())
+/// ```
 pub trait Codec: fmt::Debug + Send + Sync {
     /// Converts the protobuf encoding of a request to its payload.
     ///

@@ -11,7 +11,7 @@ pub use crate::reason::DOMAIN;
 use crate::reason::{ErrorReason, Reason};
 
 /// The entry of the metadata that tells on the wire whether the work may have been done.
-pub const DELIVERED: &str = "delivered";
+pub(crate) const DELIVERED: &str = "delivered";
 
 /// Whether an operator has to know of failures with this code.
 pub const fn ours(code: Code) -> bool {
@@ -71,7 +71,7 @@ impl Delivered {
     }
 
     /// The value that is written so; what nobody knows is unknown.
-    pub fn parse(text: &str) -> Delivered {
+    pub(crate) fn parse(text: &str) -> Delivered {
         let known = [Delivered::No, Delivered::Yes].into_iter().find(|known| known.name() == text);
         known.unwrap_or(Delivered::Unknown)
     }
@@ -130,6 +130,25 @@ pub struct Violation {
 }
 
 /// A failed call. Everything in it but the cause may reach the caller.
+///
+/// ```
+/// use std::time::Duration;
+/// use wire::failure::Code;
+/// use wire::{Delivered, Failure, Reason};
+///
+/// // A service refuses a request before it has done anything.
+/// let failure = Failure::new(Reason::Overloaded, "the catalogue is being rebuilt")
+///     .delivered(Delivered::No)
+///     .retry_after(Duration::from_secs(2))
+///     .because("the index has 3 of 8 parts");
+/// assert_eq!(failure.code, Code::ResourceExhausted);
+///
+/// // It answers with this body and, in the headers of ADR-32, number and text. The cause stays behind.
+/// let (number, body) = (failure.number(), failure.to_json());
+/// let read = Failure::from_service(number, &failure.message, &body);
+/// assert_eq!((read.certainty(), read.retry_delay()), (Delivered::No, Some(Duration::from_secs(2))));
+/// assert!(read.is(Reason::Overloaded) && read.cause.is_none());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The status code.

@@ -75,7 +75,8 @@ pub fn call(subject: &str, payload: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&Call { pattern: subject, data, id: "1" }).ok()
 }
 
-/// The answer of a NestJS service: the reply's payload, or its error. `None` if it is not an envelope.
+/// The answer of a NestJS service: the reply's payload, or its error, which says that the request was delivered unless
+/// the service says otherwise. `None` if it is not an envelope.
 pub fn answer(bytes: &[u8]) -> Option<Result<Vec<u8>, Failure>> {
     let answer: Answer<'_> = serde_json::from_slice(bytes).ok()?;
     match (answer.err, answer.response) {

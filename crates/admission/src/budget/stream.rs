@@ -2,7 +2,7 @@
 
 /// Streams that stay open as long as the client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamKind {
+pub(crate) enum StreamKind {
     /// Health watches.
     Watch,
     /// Reflection.

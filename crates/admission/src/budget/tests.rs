@@ -1,5 +1,7 @@
 //! The limits on held bytes, for each holder, and their release.
 
+use telemetry::{Exposition, Source};
+
 use super::*;
 
 fn budget() -> MemoryBudget {

@@ -34,7 +34,7 @@ async fn store(answers: &'static [&'static str]) -> (Server, Store, Arc<AtomicUs
         }
     });
     let link = Connection::connect(&Options::at(url), "test").await.unwrap();
-    (server, Store::new(link, "ORDERS"), count)
+    (server, Store::new(link, "ONE"), count)
 }
 
 fn soon() -> Instant {
@@ -114,6 +114,6 @@ fn a_read_is_never_open_and_never_full() {
 
 #[test]
 fn an_acknowledgement_has_a_sequence() {
-    assert_eq!(answer::<Ack>(br#"{"stream":"ORDERS","seq":7}"#).unwrap().unwrap().seq, 7);
+    assert_eq!(answer::<Ack>(br#"{"stream":"ONE","seq":7}"#).unwrap().unwrap().seq, 7);
     assert!(answer::<Ack>(b"{}").is_err() && answer::<Ack>(b"nonsense").is_err());
 }

@@ -44,7 +44,31 @@ pub(super) struct Transport {
     endpoint: String,
     timeout: Duration,
     /// Sending runs here, on the exporter's own thread, independent of the service's runtimes.
-    runtime: Runtime,
+    runtime: OwnRuntime,
+}
+
+/// A runtime that may be dropped anywhere: dropping the library's own within a task panics.
+#[derive(Debug)]
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn new() -> std::io::Result<OwnRuntime> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map(|runtime| OwnRuntime(Some(runtime)))
+    }
+
+    /// Runs work on it. Blocks the calling thread.
+    fn run<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        self.0.as_ref().ok_or("the runtime has ended")?.block_on(work)
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Transport {
     pub(super) fn open(settings: &Settings) -> anyhow::Result<Transport> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = OwnRuntime::new()?;
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
             headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value)?);
@@ -91,7 +115,7 @@ impl Transport {
                         None => trust.with_native_roots(),
                     })?;
                 }
-                let _here = runtime.enter();
+                let _here = runtime.0.as_ref().map(Runtime::enter);
                 Way::Grpc { channel: endpoint.connect_lazy(), metadata: MetadataMap::from_headers(headers) }
             }
             Protocol::Http => {
@@ -111,7 +135,7 @@ impl Transport {
     /// Sends a batch. Blocks the calling thread, which must be the exporter's own.
     pub(super) fn send(&self, request: ExportTraceServiceRequest) -> Result<Answer, String> {
         let late = |_| format!("no response within {:?}", self.timeout);
-        self.runtime.block_on(async { timeout(self.timeout, self.way.tries(request)).await.map_err(late)? })
+        self.runtime.run(async { timeout(self.timeout, self.way.tries(request)).await.map_err(late)? })
     }
 }
 
