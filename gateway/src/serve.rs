@@ -104,7 +104,7 @@ impl Gateway {
             },
             states: Arc::new(RouteStates::new(contract::route::SERVING, &limits)),
             board: HealthRegistry::new(&server::services(shared::coded(&config))),
-            book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
+            registry: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
             supervisor: Supervisor::new(drain.clone()),
@@ -263,24 +263,24 @@ async fn background(
             }
         };
     let around = ClusterState::new(&aside.identity.id, shared.config.orders);
-    let book = &shared.book;
-    book.add(Tasks(Handle::current()));
-    book.add(shared.tracer.metrics());
-    book.add(shared.board.clone());
-    book.add(shared.room.clone());
-    book.add(shared.secure.figures.clone());
-    book.add(shared.budget.clone());
-    book.add(shared.states.clone());
-    book.add(link.clone());
-    book.add(shared.guard.clone());
-    book.add(around.clone());
+    let registry = &shared.registry;
+    registry.add(Tasks(Handle::current()));
+    registry.add(shared.tracer.metrics());
+    registry.add(shared.board.clone());
+    registry.add(shared.room.clone());
+    registry.add(shared.secure.figures.clone());
+    registry.add(shared.budget.clone());
+    registry.add(shared.states.clone());
+    registry.add(link.clone());
+    registry.add(shared.guard.clone());
+    registry.add(around.clone());
     let feed = orders.as_ref().map(|orders| orders.feed.clone());
     if let Some(feed) = &feed {
-        book.add(Arc::downgrade(feed));
+        registry.add(Arc::downgrade(feed));
     }
     let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
-        book: book.clone(),
+        registry: registry.clone(),
         windows: windows.clone(),
         identity: aside.identity.clone(),
         board: shared.board.clone(),
@@ -309,7 +309,7 @@ async fn background(
         supervisor.spawn("monitoring of the NATS servers", around.visit(urls));
     }
     if shared.config.console() {
-        supervisor.spawn("metrics of the console", windows.run(book.clone()));
+        supervisor.spawn("metrics of the console", windows.run(registry.clone()));
     }
     supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
     supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
@@ -331,7 +331,7 @@ fn http(
     console: Option<Console>,
 ) -> anyhow::Result<listener::Thread> {
     let hosts = Hosts::new(http.local_addr()?, &shared.config.http_hosts);
-    let router = http::router(shared.board.clone(), shared.book.clone(), console, hosts);
+    let router = http::router(shared.board.clone(), shared.registry.clone(), console, hosts);
     let http = Port { listener: http, seats: shared.room.http.clone() };
     let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
     Ok(http::start(http, router, health, shared.board.clone(), &shared.supervisor)?)

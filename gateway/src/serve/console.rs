@@ -35,7 +35,7 @@ const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none
 /// The data sources of the console.
 #[derive(Clone)]
 pub(super) struct Console {
-    pub(super) book: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) board: HealthRegistry,
     pub(super) identity: Identity,
     pub(super) around: ClusterState,
@@ -88,7 +88,7 @@ impl Console {
     }
 
     fn figures(&self) -> Value {
-        let (page, now) = (self.book.page(), Instant::now());
+        let (page, now) = (self.registry.page(), Instant::now());
         let view = self.windows.view(&page, now);
         let services = self.board.all().filter(|(name, _)| name.contains('.'));
         let services: Vec<Value> = services.map(|(name, up)| json!({ "name": name, "up": up })).collect();

@@ -95,9 +95,9 @@ impl Windows {
     }
 
     /// Takes samples until it is dropped.
-    pub(super) async fn run(self, book: Arc<Registry>) {
+    pub(super) async fn run(self, registry: Arc<Registry>) {
         loop {
-            self.sample(&book.page(), Instant::now());
+            self.sample(&registry.page(), Instant::now());
             sleep(EVERY).await;
         }
     }
