@@ -58,6 +58,7 @@ RULES = [
     (r"(head|tail) -n 1 ", "takes a printed key apart: tests/keys.rs makes keys and calls with them"),
     (r"grpcurl .*WatchOrders", "serve"),
     (r"curl ", "run"),
+    (r"promtool query ", "needs a Prometheus; .ci/check-metrics checks that the metrics of documented queries exist"),
     (r"promtool ", "run"),
     (r"kubectl .*create\b", "client"),
     (r"kubectl apply -k", "client"),
@@ -133,6 +134,9 @@ FIXTURES = [
     (r"(dead-letters (?:show|replay|discard)) (?:\d+|ID|\{id\})", r"\1 @LETTER@"),
     (r"--why TEXT", "--why 'a test of the documents'"),
     (r"nats stream get ORDERS N", "nats stream get ORDERS 1"),
+    (r"stream get INVENTORY \d+", "stream get INVENTORY 1"),
+    # The id of request my-1, which is placed with `gateway dev`; on the cluster doc-0 is.
+    (r"(last-for orders\.event\.order_created\.)71d9efea-\S+", r"\1b241522a-83ba-53b0-b075-fcb25b6572bb"),
     (r"\bFILE\.csv\b", "counted.csv"),
     (r"PRODUCT…", "chair"),
     (r"(nats-\d),…", r"\1,127.0.0.1"),

@@ -16,7 +16,7 @@ use crate::harness::system::{PATIENCE, System, new_order, until};
 
 /// An operator's connection to a system's nats-server.
 pub async fn operator(system: &System) -> Connection {
-    Connection::connect(&system.worker.nats.link, "an operator").await.unwrap()
+    Connection::connect(&system.worker.nats.connection, "an operator").await.unwrap()
 }
 
 /// A backup of a system's present state.

@@ -46,7 +46,7 @@ async fn a_worker_whose_clock_is_off_works_and_says_so() {
         [(WallClock::ahead(TEN), 10.0), (WallClock::behind(TEN), -10.0), (WallClock::ahead(DAY), 90_000.0)]
     {
         let system =
-            System::builder().stock("lamp", 9).each_worker(|w| w.nats.link.wall = wall).start().await;
+            System::builder().stock("lamp", 9).each_worker(|w| w.nats.connection.wall = wall).start().await;
         works(&system).await;
         let found = skew(system.workers[0].http().await, "inventory-worker").await;
         assert!((found - seconds).abs() < 3.0, "{found}");
@@ -74,7 +74,7 @@ async fn a_gateway_whose_clock_is_off_works_and_says_so() {
 #[tokio::test]
 async fn of_two_workers_the_one_that_is_ahead_fails_no_call() {
     let mut system = System::builder().stock("lamp", 9).start().await;
-    system.worker.nats.link.wall = WallClock::ahead(TEN);
+    system.worker.nats.connection.wall = WallClock::ahead(TEN);
     system.add_worker().await;
     works(&system).await;
 }
@@ -84,7 +84,7 @@ async fn what_lay_in_a_queue_is_refused_although_the_clock_is_off() {
     for wall in [WallClock::ahead(TEN), WallClock::behind(TEN)] {
         let mut system = System::builder().workers(0).start().await;
         let proxy = Proxy::to(system.nats.port()).await;
-        system.worker.nats.link = nats::Options { wall, ..nats::Options::at(proxy.url()) };
+        system.worker.nats.connection = nats::Options { wall, ..nats::Options::at(proxy.url()) };
         system.add_worker().await;
         until("the worker is found", async || system.adjust("lamp", 9).await.is_ok()).await;
         works(&system).await;
@@ -122,11 +122,11 @@ async fn a_reservation_ends_when_it_has_to_whatever_the_workers_clocks_say() {
     for makes in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
         let builder =
             System::builder().stock("lamp", 2).each_worker(|w| w.expiry_interval = Duration::from_millis(20));
-        let mut system = builder.each_worker(|w| w.nats.link.wall = makes).start().await;
+        let mut system = builder.each_worker(|w| w.nats.connection.wall = makes).start().await;
         reserve(&system, 600).await;
         // A worker whose clock is off as far in either direction.
         for other in [WallClock::ahead(DAY), WallClock::behind(DAY)] {
-            system.worker.nats.link.wall = other;
+            system.worker.nats.connection.wall = other;
             system.add_worker().await;
         }
         reserve(&system, 2).await;

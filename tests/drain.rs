@@ -137,7 +137,7 @@ async fn sent(spy: &mut async_nats::Subscriber, count: usize) {
 async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
     let mut system = System::builder().workers(0).gateways(2).start().await;
     let proxy = Proxy::to(system.nats.port()).await;
-    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.worker.nats.connection = nats::Options::at(proxy.url());
     system.add_worker().await;
     until("they are found", async || {
         system.gateways.iter().all(|one| one.up("orders.v1.OrderService") == Some(true))
@@ -196,7 +196,7 @@ async fn a_drain_finishes_calls_in_flight_and_hands_watches_over() {
 async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_hold_it() {
     let mut system = System::builder().workers(0).start().await;
     let proxy = Proxy::to(system.nats.port()).await;
-    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.worker.nats.connection = nats::Options::at(proxy.url());
     system.add_worker().await;
     until("the worker is found", async || system.adjust("lamp", 1_000).await.is_ok()).await;
     let nats = system.nats().await;
@@ -227,7 +227,7 @@ async fn a_worker_that_drains_answers_what_is_in_flight_and_silent_peers_do_not_
 async fn a_worker_whose_nats_is_gone_still_ends_soon_and_in_order() {
     let mut system = System::builder().workers(0).start().await;
     let proxy = Proxy::to(system.nats.port()).await;
-    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.worker.nats.connection = nats::Options::at(proxy.url());
     system.add_worker().await;
     let worker = system.workers.remove(0);
     // A request in flight, whose append is not acknowledged.

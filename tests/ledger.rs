@@ -30,9 +30,9 @@ async fn a_worker_that_a_purge_overtook_loads_anew_and_decides_on_no_hole() {
     let proxy = Proxy::to(system.nats.port()).await;
     let (link, writer) = ledger(&system).await;
     count(&writer, "lamp", 5).await;
-    let direct = std::mem::replace(&mut system.worker.nats.link, nats::Options::at(proxy.url()));
+    let direct = std::mem::replace(&mut system.worker.nats.connection, nats::Options::at(proxy.url()));
     system.add_worker().await;
-    system.worker.nats.link = direct;
+    system.worker.nats.connection = direct;
     system.add_gateway().await;
     assert_eq!(system.stock("lamp").await, (5, 0));
     let seen = system.workers[0].sequence().await;
@@ -188,7 +188,7 @@ async fn streams_that_correctness_cannot_use_are_refused_by_field() {
 async fn a_worker_told_to_stop_finishes_what_it_took() {
     let mut system = System::builder().stock("lamp", 1_000).start().await;
     let proxy = Proxy::to(system.nats.port()).await;
-    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.worker.nats.connection = nats::Options::at(proxy.url());
     system.add_worker().await;
     let leaver = system.workers.pop().unwrap();
     // Its first append is not acknowledged, so its requests stay in flight.

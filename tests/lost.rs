@@ -38,7 +38,7 @@ pub async fn proxied_gateway() -> (System, Proxy) {
 async fn proxied_worker() -> (System, Proxy) {
     let mut system = System::builder().workers(0).start().await;
     let proxy = Proxy::to(system.nats.port()).await;
-    system.worker.nats.link = nats::Options::at(proxy.url());
+    system.worker.nats.connection = nats::Options::at(proxy.url());
     system.add_worker().await;
     until("the gateway has found it", async || system.gateways[0].up("orders.v1.OrderService") == Some(true))
         .await;

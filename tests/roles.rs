@@ -192,7 +192,7 @@ async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
     let (counted, exported) = (folder.path().join("counted.csv"), folder.path().join("exported.csv"));
     let order = system.order("lamp", 1).await.unwrap();
     let mut nats = system.worker.nats.clone();
-    nats.link = roles::options(&system.nats.url(), "operator");
+    nats.connection = roles::options(&system.nats.url(), "operator");
     std::fs::write(&counted, "product,on_hand\nlamp,7\n").unwrap();
     import(&counted, false, false, &nats).await.unwrap();
     export(&exported, &nats).await.unwrap();
@@ -289,7 +289,7 @@ async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
         inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("GW_NATS_INBOX_PREFIX"),
         "{inbox}"
     );
-    system.worker.nats.link = roles::options(&system.nats.url(), "operator");
+    system.worker.nats.connection = roles::options(&system.nats.url(), "operator");
     let other = inventory_worker::Worker::start(system.worker.clone()).await.err().map(why).unwrap();
     assert!(other.contains("NATS does not permit our user to") && other.contains("roles.conf"), "{other}");
 }

@@ -33,7 +33,7 @@ impl Counter {
         let proxy = Proxy::to(system.nats.port()).await;
         let through = nats::Options::at(proxy.url());
         if of_workers {
-            system.worker.nats.link = through;
+            system.worker.nats.connection = through;
         } else {
             system.gateway.nats = through;
         }

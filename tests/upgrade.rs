@@ -32,7 +32,7 @@ fn file(name: &str) -> String {
 /// A nats-server with the data of the first build, without gateways and workers.
 async fn left_by_the_first_build() -> System {
     let system = System::builder().workers(0).gateways(0).start().await;
-    let link = nats::Connection::connect(&system.worker.nats.link, "a fixture").await.unwrap();
+    let link = nats::Connection::connect(&system.worker.nats.connection, "a fixture").await.unwrap();
     order_streams::open(&link, 1, true).await.unwrap();
     let js = jetstream::new(link.client().clone());
     for name in order_streams::ALL {

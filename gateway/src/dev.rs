@@ -2,9 +2,9 @@
 //! must not depend on it.
 
 mod catalogue;
-mod crew;
 mod nats;
 mod words;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use clap::Args;
 use telemetry::log;
 use tokio::time::Instant;
 
-use self::crew::Crew;
 use self::nats::Nats;
 use self::words::say;
+use self::workers::Workers;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
 use crate::serve::{Gateway, check_free};
 use crate::signal::Stop;
@@ -64,7 +64,7 @@ pub struct Worker {
 /// All running parts.
 struct System {
     gateway: Gateway,
-    crew: Crew,
+    workers: Workers,
     nats: Nats,
 }
 
@@ -80,7 +80,7 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
         error = system.nats.keep() => return Err(error),
         () = system.gateway.lost() => bail!("ORDERS was recreated or truncated: start again"),
         failure = system.gateway.failed() => return Err(failure.into()),
-        error = system.crew.failed() => return Err(error),
+        error = system.workers.failed() => return Err(error),
     }
     say("stopping (Ctrl-C again: immediately)");
     let supervisor = system.gateway.supervisor();
@@ -97,7 +97,7 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
 /// A worker of `dev`: runs until SIGTERM, or until its parent process is gone.
 pub async fn worker(config: Worker) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let parent = crew::parent_gone();
+    let parent = workers::parent_gone();
     let shutdown = async {
         tokio::select! {
             () = stop.asked() => {}
@@ -118,20 +118,20 @@ async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
     serve.access.insecure = config.insecure;
     let gateway = Gateway::start(serve).await?;
     say(&format!("gateway       gRPC on {}, HTTP on {}", gateway.grpc_addr(), gateway.http_addr()));
-    let crew = Crew::start(config.workers, nats.url(), log)?;
+    let workers = Workers::start(config.workers, nats.url(), log)?;
     say(&format!("workers       {}", config.workers));
     healthy(&gateway).await?;
     let loaded = catalogue::load(&folder, reachable(gateway.grpc_addr())).await?;
     say(&format!("catalogue     {loaded}"));
     words::ready(reachable(gateway.grpc_addr()), reachable(gateway.http_addr()), nats.url(), &folder);
-    Ok(System { gateway, crew, nats })
+    Ok(System { gateway, workers, nats })
 }
 
 impl System {
     /// Stops the parts in order: the gateway first, the nats-server last.
     async fn stop(self) {
         self.gateway.drain().await;
-        self.crew.stop().await;
+        self.workers.stop().await;
         self.nats.stop().await;
     }
 }

@@ -106,7 +106,7 @@ impl Gateway {
             },
             states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
             board: HealthRegistry::new(&grpc::services(&catalog, shared::coded(&config))),
-            book: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
+            registry: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
             supervisor: Supervisor::new(drain.clone()),
@@ -265,25 +265,15 @@ async fn background(
             }
         };
     let around = ClusterState::new(&aside.identity.id, shared.config.orders);
-    let book = &shared.book;
-    book.add(Tasks(Handle::current()));
-    book.add(shared.tracer.metrics());
-    book.add(shared.board.clone());
-    book.add(shared.room.clone());
-    book.add(shared.secure.metrics.clone());
-    book.add(shared.budget.clone());
-    book.add(shared.states.clone());
-    book.add(link.clone());
-    book.add(shared.guard.clone());
-    book.add(around.clone());
+    register(&shared, &link, &around);
     let feed = orders.as_ref().map(|orders| orders.feed.clone());
     if let Some(feed) = &feed {
-        book.add(Arc::downgrade(feed));
+        shared.registry.add(Arc::downgrade(feed));
     }
     let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
         catalog: shared.states.catalog().clone(),
-        book: book.clone(),
+        registry: shared.registry.clone(),
         windows: windows.clone(),
         identity: aside.identity.clone(),
         board: shared.board.clone(),
@@ -312,7 +302,7 @@ async fn background(
         supervisor.spawn("monitoring of the NATS servers", around.visit(urls));
     }
     if shared.config.console() {
-        supervisor.spawn("metrics of the console", windows.run(book.clone()));
+        supervisor.spawn("metrics of the console", windows.run(shared.registry.clone()));
     }
     supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
     supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
@@ -326,6 +316,21 @@ async fn background(
     }
 }
 
+/// Adds the metrics of what exists once.
+fn register(shared: &Shared, link: &Connection, cluster: &ClusterState) {
+    let registry = &shared.registry;
+    registry.add(Tasks(Handle::current()));
+    registry.add(shared.tracer.metrics());
+    registry.add(shared.board.clone());
+    registry.add(shared.room.clone());
+    registry.add(shared.secure.metrics.clone());
+    registry.add(shared.budget.clone());
+    registry.add(shared.states.clone());
+    registry.add(link.clone());
+    registry.add(shared.guard.clone());
+    registry.add(cluster.clone());
+}
+
 /// Serves HTTP, and health if it has its own port, on another thread.
 fn http(
     shared: &Shared,
@@ -334,7 +339,7 @@ fn http(
     console: Option<Console>,
 ) -> anyhow::Result<listener::Thread> {
     let hosts = Hosts::new(http.local_addr()?, &shared.config.http_hosts);
-    let router = http::router(shared.board.clone(), shared.book.clone(), console, hosts);
+    let router = http::router(shared.board.clone(), shared.registry.clone(), console, hosts);
     let http = Port { listener: http, seats: shared.room.http.clone() };
     let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
     Ok(http::start(http, router, health, shared.board.clone(), &shared.supervisor)?)

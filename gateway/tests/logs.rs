@@ -15,17 +15,17 @@ use crate::system::System;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// A gateway, and its address.
-struct Desk {
+struct GatewayProcess {
     service: Process,
     grpc: SocketAddr,
 }
 
-impl Desk {
-    fn open(system: &System) -> Desk {
-        Desk::logging(system, "info")
+impl GatewayProcess {
+    fn open(system: &System) -> GatewayProcess {
+        GatewayProcess::logging(system, "info")
     }
 
-    fn logging(system: &System, level: &str) -> Desk {
+    fn logging(system: &System, level: &str) -> GatewayProcess {
         let grpc = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = system.gateway(&["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr"]);
         command.arg(grpc.to_string()).env("RUST_LOG", level).stdout(Stdio::null());
@@ -33,7 +33,7 @@ impl Desk {
         until("it serves", || TcpStream::connect(grpc).is_ok());
         // Until all of its threads serve, it exits when NATS is lost.
         service.line("serving");
-        Desk { service, grpc }
+        GatewayProcess { service, grpc }
     }
 
     /// Orders one lamp, in a trace.
@@ -66,14 +66,14 @@ fn fill(system: &System) {
 #[test]
 fn a_failed_call_is_one_line_with_its_ids_and_its_cause() {
     let system = System::with_orders(0);
-    let desk = Desk::open(&system);
-    until("an order is placed", || desk.order(&system, "first").is_ok());
+    let gateway = GatewayProcess::open(&system);
+    until("an order is placed", || gateway.order(&system, "first").is_ok());
     fill(&system);
-    let status = desk.order(&system, "second").unwrap_err();
+    let status = gateway.order(&system, "second").unwrap_err();
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
-    desk.service.line("the call failed");
+    gateway.service.line("the call failed");
     // Any other line about the call would have come before.
-    let lines = desk.service.warnings(&["second", "full", "maximum messages", TRACE]);
+    let lines = gateway.service.warnings(&["second", "full", "maximum messages", TRACE]);
     let about: Vec<&Value> = lines.iter().filter(|line| !line.to_string().contains("\"first\"")).collect();
     assert_eq!(about.len(), 1, "{about:#?}");
     let fields = &about[0]["fields"];
@@ -90,9 +90,9 @@ fn a_failed_call_is_one_line_with_its_ids_and_its_cause() {
 #[test]
 fn a_good_call_is_one_line_at_debug_with_its_ids() {
     let system = System::with_orders(0);
-    let desk = Desk::logging(&system, "info,gateway::call=debug");
-    until("an order is placed", || desk.order(&system, "first").is_ok());
-    let lines = || desk.service.lines().into_iter().filter(|line| line["fields"]["request_id"] == "first");
+    let gateway = GatewayProcess::logging(&system, "info,gateway::call=debug");
+    until("an order is placed", || gateway.order(&system, "first").is_ok());
+    let lines = || gateway.service.lines().into_iter().filter(|line| line["fields"]["request_id"] == "first");
     let good = || lines().find(|line| line["fields"]["code"] == "OK");
     until("it is in the log", || good().is_some());
     let fields = &good().unwrap()["fields"];
@@ -106,17 +106,17 @@ fn a_good_call_is_one_line_at_debug_with_its_ids() {
 #[test]
 fn lines_about_the_connection_name_the_node_and_no_line_has_an_empty_field() {
     let mut system = System::with_orders(0);
-    let desk = Desk::open(&system);
-    until("an order is placed", || desk.order(&system, "").is_ok());
+    let gateway = GatewayProcess::open(&system);
+    until("an order is placed", || gateway.order(&system, "").is_ok());
     let address = system.nats.url().replace("nats://", "");
-    let node = desk.service.line("connected to NATS")["fields"]["node"].as_str().unwrap().to_owned();
+    let node = gateway.service.line("connected to NATS")["fields"]["node"].as_str().unwrap().to_owned();
     assert!(node.len() > address.len() + 3 && node.contains(&address), "{node}");
     system.nats.kill();
-    let lost = desk.service.line("disconnected from NATS");
+    let lost = gateway.service.line("disconnected from NATS");
     assert_eq!((&lost["level"], &lost["fields"]["node"]), (&"WARN".into(), &node.into()));
-    let status = desk.order(&system, "").unwrap_err();
+    let status = gateway.order(&system, "").unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
-    desk.service.line("the call failed");
+    gateway.service.line("the call failed");
     system.nats.restart().unwrap();
-    assert_nothing_empty(&desk.service.lines());
+    assert_nothing_empty(&gateway.service.lines());
 }

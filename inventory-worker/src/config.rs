@@ -119,7 +119,7 @@ pub enum Stock {
 pub struct Nats {
     /// The connection
     #[command(flatten)]
-    pub link: nats::Options,
+    pub connection: nats::Options,
     /// Whether missing streams are created at start
     #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto)]
     pub provision: Provision,
@@ -232,7 +232,7 @@ pub struct Serve {
 impl Serve {
     /// Every configuration error that a start would refuse, found without binding or connecting.
     pub fn faults(&self) -> Vec<String> {
-        let mut found: Vec<String> = self.nats.link.faults().iter().map(ToString::to_string).collect();
+        let mut found: Vec<String> = self.nats.connection.faults().iter().map(ToString::to_string).collect();
         found.extend(self.traces.check().err().map(|error| telemetry::log::chain(&error)));
         if self.health_addr == self.http_addr && self.http_addr.port() != 0 {
             let address = self.http_addr;
@@ -256,7 +256,7 @@ impl Serve {
     pub fn at(nats_url: &str) -> Serve {
         Serve {
             nats: Nats {
-                link: nats::Options::at(nats_url),
+                connection: nats::Options::at(nats_url),
                 provision: Provision::Auto,
                 replicas: 1,
                 snapshot_every: 20_000,

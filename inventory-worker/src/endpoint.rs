@@ -44,8 +44,8 @@ pub struct Endpoints {
     routes: Vec<&'static Route>,
     micro: Option<AbortOnDropHandle<()>>,
     /// The connection for requests alone, so that it can be drained separately.
-    front: Intake,
-    desk: Arc<Server>,
+    intake: Intake,
+    server: Arc<Server>,
     takers: Vec<AbortOnDropHandle<()>>,
     tasks: TaskTracker,
 }
@@ -54,31 +54,31 @@ pub struct Endpoints {
 struct Server {
     inventory: Arc<Inventory>,
     places: Semaphore,
-    tallies: Arc<EndpointMetrics>,
+    metrics: Arc<EndpointMetrics>,
     tracer: Tracer,
-    front: Client,
-    /// Set when `front` closes: replies then leave over the other connection.
+    intake: Client,
+    /// Set when `intake` closes: replies then leave over the other connection.
     back: Connection,
     closing: RwLock<bool>,
 }
 
 impl Endpoints {
-    /// Starts to serve. `front` is the connection for requests, `back` any other; `able` tells whether the service can
+    /// Starts to serve. `intake` is the connection for requests, `back` any other; `able` tells whether the service can
     /// serve now.
     pub async fn serve(
-        front: Intake,
+        intake: Intake,
         back: Connection,
         inventory: Arc<Inventory>,
         tracer: Tracer,
         able: Able,
     ) -> Result<Endpoints, async_nats::Error> {
         let subjects: Vec<&'static str> = contract::route::ALL.iter().map(|route| route.subject).collect();
-        let tallies = Arc::new(EndpointMetrics::new(&subjects));
+        let metrics = Arc::new(EndpointMetrics::new(&subjects));
         let (places, client, closing) =
-            (Semaphore::new(AT_ONCE), front.connection().client().clone(), RwLock::new(false));
-        let desk = Arc::new(Server { inventory, places, tallies, tracer, front: client, back, closing });
+            (Semaphore::new(AT_ONCE), intake.connection().client().clone(), RwLock::new(false));
+        let server = Arc::new(Server { inventory, places, metrics, tracer, intake: client, back, closing });
         let (takers, tasks, routes) = (Vec::new(), TaskTracker::new(), Vec::new());
-        let mut endpoints = Endpoints { routes, micro: None, front, desk, takers, tasks };
+        let mut endpoints = Endpoints { routes, micro: None, intake, server, takers, tasks };
         endpoints.open(stock::check).await?;
         endpoints.open(stock::get).await?;
         endpoints.open(stock::list).await?;
@@ -88,11 +88,11 @@ impl Endpoints {
         endpoints.open(maintenance::redeliver).await?;
         endpoints.open(maintenance::list).await?;
         endpoints.open(maintenance::settle).await?;
-        let desk = &endpoints.desk;
-        let told = micro::Told { tallies: desk.tallies.clone(), clock: desk.back.clock().clone(), able };
-        endpoints.micro = Some(micro::serve(desk.front.clone(), endpoints.routes.clone(), told).await?);
+        let server = &endpoints.server;
+        let told = micro::Told { metrics: server.metrics.clone(), clock: server.back.clock().clone(), able };
+        endpoints.micro = Some(micro::serve(server.intake.clone(), endpoints.routes.clone(), told).await?);
         // Nothing is announced as ready before the server knows the subscriptions.
-        endpoints.front.connection().client().flush().await?;
+        endpoints.intake.connection().client().flush().await?;
         Ok(endpoints)
     }
 
@@ -105,23 +105,23 @@ impl Endpoints {
         F: Future<Output = Result<R::Reply, Failure>> + Send + 'static,
     {
         let (subject, group) = (R::ROUTE.subject, R::ROUTE.queue_group.to_owned());
-        let requests = self.desk.front.queue_subscribe(subject, group).await?;
+        let requests = self.server.intake.queue_subscribe(subject, group).await?;
         self.routes.push(R::ROUTE);
-        let (desk, tasks) = (self.desk.clone(), self.tasks.clone());
-        let taker = self.front.thread().spawn(take(requests, desk, tasks, handler));
+        let (server, tasks) = (self.server.clone(), self.tasks.clone());
+        let taker = self.intake.thread().spawn(take(requests, server, tasks, handler));
         self.takers.push(AbortOnDropHandle::new(taker));
         Ok(())
     }
 
     /// The metrics of requests.
     pub fn metrics(&self) -> impl Source + use<> {
-        self.desk.tallies.clone()
+        self.server.metrics.clone()
     }
 
     /// Stops accepting requests, and returns when the accepted ones are answered.
     pub async fn close(self) {
-        *self.desk.closing.write().await = true;
-        let left = self.front.leave().await;
+        *self.server.closing.write().await = true;
+        let left = self.intake.leave().await;
         if left.as_ref().is_some_and(|left| left.drained) {
             // A panic was reported already, and the tasks have ended either way.
             futures_util::future::join_all(self.takers).await;
@@ -134,7 +134,7 @@ impl Endpoints {
 }
 
 /// Accepts requests until the connection is drained, and spawns a task for each.
-async fn take<R, H, F>(mut requests: Subscriber, desk: Arc<Server>, tasks: TaskTracker, handler: H)
+async fn take<R, H, F>(mut requests: Subscriber, server: Arc<Server>, tasks: TaskTracker, handler: H)
 where
     R: Routed + Send + 'static,
     R::Reply: Send,
@@ -143,20 +143,22 @@ where
 {
     let deadlines = Deadlines::new();
     while let Some(request) = requests.next().await {
-        let desk = desk.clone();
-        let deadline = deadlines.of(&request, desk.back.clock());
+        let server = server.clone();
+        let deadline = deadlines.of(&request, server.back.clock());
         tasks.spawn(async move {
-            let (begun, span) = (Instant::now(), desk.span::<R>(&request));
-            desk.tallies.begin();
-            let answer = match desk.places.try_acquire() {
-                Ok(_place) => answer(&desk.inventory.under(&span), &request, deadline, &span, handler).await,
+            let (begun, span) = (Instant::now(), server.span::<R>(&request));
+            server.metrics.begin();
+            let answer = match server.places.try_acquire() {
+                Ok(_place) => {
+                    answer(&server.inventory.under(&span), &request, deadline, &span, handler).await
+                }
                 Err(_) => EndpointReply::to(&request, Err(overloaded())),
             };
             if let Some(failure) = &answer.failure {
                 span.fail(failure.reason.to_string());
             }
-            desk.tallies.end(R::ROUTE.subject, answer.failure.as_ref(), begun.elapsed(), &request);
-            desk.reply(request, answer).await;
+            server.metrics.end(R::ROUTE.subject, answer.failure.as_ref(), begun.elapsed(), &request);
+            server.reply(request, answer).await;
         });
     }
 }
@@ -181,11 +183,11 @@ where
     F: Future<Output = Result<R::Reply, Failure>>,
 {
     let work = async {
-        let errand =
+        let context =
             RequestContext { deadline: deadline?, principal: principal(message), span: span.clone() };
         let payload = nestjs::payload(&message.payload);
         let request = R::from_payload(payload).map_err(unreadable)?;
-        let reply = handler(inventory.clone(), request, errand).await?;
+        let reply = handler(inventory.clone(), request, context).await?;
         R::reply_to_payload(&reply)
             .map_err(|error| Failure::new(Reason::Internal, "the reply cannot be encoded").because(error))
     };
@@ -249,7 +251,7 @@ impl Server {
             answer = EndpointReply::to(&request, Err(failure.delivered(Delivered::Yes)));
         }
         let closing = self.closing.read().await;
-        let client = if *closing { self.back.client() } else { &self.front };
+        let client = if *closing { self.back.client() } else { &self.intake };
         let payload = answer.payload.into();
         let sent = match answer.headers.is_empty() {
             true => client.publish(inbox, payload).await,

@@ -83,7 +83,7 @@ impl Ports {
     }
 
     /// Their metrics.
-    pub(crate) fn figures(&self) -> [ConnectionLimit; 2] {
+    pub(crate) fn limits(&self) -> [ConnectionLimit; 2] {
         [self.http.1.clone(), self.health.1.clone()]
     }
 
@@ -100,7 +100,7 @@ impl Ports {
         let (listener, seats) = self.health;
         let probes = (listener.into_std()?, seats);
         let services = services(health, http2::HEADERS);
-        let tally = |activity: &Activity| ConnectionMetrics {
+        let metrics = |activity: &Activity| ConnectionMetrics {
             whole: activity.whole().clone(),
             wasted: activity.wasted().clone(),
         };
@@ -114,7 +114,7 @@ impl Ports {
                 };
             tokio::join!(
                 http1::serve(http, router, http1::TIMEOUTS),
-                http2::serve(probes, |activity| services(tally(activity)), http2::TIMEOUTS),
+                http2::serve(probes, |activity| services(metrics(activity)), http2::TIMEOUTS),
             );
         })?)
     }
@@ -126,9 +126,9 @@ pub(crate) struct Late(Arc<OnceLock<Rendering>>);
 
 impl Late {
     /// Sets them.
-    pub(crate) fn set(&self, book: Arc<Registry>) {
+    pub(crate) fn set(&self, registry: Arc<Registry>) {
         // It is set once.
-        let _ = self.0.set(Rendering::new(move || book.page().text()));
+        let _ = self.0.set(Rendering::new(move || registry.page().text()));
     }
 }
 

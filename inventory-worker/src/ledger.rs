@@ -60,7 +60,7 @@ pub struct Ledger {
     stock: Arc<RwLock<Stock>>,
     loading: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Arc<LedgerError>>>,
-    figures: Arc<LedgerMetrics>,
+    metrics: Arc<LedgerMetrics>,
     clock: Arc<Clock>,
     guard: Guard,
     bounds: Amounts,
@@ -82,22 +82,22 @@ impl Ledger {
             let snapshots = Snapshots::open(&link).await.map_err(LedgerError::Snapshots)?;
             let _ = furthest.set(snapshots.furthest());
             let (stock, worker) = (Arc::new(RwLock::new(Stock::default())), Uuid::new_v4());
-            let (loading, figures) = (Arc::new(AtomicBool::new(true)), Arc::new(LedgerMetrics::new()));
-            let keeper =
-                Snapshotter::new(snapshots.clone(), stock.clone(), settings.snapshot_every, figures.clone());
+            let (loading, metrics) = (Arc::new(AtomicBool::new(true)), Arc::new(LedgerMetrics::new()));
+            let snapshotter =
+                Snapshotter::new(snapshots.clone(), stock.clone(), settings.snapshot_every, metrics.clone());
             let mut replica =
-                Replica::new(store, snapshots, stock.clone(), worker, loading.clone(), figures.clone());
+                Replica::new(store, snapshots, stock.clone(), worker, loading.clone(), metrics.clone());
             replica.load().await?;
             let (commands, inbox) = mpsc::channel(QUEUE);
             let writer = Writer {
                 replica,
-                keeper,
+                snapshotter,
                 stock: stock.clone(),
                 inbox,
                 together: settings.batch,
                 worker,
                 batch: 0,
-                figures: figures.clone(),
+                metrics: metrics.clone(),
                 bounds: settings.bounds,
                 fill: Fill::default(),
             };
@@ -112,7 +112,7 @@ impl Ledger {
                 let _ = end.send(Some(Arc::new(broken)));
             });
             let (bounds, span) = (settings.bounds, Span::default());
-            Ok(Ledger { commands, stock, loading, ended, figures, clock, guard, bounds, span })
+            Ok(Ledger { commands, stock, loading, ended, metrics, clock, guard, bounds, span })
         };
         let mut opening = Box::pin(opening);
         loop {
@@ -210,37 +210,37 @@ impl Ledger {
 
 impl Source for Ledger {
     fn collect(&self, page: &mut Exposition) {
-        let figures = &*self.figures;
+        let metrics = &*self.metrics;
         let counts = [
-            ("ledger_commits_total", "Committed appends.", &figures.commits),
-            ("ledger_commands_total", "Commands decided and answered.", &figures.commands),
+            ("ledger_commits_total", "Committed appends.", &metrics.commits),
+            ("ledger_commands_total", "Commands decided and answered.", &metrics.commands),
             (
                 "ledger_conflicts_total",
                 "Appends refused because another worker was first.",
-                &figures.conflicts,
+                &metrics.conflicts,
             ),
             (
                 "ledger_undetermined_total",
                 "Appends whose outcome was undetermined at first.",
-                &figures.undetermined,
+                &metrics.undetermined,
             ),
             (
                 "ledger_barriers_total",
                 "Reads of the leader's last sequence before an answer.",
-                &figures.barriers,
+                &metrics.barriers,
             ),
             (
                 "ledger_loads_total",
                 "Loads of snapshot and entries: one at start, more after holes.",
-                &figures.loads,
+                &metrics.loads,
             ),
-            ("ledger_snapshot_failures_total", "Failed snapshots.", &figures.unmade),
+            ("ledger_snapshot_failures_total", "Failed snapshots.", &metrics.unmade),
         ];
         for (name, help, count) in counts {
             page.counter(name, help, &[], count.get());
         }
-        page.histogram("ledger_batch_commands", "Commands per batch.", &[], &figures.batches);
-        page.histogram("ledger_commit_duration_seconds", "Duration of a commit.", &[], &figures.times);
+        page.histogram("ledger_batch_commands", "Commands per batch.", &[], &metrics.batches);
+        page.histogram("ledger_commit_duration_seconds", "Duration of a commit.", &[], &metrics.times);
         let (sequence, amounts, (known, open)) = {
             let stock = self.stock();
             (stock.sequence(), stock.amounts(), stock.reservations())
@@ -250,17 +250,17 @@ impl Source for Ledger {
             (
                 "ledger_lag",
                 "Entries behind the leader at the last barrier.",
-                figures.lag.load(Ordering::Relaxed) as f64,
+                metrics.lag.load(Ordering::Relaxed) as f64,
             ),
             (
                 "ledger_snapshot_sequence",
                 "Sequence of the newest known snapshot.",
-                figures.snapshot.load(Ordering::Relaxed) as f64,
+                metrics.snapshot.load(Ordering::Relaxed) as f64,
             ),
             (
                 "ledger_snapshot_age_seconds",
                 "Seconds since the newest snapshot became known; -1: none.",
-                figures.age(),
+                metrics.age(),
             ),
             ("inventory_products", "Products.", amounts.products as f64),
             ("inventory_products_limit", "Limit of products.", self.bounds.products as f64),

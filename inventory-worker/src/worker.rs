@@ -73,13 +73,13 @@ impl Worker {
         let health = HealthRegistry::new(&[HEALTH_SERVICE]);
         say(&health, false);
         let (ports, late) = (Ports::new(http, listener)?, Late::default());
-        let seats = ports.figures();
+        let limits = ports.limits();
         let server = watched(ports.serve(late.clone(), &config.http_hosts, health.clone())?.ended().boxed());
 
         let (link, ledger) = open(&config.nats, usize::from(config.batch)).await?;
-        let front = Intake::connect(&config.nats.link, "inventory-worker requests").await?;
-        let links = [link.clone(), front.connection().clone()];
-        let requests = Tasks(front.thread().clone());
+        let intake = Intake::connect(&config.nats.connection, "inventory-worker requests").await?;
+        let links = [link.clone(), intake.connection().clone()];
+        let requests = Tasks(intake.thread().clone());
         let events = Events::open(&link, ledger.clone(), config.max_deliver, tracer.clone());
         let (events, floor) = link.permitted(events).await??;
         let orders = Orders::new(link.clone(), ledger.guard().clone());
@@ -88,29 +88,29 @@ impl Worker {
         let upkeep = Arc::new(Upkeep { events: events.clone(), floor: floor.clone(), settler });
         let inventory = inventory(&config, ledger.clone(), releaser.clone(), upkeep);
         let endpoints =
-            Endpoints::serve(front, link.clone(), Arc::new(inventory), tracer.clone(), able(&health)).await;
+            Endpoints::serve(intake, link.clone(), Arc::new(inventory), tracer.clone(), able(&health)).await;
         let endpoints =
             endpoints.map_err(|error| anyhow::anyhow!("cannot subscribe to the endpoints: {error}"))?;
         subscribed(&links[1]).await?;
 
-        let book = Arc::new(Registry::new("worker_build_info", version::VERSION, version::COMMIT));
-        book.add(Tasks(Handle::current()));
-        book.add(tracer.metrics());
-        book.add(requests);
-        seats.into_iter().for_each(|seats| book.add(seats));
-        book.add(Readiness(health.clone()));
-        links.iter().cloned().for_each(|link| book.add(link));
-        book.add(ledger.clone());
-        book.add(ledger.guard().clone());
-        book.add(endpoints.metrics());
-        book.add(events.metrics());
+        let registry = Arc::new(Registry::new("worker_build_info", version::VERSION, version::COMMIT));
+        registry.add(Tasks(Handle::current()));
+        registry.add(tracer.metrics());
+        registry.add(requests);
+        limits.into_iter().for_each(|limit| registry.add(limit));
+        registry.add(Readiness(health.clone()));
+        links.iter().cloned().for_each(|link| registry.add(link));
+        registry.add(ledger.clone());
+        registry.add(ledger.guard().clone());
+        registry.add(endpoints.metrics());
+        registry.add(events.metrics());
         let events = watched(events.run(stop.clone()).boxed());
         let pause = config.expiry_interval;
         let expiry = Expiry::new(link.clone(), ledger.clone(), releaser, floor.clone(), pause);
-        book.add(expiry.metrics());
+        registry.add(expiry.metrics());
         let guard = ledger.guard().clone().run(link.clone());
         say(&health, true);
-        late.set(book);
+        late.set(registry);
         let replies = closed(&links);
         let background = vec![
             server,
@@ -202,16 +202,16 @@ async fn flushed(link: &Connection) -> anyhow::Result<()> {
 }
 
 /// Returns when the server has processed all subscriptions: it reports only permission violations.
-async fn subscribed(front: &Connection) -> anyhow::Result<()> {
-    let store = Store::new(front.clone(), order_streams::INVENTORY);
+async fn subscribed(link: &Connection) -> anyhow::Result<()> {
+    let store = Store::new(link.clone(), order_streams::INVENTORY);
     // Any answer will do, even that the stream has no leader: it comes after the server's permission violations.
-    let _ = front.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
+    let _ = link.permitted(store.range(Instant::now() + SUBSCRIBE)).await?;
     Ok(())
 }
 
 /// Connects, finds or creates the streams, and opens the ledger.
 pub async fn open(nats: &Nats, batch: usize) -> anyhow::Result<(Connection, Ledger)> {
-    let link = Connection::connect(&nats.link, "inventory-worker").await?;
+    let link = Connection::connect(&nats.connection, "inventory-worker").await?;
     let ledger = link.permitted(load(nats, &link, batch)).await??;
     Ok((link, ledger))
 }
@@ -220,7 +220,7 @@ async fn load(nats: &Nats, link: &Connection, batch: usize) -> anyhow::Result<Le
     let make = nats.provision == Provision::Auto;
     let replicas = usize::from(nats.replicas);
     let found = order_streams::open(link, replicas, make).await?;
-    for warning in found.durability(nats.link.nats_monitor_url.as_deref()).await {
+    for warning in found.durability(nats.connection.nats_monitor_url.as_deref()).await {
         tracing::warn!(target: "durability", "{warning}");
     }
     Ok(Ledger::open(

@@ -85,7 +85,7 @@ impl Cluster {
         config.reservation_ttl = Duration::from_secs(8);
         let workers =
             vec![WorkerThread::start(config.clone()).await, WorkerThread::start(config.clone()).await];
-        let connection = Connection::connect(&config.nats.link, "the auditor").await.unwrap();
+        let connection = Connection::connect(&config.nats.connection, "the auditor").await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap().connect_lazy();
         let cluster = Cluster { nats, connection, gateway, workers, worker: config, channel, _turn: turn };
         let stock = json!([{"productId": PRODUCT, "delta": 1_000_000}]);

@@ -109,7 +109,7 @@ impl Deployment {
         until("the streams are there", async || order_streams::open(&connection, 3, true).await.is_ok())
             .await;
         let mut worker = inventory_worker::config::Serve::at("");
-        worker.nats.link = role("worker");
+        worker.nats.connection = role("worker");
         (worker.nats.replicas, worker.nats.provision) = (3, inventory_worker::config::Provision::Never);
         let worker = WorkerThread::start(worker).await;
         let config = gateway::config::Serve {

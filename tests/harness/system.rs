@@ -167,20 +167,20 @@ impl SystemBuilder {
         let options = self.nats;
         let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options));
         let nats = nats.await.unwrap().expect("a nats-server");
-        let walls = [self.worker.nats.link.wall, self.gateway.nats.wall];
-        self.worker.nats.link = match &self.user {
+        let walls = [self.worker.nats.connection.wall, self.gateway.nats.wall];
+        self.worker.nats.connection = match &self.user {
             Some((name, password)) => roles::by(nats::Options::at(nats.url()), name, password),
             None => nats::Options::at(nats.url()),
         };
-        self.gateway.nats = self.worker.nats.link.clone();
+        self.gateway.nats = self.worker.nats.connection.clone();
         if self.roles {
             if self.provisioned {
                 roles::provision(&nats.url()).await;
             }
-            self.worker.nats.link = roles::options(&nats.url(), "worker");
+            self.worker.nats.connection = roles::options(&nats.url(), "worker");
             self.gateway.nats = roles::options(&nats.url(), "gateway");
         }
-        [self.worker.nats.link.wall, self.gateway.nats.wall] = walls;
+        [self.worker.nats.connection.wall, self.gateway.nats.wall] = walls;
         let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),

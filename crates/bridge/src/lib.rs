@@ -1,6 +1,8 @@
 //! The bridge: calls any route of a catalog over its NATS subject, with deadlines, attempts and headers, and
 //! interprets the replies. It depends on routes and payloads. Must not depend on what a payload is about.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod budget;
 pub mod call;
 pub mod concurrency;

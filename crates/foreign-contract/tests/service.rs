@@ -22,11 +22,11 @@ impl Services {
         .await;
         serve(&nats, "library.shelves.remove", |_| Ok(b"{}".into())).await;
         // 2001-09-09T01:46:40Z in the protobuf encoding, if it was asked for the book `x` in the same.
-        let desk = |request: &Message| {
+        let lent = |request: &Message| {
             assert_eq!(&*request.payload, b"\x0a\x01x");
             Ok(b"\x08\x80\x94\xeb\xdc\x03".into())
         };
-        serve(&nats, "library.desk.get", desk).await;
+        serve(&nats, "library.desk.get", lent).await;
         Services { server }
     }
 }

@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::deployment::{self, Deployment};
 use crate::load::{Kind, Load, product};
 use crate::process::{Process, listens};
-use crate::stage::{self, Stage};
 use report::Report;
 use turns::{Bench, PRODUCTS};
 
@@ -72,30 +72,30 @@ enum Part {
 pub(crate) async fn run(options: Compare) -> anyhow::Result<bool> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let bench = Bench { rounds: options.rounds.max(1), seconds: options.seconds };
-    let stage = Stage::open(PRODUCTS, "").await?;
-    let echo = Echo::start(&stage).await?;
+    let deployment = Deployment::open(PRODUCTS, "").await?;
+    let echo = Echo::start(&deployment).await?;
     let mut report = Report::default();
     let mut peak = None;
     if wanted(Part::Busy) || wanted(Part::Half) {
-        peak = Some(bench.busy(&stage, &echo, &mut report).await?);
+        peak = Some(bench.busy(&deployment, &echo, &mut report).await?);
     }
     if wanted(Part::Alone) {
-        bench.alone(&stage, &echo, &mut report).await?;
+        bench.alone(&deployment, &echo, &mut report).await?;
     }
     if let Some(peak) = peak.filter(|_| wanted(Part::Half)) {
-        bench.half(&stage, &echo, peak, &mut report).await?;
+        bench.half(&deployment, &echo, peak, &mut report).await?;
     }
     if wanted(Part::Hot) {
-        bench.hot(&stage, &mut report).await?;
+        bench.hot(&deployment, &mut report).await?;
     }
     if wanted(Part::Workers) {
-        bench.workers(&stage, &mut report).await?;
+        bench.workers(&deployment, &mut report).await?;
     }
     if wanted(Part::Sync) {
         bench.sync(&mut report).await?;
     }
     if wanted(Part::Traces) {
-        traces::measure(&bench, &stage, &mut report).await?;
+        traces::measure(&bench, &deployment, &mut report).await?;
     }
     if let Some(file) = options.json {
         report.write(&file)?;
@@ -110,9 +110,9 @@ struct Echo {
 }
 
 impl Echo {
-    async fn start(stage: &Stage) -> anyhow::Result<Echo> {
+    async fn start(deployment: &Deployment) -> anyhow::Result<Echo> {
         let port = spare_port()?;
-        let process = Process::echo(port, &stage.file("echo"))?;
+        let process = Process::echo(port, &deployment.file("echo"))?;
         listens(port).await?;
         Ok(Echo { process, url: format!("http://127.0.0.1:{port}") })
     }
@@ -131,14 +131,14 @@ struct Peak {
 }
 
 impl Bench {
-    async fn busy(&self, stage: &Stage, echo: &Echo, report: &mut Report) -> anyhow::Result<Peak> {
-        let url = stage.url();
+    async fn busy(&self, deployment: &Deployment, echo: &Echo, report: &mut Report) -> anyhow::Result<Peak> {
+        let url = deployment.url();
         let loads = [
             ("echo: CheckInventory", echo.load()?),
-            ("gateway: CheckInventory", stage.watched(Load::of(Kind::Check, &url))?),
-            ("NATS: check_inventory", stage.watched(Load::of(Kind::Nats, &stage.nats.url()))?),
-            ("gateway: CreateOrder", stage.watched(Load::of(Kind::Create, &url))?),
-            ("  with a request_id", stage.watched(Load::of(Kind::Named, &url))?),
+            ("gateway: CheckInventory", deployment.watched(Load::of(Kind::Check, &url))?),
+            ("NATS: check_inventory", deployment.watched(Load::of(Kind::Nats, &deployment.nats.url()))?),
+            ("gateway: CreateOrder", deployment.watched(Load::of(Kind::Create, &url))?),
+            ("  with a request_id", deployment.watched(Load::of(Kind::Named, &url))?),
         ];
         let [echo, check, nats, create, named] = self.turns(loads).await?;
         report
@@ -154,13 +154,16 @@ impl Bench {
         Ok(Peak { echo: echo.rate().median(), check: check.rate().median(), create: create.rate().median() })
     }
 
-    async fn alone(&self, stage: &Stage, echo: &Echo, report: &mut Report) -> anyhow::Result<()> {
-        let url = stage.url();
+    async fn alone(&self, deployment: &Deployment, echo: &Echo, report: &mut Report) -> anyhow::Result<()> {
+        let url = deployment.url();
         let loads = [
             ("echo: CheckInventory", echo.load()?.alone()),
-            ("NATS: check_inventory", stage.watched(Load::of(Kind::Nats, &stage.nats.url()))?.alone()),
-            ("gateway: CheckInventory", stage.watched(Load::of(Kind::Check, &url))?.alone()),
-            ("gateway: CreateOrder", stage.watched(Load::of(Kind::Create, &url))?.alone()),
+            (
+                "NATS: check_inventory",
+                deployment.watched(Load::of(Kind::Nats, &deployment.nats.url()))?.alone(),
+            ),
+            ("gateway: CheckInventory", deployment.watched(Load::of(Kind::Check, &url))?.alone()),
+            ("gateway: CreateOrder", deployment.watched(Load::of(Kind::Create, &url))?.alone()),
         ];
         let [echo, nats, check, create] = self.turns(loads).await?;
         report.section("one call at a time", [&echo, &nats, &check, &create]);
@@ -169,13 +172,19 @@ impl Bench {
         Ok(())
     }
 
-    async fn half(&self, stage: &Stage, echo: &Echo, peak: Peak, report: &mut Report) -> anyhow::Result<()> {
+    async fn half(
+        &self,
+        deployment: &Deployment,
+        echo: &Echo,
+        peak: Peak,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
         let open = |load: Load, rate: f64| Load { rate: Some(rate / 2.0), callers: OPEN, ..load };
-        let url = stage.url();
+        let url = deployment.url();
         let loads = [
             ("echo: CheckInventory", open(echo.load()?, peak.echo)),
-            ("gateway: CheckInventory", open(stage.watched(Load::of(Kind::Check, &url))?, peak.check)),
-            ("gateway: CreateOrder", open(stage.watched(Load::of(Kind::Create, &url))?, peak.create)),
+            ("gateway: CheckInventory", open(deployment.watched(Load::of(Kind::Check, &url))?, peak.check)),
+            ("gateway: CreateOrder", open(deployment.watched(Load::of(Kind::Create, &url))?, peak.create)),
         ];
         let [echo, check, create] = self.turns(loads).await?;
         report.section(
@@ -186,11 +195,11 @@ impl Bench {
         Ok(())
     }
 
-    async fn hot(&self, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-        let load = Load { items: 1, ..Load::of(Kind::Create, &stage.url()) };
+    async fn hot(&self, deployment: &Deployment, report: &mut Report) -> anyhow::Result<()> {
+        let load = Load { items: 1, ..Load::of(Kind::Create, &deployment.url()) };
         let loads = [
-            ("CreateOrder of 1,000 products", stage.watched(load.clone())?),
-            ("CreateOrder of one product", stage.watched(Load { products: 1, ..load })?),
+            ("CreateOrder of 1,000 products", deployment.watched(load.clone())?),
+            ("CreateOrder of one product", deployment.watched(Load { products: 1, ..load })?),
         ];
         let [spread, hot] = self.turns(loads).await?;
         report.section("orders of one item", [&spread, &hot]);
@@ -198,8 +207,8 @@ impl Bench {
         Ok(())
     }
 
-    async fn workers(&self, one: &Stage, report: &mut Report) -> anyhow::Result<()> {
-        let mut four = Stage::open(PRODUCTS, "").await?;
+    async fn workers(&self, one: &Deployment, report: &mut Report) -> anyhow::Result<()> {
+        let mut four = Deployment::open(PRODUCTS, "").await?;
         for _ in 1..4 {
             four.hire().await?;
         }
@@ -214,11 +223,12 @@ impl Bench {
     }
 
     async fn sync(&self, report: &mut Report) -> anyhow::Result<()> {
-        let stage = Stage::open(PRODUCTS, ALWAYS).await?;
-        let [create] =
-            self.turns([("CreateOrder", stage.watched(Load::of(Kind::Create, &stage.url()))?)]).await?;
-        drop(stage);
-        let nats = stage::nats(ALWAYS).await?;
+        let deployment = Deployment::open(PRODUCTS, ALWAYS).await?;
+        let [create] = self
+            .turns([("CreateOrder", deployment.watched(Load::of(Kind::Create, &deployment.url()))?)])
+            .await?;
+        drop(deployment);
+        let nats = deployment::nats(ALWAYS).await?;
         let (mut single, mut grouped) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             single.push(self.appends(&nats, 1).await?);
@@ -235,7 +245,7 @@ impl Bench {
     /// Reservations per second of a ledger, with this many concurrent callers.
     async fn appends(&self, nats: &Server, at_once: usize) -> anyhow::Result<f64> {
         let (_link, ledger) = inventory_worker::open(&Serve::at(&nats.url()).nats, 512).await?;
-        stage::fill(&ledger, 1).await?;
+        deployment::fill(&ledger, 1).await?;
         let (done, end) =
             (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs_f64(self.seconds));
         let mut callers = JoinSet::new();
@@ -254,7 +264,8 @@ impl Bench {
 async fn reserve(ledger: Ledger, done: Arc<AtomicU64>, end: Instant) -> anyhow::Result<()> {
     while Instant::now() < end {
         let items = [Item { product: product(0).into(), quantity: 1 }].into();
-        stage::submit(&ledger, Command::Reserve { order: Uuid::new_v4(), items, expires_at: None }).await?;
+        deployment::submit(&ledger, Command::Reserve { order: Uuid::new_v4(), items, expires_at: None })
+            .await?;
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -122,11 +122,12 @@ pub(crate) async fn run(options: Faults) -> anyhow::Result<bool> {
 async fn table(options: &Faults, logs: &Path) -> anyhow::Result<bool> {
     let setup = Setup { size: SIZE, logs, nats: STORAGE, worker: &[] };
     let mut site = Site::open(&setup).await?;
-    let doors = channels(&site.doors())?;
-    load::stock(doors.first().context("no gateway")?.clone()).await.context("the first stock")?;
+    let channels = channels(&site.gateway_urls())?;
+    load::stock(channels.first().context("no gateway")?.clone()).await.context("the first stock")?;
     let mut rows = Vec::new();
     for fault in options.list() {
-        let observed = observe(fault, options, &mut site, &doors).await.with_context(|| fault.to_string())?;
+        let observed =
+            observe(fault, options, &mut site, &channels).await.with_context(|| fault.to_string())?;
         let row = Row::judge(observed, (!options.fire).then_some(options.within));
         report::note(&row);
         rows.push(row);
@@ -150,7 +151,7 @@ async fn observe(
     fault: Fault,
     options: &Faults,
     site: &mut Site,
-    doors: &[Channel],
+    channels: &[Channel],
 ) -> anyhow::Result<Observed> {
     let aims = fault.aim(site, SIZE).await?;
     let instances = site.instances();
@@ -162,7 +163,7 @@ async fn observe(
     prometheus.iter_mut().for_each(|prometheus| prometheus.watch(zero));
     let load = Load { rate: options.rate, deadline: Duration::from_secs(options.deadline) };
     let (calls, stop) = (Calls::default(), CancellationToken::new());
-    let running = load::run(load, doors.to_vec(), zero, calls.clone(), stop.clone());
+    let running = load::run(load, channels.to_vec(), zero, calls.clone(), stop.clone());
     let running = AbortOnDropHandle::new(tokio::spawn(running));
     let sampler = Sampler::start(&instances, zero);
     sleep_until(zero).await;
@@ -202,7 +203,7 @@ async fn observe(
     let signals = sampler.stop();
     broken.extend(site.heal().await.err().map(|error| format!("{error:#}")));
     let calls = calls.all();
-    let lost = load::lost(&calls, doors).await;
+    let lost = load::lost(&calls, channels).await;
     let alerts = prometheus.as_ref().map(Prometheus::seen);
     Ok(Observed { fault, ended, calls, signals, alerts, lost, broken })
 }

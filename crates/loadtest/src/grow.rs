@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use tonic::transport::Endpoint;
 
 use crate::compare::report::{Report, Series};
+use crate::deployment::{self, Deployment};
 use crate::load::{Kind, Load};
-use crate::stage::{self, Stage};
 use crate::usage;
 
 const PRODUCTS: usize = 1_000;
@@ -83,12 +83,12 @@ pub(crate) async fn run(options: Grow) -> anyhow::Result<bool> {
         watchers::grow(&options.watchers).await?;
     }
     if wanted(Part::Connections) || wanted(Part::Items) {
-        let stage = Stage::open(PRODUCTS, "").await?;
+        let deployment = Deployment::open(PRODUCTS, "").await?;
         if wanted(Part::Connections) {
-            bench.connections(&stage, &mut report).await?;
+            bench.connections(&deployment, &mut report).await?;
         }
         if wanted(Part::Items) {
-            bench.items(&stage, &mut report).await?;
+            bench.items(&deployment, &mut report).await?;
         }
     }
     if wanted(Part::Workers) {
@@ -118,27 +118,27 @@ impl Bench {
     }
 
     async fn orders(&self, sizes: &[usize], report: &mut Report) -> anyhow::Result<()> {
-        let empty = Stage::open(PRODUCTS, "").await?;
+        let empty = Deployment::open(PRODUCTS, "").await?;
         let bare = usage::resident(empty.gateway.pid()?)?;
         cli::say!("no orders: gateway {:.1} MiB", bare as f64 / MIB);
         drop(empty);
-        let mut stages = Vec::new();
+        let mut deployments = Vec::new();
         for size in sizes {
             let (nats, known) = seed::record(PRODUCTS, *size).await?;
-            let stage = Stage::on(nats).await?;
-            std::fs::write(stage.file("known"), known)?;
+            let deployment = Deployment::on(nats).await?;
+            std::fs::write(deployment.file("known"), known)?;
             // So that the next gateway reads the history alone.
-            lists(stage.grpc).await?;
-            restarted(*size, stage.gateway.pid()?, bare, &stage).await?;
-            stages.push((*size, stage));
+            lists(deployment.grpc).await?;
+            restarted(*size, deployment.gateway.pid()?, bare, &deployment).await?;
+            deployments.push((*size, deployment));
         }
         for kind in [Kind::Get, Kind::List, Kind::Create] {
-            let load = |(size, stage): &(usize, Stage)| -> anyhow::Result<(String, Load)> {
-                let orders = stage.file("known").to_str().context("the path is not UTF-8")?.to_owned();
-                let load = Load { orders: Some(orders), ..Load::of(kind, &stage.url()).alone() };
-                Ok((format!("{size} orders"), stage.watched(load)?))
+            let load = |(size, deployment): &(usize, Deployment)| -> anyhow::Result<(String, Load)> {
+                let orders = deployment.file("known").to_str().context("the path is not UTF-8")?.to_owned();
+                let load = Load { orders: Some(orders), ..Load::of(kind, &deployment.url()).alone() };
+                Ok((format!("{size} orders"), deployment.watched(load)?))
             };
-            let series = self.turns(stages.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
+            let series = self.turns(deployments.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
             report.section(&format!("{kind:?}, one at a time, by stored orders"), &series);
             if let [first, .., last] = &series[..] {
                 report.ratio("p50, most orders / fewest", last.p50().over(first.p50()), "");
@@ -148,31 +148,34 @@ impl Bench {
     }
 
     async fn products(&self, sizes: &[usize], report: &mut Report) -> anyhow::Result<()> {
-        let mut stages = Vec::new();
+        let mut deployments = Vec::new();
         for size in sizes {
-            let mut stage = Stage::open(*size, "").await?;
+            let mut deployment = Deployment::open(*size, "").await?;
             // Filling affects a worker's memory: measure one that starts on the stored stock.
-            stage.rehire().await?;
-            let memory = usage::resident(stage.workers[0].pid()?)? as f64 / MIB;
+            deployment.rehire().await?;
+            let memory = usage::resident(deployment.workers[0].pid()?)? as f64 / MIB;
             cli::say!("{size} products: a freshly started worker has {memory:.0} MiB");
-            stages.push((*size, stage));
+            deployments.push((*size, deployment));
         }
         for kind in [Kind::Check, Kind::Create] {
-            let load = |(size, stage): &(usize, Stage)| -> anyhow::Result<(String, Load)> {
-                let load = Load { callers: CALLERS, products: *size, ..Load::of(kind, &stage.url()) };
-                Ok((format!("{size} products"), stage.watched(load)?))
+            let load = |(size, deployment): &(usize, Deployment)| -> anyhow::Result<(String, Load)> {
+                let load = Load { callers: CALLERS, products: *size, ..Load::of(kind, &deployment.url()) };
+                Ok((format!("{size} products"), deployment.watched(load)?))
             };
-            let series = self.turns(stages.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
+            let series = self.turns(deployments.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
             report.section(&format!("{kind:?}, {CALLERS} at a time, by products"), &series);
         }
         Ok(())
     }
 
-    async fn connections(&self, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
+    async fn connections(&self, deployment: &Deployment, report: &mut Report) -> anyhow::Result<()> {
         let load = |connections: usize| {
-            let load =
-                Load { connections, callers: connections.max(64), ..Load::of(Kind::Check, &stage.url()) };
-            Ok((format!("{connections} connections"), stage.watched(load)?))
+            let load = Load {
+                connections,
+                callers: connections.max(64),
+                ..Load::of(Kind::Check, &deployment.url())
+            };
+            Ok((format!("{connections} connections"), deployment.watched(load)?))
         };
         let loads = [1, 10, 100, 1_000].map(load).into_iter().collect::<anyhow::Result<_>>()?;
         let series = self.turns(loads).await?;
@@ -181,11 +184,11 @@ impl Bench {
         Ok(())
     }
 
-    async fn items(&self, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
+    async fn items(&self, deployment: &Deployment, report: &mut Report) -> anyhow::Result<()> {
         for kind in [Kind::Check, Kind::Create] {
             let load = |items: usize| {
-                let load = Load { callers: CALLERS, items, ..Load::of(kind, &stage.url()) };
-                Ok((format!("{items} items"), stage.watched(load)?))
+                let load = Load { callers: CALLERS, items, ..Load::of(kind, &deployment.url()) };
+                Ok((format!("{items} items"), deployment.watched(load)?))
             };
             let loads = [1, 10, 100, 500].map(load).into_iter().collect::<anyhow::Result<_>>()?;
             let series = self.turns(loads).await?;
@@ -195,28 +198,29 @@ impl Bench {
     }
 
     async fn workers(&self, report: &mut Report) -> anyhow::Result<()> {
-        let mut stages = Vec::new();
+        let mut deployments = Vec::new();
         for workers in 1..=4 {
-            let mut stage = Stage::open(PRODUCTS, "").await?;
+            let mut deployment = Deployment::open(PRODUCTS, "").await?;
             for _ in 1..workers {
-                stage.hire().await?;
+                deployment.hire().await?;
             }
-            stages.push(stage);
+            deployments.push(deployment);
         }
-        let load = |stage: &Stage| {
-            let load = Load::of(Kind::Create, &stage.url());
-            Ok((format!("{} workers", stage.workers.len()), stage.watched(load)?))
+        let load = |deployment: &Deployment| {
+            let load = Load::of(Kind::Create, &deployment.url());
+            Ok((format!("{} workers", deployment.workers.len()), deployment.watched(load)?))
         };
-        let series = self.turns(stages.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
+        let series = self.turns(deployments.iter().map(load).collect::<anyhow::Result<_>>()?).await?;
         report.section("CreateOrder, 64 at a time, by workers", &series);
         Ok(())
     }
 }
 
 /// Starts another gateway and worker on the same streams, and prints how long they take.
-async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyhow::Result<()> {
+async fn restarted(orders: usize, beside: u32, bare: u64, deployment: &Deployment) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (gateway, port) = stage::gateway(&stage.nats, &[], stage.file("second gateway")).await?;
+    let (gateway, port) =
+        deployment::gateway(&deployment.nats, &[], deployment.file("second gateway")).await?;
     let serves = begun.elapsed();
     lists(port).await?;
     let listed = begun.elapsed();
@@ -233,10 +237,10 @@ async fn restarted(orders: usize, beside: u32, bare: u64, stage: &Stage) -> anyh
         peak as f64 / MIB,
         each(peak),
         usage::resident(beside)? as f64 / MIB,
-        usage::resident(stage.nats.pid())? as f64 / MIB
+        usage::resident(deployment.nats.pid())? as f64 / MIB
     );
     let begun = Instant::now();
-    let _worker = stage::worker(&stage.nats, &[], stage.file("second worker")).await?;
+    let _worker = deployment::worker(&deployment.nats, &[], deployment.file("second worker")).await?;
     cli::say!("{orders} orders: a worker serves after {:.2} s", begun.elapsed().as_secs_f64());
     Ok(())
 }

@@ -13,7 +13,7 @@ use inventory_worker::stock::Command;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
 
-use crate::stage::submit;
+use crate::deployment::submit;
 use crate::{bar, usage};
 
 /// Entries between snapshots while the ledger is filled, so that the last snapshot is near its end.

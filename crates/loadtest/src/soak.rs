@@ -93,8 +93,8 @@ pub(crate) async fn run(options: Soak) -> anyhow::Result<bool> {
 async fn soak(plan: &Plan, length: Duration, seed: u64, logs: &Path) -> anyhow::Result<bool> {
     let setup = Setup { size: SIZE, logs, nats: "", worker: &["--reservation-ttl", TTL] };
     let mut site = Site::open(&setup).await?;
-    let doors = site.doors();
-    let channels = || load::channels(&doors);
+    let urls = site.gateway_urls();
+    let channels = || load::channels(&urls);
     prepare(channels()?).await?;
     let weights = site.weights().await?;
     let tap = Sender::new(Vec::<Row>::new());

@@ -2,7 +2,7 @@
 //! start would refuse is found within seconds, and writes stop, because no promise could be kept. Must not change a
 //! stream.
 
-mod standing;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use telemetry::{Exposition, Source};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use self::standing::StreamStatus;
+use self::status::StreamStatus;
 use crate::api::{RETRY_PAUSE, Range, ask, told};
 use crate::check;
 use crate::cluster::{Cluster, Quorum};
@@ -127,7 +127,7 @@ impl Guard {
         if !self.0.doubted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match self.state().streams.get_mut(stream).and_then(|standing| outage(&mut standing.evidence)) {
+        match self.state().streams.get_mut(stream).and_then(|status| outage(&mut status.evidence)) {
             Some(outage) => Err(StoreError::Down(format!("the stream {stream}: {outage}"))),
             None => Ok(()),
         }
@@ -251,19 +251,19 @@ impl Guard {
         let mut state = self.state();
         let (mut again, mut configs_found) = (false, Vec::new());
         for (needed, (name, found)) in self.0.specs.iter().map(|spec| &spec.config).zip(found) {
-            let standing = state.streams.entry(name).or_default();
-            standing.evidence.look(Instant::now(), found.as_ref().ok().map(|found| found.quorum));
+            let status = state.streams.entry(name).or_default();
+            status.evidence.look(Instant::now(), found.as_ref().ok().map(|found| found.quorum));
             if let Ok(found) = &found {
-                standing.begins_with(needed, found.first);
+                status.begins_with(needed, found.first);
             }
             let found = found.map(|found| found.config);
-            let wrong = standing.take(name, needed, found.as_ref());
-            again |= standing.missing == 1;
-            if standing.another {
+            let wrong = status.take(name, needed, found.as_ref());
+            again |= status.missing == 1;
+            if status.another {
                 self.0.lost.send_if_modified(|lost| lost.replace(name).is_none());
             }
-            say(standing.wrong.as_deref(), wrong.as_deref());
-            standing.wrong = wrong;
+            say(status.wrong.as_deref(), wrong.as_deref());
+            status.wrong = wrong;
             configs_found.extend(found.ok());
         }
         self.settle(&state);

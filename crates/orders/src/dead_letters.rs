@@ -139,13 +139,13 @@ pub async fn every(link: &Connection) -> anyhow::Result<Vec<u64>> {
 /// Gives the events of these dead letters to a worker, one after the other. All dead letters of an event are removed
 /// with it. With `dry_run`, nothing is changed.
 pub async fn replay(link: &Connection, ids: &[u64], dry_run: bool) -> anyhow::Result<Vec<Replayed>> {
-    let desk = Replayer::open(link).await?;
+    let replayer = Replayer::open(link).await?;
     let (mut replayed, mut gone) = (Vec::with_capacity(ids.len()), HashSet::<u64>::new());
     for id in ids.iter().copied() {
         if gone.contains(&id) {
             continue;
         }
-        match desk.replay(id, dry_run).await {
+        match replayer.replay(id, dry_run).await {
             Ok(end) => {
                 gone.extend(end.iter().flatten());
                 replayed.push(Replayed { id, end });

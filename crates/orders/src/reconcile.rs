@@ -60,8 +60,8 @@ pub async fn run(config: Reconcile) -> anyhow::Result<()> {
 
 /// Compares every order with its reservation, and repairs differences if asked to.
 pub async fn reconcile(link: &Connection, mend: bool, patience: Duration) -> anyhow::Result<Report> {
-    let eyes = Scanner::new(link);
-    let overview = eyes.overview().await?;
+    let scanner = Scanner::new(link);
+    let overview = scanner.overview().await?;
     let mut report = Report {
         orders: overview.orders,
         reservations: overview.reservations,
@@ -75,19 +75,19 @@ pub async fn reconcile(link: &Connection, mend: bool, patience: Duration) -> any
     // First of all, as repairs write to the record.
     let cut = overview.end < overview.newest;
     if cut {
-        report.findings.push(end_lost(&eyes, &overview, mend).await);
+        report.findings.push(end_lost(&scanner, &overview, mend).await);
     }
     let filled = report.findings.iter().all(|finding| matches!(finding.fate, Fate::Mended));
-    let found = report.take(eyes.sift(overview.suspects, patience).await);
+    let found = report.take(scanner.sift(overview.suspects, patience).await);
     if !mend || !filled {
         report.findings.extend(found.iter().map(|found| Finding::of(found, Fate::Found)));
         return Ok(report);
     }
-    let mended = repair::all(&eyes, found).await;
+    let mended = repair::all(&scanner, found).await;
     // Every repair is verified by another look.
     let again = mended.iter().filter(|(_, mended)| mended.is_ok());
     let again = again.map(|(found, _)| (found.id, found.order.and_then(|order| order.shipped))).collect();
-    let still = report.take(eyes.sift(again, patience).await);
+    let still = report.take(scanner.sift(again, patience).await);
     report
         .findings
         .extend(mended.iter().map(|(found, mended)| Finding::of(found, fate(found, mended, &still))));
@@ -102,10 +102,12 @@ fn fate(found: &ScanResult, mended: &Result<(), String>, still: &[ScanResult]) -
     }
 }
 
-async fn end_lost(eyes: &Scanner, overview: &Overview, mend: bool) -> Finding {
+async fn end_lost(scanner: &Scanner, overview: &Overview, mend: bool) -> Finding {
     let Overview { newest, end, .. } = *overview;
     let fate = if mend {
-        repair::fill(eyes, newest).await.map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Mended)
+        repair::fill(scanner, newest)
+            .await
+            .map_or_else(|error| Fate::Left(error.to_string()), |()| Fate::Mended)
     } else {
         Fate::Found
     };

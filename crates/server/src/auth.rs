@@ -57,7 +57,7 @@ pub(crate) struct Access {
 enum Credential<'a> {
     Bearer(&'a str),
     ApiKey(&'a str),
-    Badge(&'a PeerIdentity),
+    Certificate(&'a PeerIdentity),
 }
 
 impl Access {
@@ -96,10 +96,10 @@ impl Access {
     pub(crate) async fn caller(
         &self,
         headers: &HeaderMap,
-        badge: Option<&PeerIdentity>,
+        peer_identity: Option<&PeerIdentity>,
         shares: Option<&Arc<Shares>>,
     ) -> Result<Arc<Caller>, AuthError> {
-        match credential(headers, badge)? {
+        match credential(headers, peer_identity)? {
             Credential::Bearer(token) => {
                 self.bearer.as_ref().ok_or(AuthError::NoTokens)?.caller(token, &self.accounts, shares).await
             }
@@ -107,8 +107,8 @@ impl Access {
                 let keys = self.keys.as_ref().ok_or(AuthError::NoKeys)?.get()?;
                 keys.caller(key, &self.accounts)
             }
-            Credential::Badge(badge) => {
-                self.clients.as_ref().ok_or(AuthError::Nothing)?.caller(badge, &self.accounts)
+            Credential::Certificate(peer_identity) => {
+                self.clients.as_ref().ok_or(AuthError::Nothing)?.caller(peer_identity, &self.accounts)
             }
         }
     }
@@ -132,7 +132,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
 /// over the client certificate, which belongs to the connection.
 fn credential<'a>(
     headers: &'a HeaderMap,
-    badge: Option<&'a PeerIdentity>,
+    peer_identity: Option<&'a PeerIdentity>,
 ) -> Result<Credential<'a>, AuthError> {
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
     let mut keys = headers.get_all(API_KEY).iter();
@@ -147,7 +147,7 @@ fn credential<'a>(
             if bearer { Ok(Credential::Bearer(token)) } else { Err(AuthError::Scheme) }
         }
         (None, None, Some(key), None) => text(key).map(Credential::ApiKey).ok_or(AuthError::ApiKey),
-        (None, None, None, None) => badge.map(Credential::Badge).ok_or(AuthError::Nothing),
+        (None, None, None, None) => peer_identity.map(Credential::Certificate).ok_or(AuthError::Nothing),
         _ => Err(AuthError::Several),
     }
 }
@@ -158,15 +158,18 @@ mod tests {
 
     use super::*;
 
-    fn found(pairs: &[(&'static str, &str)], badge: Option<&PeerIdentity>) -> Result<String, AuthError> {
+    fn found(
+        pairs: &[(&'static str, &str)],
+        peer_identity: Option<&PeerIdentity>,
+    ) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Ok(match credential(&headers, badge)? {
+        Ok(match credential(&headers, peer_identity)? {
             Credential::Bearer(token) => format!("token {token}"),
             Credential::ApiKey(key) => format!("key {key}"),
-            Credential::Badge(_) => "badge".to_owned(),
+            Credential::Certificate(_) => "peer_identity".to_owned(),
         })
     }
 
@@ -174,22 +177,26 @@ mod tests {
     fn one_credential_is_found_and_two_are_refused() {
         let token = ("authorization", "bEARER  x.y.z");
         let key = ("x-api-key", "k");
-        let badge = PeerIdentity::new(["spiffe://here/ann".to_owned()]);
-        assert_eq!(found(&[token], Some(&badge)), Ok("token x.y.z".to_owned()));
+        let peer_identity = PeerIdentity::new(["spiffe://here/ann".to_owned()]);
+        assert_eq!(found(&[token], Some(&peer_identity)), Ok("token x.y.z".to_owned()));
         assert_eq!(found(&[key], None), Ok("key k".to_owned()));
-        assert_eq!(found(&[], Some(&badge)), Ok("badge".to_owned()));
+        assert_eq!(found(&[], Some(&peer_identity)), Ok("peer_identity".to_owned()));
         assert_eq!(found(&[], None), Err(AuthError::Nothing));
         for several in [&[token, token][..], &[key, key], &[token, key]] {
             assert_eq!(found(several, None), Err(AuthError::Several));
         }
         for bad in ["", "Bearer", "Bearer ", "Basic eDp5", "x.y.z", "Bearer \u{fc}"] {
-            assert_eq!(found(&[("authorization", bad)], Some(&badge)), Err(AuthError::Scheme), "{bad:?}");
+            assert_eq!(
+                found(&[("authorization", bad)], Some(&peer_identity)),
+                Err(AuthError::Scheme),
+                "{bad:?}"
+            );
         }
         let long = "k".repeat(1 << 20);
         assert_eq!(found(&[("x-api-key", &long)], None), Ok(format!("key {long}")));
         let bearer = format!("Bearer {long}");
         assert_eq!(found(&[("authorization", &bearer)], None), Ok(format!("token {long}")));
-        assert_eq!(found(&[("x-api-key", "")], Some(&badge)), Err(AuthError::ApiKey));
+        assert_eq!(found(&[("x-api-key", "")], Some(&peer_identity)), Err(AuthError::ApiKey));
     }
 
     #[test]

@@ -133,15 +133,15 @@ impl Authorization {
 
     /// The caller on this connection with these headers.
     async fn caller(&self, headers: &http::HeaderMap, peer: &Peer) -> Result<Arc<Caller>, AuthError> {
-        self.access.caller(headers, peer.badge(), peer.shares()).await
+        self.access.caller(headers, peer.peer_identity(), peer.shares()).await
     }
 
     /// Rechecks a stream: whether it would be authorized again, as the same caller.
-    async fn again(&self, ticket: &CallAuthority) -> Result<(), Failure> {
-        ticket.peer.check()?;
-        let caller = patient(|| self.caller(&ticket.headers, &ticket.peer)).await?;
-        ticket.rule.as_ref().map_or(Ok(()), |rule| caller.allowed(rule))?;
-        if caller.principal != ticket.caller.principal || caller.tenant != ticket.caller.tenant {
+    async fn again(&self, authority: &CallAuthority) -> Result<(), Failure> {
+        authority.peer.check()?;
+        let caller = patient(|| self.caller(&authority.headers, &authority.peer)).await?;
+        authority.rule.as_ref().map_or(Ok(()), |rule| caller.allowed(rule))?;
+        if caller.principal != authority.caller.principal || caller.tenant != authority.caller.tenant {
             let failure =
                 Failure::new(Reason::PermissionDenied, "the credential now belongs to another caller");
             return Err(failure.delivered(Delivered::No));
@@ -249,8 +249,8 @@ where
     };
     let ends = rule.as_ref().is_none_or(|rule| rule.streams).then(|| {
         let (headers, peer, moves) = (credentials(request.headers()), origin.peer.clone(), rule.is_none());
-        let ticket = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
-        end(Some(Box::pin(ticket.end())), peer, moves)
+        let authority = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
+        end(Some(Box::pin(authority.end())), peer, moves)
     });
     let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
     Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))

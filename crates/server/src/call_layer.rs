@@ -30,21 +30,21 @@ const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 /// The call layer of a service.
 #[derive(Clone)]
 pub(super) struct CallLayer {
-    pub(super) parting: Arc<Drain>,
-    pub(super) books: CallMetrics,
+    pub(super) draining: Arc<Drain>,
+    pub(super) metrics: CallMetrics,
     pub(super) baggage: Baggage,
 }
 
 impl CallLayer {
     /// Wraps a service for the calls on one connection.
     pub(super) fn around<S>(&self, service: S, activity: Arc<Activity>) -> LayeredService<S> {
-        LayeredService { service, envelope: self.clone(), activity }
+        LayeredService { service, layer: self.clone(), activity }
     }
 }
 
 pub(super) struct LayeredService<S> {
     service: S,
-    envelope: CallLayer,
+    layer: CallLayer,
     activity: Arc<Activity>,
 }
 
@@ -58,10 +58,10 @@ where
     type Future = LayeredFuture<S::Future>;
 
     fn call(&self, mut request: http::Request<Q>) -> Self::Future {
-        let CallLayer { parting, books, baggage } = &self.envelope;
+        let CallLayer { draining, metrics, baggage } = &self.layer;
         self.activity.called();
         if let Some(response) = refused(request.method(), request.headers()) {
-            books.strange(response.status());
+            metrics.strange(response.status());
             self.activity.refused();
             let response = response.map(|body| CountedBody {
                 body: ResponseBody::plain(body),
@@ -70,8 +70,8 @@ where
             });
             return LayeredFuture::Refused(Some(Box::new(response)));
         }
-        let place = (!request.uri().path().starts_with(REFLECTION)).then(|| parting.call());
-        let entry = books.open(request.uri().path(), request.headers(), Instant::now());
+        let place = (!request.uri().path().starts_with(REFLECTION)).then(|| draining.call());
+        let entry = metrics.open(request.uri().path(), request.headers(), Instant::now());
         if entry.span().traced() {
             request.extensions_mut().insert(entry.span().clone());
         }
@@ -79,8 +79,8 @@ where
             request.extensions_mut().insert(kept);
         }
         let answer = self.service.call(request);
-        let (parting, activity) = (parting.clone(), self.activity.clone());
-        LayeredFuture::Call { answer, entry: Some(entry), place, parting, activity }
+        let (draining, activity) = (draining.clone(), self.activity.clone());
+        LayeredFuture::Call { answer, entry: Some(entry), place, draining, activity }
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) enum LayeredFuture<F> {
         answer: F,
         entry: Option<CallRecord>,
         place: Option<TaskTrackerToken>,
-        parting: Arc<Drain>,
+        draining: Arc<Drain>,
         activity: Arc<Activity>,
     },
 }
@@ -105,12 +105,12 @@ where
     type Output = Result<http::Response<CountedBody>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (answer, entry, place, parting, activity) = match &mut *self {
+        let (answer, entry, place, draining, activity) = match &mut *self {
             LayeredFuture::Refused(response) => {
                 return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(*response)));
             }
-            LayeredFuture::Call { answer, entry, place, parting, activity } => {
-                (answer, entry, place, parting, activity)
+            LayeredFuture::Call { answer, entry, place, draining, activity } => {
+                (answer, entry, place, draining, activity)
             }
         };
         let response = ready!(Pin::new(answer).poll(context))?;
@@ -128,7 +128,7 @@ where
             entry.over(code, response.headers(), response.extensions().get::<tonic::Status>());
         }
         // Count the response before the call is released, so that a drain waits without a gap.
-        let token = place.as_ref().map(|_| parting.answer());
+        let token = place.as_ref().map(|_| draining.answer());
         *place = None;
         Poll::Ready(Ok(response.map(|body| CountedBody { body, entry, _token: token })))
     }

@@ -348,47 +348,47 @@ mod tests {
     const PATH: &str = "/orders.v1.OrderService/GetOrder";
     const NAME: &str = "orders.v1.OrderService/GetOrder";
 
-    fn page(books: &CallMetrics) -> Exposition {
+    fn page(metrics: &CallMetrics) -> Exposition {
         let mut page = Exposition::default();
-        books.collect(&mut page);
+        metrics.collect(&mut page);
         page
     }
 
-    fn calls(books: &CallMetrics, code: &str, reason: &str) -> f64 {
-        page(books).number("gateway_calls_total", &[("method", NAME), ("code", code), ("reason", reason)])
+    fn calls(metrics: &CallMetrics, code: &str, reason: &str) -> f64 {
+        page(metrics).number("gateway_calls_total", &[("method", NAME), ("code", code), ("reason", reason)])
     }
 
-    fn ends(books: &CallMetrics, failure: Failure) {
+    fn ends(metrics: &CallMetrics, failure: Failure) {
         let response = super::super::status(failure).into_http::<tonic::body::Body>();
-        books.open(PATH, &HeaderMap::new(), Instant::now()).read(response.headers());
+        metrics.open(PATH, &HeaderMap::new(), Instant::now()).read(response.headers());
     }
 
     #[tokio::test]
     async fn each_end_is_counted_once_by_its_code_and_reason() {
-        let books = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
+        let metrics = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
         let ok = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
-        let mut entry = books.open(PATH, &HeaderMap::new(), Instant::now());
-        assert_eq!(page(&books).number("gateway_calls_in_flight", &[("method", NAME)]), 1.0);
+        let mut entry = metrics.open(PATH, &HeaderMap::new(), Instant::now());
+        assert_eq!(page(&metrics).number("gateway_calls_in_flight", &[("method", NAME)]), 1.0);
         entry.read(&HeaderMap::new());
         entry.read(&ok);
         drop(entry);
-        ends(&books, Failure::new(Reason::NatsDisconnected, "away"));
-        ends(&books, Failure { domain: "elsewhere".into(), ..Failure::new(Reason::Internal, "x") });
-        drop(books.open(PATH, &HeaderMap::new(), Instant::now()));
-        assert_eq!(calls(&books, "OK", ""), 1.0);
-        assert_eq!(calls(&books, "UNAVAILABLE", "NATS_DISCONNECTED"), 1.0);
-        assert_eq!(calls(&books, "INTERNAL", "OTHER"), 1.0);
-        assert_eq!(calls(&books, "CANCELLED", ""), 1.0);
-        assert_eq!(page(&books).number("gateway_calls_in_flight", &[("method", NAME)]), 0.0);
+        ends(&metrics, Failure::new(Reason::NatsDisconnected, "away"));
+        ends(&metrics, Failure { domain: "elsewhere".into(), ..Failure::new(Reason::Internal, "x") });
+        drop(metrics.open(PATH, &HeaderMap::new(), Instant::now()));
+        assert_eq!(calls(&metrics, "OK", ""), 1.0);
+        assert_eq!(calls(&metrics, "UNAVAILABLE", "NATS_DISCONNECTED"), 1.0);
+        assert_eq!(calls(&metrics, "INTERNAL", "OTHER"), 1.0);
+        assert_eq!(calls(&metrics, "CANCELLED", ""), 1.0);
+        assert_eq!(page(&metrics).number("gateway_calls_in_flight", &[("method", NAME)]), 0.0);
     }
 
     #[tokio::test]
     async fn what_callers_invent_opens_no_account() {
-        let books = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
+        let metrics = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
         for path in ["/a.B/C", "/orders.v1.OrderService/Nothing", ""] {
-            drop(books.open(path, &HeaderMap::new(), Instant::now()));
+            drop(metrics.open(path, &HeaderMap::new(), Instant::now()));
         }
         let labels = [("method", "other"), ("code", "CANCELLED"), ("reason", "")];
-        assert_eq!(page(&books).number("gateway_calls_total", &labels), 3.0);
+        assert_eq!(page(&metrics).number("gateway_calls_total", &labels), 3.0);
     }
 }

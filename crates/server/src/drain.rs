@@ -85,7 +85,7 @@ mod tests {
     /// Far more than any grace period.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn parting() -> (Drain, CancellationToken) {
+    fn draining() -> (Drain, CancellationToken) {
         let drain = CancellationToken::new();
         drain.cancel();
         (Drain::new(TaskTracker::new()), drain)
@@ -93,25 +93,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_nobody_reads_is_not_waited_for() {
-        let (parting, drain) = parting();
-        let _unread = parting.answer();
-        timeout(LIMIT, parting.over(&drain)).await.unwrap();
+        let (draining, drain) = draining();
+        let _unread = draining.answer();
+        timeout(LIMIT, draining.over(&drain)).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_call_in_hand_is_waited_for_and_told_to_hurry() {
-        let (parting, drain) = parting();
-        let call = parting.call();
+        let (draining, drain) = draining();
+        let call = draining.call();
         let finish = async {
-            parting.hurry().cancelled().await;
+            draining.hurry().cancelled().await;
             sleep(FLUSH).await;
             drop(call);
         };
         tokio::select! {
             biased;
-            () = parting.over(&drain) => panic!("the call was not waited for"),
+            () = draining.over(&drain) => panic!("the call was not waited for"),
             () = finish => {}
         }
-        timeout(LIMIT, parting.over(&drain)).await.unwrap();
+        timeout(LIMIT, draining.over(&drain)).await.unwrap();
     }
 }

@@ -103,43 +103,43 @@ pub fn open(
     limits: Limits,
     drain: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
-    let parting = Arc::new(Drain::new(api.bridge.tasks().clone()));
-    let mut door = Listener::new(Acceptor::from_std(listener, limits.connections)?, limits.tls);
-    let manners = Http2Params {
+    let draining = Arc::new(Drain::new(api.bridge.tasks().clone()));
+    let mut incoming = Listener::new(Acceptor::from_std(listener, limits.connections)?, limits.tls);
+    let params = Http2Params {
         streams: limits.streams,
         headers: refusable(limits.headers),
         age: limits.age,
         grace: limits.grace,
         idle: limits.idle,
     };
-    let http = manners.http();
+    let http = params.http();
     let (headers, most) = (limits.headers as usize, limits.sizes.request);
     let catalog = api.bridge.catalog().clone();
     let sizes = catalog.client_rpcs().map(|rpc| (rpc.path.clone(), most));
-    let admission = Admission::new(headers, sizes, parting.hurry().clone()).of_calls();
-    let envelope =
-        CallLayer { parting: parting.clone(), books: api.metrics.clone(), baggage: api.baggage.clone() };
+    let admission = Admission::new(headers, sizes, draining.hurry().clone()).of_calls();
+    let layer =
+        CallLayer { draining: draining.clone(), metrics: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
     let rpcs = rpcs(api, limits.sizes)?;
     Ok(async move {
         let connections = TaskTracker::new();
-        let begin = |guest: Conn| {
-            let Conn { line, badge, standing } = guest;
-            let peer = Arc::new(Peer::new(badge, standing, manners.grace));
+        let begin = |conn: Conn| {
+            let Conn { line, peer_identity, standing } = conn;
+            let peer = Arc::new(Peer::new(peer_identity, standing, params.grace));
             let activity = line.permit().activity().clone();
-            let calls = limits.budget.counting(tally(&activity));
+            let calls = limits.budget.counting(connection_metrics(&activity));
             let guarded = AuthorizedService {
                 rpcs: rpcs.clone(),
                 catalog: catalog.clone(),
                 guard: guard.clone(),
                 peer: peer.clone(),
             };
-            let service = envelope.around(admission.before(guarded, calls.clone()), activity);
-            connections.spawn(converse(line, peer, calls, service, http.clone(), manners, drain.clone()));
+            let service = layer.around(admission.before(guarded, calls.clone()), activity);
+            connections.spawn(converse(line, peer, calls, service, http.clone(), params, drain.clone()));
         };
         let accept = async {
             loop {
-                begin(door.next().await);
+                begin(incoming.next().await);
             }
         };
         // Connections in the backlog may have sent a call, and are served too: closing the socket would reset them.
@@ -152,21 +152,21 @@ pub fn open(
             () = last => {}
         }
         // No further connections are accepted now; handshakes in progress are aborted.
-        door.finish().into_iter().for_each(begin);
+        incoming.finish().into_iter().for_each(begin);
         connections.close();
         // Connections continue while calls are finished: they send GOAWAY, and refuse new calls.
         tokio::select! {
             () = connections.wait() => {}
             // Connections of silent clients stay open; they do not matter once every call is answered.
-            () = parting.over(&drain) => {}
+            () = draining.over(&drain) => {}
         }
         // Work may outlive a caller that cancelled.
-        parting.worked().await;
+        draining.worked().await;
     })
 }
 
 /// The request counters of a connection, for its frame limiter.
-pub(super) fn tally(activity: &Activity) -> ConnectionMetrics {
+pub(super) fn connection_metrics(activity: &Activity) -> ConnectionMetrics {
     ConnectionMetrics { whole: activity.whole().clone(), wasted: activity.wasted().clone() }
 }
 

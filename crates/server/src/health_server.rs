@@ -6,14 +6,16 @@ use std::net::TcpListener;
 use admission::health_server::services;
 use listener::{Acceptor, ConnectionLimit, http2};
 
-use super::grpc::tally;
+use super::grpc::connection_metrics;
 use super::registry::HealthRegistry;
 
 /// Serves until it is dropped, also during a drain.
 pub async fn serve(listener: TcpListener, seats: ConnectionLimit, board: HealthRegistry) {
     let services = services(board, http2::HEADERS);
     match Acceptor::from_std(listener, seats) {
-        Ok(acceptor) => http2::serve(acceptor, |activity| services(tally(activity)), http2::TIMEOUTS).await,
+        Ok(acceptor) => {
+            http2::serve(acceptor, |activity| services(connection_metrics(activity)), http2::TIMEOUTS).await
+        }
         Err(error) => tracing::error!(%error, "the health listener failed"),
     }
 }

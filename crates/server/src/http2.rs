@@ -92,7 +92,7 @@ pub(super) async fn converse<S, B>(
     calls: Arc<ConnectionBudget>,
     service: S,
     http: Builder<TokioExecutor>,
-    manners: Http2Params,
+    params: Http2Params,
     drain: CancellationToken,
 ) where
     S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Send + 'static,
@@ -103,9 +103,9 @@ pub(super) async fn converse<S, B>(
     let mut connection = pin!(http.serve_connection(TokioIo::new(line), service));
     let why = tokio::select! {
         ended = connection.as_mut() => return note(ended),
-        () = manners.aged() => Why::Aged,
+        () = params.aged() => Why::Aged,
         () = peer.ended() => Why::Ended,
-        over = watch(&calls, &activity, manners.idle) => Why::Over(over),
+        over = watch(&calls, &activity, params.idle) => Why::Over(over),
         () = drain.cancelled() => Why::Drain,
     };
     if let Why::Over(over) = why {

@@ -3,6 +3,8 @@
 //! converts metadata into a `CallContext`, a `Failure` into a status, and paths into routes. Must not decide anything
 //! about a message or a reply.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod auth;
 mod authorization;
 mod baggage;

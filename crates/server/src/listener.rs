@@ -56,7 +56,7 @@ impl Listener {
             let (stream, seat) = tokio::select! {
                 accepted = self.acceptor.next() => accepted,
                 Some(done) = self.handshakes.join_next() => match done {
-                    Ok(Some(guest)) => return guest,
+                    Ok(Some(conn)) => return conn,
                     // It failed, or it was aborted.
                     Ok(None) | Err(_) => continue,
                 },
@@ -95,7 +95,7 @@ impl Listener {
 }
 
 fn plain(stream: TcpStream, seat: ConnectionPermit) -> Conn {
-    Conn { line: LimitedIo::new(Wire::Plain(stream), seat), badge: None, standing: None }
+    Conn { line: LimitedIo::new(Wire::Plain(stream), seat), peer_identity: None, standing: None }
 }
 
 async fn shake(stream: TcpStream, tls: Tls, seat: ConnectionPermit) -> Option<Conn> {
@@ -110,10 +110,11 @@ async fn shake(stream: TcpStream, tls: Tls, seat: ConnectionPermit) -> Option<Co
     };
     match shaken {
         Ok(stream) => {
-            let (badge, chain) = (tls::badge(stream.get_ref().1), tls::chain(stream.get_ref().1));
+            let (peer_identity, chain) =
+                (tls::peer_identity(stream.get_ref().1), tls::chain(stream.get_ref().1));
             let standing = tls.trust.zip(asked).zip(chain);
             let standing = standing.map(|((trust, asked), chain)| trust.standing(asked, chain));
-            Some(Conn { line: LimitedIo::new(Wire::Tls(Box::new(stream)), seat), badge, standing })
+            Some(Conn { line: LimitedIo::new(Wire::Tls(Box::new(stream)), seat), peer_identity, standing })
         }
         Err(error) => {
             tracing::debug!(%error, peer = peer.map(tracing::field::display), "a TLS handshake failed");
@@ -125,7 +126,7 @@ async fn shake(stream: TcpStream, tls: Tls, seat: ConnectionPermit) -> Option<Co
 /// A connection, with the identity in its client certificate.
 pub(super) struct Conn {
     pub(super) line: LimitedIo<Wire>,
-    pub(super) badge: Option<Arc<PeerIdentity>>,
+    pub(super) peer_identity: Option<Arc<PeerIdentity>>,
     /// Whether the client certificate is still trusted.
     pub(super) standing: Option<Standing>,
 }

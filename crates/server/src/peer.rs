@@ -18,7 +18,7 @@ const HANGUP: Duration = Duration::from_secs(10);
 
 /// The client of a connection.
 pub(super) struct Peer {
-    badge: Option<Arc<PeerIdentity>>,
+    peer_identity: Option<Arc<PeerIdentity>>,
     standing: Option<Standing>,
     /// If callers are unknown, calls count against the connection.
     hold: Option<Arc<Share>>,
@@ -32,15 +32,19 @@ pub(super) struct Peer {
 impl Peer {
     /// A client with this certificate, if any. Streams end within the grace period after the connection has reached its
     /// maximum age.
-    pub(super) fn new(badge: Option<Arc<PeerIdentity>>, standing: Option<Standing>, grace: Duration) -> Peer {
+    pub(super) fn new(
+        peer_identity: Option<Arc<PeerIdentity>>,
+        standing: Option<Standing>,
+        grace: Duration,
+    ) -> Peer {
         let hold = Shares::of_connection().take(ShareKind::CALLS, usize::MAX).map(Arc::new);
         let (aged, gone) = (CancellationToken::new(), CancellationToken::new());
-        Peer { badge, standing, hold, grace, aged, gone }
+        Peer { peer_identity, standing, hold, grace, aged, gone }
     }
 
     /// The identity in the client certificate.
-    pub(super) fn badge(&self) -> Option<&PeerIdentity> {
-        self.badge.as_deref()
+    pub(super) fn peer_identity(&self) -> Option<&PeerIdentity> {
+        self.peer_identity.as_deref()
     }
 
     /// The permit of the connection.

@@ -189,7 +189,7 @@ pub(super) fn chain(connection: &ServerConnection) -> Option<Vec<CertificateDer<
 }
 
 /// The identity in the client certificate, if it presented one.
-pub(super) fn badge(connection: &ServerConnection) -> Option<Arc<PeerIdentity>> {
+pub(super) fn peer_identity(connection: &ServerConnection) -> Option<Arc<PeerIdentity>> {
     let certificate = connection.peer_certificates()?.first()?;
     // It was already parsed during verification.
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;

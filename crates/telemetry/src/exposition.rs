@@ -71,9 +71,9 @@ enum Value {
 impl Registry {
     /// A registry with the metrics of the build and the process.
     pub fn new(build: &'static str, version: &'static str, revision: &'static str) -> Registry {
-        let book = Registry::default();
-        book.add(Build { name: build, version, revision });
-        book
+        let registry = Registry::default();
+        registry.add(Build { name: build, version, revision });
+        registry
     }
 
     /// Adds a source.
@@ -286,10 +286,10 @@ mod tests {
 
     #[test]
     fn figures_of_threads_are_added_up_and_read_as_prometheus_does() {
-        let book = Registry::new("build_info", "1.2.3", "0a1b2c");
-        book.add(Thread(3));
-        book.add(Thread(4));
-        let page = book.page();
+        let registry = Registry::new("build_info", "1.2.3", "0a1b2c");
+        registry.add(Thread(3));
+        registry.add(Thread(4));
+        let page = registry.page();
         assert_eq!(page.number("calls_total", &[("method", "a")]), 7.0);
         assert!(page.histograms("call_seconds").any(|(_, times)| times.quantile(0.5).is_some()));
         let text = page.text();

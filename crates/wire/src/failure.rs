@@ -49,14 +49,14 @@ pub const fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// Whether the work may have been done.
+/// Whether the work may have been done; docs/errors.md tells callers the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
-    /// Certainly not.
+    /// Nothing was done, and nothing will be, whether or not the request reached a service.
     No,
-    /// It reached the service.
+    /// The request was worked on, and the failure is the result; it says whether anything changed.
     Yes,
-    /// Unknown.
+    /// It may have been done, or may be done yet.
     Unknown,
 }
 

@@ -38,7 +38,7 @@ const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none
 pub(super) struct Console {
     /// What is served.
     pub(super) catalog: Arc<Catalog>,
-    pub(super) book: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) board: HealthRegistry,
     pub(super) identity: Identity,
     pub(super) around: ClusterState,
@@ -91,7 +91,7 @@ impl Console {
     }
 
     fn figures(&self) -> Value {
-        let (page, now) = (self.book.page(), Instant::now());
+        let (page, now) = (self.registry.page(), Instant::now());
         let view = self.windows.view(&page, now);
         let services = self.board.all().filter(|(name, _)| name.contains('.'));
         let services: Vec<Value> = services.map(|(name, up)| json!({ "name": name, "up": up })).collect();

@@ -50,11 +50,11 @@ pub(super) fn start(
 /// The router of GW_HTTP_ADDR.
 pub(super) fn router(
     board: HealthRegistry,
-    book: Arc<Registry>,
+    registry: Arc<Registry>,
     console: Option<Console>,
     hosts: Hosts,
 ) -> Router {
-    let page = Rendering::new(move || book.page().text());
+    let page = Rendering::new(move || registry.page().text());
     let told = Router::new().route("/metrics", get(move || metrics(page)));
     let told = match console {
         Some(console) => told.merge(console::router(console)),

@@ -67,11 +67,11 @@ impl Monitor {
 
     /// Runs until it is dropped.
     pub(super) async fn run(self) {
-        tokio::join!(self.survey(), self.captures(), self.write());
+        tokio::join!(self.discover(), self.captures(), self.write());
     }
 
     /// Discovers the services.
-    async fn survey(&self) {
+    async fn discover(&self) {
         loop {
             if self.link.connected() {
                 self.ask().await;
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn services_of_nestjs_are_up_although_no_survey_finds_them() {
+    async fn services_of_nestjs_are_up_although_discovery_does_not_find_them() {
         let nats = nats().await;
         let mut config = Serve::at(nats.url());
         config.threads = 1;

@@ -43,13 +43,13 @@ impl Runtime {
         self.shared.supervisor.spawn(format!("replies to {name}"), link.closed());
         let bridge = Bridge::new(link.clone(), self.shared.states.clone());
         self.shared.work.add(bridge.tasks().clone());
-        let books =
+        let metrics =
             CallMetrics::new(self.shared.tracer.clone(), self.shared.states.catalog(), OrderReason::NAMES);
-        let book = &self.shared.book;
-        book.add(Tasks(Handle::current()));
-        book.add(bridge.connection().clone());
-        book.add(bridge.metrics().clone());
-        book.add(books.clone());
+        let registry = &self.shared.registry;
+        registry.add(Tasks(Handle::current()));
+        registry.add(bridge.connection().clone());
+        registry.add(bridge.metrics().clone());
+        registry.add(metrics.clone());
         let service = |feed| {
             Box::new(order_system::service(&self.shared, bridge.clone(), feed)) as Box<dyn CodedService>
         };
@@ -59,7 +59,7 @@ impl Runtime {
             services,
             names: self.shared.services(),
             health: self.shared.board.clone(),
-            metrics: books,
+            metrics,
             baggage: Baggage::new(&self.shared.config.baggage),
             guard: self.shared.secure.guard.clone(),
             reflection: self.shared.config.access.reflection,

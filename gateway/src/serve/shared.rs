@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) secure: TlsAndAuth,
     pub(super) board: HealthRegistry,
     /// The metrics of all threads.
-    pub(super) book: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) tracer: Tracer,
     /// The work in flight of each thread.
     pub(super) work: InHand,

@@ -95,9 +95,9 @@ impl Windows {
     }
 
     /// Takes samples until it is dropped.
-    pub(super) async fn run(self, book: Arc<Registry>) {
+    pub(super) async fn run(self, registry: Arc<Registry>) {
         loop {
-            self.sample(&book.page(), Instant::now());
+            self.sample(&registry.page(), Instant::now());
             sleep(EVERY).await;
         }
     }
@@ -221,7 +221,7 @@ mod tests {
     const CREATE: &str = "CreateOrder";
 
     /// A gateway with calls as in the test, sampled each second.
-    struct Scene {
+    struct Fixture {
         windows: Windows,
         now: Instant,
         calls: u64,
@@ -229,17 +229,17 @@ mod tests {
         times: Histogram,
     }
 
-    impl Scene {
-        fn new() -> Scene {
-            let scene = Scene {
+    impl Fixture {
+        fn new() -> Fixture {
+            let fixture = Fixture {
                 windows: Windows::new(),
                 now: Instant::now(),
                 calls: 0,
                 failed: 0,
                 times: Histogram::times(),
             };
-            scene.windows.sample(&scene.page(), scene.now);
-            scene
+            fixture.windows.sample(&fixture.page(), fixture.now);
+            fixture
         }
 
         fn page(&self) -> Exposition {
@@ -274,39 +274,39 @@ mod tests {
 
     #[test]
     fn a_quantile_falls_again_after_a_slow_minute() {
-        let (mut scene, fast) = (Scene::new(), Duration::from_millis(2));
-        scene.pass(60, 10, 0, fast);
-        assert!(scene.p99().unwrap() < 0.01);
-        scene.pass(60, 10, 0, 3 * SECOND);
-        assert!(scene.p99().unwrap() > 2.0);
-        scene.pass(TIMED.as_secs() as u32, 10, 0, fast);
-        assert!(scene.p99().unwrap() < 0.01, "{:?}", scene.p99());
-        scene.pass(TIMED.as_secs() as u32 + 5, 0, 0, fast);
-        assert_eq!(scene.p99(), None, "nothing is known of calls that there were not");
+        let (mut fixture, fast) = (Fixture::new(), Duration::from_millis(2));
+        fixture.pass(60, 10, 0, fast);
+        assert!(fixture.p99().unwrap() < 0.01);
+        fixture.pass(60, 10, 0, 3 * SECOND);
+        assert!(fixture.p99().unwrap() > 2.0);
+        fixture.pass(TIMED.as_secs() as u32, 10, 0, fast);
+        assert!(fixture.p99().unwrap() < 0.01, "{:?}", fixture.p99());
+        fixture.pass(TIMED.as_secs() as u32 + 5, 0, 0, fast);
+        assert_eq!(fixture.p99(), None, "nothing is known of calls that there were not");
     }
 
     #[test]
     fn failures_of_the_last_minute_are_of_the_last_minute() {
-        let mut scene = Scene::new();
-        let failed = |scene: &Scene| {
-            let view = scene.view();
+        let mut fixture = Fixture::new();
+        let failed = |fixture: &Fixture| {
+            let view = fixture.view();
             view.counts(CALLS).filter(|(labels, _)| labels[1] == "UNAVAILABLE").map(|of| of.1).sum::<f64>()
         };
-        scene.pass(1, 0, 7, SECOND);
-        scene.pass(58, 1, 0, SECOND);
-        assert_eq!(failed(&scene), 7.0);
-        scene.pass(2, 1, 0, SECOND);
-        assert_eq!(failed(&scene), 0.0);
-        assert_eq!(scene.view().count(CALLS, CREATE), 60.0);
-        assert_eq!(scene.view().counted, COUNTED);
+        fixture.pass(1, 0, 7, SECOND);
+        fixture.pass(58, 1, 0, SECOND);
+        assert_eq!(failed(&fixture), 7.0);
+        fixture.pass(2, 1, 0, SECOND);
+        assert_eq!(failed(&fixture), 0.0);
+        assert_eq!(fixture.view().count(CALLS, CREATE), 60.0);
+        assert_eq!(fixture.view().counted, COUNTED);
     }
 
     #[test]
     fn a_rate_is_of_as_long_as_there_are_samples_and_of_none_there_is_none() {
-        let mut scene = Scene::new();
-        assert_eq!(scene.view().rate(0.0), None);
-        scene.pass(10, 3, 0, SECOND);
-        let view = scene.view();
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.view().rate(0.0), None);
+        fixture.pass(10, 3, 0, SECOND);
+        let view = fixture.view();
         assert_eq!((view.counted, view.rate(view.count(CALLS, CREATE))), (10 * SECOND, Some(3.0)));
     }
 
@@ -315,16 +315,16 @@ mod tests {
         let windows = Windows::new();
         let start = Instant::now();
         windows.sample(&Exposition::default(), start);
-        let mut scene = Scene { windows, now: start, calls: 0, failed: 0, times: Histogram::times() };
-        scene.pass(4, 1, 1, SECOND);
-        assert_eq!(scene.view().count(CALLS, CREATE), 8.0);
+        let mut fixture = Fixture { windows, now: start, calls: 0, failed: 0, times: Histogram::times() };
+        fixture.pass(4, 1, 1, SECOND);
+        assert_eq!(fixture.view().count(CALLS, CREATE), 8.0);
     }
 
     #[test]
     fn the_history_is_there_for_whoever_comes_late_and_never_longer_than_a_minute() {
-        let mut scene = Scene::new();
-        scene.pass(100, 5, 2, SECOND);
-        let history = scene.windows.history(CALLS, scene.now, [|_| true, |labels| labels[1] != "OK"]);
+        let mut fixture = Fixture::new();
+        fixture.pass(100, 5, 2, SECOND);
+        let history = fixture.windows.history(CALLS, fixture.now, [|_| true, |labels| labels[1] != "OK"]);
         assert_eq!(history.len(), 60);
         assert!(history.iter().all(|(_, sums)| *sums == [7.0, 2.0]), "{history:?}");
         assert_eq!((history[0].0, history[59].0), (59 * SECOND, Duration::ZERO));

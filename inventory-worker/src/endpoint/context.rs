@@ -45,18 +45,18 @@ impl Inventory {
     /// Counts what a request adds to what the stock keeps; QUOTA_EXCEEDED if its caller is over its share.
     pub(super) async fn share<'a>(
         &'a self,
-        errand: &'a RequestContext,
+        context: &'a RequestContext,
         adds: impl Fn(&Stock) -> Amounts,
     ) -> Result<Share<'a>, Failure> {
         let take = || {
             let stock = self.ledger.stock();
-            self.shares.take(&errand.principal, adds(&stock), stock.amounts(), self.ledger.clock().unix_ms())
+            self.shares.take(&context.principal, adds(&stock), stock.amounts(), self.ledger.clock().unix_ms())
         };
         if let Ok(share) = take() {
             return Ok(share);
         }
         // It may be a repeat that was committed and that this worker does not know yet.
-        self.ledger.catch_up(errand.deadline).await?;
+        self.ledger.catch_up(context.deadline).await?;
         take()
     }
 

@@ -27,7 +27,7 @@ const PAGE_BYTES: usize = 256 * 1_024;
 pub async fn redeliver(
     inventory: Arc<Inventory>,
     request: RedeliverEventRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<RedeliverEventResponse, Failure> {
     let mut reader = Reader::default();
     let sequence = u64::try_from(request.sequence).ok().filter(|sequence| *sequence > 0);
@@ -35,7 +35,7 @@ pub async fn redeliver(
         reader.fault("sequence", "must be 1 or more");
     }
     let sequence = reader.finish(sequence).map_err(Failure::invalid)?;
-    inventory.upkeep.events.redeliver(sequence, request.validate_only, errand.deadline).await?;
+    inventory.upkeep.events.redeliver(sequence, request.validate_only, context.deadline).await?;
     Ok(RedeliverEventResponse { sequence: request.sequence })
 }
 
@@ -43,16 +43,16 @@ pub async fn redeliver(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListReservationsRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<ListReservationsResponse, Failure> {
     let (wanted, size, after) = read(&request).map_err(Failure::invalid)?;
     // Read before the stock, which therefore reflects what was acknowledged.
-    let acknowledged = inventory.upkeep.floor.read_until(errand.deadline).await.ok_or_else(|| {
+    let acknowledged = inventory.upkeep.floor.read_until(context.deadline).await.ok_or_else(|| {
         Failure::new(Reason::StorageUnavailable, "the consumer's acknowledgement floor cannot be read now")
             .delivered(Delivered::No)
             .retry_after(nats::failure::RETRY)
     })?;
-    inventory.ledger.catch_up(errand.deadline).await?;
+    inventory.ledger.catch_up(context.deadline).await?;
     let (orders, more) = match wanted {
         Some(orders) => (orders, false),
         None => next(&inventory.ledger.stock(), after, size),
@@ -120,7 +120,7 @@ fn next(stock: &Stock, after: Option<Uuid>, size: usize) -> (Vec<Uuid>, bool) {
 pub async fn settle(
     inventory: Arc<Inventory>,
     request: SettleReservationRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<SettleReservationResponse, Failure> {
     let mut reader = Reader::default();
     let order = reader.order_id("order_id", &request.order_id);
@@ -129,8 +129,8 @@ pub async fn settle(
         reader.fault("sequence", "must be 0 or more");
     }
     let (order, seen) = reader.finish(order.zip(seen)).map_err(Failure::invalid)?;
-    errand.span.note("order.id", &order);
-    inventory.upkeep.settler.reconcile(order, seen, errand.deadline).await.map_err(|unsettled| {
+    context.span.note("order.id", &order);
+    inventory.upkeep.settler.reconcile(order, seen, context.deadline).await.map_err(|unsettled| {
         match unsettled {
             Unsettled::Denied(Denial::Refused(Refusal::Behind)) => {
                 let why = "the ledger contradicts the record of the order";

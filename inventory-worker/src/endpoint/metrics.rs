@@ -47,8 +47,8 @@ pub(super) struct Seen {
 
 impl EndpointMetrics {
     pub(super) fn new(subjects: &[&'static str]) -> EndpointMetrics {
-        let tally = |subject: &&'static str| (*subject, RequestMetrics::new());
-        EndpointMetrics { routes: subjects.iter().map(tally).collect(), ..EndpointMetrics::default() }
+        let metrics = |subject: &&'static str| (*subject, RequestMetrics::new());
+        EndpointMetrics { routes: subjects.iter().map(metrics).collect(), ..EndpointMetrics::default() }
     }
 
     /// Counts an accepted request.
@@ -59,25 +59,25 @@ impl EndpointMetrics {
     /// Counts its answer.
     pub(super) fn end(&self, subject: &str, failure: Option<&Failure>, took: Duration, request: &Message) {
         self.ended.increment();
-        let Some(tally) = self.routes.get(subject) else { return };
-        tally.times.observe_time(took);
-        tally.log(subject, failure, took, request);
-        let Some(failure) = failure else { return tally.ok.increment() };
+        let Some(metrics) = self.routes.get(subject) else { return };
+        metrics.times.observe_time(took);
+        metrics.log(subject, failure, took, request);
+        let Some(failure) = failure else { return metrics.ok.increment() };
         let end = (code_name(failure.code), label(OrderReason::NAMES, &failure.domain, &failure.reason));
-        *lock(&tally.failed).entry(end).or_default() += 1;
+        *lock(&metrics.failed).entry(end).or_default() += 1;
         let text: String = failure.message.chars().take(WORDS).collect();
-        *lock(&tally.last) = format!("{}:{text}", failure.number());
+        *lock(&metrics.last) = format!("{}:{text}", failure.number());
     }
 
     /// The totals of a route so far.
     pub(super) fn seen(&self, subject: &str) -> Seen {
-        let Some(tally) = self.routes.get(subject) else { return Seen::default() };
-        let failures = lock(&tally.failed).values().sum();
-        let nanos = Duration::try_from_secs_f64(tally.times.snapshot().sum).unwrap_or_default().as_nanos();
+        let Some(metrics) = self.routes.get(subject) else { return Seen::default() };
+        let failures = lock(&metrics.failed).values().sum();
+        let nanos = Duration::try_from_secs_f64(metrics.times.snapshot().sum).unwrap_or_default().as_nanos();
         Seen {
-            requests: tally.ok.get() + failures,
+            requests: metrics.ok.get() + failures,
             failures,
-            last: lock(&tally.last).clone(),
+            last: lock(&metrics.last).clone(),
             nanos: u64::try_from(nanos).unwrap_or(u64::MAX),
         }
     }
@@ -133,13 +133,13 @@ impl Source for EndpointMetrics {
         let ended = self.ended.get();
         let in_hand = self.begun.get().saturating_sub(ended) as f64;
         page.gauge("worker_requests_in_hand", "Requests in progress.", &[], in_hand);
-        for (subject, tally) in &self.routes {
+        for (subject, metrics) in &self.routes {
             let route = ("route", *subject);
             let help = "Time from accepting a request to its reply.";
-            page.histogram("worker_request_duration_seconds", help, &[route], &tally.times);
+            page.histogram("worker_request_duration_seconds", help, &[route], &metrics.times);
             let (name, help) = ("worker_requests_total", "Answered requests, by status code and reason.");
-            page.counter(name, help, &[route, ("code", "OK"), ("reason", "")], tally.ok.get());
-            for ((code, reason), count) in &*lock(&tally.failed) {
+            page.counter(name, help, &[route, ("code", "OK"), ("reason", "")], metrics.ok.get());
+            for ((code, reason), count) in &*lock(&metrics.failed) {
                 page.counter(name, help, &[route, ("code", code), ("reason", reason)], *count);
             }
         }

@@ -42,7 +42,7 @@ pub type Able = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What the answers are built from.
 pub(super) struct Told {
-    pub(super) tallies: Arc<EndpointMetrics>,
+    pub(super) metrics: Arc<EndpointMetrics>,
     pub(super) clock: Arc<Clock>,
     pub(super) able: Able,
 }
@@ -179,7 +179,7 @@ impl Micro {
 
     fn stats(&self) -> Stats<'_> {
         let endpoint = |route: &&'static Route| {
-            let seen = self.told.tallies.seen(route.subject);
+            let seen = self.told.metrics.seen(route.subject);
             EndpointStats {
                 name: route.subject,
                 subject: route.subject,

@@ -22,10 +22,10 @@ use crate::stock::{Amounts, Command, Stock};
 pub async fn reserve(
     inventory: Arc<Inventory>,
     request: ReserveInventoryRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<ReserveInventoryResponse, Failure> {
     let (order, items) = read(&request).map_err(Failure::invalid)?;
-    errand.span.note("order.id", &order);
+    context.span.note("order.id", &order);
     let ttl = match request.ttl_seconds {
         None => inventory.ttl,
         Some(0) => None,
@@ -34,10 +34,10 @@ pub async fn reserve(
     let expires_at = ttl.map(|ttl| {
         inventory.ledger.clock().unix_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
     });
-    let share = inventory.share(&errand, |stock| added(stock, &order)).await;
+    let share = inventory.share(&context, |stock| added(stock, &order)).await;
     let share = share.map_err(|failure| failure.with("order_id", order.to_string()))?;
     let command = Command::Reserve { order, items, expires_at };
-    let answer = inventory.ledger.submit(command, errand.deadline).await;
+    let answer = inventory.ledger.submit(command, context.deadline).await;
     share.settle(&answer);
     let failed = |denial| refusal::failure(denial, &request.order_id).with("order_id", &request.order_id);
     match answer.map_err(failed)? {
@@ -73,11 +73,11 @@ pub(super) fn read(request: &ReserveInventoryRequest) -> Result<(Uuid, Vec<Item>
 pub async fn release(
     inventory: Arc<Inventory>,
     request: ReleaseInventoryRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<ReleaseInventoryResponse, Failure> {
     let (order, reason) = read_release(&request).map_err(Failure::invalid)?;
-    errand.span.note("order.id", &order);
-    let released = inventory.releaser.release(order, errand.deadline).await;
+    context.span.note("order.id", &order);
+    let released = inventory.releaser.release(order, context.deadline).await;
     match released.map_err(|failure| failure.with("order_id", order.to_string()))? {
         ReleaseOutcome::Gone => {
             tracing::debug!(%order, reason = &*reason, "released");

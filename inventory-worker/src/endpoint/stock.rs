@@ -20,7 +20,7 @@ use crate::stock::{Amounts, Command, Level, Stock, key};
 pub async fn check(
     inventory: Arc<Inventory>,
     request: CheckInventoryRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<CheckInventoryResponse, Failure> {
     let mut reader = Reader::default();
     let items = Item::read_all(&mut reader, "items", &request.items);
@@ -29,7 +29,7 @@ pub async fn check(
     if now.available {
         return Ok(now);
     }
-    inventory.ledger.catch_up(errand.deadline).await?;
+    inventory.ledger.catch_up(context.deadline).await?;
     Ok(availability(&inventory.ledger.stock(), &items))
 }
 
@@ -49,12 +49,12 @@ fn availability(stock: &Stock, items: &[Item]) -> CheckInventoryResponse {
 pub async fn get(
     inventory: Arc<Inventory>,
     request: GetStockRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<GetStockResponse, Failure> {
     let mut reader = Reader::default();
     let product = reader.product_id("product_id", &request.product_id);
     let product = reader.finish(product).map_err(Failure::invalid)?;
-    inventory.ledger.catch_up(errand.deadline).await?;
+    inventory.ledger.catch_up(context.deadline).await?;
     let level = inventory.ledger.stock().level(&product);
     let level = level.ok_or_else(|| Failure::not_found("product", &product))?;
     Ok(GetStockResponse { stock: Some(of_product(&product, level)) })
@@ -64,10 +64,10 @@ pub async fn get(
 pub async fn list(
     inventory: Arc<Inventory>,
     request: ListStockRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<ListStockResponse, Failure> {
     let (size, after) = read_list(&request).map_err(Failure::invalid)?;
-    inventory.ledger.catch_up(errand.deadline).await?;
+    inventory.ledger.catch_up(context.deadline).await?;
     let guard = inventory.ledger.stock();
     let mut products = guard.products_after(after.as_deref());
     let stock: Vec<StockOfProduct> =
@@ -90,14 +90,14 @@ pub(super) fn read_list(request: &ListStockRequest) -> Result<(usize, Option<Str
 pub async fn adjust(
     inventory: Arc<Inventory>,
     request: AdjustStockRequest,
-    errand: RequestContext,
+    context: RequestContext,
 ) -> Result<AdjustStockResponse, Failure> {
     let (id, lines, reason) = read(&request).map_err(Failure::invalid)?;
-    let _turn = inventory.wide.turn(lines.len(), errand.deadline).await?;
-    let request = key::of(&errand.principal, &id);
-    let share = inventory.share(&errand, |stock| added(stock, &request, &lines)).await;
+    let _turn = inventory.wide.turn(lines.len(), context.deadline).await?;
+    let request = key::of(&context.principal, &id);
+    let share = inventory.share(&context, |stock| added(stock, &request, &lines)).await;
     let share = share.map_err(|failure| failure.with("request_id", &*id))?;
-    let end = inventory.ledger.submit(Command::Adjust { request, lines, reason }, errand.deadline).await;
+    let end = inventory.ledger.submit(Command::Adjust { request, lines, reason }, context.deadline).await;
     share.settle(&end);
     match end {
         Ok(Decision::Levels(levels)) => Ok(AdjustStockResponse {

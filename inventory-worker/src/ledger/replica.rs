@@ -40,7 +40,7 @@ pub(super) struct Replica {
     mine: Option<(u64, u64)>,
     loads: u64,
     loading: Arc<AtomicBool>,
-    figures: Arc<LedgerMetrics>,
+    metrics: Arc<LedgerMetrics>,
 }
 
 impl Replica {
@@ -51,7 +51,7 @@ impl Replica {
         stock: Arc<RwLock<Stock>>,
         worker: Uuid,
         loading: Arc<AtomicBool>,
-        figures: Arc<LedgerMetrics>,
+        metrics: Arc<LedgerMetrics>,
     ) -> Replica {
         let (feed, fed) = (Feed::nothing(), Instant::now());
         Replica {
@@ -65,7 +65,7 @@ impl Replica {
             mine: None,
             loads: 0,
             loading,
-            figures,
+            metrics,
         }
     }
 
@@ -179,7 +179,7 @@ impl Replica {
     pub(super) async fn load(&mut self) -> Result<(), LedgerError> {
         self.loading.store(true, Ordering::Release);
         self.loads += 1;
-        self.figures.loads.increment();
+        self.metrics.loads.increment();
         let mut missing = 0;
         loop {
             match self.try_load().await {
@@ -213,7 +213,7 @@ impl Replica {
     async fn try_load(&mut self) -> Result<(), LedgerError> {
         let mut stock = self.snapshots.newest().await.map_err(LedgerError::Snapshots)?.unwrap_or_default();
         let snapshot = stock.sequence();
-        self.figures.snapshot(snapshot);
+        self.metrics.snapshot(snapshot);
         let (identity, range) = self.store.identity(Instant::now() + LOOK).await?;
         // Everything read from here on is invalid if the ledger was deleted and created again.
         if !self.store.guard().keep(order_streams::INVENTORY, identity) {

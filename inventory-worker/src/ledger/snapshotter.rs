@@ -26,7 +26,7 @@ pub(super) struct Snapshotter {
     last: u64,
     busy: Arc<AtomicBool>,
     failed: Arc<Mutex<Failed>>,
-    figures: Arc<LedgerMetrics>,
+    metrics: Arc<LedgerMetrics>,
 }
 
 /// Consecutive failures, and when the next try is allowed.
@@ -57,10 +57,10 @@ impl Snapshotter {
         snapshots: Snapshots,
         stock: Arc<RwLock<Stock>>,
         every: u64,
-        figures: Arc<LedgerMetrics>,
+        metrics: Arc<LedgerMetrics>,
     ) -> Snapshotter {
         let (busy, failed) = Default::default();
-        Snapshotter { snapshots, stock, every, last: 0, busy, failed, figures }
+        Snapshotter { snapshots, stock, every, last: 0, busy, failed, metrics }
     }
 
     /// Begins one if it is due at this sequence.
@@ -73,7 +73,7 @@ impl Snapshotter {
     /// Begins one if entries are lost that no snapshot includes: the ledger was purged, and begins with `first` now.
     /// Only running workers still know them; the next start would not.
     pub(super) fn look_for_hole(&mut self, sequence: u64, first: u64) {
-        let hole = first > self.figures.known_snapshot() + 1 && sequence + 1 >= first;
+        let hole = first > self.metrics.known_snapshot() + 1 && sequence + 1 >= first;
         if hole && self.failed().allows(true, Instant::now()) {
             self.begin(sequence, Some(first));
         }
@@ -86,7 +86,7 @@ impl Snapshotter {
         self.last = sequence;
         let (snapshots, stock, every, busy) =
             (self.snapshots.clone(), self.stock.clone(), self.every, self.busy.clone());
-        let (figures, failed) = (self.figures.clone(), self.failed.clone());
+        let (metrics, failed) = (self.metrics.clone(), self.failed.clone());
         tokio::spawn(async move {
             let made = make(&snapshots, stock, every, first).await;
             {
@@ -94,10 +94,10 @@ impl Snapshotter {
                 match made {
                     Ok(newest) => {
                         *failed = Failed::default();
-                        figures.snapshot(newest);
+                        metrics.snapshot(newest);
                     }
                     Err(why) => {
-                        figures.unmade.increment();
+                        metrics.unmade.increment();
                         let again = failed.again(Instant::now());
                         let times = failed.times;
                         tracing::error!(why, times, ?again, "a snapshot failed");

@@ -30,14 +30,14 @@ const FRAME: usize = 1_024;
 
 pub(super) struct Writer {
     pub(super) replica: Replica,
-    pub(super) keeper: Snapshotter,
+    pub(super) snapshotter: Snapshotter,
     pub(super) stock: Arc<RwLock<Stock>>,
     pub(super) inbox: mpsc::Receiver<Request>,
     /// The most commands of a batch.
     pub(super) together: usize,
     pub(super) worker: Uuid,
     pub(super) batch: u64,
-    pub(super) figures: Arc<LedgerMetrics>,
+    pub(super) metrics: Arc<LedgerMetrics>,
     pub(super) bounds: Amounts,
     pub(super) fill: Fill,
 }
@@ -81,7 +81,7 @@ impl Writer {
                     self.serve(&mut batch).await?;
                 }
             }
-            self.keeper.look(self.replica.sequence());
+            self.snapshotter.look(self.replica.sequence());
             let amounts = self.stock.read().amounts();
             self.fill.look(amounts, self.bounds);
         }
@@ -122,7 +122,7 @@ impl Writer {
                 }
             };
             let together = verdicts.len();
-            self.figures.commands.add(together as u64);
+            self.metrics.commands.add(together as u64);
             batch[..together].iter().for_each(|request| request.trace(begun, together));
             answer(batch.drain(..together).zip(verdicts));
         }
@@ -166,20 +166,20 @@ impl Writer {
         })?;
         let begun = Instant::now();
         let (mut open, mut attempt) = (false, 0);
-        self.figures.batches.observe(entry.facts.len() as u64);
+        self.metrics.batches.observe(entry.facts.len() as u64);
         loop {
             let trouble = match self.append(at, payload.clone(), until).await {
                 Ok(sequence) if sequence == at + 1 => {
                     self.replica.apply(sequence, &entry).map_err(Stop::Broken)?;
-                    self.figures.commits.increment();
-                    self.figures.times.observe_time(begun.elapsed());
+                    self.metrics.commits.increment();
+                    self.metrics.times.observe_time(begun.elapsed());
                     return Ok(Settled::Yes);
                 }
                 Ok(next) => StoreError::Unexpected(format!("{next} came after {at}")),
                 Err(StoreError::Conflict) => match self.whose(at + 1, until).await? {
                     Some(true) => return Ok(Settled::Yes),
                     Some(false) => {
-                        self.figures.conflicts.increment();
+                        self.metrics.conflicts.increment();
                         return Ok(Settled::Again { current: u64::MAX });
                     }
                     // No newer entry: an append is in flight, or a deposed leader answered. Repeat.
@@ -189,7 +189,7 @@ impl Writer {
             };
             if matches!(trouble, StoreError::Undetermined(_)) {
                 open = true;
-                self.figures.undetermined.increment();
+                self.metrics.undetermined.increment();
             }
             // The stream has no leader: an election, or the stream was deleted.
             let trouble = match trouble {
@@ -251,13 +251,13 @@ impl Writer {
     /// Barrier: whether `at` is still the leader's last sequence. If not, the stock is brought up to date.
     async fn confirm(&mut self, at: u64, until: Instant) -> Result<Settled, Stop> {
         let mut attempt = 0;
-        self.figures.barriers.increment();
+        self.metrics.barriers.increment();
         loop {
             let in_time = Instant::now() < until;
             let range = self.replica.store().range(until.min(Instant::now() + APPEND)).await;
             if let Ok(range) = &range {
-                self.figures.behind(range.last.saturating_sub(at));
-                self.keeper.look_for_hole(at, range.first);
+                self.metrics.behind(range.last.saturating_sub(at));
+                self.snapshotter.look_for_hole(at, range.first);
             }
             match range {
                 Ok(range) if range.last == at => return Ok(Settled::Yes),

@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status};
 
 use super::report::Report;
 use super::turns::{Bench, PRODUCTS};
+use crate::deployment::{self, Deployment};
 use crate::load::{Kind, Load};
-use crate::stage::{self, Stage};
 
 /// A collector that counts spans.
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ impl TraceService for Collector {
     }
 }
 
-pub(super) async fn measure(bench: &Bench, off: &Stage, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn measure(bench: &Bench, off: &Deployment, report: &mut Report) -> anyhow::Result<()> {
     let (collector, listener) = (Collector::default(), TcpListener::bind("127.0.0.1:0").await?);
     let endpoint = format!("http://{}", listener.local_addr()?);
     let service = TraceServiceServer::new(collector.clone());
@@ -47,7 +47,7 @@ pub(super) async fn measure(bench: &Bench, off: &Stage, report: &mut Report) -> 
     let some = traced(&endpoint, "0.01").await?;
     let all = traced(&endpoint, "1").await?;
     for (kind, name) in [(Kind::Check, "CheckInventory"), (Kind::Create, "CreateOrder")] {
-        let load = |stage: &Stage| stage.watched(Load::of(kind, &stage.url()));
+        let load = |deployment: &Deployment| deployment.watched(Load::of(kind, &deployment.url()));
         let loads = [("not traced", load(off)?), ("1 % traced", load(&some)?), ("all traced", load(&all)?)];
         let [none, some, all] = bench.turns(loads).await?;
         report.section(&format!("{name}, 64 concurrent calls, with tracing"), [&none, &some, &all]);
@@ -59,9 +59,9 @@ pub(super) async fn measure(bench: &Bench, off: &Stage, report: &mut Report) -> 
 }
 
 /// A system that samples this share of the calls.
-async fn traced(endpoint: &str, share: &str) -> anyhow::Result<Stage> {
-    let nats = stage::nats("").await?;
-    stage::stock(&nats, PRODUCTS).await?;
+async fn traced(endpoint: &str, share: &str) -> anyhow::Result<Deployment> {
+    let nats = deployment::nats("").await?;
+    deployment::stock(&nats, PRODUCTS).await?;
     let more = [
         "--otel-exporter-otlp-endpoint",
         endpoint,
@@ -70,5 +70,5 @@ async fn traced(endpoint: &str, share: &str) -> anyhow::Result<Stage> {
         "--otel-traces-sampler-arg",
         share,
     ];
-    Stage::with(nats, &more).await
+    Deployment::with(nats, &more).await
 }

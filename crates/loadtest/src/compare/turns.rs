@@ -3,7 +3,7 @@
 use super::report::Series;
 use crate::load::Load;
 
-/// The products of a stage.
+/// The products of a deployment.
 pub(super) const PRODUCTS: usize = 1_000;
 
 pub(super) struct Bench {

@@ -113,10 +113,10 @@ pub(crate) async fn odd(site: &mut Site) -> anyhow::Result<Odd> {
     let collector = ["--otel-exporter-otlp-endpoint", &nowhere, "--otel-traces-sampler", "always_on"];
     let narrow = ["--max-in-flight", "1", "--otel-bsp-schedule-delay", "500"];
     site.join(&[collector, narrow].concat()).await?;
-    let door = site.doors().pop().context("no gateway")?;
+    let url = site.gateway_urls().pop().context("no gateway")?;
     let load = Load { rate: RATE, deadline: LIMIT };
     let (calls, stop) = (Calls::default(), CancellationToken::new());
-    let load = load::run(load, channels(&[door])?, Instant::now(), calls, stop);
+    let load = load::run(load, channels(&[url])?, Instant::now(), calls, stop);
     Ok(Odd { _load: AbortOnDropHandle::new(tokio::spawn(load)), _folder: folder })
 }
 

@@ -49,10 +49,10 @@ pub(crate) struct Load {
 }
 
 /// Stocks enough of the product.
-pub(crate) async fn stock(door: Channel) -> anyhow::Result<()> {
+pub(crate) async fn stock(channel: Channel) -> anyhow::Result<()> {
     let adjustments = vec![Adjustment { product_id: PRODUCT.to_owned(), delta: STOCK }];
     let request = AdjustStockRequest { request_id: "faults".to_owned(), adjustments, reason: String::new() };
-    InventoryServiceClient::new(door).adjust_stock(request).await?;
+    InventoryServiceClient::new(channel).adjust_stock(request).await?;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ impl Calls {
 /// Sends calls until told to stop, then waits for those in flight. Times are seconds since `zero`.
 pub(crate) async fn run(
     load: Load,
-    doors: Vec<Channel>,
+    channels: Vec<Channel>,
     zero: Instant,
     calls: Calls,
     stop: CancellationToken,
@@ -93,8 +93,8 @@ pub(crate) async fn run(
             _ = ticks.tick() => {}
             () = stop.cancelled() => break,
         }
-        let gateway = number % doors.len();
-        let call = place(doors[gateway].clone(), gateway, load.deadline, zero);
+        let gateway = number % channels.len();
+        let call = place(channels[gateway].clone(), gateway, load.deadline, zero);
         let calls = calls.clone();
         open.spawn(async move {
             let call = call.await;
@@ -105,11 +105,11 @@ pub(crate) async fn run(
     open.join_all().await;
 }
 
-async fn place(door: Channel, gateway: usize, deadline: Duration, zero: Instant) -> Call {
+async fn place(channel: Channel, gateway: usize, deadline: Duration, zero: Instant) -> Call {
     let items = vec![Item { product_id: PRODUCT.to_owned(), quantity: 1 }];
     let request = CreateOrderRequest { request_id: String::new(), customer_id: "faults".to_owned(), items };
     let begun = Instant::now();
-    let mut client = OrderServiceClient::new(door);
+    let mut client = OrderServiceClient::new(channel);
     let answer = timeout(deadline + LATE, client.create_order(within(request, deadline))).await;
     let end = match answer {
         Ok(Ok(reply)) => Ok(reply.into_inner().order.map(|order| order.order_id).unwrap_or_default()),
@@ -126,11 +126,11 @@ pub(crate) fn since(zero: Instant, moment: Instant) -> f64 {
 }
 
 /// Reads every acknowledged order back. Returns those that do not exist, with the reply.
-pub(crate) async fn lost(calls: &[Call], doors: &[Channel]) -> Vec<String> {
+pub(crate) async fn lost(calls: &[Call], channels: &[Channel]) -> Vec<String> {
     let acknowledged = calls.iter().filter_map(|call| call.end.as_ref().ok());
     let reads = acknowledged.enumerate().map(|(number, id)| {
-        let (door, id) = (doors[number % doors.len()].clone(), id.clone());
-        async move { read(door, &id).await.err().map(|status| told(&id, &status)) }
+        let (channel, id) = (channels[number % channels.len()].clone(), id.clone());
+        async move { read(channel, &id).await.err().map(|status| told(&id, &status)) }
     });
     stream::iter(reads).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
 }
@@ -140,10 +140,10 @@ fn told(id: &str, status: &Status) -> String {
     format!("the acknowledged order {id} {what}: {status}")
 }
 
-async fn read(door: Channel, id: &str) -> Result<(), Status> {
+async fn read(channel: Channel, id: &str) -> Result<(), Status> {
     let mut last = Status::unknown("not read");
     for _ in 0..READ.1 {
-        let mut client = OrderServiceClient::new(door.clone());
+        let mut client = OrderServiceClient::new(channel.clone());
         let request = within(GetOrderRequest { order_id: id.to_owned() }, READ.0);
         match client.get_order(request).await {
             Ok(reply) if reply.get_ref().order.as_ref().is_some_and(|order| order.order_id == id) => {

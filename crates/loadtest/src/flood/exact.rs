@@ -17,8 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
+use crate::deployment;
 use crate::process::{Process, serves};
-use crate::stage;
 
 /// So that NATS passes a reply that is too large for the gateway.
 const NATS: &str = "max_payload: 8388608";
@@ -39,7 +39,7 @@ struct Padded {
 /// Tries each, and prints its status. True if all are as expected.
 pub(super) async fn run() -> anyhow::Result<bool> {
     let limits = Limits::default();
-    let nats = stage::nats(NATS).await?;
+    let nats = deployment::nats(NATS).await?;
     let logs = tempfile::tempdir()?;
     let [grpc, http] = [spare_port()?, spare_port()?];
     let _gateway = Process::gateway(&nats.url(), grpc, http, &[], &log(logs.path()))?;

@@ -13,8 +13,8 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::kind::{Port, Victim};
 use crate::cage::Means;
+use crate::deployment;
 use crate::process::{Process, listens, serves};
-use crate::stage;
 
 const PRODUCTS: usize = 1_000;
 const ORDERS: &str = "orders.v1.OrderService";
@@ -49,8 +49,8 @@ impl Field {
         means: &Means,
         programs: Option<&Path>,
     ) -> anyhow::Result<Field> {
-        let nats = stage::nats("").await?;
-        stage::stock(&nats, PRODUCTS).await?;
+        let nats = deployment::nats("").await?;
+        deployment::stock(&nats, PRODUCTS).await?;
         let (folder, beside) = (tempfile::tempdir()?, spare_port()?);
         let _beside = Process::echo(beside, &folder.path().join("beside"))?;
         listens(beside).await?;

@@ -17,8 +17,8 @@ use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::bar;
+use crate::deployment::Deployment;
 use crate::load::product;
-use crate::stage::Stage;
 
 const EVENTS: u64 = 3;
 /// Orders per customer.
@@ -38,7 +38,7 @@ struct Event {
 
 /// Starts a server with this many orders. Returns it, and some of the orders as lines of id and customer.
 pub(super) async fn record(products: usize, orders: usize) -> anyhow::Result<(Server, String)> {
-    let Stage { nats, workers, gateway, grpc, .. } = Stage::open(products, "").await?;
+    let Deployment { nats, workers, gateway, grpc, .. } = Deployment::open(products, "").await?;
     let (id, customer) = place(grpc).await?;
     drop((workers, gateway));
     let link = Connection::connect(&Options::at(nats.url()), "seed").await?;

@@ -13,8 +13,8 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
+use crate::deployment::Deployment;
 use crate::load::product;
-use crate::stage::Stage;
 use crate::table::duration;
 use crate::usage;
 
@@ -37,12 +37,12 @@ pub(super) async fn grow(sizes: &[usize]) -> anyhow::Result<()> {
         "KiB per watch"
     );
     for size in sizes {
-        let stage = Stage::open(10, "").await?;
-        let before = usage::resident(stage.gateway.pid()?)?;
-        let mut watches = open(&stage, *size).await?;
+        let deployment = Deployment::open(10, "").await?;
+        let before = usage::resident(deployment.gateway.pid()?)?;
+        let mut watches = open(&deployment, *size).await?;
         sleep(SETTLE).await;
-        let idle = usage::resident(stage.gateway.pid()?)?.saturating_sub(before);
-        let mut orders = OrderServiceClient::new(channel(&stage).await?);
+        let idle = usage::resident(deployment.gateway.pid()?)?.saturating_sub(before);
+        let mut orders = OrderServiceClient::new(channel(&deployment).await?);
         let (mut first, mut last) = (Vec::new(), Vec::new());
         for _ in 0..ORDERS {
             let begun = Instant::now();
@@ -74,15 +74,15 @@ pub(super) async fn grow(sizes: &[usize]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn channel(stage: &Stage) -> anyhow::Result<Channel> {
-    Ok(Endpoint::from_shared(stage.url())?.connect().await?)
+async fn channel(deployment: &Deployment) -> anyhow::Result<Channel> {
+    Ok(Endpoint::from_shared(deployment.url())?.connect().await?)
 }
 
-async fn open(stage: &Stage, count: usize) -> anyhow::Result<Vec<Streaming<WatchOrdersResponse>>> {
+async fn open(deployment: &Deployment, count: usize) -> anyhow::Result<Vec<Streaming<WatchOrdersResponse>>> {
     let (mut watches, mut client) = (Vec::new(), None);
     for number in 0..count {
         if number % EACH == 0 {
-            client = Some(OrderServiceClient::new(channel(stage).await?));
+            client = Some(OrderServiceClient::new(channel(deployment).await?));
         }
         let client = client.as_mut().context("no connection")?;
         let mut watch = client.watch_orders(WatchOrdersRequest::default()).await?.into_inner();

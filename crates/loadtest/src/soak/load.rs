@@ -40,22 +40,22 @@ const CONNECT: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(2);
 
 /// A client's connections to the gateways.
-pub(crate) fn channels(doors: &[String]) -> anyhow::Result<Vec<Channel>> {
-    let channel = |door: &String| {
-        let endpoint = Endpoint::from_shared(door.clone())?
+pub(crate) fn channels(urls: &[String]) -> anyhow::Result<Vec<Channel>> {
+    let channel = |url: &String| {
+        let endpoint = Endpoint::from_shared(url.clone())?
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
         Ok(endpoint.connect_lazy())
     };
-    doors.iter().map(channel).collect()
+    urls.iter().map(channel).collect()
 }
 
 /// One client.
 pub(crate) struct Client {
     pub(crate) name: String,
-    pub(crate) doors: Vec<Channel>,
+    pub(crate) channels: Vec<Channel>,
     pub(crate) history: Arc<History>,
     pub(crate) dice: fastrand::Rng,
     /// Own orders, as last seen.
@@ -64,8 +64,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(name: String, doors: Vec<Channel>, history: Arc<History>, seed: u64) -> Client {
-        Client { name, doors, history, dice: fastrand::Rng::with_seed(seed), known: Vec::new(), turn: 0 }
+    pub(crate) fn new(name: String, channels: Vec<Channel>, history: Arc<History>, seed: u64) -> Client {
+        Client { name, channels, history, dice: fastrand::Rng::with_seed(seed), known: Vec::new(), turn: 0 }
     }
 
     /// Makes calls until told to stop.
@@ -86,9 +86,9 @@ impl Client {
     }
 
     /// The next gateway.
-    fn door(&mut self) -> Channel {
+    fn channel(&mut self) -> Channel {
         self.turn += 1;
-        self.doors[self.turn % self.doors.len()].clone()
+        self.channels[self.turn % self.channels.len()].clone()
     }
 
     fn limit(&mut self) -> Duration {
@@ -112,9 +112,9 @@ impl Client {
         self.history.book().creates.insert(id.clone(), Create { items, ends: Vec::new() });
         for attempt in 0..ATTEMPTS {
             let limit = self.limit();
-            let mine = place(self.door(), request.clone(), limit);
+            let mine = place(self.channel(), request.clone(), limit);
             let (mine, other) = if twin && attempt == 0 {
-                let (mine, other) = tokio::join!(mine, place(self.door(), request.clone(), limit));
+                let (mine, other) = tokio::join!(mine, place(self.channel(), request.clone(), limit));
                 (mine, Some(other))
             } else {
                 (mine.await, None)
@@ -180,7 +180,7 @@ impl Client {
             reason: String::new(),
         };
         let limit = self.limit();
-        let mut client = OrderServiceClient::new(self.door());
+        let mut client = OrderServiceClient::new(self.channel());
         let answer = within(limit, client.update_order_status(told(request, limit))).await;
         let answer = answer.map(|reply| reply.order.unwrap_or_default());
         let (updated, end) = self.history.judge("update", answer, etag);
@@ -203,7 +203,7 @@ impl Client {
 
     async fn look(&mut self, known: &Order) {
         let limit = self.limit();
-        let mut client = OrderServiceClient::new(self.door());
+        let mut client = OrderServiceClient::new(self.channel());
         let request = GetOrderRequest { order_id: known.order_id.clone() };
         let answer = within(limit, client.get_order(told(request, limit))).await;
         let answer = answer.map(|reply| reply.order.unwrap_or_default());
@@ -232,7 +232,7 @@ impl Client {
         self.history.book().adjustments.insert(request_id.clone(), new);
         for _ in 0..ATTEMPTS {
             let limit = self.limit();
-            let mut client = InventoryServiceClient::new(self.door());
+            let mut client = InventoryServiceClient::new(self.channel());
             let answer = within(limit, client.adjust_stock(told(request.clone(), limit))).await;
             let (_, end) = self.history.judge("adjust", answer, |_| 0);
             let again = matches!(end, End::Not | End::Open);
@@ -257,7 +257,7 @@ impl Client {
             ..ListOrdersRequest::default()
         };
         let limit = self.limit();
-        let mut client = OrderServiceClient::new(self.door());
+        let mut client = OrderServiceClient::new(self.channel());
         let answer = within(limit, client.list_orders(told(request, limit))).await;
         let (Some(reply), _) = self.history.judge("list", answer, |_| 0) else { return };
         if reply.orders.iter().any(|order| order.customer_id != self.name) {
@@ -266,8 +266,8 @@ impl Client {
     }
 }
 
-async fn place(door: Channel, request: CreateOrderRequest, limit: Duration) -> Result<Order, Status> {
-    let mut client = OrderServiceClient::new(door);
+async fn place(channel: Channel, request: CreateOrderRequest, limit: Duration) -> Result<Order, Status> {
+    let mut client = OrderServiceClient::new(channel);
     let reply: CreateOrderResponse = within(limit, client.create_order(told(request, limit))).await?;
     Ok(reply.order.unwrap_or_default())
 }

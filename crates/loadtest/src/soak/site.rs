@@ -67,7 +67,7 @@ pub(crate) struct Site {
     gateways: Vec<Part>,
     workers: Vec<Part>,
     /// A proxy in front of each gateway.
-    doors: Vec<Proxy>,
+    proxies: Vec<Proxy>,
     logs: PathBuf,
     /// The soak's own connection to NATS, without a proxy.
     link: Connection,
@@ -97,7 +97,7 @@ impl Site {
             routes,
             gateways: Vec::new(),
             workers: Vec::new(),
-            doors: Vec::new(),
+            proxies: Vec::new(),
             logs: setup.logs.to_owned(),
             link,
         };
@@ -132,7 +132,7 @@ impl Site {
         let monitors = monitors.collect::<Vec<_>>().join(",");
         let more = [&["--replicas", "3", "--nats-monitor-url", &monitors], options].concat();
         let process = Process::gateway(&url, port, http, &more, &log)?;
-        self.doors.push(Proxy::to(port).await?);
+        self.proxies.push(Proxy::to(port).await?);
         self.gateways.push(Part { process, links, port, http });
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Site {
     /// Kills all gateways but the first ones.
     pub(crate) fn leave(&mut self, stay: usize) {
         self.gateways.truncate(stay);
-        self.doors.truncate(stay);
+        self.proxies.truncate(stay);
     }
 
     /// Restarts processes that exited by themselves, as a supervisor does. Not meant for those that were killed.
@@ -160,8 +160,8 @@ impl Site {
     }
 
     /// URLs of the gateways for clients.
-    pub(crate) fn doors(&self) -> Vec<String> {
-        self.doors.iter().map(|door| format!("http://127.0.0.1:{}", door.port())).collect()
+    pub(crate) fn gateway_urls(&self) -> Vec<String> {
+        self.proxies.iter().map(|proxy| format!("http://127.0.0.1:{}", proxy.port())).collect()
     }
 
     /// A connection to NATS without a proxy.

@@ -24,11 +24,11 @@ pub(crate) struct Seen {
 }
 
 /// Watches all orders from the beginning, until it is dropped. Adds what it sees to `seen`.
-pub(crate) async fn follow(doors: Vec<Channel>, first: usize, seen: Sender<Vec<Seen>>) {
+pub(crate) async fn follow(channels: Vec<Channel>, first: usize, seen: Sender<Vec<Seen>>) {
     let mut token = String::new();
-    for door in doors.iter().cycle().skip(first) {
+    for channel in channels.iter().cycle().skip(first) {
         let request = WatchOrdersRequest { resume_token: token.clone(), ..WatchOrdersRequest::default() };
-        let mut client = OrderServiceClient::new(door.clone());
+        let mut client = OrderServiceClient::new(channel.clone());
         if let Ok(Ok(stream)) = timeout(SILENCE, client.watch_orders(request)).await {
             let mut stream = stream.into_inner();
             while let Ok(Ok(Some(message))) = timeout(SILENCE, stream.message()).await {

@@ -33,28 +33,28 @@ pub(crate) struct Fixture {
     pub(crate) identity: String,
     pub(crate) feed: Arc<Feed>,
     pub(crate) orders: Orders,
-    pub(crate) stand_in: Arc<StandIn>,
+    pub(crate) inventory: Arc<FakeInventory>,
     /// Work that goes on without its caller.
     tasks: TaskTracker,
 }
 
 /// The fake inventory service.
 #[derive(Default)]
-pub(crate) struct StandIn {
+pub(crate) struct FakeInventory {
     /// Answers to reserve requests; once they are used up, the fence is the order's tombstone, or 0.
     pub(crate) reserve: Mutex<VecDeque<Result<i64, Failure>>>,
     /// What `check_inventory` says is missing.
-    pub(crate) missing: Mutex<bool>,
+    pub(crate) short: Mutex<bool>,
     /// Whether its answer leaves an item out.
-    pub(crate) forgetful: Mutex<bool>,
+    pub(crate) omits_an_item: Mutex<bool>,
     /// Whether every reservation is given up before its order is recorded.
-    pub(crate) haunted: Mutex<bool>,
+    pub(crate) expires_reservations: Mutex<bool>,
     /// Whether reservations are made but their answers are lost.
-    pub(crate) mute: Mutex<bool>,
+    pub(crate) loses_answers: Mutex<bool>,
     /// The number of reserve requests so far.
-    pub(crate) asked: Mutex<usize>,
+    pub(crate) reserve_requests: Mutex<usize>,
     /// How long a reservation takes.
-    pub(crate) slow: Mutex<Duration>,
+    pub(crate) delay: Mutex<Duration>,
     /// The orders whose release was requested.
     pub(crate) released: Mutex<Vec<String>>,
 }
@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     /// With a record from which entries can be removed, as a power failure may do.
-    pub(crate) async fn frail() -> Fixture {
+    pub(crate) async fn deletable() -> Fixture {
         let (server, link) = nats().await;
         let config = Config {
             name: order_streams::ORDERS.to_owned(),
@@ -90,19 +90,19 @@ impl Fixture {
     }
 
     async fn on(server: Server, link: Connection, identity: String, limits: Limits) -> Fixture {
-        let stand_in = Arc::new(StandIn::default());
+        let inventory = Arc::new(FakeInventory::default());
         for subject in ["check_inventory", "reserve_inventory", "release_inventory"] {
             let mut requests = link.client().subscribe(subject).await.unwrap();
-            let (stand_in, link) = (Arc::clone(&stand_in), link.clone());
+            let (inventory, link) = (Arc::clone(&inventory), link.clone());
             tokio::spawn(async move {
                 while let Some(request) = requests.next().await {
-                    tokio::spawn(Arc::clone(&stand_in).answer(link.clone(), request));
+                    tokio::spawn(Arc::clone(&inventory).answer(link.clone(), request));
                 }
             });
         }
         link.client().flush().await.unwrap();
         let (feed, orders, tasks) = gateway(&link, &identity, limits).await;
-        Fixture { server, link, identity, feed, orders, stand_in, tasks }
+        Fixture { server, link, identity, feed, orders, inventory, tasks }
     }
 
     /// Another gateway on the same streams.
@@ -112,12 +112,12 @@ impl Fixture {
     }
 
     /// Waits until all work that goes on without its caller has ended, releases included.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn idle(&self) {
         until("all work has ended", async || self.tasks.is_empty()).await;
     }
 
     /// Waits until the fake service is reached again.
-    pub(crate) async fn reached(&self) {
+    pub(crate) async fn connected(&self) {
         until("the service is reached", async || {
             self.link.connected() && self.link.client().request("check_inventory", "[]".into()).await.is_ok()
         })
@@ -143,18 +143,18 @@ impl Fixture {
     }
 
     /// What a worker writes before it frees a reservation.
-    pub(crate) async fn entomb(&self, order_id: &str) -> u64 {
-        self.scribble(&format!("orders.fence.expired.{order_id}")).await
+    pub(crate) async fn write_tombstone(&self, order_id: &str) -> u64 {
+        self.append(&format!("orders.fence.expired.{order_id}")).await
     }
 
     /// Writes an entry without the gateway.
-    pub(crate) async fn scribble(&self, subject: &str) -> u64 {
+    pub(crate) async fn append(&self, subject: &str) -> u64 {
         let (store, headers) = (self.store(), HeaderMap::new());
         store.append(subject, headers, "{}".into(), nats::Expect::Any, soon().deadline).await.unwrap()
     }
 
     pub(crate) fn released(&self) -> usize {
-        self.stand_in.released.lock().len()
+        self.inventory.released.lock().len()
     }
 }
 
@@ -235,43 +235,43 @@ pub(crate) fn request(request_id: &str, customer: &str, quantity: u32) -> pb::Cr
     }
 }
 
-impl StandIn {
-    async fn answer(self: Arc<StandIn>, link: Connection, request: Message) {
+impl FakeInventory {
+    async fn answer(self: Arc<FakeInventory>, link: Connection, request: Message) {
         let client = link.client();
         match request.subject.as_str() {
             "check_inventory" => {
                 let items: Vec<inventory::Item> = serde_json::from_slice(&request.payload).unwrap();
-                let missing = *self.missing.lock();
+                let short = *self.short.lock();
                 let items = items.into_iter().map(|item| inventory::ItemAvailability {
-                    available: if missing { item.quantity - 1 } else { item.quantity },
+                    available: if short { item.quantity - 1 } else { item.quantity },
                     product_id: item.product_id,
                     requested: item.quantity,
                 });
-                let forgotten = usize::from(*self.forgetful.lock());
+                let forgotten = usize::from(*self.omits_an_item.lock());
                 let items = items.skip(forgotten).collect();
-                let reply = pb::CheckInventoryResponse { available: !missing, items };
+                let reply = pb::CheckInventoryResponse { available: !short, items };
                 say(client, &request, Ok(reply)).await;
             }
             "reserve_inventory" => {
-                let asked: inventory::ReserveInventoryRequest =
+                let order: inventory::ReserveInventoryRequest =
                     serde_json::from_slice(&request.payload).unwrap();
-                *self.asked.lock() += 1;
-                let slow = *self.slow.lock();
-                tokio::time::sleep(slow).await;
-                if *self.mute.lock() {
+                *self.reserve_requests.lock() += 1;
+                let delay = *self.delay.lock();
+                tokio::time::sleep(delay).await;
+                if *self.loses_answers.lock() {
                     return;
                 }
                 let told = self.reserve.lock().pop_front();
                 let fence = match told {
                     Some(told) => told,
-                    None => Ok(fence(&link, &asked.order_id).await),
+                    None => Ok(fence(&link, &order.order_id).await),
                 };
-                if *self.haunted.lock() {
-                    let subject = format!("orders.fence.expired.{}", asked.order_id);
+                if *self.expires_reservations.lock() {
+                    let subject = format!("orders.fence.expired.{}", order.order_id);
                     client.request(subject, "{}".into()).await.unwrap();
                 }
                 let reply = fence.map(|fence| inventory::ReserveInventoryResponse {
-                    order_id: asked.order_id,
+                    order_id: order.order_id,
                     reserved: true,
                     expires_at: None,
                     fence,
@@ -279,10 +279,10 @@ impl StandIn {
                 say(client, &request, reply).await;
             }
             _ => {
-                let asked: inventory::ReleaseInventoryRequest =
+                let order: inventory::ReleaseInventoryRequest =
                     serde_json::from_slice(&request.payload).unwrap();
-                self.released.lock().push(asked.order_id.clone());
-                let reply = inventory::ReleaseInventoryResponse { order_id: asked.order_id, released: true };
+                self.released.lock().push(order.order_id.clone());
+                let reply = inventory::ReleaseInventoryResponse { order_id: order.order_id, released: true };
                 say(client, &request, Ok(reply)).await;
             }
         }

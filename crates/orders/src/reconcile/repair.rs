@@ -27,8 +27,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Writes tombstones of no order until the record reaches an entry that the ledger knows. The ledger refers to entries
 /// by sequence, so no other entry may take theirs.
-pub(super) async fn fill(eyes: &Scanner, newest: u64) -> anyhow::Result<()> {
-    let mut end = eyes.end().await?;
+pub(super) async fn fill(scanner: &Scanner, newest: u64) -> anyhow::Result<()> {
+    let mut end = scanner.end().await?;
     anyhow::ensure!(
         newest.saturating_sub(end) <= MISSING,
         "{} entries are missing at the end of the record: this is not the record that belongs to this ledger",
@@ -40,24 +40,24 @@ pub(super) async fn fill(eyes: &Scanner, newest: u64) -> anyhow::Result<()> {
             let subject = format!("{}{nobody}", subject::TOMBSTONE);
             let payload = format!(r#"{{"orderId":"{nobody}"}}"#).into();
             let deadline = Instant::now() + LIMIT;
-            match eyes.record.append(&subject, Default::default(), payload, Expect::Any, deadline).await {
+            match scanner.record.append(&subject, Default::default(), payload, Expect::Any, deadline).await {
                 // Stored or not: the next read of the last sequence shows how many are still missing.
                 Ok(_) | Err(StoreError::Undetermined(_)) => Ok(()),
                 Err(error) => Err(error),
             }
         };
         stream::iter(end..newest).map(one).buffer_unordered(TOGETHER).try_collect::<Vec<()>>().await?;
-        end = eyes.end().await?;
+        end = scanner.end().await?;
     }
     Ok(())
 }
 
 /// Repairs what can be repaired, and returns the outcome of each. Earlier orders get scarce stock first.
-pub(super) async fn all(eyes: &Scanner, found: Vec<ScanResult>) -> Vec<(ScanResult, Result<(), String>)> {
+pub(super) async fn all(scanner: &Scanner, found: Vec<ScanResult>) -> Vec<(ScanResult, Result<(), String>)> {
     let mut done = Vec::with_capacity(found.len());
     let (wanting, first): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| wants(found.kind));
     let one = |found: ScanResult| async move {
-        let mended = one(eyes, &found).await;
+        let mended = one(scanner, &found).await;
         (found, mended)
     };
     done.extend(stream::iter(first).map(one).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
@@ -72,9 +72,9 @@ fn wants(kind: Difference) -> bool {
     matches!(kind, Difference::OrderWithoutStock | Difference::NotShipped)
 }
 
-async fn one(eyes: &Scanner, found: &ScanResult) -> Result<(), String> {
+async fn one(scanner: &Scanner, found: &ScanResult) -> Result<(), String> {
     let mended = match found.kind {
-        Difference::StepLost(to) => step(eyes, found, to).await,
+        Difference::StepLost(to) => step(scanner, found, to).await,
         Difference::OtherItems => return Err("an operator has to decide which items are right".to_owned()),
         Difference::Contradiction => return Err("an operator has to decide which side is right".to_owned()),
         Difference::Unreadable => {
@@ -85,25 +85,25 @@ async fn one(eyes: &Scanner, found: &ScanResult) -> Result<(), String> {
         | Difference::StockWithoutOrder
         | Difference::EntryLost
         | Difference::NotShipped
-        | Difference::OrderWithoutStock => settle(eyes, found).await,
+        | Difference::OrderWithoutStock => settle(scanner, found).await,
     };
     mended.map_err(|failure| failure.message)
 }
 
-async fn settle(eyes: &Scanner, found: &ScanResult) -> Result<(), Failure> {
+async fn settle(scanner: &Scanner, found: &ScanResult) -> Result<(), Failure> {
     let sequence = found.order.map_or(0, |order| order.last);
     let request = SettleReservationRequest {
         order_id: found.id.to_string(),
         sequence: i64::try_from(sequence).unwrap_or(i64::MAX),
     };
-    ask(&eyes.bridge, &request, &call()).await.map(drop)
+    ask(&scanner.bridge, &request, &call()).await.map(drop)
 }
 
 /// Writes a step again that the ledger knows and the record has lost.
-async fn step(eyes: &Scanner, found: &ScanResult, to: Status) -> Result<(), Failure> {
-    let seen = order(&eyes.clerk, found.id).await?;
+async fn step(scanner: &Scanner, found: &ScanResult, to: Status) -> Result<(), Failure> {
+    let seen = order(&scanner.repair, found.id).await?;
     let seen = seen.filter(|seen| found.order.is_some_and(|order| order.last == seen.last));
     let seen = seen.ok_or_else(|| Failure::new(Reason::Contention, "the order has changed; run it again"))?;
     let reason = "repeated from the ledger: the record was restored from an older backup";
-    eyes.clerk.advance(&seen, to, reason, &call()).await
+    scanner.repair.advance(&seen, to, reason, &call()).await
 }

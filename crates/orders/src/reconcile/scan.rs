@@ -38,7 +38,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Scanner {
     pub(super) link: Connection,
     pub(super) bridge: Bridge,
-    pub(super) clerk: Repair,
+    pub(super) repair: Repair,
     pub(super) record: Store,
 }
 
@@ -140,7 +140,7 @@ impl Scanner {
         let record = Store::new(link.clone(), ORDERS);
         let bridge = Bridge::new(link.clone(), crate::served::states());
         link.clock().follow(INVENTORY);
-        Scanner { link: link.clone(), bridge, clerk: Repair::new(record.clone()), record }
+        Scanner { link: link.clone(), bridge, repair: Repair::new(record.clone()), record }
     }
 
     /// Reads everything once.
@@ -308,7 +308,7 @@ impl Scanner {
 
     async fn entries(&self, orders: &[(Uuid, Option<u64>)]) -> Vec<Result<Option<Entries>, Failure>> {
         let read = |(id, shipped): (Uuid, Option<u64>)| async move {
-            let entries = match self.clerk.read(id, &call()).await {
+            let entries = match self.repair.read(id, &call()).await {
                 Ok(last) => last.as_ref().map(Entries::of),
                 // Which entry it is does not matter, as it cannot be repaired here.
                 Err(failure) if failure.is(OrderReason::RecordUnreadable) => Some(Entries::unreadable(0)),
@@ -370,8 +370,8 @@ fn number(sequence: i64) -> u64 {
 }
 
 /// The order's current state on the record, for a step that has to be written again.
-pub(super) async fn order(clerk: &Repair, id: Uuid) -> Result<Option<crate::order::model::Order>, Failure> {
-    Ok(match clerk.read(id, &call()).await? {
+pub(super) async fn order(repair: &Repair, id: Uuid) -> Result<Option<crate::order::model::Order>, Failure> {
+    Ok(match repair.read(id, &call()).await? {
         Some(Last::Order(order)) => Some(order),
         Some(Last::Tombstone(_)) | None => None,
     })

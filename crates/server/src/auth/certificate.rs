@@ -76,11 +76,16 @@ impl Clients {
     }
 
     /// The caller with this identity: by the first name that is on the list, otherwise by its first name.
-    pub(super) fn caller(&self, badge: &PeerIdentity, accounts: &Quotas) -> Result<Arc<Caller>, AuthError> {
+    pub(super) fn caller(
+        &self,
+        peer_identity: &PeerIdentity,
+        accounts: &Quotas,
+    ) -> Result<Arc<Caller>, AuthError> {
         let list = self.list.as_ref().map(Kept::get).transpose()?;
-        let listed =
-            list.as_ref().and_then(|list| badge.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
-        let (name, scopes, customer) = match (listed, &self.scopes, badge.0.first()) {
+        let listed = list
+            .as_ref()
+            .and_then(|list| peer_identity.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
+        let (name, scopes, customer) = match (listed, &self.scopes, peer_identity.0.first()) {
             (Some((name, entry)), ..) => (name, &entry.scopes, entry.customer.clone()),
             (None, Some(scopes), Some(name)) => (name, scopes, None),
             _ => return Err(AuthError::Certificate),
@@ -125,7 +130,7 @@ mod tests {
         Clients { list, scopes }
     }
 
-    fn badge(names: &[&str]) -> PeerIdentity {
+    fn peer_identity(names: &[&str]) -> PeerIdentity {
         PeerIdentity::new(names.iter().map(|name| (*name).to_owned()))
     }
 
@@ -134,17 +139,17 @@ mod tests {
         let list = Some("spiffe://here/shop orders.create\nann.example orders.read Ann of York\n");
         let accounts = Quotas::new(9, 0);
         let both = clients(list, "inventory.read");
-        let ann = both.caller(&badge(&["spiffe://here/x", "ann.example"]), &accounts).unwrap();
+        let ann = both.caller(&peer_identity(&["spiffe://here/x", "ann.example"]), &accounts).unwrap();
         assert_eq!((&*ann.principal, ann.tenant.as_deref()), ("cert:ann.example", Some("Ann of York")));
         assert!(ann.scopes.have("orders.read") && !ann.scopes.have("inventory.read"));
-        let other = both.caller(&badge(&["spiffe://here/x", "x.example"]), &accounts).unwrap();
+        let other = both.caller(&peer_identity(&["spiffe://here/x", "x.example"]), &accounts).unwrap();
         assert_eq!((&*other.principal, &other.tenant), ("cert:spiffe://here/x", &None));
         assert!(other.scopes.have("inventory.read"));
         let listed = clients(list, "");
         for nobody in [&["x.example"][..], &[], &["*.example"]] {
-            assert_eq!(listed.caller(&badge(nobody), &accounts).unwrap_err(), AuthError::Certificate);
+            assert_eq!(listed.caller(&peer_identity(nobody), &accounts).unwrap_err(), AuthError::Certificate);
         }
-        assert!(both.caller(&badge(&["*.example"]), &accounts).is_err());
+        assert!(both.caller(&peer_identity(&["*.example"]), &accounts).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::super::place::Outcome;
 use super::*;
 
 /// Ann orders two lamps and a desk, Bob a lamp. Ten of each are on hand, and one lamp was reserved before.
-struct Scene {
+struct Fixture {
     before: Snapshot,
     orders: Vec<Order>,
     stock: Vec<(&'static str, Level)>,
@@ -42,8 +42,8 @@ fn placed(id: &str) -> Outcome {
     Outcome::Placed { order_id: id.to_owned() }
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl Fixture {
+    fn new() -> Fixture {
         let basket = |id: &str, customer: &str, of: &[(&str, u32)]| Basket {
             id: id.to_owned(),
             customer: customer.to_owned(),
@@ -56,7 +56,7 @@ impl Scene {
         before.stock.extend([("lamp".to_owned(), level(10, 1)), ("desk".to_owned(), level(10, 0))]);
         let ann = basket("1", "ann", &[("lamp", 2), ("desk", 1)]);
         let bob = basket("2", "bob", &[("lamp", 1)]);
-        Scene {
+        Fixture {
             before,
             orders: vec![
                 old,
@@ -82,10 +82,10 @@ impl Scene {
         compare(&self.before, &after, &Run { placing: &self.placing, wanted: Some(&self.wanted) })
     }
 
-    fn found(change: impl FnOnce(&mut Scene)) -> Vec<Discrepancy> {
-        let mut scene = Scene::new();
-        change(&mut scene);
-        scene.report().found
+    fn found(change: impl FnOnce(&mut Fixture)) -> Vec<Discrepancy> {
+        let mut fixture = Fixture::new();
+        change(&mut fixture);
+        fixture.report().found
     }
 }
 
@@ -95,34 +95,34 @@ fn lamp() -> String {
 
 #[test]
 fn a_run_that_did_what_it_said_is_clean() {
-    let report = Scene::new().report();
+    let report = Fixture::new().report();
     assert!(report.clean(), "{report}");
     assert_eq!((report.named, report.products, report.touched, report.late), (2, 2, 0, 0));
 }
 
 #[test]
 fn a_second_run_is_clean_without_growth() {
-    let mut scene = Scene::new();
-    for order in &scene.orders[1..] {
-        scene.before.orders.add(order.clone(), None);
+    let mut fixture = Fixture::new();
+    for order in &fixture.orders[1..] {
+        fixture.before.orders.add(order.clone(), None);
     }
-    scene.before.stock.extend(scene.stock.iter().map(|(product, level)| ((*product).to_owned(), *level)));
-    let report = scene.report();
+    fixture.before.stock.extend(fixture.stock.iter().map(|(product, level)| ((*product).to_owned(), *level)));
+    let report = fixture.report();
     assert!(report.clean(), "{report}");
 }
 
 #[test]
 fn units_reserved_for_nobody_are_found_and_may_pass() {
-    let mut scene = Scene::new();
-    scene.stock[0].1 = level(10, 5);
-    let report = scene.report();
+    let mut fixture = Fixture::new();
+    fixture.stock[0].1 = level(10, 5);
+    let report = fixture.report();
     assert_eq!(report.found, [Discrepancy::Reserved { product: lamp(), before: 1, after: 5, placed: 3 }]);
     assert!(report.may_pass());
 }
 
 #[test]
 fn an_order_without_its_stock_is_found() {
-    let found = Scene::found(|scene| scene.stock[0].1 = level(10, 3));
+    let found = Fixture::found(|fixture| fixture.stock[0].1 = level(10, 3));
     assert_eq!(
         found,
         [
@@ -134,40 +134,40 @@ fn an_order_without_its_stock_is_found() {
 
 #[test]
 fn stock_that_left_the_shelves_is_found() {
-    let found = Scene::found(|scene| scene.stock[0].1 = level(9, 4));
+    let found = Fixture::found(|fixture| fixture.stock[0].1 = level(9, 4));
     assert_eq!(found, [Discrepancy::OnHand { product: lamp(), before: 10, after: 9 }]);
 }
 
 #[test]
 fn more_reserved_than_there_is_is_found() {
-    let found = Scene::found(|scene| {
-        scene.before.stock.insert(lamp(), level(3, 1));
-        scene.wanted.insert(lamp(), 3);
-        scene.stock[0].1 = level(3, 4);
+    let found = Fixture::found(|fixture| {
+        fixture.before.stock.insert(lamp(), level(3, 1));
+        fixture.wanted.insert(lamp(), 3);
+        fixture.stock[0].1 = level(3, 4);
     });
     assert_eq!(found, [Discrepancy::Oversold { product: lamp(), on_hand: 3, reserved: 4 }]);
 }
 
 #[test]
 fn an_availability_that_does_not_add_up_is_found() {
-    let found = Scene::found(|scene| scene.stock[0].1.available = 7);
+    let found = Fixture::found(|fixture| fixture.stock[0].1.available = 7);
     let expected = Discrepancy::Available { product: lamp(), on_hand: 10, reserved: 4, available: 7 };
     assert_eq!(found, [expected]);
 }
 
 #[test]
 fn stock_that_was_not_set_is_found() {
-    let found = Scene::found(|scene| {
-        scene.wanted.insert(lamp(), 12);
+    let found = Fixture::found(|fixture| {
+        fixture.wanted.insert(lamp(), 12);
     });
     assert_eq!(found, [Discrepancy::NotSet { product: lamp(), wanted: 12, on_hand: 10 }]);
 }
 
 #[test]
 fn a_placed_order_that_is_not_listed_is_found_and_may_pass() {
-    let mut scene = Scene::new();
-    scene.orders.pop();
-    let report = scene.report();
+    let mut fixture = Fixture::new();
+    fixture.orders.pop();
+    let report = fixture.report();
     let expected = Discrepancy::Unlisted { order: "b".to_owned(), request_id: "2".to_owned() };
     assert_eq!(report.found, [expected]);
     assert!(report.may_pass());
@@ -175,10 +175,10 @@ fn a_placed_order_that_is_not_listed_is_found_and_may_pass() {
 
 #[test]
 fn a_second_order_of_one_request_is_found_and_its_products_are_left_out() {
-    let mut scene = Scene::new();
-    scene.orders.push(order("b2", "bob", &[("lamp", 1)]));
-    scene.stock[0].1 = level(10, 5);
-    let report = scene.report();
+    let mut fixture = Fixture::new();
+    fixture.orders.push(order("b2", "bob", &[("lamp", 1)]));
+    fixture.stock[0].1 = level(10, 5);
+    let report = fixture.report();
     let expected = Discrepancy::Stranger { order: "b2".to_owned(), customer: "bob".to_owned(), items: 1 };
     assert_eq!((report.found.as_slice(), report.touched), ([expected].as_slice(), 1));
     assert!(!report.may_pass());
@@ -186,20 +186,20 @@ fn a_second_order_of_one_request_is_found_and_its_products_are_left_out() {
 
 #[test]
 fn an_order_listed_twice_or_no_more_is_found() {
-    let found = Scene::found(|scene| scene.orders.push(scene.orders[2].clone()));
+    let found = Fixture::found(|fixture| fixture.orders.push(fixture.orders[2].clone()));
     assert_eq!(found, [Discrepancy::Twice { order: "b".to_owned() }]);
-    let found = Scene::found(|scene| {
-        scene.orders.remove(0);
+    let found = Fixture::found(|fixture| {
+        fixture.orders.remove(0);
     });
     assert_eq!(found, [Discrepancy::Gone { order: "old".to_owned() }]);
 }
 
 #[test]
 fn one_order_for_two_requests_is_found() {
-    let found = Scene::found(|scene| {
-        scene.placing.outcomes[1] = placed("a");
-        scene.orders.pop();
-        scene.stock[0].1 = level(10, 3);
+    let found = Fixture::found(|fixture| {
+        fixture.placing.outcomes[1] = placed("a");
+        fixture.orders.pop();
+        fixture.stock[0].1 = level(10, 3);
     });
     let (first, second) = ("1".to_owned(), "2".to_owned());
     assert_eq!(found, [Discrepancy::Shared { order: "a".to_owned(), first, second }]);
@@ -209,9 +209,9 @@ fn one_order_for_two_requests_is_found() {
 fn an_order_without_an_answer_that_is_there_counts_as_placed() {
     let unsure = Outcome::Refused { reason: "INSUFFICIENT_STOCK".to_owned(), unsure: true };
     for outcome in [Outcome::Failed("Unavailable OUTCOME_UNKNOWN".to_owned()), unsure] {
-        let mut scene = Scene::new();
-        scene.placing.outcomes[1] = outcome;
-        let report = scene.report();
+        let mut fixture = Fixture::new();
+        fixture.placing.outcomes[1] = outcome;
+        let report = fixture.report();
         assert!(report.clean(), "{report}");
         assert_eq!((report.named, report.late), (1, 1));
     }
@@ -219,18 +219,18 @@ fn an_order_without_an_answer_that_is_there_counts_as_placed() {
 
 #[test]
 fn an_order_without_an_answer_that_is_not_there_is_no_discrepancy() {
-    let found = Scene::found(|scene| {
-        scene.placing.outcomes[1] = Outcome::Failed("Unavailable OUTCOME_UNKNOWN".to_owned());
-        scene.orders.pop();
-        scene.stock[0].1 = level(10, 3);
+    let found = Fixture::found(|fixture| {
+        fixture.placing.outcomes[1] = Outcome::Failed("Unavailable OUTCOME_UNKNOWN".to_owned());
+        fixture.orders.pop();
+        fixture.stock[0].1 = level(10, 3);
     });
     assert_eq!(found, []);
 }
 
 #[test]
 fn an_order_that_was_refused_for_sure_must_not_be_there() {
-    let found = Scene::found(|scene| {
-        scene.placing.outcomes[1] =
+    let found = Fixture::found(|fixture| {
+        fixture.placing.outcomes[1] =
             Outcome::Refused { reason: "INSUFFICIENT_STOCK".to_owned(), unsure: false };
     });
     assert_eq!(
@@ -241,11 +241,11 @@ fn an_order_that_was_refused_for_sure_must_not_be_there() {
 
 #[test]
 fn products_that_others_changed_are_not_compared() {
-    let mut scene = Scene::new();
-    scene.orders[0].etag = "2".to_owned();
-    scene.orders[0].set_status(OrderStatus::Cancelled);
-    scene.stock[0].1 = level(10, 3);
-    let report = scene.report();
+    let mut fixture = Fixture::new();
+    fixture.orders[0].etag = "2".to_owned();
+    fixture.orders[0].set_status(OrderStatus::Cancelled);
+    fixture.stock[0].1 = level(10, 3);
+    let report = fixture.report();
     assert!(report.clean(), "{report}");
     assert_eq!(report.touched, 1);
 }

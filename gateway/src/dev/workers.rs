@@ -25,7 +25,7 @@ const WELL: Duration = Duration::from_secs(10);
 const LEAVE: Duration = Duration::from_secs(22);
 
 /// Workers, each with a supervisor. They are killed on drop.
-pub(super) struct Crew {
+pub(super) struct Workers {
     stop: CancellationToken,
     supervisors: JoinSet<()>,
 }
@@ -44,9 +44,9 @@ struct Program {
     arguments: Vec<String>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts `count` workers.
-    pub(super) fn start(count: u16, nats_url: &str, log: &log::Options) -> anyhow::Result<Crew> {
+    pub(super) fn start(count: u16, nats_url: &str, log: &log::Options) -> anyhow::Result<Workers> {
         let path = std::env::current_exe().context("cannot find the path of this program")?;
         let mut arguments = vec!["worker".to_owned(), format!("--nats-url={nats_url}")];
         arguments.extend(log.arguments());
@@ -57,7 +57,7 @@ impl Crew {
             let child = program.spawn().context("cannot start a worker")?;
             supervisors.spawn(supervise(number, program.clone(), child, stop.clone()));
         }
-        Ok(Crew { stop, supervisors })
+        Ok(Workers { stop, supervisors })
     }
 
     /// Returns when the supervisor of a worker has ended: its worker would not be restarted.

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ORDERS: &str = "orders.v1.OrderService";
 
 /// A running system. Killed when dropped.
-pub(crate) struct Stage {
+pub(crate) struct Deployment {
     pub(crate) nats: Server,
     pub(crate) workers: Vec<Process>,
     pub(crate) gateway: Process,
@@ -30,25 +30,25 @@ pub(crate) struct Stage {
     logs: TempDir,
 }
 
-impl Stage {
+impl Deployment {
     /// Starts a system with one worker and this many products. `config` goes to nats-server.
-    pub(crate) async fn open(products: usize, config: &str) -> anyhow::Result<Stage> {
+    pub(crate) async fn open(products: usize, config: &str) -> anyhow::Result<Deployment> {
         let nats = nats(config).await?;
         stock(&nats, products).await?;
-        Stage::on(nats).await
+        Deployment::on(nats).await
     }
 
     /// Starts a worker and a gateway on this server.
-    pub(crate) async fn on(nats: Server) -> anyhow::Result<Stage> {
-        Stage::with(nats, &[]).await
+    pub(crate) async fn on(nats: Server) -> anyhow::Result<Deployment> {
+        Deployment::with(nats, &[]).await
     }
 
     /// The same, with more flags for both.
-    pub(crate) async fn with(nats: Server, more: &[&str]) -> anyhow::Result<Stage> {
+    pub(crate) async fn with(nats: Server, more: &[&str]) -> anyhow::Result<Deployment> {
         let logs = tempfile::tempdir()?;
         let worker = worker(&nats, more, logs.path().join("worker-0")).await?;
         let (gateway, grpc) = gateway(&nats, more, logs.path().join("gateway")).await?;
-        Ok(Stage { nats, workers: vec![worker], gateway, grpc, logs })
+        Ok(Deployment { nats, workers: vec![worker], gateway, grpc, logs })
     }
 
     /// Starts another worker.

@@ -85,28 +85,28 @@ mod tests {
     #[test]
     fn a_stream_is_missed_only_when_it_is_not_found_twice() {
         let [needed, ..] = samples(1);
-        let mut standing = StreamStatus::default();
+        let mut status = StreamStatus::default();
         let gone = StoreError::Unusable("stream not found".to_owned());
         let away = StoreError::Unavailable("no leader".to_owned());
-        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
+        assert_eq!(status.take("ONE", &needed, Ok(&needed)), None);
         for error in [&away, &away, &away, &gone] {
-            assert_eq!(standing.take("ONE", &needed, Err(error)), None);
+            assert_eq!(status.take("ONE", &needed, Err(error)), None);
         }
-        assert!(standing.take("ONE", &needed, Err(&gone)).unwrap().contains("ONE no longer exists"));
+        assert!(status.take("ONE", &needed, Err(&gone)).unwrap().contains("ONE no longer exists"));
         let found = Config { discard: DiscardPolicy::Old, ..needed.clone() };
-        assert!(standing.take("ONE", &needed, Ok(&found)).unwrap().contains("discard: Old"));
-        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
+        assert!(status.take("ONE", &needed, Ok(&found)).unwrap().contains("discard: Old"));
+        assert_eq!(status.take("ONE", &needed, Ok(&needed)), None);
     }
 
     #[test]
     fn a_stream_that_was_made_anew_is_never_the_one_that_was_known() {
         let [needed, ..] = samples(1);
         let [other, ..] = samples(1);
-        let mut standing =
+        let mut status =
             StreamStatus { identity: needed.metadata.get(IDENTITY).cloned(), ..StreamStatus::default() };
-        assert_eq!(standing.take("ONE", &needed, Ok(&needed)), None);
+        assert_eq!(status.take("ONE", &needed, Ok(&needed)), None);
         for found in [&other, &needed] {
-            assert!(standing.take("ONE", &needed, Ok(found)).unwrap().contains("created again"));
+            assert!(status.take("ONE", &needed, Ok(found)).unwrap().contains("created again"));
         }
     }
 }
