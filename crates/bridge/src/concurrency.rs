@@ -73,6 +73,9 @@ impl ConcurrencyLimit {
     }
 
     /// A permit, if one is free, within the caller's share if the caller is known.
+    ///
+    /// # Errors
+    /// If all permits, or all of the caller's share, are taken.
     pub fn enter(self: &Arc<Self>, shares: Option<&Arc<Shares>>) -> Result<Permit, Saturated> {
         let room = self.size();
         let free = room.saturating_sub(self.inside());
@@ -134,6 +137,9 @@ impl ConcurrencyLimit {
 impl Permit {
     /// Records the outcome of a call with this deadline, and returns it. A call that took more than half of its time
     /// counts as late: it indicates a growing queue.
+    ///
+    /// # Errors
+    /// The outcome, if it is one.
     pub fn record_outcome<T>(&self, deadline: Instant, end: Result<T, Failure>) -> Result<T, Failure> {
         let now = Instant::now();
         let (took, rest) = (now - self.since, deadline.saturating_duration_since(now));

@@ -126,6 +126,11 @@ impl Bridge {
     }
 
     /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding.
+    ///
+    /// # Errors
+    /// The service's refusal, or why there is no valid reply: no connection, no responders, no place within the limits, no
+    /// answer in time, a request or a reply that does not fit the route's messages. Its `delivered` tells whether
+    /// the service may have the request.
     pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Vec<u8>, Failure> {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
         let payload = route.codec.request(request).map_err(|mismatch| unfit(&mismatch))?;
@@ -140,7 +145,8 @@ impl Bridge {
     }
 
     /// Calls a route with a payload, and returns the payload of the reply.
-    pub async fn call(&self, route: &Route, payload: Vec<u8>, call: &CallContext) -> Result<Bytes, Failure> {
+    #[cfg(test)]
+    async fn call(&self, route: &Route, payload: Vec<u8>, call: &CallContext) -> Result<Bytes, Failure> {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
         place.record_outcome(call.deadline, self.send(route, state, payload, call, || route.repeatable).await)
     }

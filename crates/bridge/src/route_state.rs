@@ -84,6 +84,9 @@ impl RouteStates {
     }
 
     /// The state of a route.
+    ///
+    /// # Errors
+    /// If the route is none of those that the states were made of.
     pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
         self.states.get(&route.path).ok_or_else(|| unserved(&route.path))
     }

@@ -21,17 +21,26 @@ pub struct GatewayClient {
 
 impl GatewayClient {
     /// Connects to a loopback address, without TLS.
+    ///
+    /// # Errors
+    /// If the connection fails; the error says what to change.
     pub async fn connect(address: SocketAddr) -> anyhow::Result<GatewayClient> {
         GatewayClient::reach(ClientOptions::default().target(&address.to_string())?).await
     }
 
     /// Connects.
+    ///
+    /// # Errors
+    /// If the connection fails; the error says what to change.
     pub async fn reach(target: Target) -> anyhow::Result<GatewayClient> {
         let target = target.tuned(|endpoint| endpoint.timeout(ANSWER));
         Ok(GatewayClient { connection: target.connect().await?, target })
     }
 
     /// The health status of a service, for example `SERVING`.
+    ///
+    /// # Errors
+    /// If the call fails, or the gateway has no such service.
     pub async fn health(&self, service: &str) -> anyhow::Result<&'static str> {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = HealthClient::new(self.connection.clone()).check(request).await;
