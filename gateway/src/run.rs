@@ -83,7 +83,7 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
             if streams.made.contains(&name) { "created" } else { "exists, configuration checked" }
         ));
     }
-    for warning in streams.durability(config.nats.nats_monitor_url.as_deref()).await {
+    for warning in streams.durability(config.nats.monitor()).await {
         cli::note!("warning: {warning}");
     }
     let replicas = streams.config(ORDERS).map_or(1, |config| config.num_replicas);

@@ -298,8 +298,8 @@ async fn background(
     supervisor.spawn("replies to gateway background", link.closed());
     supervisor.spawn("discovery service", aside.identity.presence(shared.board.clone()).answer(link.clone()));
     supervisor.spawn("cluster state", around.clone().run(link.clone()));
-    if let Some(urls) = shared.config.nats.nats_monitor_url.clone() {
-        supervisor.spawn("monitoring of the NATS servers", around.visit(urls));
+    if let Some(monitor) = shared.config.nats.monitor() {
+        supervisor.spawn("monitoring of the NATS servers", around.visit(monitor));
     }
     if shared.config.console() {
         supervisor.spawn("metrics of the console", windows.run(shared.registry.clone()));

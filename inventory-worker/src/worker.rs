@@ -220,7 +220,7 @@ async fn load(nats: &Nats, link: &Connection, batch: usize) -> anyhow::Result<Le
     let make = nats.provision == Provision::Auto;
     let replicas = usize::from(nats.replicas);
     let found = order_streams::open(link, replicas, make).await?;
-    for warning in found.durability(nats.connection.nats_monitor_url.as_deref()).await {
+    for warning in found.durability(nats.connection.monitor()).await {
         tracing::warn!(target: "durability", "{warning}");
     }
     Ok(Ledger::open(

@@ -17,6 +17,7 @@ pub mod clock;
 mod cluster;
 mod connect;
 pub mod credentials;
+mod durability;
 pub mod encryption;
 mod error;
 pub mod failure;
@@ -40,6 +41,7 @@ pub mod streams;
 
 pub use clock::{Clock, WallClock};
 pub use guard::Guard;
+pub use monitor::Monitor;
 pub use mux::{Connection, RequestError};
 pub use options::Options;
 pub use outage::Outage;

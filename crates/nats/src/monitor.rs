@@ -1,205 +1,167 @@
-//! Facts that only a server's monitoring port reports: whether each write is synced to disk before it is acknowledged,
-//! and how soon a cluster notices that one of its servers is frozen. A start must not depend on them.
+//! The servers' monitoring ports, over http or https: one page at a time, as JSON. Must not depend on what is on a page,
+//! and no call may depend on a port.
 
-use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde::Deserialize;
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_client::{Client, HttpError, HttpErrorKind, Limits, Trust};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
 
-/// Time limit for one server. It is asked once, at start.
-const LIMIT: Duration = Duration::from_secs(3);
-/// The maximum size of an answer, which has a few kilobytes.
-const MOST: u64 = 1 << 20;
+/// The maximum size of a page, which has a few kilobytes.
+const MOST: usize = 1 << 20;
+/// The variable that names the CA certificates.
+const CA: &str = "NATS_CA";
 
-/// Routes that are pinged in time have a different round-trip time after this interval.
-const PINGED: Duration = Duration::from_secs(3);
-/// How often they are read again. Two round trips may well take the same number of microseconds.
-const LOOKS: u32 = 2;
-
-/// The remedy.
-const REMEDY: &str = "`jetstream { sync_interval: always }` in its configuration";
-
-#[derive(Deserialize)]
-struct Report {
-    config: Option<JetStream>,
+/// The monitoring ports of the servers. Their URLs may contain secrets by mistake, and are shown without them.
+#[derive(Clone)]
+pub struct Monitor {
+    urls: Vec<String>,
+    /// The file with the CA certificates that verify https; without it, this machine's are used.
+    ca: Option<PathBuf>,
+    /// This machine's, once they were needed.
+    native: Arc<OnceLock<Trust>>,
 }
 
-#[derive(Deserialize)]
-struct JetStream {
-    #[serde(default)]
-    sync_always: bool,
+/// Why a page cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PageError {
+    /// The server cannot be asked, or did not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It is asked for in the wrong way, or the answer is another.
+    #[error("{0}")]
+    Other(String),
 }
 
-#[derive(Deserialize)]
-struct Routes {
-    #[serde(default)]
-    routes: Vec<Route>,
+impl Monitor {
+    /// The ports with these URLs, separated by commas.
+    pub(crate) fn of(urls: &str, ca: Option<PathBuf>) -> Monitor {
+        let urls = urls.split(',').map(|url| url.trim().to_owned()).collect();
+        Monitor { urls, ca, native: Arc::default() }
+    }
+
+    /// The URLs.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Reads a page of the server with this URL within a time limit.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        page: &str,
+        limit: Duration,
+    ) -> Result<T, PageError> {
+        let whole: Option<Uri> = format!("{}/{page}", url.trim_end_matches('/')).parse().ok();
+        let whole = whole.filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        let whole =
+            whole.ok_or_else(|| PageError::Other("it is not an http:// or https:// URL".to_owned()))?;
+        if cli::url::user_information(url).is_some() {
+            let text = "GW_NATS_MONITOR_URL must not contain a user or a password: monitoring ports use none";
+            return Err(PageError::Other(text.to_owned()));
+        }
+        let trust = if whole.scheme_str() == Some("https") { self.trust()? } else { Trust::plain() };
+        let client = Client::new(trust, Limits { whole: limit, body: MOST });
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = whole;
+        let body = client.fetch(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| PageError::Other(format!("the answer is not a nats-server's /{page}")))
+    }
+
+    /// The file is read each time, as connections to NATS do: a CA may be replaced.
+    fn trust(&self) -> Result<Trust, PageError> {
+        let cannot = |why: String| PageError::Other(format!("the CA certificates cannot be used: {why}"));
+        let Some(path) = &self.ca else {
+            if let Some(native) = self.native.get() {
+                return Ok(native.clone());
+            }
+            let native = Trust::of(None, CA).map_err(|error| cannot(error.to_string()))?;
+            return Ok(self.native.get_or_init(|| native).clone());
+        };
+        let pem =
+            std::fs::read(path).map_err(|error| cannot(format!("{} ({CA}): {error}", path.display())))?;
+        Trust::of(Some(&pem), CA).map_err(|error| cannot(format!("{}: {error}", path.display())))
+    }
 }
 
-/// The round-trip time changes with each ping; no monitoring page reports the ping interval.
-#[derive(Deserialize)]
-struct Route {
-    rid: u64,
-    #[serde(default)]
-    rtt: String,
-}
-
-/// Warnings about the servers with these monitoring URLs (separated by commas): those that do not sync every write, and
-/// those that do not answer.
-pub(crate) async fn warnings(urls: Option<&str>) -> Vec<String> {
-    let Some(urls) = urls else {
-        return vec![format!(
-            "cannot tell whether nats-server syncs each write before it acknowledges it: by default it does not, and a \
-             power failure loses acknowledged writes; set GW_NATS_MONITOR_URL to its monitoring port \
-             (http://SERVER:8222) to check; the remedy is {REMEDY}"
-        )];
-    };
-    let mut warnings = Vec::new();
-    for url in urls.split(',').map(str::trim) {
-        let shown = cli::url::shown(url);
-        match timeout(LIMIT, syncs(url)).await.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-            Ok(true) => {}
-            Ok(false) => warnings.push(format!(
-                "the nats-server at {shown} acknowledges writes before they are on its disk: a power failure loses \
-                 them; the remedy is {REMEDY}"
-            )),
-            Err(why) => warnings.push(format!(
-                "cannot tell whether the nats-server at {shown} syncs each write: {why}; its /jsz must report \
-                 `sync_always`"
-            )),
+impl PageError {
+    /// The kind of an HTTP failure.
+    pub(crate) fn kind(&self) -> Option<HttpErrorKind> {
+        match self {
+            PageError::Http(error) => Some(error.kind()),
+            PageError::Other(_) => None,
         }
     }
-    warnings
-}
-
-/// Warnings about the servers that ping one of their routes too rarely. Takes as long as two pings at the required
-/// interval. Servers that do not answer have been named by [`warnings`].
-pub(crate) async fn routes(urls: &str) -> Vec<String> {
-    let urls: Vec<&str> = urls.split(',').map(str::trim).collect();
-    let mut seen = look(&urls).await;
-    let mut still: Vec<HashMap<u64, bool>> =
-        seen.iter().map(|routes| routes.keys().map(|rid| (*rid, true)).collect()).collect();
-    for _ in 0..LOOKS {
-        sleep(PINGED).await;
-        let now = look(&urls).await;
-        for ((still, before), now) in still.iter_mut().zip(&seen).zip(&now) {
-            // A route that has gone counts for nothing.
-            still.retain(|rid, still| {
-                *still &= before.get(rid) == now.get(rid);
-                now.contains_key(rid)
-            });
-        }
-        seen = now;
-    }
-    let slow = urls.iter().zip(still).filter(|(_, still)| still.values().any(|still| *still));
-    let warning = |(url, _): (&&str, _)| {
-        format!(
-            "the nats-server at {} pings the other servers of its cluster less often than every {} s: a frozen or \
-             cut-off server keeps receiving its share of the requests for a minute or more; the remedy is \
-             `cluster {{ ping_interval: \"2s\", ping_max: 2 }}` in the configuration of each",
-            cli::url::shown(url),
-            (PINGED * LOOKS).as_secs(),
-        )
-    };
-    slow.map(warning).collect()
-}
-
-/// The round-trip times of each server's routes.
-async fn look(urls: &[&str]) -> Vec<HashMap<u64, String>> {
-    let one = async |url: &&str| {
-        let found = timeout(LIMIT, get::<Routes>(url, "routez")).await;
-        let routes = found.ok().and_then(Result::ok).map_or_else(Vec::new, |found| found.routes);
-        routes.into_iter().map(|route| (route.rid, route.rtt)).collect()
-    };
-    futures_util::future::join_all(urls.iter().map(one)).await
-}
-
-async fn syncs(url: &str) -> Result<bool, String> {
-    Ok(get::<Report>(url, "jsz").await?.config.ok_or("JetStream is not enabled")?.sync_always)
-}
-
-/// One GET without a client library: HTTP/1.0, no TLS.
-pub(crate) async fn get<T: DeserializeOwned>(url: &str, page: &str) -> Result<T, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let rest = url.strip_prefix("http://").ok_or("it is not an http:// URL")?;
-    if cli::url::user_information(url).is_some() {
-        return Err(
-            "GW_NATS_MONITOR_URL must not contain a user or a password: monitoring ports use none".to_owned()
-        );
-    }
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut stream = TcpStream::connect(host).await.map_err(text)?;
-    let path = path.trim_end_matches('/');
-    let path = if path.is_empty() { format!("/{page}") } else { format!("/{path}/{page}") };
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(text)?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer).await.map_err(text)?;
-    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
-    serde_json::from_slice(&answer[body..]).map_err(|_| format!("the answer is not a nats-server's /{page}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use local_nats::{Options, Server};
+    use std::sync::Arc;
+
+    use local_nats::Server;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use serde_json::Value;
+    use tokio::io::copy_bidirectional;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_server_that_does_not_sync_each_write_is_named_and_one_that_does_is_not() {
-        let start = |config: Option<&str>| {
-            Server::with(Options { config: config.map(str::to_owned), ..Options::default() }).unwrap()
-        };
-        let (lazy, careful) = (start(None), start(Some("jetstream { sync_interval: always }")));
-        let urls = format!("{}, {}/", lazy.monitor_url(), careful.monitor_url());
-        let said = warnings(Some(&urls)).await;
-        assert!(said.len() == 1 && said[0].contains(&lazy.monitor_url()), "{said:?}");
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// Two servers that are one cluster, with this in their `cluster` block.
-    async fn pair(lines: &str) -> String {
-        let ports = [0; 2].map(|_| local_nats::spare_port().unwrap());
-        let servers = ports.map(|own| {
-            let urls = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
-            let cluster =
-                format!("cluster {{ name: two, listen: \"127.0.0.1:{own}\", routes: [{urls}]\n{lines} }}");
-            let config = Some(format!("server_name: s{own}\n{cluster}"));
-            Server::with(Options { config, ready: local_nats::Ready::Listening, ..Options::default() })
-                .unwrap()
-        });
-        let url = servers[0].monitor_url();
-        let linked = async || !look(&[&url]).await[0].is_empty();
-        timeout(Duration::from_secs(20), async {
-            while !linked().await {
-                sleep(Duration::from_millis(50)).await;
+    /// Serves a port with TLS, by a certificate of this authority for `localhost`; returns the URL.
+    async fn with_tls(port: u16, authority: &CertifiedIssuer<'static, KeyPair>) -> String {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = params.signed_by(&key, authority).unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(cert.pem().as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that does not trust the certificate leaves.
+                let Ok(mut near) = acceptor.accept(stream).await else { continue };
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
             }
-        })
-        .await
-        .expect("a cluster");
-        // The first ping is sent after a second, whatever is configured.
-        sleep(PINGED).await;
-        routes(&servers.each_ref().map(Server::monitor_url).join(",")).await.join("\n")
+        });
+        url
     }
 
     #[tokio::test]
-    async fn a_cluster_that_notices_a_frozen_server_late_is_named_and_one_that_does_soon_is_not() {
-        let shipped = "ping_interval: \"2s\"\nping_max: 2";
-        let (late, soon) = futures_util::future::join(pair(""), pair(shipped)).await;
-        assert!(late.contains("ping_interval") && late.lines().count() == 2, "{late}");
-        assert_eq!(soon, "");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_seen_is_said_to_be_so() {
-        let secret = "http://ann:hush@127.0.0.1:1/?token=hush";
-        for urls in [None, Some("https://one"), Some("http://127.0.0.1:1"), Some("nonsense"), Some(secret)] {
-            let said = warnings(urls).await;
-            assert!(said.len() == 1 && said[0].contains("cannot tell"), "{said:?}");
-            assert!(!said[0].contains("hush"), "{said:?}");
-        }
+    async fn a_monitoring_port_with_tls_is_read_by_the_ca_of_the_file_as_it_is_now() {
+        let server = tokio::task::spawn_blocking(Server::start).await.unwrap().unwrap();
+        let (ours, other) = (authority(), authority());
+        let url = with_tls(server.monitor_port(), &ours).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let monitor = Monitor::of(&url, Some(ca.clone()));
+        std::fs::write(&ca, other.pem()).unwrap();
+        let refused = monitor.get::<Value>(&url, "varz", LIMIT).await.unwrap_err().to_string();
+        assert!(refused.contains("not trusted") && refused.contains("NATS_CA"), "{refused}");
+        std::fs::write(&ca, ours.pem()).unwrap();
+        let varz = monitor.get::<Value>(&url, "varz", LIMIT).await.unwrap();
+        assert!(varz["server_name"].is_string(), "{varz}");
+        std::fs::remove_file(&ca).unwrap();
+        let gone = monitor.get::<Value>(&url, "varz", LIMIT).await.unwrap_err().to_string();
+        assert!(gone.contains("ca.pem") && gone.contains("NATS_CA"), "{gone}");
     }
 }

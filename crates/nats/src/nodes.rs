@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http_client::HttpErrorKind;
 use serde::Deserialize;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::monitor;
+use crate::monitor::{Monitor, PageError};
 
-/// Time limit for connecting, and for an answer.
+/// Time limit for an answer, with connecting.
 const LIMIT: Duration = Duration::from_secs(2);
 /// The maximum number of servers that are asked.
 const MOST: usize = 32;
@@ -79,35 +78,31 @@ struct Stats {
     storage: u64,
 }
 
-/// Asks the servers with these monitoring URLs (separated by commas) concurrently.
-pub async fn look(urls: &str) -> Vec<Node> {
-    join_all(urls.split(',').map(str::trim).take(MOST).map(node)).await
+/// Asks the servers concurrently.
+pub async fn look(monitor: &Monitor) -> Vec<Node> {
+    join_all(monitor.urls().iter().take(MOST).map(|url| node(monitor, url))).await
 }
 
-async fn node(url: &str) -> Node {
-    let (condition, report) = match ask(url).await {
-        Ok(report) => (Condition::Up, Some(report)),
-        Err(condition) => (condition, None),
+async fn node(monitor: &Monitor, url: &str) -> Node {
+    let (condition, report) = match monitor.get::<Varz>(url, "varz", LIMIT).await {
+        Ok(varz) => (Condition::Up, Some(varz.into())),
+        Err(why) => {
+            tracing::debug!(url = %cli::url::shown(url), %why, "cannot read a monitoring port");
+            (Condition::of(&why), None)
+        }
     };
     Node { url: cli::url::shown(url), condition, report }
 }
 
-async fn ask(url: &str) -> Result<Report, Condition> {
-    let host = url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
-    match timeout(LIMIT, TcpStream::connect(host.ok_or(Condition::Unreadable)?)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(Condition::Refused);
+impl Condition {
+    fn of(why: &PageError) -> Condition {
+        use HttpErrorKind::{Proxy, Refused, Silent, Unreachable, Unresolved};
+        match why.kind() {
+            Some(Refused) => Condition::Refused,
+            Some(Unresolved | Unreachable | Proxy) => Condition::Unreachable,
+            Some(Silent) => Condition::Frozen,
+            _ => Condition::Unreadable,
         }
-        Ok(Err(_)) | Err(_) => return Err(Condition::Unreachable),
-    }
-    match timeout(LIMIT, monitor::get::<Varz>(url, "varz")).await {
-        Ok(Ok(varz)) => Ok(varz.into()),
-        Ok(Err(why)) => {
-            tracing::debug!(url = %cli::url::shown(url), why, "cannot read a monitoring port");
-            Err(Condition::Unreadable)
-        }
-        Err(_) => Err(Condition::Frozen),
     }
 }
 
@@ -128,9 +123,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_runs_is_frozen_or_gone_is_told_apart() {
         let mut server = tokio::task::spawn_blocking(Server::start).await.unwrap().unwrap();
-        let url = server.monitor_url();
-        let condition = async || look(&url).await.remove(0).condition;
-        let report = look(&url).await.remove(0).report.expect("a report");
+        let monitor = Monitor::of(&server.monitor_url(), None);
+        let condition = async || look(&monitor).await.remove(0).condition;
+        let report = look(&monitor).await.remove(0).report.expect("a report");
         assert!(report.storage.is_some_and(|(used, most)| used < most), "{report:?}");
         server.pause();
         assert_eq!(condition().await, Condition::Frozen);
@@ -142,8 +137,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_monitoring_url_is_told_as_that() {
-        for url in ["https://one", "nonsense", ""] {
-            assert_eq!(look(url).await.remove(0).condition, Condition::Unreadable);
+        for url in ["ftp://one", "nonsense", "", "http://ann:hush@127.0.0.1:1"] {
+            assert_eq!(look(&Monitor::of(url, None)).await.remove(0).condition, Condition::Unreadable);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::WallClock;
+use crate::monitor::Monitor;
 use crate::secret::Secret;
 
 /// The time limit for connecting; a frozen server accepts a connection and stays silent.
@@ -54,7 +55,8 @@ pub struct Options {
     /// Private key of the client certificate, PEM
     #[arg(id = "key", long = "nats-key", env = "NATS_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Monitoring URLs of the servers, separated by commas: asked at start whether the servers sync each write
+    /// Monitoring URLs of the servers, http:// or https://, separated by commas: asked at start whether the servers sync
+    /// each write. NATS_CA verifies https, without it the system's CA certificates
     #[arg(long, env = "GW_NATS_MONITOR_URL", value_name = "URL")]
     pub nats_monitor_url: Option<String>,
     /// Time limit for connecting to NATS, at start and when reconnecting
@@ -171,6 +173,11 @@ impl Options {
             nats_connect_timeout: CONNECT_TIMEOUT,
             wall: WallClock::default(),
         }
+    }
+
+    /// The servers' monitoring ports, if there are URLs of them.
+    pub fn monitor(&self) -> Option<Monitor> {
+        self.nats_monitor_url.as_deref().map(|urls| Monitor::of(urls, self.ca.clone()))
     }
 
     /// The servers' URLs without the secrets that they may contain.

@@ -13,9 +13,11 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{RETRY_PAUSE, answer};
+use crate::check;
+use crate::durability;
+use crate::monitor::Monitor;
 use crate::mux::Connection;
 use crate::spec::{IDENTITY, StreamMismatch, StreamSpec};
-use crate::{check, monitor};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// An answer that has not arrived after this long was lost, as in a cluster whose servers are still finding each other.
@@ -79,15 +81,15 @@ impl Streams {
 
     /// Risks for acknowledged writes: the warnings, and what the servers' monitoring reports about syncing. Its report
     /// on routes takes longer, and is logged later.
-    pub async fn durability(&self, monitor: Option<&str>) -> Vec<String> {
-        if let Some(urls) = monitor.map(str::to_owned) {
+    pub async fn durability(&self, monitor: Option<Monitor>) -> Vec<String> {
+        if let Some(monitor) = monitor.clone() {
             tokio::spawn(async move {
-                for warning in monitor::routes(&urls).await {
+                for warning in durability::routes(&monitor).await {
                     tracing::warn!(target: "availability", "{warning}");
                 }
             });
         }
-        [self.warnings.clone(), monitor::warnings(monitor).await].concat()
+        [self.warnings.clone(), durability::warnings(monitor.as_ref()).await].concat()
     }
 }
 

@@ -223,9 +223,9 @@ impl ClusterState {
     }
 
     /// Polls the servers' monitoring ports until it is dropped.
-    pub(super) async fn visit(self, urls: String) {
+    pub(super) async fn visit(self, monitor: nats::Monitor) {
         loop {
-            let found = nats::nodes::look(&urls).await;
+            let found = nats::nodes::look(&monitor).await;
             let watched = {
                 let mut state = self.state();
                 state.nodes.take(found, Instant::now());

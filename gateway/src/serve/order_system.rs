@@ -33,8 +33,7 @@ impl OrderSystem {
         let identity = streams.identity(ORDERS);
         let replicas = streams.config(ORDERS).map(|config| config.num_replicas);
         tracing::info!(replicas, made = ?streams.made, "streams");
-        let monitor = shared.config.nats.nats_monitor_url.as_deref();
-        for warning in streams.durability(monitor).await {
+        for warning in streams.durability(shared.config.nats.monitor()).await {
             tracing::warn!(target: "durability", "{warning}");
         }
         shared.guard.keep(ORDERS, identity.clone());
