@@ -7,6 +7,7 @@ mod configuration;
 mod descriptors;
 mod health;
 mod logs;
+mod proxies;
 #[cfg(feature = "dev")]
 mod reference;
 mod sealed;
