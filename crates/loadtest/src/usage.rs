@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use bytes::Bytes;
+use http::Request;
+use http_client::{Client, Limits, Trust};
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// Maximum size of a page, in bytes.
+const PAGE: usize = 64 << 20;
 
 /// CPU time of a process: all threads, user and kernel. Resolution: 10 ms.
 pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
@@ -47,18 +49,11 @@ pub(crate) async fn figure(port: u16, name: &str) -> anyhow::Result<f64> {
 
 /// HTTP GET on this port. Returns status code and body.
 pub(crate) async fn http(port: u16, path: &str, limit: Duration) -> anyhow::Result<(u16, String)> {
-    let answer = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer =
-        timeout(limit, answer).await.with_context(|| format!("no reply to GET {path} in time"))??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP response")?;
-    let code = head.split_whitespace().nth(1).context("no status code")?.parse()?;
-    Ok((code, body.to_owned()))
+    let request = Request::get(format!("http://127.0.0.1:{port}{path}")).body(Bytes::new())?;
+    let client = Client::new(Trust::plain(), Limits { whole: limit, body: PAGE });
+    let answer = client.send(request).await.with_context(|| format!("GET {path}"))?;
+    let (code, body) = (answer.status().as_u16(), answer.into_body());
+    Ok((code, String::from_utf8(body.into())?))
 }
 
 #[cfg(test)]
@@ -74,5 +69,13 @@ mod tests {
             sum = std::hint::black_box((0..10_000).fold(sum, |sum, n| sum.wrapping_mul(n)));
         }
         assert!(!cfg!(target_os = "linux") || resident(own).unwrap() > 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_page_comes_with_its_status() {
+        let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+        let (code, body) = http(server.monitor_port(), "/varz", LIMIT).await.unwrap();
+        assert!(code == 200 && body.contains("server_name"), "{code}: {body}");
+        assert_eq!(http(server.monitor_port(), "/nowhere", LIMIT).await.unwrap().0, 404);
     }
 }

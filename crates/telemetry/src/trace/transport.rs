@@ -1,27 +1,18 @@
 //! Sends traces to a collector: OTLP over gRPC or HTTP, with a few retries. Must not depend on their contents.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_client::{AGENT, Client, HttpError, Limits, Trust};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -35,7 +26,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const ANSWER: usize = 64 << 10;
 /// Maximum characters shown of a collector's message.
 const WORDS: usize = 256;
-const AGENT: &str = concat!("order-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// The connection to a collector.
 #[derive(Debug)]
@@ -74,11 +64,8 @@ impl Drop for OwnRuntime {
 #[derive(Debug, Clone)]
 enum Way {
     Grpc { channel: Channel, metadata: MetadataMap },
-    Http { uri: Uri, headers: HeaderMap, tls: Option<TlsConnectorOf> },
+    Http { client: Client, uri: Uri, headers: HeaderMap },
 }
-
-#[derive(Clone)]
-struct TlsConnectorOf(Arc<ClientConfig>);
 
 /// How many spans a collector rejected, and why.
 #[derive(Debug, Default)]
@@ -92,10 +79,6 @@ struct Failed {
     why: String,
     again: bool,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Transport {
     pub(super) fn open(settings: &Settings) -> anyhow::Result<Transport> {
@@ -119,8 +102,12 @@ impl Transport {
                 Way::Grpc { channel: endpoint.connect_lazy(), metadata: MetadataMap::from_headers(headers) }
             }
             Protocol::Http => {
-                let tls = if tls { Some(trust(settings.authorities.as_deref())?) } else { None };
-                Way::Http { uri: settings.endpoint.clone(), headers, tls }
+                let trust = match tls {
+                    true => Trust::of(settings.authorities.as_deref(), "OTEL_EXPORTER_OTLP_CERTIFICATE")?,
+                    false => Trust::plain(),
+                };
+                let client = Client::new(trust, Limits { whole: settings.timeout, body: ANSWER });
+                Way::Http { client, uri: settings.endpoint.clone(), headers }
             }
         };
         let endpoint = shown(&settings.endpoint.to_string());
@@ -145,7 +132,7 @@ impl Way {
         for rest in (0..TRIES).rev() {
             let tried = match self {
                 Way::Grpc { channel, metadata } => grpc(channel, metadata, &request).await,
-                Way::Http { uri, headers, tls } => http(uri, headers, tls.as_ref(), &request).await,
+                Way::Http { client, uri, headers } => http(client, uri, headers, &request).await,
             };
             match tried {
                 Ok(answer) => return Ok(Answer::of(answer)),
@@ -193,13 +180,19 @@ async fn grpc(
 }
 
 async fn http(
+    client: &Client,
     uri: &Uri,
     headers: &HeaderMap,
-    tls: Option<&TlsConnectorOf>,
     request: &ExportTraceServiceRequest,
 ) -> Result<ExportTraceServiceResponse, Failed> {
-    let failed = |error: anyhow::Error| Failed { why: format!("{error:#}"), again: true };
-    let (status, body) = post(uri, headers, tls, request.encode_to_vec()).await.map_err(failed)?;
+    let mut post = Request::new(Bytes::from(request.encode_to_vec()));
+    (*post.method_mut(), *post.uri_mut()) = (Method::POST, uri.clone());
+    post.headers_mut().extend(headers.clone());
+    post.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    post.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    let failed = |error: HttpError| Failed { why: error.to_string(), again: true };
+    let response = client.send(post).await.map_err(failed)?;
+    let status = response.status();
     if !status.is_success() {
         use StatusCode as Code;
         let again =
@@ -207,71 +200,9 @@ async fn http(
         return Err(Failed { why: status.to_string(), again: again.contains(&status) });
     }
     let unreadable = |error| Failed { why: format!("cannot read the response: {error}"), again: false };
-    ExportTraceServiceResponse::decode(body).map_err(unreadable)
-}
-
-/// Sends a request on its own connection: there is one every few seconds.
-async fn post(
-    uri: &Uri,
-    headers: &HeaderMap,
-    tls: Option<&TlsConnectorOf>,
-    body: Vec<u8>,
-) -> anyhow::Result<(StatusCode, Bytes)> {
-    let host = uri.host().context("no host")?.trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-    let stream = TcpStream::connect((host, port)).await.context("cannot connect")?;
-    let stream: Box<dyn Stream> = match tls {
-        None => Box::new(stream),
-        Some(tls) => {
-            let name = ServerName::try_from(host.to_owned())?;
-            Box::new(TlsConnector::from(tls.0.clone()).connect(name, stream).await.context("TLS handshake")?)
-        }
-    };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender; the request reports its errors as well.
-    tokio::spawn(connection);
-    let authority = uri.authority().context("no host")?.as_str();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::post(path).body(Full::new(Bytes::from(body)))?;
-    request.headers_mut().extend(headers.clone());
-    request.headers_mut().insert(HOST, HeaderValue::from_str(authority)?);
-    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER).collect().await;
-    Ok((status, body.map_err(|error| anyhow::anyhow!("cannot read the response: {error}"))?.to_bytes()))
-}
-
-/// A TLS connector that trusts these CA certificates, or this machine's.
-fn trust(pem: Option<&[u8]>) -> anyhow::Result<TlsConnectorOf> {
-    let mut roots = RootCertStore::empty();
-    match pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                roots.add(certificate?)?;
-            }
-            anyhow::ensure!(
-                !roots.is_empty(),
-                "the file contains no certificate (OTEL_EXPORTER_OTLP_CERTIFICATE)"
-            );
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(TlsConnectorOf(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    ExportTraceServiceResponse::decode(response.into_body()).map_err(unreadable)
 }
 
 fn words(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(WORDS).collect()
-}
-
-impl std::fmt::Debug for TlsConnectorOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TLS")
-    }
 }
