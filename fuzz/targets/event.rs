@@ -5,6 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    orders::order::fuzz::event(data);
+    order_streams::fuzz::event(data);
     inventory_worker::events::fuzz::event(data);
 });

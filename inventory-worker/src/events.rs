@@ -2,6 +2,7 @@
 //! any order. An event is acknowledged only when the ledger reflects it. One that never can be goes to DEAD_LETTERS,
 //! and is terminated only once it is stored there.
 
+mod command;
 mod consumer;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -14,13 +15,13 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use contract::orders::v1::{Order, OrderStatus};
 use contract::subject::CONSUMER;
 use contract::{OrderReason, header, subject};
 use futures_util::StreamExt;
 use nats::backoff::backoff;
 use nats::header::{number, put};
 use nats::{Connection, Expect, Store, StoreError};
+use order_streams::entry::Entry;
 use parking_lot::MutexGuard;
 use telemetry::{Counter, Exposition, Source, Span, SpanRole, Tracer};
 use tokio::sync::{Mutex, Semaphore};
@@ -30,8 +31,9 @@ use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, ascii};
 
 use crate::ledger::{Denial, Ledger};
-use crate::stock::{Command, Draft, Refusal};
+use crate::stock::{Draft, Refusal};
 use crate::waits::EVENT;
+use command::{Asked, Poison, asked};
 use consumer::consumer;
 pub use consumer::watch;
 
@@ -40,8 +42,6 @@ const AT_ONCE: usize = 256;
 /// A dead letter that could not be stored is retried as if after so many deliveries: within 3.2 s.
 const UNSTORED: i64 = 5;
 
-/// The most characters of the error of an event: it may contain parts of the event, and has to fit a header.
-const WORDS: usize = 512;
 /// Refusals of an event by this worker, besides the deliveries, before it becomes a dead letter: deliveries also count
 /// failures that the event did not cause.
 const REFUSALS: i64 = 3;
@@ -81,15 +81,6 @@ impl Source for Ends {
 pub struct Floor {
     consumer: Mutex<PullConsumer>,
 }
-
-/// What an event requires.
-enum Asked {
-    Command(Command),
-    Nothing,
-}
-
-/// An event that no redelivery can fix.
-struct Poison(String);
 
 impl Floor {
     /// A sequence on ORDERS; `None` if it cannot be read.
@@ -150,7 +141,7 @@ impl Events {
         let orders = Store::new(self.link.clone(), order_streams::ORDERS);
         let event = orders.get(sequence, deadline).await.map_err(|error| nats::failure::of_store(&error))?;
         let event = event.ok_or_else(|| Failure::not_found("event", &sequence.to_string()))?;
-        let command = match asked(&event.subject, &event.payload, sequence) {
+        let command = match Entry::of(&event).map_err(Poison::from).and_then(|entry| asked(&entry)) {
             Ok(Asked::Nothing) => return Ok(()),
             Ok(Asked::Command(command)) => command,
             Err(Poison(why)) => return Err(unsettled(why)),
@@ -228,7 +219,8 @@ impl Events {
         };
         let span = self.span(&message, sequence);
         let ledger = self.ledger.under(&span);
-        let problem = match asked(&message.subject, &message.payload, sequence) {
+        let entry = Entry::parse(sequence, &message.subject, message.headers.as_ref(), &message.payload);
+        let problem = match entry.map_err(Poison::from).and_then(|entry| asked(&entry)) {
             Ok(Asked::Nothing) => None,
             Ok(Asked::Command(command)) => match ledger.submit(command, Instant::now() + EVENT).await {
                 Ok(_) => {
@@ -357,34 +349,9 @@ fn later(delivered: i64) -> AckKind {
     AckKind::Nak(Some(least + backoff(Duration::from_millis(100), attempt, Duration::from_secs(30))))
 }
 
-fn asked(place: &str, payload: &[u8], sequence: u64) -> Result<Asked, Poison> {
-    let event = place.strip_prefix("orders.event.").and_then(|rest| rest.split_once('.'));
-    let named = event.and_then(|(kind, id)| Some((kind, subject::order(id)?)));
-    let (kind, id) = named.ok_or_else(|| poison(format!("the subject names no order: {place}")))?;
-    let order: Order =
-        serde_json::from_slice(payload).map_err(|error| poison(format!("not an order: {error}")))?;
-    if order.order_id != id.to_string() {
-        return Err(poison(format!("the subject names {id}, the event {}", order.order_id)));
-    }
-    match (kind, order.status()) {
-        ("order_created", _) => Ok(Asked::Command(Command::Bind(id, sequence))),
-        ("order_status_updated", OrderStatus::Cancelled | OrderStatus::Expired) => {
-            Ok(Asked::Command(Command::Cancel(id, sequence)))
-        }
-        ("order_status_updated", OrderStatus::Shipped) => Ok(Asked::Command(Command::Ship(id, sequence))),
-        // They do not concern the stock: DELIVERED follows SHIPPED, which has its own event.
-        ("order_status_updated", OrderStatus::Confirmed | OrderStatus::Delivered) => Ok(Asked::Nothing),
-        (kind, status) => Err(poison(format!("{kind} with {}", status.as_str_name()))),
-    }
-}
-
 /// The order that the subject of an event names.
 fn order_of(subject: &str) -> Option<&str> {
     subject.rsplit('.').next().filter(|id| subject::order(id).is_some())
-}
-
-fn poison(why: String) -> Poison {
-    Poison(why.chars().take(WORDS).collect())
 }
 
 fn unsettled(why: String) -> Failure {

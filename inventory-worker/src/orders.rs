@@ -3,15 +3,12 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::message::StreamMessage;
-use bytes::Bytes;
-use contract::limits::Reader;
-use contract::orders::v1::{Order, OrderStatus};
-use contract::{Item, header, subject};
+use contract::orders::v1::OrderStatus;
+use contract::{Item, subject};
 use nats::backoff::backoff;
-use nats::header::put;
 use nats::{Connection, Expect, Guard, Store, StoreError};
+use order_streams::entry::{DamagedEntry, Entry, EntryKind};
+use order_streams::event::Event;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -64,15 +61,14 @@ impl Orders {
     /// Appends a tombstone if the order's last entry is still `expected`, and returns the last entry: the tombstone, or
     /// the entry that came first. Another worker's tombstone serves as well as our own.
     pub async fn bury(&self, order: Uuid, expected: u64, deadline: Instant) -> Result<Last, StoreError> {
-        let (subject, filter) = (format!("{}{order}", subject::TOMBSTONE), subject::entries(order));
-        let payload = Bytes::from(format!(r#"{{"orderId":"{order}"}}"#));
+        let filter = subject::entries(order);
         let (mut open, mut attempt) = (false, 0);
         loop {
-            let mut headers = HeaderMap::new();
-            put(&mut headers, header::OPERATION_ID, Uuid::new_v4().to_string());
+            let tombstone = Event::tombstone(order);
+            let (headers, payload) = (tombstone.header_map(), tombstone.payload.into());
             let expect = Expect::LastOf { filter: &filter, sequence: expected };
             let until = deadline.min(Instant::now() + BURY);
-            let trouble = match self.store.append(&subject, headers, payload.clone(), expect, until).await {
+            let trouble = match self.store.append(&tombstone.subject, headers, payload, expect, until).await {
                 Ok(sequence) => return Ok(Last::Tombstone(sequence)),
                 Err(StoreError::Conflict) => match self.last(order, until).await {
                     // A conflict that shows nothing newer proves nothing (docs/protocol.md#fence-and-tombstone):
@@ -104,10 +100,13 @@ impl Orders {
         let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
             return Ok(Last::Nothing);
         };
-        if message.subject.starts_with(subject::TOMBSTONE) {
-            return Ok(Last::Tombstone(message.sequence));
+        let entry = Entry::of(&message).map_err(damaged)?;
+        match entry.kind {
+            EntryKind::Tombstone => Ok(Last::Tombstone(entry.sequence)),
+            EntryKind::Created | EntryKind::Updated | EntryKind::Unknown(_) => {
+                Ok(Last::Order(entry.content().map_err(damaged)?.status(), entry.sequence))
+            }
         }
-        Ok(Last::Order(read(&message)?.status(), message.sequence))
     }
 
     /// An order's last entry, read from the leader.
@@ -116,16 +115,14 @@ impl Orders {
         let Some(message) = self.store.last(&subject::entries(order), deadline).await? else {
             return Ok(nothing(Last::Nothing));
         };
-        if message.subject.starts_with(subject::TOMBSTONE) {
-            return Ok(nothing(Last::Tombstone(message.sequence)));
+        let entry = Entry::of(&message).map_err(damaged)?;
+        if entry.kind == EntryKind::Tombstone {
+            return Ok(nothing(Last::Tombstone(entry.sequence)));
         }
-        let stored = read(&message)?;
-        let mut reader = Reader::default();
-        let items = Item::read_all(&mut reader, "items", &stored.items);
-        let items = reader.finish(items).map_err(|_| strange(message.sequence, "its items are not valid"))?;
-        let first = message.headers.get(header::ORDER_CREATED_SEQUENCE);
-        let first = first.and_then(|first| first.as_str().parse().ok()).unwrap_or(message.sequence);
-        Ok(FoundEntry { last: Last::Order(stored.status(), message.sequence), items, first })
+        let (status, items) = entry.items().map_err(damaged)?;
+        // If the header is damaged, the search for an earlier event finds this one at least.
+        let first = entry.first().unwrap_or(entry.sequence);
+        Ok(FoundEntry { last: Last::Order(status, entry.sequence), items, first })
     }
 
     /// The event that shipped an order whose status is SHIPPED or DELIVERED: it need not be the last one.
@@ -137,10 +134,12 @@ impl Orders {
     ) -> Result<u64, StoreError> {
         let (filter, mut from) = (subject::entries(order), found.first);
         while let Some(message) = self.store.next(&filter, from, deadline).await? {
-            if read(&message)?.status() == OrderStatus::Shipped {
-                return Ok(message.sequence);
+            let entry = Entry::of(&message).map_err(damaged)?;
+            let is_event = entry.kind != EntryKind::Tombstone;
+            if is_event && entry.content().map_err(damaged)?.status() == OrderStatus::Shipped {
+                return Ok(entry.sequence);
             }
-            from = message.sequence + 1;
+            from = entry.sequence + 1;
         }
         Err(strange(found.last.sequence(), "its order has no event that shipped it"))
     }
@@ -151,9 +150,8 @@ impl Orders {
     }
 }
 
-fn read(message: &StreamMessage) -> Result<Order, StoreError> {
-    serde_json::from_slice(&message.payload)
-        .map_err(|error| strange(message.sequence, &format!("it is not an order: {error}")))
+fn damaged(entry: DamagedEntry) -> StoreError {
+    strange(entry.sequence, &entry.damage.to_string())
 }
 
 fn strange(sequence: u64, why: &str) -> StoreError {

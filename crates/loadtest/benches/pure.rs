@@ -12,8 +12,9 @@ use contract::orders::v1::{CheckInventoryRequest, CheckInventoryResponse, Create
 use contract::route::Routed;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use inventory_worker::stock::{Command, Draft, Entry, Stock};
-use orders::order::event::{self, Event, Stored};
-use orders::order::model::{Moment, OrderBody};
+use order_streams::entry;
+use order_streams::order::Moment;
+use orders::order::event;
 use orders::order::request::NewOrder;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -152,11 +153,11 @@ fn mapping(criterion: &mut Criterion) {
     let failure = contract::reason::stock(OrderReason::InsufficientStock, short);
     let refusal = failure.to_json();
     let order = NewOrder::parse(create(), "").expect("it keeps to the limits");
-    let body = OrderBody::place(&order, Moment::now());
+    let body = order.placed(Moment::now());
     let call = CallContext::until(Instant::now());
-    let event = Event::created(&body, &call).expect("an event can be written");
-    let header = |name| event.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
-    let stored = Stored { subject: &event.subject, sequence: 7, header };
+    let event = event::created(&body, &call).expect("an event can be written");
+    let headers = event.header_map();
+    let stored = || entry::Entry::parse(7, &event.subject, Some(&headers), &event.payload);
     let mut group = criterion.benchmark_group("mapping");
     group.bench_function("a reply: JSON to protobuf", |bench| {
         bench.iter(|| (CheckInventoryRequest::ROUTE.reply)(black_box(&json)));
@@ -165,12 +166,14 @@ fn mapping(criterion: &mut Criterion) {
         bench.iter(|| server::status(Failure::from_service(409, "", black_box(&refusal))));
     });
     group.bench_function("an order: to its event", |bench| {
-        bench.iter(|| Event::created(black_box(&body), &call));
+        bench.iter(|| event::created(black_box(&body), &call));
     });
     group.bench_function("an event: to its order", |bench| {
-        bench.iter(|| event::body(body.id, black_box(&event.payload)));
+        bench.iter(|| entry::body(body.id, black_box(&event.payload)));
     });
-    group.bench_function("an event: to its index entry", |bench| bench.iter(|| stored.mark()));
+    group.bench_function("an event: to its index entry", |bench| {
+        bench.iter(|| stored().and_then(|entry| entry.mark()))
+    });
     group.finish();
 }
 

@@ -1,9 +1,18 @@
-//! The streams of the order system: names, subjects, configurations, and its dead letters. Gateways and workers share them;
-//! must not depend on either.
+//! The streams of the order system: names, subjects, configurations, the entries of ORDERS, and the dead letters.
+//! Gateways and workers share them; must not depend on either.
 
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod dead_letters;
+pub mod entry;
+pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+pub mod order;
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+pub mod status;
 
 use async_nats::jetstream::stream::{Config, Republish};
 use contract::{route, subject};
@@ -11,6 +20,10 @@ use nats::spec::{StreamMismatch, StreamSpec, durable};
 use nats::{Connection, Guard, Streams};
 
 pub use dead_letters::{DeadLetter, DeadLetters, Discarded};
+pub use entry::{DamagedEntry, Entry, EntryDamage, EntryKind, EventKind, Last, Mark};
+pub use event::Event;
+pub use order::{Moment, Order, OrderBody};
+pub use status::Status;
 
 /// The stream of orders and their events.
 pub const ORDERS: &str = "ORDERS";

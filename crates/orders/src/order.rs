@@ -1,13 +1,11 @@
-//! Orders as values: what a request asks for, the state of an order, the events that change it, and who may see it.
-//! Must do no I/O.
+//! What calls do with orders: what a request asks for, the events that it writes, and who may see an order. Orders
+//! themselves and their entries on the record are in `order_streams`. Must do no I/O.
 
 pub mod damage;
 pub mod event;
 #[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
-pub mod model;
 pub mod request;
-pub mod status;
 pub mod tenancy;
 
 use wire::{Delivered, Failure, Reason};

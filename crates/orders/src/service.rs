@@ -16,12 +16,12 @@ use std::time::Duration;
 use contract::orders::v1 as pb;
 use nats::Store;
 use nats::store::Range;
+use order_streams::order::Order;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use crate::feed::{self, Feed};
-use crate::order::model::Order;
 use crate::order::request::{self, Change, Follow, NewOrder, Query, Whose};
 use crate::order::tenancy;
 use crate::share::{CREATE, GET, LIST, UPDATE};

@@ -2,7 +2,9 @@
 //! error of one that cannot be processed fits a dead letter. Run by the fuzzers in fuzz/, and on their corpus in every
 //! test run.
 
-use super::{Asked, Poison, asked};
+use order_streams::entry::Entry;
+
+use super::command::{Asked, Poison, WORDS, asked};
 use crate::stock::Command;
 
 /// A stored message: a line with its subject, lines of headers, an empty line, and its payload.
@@ -15,7 +17,8 @@ pub fn event(data: &[u8]) {
     let (head, payload) = end.map_or((data, &b""[..]), |end| (&data[..end], &data[end + 2..]));
     let Ok(head) = str::from_utf8(head) else { return };
     let subject = head.split('\n').next().unwrap_or_default();
-    match asked(subject, payload, 9) {
+    let entry = Entry::parse(9, subject, None, payload);
+    match entry.map_err(Poison::from).and_then(|entry| asked(&entry)) {
         Ok(Asked::Command(Command::Bind(order, 9) | Command::Cancel(order, 9) | Command::Ship(order, 9))) => {
             let entries = contract::subject::entries(order);
             let place = entries.strip_prefix("orders.*.*").unwrap_or_default();
@@ -23,7 +26,7 @@ pub fn event(data: &[u8]) {
         }
         Ok(Asked::Command(other)) => panic!("an event asks for {other:?}"),
         Ok(Asked::Nothing) => {}
-        Err(Poison(why)) => assert!(why.len() <= 4 * super::WORDS, "{} bytes of why", why.len()),
+        Err(Poison(why)) => assert!(why.len() <= 4 * WORDS, "{} bytes of why", why.len()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::orders::v1::{Order, OrderStatus};
 use inventory_worker::stock::{Entry, Fact, Stock};
-use orders::order::status::{Status, Step, step};
+use order_streams::status::{Status, Step, step};
 
 use super::history::{Book, End};
 use super::load::PRODUCTS;

@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use async_nats::header::{HeaderName, HeaderValue};
+use order_streams::entry::{Entry, Mark};
 
 use super::consumer::{RecordConsumer, Shape};
 use super::index::MissingEntry;
-use super::pull::Entry;
+use super::pull::Entry as StreamEntry;
 use super::ring::Event;
 use super::shared::Shared;
 use crate::order::damage::Damage;
-use crate::order::event::{Mark, Stored};
 
 /// Entries of the ring that the index takes at once.
 const BATCH: u64 = 1_024;
@@ -80,17 +79,15 @@ impl Shared {
 }
 
 /// The change in an entry; none for a tombstone, and for an entry that is lost or cannot be read.
-pub(super) fn event(entry: &Entry, damage: &Damage) -> Option<Event> {
+pub(super) fn event(entry: &StreamEntry, damage: &Damage) -> Option<Event> {
     let payload = &entry.message.as_ref()?.payload;
     mark(entry, damage).map(|mark| Event::new(entry.sequence, mark, payload))
 }
 
-fn mark(entry: &Entry, damage: &Damage) -> Option<Mark> {
+fn mark(entry: &StreamEntry, damage: &Damage) -> Option<Mark> {
     let message = entry.message.as_ref()?;
-    let headers = message.headers.as_ref();
-    let header = |name| headers?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
-    let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
-    stored.mark().unwrap_or_else(|error| {
+    let parsed = Entry::parse(entry.sequence, &message.subject, message.headers.as_ref(), &message.payload);
+    parsed.and_then(|entry| entry.mark()).unwrap_or_else(|error| {
         damage.note(entry.sequence, &error);
         None
     })

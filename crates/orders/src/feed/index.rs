@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use order_streams::entry::{EventKind, Mark};
+use order_streams::status::Status;
+
 use super::slots::{Slot, Slots};
-use crate::order::event::{EventKind, Mark};
-use crate::order::status::Status;
 
 /// The most slots that are scanned for one page: some milliseconds. A page that ends there may be short or empty, and
 /// still has a next page.

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use contract::orders::v1 as pb;
+use order_streams::entry::{EventKind, Mark, body};
+use order_streams::order::Order;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use crate::order::damage::Damage;
-use crate::order::event::{EventKind, Mark, body};
-use crate::order::model::Order;
 use crate::order::request::Whose;
 
 /// The most entries that one look scans: some microseconds.
@@ -186,9 +186,9 @@ mod tests {
     use contract::Item;
 
     use super::*;
-    use crate::order::model::{Moment, OrderBody};
     use crate::order::request::NewOrder;
-    use crate::order::status::Status;
+    use order_streams::order::Moment;
+    use order_streams::status::Status;
 
     fn event(sequence: u64, customer: u8) -> Event {
         let mark = Mark {
@@ -312,7 +312,7 @@ mod tests {
                 customer: "Ann".into(),
                 items: (0..items).map(item).collect(),
             };
-            let body = OrderBody::place(&placed, Moment::now());
+            let body = placed.placed(Moment::now());
             let payload = serde_json::to_vec(&body.to_pb()).unwrap();
             let read = Event::new(1, event(1, 0).mark, &payload);
             let order = read.order(&Damage::default()).unwrap();

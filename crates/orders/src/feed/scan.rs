@@ -4,19 +4,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::header::{HeaderName, HeaderValue};
 use contract::Item;
-use contract::subject::order;
 use nats::{Connection, Store, StoreError};
 use order_streams::ORDERS;
+use order_streams::entry::{Entry, Last};
+use order_streams::order::Order;
+use order_streams::status::Status;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::consumer::{RecordConsumer, Shape};
-use super::pull::Entry;
-use crate::order::event::{Last, Stored};
-use crate::order::model::Order;
-use crate::order::status::Status;
+use super::pull::Entry as StreamEntry;
 
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// The most unreadable entries that are listed.
@@ -154,15 +152,14 @@ fn keep(faults: &mut Vec<Fault>, more: &mut usize, fault: Fault) {
     if faults.len() < NAMED { faults.push(fault) } else { *more += 1 }
 }
 
-fn read(entry: &Entry) -> Read {
+fn read(entry: &StreamEntry) -> Read {
     let Some(message) = &entry.message else { return Read::Nothing("the record has lost it".to_owned()) };
-    let Some(id) = message.subject.rsplit('.').next().and_then(order) else {
-        return Read::Nothing(format!("its subject names no order: {}", message.subject));
-    };
-    let header = |name| message.headers.as_ref()?.get(HeaderName::from_static(name)).map(HeaderValue::as_str);
-    let stored = Stored { subject: &message.subject, sequence: entry.sequence, header };
-    match stored.read(&message.payload) {
-        Ok(last) => Read::Entries(id, Entries::of(&last)),
-        Err(why) => Read::Unreadable(id, why.to_string()),
+    let parsed = Entry::parse(entry.sequence, &message.subject, message.headers.as_ref(), &message.payload);
+    match parsed.and_then(|entry| Ok((entry.id, entry.last()?))) {
+        Ok((id, last)) => Read::Entries(id, Entries::of(&last)),
+        Err(damaged) => match damaged.order {
+            Some(id) => Read::Unreadable(id, damaged.to_string()),
+            None => Read::Nothing(damaged.damage.to_string()),
+        },
     }
 }

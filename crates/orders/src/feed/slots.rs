@@ -2,7 +2,7 @@
 //! an order takes its own bytes and no more, while a vector takes up to twice as many, and three times as many while it
 //! grows. Must not depend on customers.
 
-use crate::order::status::Status;
+use order_streams::status::Status;
 
 /// Orders of one block: 384 KiB.
 const BLOCK: usize = 1 << 14;

@@ -2,12 +2,13 @@
 //! together. Must not depend on NATS or gRPC.
 
 use contract::Item;
+use contract::item::same;
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
+use order_streams::order::{Moment, OrderBody};
+use order_streams::status::Status;
 use uuid::Uuid;
 use wire::FieldViolation;
-
-use super::status::Status;
 
 /// The namespace of order ids (UUIDv5). Must never change: repeats would become new orders.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2b0e_7c84_53a1_4d67_9f12_6c8e_40d9_a5b3);
@@ -84,6 +85,17 @@ impl NewOrder {
         let made = request_id.is_empty();
         let request_id = if made { Uuid::new_v4().to_string().into() } else { request_id };
         Ok(NewOrder { id: order_id(principal, &request_id), request_id, made, customer, items })
+    }
+
+    /// The order as it is recorded at `now`.
+    pub fn placed(&self, now: Moment) -> OrderBody {
+        OrderBody::new(self.id, self.customer.clone(), self.items.clone(), now)
+    }
+
+    /// Whether it asks for exactly this order: the same customer and the same items, in any order.
+    pub fn asks_for(&self, order: &OrderBody) -> bool {
+        self.customer == order.customer
+            && same(self.items.iter().map(Item::line), order.items.iter().map(Item::line))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Tenancy: a caller sees all orders, or those of the one customer that its credential names. For such a caller the
 //! orders of other customers do not exist. Pure.
 
+use order_streams::order::Order;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
-use super::model::Order;
 use super::request::Whose;
 use bridge::call::CallContext;
 

@@ -2,9 +2,9 @@
 //! must not know where the two come from or what is done about a difference.
 
 use contract::inventory::v1::ReservationPhase as Phase;
+use order_streams::status::Status;
 
 use crate::feed::scan::{Entries, OrderState};
-use crate::order::status::Status;
 
 /// A worker's next sweep releases a reservation whose order did not come; only one that is still there after this time,
 /// in ms, is reported.

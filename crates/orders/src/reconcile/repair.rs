@@ -8,13 +8,13 @@ use contract::inventory::v1::SettleReservationRequest;
 use contract::subject;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nats::{Expect, StoreError};
+use order_streams::status::Status;
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::{Failure, Reason};
 
 use super::diff::Difference;
 use super::scan::{ScanResult, Scanner, call, order};
-use crate::order::status::Status;
 use crate::typed::ask;
 
 /// Entries that may be missing at the end of the record: they take some minutes to fill.

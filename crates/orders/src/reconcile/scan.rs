@@ -9,6 +9,8 @@ use contract::inventory::v1::{ListReservationsRequest, ListReservationsResponse,
 use futures_util::{StreamExt, stream};
 use nats::{Connection, Store};
 use order_streams::DeadLetters;
+use order_streams::entry::Last;
+use order_streams::order::Order;
 use order_streams::{INVENTORY, ORDERS};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -17,7 +19,6 @@ use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
 use crate::feed::scan::{self, Entries, fingerprint};
-use crate::order::event::Last;
 use crate::service::repair::Repair;
 use crate::typed::ask;
 use bridge::Bridge;
@@ -370,7 +371,7 @@ fn number(sequence: i64) -> u64 {
 }
 
 /// The order's current state on the record, for a step that has to be written again.
-pub(super) async fn order(repair: &Repair, id: Uuid) -> Result<Option<crate::order::model::Order>, Failure> {
+pub(super) async fn order(repair: &Repair, id: Uuid) -> Result<Option<Order>, Failure> {
     Ok(match repair.read(id, &call()).await? {
         Some(Last::Order(order)) => Some(order),
         Some(Last::Tombstone(_)) | None => None,

@@ -9,13 +9,14 @@ use contract::inventory::v1::{Item, ItemAvailability, ReleaseInventoryRequest, R
 use contract::orders::v1::CheckInventoryRequest;
 use nats::backoff::backoff;
 use nats::failure::RETRY;
+use order_streams::entry::Last;
+use order_streams::order::{Moment, Order};
 use telemetry::SpanRole;
 use tokio::time::{Instant, sleep};
 use wire::{Delivered, Failure, Reason};
 
 use super::store::{GiveUp, Outcome, Records};
-use crate::order::event::{Event, Last};
-use crate::order::model::{Moment, Order, OrderBody};
+use crate::order::event;
 use crate::order::request::NewOrder;
 use crate::order::violation;
 use crate::typed::ask;
@@ -144,9 +145,9 @@ impl CreateOrder {
 
     /// Records the order after this sequence, unless another entry came first.
     async fn record(&self, fence: u64) -> Result<Recorded, Stopped> {
-        let body = OrderBody::place(&self.order, Moment::now());
+        let body = self.order.placed(Moment::now());
         let call = self.call.under("publish order_created", SpanRole::Producer);
-        let event = Event::created(&body, &call).map_err(|error| {
+        let event = event::created(&body, &call).map_err(|error| {
             let failure = Failure::new(Reason::Internal, "the order cannot be encoded").because(error);
             Stopped { failure, holds: true }
         })?;
@@ -168,7 +169,7 @@ impl CreateOrder {
 
     /// The order's current state, if it is the order that was requested. Its stock stays reserved.
     fn replay(&self, order: Order) -> Result<Order, Failure> {
-        if order.body.answers(&self.order) {
+        if self.order.asks_for(&order.body) {
             return Ok(order);
         }
         Err(reused())

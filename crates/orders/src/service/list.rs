@@ -5,6 +5,9 @@ use std::time::Duration;
 use contract::OrderReason;
 use contract::orders::v1 as pb;
 use futures_util::{StreamExt, stream};
+use order_streams::entry::Last;
+use order_streams::order::Order;
+use order_streams::status::Status;
 use prost::Message;
 use tokio::time::timeout;
 use wire::{Delivered, Failure, FieldViolation, Reason};
@@ -12,10 +15,7 @@ use wire::{Delivered, Failure, FieldViolation, Reason};
 use super::store::Records;
 use crate::feed::index::Filter;
 use crate::feed::{Feed, token};
-use crate::order::event::Last;
-use crate::order::model::Order;
 use crate::order::request::Query;
-use crate::order::status::Status;
 use bridge::call::CallContext;
 
 /// Concurrent reads for one page; each takes a read permit.

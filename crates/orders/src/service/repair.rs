@@ -2,15 +2,15 @@
 //! passes the status machine and the order's lock, as a client's does.
 
 use nats::Store;
+use order_streams::entry::Last;
+use order_streams::order::Order;
+use order_streams::status::Status;
 use uuid::Uuid;
 use wire::Failure;
 
 use super::store::Records;
 use super::update::update;
-use crate::order::event::Last;
-use crate::order::model::Order;
 use crate::order::request::Change;
-use crate::order::status::Status;
 use bridge::call::CallContext;
 
 /// Reads orders and changes their status.

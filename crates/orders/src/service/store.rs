@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use contract::OrderReason;
-use contract::{header, subject};
+use contract::subject;
 use nats::backoff::backoff;
 use nats::failure::{RETRY, of_store};
-use nats::header::put;
 use nats::store::Range;
 use nats::{Expect, Store, StoreError};
+use order_streams::entry::{DamagedEntry, Entry, Last};
+use order_streams::event::Event;
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
 
 use crate::order::damage::Damage;
-use crate::order::event::{Event, Last, Stored, Unreadable};
 use crate::waits::RECORD;
 use bridge::budget::RetryBudget;
 use bridge::call::CallContext;
@@ -70,14 +69,12 @@ impl Records {
     /// An order's last entry.
     pub(super) async fn read(&self, id: Uuid, call: &CallContext) -> Result<Option<Last>, Failure> {
         let filter = subject::entries(id);
-        let message = self.ask(call, |until| self.store.last(&filter, until)).await?;
-        message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
+        self.parsed(self.ask(call, |until| self.store.last(&filter, until)).await?)
     }
 
     /// The entry with this sequence.
     pub(super) async fn at(&self, sequence: u64, call: &CallContext) -> Result<Option<Last>, Failure> {
-        let message = self.ask(call, |until| self.store.get(sequence, until)).await?;
-        message.map(|message| read(&message).map_err(|error| self.strange(&error))).transpose()
+        self.parsed(self.ask(call, |until| self.store.get(sequence, until)).await?)
     }
 
     /// First and last sequence of the record.
@@ -85,8 +82,13 @@ impl Records {
         self.ask(call, |until| self.store.range(until)).await
     }
 
+    fn parsed(&self, message: Option<StreamMessage>) -> Result<Option<Last>, Failure> {
+        let last = message.map(|message| Entry::of(&message).and_then(|entry| entry.last()));
+        last.transpose().map_err(|error| self.damaged(&error))
+    }
+
     /// An entry that is not a valid event: it is damaged, or another program wrote to the stream.
-    fn strange(&self, error: &Unreadable) -> Failure {
+    fn damaged(&self, error: &DamagedEntry) -> Failure {
         self.damage.note(error.sequence, error);
         let message =
             format!("the record of this order cannot be read: entry {} is not valid", error.sequence);
@@ -179,10 +181,10 @@ impl Records {
         let unclear = |why: String| StoreError::Undetermined(why);
         let limit = until(call).map_err(|_| unclear("wrong last sequence, no time to read on".to_owned()))?;
         match self.store.next(&write.filter, write.expected + 1, limit).await {
-            Ok(Some(first)) if text(&first.headers, header::OPERATION_ID) == Some(&write.operation) => {
-                Ok(Outcome::Stored(first.sequence))
-            }
-            Ok(Some(_)) => Ok(Outcome::Overtaken),
+            Ok(Some(first)) => Ok(match Entry::of(&first).ok().and_then(|entry| entry.operation()) {
+                Some(operation) if operation == write.operation => Outcome::Stored(first.sequence),
+                _ => Outcome::Overtaken,
+            }),
             Ok(None) => Err(unclear("wrong last sequence, but no newer entry".to_owned())),
             Err(error) => Err(unclear(format!("wrong last sequence, then: {error}"))),
         }
@@ -201,14 +203,10 @@ struct Write {
 
 impl Write {
     fn new(id: Uuid, event: Event, expected: u64) -> Write {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &event.headers {
-            put(&mut headers, name, value);
-        }
         Write {
             operation: event.operation().to_owned(),
+            headers: event.header_map(),
             subject: event.subject,
-            headers,
             payload: event.payload.into(),
             filter: subject::entries(id),
             expected,
@@ -244,13 +242,4 @@ fn until(call: &CallContext) -> Result<Instant, Failure> {
 
 fn in_time(pause: Duration, call: &CallContext) -> bool {
     Instant::now() + pause < call.deadline
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
-    headers.get(HeaderName::from_static(name)).map(HeaderValue::as_str)
-}
-
-fn read(message: &StreamMessage) -> Result<Last, Unreadable> {
-    let header = |name| text(&message.headers, name);
-    Stored { subject: &message.subject, sequence: message.sequence, header }.read(&message.payload)
 }

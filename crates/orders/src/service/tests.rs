@@ -5,13 +5,15 @@ use std::time::Duration;
 use contract::OrderReason;
 use contract::orders::v1 as pb;
 use futures_util::future::join_all;
+use order_streams::entry::Last;
+use order_streams::event::Event;
+use order_streams::order::{Moment, OrderBody};
 use tokio::time::Instant;
 use wire::{Delivered, ErrorReason, Failure, Reason};
 
 use super::store::{GiveUp, Outcome, Records};
 use crate::feed::fixture::{Fixture, request, soon, until};
-use crate::order::event::{Event, Last};
-use crate::order::model::{Moment, OrderBody};
+use crate::order::event;
 use crate::order::request::NewOrder;
 use bridge::call::CallContext;
 
@@ -24,8 +26,8 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Failure>, reason: impl E
 /// An order that was parsed, and its first event.
 fn fresh(request_id: &str) -> (NewOrder, OrderBody, Event) {
     let order = NewOrder::parse(request(request_id, "Ann", 1), "").unwrap();
-    let body = OrderBody::place(&order, Moment::now());
-    let event = Event::created(&body, &soon()).unwrap();
+    let body = order.placed(Moment::now());
+    let event = event::created(&body, &soon()).unwrap();
     (order, body, event)
 }
 
@@ -195,7 +197,7 @@ async fn a_lost_acknowledgement_is_resolved_by_the_same_append() {
     };
     assert!(matches!(append(&event).await, Ok(Outcome::Stored(1))));
     let next =
-        Event::updated(&body.step(crate::order::status::Status::Confirmed, "", Moment::now()), 1, &soon())
+        event::updated(&body.step(order_streams::status::Status::Confirmed, "", Moment::now()), 1, &soon())
             .unwrap();
     assert!(matches!(records.append(order.id, next, 1, &soon()).await, Ok(Outcome::Stored(2))));
     // Ours, although another one follows it already.

@@ -1,6 +1,9 @@
 //! UpdateOrderStatus: one status change, guarded by the order's etag.
 
 use contract::OrderReason;
+use order_streams::entry::Last;
+use order_streams::order::{Moment, Order};
+use order_streams::status::{IllegalTransition, Step, step};
 use tokio::time::sleep;
 use uuid::Uuid;
 use wire::{Delivered, Failure, Reason};
@@ -10,10 +13,8 @@ use nats::failure::RETRY;
 use telemetry::SpanRole;
 
 use super::store::{GiveUp, Outcome, Records};
-use crate::order::event::{Event, Last};
-use crate::order::model::{Moment, Order};
+use crate::order::event;
 use crate::order::request::Change;
-use crate::order::status::{IllegalTransition, Step, step};
 use crate::order::tenancy;
 use bridge::call::CallContext;
 
@@ -48,7 +49,7 @@ pub(super) async fn update(records: &Records, change: &Change, call: &CallContex
         allowed.map_err(illegal)?;
         let body = order.body.step(change.to, &change.reason, Moment::now());
         let writes = call.under("publish order_status_updated", SpanRole::Producer);
-        let event = Event::updated(&body, order.first, &writes).map_err(|error| {
+        let event = event::updated(&body, order.first, &writes).map_err(|error| {
             let failure = Failure::new(Reason::Internal, "the order cannot be encoded");
             failure.delivered(Delivered::No).because(error)
         })?;

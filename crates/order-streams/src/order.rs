@@ -1,18 +1,16 @@
-//! An order as recorded. An `Order` is always valid: it is made from a parsed request, or from a stored event that is
+//! An order as recorded. An `Order` is always valid: it is made from parsed values, or from a stored event that is
 //! validated again here. Must not depend on NATS or gRPC.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::Item;
-use contract::item::same;
 use contract::limits::Reader;
 use contract::orders::v1 as pb;
 use pbjson_types::Timestamp;
 use uuid::Uuid;
 use wire::FieldViolation;
 
-use super::request::NewOrder;
-use super::status::Status;
+use crate::status::Status;
 
 /// The last second of the year 9999 in Unix time: the latest time that proto3 JSON can represent.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -77,22 +75,9 @@ impl From<Moment> for Timestamp {
 
 impl OrderBody {
     /// A new order, recorded at `now`.
-    pub fn place(order: &NewOrder, now: Moment) -> OrderBody {
-        OrderBody {
-            id: order.id,
-            customer: order.customer.clone(),
-            items: order.items.clone(),
-            status: Status::Pending,
-            reason: Box::default(),
-            created: now,
-            updated: now,
-        }
-    }
-
-    /// Whether a request asks for exactly this order: the same customer and the same items, in any order.
-    pub fn answers(&self, order: &NewOrder) -> bool {
-        self.customer == order.customer
-            && same(self.items.iter().map(Item::line), order.items.iter().map(Item::line))
+    pub fn new(id: Uuid, customer: Box<str>, items: Vec<Item>, now: Moment) -> OrderBody {
+        let (status, reason) = (Status::Pending, Box::default());
+        OrderBody { id, customer, items, status, reason, created: now, updated: now }
     }
 
     /// The order after a step that the status machine allows.
@@ -103,6 +88,10 @@ impl OrderBody {
     }
 
     /// Parses a stored order.
+    ///
+    /// # Errors
+    ///
+    /// The fields that are not within the limits of the contract.
     pub fn parse(order: &pb::Order) -> Result<OrderBody, Vec<FieldViolation>> {
         let mut reader = Reader::default();
         let id = reader.order_id("order_id", &order.order_id);

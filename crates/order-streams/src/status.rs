@@ -39,6 +39,10 @@ pub struct IllegalTransition {
 }
 
 /// PENDING → CONFIRMED → SHIPPED → DELIVERED, and PENDING or CONFIRMED → CANCELLED.
+///
+/// # Errors
+///
+/// Any other step.
 pub fn step(from: Status, to: Status) -> Result<Step, IllegalTransition> {
     use Status::{Cancelled, Confirmed, Delivered, Expired, Pending, Shipped};
     match (from, to) {
