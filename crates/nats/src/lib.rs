@@ -2,8 +2,8 @@
 //! JetStream, and checks of the streams that the caller wants. Must not know a stream by name, nor what a payload is
 //! about.
 //!
-//! A [`Connection`] sends requests, a [`Store`] reads and writes one stream, and [`Streams`] finds or creates the streams
-//! that a process needs. Errors say what became of the work: of a request, whether it may have been delivered; of an
+//! A [`Connection`] sends requests, a [`Store`] reads and writes one stream, [`StreamReader`] and [`PushReader`] read one in
+//! order, and [`Streams`] finds or creates the streams that a process needs. Errors say what became of the work: of a request, whether it may have been delivered; of an
 //! append, whether it was stored.
 
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
@@ -32,6 +32,7 @@ pub mod outage;
 mod pending;
 pub mod permissions;
 mod pool;
+pub mod reader;
 pub mod secret;
 mod servers;
 pub mod spec;
@@ -46,6 +47,7 @@ pub use mux::{Connection, RequestError};
 pub use options::Options;
 pub use outage::Outage;
 pub use permissions::PermissionViolation;
+pub use reader::{EntryShape, PushReader, StreamEntry, StreamReader};
 pub use spec::{StreamMismatch, StreamSpec};
 pub use stats::JetStreamStats;
 pub use store::{Expect, Store, StoreError};

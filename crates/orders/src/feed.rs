@@ -2,14 +2,12 @@
 //! until the index of the history is built, regardless of the number of clients. Owns the reader tasks. Must not write,
 //! and must not decide what an order may do.
 
-mod consumer;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod follow;
 #[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
 pub mod index;
-mod pull;
 mod replay;
 mod ring;
 pub mod scan;

@@ -1,14 +1,16 @@
 //! The entries of the ledger as they are committed, from a sequence on. Hands over what the server sends; the writer
 //! has to check for missing entries, as a consumer that a purge overtook skips entries without an error.
+//!
+//! Entries are pushed, while the record of orders is pulled (`nats::reader`): the ledger is purged behind its snapshots, so
+//! a hole is no loss but a reason to load a snapshot; the writer takes what has arrived between two appends and waits
+//! for nothing, so this task reads ahead of it, within a budget of entries and bytes; and the workers' NATS role may
+//! not pull from INVENTORY (deploy/nats/roles.conf).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream;
-use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use nats::Connection;
+use nats::{Connection, PushReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +19,6 @@ use tokio_util::task::AbortOnDropHandle;
 const AHEAD: usize = 256;
 /// The most bytes of them: an entry may have a megabyte.
 const AHEAD_BYTES: u32 = 16 << 20;
-const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Time between two log lines about a consumer that cannot be created.
 const REMIND: Duration = Duration::from_secs(10);
@@ -84,24 +85,9 @@ async fn read(
     entries: &mpsc::Sender<Waiting>,
     places: &Arc<Semaphore>,
 ) -> Result<(), async_nats::Error> {
-    let client = link.client();
-    let context = jetstream::new(client.clone());
-    let stream = context.get_stream_no_info(order_streams::INVENTORY).await?;
-    let config = OrderedConfig {
-        deliver_subject: client.new_inbox(),
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *last + 1 },
-        ..OrderedConfig::default()
-    };
-    let consumer = tokio::time::timeout(LIMIT, stream.create_consumer(config)).await??;
-    let mut messages = consumer.messages().await?;
-    while let Some(message) = messages.next().await {
-        let message = message?;
-        let sequence = message.info()?.stream_sequence;
-        if sequence <= *last {
-            // The library recreates a consumer that has delivered nothing from the ledger's beginning.
-            return Err(format!("the consumer went back to {sequence}").into());
-        }
-        let payload = message.message.payload;
+    let mut reader = PushReader::open(link, order_streams::INVENTORY, *last).await?;
+    while let Some((sequence, message)) = reader.next().await? {
+        let payload = message.payload;
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).clamp(1, AHEAD_BYTES);
         let place = places.clone().acquire_many_owned(bytes).await?;
         if entries.send((sequence, payload, place)).await.is_err() {

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use nats::{EntryShape, StreamEntry, StreamReader};
+use order_streams::ORDERS;
 use order_streams::entry::{Entry, Mark};
 
-use super::consumer::{RecordConsumer, Shape};
 use super::index::MissingEntry;
-use super::pull::Entry as StreamEntry;
 use super::ring::Event;
 use super::shared::Shared;
 use crate::order::damage::Damage;
@@ -17,7 +17,7 @@ const BATCH: u64 = 1_024;
 
 /// Fills the ring for ever.
 pub(super) async fn fill_ring(shared: Arc<Shared>, from: u64) {
-    let mut tail = RecordConsumer::new(shared.link.clone(), Shape::Whole, from);
+    let mut tail = StreamReader::new(shared.link.clone(), ORDERS, EntryShape::Whole, from);
     let mut entries = Vec::new();
     loop {
         tail.fill(&mut entries).await;
@@ -47,7 +47,7 @@ pub(super) async fn fill_index(shared: Arc<Shared>, mut applied: u64) {
 }
 
 async fn read_history(shared: &Shared, mut applied: u64) -> u64 {
-    let mut tail = RecordConsumer::new(shared.link.clone(), Shape::Headers, applied + 1);
+    let mut tail = StreamReader::new(shared.link.clone(), ORDERS, EntryShape::Headers, applied + 1);
     let mut entries = Vec::new();
     while !shared.ring.follows(applied) {
         tail.fill(&mut entries).await;

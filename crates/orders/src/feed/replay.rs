@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nats::{EntryShape, StreamReader};
+use order_streams::ORDERS;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::consumer::{RecordConsumer, Shape};
 use super::follow::event;
 use super::ring::Event;
 use super::{Shared, WatchPermit};
@@ -40,7 +41,7 @@ pub(super) fn start(
     let (sender, news) = mpsc::channel(QUEUE);
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        let mut tail = RecordConsumer::new(shared.link.clone(), Shape::Whole, cursor + 1);
+        let mut tail = StreamReader::new(shared.link.clone(), ORDERS, EntryShape::Whole, cursor + 1);
         let client = Client { sender, patience: PATIENCE };
         read(&shared, &whose, cursor, &mut tail, client).await;
         drop(place);
@@ -50,13 +51,7 @@ pub(super) fn start(
 }
 
 /// Ends when the ring continues from here, the watch is gone, or its client is too slow.
-async fn read(
-    shared: &Shared,
-    whose: &Whose,
-    mut cursor: u64,
-    tail: &mut RecordConsumer,
-    mut client: Client,
-) {
+async fn read(shared: &Shared, whose: &Whose, mut cursor: u64, tail: &mut StreamReader, mut client: Client) {
     let mut entries = Vec::new();
     while !shared.ring.follows(cursor) {
         tokio::select! {

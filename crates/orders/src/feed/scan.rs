@@ -5,16 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contract::Item;
-use nats::{Connection, Store, StoreError};
+use nats::{Connection, EntryShape, Store, StoreError, StreamEntry, StreamReader};
 use order_streams::ORDERS;
 use order_streams::entry::{Entry, Last};
 use order_streams::order::Order;
 use order_streams::status::Status;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
-
-use super::consumer::{RecordConsumer, Shape};
-use super::pull::Entry as StreamEntry;
 
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// The most unreadable entries that are listed.
@@ -107,7 +104,7 @@ pub async fn take(link: &Connection) -> Result<Scan, ScanError> {
     let range = Store::new(link.clone(), ORDERS).range(Instant::now() + ATTEMPT).await?;
     let (mut orders, mut next) = (HashMap::new(), range.first.max(1));
     let (mut faults, mut more) = (Vec::new(), 0);
-    let mut tail = RecordConsumer::new(link.clone(), Shape::Whole, next);
+    let mut tail = StreamReader::new(link.clone(), ORDERS, EntryShape::Whole, next);
     let mut entries = Vec::new();
     while next <= range.last {
         timeout(QUIET, tail.fill(&mut entries)).await.map_err(|_| ScanError::Quiet(next))?;

@@ -1,6 +1,20 @@
-//! Reads ORDERS from a sequence on, every entry once and in order, for as long as the caller asks for more, across lost
-//! connections, server restarts and lost consumers. Owns the consumer protocol. Must not skip an entry that is on the
-//! record, and must not interpret entries.
+//! Reads a stream in order from a sequence on. Must not interpret entries, and must not know the name of a stream.
+//!
+//! There are two readers. They share the numbering of entries (`position`), and differ in what a missing entry means and
+//! in who says how much is sent:
+//!
+//! - [`StreamReader`] pulls: the caller's requests limit what is sent ahead of it. It is for a stream from which nothing
+//!   is removed: every entry once and in order, for as long as the caller asks for more, across lost connections, server
+//!   restarts and lost consumers. An entry that is missing is read again by another consumer, and passed over, visibly,
+//!   only if the leader no longer has it.
+//! - [`PushReader`] is sent entries, within the server's flow control. It is for a stream that is purged while it is
+//!   read, by a caller that then loads what was purged from elsewhere: entries after a hole are handed over at once, and
+//!   whoever reads them has to notice. It sends no request between two entries, and works without the permission to
+//!   pull.
+
+mod position;
+mod pull;
+mod push;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,15 +22,17 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use nats::backoff::backoff;
-use nats::store::Range;
-use nats::{Connection, Store};
-use order_streams::ORDERS;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::pull::{Entry, PullState, SequenceError};
+pub use position::StreamEntry;
+pub use push::PushReader;
+
+use crate::backoff::backoff;
+use crate::store::Range;
+use crate::{Connection, Store};
+use pull::{PullState, SequenceError};
 
 /// Idle heartbeat: a healthy consumer sends something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -39,58 +55,60 @@ const FILL: usize = 512;
 
 /// Which parts of an entry are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub enum EntryShape {
     /// Subject and headers.
     Headers,
     /// All of it.
     Whole,
 }
 
-impl Shape {
+impl EntryShape {
     /// Entries per pull; up to one and a half times as many are in flight. Large pulls are what makes reading the
     /// history fast (measured: 105,000 entries/s with 500, 153,000 with 5,000, 200,000 with 50,000); payloads take
     /// memory.
     fn pull(self) -> usize {
         match self {
-            Shape::Headers => 16_384,
-            Shape::Whole => 512,
+            EntryShape::Headers => 16_384,
+            EntryShape::Whole => 512,
         }
     }
 }
 
-/// A reader of the stream.
-pub(super) struct RecordConsumer {
+/// A reader that pulls.
+pub struct StreamReader {
     link: Connection,
-    shape: Shape,
+    stream: &'static str,
+    shape: EntryShape,
     next: u64,
-    /// Where the record continues after entries that it has lost.
+    /// Where the stream continues after entries that it has lost.
     resumes: u64,
     consumer: Option<Consumer>,
     failures: u32,
 }
 
-impl RecordConsumer {
+impl StreamReader {
     /// A reader from a sequence on; that of an entry, or the one after the last.
-    pub(super) fn new(link: Connection, shape: Shape, from: u64) -> RecordConsumer {
-        RecordConsumer { link, shape, next: from.max(1), resumes: 0, consumer: None, failures: 0 }
+    pub fn new(link: Connection, stream: &'static str, shape: EntryShape, from: u64) -> StreamReader {
+        StreamReader { link, stream, shape, next: from.max(1), resumes: 0, consumer: None, failures: 0 }
     }
 
     /// Waits for entries, and adds those that have arrived. Cancel-safe: what it added stays, and nothing else is lost.
-    pub(super) async fn fill(&mut self, entries: &mut Vec<Entry>) {
+    pub async fn fill(&mut self, entries: &mut Vec<StreamEntry>) {
+        let before = entries.len();
         loop {
             if self.next < self.resumes {
                 return self.pass(entries);
             }
             let broken = match &mut self.consumer {
                 Some(consumer) => match consumer.fill(&self.link, &mut self.next, entries).await {
-                    Ok(()) if entries.is_empty() => continue,
+                    Ok(()) if entries.len() == before => continue,
                     Ok(()) => {
                         self.failures = 0;
                         return;
                     }
                     Err(broken) => broken,
                 },
-                None => match Consumer::open(&self.link, self.shape, self.next).await {
+                None => match Consumer::open(&self.link, self.stream, self.shape, self.next).await {
                     Ok(consumer) => {
                         self.consumer = Some(consumer);
                         continue;
@@ -99,7 +117,7 @@ impl RecordConsumer {
                 },
             };
             let fresh = self.consumer.take().is_some_and(|consumer| consumer.begin == self.next);
-            if !entries.is_empty() {
+            if entries.len() > before {
                 return;
             }
             if !(fresh && matches!(broken, SequenceError::Hole { .. }) && self.lost().await) {
@@ -108,10 +126,10 @@ impl RecordConsumer {
         }
     }
 
-    /// Whether the record has lost the next entry. A consumer that was created for this very entry and begins after it
+    /// Whether the stream has lost the next entry. A consumer that was created for this very entry and begins after it
     /// suggests so, but the entry may have been lost on the way: the leader decides.
     async fn lost(&mut self) -> bool {
-        let store = Store::new(self.link.clone(), ORDERS);
+        let store = Store::new(self.link.clone(), self.stream);
         let deadline = Instant::now() + ATTEMPT;
         // The range is read first: if there is nothing from the next entry on, all up to the last are lost.
         let Ok(range) = store.range(deadline).await else { return false };
@@ -125,36 +143,41 @@ impl RecordConsumer {
         }
         self.resumes = resumes;
         let (first, last) = (self.next, resumes - 1);
-        tracing::error!(first, last, "the record has lost entries; lists and watches continue without them");
+        let stream = self.stream;
+        tracing::error!(
+            stream,
+            first,
+            last,
+            "the stream has lost entries; its readers continue without them"
+        );
         true
     }
 
     /// Adds the lost entries, without messages.
-    fn pass(&mut self, entries: &mut Vec<Entry>) {
+    fn pass(&mut self, entries: &mut Vec<StreamEntry>) {
         let upto = self.resumes.min(self.next + FILL as u64);
-        entries.extend((self.next..upto).map(|sequence| Entry { sequence, message: None }));
+        entries.extend((self.next..upto).map(|sequence| StreamEntry { sequence, message: None }));
         self.next = upto;
         self.failures = 0;
     }
 
     async fn pause(&mut self, broken: &SequenceError) {
+        let (stream, next, shape) = (self.stream, self.next, self.shape);
         match (broken, self.failures) {
             (SequenceError::Elsewhere { .. }, _) => {
-                tracing::error!(%broken, "the record was replaced or truncated")
+                tracing::error!(stream, %broken, "the stream was replaced or truncated")
             }
-            (_, 0) => {
-                tracing::info!(next = self.next, shape = ?self.shape, %broken, "creating a new consumer")
-            }
-            _ => tracing::debug!(next = self.next, shape = ?self.shape, %broken, "creating a new consumer"),
+            (_, 0) => tracing::info!(stream, next, ?shape, %broken, "creating a new consumer"),
+            _ => tracing::debug!(stream, next, ?shape, %broken, "creating a new consumer"),
         }
         sleep(backoff(BACKOFF, self.failures, BACKOFF_MOST)).await;
         self.failures = self.failures.saturating_add(1);
     }
 
     /// Deletes the consumer; without this the server removes it after a while.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         if let Some(consumer) = self.consumer {
-            let subject = format!("$JS.API.CONSUMER.DELETE.{ORDERS}.{}", consumer.name);
+            let subject = format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, consumer.name);
             let deleted =
                 self.link.request(subject, HeaderMap::new(), Bytes::new(), Instant::now() + ATTEMPT).await;
             if let Err(error) = deleted {
@@ -166,6 +189,7 @@ impl RecordConsumer {
 
 /// A consumer and how many entries it still has to deliver.
 struct Consumer {
+    stream: &'static str,
     name: String,
     /// The entry that it was created for.
     begin: u64,
@@ -178,13 +202,18 @@ struct Consumer {
 }
 
 impl Consumer {
-    async fn open(link: &Connection, shape: Shape, next: u64) -> Result<Consumer, SequenceError> {
+    async fn open(
+        link: &Connection,
+        stream: &'static str,
+        shape: EntryShape,
+        next: u64,
+    ) -> Result<Consumer, SequenceError> {
         if !link.connected() {
             return Err(SequenceError::Disconnected);
         }
         let deadline = Instant::now() + ATTEMPT;
         // The server would begin at another sequence without an error.
-        let Range { first, last } = Store::new(link.clone(), ORDERS).range(deadline).await.map_err(server)?;
+        let Range { first, last } = Store::new(link.clone(), stream).range(deadline).await.map_err(server)?;
         if next < first || next > last + 1 {
             return Err(SequenceError::Elsewhere { first, last, next });
         }
@@ -195,20 +224,20 @@ impl Consumer {
             .map_err(|_| SequenceError::Disconnected)?
             .map_err(server)?;
         let request = serde_json::json!({
-            "stream_name": ORDERS,
+            "stream_name": stream,
             "config": {
                 "name": name,
                 "deliver_policy": "by_start_sequence",
                 "opt_start_seq": next,
                 "ack_policy": "none",
                 "replay_policy": "instant",
-                "headers_only": shape == Shape::Headers,
+                "headers_only": shape == EntryShape::Headers,
                 "inactive_threshold": nanos(INACTIVE),
                 "num_replicas": 1,
                 "mem_storage": true,
             },
         });
-        let subject = format!("$JS.API.CONSUMER.CREATE.{ORDERS}.{name}");
+        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}");
         let reply = link
             .request(subject, HeaderMap::new(), request.to_string().into(), deadline)
             .await
@@ -216,7 +245,7 @@ impl Consumer {
         accepted(&reply.payload)?;
         let heard = Instant::now();
         let credit = PullState::new(shape.pull());
-        let mut consumer = Consumer { name, begin: next, inbox, replies, credit, connects, heard };
+        let mut consumer = Consumer { stream, name, begin: next, inbox, replies, credit, connects, heard };
         consumer.pull(link).await?;
         Ok(consumer)
     }
@@ -229,7 +258,7 @@ impl Consumer {
             "expires": nanos(EXPIRES),
             "idle_heartbeat": nanos(HEARTBEAT),
         });
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{ORDERS}.{}", self.name);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
         let payload = request.to_string().into();
         timeout(ATTEMPT, link.client().publish_with_reply(subject, self.inbox.clone(), payload))
             .await
@@ -244,7 +273,7 @@ impl Consumer {
         &mut self,
         link: &Connection,
         next: &mut u64,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<StreamEntry>,
     ) -> Result<(), SequenceError> {
         let first = match timeout(TICK, self.replies.next()).await {
             Ok(None) => return Err(SequenceError::Disconnected),
@@ -254,10 +283,11 @@ impl Consumer {
             Err(_) => return Ok(()),
         };
         self.heard = Instant::now();
+        let most = entries.len() + FILL;
         let mut message = first;
         while let Some(received) = message {
             self.credit.take(received, next, entries)?;
-            if entries.len() >= FILL {
+            if entries.len() >= most {
                 break;
             }
             message = self.replies.next().now_or_never().flatten();
@@ -294,3 +324,6 @@ fn accepted(payload: &[u8]) -> Result<(), SequenceError> {
         Some(problem) => Err(SequenceError::Server(problem.description)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,9 @@
-//! Pull accounting of a consumer: which entry comes next, and how many were requested. Only this file decides whether a
-//! message is the next entry, an old one, or proof that one was lost. Pure: must not depend on a connection.
+//! Pull accounting of a consumer: which entry comes next, and how many were requested. Decides what each message of the
+//! consumer means. Pure: must not depend on a connection.
 
 use async_nats::{Message, StatusCode};
 
-/// An entry of the stream.
-pub(super) struct Entry {
-    pub(super) sequence: u64,
-    /// None if the record has lost it.
-    pub(super) message: Option<Message>,
-}
+use super::position::{Position, StreamEntry, position, sequence};
 
 /// Why a consumer has to be replaced. The next one reads again what was lost with it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,19 +51,23 @@ impl PullState {
         &mut self,
         message: Message,
         next: &mut u64,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<StreamEntry>,
     ) -> Result<(), SequenceError> {
         match message.status {
             None | Some(StatusCode::OK) => {
                 self.owed = self.owed.saturating_sub(1);
-                let sequence = sequence(&message)?;
-                if sequence > *next {
-                    return Err(SequenceError::Hole { expected: *next, found: sequence });
-                }
-                // A smaller one was read before: the server may begin early.
-                if sequence == *next {
-                    *next += 1;
-                    entries.push(Entry { sequence, message: Some(message) });
+                let sequence =
+                    sequence(&message).map_err(|error| SequenceError::Server(error.to_string()))?;
+                match position(*next, sequence) {
+                    Position::Hole => {
+                        return Err(SequenceError::Hole { expected: *next, found: sequence });
+                    }
+                    Position::Next => {
+                        *next += 1;
+                        entries.push(StreamEntry { sequence, message: Some(message) });
+                    }
+                    // The server may begin early.
+                    Position::Old => {}
                 }
                 Ok(())
             }
@@ -93,19 +92,6 @@ impl PullState {
 
 fn number(message: &Message, header: &str) -> Option<u64> {
     message.headers.as_ref()?.get(header)?.as_str().parse().ok()
-}
-
-/// The entry's sequence: `$JS.ACK.[domain.account.]stream.consumer.delivered.sequence.…` is where it would be
-/// acknowledged.
-fn sequence(message: &Message) -> Result<u64, SequenceError> {
-    let reply = message.reply.as_deref().unwrap_or_default();
-    let place = if reply.split('.').count() == 9 { 5 } else { 7 };
-    reply
-        .split('.')
-        .nth(place)
-        .filter(|_| reply.starts_with("$JS.ACK."))
-        .and_then(|token| token.parse().ok())
-        .ok_or_else(|| SequenceError::Server(format!("an entry without a sequence: {reply}")))
 }
 
 #[cfg(test)]
@@ -183,13 +169,5 @@ mod tests {
             .take(status(StatusCode::TIMEOUT, "Nats-Pending-Messages", 4), &mut next, &mut entries)
             .unwrap();
         assert_eq!(credit.due(), Some(4));
-    }
-
-    #[test]
-    fn both_forms_of_the_acknowledgement_subject_have_the_sequence() {
-        let long = "$JS.ACK.hub.ACCOUNT.ORDERS.c.1.42.9.1700000000.0.random";
-        assert_eq!(sequence(&message(long.to_owned())), Ok(42));
-        assert_eq!(sequence(&entry(42)), Ok(42));
-        assert!(sequence(&message("_INBOX.1.2.3.4.5.6.7.8".to_owned())).is_err());
     }
 }
