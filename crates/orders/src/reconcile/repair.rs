@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use contract::inventory::v1::SettleReservationRequest;
-use contract::subject;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nats::{Expect, StoreError};
+use order_streams::event::Event;
 use order_streams::status::Status;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,11 +36,12 @@ pub(super) async fn fill(scanner: &Scanner, newest: u64) -> anyhow::Result<()> {
     );
     while end < newest {
         let one = |_| async move {
-            let nobody = Uuid::nil();
-            let subject = format!("{}{nobody}", subject::TOMBSTONE);
-            let payload = format!(r#"{{"orderId":"{nobody}"}}"#).into();
+            // It has no id of its writer: nobody asks later who wrote it.
+            let Event { subject, payload, .. } = Event::tombstone(Uuid::nil());
             let deadline = Instant::now() + LIMIT;
-            match scanner.record.append(&subject, Default::default(), payload, Expect::Any, deadline).await {
+            let append =
+                scanner.record.append(&subject, Default::default(), payload.into(), Expect::Any, deadline);
+            match append.await {
                 // Stored or not: the next read of the last sequence shows how many are still missing.
                 Ok(_) | Err(StoreError::Undetermined(_)) => Ok(()),
                 Err(error) => Err(error),
