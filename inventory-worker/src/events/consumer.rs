@@ -1,5 +1,6 @@
-//! The durable consumer that the workers share: finds or creates it, and checks its configuration. Must not depend on
-//! the content of events.
+//! The durable consumer that the workers share: finds or creates it, and checks its configuration. It is a queue, whose
+//! events come again until they are acknowledged, and no reader in order (`nats::reader`). Must not depend on the content
+//! of events.
 
 use std::time::Duration;
 
