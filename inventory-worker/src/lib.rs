@@ -1,5 +1,5 @@
 //! The inventory service: stock rules, their ledger on JetStream, and the NATS endpoints in front of them. Imports
-//! run one way: worker → endpoint, events, expiry → release, settle → ledger → stock.
+//! run one way: worker → intake, endpoint, expiry, retention → events → release, reconcile → ledger → stock.
 
 pub mod config;
 pub mod endpoint;

@@ -1,5 +1,5 @@
 //! The gRPC port of a gateway: TLS, authentication and authorization, rpcs with a route and services with code, health,
-//! reflection, drain, call metrics. The only crate of the gateway that depends on tonic, beside services with code. It
+//! reflection, drain, call metrics. It
 //! converts metadata into a `CallContext`, a `Failure` into a status, and paths into routes. Must not decide anything
 //! about a message or a reply.
 

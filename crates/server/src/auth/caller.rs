@@ -23,7 +23,7 @@ const REPLACED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 pub struct Caller {
     /// `jwt:`, `key:` or `cert:`, and the name, percent-encoded if it is not plain ASCII.
     pub principal: Box<str>,
-    /// The customer whose orders the caller is restricted to; none: all orders.
+    /// The tenant that the caller is restricted to; none: no restriction.
     pub tenant: Option<Box<str>>,
     pub(super) scopes: Scopes,
     pub(super) account: Arc<CallerQuota>,
