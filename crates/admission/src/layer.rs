@@ -76,9 +76,10 @@ const HEALTH_TOTAL: Duration = Duration::from_secs(2);
 ///     connection_streams: [4, 1],
 /// });
 /// // Messages of paths that are not listed have at most 4 KiB.
-/// let sizes = [("/bookstore.v1.Books/PutBook", message)];
+/// let sizes = [("/bookstore.v1.Books/PutBook".to_owned(), message)];
 /// let admission = Admission::new(headers, sizes, CancellationToken::new());
-/// let service = TowerToHyperService::new(HealthServer::new(HealthService::new(HealthRegistry::new(&[]))));
+/// let health = HealthRegistry::new(&["bookstore.v1.Books"]);
+/// let service = TowerToHyperService::new(HealthServer::new(HealthService::new(health)));
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:50051").await?;
 /// loop {
 ///     let (stream, _) = listener.accept().await?;

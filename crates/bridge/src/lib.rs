@@ -102,21 +102,21 @@ impl Bridge {
     }
 
     /// Calls the route of the rpc at this path for the gateway's own services, within the limit for these, and reads the
-    /// payload of the reply. `repeatable`: whether the request may be sent again as it is.
+    /// payload of the reply. The request's payload is made only if there is room. `repeatable`: whether the request may be sent again as it is.
     ///
     /// # Errors
     /// The service's refusal, or why there is no valid reply; `delivered` tells whether the service may have the request.
     pub async fn ask<T: Message, E: Display>(
         &self,
         path: &str,
-        payload: Vec<u8>,
+        payload: impl FnOnce() -> Result<Vec<u8>, Failure>,
         repeatable: bool,
         call: &CallContext,
         read: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<T, Failure> {
         let route = self.states.route(path)?;
         let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
-        let sent = self.send(route, state, payload, call, || repeatable).await;
+        let sent = self.send(route, state, payload()?, call, || repeatable).await;
         let payload = permit.record_outcome(call.deadline, sent)?;
         let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {

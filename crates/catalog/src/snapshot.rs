@@ -57,9 +57,10 @@ impl Catalog {
         &self.routes
     }
 
-    /// The routes that clients' calls need: all but those for maintenance.
+    /// The routes that clients' calls need, as the set declares them: all but those for maintenance.
     pub fn serving_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.routes.iter().filter(|route| !route.maintenance)
+        let declared = self.services.iter().flat_map(|service| &service.rpcs);
+        declared.filter_map(|rpc| self.route(&rpc.path)).filter(|route| !route.maintenance)
     }
 
     /// The route of the rpc at this path, if it has one.

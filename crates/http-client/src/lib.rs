@@ -15,6 +15,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod authority;
 mod client;
 mod connect;

@@ -1,4 +1,4 @@
-//! Which proxy leads to a URL: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, as curl reads them. This machine
+//! Which proxy leads to a URL: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, reads them. This machine
 //! is never asked for by a proxy. Must not connect.
 
 use std::fmt;

@@ -3,8 +3,8 @@
 //! about.
 //!
 //! A [`Connection`] sends requests, a [`Store`] reads and writes one stream, [`StreamReader`] and [`PushReader`] read one in
-//! order, and [`Streams`] finds or creates the streams that a process needs. Errors say what became of the work: of a request, whether it may have been delivered; of an
-//! append, whether it was stored.
+//! order, and [`Streams`] finds or creates the streams that a process needs. Errors say what became of the work: of a
+//! request, whether it may have been delivered; of an append, whether it was stored.
 
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 

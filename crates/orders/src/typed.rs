@@ -15,9 +15,11 @@ pub(crate) async fn ask<R: Routed>(
     request: &R,
     call: &CallContext,
 ) -> Result<R::Reply, Failure> {
-    let payload = request.to_payload().map_err(|mismatch| {
-        Failure::new(Reason::InvalidRequest, format!("the message cannot be sent: {mismatch}"))
-            .delivered(Delivered::No)
-    })?;
+    let payload = || {
+        request.to_payload().map_err(|mismatch| {
+            Failure::new(Reason::InvalidRequest, format!("the message cannot be sent: {mismatch}"))
+                .delivered(Delivered::No)
+        })
+    };
     bridge.ask(R::ROUTE.path, payload, request.repeatable(), call, R::reply_from_payload).await
 }

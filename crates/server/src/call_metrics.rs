@@ -139,7 +139,10 @@ impl CallMetrics {
     fn span(&self, name: &Arc<str>, headers: &HeaderMap) -> Span {
         let text = |name: &HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let parent = text(&TRACEPARENT).filter(|parent| super::metadata::is_traceparent(parent));
-        let span = self.tracer.call(name.to_string(), parent, text(&TRACESTATE));
+        let span = self.tracer.call(|| name.to_string(), parent, text(&TRACESTATE));
+        if !span.traced() {
+            return span;
+        }
         if let Some((service, method)) = name.split_once('/') {
             span.say("rpc.system", "grpc");
             span.say("rpc.service", service.to_owned());

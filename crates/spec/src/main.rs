@@ -2,7 +2,7 @@
 //!
 //! The model has one product; orders with a register each, as on ORDERS, where the compare-and-set decides; and the
 //! ledger, which decides by the workers' own rules (`inventory_worker::stock::Command::decide`). Calls to CreateOrder
-//! follow `gateway/src/order/create.rs`; clients repeat them for ever, and gateways die at any step. Records,
+//! follow `crates/orders/src/service/create.rs`; clients repeat them for ever, and gateways die at any step. Records,
 //! reservations and commands arrive late, twice, or never. Expiry and release_inventory run on workers that are
 //! arbitrarily far behind (`release.rs`, `expiry.rs`). The consumer (`events.rs`) gets events in any order, and again
 //! after their acknowledgement. Orders are cancelled and shipped. As options: stale reads of ORDERS, a stale barrier,

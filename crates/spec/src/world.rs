@@ -45,7 +45,7 @@ pub(crate) enum Late {
     Disown(u8),
 }
 
-/// The step of a call to CreateOrder (`gateway/src/order/create.rs`).
+/// The step of a call to CreateOrder (`crates/orders/src/service/create.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     /// No call.

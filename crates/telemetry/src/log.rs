@@ -19,7 +19,7 @@ pub struct Options {
     /// Format of log lines
     #[arg(long, env = "GW_LOG_FORMAT", value_enum, default_value_t = Format::Text, global = true, value_name = "FORMAT")]
     pub log_format: Format,
-    /// Log filter, as in `info` or `gateway=debug`
+    /// Log filter, as in `info` or `info,nats=debug`
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
     pub log: Option<String>,
 }

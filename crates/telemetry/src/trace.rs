@@ -124,10 +124,10 @@ impl Tracer {
     }
 
     /// The span of an incoming call, if it is sampled: a child of its caller's span if `parent`, a W3C traceparent,
-    /// names one.
-    pub fn call(
+    /// names one. Its name is made only then.
+    pub fn call<N: Into<Cow<'static, str>>>(
         &self,
-        name: impl Into<Cow<'static, str>>,
+        name: impl FnOnce() -> N,
         parent: Option<&str>,
         state: Option<&str>,
     ) -> Span {
@@ -142,7 +142,7 @@ impl Tracer {
         }
         let context =
             parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
-        open(&inner.tracer, SpanBuilder::from_name(name).with_kind(SpanKind::Server), &context)
+        open(&inner.tracer, SpanBuilder::from_name(name()).with_kind(SpanKind::Server), &context)
     }
 
     /// The span of work requested by another service, if that is traced.
@@ -290,16 +290,16 @@ mod tests {
     #[tokio::test]
     async fn a_callers_choice_goes_first_where_the_sampler_says_so() {
         let tracer = tracer("parentbased_traceidratio", 0.0);
-        assert!(tracer.call("a", Some(SAMPLED), None).traced());
-        assert!(!tracer.call("a", Some(UNSAMPLED), None).traced());
-        assert!(!tracer.call("a", None, None).traced());
+        assert!(tracer.call(|| "a", Some(SAMPLED), None).traced());
+        assert!(!tracer.call(|| "a", Some(UNSAMPLED), None).traced());
+        assert!(!tracer.call(|| "a", None, None).traced());
         let all = super::tests::tracer("always_on", 0.0);
-        assert!(all.call("a", Some(UNSAMPLED), None).traced());
+        assert!(all.call(|| "a", Some(UNSAMPLED), None).traced());
     }
 
     #[tokio::test]
     async fn a_trace_goes_on_under_its_callers_id() {
-        let span = tracer("parentbased_always_on", 1.0).call("a", Some(SAMPLED), Some("vendor=1"));
+        let span = tracer("parentbased_always_on", 1.0).call(|| "a", Some(SAMPLED), Some("vendor=1"));
         let parent = span.child("b", SpanRole::Client).parent().unwrap();
         assert_eq!(trace_id(&parent), trace_id(SAMPLED));
         assert!(parent.ends_with("-01") && parent != span.parent().unwrap());

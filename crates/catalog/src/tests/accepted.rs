@@ -70,6 +70,24 @@ fn methods_of_one_name_in_two_services_are_two_rpcs() {
 }
 
 #[test]
+fn serving_routes_are_listed_as_they_are_declared() {
+    let catalog = accepted(&file(
+        "package acme;
+         service Maps { rpc Show(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"maps.show\"}; } }
+         service Books {
+           rpc Lend(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"books.lend\"}; }
+           rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"books.get\"}; }
+           rpc Purge(Id) returns (Id) {
+             option (nats.gateway.v1.route) = {subject: \"books.purge\" internal: true maintenance: true};
+           }
+         }
+         message Id { string id = 1; }",
+    ));
+    let subjects: Vec<_> = catalog.serving_routes().map(|route| route.subject.as_str()).collect();
+    assert_eq!(subjects, ["maps.show", "books.lend", "books.get"]);
+}
+
+#[test]
 fn two_rpcs_may_have_one_request_type() {
     let catalog = accepted(&file(
         "package acme;
