@@ -66,7 +66,7 @@ RULES = [
     (r"helm\b|kind\b", "needs a Kubernetes cluster, and charts from outside"),
     (r"docker\b|podman\b|buildah\b", "needs a container engine"),
     (r"systemctl\b|journalctl\b|apt(-get)?\b|dpkg\b", "needs a machine with systemd, and root"),
-    (r"nsc\b|deploy/nats/accounts.sh|ls credentials", "needs nsc"),
+    (r"nsc\b|deploy/nats/accounts.sh|ls credentials|sed .*credentials/accounts.conf", "needs nsc"),
     (r"(pip|npm|go|age|amtool) ", "somebody else's program, of which nothing here depends"),
     # Our programs.
     (r"gateway keys new", "run"),
@@ -83,7 +83,7 @@ RULES = [
     (r"nats (stream cluster peer-remove|server cluster peer-remove)", "late"),
     (r"nats (stream|consumer|server|micro|req|account)\b", "run"),
     # The shell.
-    (r"(export|mkdir|ls|cat|for|cd) ", "run"),
+    (r"(export|mkdir|ls|cat|for|cd|umask) ", "run"),
     (r"openssl ", "run"),
 ]
 
@@ -179,8 +179,9 @@ class Run:
         within(LIMIT, "the events are worked off", lambda: '"num_pending": 0' in self.must("nats consumer info ORDERS inventory-worker --json", "operator"))
         (self.work / "baskets.csv").write_text("order,customer,product,quantity,time\n1,ann,lamp,1,2026-01-01T00:00:00Z\n")
         (self.work / "stock.csv").write_text("product,on_hand\nlamp,100\n")
-        for role in ("provisioner", "gateway", "worker"):
-            (self.work / f"{role}.creds").write_text("not a secret\n")
+        (self.work / "credentials").mkdir()
+        for role in ("provisioner", "gateway", "worker", "operator"):
+            (self.work / "credentials" / f"{role}.creds").write_text("not a secret\n")
         self.must("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost "
                   "-addext subjectAltName=DNS:localhost -days 30 -keyout tls.key -out tls.crt && cp tls.crt ca.crt", None)
         self.must("gateway keys new till --scopes orders.create,inventory.check | tail -n 1 >keys", None)
@@ -232,7 +233,7 @@ class Run:
         if document not in self.boxes:
             box = self.work / f"box-{len(self.boxes)}"
             box.mkdir()
-            for path in [*self.work.glob("*.c[sr]*"), self.work / "tls.key", self.work / "keys", self.work / "passwords"]:
+            for path in [*self.work.glob("*.c[sr]*"), self.work / "tls.key", self.work / "keys", self.work / "passwords", self.work / "credentials"]:
                 (box / path.name).symlink_to(path)
             for path in ("deploy", ".ci", "proto", "target", "fuzz"):
                 (box / path).symlink_to(ROOT / path)
