@@ -107,20 +107,20 @@ async fn slow_service(system: &System, at_once: usize, takes: Duration) -> Arc<A
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_slow_service_as_many_calls_are_admitted_as_end_in_time() {
     let system = System::builder().workers(0).start().await;
-    // The capacity is 400 calls per second.
-    let served = slow_service(&system, 8, Duration::from_millis(20)).await;
+    // The capacity is 100 calls per second: so few that a busy machine is not what makes calls late.
+    let served = slow_service(&system, 8, Duration::from_millis(80)).await;
     let items = new_order("lamp", 1).request.items;
     let (ok, stop) = (Arc::new(AtomicUsize::new(0)), tokio_util::sync::CancellationToken::new());
-    let callers = (0..1_000).map(|_| {
+    let callers = (0..500).map(|_| {
         let (mut client, items, ok, stop) = (system.orders(), items.clone(), ok.clone(), stop.clone());
         tokio::spawn(async move {
             while !stop.is_cancelled() {
                 let mut request = Request::new(CheckInventoryRequest { items: items.clone() });
-                request.metadata_mut().insert("grpc-timeout", "800m".parse().unwrap());
+                request.metadata_mut().insert("grpc-timeout", "2000m".parse().unwrap());
                 match client.check_inventory(request).await {
                     Ok(_) => drop(ok.fetch_add(1, Ordering::Relaxed)),
                     // A client's pause before its next call.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
                 }
             }
         })
@@ -130,12 +130,12 @@ async fn behind_a_slow_service_as_many_calls_are_admitted_as_end_in_time() {
         until("it is served", async || served.load(Ordering::Relaxed) >= goal).await;
         (served.load(Ordering::Relaxed), ok.load(Ordering::Relaxed))
     };
-    // Without an adaptive concurrency limit, 1,000 calls wait for 2.5 s each, and every reply comes too late. A busy
+    // Without an adaptive concurrency limit, 500 calls wait for 5 s each, and every reply comes too late. A busy
     // machine may need more than one try.
-    let mut before = reaches(2_400).await;
+    let mut before = reaches(600).await;
     let mut looks = Vec::new();
     while looks.len() < 20 && !looks.iter().any(|&(served, used): &(usize, usize)| used * 2 > served) {
-        let after = reaches(before.0 + 1_000).await;
+        let after = reaches(before.0 + 300).await;
         looks.push((after.0 - before.0, after.1 - before.1));
         before = after;
     }

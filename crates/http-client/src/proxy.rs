@@ -1,5 +1,5 @@
-//! Which proxy leads to a URL: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, reads them. This machine
-//! is never asked for by a proxy. Must not connect.
+//! Which proxy leads to a URL, by `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case. This
+//! machine is never asked for by a proxy. Must not connect.
 
 use std::fmt;
 use std::net::IpAddr;
