@@ -114,7 +114,9 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
         path
     };
     for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
+        let any_port = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
         let mut command = program(GATEWAY, &["serve", "--insecure", "--threads=4", "--tls-cert=/nowhere"]);
+        command.args(any_port);
         command.env("GW_JWT_SECRET_FILE", file("secret", mode)).env("GW_TLS_KEY", file("key", mode));
         // It exits because the secret is too short.
         let mut said = run(&mut command).err.matches("every user of this machine may read it").count();
