@@ -102,7 +102,8 @@ impl Bridge {
     }
 
     /// Calls the route of the rpc at this path for the gateway's own services, within the limit for these, and reads the
-    /// payload of the reply. The request's payload is made only if there is room. `repeatable`: whether the request may be sent again as it is.
+    /// payload of the reply. The request's payload is made only if there is room.
+    /// `repeatable`: whether the request may be sent again as it is.
     ///
     /// # Errors
     /// The service's refusal, or why there is no valid reply; `delivered` tells whether the service may have the request.

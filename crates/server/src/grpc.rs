@@ -177,19 +177,19 @@ pub(super) fn refusable(headers: u32) -> u32 {
 }
 
 fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
-    let descriptors = api.bridge.catalog().descriptors().encode_to_vec();
-    let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(&descriptors)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // Clients need these to decode error details.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-        api.names.iter().fold(builder, |builder, name| builder.with_service_name(&**name))
-    };
     let mut others = RoutesBuilder::default();
     others.add_service(HealthServer::new(HealthService::new(api.health)));
     if api.reflection != Reflection::Off {
+        let descriptors = api.bridge.catalog().descriptors().encode_to_vec();
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(&descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // Clients need these to decode error details.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
+            api.names.iter().fold(builder, |builder, name| builder.with_service_name(&**name))
+        };
         others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
     api.services.into_iter().for_each(|service| service.add_to(&mut others, sizes));
