@@ -10,14 +10,15 @@ use crate::harness::version;
 
 const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
 const PREFIX: &str = "--nats-inbox-prefix=*";
+/// Any free ports.
+const PORTS: [&str; 2] = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
 /// An address without a listener.
 const NOBODY: &str = "127.0.0.1:1";
 
 fn ways(names: &[&str]) -> Ways {
     let more: &[&str] = match names {
-        [] | ["serve"] | ["provision"] | ["reconcile"] | ["dead-letters", "list"] | ["config", "check"] => {
-            &[]
-        }
+        [] | ["serve"] => &PORTS,
+        ["provision"] | ["reconcile"] | ["dead-letters", "list"] | ["config", "check"] => &[],
         ["backup" | "restore"] => &["/nowhere/folder"],
         ["dead-letters", "show" | "replay"] => &["1"],
         ["dead-letters", "discard"] => &["1", "--why=test"],
@@ -114,9 +115,8 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
         path
     };
     for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
-        let any_port = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
         let mut command = program(GATEWAY, &["serve", "--insecure", "--threads=4", "--tls-cert=/nowhere"]);
-        command.args(any_port);
+        command.args(PORTS);
         command.env("GW_JWT_SECRET_FILE", file("secret", mode)).env("GW_TLS_KEY", file("key", mode));
         // It exits because the secret is too short.
         let mut said = run(&mut command).err.matches("every user of this machine may read it").count();
@@ -132,7 +132,7 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
 
 #[test]
 fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
-    reads_an_old_name_and_refuses_two_values(GATEWAY);
+    reads_an_old_name_and_refuses_two_values(GATEWAY, &[&["serve"], PORTS.as_slice()].concat());
 }
 
 #[test]

@@ -10,10 +10,13 @@ use crate::harness::version;
 
 const CREDENTIALS: &str = "--nats-creds=/nowhere/creds";
 const PREFIX: &str = "--nats-inbox-prefix=*";
+/// Any free ports.
+const PORTS: [&str; 2] = ["--health-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
 
 fn ways(names: &[&str]) -> Ways {
     let more: &[&str] = match names {
-        [] | ["serve"] | ["config", "check"] => &[],
+        [] | ["serve"] => &PORTS,
+        ["config", "check"] => &[],
         ["man"] => return [vec![], vec![]],
         ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["stock", "import"] => &["/dev/stdin"],
@@ -48,7 +51,7 @@ fn a_bad_value_is_named_by_its_flag_and_its_variable() {
 
 #[test]
 fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
-    reads_an_old_name_and_refuses_two_values(WORKER);
+    reads_an_old_name_and_refuses_two_values(WORKER, &[&["serve"], PORTS.as_slice()].concat());
 }
 
 #[test]
