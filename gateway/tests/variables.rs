@@ -132,7 +132,7 @@ fn a_secret_that_everybody_may_read_is_warned_of_once() {
 
 #[test]
 fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
-    reads_an_old_name_and_refuses_two_values(GATEWAY, &[&["serve"], PORTS.as_slice()].concat());
+    reads_an_old_name_and_refuses_two_values(GATEWAY, &PORTS);
 }
 
 #[test]

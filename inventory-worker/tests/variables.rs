@@ -51,7 +51,7 @@ fn a_bad_value_is_named_by_its_flag_and_its_variable() {
 
 #[test]
 fn the_old_name_of_a_variable_is_read_and_warned_of_and_two_values_are_refused() {
-    reads_an_old_name_and_refuses_two_values(WORKER, &[&["serve"], PORTS.as_slice()].concat());
+    reads_an_old_name_and_refuses_two_values(WORKER, &PORTS);
 }
 
 #[test]

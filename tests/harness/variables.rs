@@ -37,11 +37,11 @@ pub fn emptied(path: &str, mut command: Command, ways: impl Fn(&[&str]) -> Ways)
     variables
 }
 
-/// Expects that a variable's old name is read with a warning, and that two different values are rejected. `serve` are
-/// the arguments that start the program on free ports.
-pub fn reads_an_old_name_and_refuses_two_values(path: &str, serve: &[&str]) {
+/// Expects that a variable's old name is read with a warning, and that two different values are rejected. `ports` are
+/// the arguments for free ports.
+pub fn reads_an_old_name_and_refuses_two_values(path: &str, ports: &[&str]) {
     let run = |set: &[(&str, &str)]| {
-        let mut command = program(path, &[serve, &["--nats-creds=/nowhere/creds"]].concat());
+        let mut command = program(path, &[&["serve", "--nats-creds=/nowhere/creds"], ports].concat());
         run(command.envs(set.iter().copied()))
     };
     let old = run(&[("STREAM_REPLICAS", "3")]);
