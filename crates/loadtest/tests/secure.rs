@@ -159,10 +159,9 @@ fn a_port_that_says_nothing_ends_a_replay() {
         let url = format!("--addr={scheme}://{}", silent.local_addr().unwrap());
         let (ended, took) = ended(&mut setup.replay(&[&url]));
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(
-            took < PATIENCE && ended.err.contains("no answer") || ended.err.contains("in time"),
-            "{took:?}: {ended:?}"
-        );
+        assert!(took < PATIENCE, "{took:?}: {ended:?}");
+        // The TLS handshake, the connection and the call have limits; the text must not depend on the one that ends first.
+        assert!(ended.err.to_lowercase().contains("no answer"), "{ended:?}");
     }
 }
 

@@ -72,7 +72,7 @@ fn advice(uri: &Uri, chain: &str) -> String {
     } else if has(&["timed out", "timeout", "deadline has elapsed"])
         || (has(&["operation was canceled"]) && !has(&["connection closed"]))
     {
-        "timeout without an answer: a firewall, another port, or a gateway that hangs"
+        "no answer in time: a firewall, another port, or a gateway that hangs"
     } else if tls {
         "the TLS handshake failed: does the port use TLS, and does it require a client certificate (--cert, --key)?"
     } else {
@@ -94,4 +94,23 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text.truncate(text.trim_end_matches('.').len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_that_ends_a_wait_is_told_as_no_answer() {
+        let uri = Uri::from_static("https://127.0.0.1:1");
+        for text in [
+            "transport error: TLS handshake timeout",
+            "deadline has elapsed",
+            "connection timed out",
+            "operation was canceled",
+        ] {
+            let told = unreachable(&uri, &std::io::Error::other(text)).to_string();
+            assert!(told.to_lowercase().contains("no answer"), "{told}");
+        }
+    }
 }
