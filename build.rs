@@ -127,8 +127,7 @@ impl Contract {
     }
 
     fn message(&self, name: &str) -> Result<MessageDescriptor> {
-        self.0
-            .descriptors()
+        self.0.descriptors()[0]
             .get_message_by_name(name)
             .ok_or_else(|| format!("there is no message {name}").into())
     }

@@ -14,6 +14,7 @@ mod clocks;
 mod cluster;
 mod collectors;
 mod console;
+mod contracts;
 mod credentials;
 mod customers;
 mod discard;

@@ -39,7 +39,7 @@ async fn without_orders_a_gateway_serves_routes_health_and_reflection_and_needs_
     let bare = local_nats::Options { config: Some("jetstream: disabled".to_owned()), ..Default::default() };
     let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(bare)).await.unwrap().unwrap();
     let _service = service(&nats.url()).await;
-    let gateway = Gateway::start(Serve { orders: false, ..Serve::at(nats.url()) }).await.unwrap();
+    let gateway = Gateway::start(Serve { orders: Some(false), ..Serve::at(nats.url()) }).await.unwrap();
     let up =
         async || gateway.up("") == Some(true) && gateway.up("inventory.v1.InventoryService") == Some(true);
     until("the services are up", up).await;

@@ -7,6 +7,7 @@ use cli::Setting;
 
 use crate::config::Serve;
 use crate::config::command::{Config, ConfigCommand};
+use crate::contracts;
 use crate::serve::check_room;
 use server::security;
 
@@ -29,7 +30,14 @@ async fn faults(config: &Serve) -> Vec<String> {
         config.traces.check(),
     ];
     let mut found: Vec<anyhow::Error> = own.into_iter().filter_map(Result::err).collect();
-    found.extend(security::faults(&config.access, &config.tls, &orders::served::contract()).await);
+    match config.catalog() {
+        Ok(catalog) => {
+            found.extend(contracts::ready_on(&catalog, &config.ready_on).err());
+            found.extend(security::faults(&config.access, &config.tls, &catalog).await);
+        }
+        // Scopes cannot be judged without it.
+        Err(error) => found.push(error),
+    }
     found.extend(config.nats.faults().into_iter().map(anyhow::Error::from));
     let told = found.iter().map(telemetry::log::chain);
     told.chain(addresses(config)).collect()

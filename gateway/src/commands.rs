@@ -2,9 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::config;
 #[cfg(feature = "dev")]
 use crate::dev;
+use crate::{config, routes};
 use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
@@ -39,7 +39,9 @@ pub enum Command {
     /// Check the configuration
     Config(config::command::Config),
     /// Create API keys
-    Keys(server::config::access::Keys),
+    Keys(config::keys::Keys),
+    /// Contracts: check them, list their routes, print the NATS permissions that they need
+    Routes(routes::Routes),
     /// Create missing streams, and check all of them
     Provision(config::Streams),
     /// Events that could not be processed (dead letters): list, show, replay, discard
@@ -67,6 +69,7 @@ impl Command {
             Command::Serve(_) => "info,async_nats=warn,h2=error",
             Command::Healthcheck(_)
             | Command::Keys(_)
+            | Command::Routes(_)
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Man(_)

@@ -2,16 +2,21 @@
 
 pub mod command;
 mod exposure;
+pub mod keys;
 mod memory;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::Catalog;
 use clap::{Args, ValueEnum};
 use cli::units::{self, seconds};
 use order_streams::replicas;
 use server::config::{access, client, tls};
+
+use crate::contracts;
 
 /// Default listen address for gRPC.
 pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";
@@ -50,10 +55,17 @@ pub struct Serve {
     /// Threads that serve gRPC, each with a connection to NATS; 0: one per core
     #[arg(long, env = "GW_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256), value_name = "N")]
     pub threads: u16,
-    /// Whether OrderService is served. `false`: a gateway for the routes of other services, which needs no stream and no
-    /// JetStream
-    #[arg(long, env = "GW_ORDERS", action = clap::ArgAction::Set, default_value_t = true, value_name = "BOOL")]
-    pub orders: bool,
+    /// Contracts to serve.
+    #[command(flatten)]
+    pub sources: catalog_sources::Options,
+    /// Whether the order system is served; default: if neither --proto nor --descriptor-set is given. `false`: no stream
+    /// and no JetStream is needed
+    #[arg(long, env = "GW_ORDERS", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub orders: Option<bool>,
+    /// Services without which the gateway itself is not ready, separated by commas, beside the order system: its health,
+    /// /healthz and `gateway healthcheck` follow them
+    #[arg(long, env = "GW_READY_ON", value_delimiter = ',', value_name = "SERVICE")]
+    pub ready_on: Vec<String>,
     /// Whether to create missing streams
     #[arg(long, env = "GW_PROVISION", value_enum, default_value_t = Provision::Auto, value_name = "WHEN")]
     pub provision: Provision,
@@ -209,7 +221,9 @@ impl Serve {
             grpc_addr: free,
             http_addr: free,
             threads: 0,
-            orders: true,
+            sources: catalog_sources::Options::default(),
+            orders: None,
+            ready_on: Vec::new(),
             provision: Provision::Auto,
             replicas: REPLICAS,
             drain_timeout: DRAIN_TIMEOUT,
@@ -232,6 +246,16 @@ impl Serve {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads.into(),
         }
+    }
+
+    /// Whether the order system is served.
+    pub(crate) fn orders(&self) -> bool {
+        self.orders.unwrap_or_else(|| self.sources.is_empty())
+    }
+
+    /// What is served.
+    pub(crate) fn catalog(&self) -> anyhow::Result<Arc<Catalog>> {
+        contracts::catalog(&self.sources, self.orders())
     }
 
     /// Whether the console is served.

@@ -48,6 +48,9 @@ pub struct Dev {
     /// Number of inventory workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub workers: u16,
+    /// Contracts to serve, beside the order system.
+    #[command(flatten)]
+    pub sources: catalog_sources::Options,
     /// Port of NATS; default: 4222 if it is free, otherwise any free port
     #[arg(long, value_name = "PORT")]
     pub nats_port: Option<u16>,
@@ -116,6 +119,7 @@ async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
     serve.grpc_addr = config.grpc_addr;
     serve.http_addr = config.http_addr;
     serve.access.insecure = config.insecure;
+    (serve.sources, serve.orders) = (config.sources.clone(), Some(true));
     let gateway = Gateway::start(serve).await?;
     say(&format!("gateway       gRPC on {}, HTTP on {}", gateway.grpc_addr(), gateway.http_addr()));
     let workers = Workers::start(config.workers, nats.url(), log)?;
@@ -136,7 +140,7 @@ impl System {
     }
 }
 
-/// Waits until every service is up.
+/// Waits until every service of the order system is up.
 async fn healthy(gateway: &Gateway) -> anyhow::Result<()> {
     let limit = Instant::now() + HEALTHY;
     let mut services = grpc::services(&orders::served::contract(), &[SERVICE]);

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod commands;
 pub mod config;
+pub mod contracts;
 #[cfg(feature = "dev")]
 pub mod dev;
 #[cfg(any(test, fuzzing))]
@@ -11,6 +12,7 @@ pub mod fuzz;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
+pub mod routes;
 pub mod run;
 pub mod serve;
 pub mod signal;

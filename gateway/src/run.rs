@@ -7,12 +7,13 @@ use nats::Connection;
 use order_streams::ORDERS;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::config::keys::{Keys, KeysCommand};
 use crate::config::{self, reachable};
+use crate::contracts;
 use crate::serve::Gateway;
 use crate::signal::Stop;
 use server::auth::apikey;
 use server::client::{ClientOptions, told};
-use server::config::access::{Keys, KeysCommand};
 use server::health_client::GatewayClient;
 
 /// Time that a second signal leaves to the work in flight.
@@ -95,9 +96,9 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
 
 /// Creates an API key, and prints it and its line for the file.
 pub fn keys(config: Keys) -> anyhow::Result<()> {
-    let KeysCommand::New(wanted) = config.command;
-    let new =
-        apikey::new(&orders::served::contract(), &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
+    let KeysCommand::New(new) = config.command;
+    let (wanted, catalog) = (new.key, contracts::read(&new.sources, true)?);
+    let new = apikey::new(&catalog, &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
     let mut report = cli::Report::new();
     report.line(format_args!("{}\n{}", *new.key, new.line));
     // The key is shown only once, so a failed write is an error.

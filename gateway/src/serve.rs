@@ -53,6 +53,7 @@ use self::window::Windows;
 use self::work::InHand;
 pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::config::Serve;
+use crate::contracts;
 use bridge::{self, RouteStates};
 use orders::feed::Feed;
 use orders::service::Places;
@@ -88,7 +89,8 @@ impl Gateway {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
-        let catalog = orders::served::contract();
+        let catalog = config.catalog()?;
+        let ready_on = contracts::ready_on(&catalog, &config.ready_on)?;
         let (secure, upkeep) = config.open_security(&catalog).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
@@ -100,10 +102,11 @@ impl Gateway {
             room,
             budget: MemoryBudget::new(config.limits.budget()?),
             secure,
-            guard: match config.orders {
+            guard: match config.orders() {
                 true => order_streams::guard(config.replicas, &[ORDERS, INVENTORY]),
                 false => Guard::default(),
             },
+            ready_on,
             states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
             board: HealthRegistry::new(&grpc::services(&catalog, shared::coded(&config))),
             registry: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
@@ -264,7 +267,7 @@ async fn background(
                 return;
             }
         };
-    let around = ClusterState::new(&aside.identity.id, shared.config.orders);
+    let around = ClusterState::new(&aside.identity.id, shared.config.orders());
     register(&shared, &link, &around);
     let feed = orders.as_ref().map(|orders| orders.feed.clone());
     if let Some(feed) = &feed {
@@ -347,7 +350,7 @@ fn http(
 
 async fn open(shared: &Shared) -> anyhow::Result<(Connection, Option<OrderSystem>)> {
     let link = Connection::connect(&shared.config.nats, "gateway background").await?;
-    let orders = match shared.config.orders {
+    let orders = match shared.config.orders() {
         true => Some(OrderSystem::open(shared, &link).await?),
         false => None,
     };

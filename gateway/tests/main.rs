@@ -10,6 +10,7 @@ mod logs;
 mod proxies;
 #[cfg(feature = "dev")]
 mod reference;
+mod routes;
 mod sealed;
 mod system;
 mod unread;

@@ -1,7 +1,7 @@
 //! Builds a catalog: reads the descriptor set, checks it, and collects everything that is wrong with it. Must not read
 //! files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use transcode::Codec;
 
 use crate::access::{self, Rule};
 use crate::finding::{Finding, Findings};
+use crate::join::{Parts, shared_subjects};
 use crate::options::Reader;
 use crate::route::{self, Route};
 use crate::rpc::{Rpc, Service, path};
@@ -49,6 +50,7 @@ pub struct Builder<'a> {
     /// None: those that have a route or an access rule.
     services: Option<BTreeSet<String>>,
     codecs: BTreeMap<String, Arc<dyn Codec>>,
+    routed: bool,
 }
 
 impl Catalog {
@@ -89,11 +91,12 @@ struct Draft {
     routes: Vec<(MethodDescriptor, Arc<Route>)>,
     rules: Vec<Arc<Rule>>,
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
 }
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(descriptors: &'a [u8]) -> Builder<'a> {
-        Builder { descriptors, services: None, codecs: BTreeMap::new() }
+        Builder { descriptors, services: None, codecs: BTreeMap::new(), routed: false }
     }
 
     /// Serves the service of this full name, and others only if they are named as well. If none is named, every service
@@ -109,6 +112,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn codec(mut self, path: impl Into<String>, codec: Arc<dyn Codec>) -> Builder<'a> {
         self.codecs.insert(path.into(), codec);
+        self
+    }
+
+    /// Refuses rpcs without a route, and a set without any: no code could answer them.
+    #[must_use]
+    pub fn routed(mut self) -> Builder<'a> {
+        self.routed = true;
         self
     }
 
@@ -130,11 +140,14 @@ impl<'a> Builder<'a> {
                 draft.service(&service, &reader, &mut self.codecs);
             }
         }
+        if self.routed {
+            draft.unrouted(&pool, &reader);
+        }
         self.unmatched(&pool, &mut draft.findings);
-        shared_subjects(&draft.routes, &mut draft.findings);
-        match Findings::some(draft.findings) {
+        shared_subjects(draft.routes.iter().map(|(method, route)| (method, &**route)), &mut draft.findings);
+        match Findings::some(std::mem::take(&mut draft.findings)) {
             Some(findings) => Err(findings),
-            None => Ok(Arc::new(snapshot(pool, draft.services, draft.rpcs, draft.routes, draft.rules))),
+            None => Ok(Arc::new(draft.snapshot(pool))),
         }
     }
 
@@ -200,10 +213,52 @@ impl Draft {
                 Some(Ok(rule)) => self.rules.push(Arc::new(rule)),
                 Some(Err(finding)) => self.findings.push(finding),
             }
+            self.doubtful(&method, internal);
             rpcs.push(Arc::new(Rpc::of(&method, internal)));
         }
         self.rpcs.extend(rpcs.iter().cloned());
         self.services.push(Service { name: service.full_name().to_owned(), rpcs });
+    }
+}
+
+impl Draft {
+    /// Looks at an rpc that may be meant like this, but probably is not.
+    fn doubtful(&mut self, method: &MethodDescriptor, internal: bool) {
+        let path = path(method);
+        if !internal && self.rules.last().is_none_or(|rule| rule.path != path) {
+            let problem = "has no access rule: where callers are authenticated, it is denied to everybody";
+            let remedy = "add `option (nats.gateway.v1.access) = {scope: \"things.read\"};`";
+            self.warnings.push(Finding::of(method, problem, remedy));
+        }
+        let Some((_, route)) = self.routes.last().filter(|(_, route)| route.path == path) else { return };
+        if route.retries > 0 && !route.repeatable {
+            let problem = "has retries, but no idempotency_level: only attempts that surely were not delivered are \
+                           repeated";
+            let remedy =
+                "add `option idempotency_level = IDEMPOTENT;` (or NO_SIDE_EFFECTS) if it may be repeated";
+            self.warnings.push(Finding::of(method, problem, remedy));
+        }
+    }
+
+    /// Rpcs that nothing answers.
+    fn unrouted(&mut self, pool: &DescriptorPool, reader: &Reader) {
+        if self.services.is_empty() {
+            let remedy = "add `option (nats.gateway.v1.route) = {subject: \"things.get\"};` to an rpc";
+            self.findings.push(Finding::of_set("", "no rpc has a route", remedy));
+        }
+        let served = self.services.iter().filter_map(|service| pool.get_service_by_name(&service.name));
+        for method in served.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            if reader.route(&method).is_none() {
+                let remedy = "add `option (nats.gateway.v1.route)`, or move it to a service of its own";
+                self.findings.push(Finding::of(&method, "has no route, and no code answers it", remedy));
+            }
+        }
+    }
+
+    fn snapshot(self, pool: DescriptorPool) -> Catalog {
+        let Draft { services, rpcs, routes, rules, warnings, .. } = self;
+        let routes = routes.into_iter().map(|(_, route)| route).collect();
+        Parts { pools: vec![pool], services, rpcs, routes, rules, warnings }.snapshot()
     }
 }
 
@@ -242,52 +297,4 @@ fn map_entries(pool: &DescriptorPool, findings: &mut Vec<Finding>) {
             findings.push(Finding::at(entry.parent_file().name(), entry.full_name(), problem, remedy));
         }
     }
-}
-
-/// Routes that share a subject reach the same service, which cannot tell their requests apart: they have to be alike.
-fn shared_subjects(routes: &[(MethodDescriptor, Arc<Route>)], findings: &mut Vec<Finding>) {
-    let mut first: HashMap<&str, &(MethodDescriptor, Arc<Route>)> = HashMap::new();
-    for route in routes {
-        let known = *first.entry(&route.1.subject).or_insert(route);
-        let differences: Vec<_> = differences(known, route).collect();
-        if differences.is_empty() {
-            continue;
-        }
-        let (subject, other) = (&route.1.subject, known.0.full_name());
-        let problem = format!(
-            "the subject {subject:?} is that of {other} too, with another {}",
-            differences.join(", ")
-        );
-        findings.push(Finding::of(&route.0, problem, "choose another subject, or make the routes alike"));
-    }
-}
-
-fn differences<'a>(
-    (method, route): &'a (MethodDescriptor, Arc<Route>),
-    (other_method, other): &'a (MethodDescriptor, Arc<Route>),
-) -> impl Iterator<Item = &'static str> + 'a {
-    [
-        ("request message", method.input() == other_method.input()),
-        ("reply message", method.output() == other_method.output()),
-        ("encoding", route.encoding == other.encoding),
-        ("body", route.body == other.body),
-        ("queue group", route.queue_group == other.queue_group),
-    ]
-    .into_iter()
-    .filter_map(|(name, same)| (!same).then_some(name))
-}
-
-fn snapshot(
-    pool: DescriptorPool,
-    services: Vec<Service>,
-    mut rpcs: Vec<Arc<Rpc>>,
-    routes: Vec<(MethodDescriptor, Arc<Route>)>,
-    mut rules: Vec<Arc<Rule>>,
-) -> Catalog {
-    let mut routes: Vec<_> = routes.into_iter().map(|(_, route)| route).collect();
-    rpcs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    routes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    rules.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    let scopes: BTreeSet<_> = rules.iter().map(|rule| rule.scope.clone()).collect();
-    Catalog { pool, services, rpcs, routes, rules, scopes: scopes.into_iter().collect() }
 }

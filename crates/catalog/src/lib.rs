@@ -54,6 +54,7 @@
 mod access;
 mod builder;
 mod finding;
+mod join;
 mod options;
 mod route;
 mod rpc;

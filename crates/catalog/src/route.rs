@@ -20,7 +20,7 @@ const TIMEOUT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 const RETRIES_MOST: u32 = 100;
 /// The most characters of a token of a subject.
 const TOKEN: usize = 64;
-/// The first token of subjects that NATS clients use for replies.
+/// What the subjects begin with that NATS clients use for replies, those with a prefix of their own too.
 const INBOX: &str = "_INBOX";
 /// The field that identifies a request.
 const KEY: &str = "request_id";
@@ -122,7 +122,7 @@ fn shape(method: &MethodDescriptor, option: &RouteOption, findings: &mut Vec<Fin
     if !tokens(subject) {
         let problem = format!("the subject {subject:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
         refuse(problem, "write tokens joined by dots, without wildcards, like \"books.get\"");
-    } else if subject.split('.').next() == Some(INBOX) {
+    } else if subject.starts_with(INBOX) {
         refuse(
             format!("the subject {subject:?} begins with {INBOX}"),
             "choose another: clients receive replies there",

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use prost_reflect::DescriptorPool;
 
 use crate::access::Rule;
+use crate::finding::Finding;
 use crate::route::Route;
 use crate::rpc::{Rpc, Service};
 
 /// What a gateway serves. Immutable: a call that keeps its `Arc` sees one state from its beginning to its end.
 pub struct Catalog {
-    pub(crate) pool: DescriptorPool,
+    pub(crate) pools: Vec<DescriptorPool>,
     pub(crate) services: Vec<Service>,
     /// Sorted by path, as are routes and rules.
     pub(crate) rpcs: Vec<Arc<Rpc>>,
@@ -19,12 +20,18 @@ pub struct Catalog {
     pub(crate) rules: Vec<Arc<Rule>>,
     /// Sorted, each once.
     pub(crate) scopes: Vec<Arc<str>>,
+    pub(crate) warnings: Vec<Finding>,
 }
 
 impl Catalog {
-    /// The descriptors of the whole set, for reflection.
-    pub fn descriptors(&self) -> &DescriptorPool {
-        &self.pool
+    /// The descriptors of each source, for reflection: each the whole set, with what is not served.
+    pub fn descriptors(&self) -> &[DescriptorPool] {
+        &self.pools
+    }
+
+    /// What is accepted, but is probably not meant like this.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
     }
 
     /// The services that are served, as the set declares them.

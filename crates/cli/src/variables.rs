@@ -39,7 +39,17 @@ pub(crate) fn renamed(old: &str) -> String {
 
 /// Variables of ours that have no old name. A program knows them from its flags; here are those of all programs, so
 /// that a variable for one program is not an error in another; likewise the variable of a build.
-const NEW: [&str; 5] = ["GW_CLIENT_API_KEY", "GW_CLIENT_TOKEN", "GW_COMMIT", "GW_CONFIG", "GW_ORDERS"];
+const NEW: [&str; 9] = [
+    "GW_CLIENT_API_KEY",
+    "GW_CLIENT_TOKEN",
+    "GW_COMMIT",
+    "GW_CONFIG",
+    "GW_DESCRIPTOR_SET",
+    "GW_ORDERS",
+    "GW_PROTO",
+    "GW_PROTO_PATH",
+    "GW_READY_ON",
+];
 
 /// Whether a name is one of ours, of any program.
 pub fn is_ours(name: &str) -> bool {

@@ -27,7 +27,7 @@ impl Client {
         let path = format!("/example.library.{rpc}");
         let known = catalog.rpc(&path).unwrap();
         let message = |name: &str| {
-            let message = catalog.descriptors().get_message_by_name(name).unwrap();
+            let message = catalog.descriptors()[0].get_message_by_name(name).unwrap();
             JsonCodec::new(message.clone(), message, Repetition::Never)
         };
         let request = message(&known.input).reply(&serde_json::to_vec(&request).unwrap()).unwrap();

@@ -74,7 +74,7 @@ async fn its_services_are_described_and_probed_and_no_other_is_there() {
 fn a_streaming_rpc_with_a_route_is_refused_with_what_to_change() {
     let file = protox::file::File::from_source("stream.proto", STREAM).unwrap();
     let catalog = foreign_contract::catalog().unwrap();
-    let mut pool = catalog.descriptors().clone();
+    let mut pool = catalog.descriptors()[0].clone();
     pool.add_file_descriptor_proto(file.file_descriptor_proto().clone()).unwrap();
     let refused: Arc<str> = catalog::Catalog::new(&pool.encode_to_vec()).unwrap_err().to_string().into();
     assert!(refused.contains("stream.proto") && refused.contains("remove `stream`"), "{refused}");

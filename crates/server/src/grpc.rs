@@ -180,10 +180,14 @@ fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
     let mut others = RoutesBuilder::default();
     others.add_service(HealthServer::new(HealthService::new(api.health)));
     if api.reflection != Reflection::Off {
-        let descriptors = api.bridge.catalog().descriptors().encode_to_vec();
+        let pools = api.bridge.catalog().descriptors();
+        let sets: Vec<_> = pools.iter().map(|pool| pool.encode_to_vec()).collect();
         let reflection = || {
-            let builder = tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(&descriptors)
+            let builder = tonic_reflection::server::Builder::configure();
+            // Of files that several sets have, the first is shown.
+            let builder = sets
+                .iter()
+                .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 // Clients need these to decode error details.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)

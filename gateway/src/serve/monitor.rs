@@ -33,6 +33,8 @@ pub(super) struct Monitor {
     board: HealthRegistry,
     /// The services, and whether each has code.
     services: Vec<(Arc<str>, bool)>,
+    /// The services without which the gateway itself is not ready.
+    ready_on: Vec<Arc<str>>,
     /// The routes that they need.
     routes: Vec<Arc<Route>>,
     /// Cancelled when every thread serves.
@@ -43,7 +45,7 @@ pub(super) struct Monitor {
 
 impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
-        let Shared { guard, states, board, serving, .. } = shared;
+        let Shared { guard, states, board, serving, ready_on, .. } = shared;
         let coded = coded(&shared.config);
         let own = |name: Arc<str>| (name.clone(), coded.contains(&&*name));
         let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
@@ -53,6 +55,7 @@ impl Monitor {
             states: states.clone(),
             board: board.clone(),
             services: shared.services().into_iter().map(own).collect(),
+            ready_on: ready_on.clone(),
             routes: states.catalog().serving_routes().filter(internal).cloned().collect(),
             serving: serving.clone(),
             asked: AtomicBool::new(false),
@@ -139,7 +142,8 @@ impl Monitor {
                 let answered = !obstacles.iter().any(|(route, _)| needs(service, *own, route));
                 self.board.set(service, up && answered);
             }
-            self.board.set(GATEWAY, up && obstacles.is_empty());
+            let counts = |route: &Route| self.ready_on.iter().any(|service| **service == *route.service);
+            self.board.set(GATEWAY, up && !obstacles.iter().any(|(route, _)| counts(route)));
             findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
             self.board.explain(findings);
             tokio::time::sleep(TICK).await;

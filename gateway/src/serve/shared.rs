@@ -20,6 +20,8 @@ use server::{HealthRegistry, grpc};
 /// What the threads share.
 pub(super) struct Shared {
     pub(super) config: Serve,
+    /// The services without which the gateway itself is not ready.
+    pub(super) ready_on: Vec<Arc<str>>,
     pub(super) states: Arc<RouteStates>,
     /// Checks that the streams match the expected configuration.
     pub(super) guard: Guard,
@@ -49,7 +51,7 @@ pub(super) struct Shared {
 
 /// The services with code.
 pub(super) fn coded(config: &Serve) -> &'static [&'static str] {
-    if config.orders { &[SERVICE] } else { &[] }
+    if config.orders() { &[SERVICE] } else { &[] }
 }
 
 impl Shared {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use cli::units::{between, seconds};
 
 /// Default of calls in flight per caller.
@@ -83,21 +83,6 @@ pub struct Access {
     /// Listen on non-loopback addresses without TLS, or without authentication
     #[arg(long, env = "GW_INSECURE")]
     pub insecure: bool,
-}
-
-/// `gateway keys`.
-#[derive(Debug, Clone, Args)]
-pub struct Keys {
-    /// The command.
-    #[command(subcommand)]
-    pub command: KeysCommand,
-}
-
-/// The subcommands of `gateway keys`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum KeysCommand {
-    /// Create a key: the first line of the output is the key, shown only once, the second is for the file GW_API_KEYS
-    New(NewKey),
 }
 
 /// `gateway keys new`.

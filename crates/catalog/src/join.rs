@@ -1,0 +1,160 @@
+//! Puts a catalog together: of what one descriptor set has, or of several catalogs. Must not read options.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use prost_reflect::prost_types::FileDescriptorProto;
+use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
+
+use crate::access::Rule;
+use crate::finding::{Finding, Findings};
+use crate::route::Route;
+use crate::rpc::{Rpc, Service};
+use crate::snapshot::Catalog;
+
+/// The most routes: each has state, and metrics of its own.
+const ROUTES: usize = 2_000;
+/// Files of these packages may differ: those of the first source are shown by reflection.
+const WELL_KNOWN: [&str; 2] = ["google/protobuf/", "nats/gateway/v1/"];
+/// Packages of services that a gateway serves itself.
+const OWN: [&str; 2] = ["grpc.health.v1.", "grpc.reflection."];
+
+/// What a catalog is made of.
+pub(crate) struct Parts {
+    pub(crate) pools: Vec<DescriptorPool>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) rpcs: Vec<Arc<Rpc>>,
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) warnings: Vec<Finding>,
+}
+
+impl Parts {
+    pub(crate) fn snapshot(self) -> Catalog {
+        let Parts { pools, services, mut rpcs, mut routes, mut rules, warnings } = self;
+        rpcs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        routes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        rules.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let scopes: BTreeSet<_> = rules.iter().map(|rule| rule.scope.clone()).collect();
+        let scopes = scopes.into_iter().collect();
+        Catalog { pools, services, rpcs, routes, rules, scopes, warnings }
+    }
+}
+
+impl Catalog {
+    /// One catalog of several. Each keeps its own types: two sources may have messages of one name.
+    ///
+    /// # Errors
+    ///
+    /// What the sources contradict each other in: a service that two of them serve, a file of one name with different
+    /// contents, a subject whose routes differ; a service that every gateway serves itself; more than 2,000 routes.
+    pub fn join(catalogs: &[Arc<Catalog>]) -> Result<Arc<Catalog>, Findings> {
+        let mut findings = Vec::new();
+        services(catalogs, &mut findings);
+        files(catalogs, &mut findings);
+        let methods: Vec<_> = catalogs.iter().flat_map(|catalog| methods(catalog)).collect();
+        if findings.is_empty() {
+            shared_subjects(methods.iter().map(|(method, route)| (method, *route)), &mut findings);
+        }
+        if methods.len() > ROUTES {
+            let problem = format!("{} routes are too many", methods.len());
+            let remedy = format!("serve at most {ROUTES} with one gateway");
+            findings.push(Finding::of_set("", problem, remedy));
+        }
+        if let Some(findings) = Findings::some(findings) {
+            return Err(findings);
+        }
+        let all = || catalogs.iter();
+        let parts = Parts {
+            pools: all().flat_map(|catalog| catalog.pools.clone()).collect(),
+            services: all().flat_map(|catalog| catalog.services.clone()).collect(),
+            rpcs: all().flat_map(|catalog| catalog.rpcs.clone()).collect(),
+            routes: all().flat_map(|catalog| catalog.routes.clone()).collect(),
+            rules: all().flat_map(|catalog| catalog.rules.clone()).collect(),
+            warnings: all().flat_map(|catalog| catalog.warnings.clone()).collect(),
+        };
+        Ok(Arc::new(parts.snapshot()))
+    }
+}
+
+/// The routes of a catalog, each with its rpc.
+fn methods(catalog: &Catalog) -> impl Iterator<Item = (MethodDescriptor, &Route)> {
+    let method = |route: &Route| {
+        let service = catalog.pools.iter().find_map(|pool| pool.get_service_by_name(&route.service))?;
+        service.methods().find(|method| method.name() == route.rpc)
+    };
+    catalog.routes.iter().filter_map(move |route| Some((method(route)?, &**route)))
+}
+
+fn services(catalogs: &[Arc<Catalog>], findings: &mut Vec<Finding>) {
+    let mut known = BTreeSet::new();
+    for service in catalogs.iter().flat_map(|catalog| &catalog.services) {
+        let name = service.name.as_str();
+        if OWN.iter().any(|package| name.starts_with(package)) {
+            let remedy = "remove its routes: the gateway serves it itself";
+            findings.push(Finding::of_set(name, "this service is the gateway's own", remedy));
+        }
+        if !known.insert(name) {
+            let remedy = "leave one of them out, or give its package another name";
+            findings.push(Finding::of_set(name, "two sources define this service", remedy));
+        }
+    }
+}
+
+/// Reflection finds files by name.
+fn files(catalogs: &[Arc<Catalog>], findings: &mut Vec<Finding>) {
+    let mut known: HashMap<String, FileDescriptor> = HashMap::new();
+    let all = catalogs.iter().flat_map(|catalog| &catalog.pools).flat_map(DescriptorPool::files);
+    for file in all.filter(|file| !WELL_KNOWN.iter().any(|known| file.name().starts_with(known))) {
+        match known.get(file.name()) {
+            Some(first) if bare(first) != bare(&file) => {
+                let problem = "two sources have files of this name, with different contents";
+                let remedy = "give one of them another name, such as one with its package as folder";
+                findings.push(Finding::at(file.name(), "", problem, remedy));
+            }
+            Some(_) => {}
+            None => drop(known.insert(file.name().to_owned(), file)),
+        }
+    }
+}
+
+/// A file without its comments and lines.
+fn bare(file: &FileDescriptor) -> FileDescriptorProto {
+    FileDescriptorProto { source_code_info: None, ..file.file_descriptor_proto().clone() }
+}
+
+/// Routes that share a subject reach the same service, which cannot tell their requests apart: they have to be alike.
+pub(crate) fn shared_subjects<'a>(
+    routes: impl Iterator<Item = (&'a MethodDescriptor, &'a Route)>,
+    findings: &mut Vec<Finding>,
+) {
+    let mut first: HashMap<&str, (&MethodDescriptor, &Route)> = HashMap::new();
+    for (method, route) in routes {
+        let known = *first.entry(&route.subject).or_insert((method, route));
+        let differences: Vec<_> = differences(known, (method, route)).collect();
+        if differences.is_empty() {
+            continue;
+        }
+        let (subject, other) = (&route.subject, known.0.full_name());
+        let problem = format!(
+            "the subject {subject:?} is that of {other} too, with another {}",
+            differences.join(", ")
+        );
+        findings.push(Finding::of(method, problem, "choose another subject, or make the routes alike"));
+    }
+}
+
+fn differences<'a>(
+    (method, route): (&'a MethodDescriptor, &'a Route),
+    (other_method, other): (&'a MethodDescriptor, &'a Route),
+) -> impl Iterator<Item = &'static str> + 'a {
+    [
+        ("request message", method.input().full_name() == other_method.input().full_name()),
+        ("reply message", method.output().full_name() == other_method.output().full_name()),
+        ("encoding", route.encoding == other.encoding),
+        ("body", route.body == other.body),
+        ("queue group", route.queue_group == other.queue_group),
+    ]
+    .into_iter()
+    .filter_map(|(name, same)| (!same).then_some(name))
+}

@@ -1,0 +1,50 @@
+//! Which contracts a gateway serves: what is compiled in, and the sources that its flags name. Must not start anything.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use catalog::Catalog;
+use catalog_sources::Options;
+
+/// The catalog of these sources. What is compiled in belongs to it where no source is named, or orders are wanted. Warns
+/// of what is probably not meant.
+///
+/// # Errors
+/// Everything that is wrong with the sources, and what they contradict each other in.
+pub fn catalog(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
+    let catalog = read(sources, orders)?;
+    catalog.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(catalog)
+}
+
+/// The services of a catalog without which a gateway is not ready: those that are compiled in, and these.
+///
+/// # Errors
+/// If one of these is not served.
+pub fn ready_on(catalog: &Catalog, also: &[String]) -> anyhow::Result<Vec<Arc<str>>> {
+    for name in also {
+        if catalog.service(name).is_none() {
+            let known: Vec<_> = catalog.services().iter().map(|service| service.name.as_str()).collect();
+            bail!("GW_READY_ON: the service {name:?} is not served: name one of {}", known.join(", "));
+        }
+    }
+    let own = orders::served::contract();
+    let compiled =
+        catalog.services().iter().map(|service| &service.name).filter(|name| own.service(name).is_some());
+    Ok(compiled.chain(also).map(|name| name.as_str().into()).collect())
+}
+
+/// The catalog of these sources, as above, without warning.
+///
+/// # Errors
+/// As above, a line each.
+pub fn read(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
+    if sources.is_empty() && sources.proto_path.is_empty() {
+        return Ok(orders::served::contract());
+    }
+    let mut catalogs = sources.read()?;
+    if orders {
+        catalogs.insert(0, orders::served::contract());
+    }
+    Ok(Catalog::join(&catalogs)?)
+}

@@ -1,0 +1,193 @@
+//! `gateway routes`: checks contracts, and prints what they need on NATS. Must not connect.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::bail;
+use catalog::{Catalog, Encoding, Route};
+use catalog_sources::{Options, embedded};
+use clap::{Args, Subcommand};
+use cli::Report;
+
+use crate::contracts;
+
+/// `gateway routes`.
+#[derive(Debug, Clone, Args)]
+pub struct Routes {
+    /// The command.
+    #[command(subcommand)]
+    pub command: RoutesCommand,
+}
+
+/// The subcommands of `gateway routes`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RoutesCommand {
+    /// Check contracts as `serve` would at start: print everything that is wrong, with file and line; the exit code is 1
+    /// if there is anything
+    Check(Contracts),
+    /// List the routes: rpc, subject, queue group, encoding, timeout, retries, scope
+    List(Contracts),
+    /// Print the NATS permissions that the routes need, least privilege, as configuration of nats-server
+    Permissions(Contracts),
+    /// Write the protos of the options (`nats/gateway/v1`) into a folder, for protoc, buf and editors
+    Export(Export),
+}
+
+/// Which contracts.
+#[derive(Debug, Clone, Args)]
+pub struct Contracts {
+    /// Proto files (`*.proto`) and descriptor sets, like --proto and --descriptor-set
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where contracts are.
+    #[command(flatten)]
+    pub sources: Options,
+}
+
+/// `gateway routes export`.
+#[derive(Debug, Clone, Args)]
+pub struct Export {
+    /// The folder
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// If a contract is refused, or the result cannot be written.
+pub fn run(routes: Routes) -> anyhow::Result<()> {
+    match routes.command {
+        RoutesCommand::Check(contracts) => check(&contracts.options()),
+        RoutesCommand::List(contracts) => list(&*served(contracts)?),
+        RoutesCommand::Permissions(contracts) => {
+            let mut report = Report::new();
+            report.line(permissions(&*served(contracts)?));
+            Ok(report.whole()?)
+        }
+        RoutesCommand::Export(export) => {
+            let mut report = Report::new();
+            for path in embedded::export(&export.folder)? {
+                report.line(path.display());
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Contracts {
+    /// The sources, with the files among them.
+    fn options(self) -> Options {
+        let Contracts { files, mut sources } = self;
+        for file in files {
+            let proto = file.extension().is_some_and(|extension| extension == "proto");
+            if proto { &mut sources.proto } else { &mut sources.descriptor_set }.push(file);
+        }
+        sources
+    }
+}
+
+fn served(contracts: Contracts) -> anyhow::Result<Arc<Catalog>> {
+    contracts::catalog(&contracts.options(), false)
+}
+
+fn check(sources: &Options) -> anyhow::Result<()> {
+    let mut report = Report::new();
+    let problems = match contracts::read(sources, false) {
+        Ok(catalog) => {
+            catalog.warnings().iter().for_each(|warning| report.line(format_args!("warning: {warning}")));
+            let (routes, services) = (catalog.routes().len(), catalog.services().len());
+            report.line(format_args!("{routes} routes of {services} services: nothing is wrong"));
+            return Ok(report.end()?);
+        }
+        Err(error) => error.to_string(),
+    };
+    problems.lines().for_each(|problem| report.line(problem));
+    report.end()?;
+    bail!("{} must be corrected", problems.lines().count())
+}
+
+fn list(catalog: &Catalog) -> anyhow::Result<()> {
+    let heads = ["RPC", "SUBJECT", "QUEUE GROUP", "ENCODING", "TIMEOUT", "RETRIES", "SCOPE"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(catalog.routes().iter().map(|route| row(catalog, route)));
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut report = Report::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        report.line(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    Ok(report.end()?)
+}
+
+fn row(catalog: &Catalog, route: &Route) -> [String; 7] {
+    let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let scope = match catalog.rule(&route.path) {
+        _ if route.internal => "(internal)".to_owned(),
+        Some(rule) => rule.scope.to_string(),
+        None => "-".to_owned(),
+    };
+    let encoding = match route.encoding {
+        Encoding::Json => "JSON",
+        Encoding::Protobuf => "PROTOBUF",
+    };
+    [
+        route.path.trim_start_matches('/').to_owned(),
+        route.subject.clone(),
+        or_none(&route.queue_group),
+        encoding.to_owned(),
+        format!("{:?}", route.timeout),
+        route.retries.to_string(),
+        scope,
+    ]
+}
+
+/// The permissions that these routes need, as configuration of nats-server: variables `gateway_may` and, for each
+/// service, such as `bookstore_v1_Books_may`.
+pub fn permissions(catalog: &Catalog) -> String {
+    let mut text = "# NATS permissions of these routes. Include this file in the configuration of nats-server, and name them:\n\
+                    #   {user: gateway, password: $GATEWAY_PASSWORD, permissions: $gateway_may}\n\
+                    # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
+        .to_owned();
+    let discovery = ["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"];
+    let subjects = catalog.routes().iter().map(|route| route.subject.clone());
+    let publish = subjects.chain(discovery.map(str::to_owned)).collect();
+    let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
+    for verb in ["PING", "INFO", "STATS"] {
+        subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
+    }
+    text += &role("gateway_may", publish, subscribe, "2s");
+    for service in catalog.services() {
+        let routes = catalog.routes().iter().filter(|route| route.service == service.name);
+        let mut subscribe: Vec<String> = routes
+            .map(|route| format!("{} {}", route.subject, route.queue_group).trim_end().to_owned())
+            .collect();
+        // A service answers discovery under a name and with an id of its own choice.
+        for verb in ["PING", "INFO", "STATS"] {
+            subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
+        }
+        text += &role(&format!("{}_may", service.name.replace('.', "_")), Vec::new(), subscribe, "3m");
+    }
+    text
+}
+
+/// One role. Subjects are shown once, in their order.
+fn role(name: &str, publish: Vec<String>, subscribe: Vec<String>, expires: &str) -> String {
+    let lines = |subjects: Vec<String>| {
+        let mut known = BTreeSet::new();
+        let once = subjects.into_iter().filter(|subject| known.insert(subject.clone()));
+        once.map(|subject| format!("      \"{subject}\"\n")).collect::<String>()
+    };
+    let publish = match publish.is_empty() {
+        true => "deny: \">\" ".to_owned(),
+        false => format!("\n    allow: [\n{}    ]\n  ", lines(publish)),
+    };
+    let subscribe = lines(subscribe);
+    format!(
+        "\n{name}: {{\n  publish: {{ {publish}}}\n  subscribe: {{\n    allow: [\n{subscribe}    ]\n  }}\n  \
+         allow_responses: {{ max: 1, expires: \"{expires}\" }}\n}}\n"
+    )
+}

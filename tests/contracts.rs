@@ -1,0 +1,154 @@
+//! Contracts that are given at start, by proto files and descriptor sets, for services that know nothing of a gateway.
+
+use std::path::PathBuf;
+
+use async_nats::ConnectOptions;
+use async_nats::service::{Service, ServiceExt as _};
+use catalog_sources::Options;
+use futures_util::StreamExt as _;
+use gateway::Gateway;
+use gateway::config::Serve;
+use gateway::contracts;
+use tempfile::TempDir;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::codec;
+use crate::harness::roles;
+use crate::harness::system::{reason, until};
+
+const GET_BOOK: &str = "/bookstore.v1.Books/GetBook";
+const BOOKS: &str = include_str!("fixtures/books.proto");
+/// `{"bookId": "b-7"}`, and `{"title": "b-7", "pages": 3}`.
+const REQUEST: &[u8] = b"\x0a\x03b-7";
+const REPLY: &[u8] = b"\x0a\x03b-7\x10\x03";
+
+/// A folder with `books.proto`.
+fn folder(proto: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("books.proto");
+    std::fs::write(&file, proto).unwrap();
+    (folder, file)
+}
+
+fn serving(file: PathBuf, url: &str) -> Serve {
+    Serve { sources: Options { proto: vec![file], ..Options::default() }, threads: 1, ..Serve::at(url) }
+}
+
+/// Answers `books.get` with the title that was asked for.
+async fn books(nats: async_nats::Client) -> Service {
+    let service = nats.service_builder().start("books", "1.0.0").await.unwrap();
+    let mut requests = service.endpoint_builder().queue_group("books").add("books.get").await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let asked: serde_json::Value = serde_json::from_slice(&request.message.payload).unwrap();
+            let reply = serde_json::json!({"title": asked["bookId"], "pages": 3});
+            request.respond(Ok(reply.to_string().into())).await.unwrap();
+        }
+    });
+    service
+}
+
+async fn channel(gateway: &Gateway) -> Channel {
+    let address = format!("http://{}", gateway.grpc_addr());
+    Endpoint::from_shared(address).unwrap().connect().await.unwrap()
+}
+
+async fn nats(config: Option<String>) -> local_nats::Server {
+    let options = local_nats::Options { config, ..Default::default() };
+    tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_proto_file_is_served_alone_without_code_and_without_jetstream() {
+    let nats = nats(Some("jetstream: disabled".to_owned())).await;
+    let (_folder, file) = folder(BOOKS);
+    let gateway = Gateway::start(serving(file, &nats.url())).await.unwrap();
+    let channel = channel(&gateway).await;
+    until("the gateway itself is up", async || gateway.up("") == Some(true)).await;
+    let missing = codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap_err();
+    assert_eq!((missing.code(), reason(&missing).as_str()), (Code::Unavailable, "NO_RESPONDERS"));
+    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
+    assert_eq!(codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap(), REPLY);
+    let names = crate::clients::services(channel.clone()).await;
+    assert!(names.contains(&"bookstore.v1.Books".to_owned()), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.starts_with("orders.") || name.starts_with("inventory.")),
+        "{names:?}"
+    );
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn the_order_system_and_other_contracts_are_served_side_by_side() {
+    let nats = nats(None).await;
+    let (_folder, file) = folder(BOOKS);
+    let config = Serve { orders: Some(true), ..serving(file, &nats.url()) };
+    let gateway = Gateway::start(config).await.unwrap();
+    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
+    let channel = channel(&gateway).await;
+    assert_eq!(codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap(), REPLY);
+    let names = crate::clients::services(channel).await;
+    for wanted in ["bookstore.v1.Books", "orders.v1.OrderService", "inventory.v1.InventoryService"] {
+        assert!(names.contains(&wanted.to_owned()), "{names:?}");
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_contract_that_is_wrong_stops_the_start_with_its_line() {
+    let nats = nats(None).await;
+    for (wrong, line) in [
+        (BOOKS.replace("books.get", "books.*"), "books.proto:8: bookstore.v1.Books.GetBook: the subject"),
+        (BOOKS.replace("int32 pages", "int33 pages"), "books.proto:15:"),
+        (BOOKS.replace("Books {", "Books { rpc Put(Book) returns (Book);"), "has no route"),
+    ] {
+        let (_folder, file) = folder(&wrong);
+        let error =
+            Gateway::start(serving(file, &nats.url())).await.err().expect("it is refused").to_string();
+        assert!(error.contains(line), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_permissions_of_routes_are_enough_for_the_gateway_and_its_services() {
+    let (_folder, file) = folder(BOOKS);
+    let sources = Options { proto: vec![file.clone()], ..Options::default() };
+    let printed = gateway::routes::permissions(&contracts::read(&sources, false).unwrap());
+    let users = "authorization { users: [
+        {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
+        {user: books, password: \"a secret\", permissions: $bookstore_v1_Books_may}
+    ] }";
+    let nats = nats(Some(format!("{printed}\n{users}"))).await;
+    let config = Serve { nats: roles::options(&nats.url(), "gateway"), ..serving(file, "") };
+    let gateway = Gateway::start(config).await.unwrap();
+    let options = ConnectOptions::new().user_and_password("books".to_owned(), "a secret".to_owned());
+    let _service = books(options.connect(nats.url()).await.unwrap()).await;
+    until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
+    let reply = codec::ask(&channel(&gateway).await, GET_BOOK, REQUEST.into(), &[]).await.unwrap();
+    assert_eq!(reply, REPLY);
+    let foreign = roles::RoleClient::of(&nats.url(), "gateway").await;
+    foreign.publish_is_denied("books.burn", "").await;
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_gateway_is_ready_without_a_service_unless_it_is_told_to_wait_for_it() {
+    let nats = nats(None).await;
+    let (_folder, file) = folder(BOOKS);
+    let waiting =
+        Serve { ready_on: vec!["bookstore.v1.Books".to_owned()], ..serving(file.clone(), &nats.url()) };
+    let wrong = Serve { ready_on: vec!["bookstore.v1.Book".to_owned()], ..waiting.clone() };
+    let error = Gateway::start(wrong).await.err().expect("it is refused").to_string();
+    assert!(error.contains("name one of bookstore.v1.Books"), "{error}");
+    let (waiting, other) =
+        (Gateway::start(waiting).await.unwrap(), Gateway::start(serving(file, &nats.url())).await.unwrap());
+    until("one of them is ready", async || other.up("") == Some(true)).await;
+    assert_eq!((other.up("bookstore.v1.Books"), waiting.up("")), (Some(false), Some(false)));
+    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    until("the other is ready", async || waiting.up("") == Some(true)).await;
+    waiting.drain().await;
+    other.drain().await;
+}
