@@ -18,7 +18,7 @@ use crate::harness::roles;
 use crate::harness::system::{reason, until};
 
 const GET_BOOK: &str = "/bookstore.v1.Books/GetBook";
-const BOOKS: &str = include_str!("fixtures/books.proto");
+const BOOKSTORE: &str = include_str!("fixtures/books.proto");
 /// `{"bookId": "b-7"}`, and `{"title": "b-7", "pages": 3}`.
 const REQUEST: &[u8] = b"\x0a\x03b-7";
 const REPLY: &[u8] = b"\x0a\x03b-7\x10\x03";
@@ -36,7 +36,7 @@ fn serving(file: PathBuf, url: &str) -> Serve {
 }
 
 /// Answers `books.get` with the title that was asked for.
-async fn books(nats: async_nats::Client) -> Service {
+async fn bookstore(nats: async_nats::Client) -> Service {
     let service = nats.service_builder().start("books", "1.0.0").await.unwrap();
     let mut requests = service.endpoint_builder().queue_group("books").add("books.get").await.unwrap();
     tokio::spawn(async move {
@@ -62,13 +62,13 @@ async fn nats(config: Option<String>) -> local_nats::Server {
 #[tokio::test]
 async fn a_proto_file_is_served_alone_without_code_and_without_jetstream() {
     let nats = nats(Some("jetstream: disabled".to_owned())).await;
-    let (_folder, file) = folder(BOOKS);
+    let (_folder, file) = folder(BOOKSTORE);
     let gateway = Gateway::start(serving(file, &nats.url())).await.unwrap();
     let channel = channel(&gateway).await;
     until("the gateway itself is up", async || gateway.up("") == Some(true)).await;
     let missing = codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap_err();
     assert_eq!((missing.code(), reason(&missing).as_str()), (Code::Unavailable, "NO_RESPONDERS"));
-    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    let _service = bookstore(async_nats::connect(nats.url()).await.unwrap()).await;
     until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
     assert_eq!(codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap(), REPLY);
     let names = crate::clients::services(channel.clone()).await;
@@ -81,12 +81,38 @@ async fn a_proto_file_is_served_alone_without_code_and_without_jetstream() {
 }
 
 #[tokio::test]
+async fn a_proto_that_imports_the_options_under_their_former_name_is_served() {
+    let nats = nats(None).await;
+    let old =
+        BOOKSTORE.replace("natsgateway/v1", "nats/gateway/v1").replace("natsgateway.v1", "nats.gateway.v1");
+    let (_folder, file) = folder(&old);
+    let gateway = Gateway::start(serving(file, &nats.url())).await.unwrap();
+    let _service = bookstore(async_nats::connect(nats.url()).await.unwrap()).await;
+    until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
+    let reply = codec::ask(&channel(&gateway).await, GET_BOOK, REQUEST.into(), &[]).await.unwrap();
+    assert_eq!(reply, REPLY);
+    let both = BOOKSTORE
+        .replace(
+            "import \"natsgateway/v1/route",
+            "import \"nats/gateway/v1/route.proto\";\nimport \"natsgateway/v1/route",
+        )
+        .replace(
+            "    option (natsgateway.v1.route)",
+            "    option (nats.gateway.v1.route) = {subject: \"old\"};\n    option (natsgateway.v1.route)",
+        );
+    let (_folder, file) = folder(&both);
+    let error = Gateway::start(serving(file, &nats.url())).await.err().expect("it is refused").to_string();
+    assert!(error.contains("under both its names"), "{error}");
+    gateway.drain().await;
+}
+
+#[tokio::test]
 async fn the_order_system_and_other_contracts_are_served_side_by_side() {
     let nats = nats(None).await;
-    let (_folder, file) = folder(BOOKS);
+    let (_folder, file) = folder(BOOKSTORE);
     let config = Serve { orders: Some(true), ..serving(file, &nats.url()) };
     let gateway = Gateway::start(config).await.unwrap();
-    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    let _service = bookstore(async_nats::connect(nats.url()).await.unwrap()).await;
     until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
     let channel = channel(&gateway).await;
     assert_eq!(codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.unwrap(), REPLY);
@@ -101,9 +127,9 @@ async fn the_order_system_and_other_contracts_are_served_side_by_side() {
 async fn a_contract_that_is_wrong_stops_the_start_with_its_line() {
     let nats = nats(None).await;
     for (wrong, line) in [
-        (BOOKS.replace("books.get", "books.*"), "books.proto:8: bookstore.v1.Books.GetBook: the subject"),
-        (BOOKS.replace("int32 pages", "int33 pages"), "books.proto:15:"),
-        (BOOKS.replace("Books {", "Books { rpc Put(Book) returns (Book);"), "has no route"),
+        (BOOKSTORE.replace("books.get", "books.*"), "books.proto:8: bookstore.v1.Books.GetBook: the subject"),
+        (BOOKSTORE.replace("int32 pages", "int33 pages"), "books.proto:15:"),
+        (BOOKSTORE.replace("Books {", "Books { rpc Put(Book) returns (Book);"), "has no route"),
     ] {
         let (_folder, file) = folder(&wrong);
         let error =
@@ -114,7 +140,7 @@ async fn a_contract_that_is_wrong_stops_the_start_with_its_line() {
 
 #[tokio::test]
 async fn the_permissions_of_routes_are_enough_for_the_gateway_and_its_services() {
-    let (_folder, file) = folder(BOOKS);
+    let (_folder, file) = folder(BOOKSTORE);
     let sources = Options { proto: vec![file.clone()], ..Options::default() };
     let printed = gateway::routes::permissions(&contracts::read(&sources, false).unwrap());
     let users = "authorization { users: [
@@ -125,7 +151,7 @@ async fn the_permissions_of_routes_are_enough_for_the_gateway_and_its_services()
     let config = Serve { nats: roles::options(&nats.url(), "gateway"), ..serving(file, "") };
     let gateway = Gateway::start(config).await.unwrap();
     let options = ConnectOptions::new().user_and_password("books".to_owned(), "a secret".to_owned());
-    let _service = books(options.connect(nats.url()).await.unwrap()).await;
+    let _service = bookstore(options.connect(nats.url()).await.unwrap()).await;
     until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
     let reply = codec::ask(&channel(&gateway).await, GET_BOOK, REQUEST.into(), &[]).await.unwrap();
     assert_eq!(reply, REPLY);
@@ -137,7 +163,7 @@ async fn the_permissions_of_routes_are_enough_for_the_gateway_and_its_services()
 #[tokio::test]
 async fn a_gateway_is_ready_without_a_service_unless_it_is_told_to_wait_for_it() {
     let nats = nats(None).await;
-    let (_folder, file) = folder(BOOKS);
+    let (_folder, file) = folder(BOOKSTORE);
     let waiting =
         Serve { ready_on: vec!["bookstore.v1.Books".to_owned()], ..serving(file.clone(), &nats.url()) };
     let wrong = Serve { ready_on: vec!["bookstore.v1.Book".to_owned()], ..waiting.clone() };
@@ -147,7 +173,7 @@ async fn a_gateway_is_ready_without_a_service_unless_it_is_told_to_wait_for_it()
         (Gateway::start(waiting).await.unwrap(), Gateway::start(serving(file, &nats.url())).await.unwrap());
     until("one of them is ready", async || other.up("") == Some(true)).await;
     assert_eq!((other.up("bookstore.v1.Books"), waiting.up("")), (Some(false), Some(false)));
-    let _service = books(async_nats::connect(nats.url()).await.unwrap()).await;
+    let _service = bookstore(async_nats::connect(nats.url()).await.unwrap()).await;
     until("the other is ready", async || waiting.up("") == Some(true)).await;
     waiting.drain().await;
     other.drain().await;

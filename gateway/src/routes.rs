@@ -30,7 +30,7 @@ pub enum RoutesCommand {
     List(Contracts),
     /// Print the NATS permissions that the routes need, least privilege, as configuration of nats-server
     Permissions(Contracts),
-    /// Write the protos of the options (`nats/gateway/v1`) into a folder, for protoc, buf and editors
+    /// Write the protos of the options (`natsgateway/v1`) into a folder, for protoc, buf and editors
     Export(Export),
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::GATEWAY;
 use crate::harness::command::{Ended, program, run};
 
-const BOOKS: &str = include_str!("../../tests/fixtures/books.proto");
+const BOOKSTORE: &str = include_str!("../../tests/fixtures/books.proto");
 
 /// A folder with `books.proto`.
 fn folder(proto: &str) -> (TempDir, PathBuf) {
@@ -25,20 +25,21 @@ fn routes(command: &str, proto: &str) -> Ended {
 
 #[test]
 fn routes_are_checked_and_listed_without_a_server() {
-    let good = routes("check", BOOKS);
+    let good = routes("check", BOOKSTORE);
     assert_eq!((good.code, good.out.as_str()), (Some(0), "1 routes of 1 services: nothing is wrong\n"));
-    let doubtful = routes("check", &BOOKS.replace("    option idempotency_level = NO_SIDE_EFFECTS;\n", ""));
+    let doubtful =
+        routes("check", &BOOKSTORE.replace("    option idempotency_level = NO_SIDE_EFFECTS;\n", ""));
     assert!(doubtful.code == Some(0) && doubtful.out.starts_with("warning: books.proto:8"), "{doubtful:?}");
-    let bad = routes("check", &BOOKS.replace("books.get", "books..get"));
+    let bad = routes("check", &BOOKSTORE.replace("books.get", "books..get"));
     assert!(bad.code == Some(1) && bad.out.starts_with("books.proto:8: "), "{bad:?}");
-    let list = routes("list", BOOKS);
+    let list = routes("list", BOOKSTORE);
     let line = "bookstore.v1.Books/GetBook  books.get  books        JSON      5s       2        books.read\n";
     assert!(list.code == Some(0) && list.out.ends_with(line), "{list:?}");
 }
 
 #[test]
 fn exported_options_are_found_by_a_compiler_of_ones_own() {
-    let (folder, _file) = folder(BOOKS);
+    let (folder, _file) = folder(BOOKSTORE);
     let place = folder.path().to_str().unwrap();
     let ended = run(&mut program(GATEWAY, &["routes", "export", place]));
     assert_eq!(ended.code, Some(0), "{ended:?}");

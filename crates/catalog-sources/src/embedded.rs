@@ -9,6 +9,18 @@ use protox::file::{File, FileResolver};
 /// Each file's name in an import, and its text.
 pub const FILES: [(&str, &str); 2] = [
     (
+        "natsgateway/v1/access.proto",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/natsgateway/v1/access.proto")),
+    ),
+    (
+        "natsgateway/v1/route.proto",
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/natsgateway/v1/route.proto")),
+    ),
+];
+
+/// The same under their former names, for imports of older protos.
+const FORMER: [(&str, &str); 2] = [
+    (
         "nats/gateway/v1/access.proto",
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/nats/gateway/v1/access.proto")),
     ),
@@ -37,7 +49,7 @@ pub(crate) struct Embedded;
 
 impl FileResolver for Embedded {
     fn open_file(&self, name: &str) -> Result<File, Error> {
-        match FILES.iter().find(|(known, _)| *known == name) {
+        match FILES.iter().chain(&FORMER).find(|(known, _)| *known == name) {
             Some((name, text)) => File::from_source(name, text),
             None => Err(Error::file_not_found(name)),
         }

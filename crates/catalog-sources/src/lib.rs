@@ -8,10 +8,10 @@
 //! std::fs::write(&file, r#"
 //!     syntax = "proto3";
 //!     package bookstore.v1;
-//!     import "nats/gateway/v1/route.proto";
+//!     import "natsgateway/v1/route.proto";
 //!     service Books {
 //!       rpc GetBook(GetBookRequest) returns (Book) {
-//!         option (nats.gateway.v1.route) = {subject: "books.get"};
+//!         option (natsgateway.v1.route) = {subject: "books.get"};
 //!       }
 //!     }
 //!     message GetBookRequest { string book_id = 1; }

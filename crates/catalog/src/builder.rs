@@ -227,7 +227,7 @@ impl Draft {
         let path = path(method);
         if !internal && self.rules.last().is_none_or(|rule| rule.path != path) {
             let problem = "has no access rule: where callers are authenticated, it is denied to everybody";
-            let remedy = "add `option (nats.gateway.v1.access) = {scope: \"things.read\"};`";
+            let remedy = "add `option (natsgateway.v1.access) = {scope: \"things.read\"};`";
             self.warnings.push(Finding::of(method, problem, remedy));
         }
         let Some((_, route)) = self.routes.last().filter(|(_, route)| route.path == path) else { return };
@@ -243,13 +243,13 @@ impl Draft {
     /// Rpcs that nothing answers.
     fn unrouted(&mut self, pool: &DescriptorPool, reader: &Reader) {
         if self.services.is_empty() {
-            let remedy = "add `option (nats.gateway.v1.route) = {subject: \"things.get\"};` to an rpc";
+            let remedy = "add `option (natsgateway.v1.route) = {subject: \"things.get\"};` to an rpc";
             self.findings.push(Finding::of_set("", "no rpc has a route", remedy));
         }
         let served = self.services.iter().filter_map(|service| pool.get_service_by_name(&service.name));
         for method in served.flat_map(|service| service.methods().collect::<Vec<_>>()) {
             if reader.route(&method).is_none() {
-                let remedy = "add `option (nats.gateway.v1.route)`, or move it to a service of its own";
+                let remedy = "add `option (natsgateway.v1.route)`, or move it to a service of its own";
                 self.findings.push(Finding::of(&method, "has no route, and no code answers it", remedy));
             }
         }

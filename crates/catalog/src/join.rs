@@ -15,7 +15,7 @@ use crate::snapshot::Catalog;
 /// The most routes: each has state, and metrics of its own.
 const ROUTES: usize = 2_000;
 /// Files of these packages may differ: those of the first source are shown by reflection.
-const WELL_KNOWN: [&str; 2] = ["google/protobuf/", "nats/gateway/v1/"];
+const WELL_KNOWN: [&str; 3] = ["google/protobuf/", "natsgateway/v1/", "nats/gateway/v1/"];
 /// Packages of services that a gateway serves itself.
 const OWN: [&str; 2] = ["grpc.health.v1.", "grpc.reflection."];
 

@@ -1,7 +1,7 @@
 //! The catalog: what a gateway serves, read from a descriptor set. Services, rpcs, routes and access rules, checked, in
 //! one immutable snapshot. Pure: must not contain a runtime, I/O, a clock, or the name of any service.
 //!
-//! Rpcs are annotated with the options `nats.gateway.v1.route` and `nats.gateway.v1.access`. Everything that is wrong
+//! Rpcs are annotated with the options `natsgateway.v1.route` and `natsgateway.v1.access`. Everything that is wrong
 //! with them is reported at once, as [`Findings`].
 //!
 //! ```
@@ -11,14 +11,14 @@
 //! let proto = r#"
 //!     syntax = "proto3";
 //!     package bookstore.v1;
-//!     import "nats/gateway/v1/access.proto";
-//!     import "nats/gateway/v1/route.proto";
+//!     import "natsgateway/v1/access.proto";
+//!     import "natsgateway/v1/route.proto";
 //!
 //!     service Books {
 //!       rpc GetBook(GetBookRequest) returns (Book) {
 //!         option idempotency_level = NO_SIDE_EFFECTS;
-//!         option (nats.gateway.v1.access) = {scope: "books.read"};
-//!         option (nats.gateway.v1.route) = {subject: "books.get" queue_group: "books" retries: 2};
+//!         option (natsgateway.v1.access) = {scope: "books.read"};
+//!         option (natsgateway.v1.route) = {subject: "books.get" queue_group: "books" retries: 2};
 //!       }
 //!     }
 //!     message GetBookRequest { string book_id = 1; }
@@ -30,8 +30,8 @@
 //! #     pool.add_file_descriptor_proto(file.file_descriptor_proto().clone())?;
 //! # }
 //! # for (name, source) in [
-//! #     ("nats/gateway/v1/access.proto", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/nats/gateway/v1/access.proto"))),
-//! #     ("nats/gateway/v1/route.proto", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/nats/gateway/v1/route.proto"))),
+//! #     ("natsgateway/v1/access.proto", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/natsgateway/v1/access.proto"))),
+//! #     ("natsgateway/v1/route.proto", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/natsgateway/v1/route.proto"))),
 //! #     ("bookstore.proto", proto),
 //! # ] {
 //! #     pool.add_file_descriptor_proto(File::from_source(name, source)?.file_descriptor_proto().clone())?;

@@ -1,4 +1,4 @@
-//! Reads the options of an rpc: `nats.gateway.v1.route` and `nats.gateway.v1.access`, by their numbers as in the
+//! Reads the options of an rpc: `natsgateway.v1.route` and `natsgateway.v1.access`, by their numbers as in the
 //! gateway's own copy of their protos. Must not judge their values.
 
 use prost::Message;
@@ -7,12 +7,13 @@ use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodD
 
 use crate::finding::Finding;
 
-const ROUTE: (&str, u32) = ("nats.gateway.v1.route", 60_422);
-const ACCESS: (&str, u32) = ("nats.gateway.v1.access", 60_423);
+/// Each option, and what it was called until 0.2: to be removed with 0.4.
+const ROUTE: [(&str, u32); 2] = [("natsgateway.v1.route", 60_432), ("nats.gateway.v1.route", 60_422)];
+const ACCESS: [(&str, u32); 2] = [("natsgateway.v1.access", 60_433), ("nats.gateway.v1.access", 60_423)];
 const EXTENDED: &str = "google.protobuf.MethodOptions";
-const COPY: &str = "use the copy of nats/gateway/v1 that belongs to this gateway";
+const COPY: &str = "use the copy of natsgateway/v1 that belongs to this gateway";
 
-/// `nats.gateway.v1.Route`.
+/// `natsgateway.v1.Route`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RouteOption {
     #[prost(string, tag = "1")]
@@ -33,7 +34,7 @@ pub(crate) struct RouteOption {
     pub(crate) maintenance: bool,
 }
 
-/// `nats.gateway.v1.Access`.
+/// `natsgateway.v1.Access`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AccessOption {
     #[prost(string, tag = "1")]
@@ -42,14 +43,14 @@ pub(crate) struct AccessOption {
 
 /// Reads the options of the rpcs of one descriptor set.
 pub(crate) struct Reader {
-    route: Option<ExtensionDescriptor>,
-    access: Option<ExtensionDescriptor>,
+    routes: Vec<ExtensionDescriptor>,
+    access: Vec<ExtensionDescriptor>,
 }
 
 impl Reader {
     /// A set that does not define an option has no rpc that carries it.
     pub(crate) fn new(pool: &DescriptorPool, findings: &mut Vec<Finding>) -> Reader {
-        let mut find = |(name, number)| {
+        let mut find = |(name, number): (&str, u32)| {
             let option = pool.get_extension_by_name(name)?;
             if (option.number(), option.containing_message().full_name()) == (number, EXTENDED) {
                 return Some(option);
@@ -58,23 +59,41 @@ impl Reader {
             findings.push(Finding::at(option.parent_file().name(), name, problem, COPY));
             None
         };
-        Reader { route: find(ROUTE), access: find(ACCESS) }
+        let mut of = |names: [(&str, u32); 2]| names.into_iter().filter_map(&mut find).collect();
+        Reader { routes: of(ROUTE), access: of(ACCESS) }
     }
 
     /// The route of an rpc, if it has one.
     pub(crate) fn route(&self, method: &MethodDescriptor) -> Option<Result<RouteOption, Finding>> {
-        option(method, self.route.as_ref()?, 1..=8)
+        one(method, &self.routes, 1..=8)
     }
 
     /// The access of an rpc, if it has one.
     pub(crate) fn access(&self, method: &MethodDescriptor) -> Option<Result<AccessOption, Finding>> {
-        option(method, self.access.as_ref()?, 1..=1)
+        one(method, &self.access, 1..=1)
     }
 
     /// Whether an rpc has a route or an access.
     pub(crate) fn annotates(&self, method: &MethodDescriptor) -> bool {
         let options = method.options();
-        [&self.route, &self.access].into_iter().flatten().any(|option| options.has_extension(option))
+        self.routes.iter().chain(&self.access).any(|option| options.has_extension(option))
+    }
+}
+
+/// The option under whichever of its names the rpc has it.
+fn one<M: Message + Default>(
+    method: &MethodDescriptor,
+    names: &[ExtensionDescriptor],
+    known: std::ops::RangeInclusive<u32>,
+) -> Option<Result<M, Finding>> {
+    let mut found = names.iter().filter_map(|name| option(method, name, known.clone()));
+    let first = found.next()?;
+    match found.next() {
+        None => Some(first),
+        Some(_) => {
+            let problem = "has an option under both its names";
+            Some(Err(Finding::of(method, problem, "remove the one of nats.gateway.v1, the former name")))
+        }
     }
 }
 

@@ -84,9 +84,9 @@ const STREAM: &str = r#"
     syntax = "proto3";
     package example.library;
     import "example/library/shelves.proto";
-    import "nats/gateway/v1/route.proto";
+    import "natsgateway/v1/route.proto";
     service News {
-        rpc Follow(Id) returns (stream Book) { option (nats.gateway.v1.route) = {subject: "library.news"}; }
+        rpc Follow(Id) returns (stream Book) { option (natsgateway.v1.route) = {subject: "library.news"}; }
     }
 "#;
 

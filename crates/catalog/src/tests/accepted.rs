@@ -14,7 +14,7 @@ fn names(catalog: &Catalog) -> Vec<&str> {
 fn a_route_has_what_its_option_says() {
     let catalog = accepted(&rpc(
         "option idempotency_level = IDEMPOTENT;
-         option (nats.gateway.v1.route) = {
+         option (natsgateway.v1.route) = {
            subject: \"things.get\" queue_group: \"things\" body: \"things\" timeout: {seconds: 1 nanos: 500000000}
            retries: 3 internal: true maintenance: true
          };",
@@ -41,7 +41,7 @@ fn a_route_that_says_little_has_defaults() {
 
 #[test]
 fn only_what_is_there_is_found() {
-    let access = "option (nats.gateway.v1.access) = {scope: \"things.read\"};";
+    let access = "option (natsgateway.v1.access) = {scope: \"things.read\"};";
     let catalog = accepted(&rpc(access));
     let path = "/acme.Things/Get";
     assert_eq!(
@@ -60,8 +60,8 @@ fn only_what_is_there_is_found() {
 fn methods_of_one_name_in_two_services_are_two_rpcs() {
     let catalog = accepted(&file(
         "package acme;
-         service Books { rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"books.get\"}; } }
-         service Maps { rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"maps.get\"}; } }
+         service Books { rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"books.get\"}; } }
+         service Maps { rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"maps.get\"}; } }
          message Id { string id = 1; }",
     ));
     assert_eq!(names(&catalog), ["acme.Books/Get", "acme.Maps/Get"]);
@@ -73,12 +73,12 @@ fn methods_of_one_name_in_two_services_are_two_rpcs() {
 fn serving_routes_are_listed_as_they_are_declared() {
     let catalog = accepted(&file(
         "package acme;
-         service Maps { rpc Show(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"maps.show\"}; } }
+         service Maps { rpc Show(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"maps.show\"}; } }
          service Books {
-           rpc Lend(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"books.lend\"}; }
-           rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"books.get\"}; }
+           rpc Lend(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"books.lend\"}; }
+           rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"books.get\"}; }
            rpc Purge(Id) returns (Id) {
-             option (nats.gateway.v1.route) = {subject: \"books.purge\" internal: true maintenance: true};
+             option (natsgateway.v1.route) = {subject: \"books.purge\" internal: true maintenance: true};
            }
          }
          message Id { string id = 1; }",
@@ -92,10 +92,10 @@ fn two_rpcs_may_have_one_request_type() {
     let catalog = accepted(&file(
         "package acme;
          service Books {
-           rpc Get(Id) returns (Book) { option (nats.gateway.v1.route) = {subject: \"books.get\"}; }
+           rpc Get(Id) returns (Book) { option (natsgateway.v1.route) = {subject: \"books.get\"}; }
            rpc Delete(Id) returns (Id) {
              option idempotency_level = IDEMPOTENT;
-             option (nats.gateway.v1.route) = {subject: \"books.delete\" encoding: ENCODING_PROTOBUF};
+             option (natsgateway.v1.route) = {subject: \"books.delete\" encoding: ENCODING_PROTOBUF};
            }
          }
          message Id { string id = 1; }
@@ -115,7 +115,7 @@ fn a_package_may_have_no_version_or_not_exist() {
     {
         let catalog = accepted(&file(&format!(
             "{package}
-             service Books {{ rpc Get(Id) returns (Id) {{ option (nats.gateway.v1.route) = {{subject: \"get\"}}; }} }}
+             service Books {{ rpc Get(Id) returns (Id) {{ option (natsgateway.v1.route) = {{subject: \"get\"}}; }} }}
              message Id {{ string id = 1; }}"
         )));
         let route = catalog.route(&format!("/{service}/Get")).unwrap();
@@ -130,8 +130,8 @@ fn options_may_be_imported_through_another_file_and_stand_beside_others() {
         (
             "acme/options.proto",
             "syntax = \"proto3\"; package acme;
-             import public \"nats/gateway/v1/access.proto\";
-             import public \"nats/gateway/v1/route.proto\";
+             import public \"natsgateway/v1/access.proto\";
+             import public \"natsgateway/v1/route.proto\";
              import \"google/protobuf/descriptor.proto\";
              message Owner { string team = 1; }
              extend google.protobuf.MethodOptions { Owner owner = 50001; repeated string labels = 50002; }",
@@ -144,9 +144,9 @@ fn options_may_be_imported_through_another_file_and_stand_beside_others() {
                  option deprecated = true;
                  option (acme.owner).team = \"shelves\";
                  option (acme.labels) = \"a\";
-                 option (nats.gateway.v1.route).subject = \"books.get\";
-                 option (nats.gateway.v1.route).retries = 2;
-                 option (nats.gateway.v1.access).scope = \"books\";
+                 option (natsgateway.v1.route).subject = \"books.get\";
+                 option (natsgateway.v1.route).retries = 2;
+                 option (natsgateway.v1.access).scope = \"books\";
                }
              }
              message Id { string id = 1; }",
@@ -161,11 +161,11 @@ fn options_may_be_imported_through_another_file_and_stand_beside_others() {
 #[test]
 fn a_foreign_option_with_the_same_number_is_none_of_ours() {
     let foreign = "syntax = \"proto3\"; package acme; import \"google/protobuf/descriptor.proto\";
-         extend google.protobuf.MethodOptions { string note = 60422; }
+         extend google.protobuf.MethodOptions { string note = 60432; }
          service Books { rpc Get(Id) returns (Id) { option (note) = \"hello\"; } }
          message Id { string id = 1; }";
     // Two options of one number cannot be in one set: this one is without ours.
-    let route = ("nats/gateway/v1/route.proto", "syntax = \"proto3\"; package nats.gateway.v1;");
+    let route = ("natsgateway/v1/route.proto", "syntax = \"proto3\"; package natsgateway.v1;");
     let catalog = accepted(&compile(&[route, ("books.proto", foreign)]));
     assert!(catalog.services().is_empty() && catalog.routes().is_empty());
 }
@@ -175,10 +175,10 @@ fn services_with_a_route_or_a_rule_are_served_or_those_that_are_named() {
     let descriptors = file(
         "package acme;
          service Routed {
-           rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"get\"}; }
+           rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"get\"}; }
            rpc Plain(Id) returns (Id);
          }
-         service Ruled { rpc Get(Id) returns (Id) { option (nats.gateway.v1.access) = {scope: \"read\"}; } }
+         service Ruled { rpc Get(Id) returns (Id) { option (natsgateway.v1.access) = {scope: \"read\"}; } }
          service Bare { rpc Get(Id) returns (Id); }
          message Id { string id = 1; }",
     );
@@ -194,8 +194,8 @@ fn a_streaming_rpc_may_have_a_rule() {
     let catalog = accepted(&file(
         "package acme;
          service Books {
-           rpc Watch(Id) returns (stream Id) { option (nats.gateway.v1.access) = {scope: \"read\"}; }
-           rpc Load(stream Id) returns (Id) { option (nats.gateway.v1.access) = {scope: \"write\"}; }
+           rpc Watch(Id) returns (stream Id) { option (natsgateway.v1.access) = {scope: \"read\"}; }
+           rpc Load(stream Id) returns (Id) { option (natsgateway.v1.access) = {scope: \"write\"}; }
          }
          message Id { string id = 1; }",
     ));
@@ -211,8 +211,8 @@ fn a_streaming_rpc_may_have_a_rule() {
 fn two_routes_may_share_a_subject_if_they_are_alike() {
     let catalog = accepted(&file(
         "package acme;
-         service Old { rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"get\" retries: 1}; } }
-         service New { rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"get\"}; } }
+         service Old { rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"get\" retries: 1}; } }
+         service New { rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"get\"}; } }
          message Id { string id = 1; }",
     ));
     assert_eq!(catalog.routes().len(), 2);

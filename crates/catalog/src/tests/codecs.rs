@@ -28,8 +28,8 @@ fn a_caller_may_bring_a_codec_and_the_others_are_generic() {
     let descriptors = file(
         "package acme;
          service Books {
-           rpc Get(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"get\"}; }
-           rpc Delete(Id) returns (Id) { option (nats.gateway.v1.route) = {subject: \"delete\"}; }
+           rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"get\"}; }
+           rpc Delete(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"delete\"}; }
          }
          message Id { string id = 1; }",
     );
@@ -55,10 +55,10 @@ fn nested_and_well_known_messages_are_converted() {
          import \"google/protobuf/wrappers.proto\";
          service Watch {
            rpc Now(google.protobuf.Empty) returns (google.protobuf.Timestamp) {
-             option (nats.gateway.v1.route) = {subject: \"clock.now\"};
+             option (natsgateway.v1.route) = {subject: \"clock.now\"};
            }
            rpc Set(Clock.Set.Request) returns (google.protobuf.StringValue) {
-             option (nats.gateway.v1.route) = {subject: \"clock.set\" body: \"hand\"};
+             option (natsgateway.v1.route) = {subject: \"clock.set\" body: \"hand\"};
            }
          }
          message Clock { message Set { message Request { Hand hand = 1; enum Hand { NONE = 0; HOUR = 1; } } } }",
@@ -78,7 +78,7 @@ fn a_request_with_an_id_is_repeatable_under_it() {
             "service Books {{
                rpc Put(Book) returns (Book) {{
                  option idempotency_level = {level};
-                 option (nats.gateway.v1.route) = {{subject: \"put\" encoding: ENCODING_PROTOBUF}};
+                 option (natsgateway.v1.route) = {{subject: \"put\" encoding: ENCODING_PROTOBUF}};
                }}
              }}
              message Book {{ string request_id = 1; }}"

@@ -9,8 +9,8 @@ use crate::{Catalog, Findings};
 
 const GOOGLE: [&str; 6] = ["descriptor", "duration", "empty", "struct", "timestamp", "wrappers"];
 const OPTIONS: [(&str, &str); 2] = [
-    ("nats/gateway/v1/access.proto", include_str!("../../../../proto/nats/gateway/v1/access.proto")),
-    ("nats/gateway/v1/route.proto", include_str!("../../../../proto/nats/gateway/v1/route.proto")),
+    ("natsgateway/v1/access.proto", include_str!("../../../../proto/natsgateway/v1/access.proto")),
+    ("natsgateway/v1/route.proto", include_str!("../../../../proto/natsgateway/v1/route.proto")),
 ];
 
 /// The descriptor set of these files, by name and text, each after those that it imports.
@@ -29,7 +29,8 @@ pub(super) fn compile(files: &[(&str, &str)]) -> Vec<u8> {
 
 /// The set of one file that has this text behind its imports.
 pub(super) fn file(text: &str) -> Vec<u8> {
-    let imports = "syntax = \"proto3\"; import \"nats/gateway/v1/access.proto\"; import \"nats/gateway/v1/route.proto\";";
+    let imports =
+        "syntax = \"proto3\"; import \"natsgateway/v1/access.proto\"; import \"natsgateway/v1/route.proto\";";
     compile(&[("test.proto", &format!("{imports}\n{text}"))])
 }
 
@@ -46,7 +47,7 @@ pub(super) fn rpc(options: &str) -> Vec<u8> {
 
 /// The same with this route.
 pub(super) fn routed(route: &str) -> Vec<u8> {
-    rpc(&format!("option (nats.gateway.v1.route) = {{{route}}};"))
+    rpc(&format!("option (natsgateway.v1.route) = {{{route}}};"))
 }
 
 pub(super) fn accepted(descriptors: &[u8]) -> Arc<Catalog> {

@@ -32,8 +32,8 @@ fn shop() -> Vec<u8> {
         "package acme; import \"google/protobuf/struct.proto\"; import \"google/protobuf/timestamp.proto\";
          service Things { rpc Get(Request) returns (Request) {
            option idempotency_level = IDEMPOTENT;
-           option (nats.gateway.v1.access) = {scope: \"things\"};
-           option (nats.gateway.v1.route) = {subject: \"get\" body: \"things\" timeout: {seconds: 1}};
+           option (natsgateway.v1.access) = {scope: \"things\"};
+           option (natsgateway.v1.route) = {subject: \"get\" body: \"things\" timeout: {seconds: 1}};
          } }
          message Request {
            string request_id = 1; repeated Thing things = 2; map<int32, Thing> named = 3;

@@ -63,7 +63,7 @@ fn a_streaming_rpc_has_no_route_yet() {
         let descriptors = file(&format!(
             "package acme;
              service Things {{ rpc Get({request}) returns ({reply}) {{
-               option (nats.gateway.v1.route) = {{subject: \"get\"}};
+               option (natsgateway.v1.route) = {{subject: \"get\"}};
              }} }}
              message Id {{ string id = 1; }}"
         ));
@@ -74,7 +74,7 @@ fn a_streaming_rpc_has_no_route_yet() {
 #[test]
 fn a_scope_is_words_joined_by_dots() {
     for scope in ["", ".", "a.", "A", "a-b", "a1", "a b"] {
-        let access = format!("option (nats.gateway.v1.access) = {{scope: \"{scope}\"}};");
+        let access = format!("option (natsgateway.v1.access) = {{scope: \"{scope}\"}};");
         assert_finding(&rpc(&access), "is not words of [a-z] joined by dots");
     }
 }
@@ -90,8 +90,8 @@ fn two_routes_on_one_subject_are_alike() {
         let findings = refused(&file(&format!(
             "package acme;
              service Books {{
-               rpc Get(Id) returns (Id) {{ option (nats.gateway.v1.route) = {{subject: \"get\"}}; }}
-               rpc Put{types} {{ option (nats.gateway.v1.route) = {{subject: \"get\" {other}}}; }}
+               rpc Get(Id) returns (Id) {{ option (natsgateway.v1.route) = {{subject: \"get\"}}; }}
+               rpc Put{types} {{ option (natsgateway.v1.route) = {{subject: \"get\" {other}}}; }}
              }}
              message Id {{ string id = 1; }}
              message Other {{ string id = 1; }}"
@@ -119,10 +119,10 @@ fn everything_is_reported_at_once_with_its_line() {
         "package acme;
          service Books {
            rpc Get(Id) returns (stream Id) {
-             option (nats.gateway.v1.route) = {subject: \"a b\" body: \"x\" timeout: {} retries: 101};
-             option (nats.gateway.v1.access) = {scope: \"BOOKS\"};
+             option (natsgateway.v1.route) = {subject: \"a b\" body: \"x\" timeout: {} retries: 101};
+             option (natsgateway.v1.access) = {scope: \"BOOKS\"};
            }
-           rpc Put(Id) returns (Id) { option (nats.gateway.v1.route) = {}; }
+           rpc Put(Id) returns (Id) { option (natsgateway.v1.route) = {}; }
          }
          message Id { string id = 1; }",
     ));
@@ -137,20 +137,20 @@ fn everything_is_reported_at_once_with_its_line() {
 
 #[test]
 fn options_of_a_newer_gateway_are_refused() {
-    let route = "syntax = \"proto3\"; package nats.gateway.v1; import \"google/protobuf/descriptor.proto\";
+    let route = "syntax = \"proto3\"; package natsgateway.v1; import \"google/protobuf/descriptor.proto\";
          message Route { string subject = 1; string stream = 20; }
-         extend google.protobuf.MethodOptions { Route route = 60422; }";
-    let user = "syntax = \"proto3\"; package acme; import \"nats/gateway/v1/route.proto\";
+         extend google.protobuf.MethodOptions { Route route = 60432; }";
+    let user = "syntax = \"proto3\"; package acme; import \"natsgateway/v1/route.proto\";
          service Things { rpc Get(Id) returns (Id) {
-           option (nats.gateway.v1.route) = {subject: \"get\" stream: \"S\"};
+           option (natsgateway.v1.route) = {subject: \"get\" stream: \"S\"};
          } }
          message Id { string id = 1; }";
-    let newer = compile(&[("nats/gateway/v1/route.proto", route), ("test.proto", user)]);
-    assert_finding(&newer, "this gateway does not know field 20 of the option nats.gateway.v1.route");
+    let newer = compile(&[("natsgateway/v1/route.proto", route), ("test.proto", user)]);
+    assert_finding(&newer, "this gateway does not know field 20 of the option natsgateway.v1.route");
     assert_finding(&routed("subject: \"get\" encoding: 7"), "this gateway does not know encoding 7");
     let moved =
-        compile(&[("nats/gateway/v1/route.proto", &route.replace("60422", "50000")), ("test.proto", user)]);
-    assert!(refused(&moved).to_string().contains("nats.gateway.v1.route: is not field 60422"));
+        compile(&[("natsgateway/v1/route.proto", &route.replace("60432", "50000")), ("test.proto", user)]);
+    assert!(refused(&moved).to_string().contains("natsgateway.v1.route: is not field 60432"));
 }
 
 #[test]
