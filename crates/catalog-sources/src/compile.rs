@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf, absolute};
 
+use miette::Diagnostic as _;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
 
@@ -46,7 +47,13 @@ fn usable(path: &Path, is: fn(&Path) -> bool, kind: &str) -> Result<PathBuf, Str
 /// An error of the compiler with its place, and what to change where the compiler does not say.
 fn told(file: &Path, error: &protox::Error) -> String {
     // The library tells file, line and column in this form alone.
-    let text = format!("{error:?}");
+    let mut text = format!("{error:?}");
+    if let Some(cause) = error.diagnostic_source() {
+        text += &format!(": {cause}");
+    }
+    if let Some(help) = error.help() {
+        text += &format!("; {help}");
+    }
     let place = match error.file() {
         Some(name) if !text.starts_with(name) => format!("{name}: "),
         Some(_) => String::new(),

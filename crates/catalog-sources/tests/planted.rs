@@ -46,7 +46,12 @@ const PLANTED: [(&str, &str, &str, &str); 25] = [
     ("retries: 2", "body: \"id\" encoding: ENCODING_PROTOBUF", GET, "ENCODING_JSON"),
     ("retries: 2", "encoding: 7", GET, "ENCODING_PROTOBUF"),
     ("retries: 2", "maintenance: true", GET, "internal: true"),
-    ("returns (Thing) {\n    option idem", "returns (stream Thing) {\n    option idem", GET, "remove `stream`"),
+    (
+        "returns (Thing) {\n    option idem",
+        "returns (stream Thing) {\n    option idem",
+        GET,
+        "remove `stream`",
+    ),
     ("Put(Thing)", "Put(stream Thing)", PUT, "remove `stream`"),
     ("\"shop.read\"", "\"Shop:read\"", GET, "like \"books.read\""),
     ("\"shop.put\"", "\"shop.get\"", PUT, "make the routes alike"),
@@ -99,13 +104,16 @@ fn sources_that_cannot_be_read_are_told_together() {
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     std::fs::write(folder.path().join("junk.binpb"), b"\xff\xff\xff").unwrap();
-    let sources = ["missing.proto", "missing.binpb", "empty", "junk.binpb"].map(|name| folder.path().join(name));
+    let sources =
+        ["missing.proto", "missing.binpb", "empty", "junk.binpb"].map(|name| folder.path().join(name));
     let [proto, sets @ ..] = sources;
     let options = Options { proto: vec![proto], descriptor_set: sets.to_vec(), ..Options::default() };
     let problems = options.read().unwrap_err();
     let told: Vec<&str> = problems.iter().collect();
     assert_eq!(told.len(), 4, "{told:?}");
-    for (problem, words) in told.iter().zip(["there is no file", "missing.binpb", "has no file", "cannot be decoded"]) {
+    for (problem, words) in
+        told.iter().zip(["there is no file", "missing.binpb", "has no file", "cannot be decoded"])
+    {
         assert!(problem.contains(words), "{problem}");
     }
 }
