@@ -65,7 +65,7 @@ fn generic_and_generated_codecs_write_and_read_the_same_payloads() {
 
 fn messages(catalog: &Catalog, route: &Route) -> (MessageDescriptor, MessageDescriptor) {
     let rpc = catalog.rpc(&route.path).unwrap();
-    let message = |name: &str| catalog.descriptors().get_message_by_name(name).unwrap();
+    let message = |name: &str| catalog.descriptors()[0].get_message_by_name(name).unwrap();
     (message(&rpc.input), message(&rpc.output))
 }
 

@@ -22,6 +22,10 @@ fn ways(names: &[&str]) -> Ways {
         ["backup" | "restore"] => &["/nowhere/folder"],
         ["dead-letters", "show" | "replay"] => &["1"],
         ["dead-letters", "discard"] => &["1", "--why=test"],
+        ["routes", "check" | "list" | "permissions"] => {
+            return [vec!["/nowhere/a.proto"], vec!["/nowhere/a.binpb"]];
+        }
+        ["routes", "export"] => return [vec!["/dev/null/a"], vec!["/dev/null/b"]],
         ["man"] => return [vec![], vec![]],
         ["completions"] => return [vec!["bash"], vec!["zsh"]],
         ["healthcheck"] => return [vec!["--addr", NOBODY], vec!["--health-addr", NOBODY]],

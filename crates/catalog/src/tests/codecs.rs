@@ -48,6 +48,21 @@ fn a_body_is_the_payload() {
 }
 
 #[test]
+fn a_reply_has_either_spelling_of_a_name_and_a_request_that_of_the_proto() {
+    let catalog = accepted(&file(
+        "package acme;
+         service Books { rpc Get(Book) returns (Book) { option (natsgateway.v1.route) = {subject: \"get\"}; } }
+         message Book { int64 book_id = 1; string isbn_code = 2 [json_name = \"isbn_code\"]; }",
+    ));
+    let codec = &catalog.route("/acme.Books/Get").unwrap().codec;
+    let book = b"\x08\x07\x12\x01x";
+    assert_eq!(codec.request(book).unwrap(), br#"{"bookId":"7","isbn_code":"x"}"#);
+    for reply in [r#"{"bookId":"7","isbn_code":"x"}"#, r#"{"book_id":7,"isbn_code":"x"}"#] {
+        assert_eq!(codec.reply(reply.as_bytes()).unwrap(), book, "{reply}");
+    }
+}
+
+#[test]
 fn nested_and_well_known_messages_are_converted() {
     let catalog = accepted(&file(
         "package acme;
