@@ -10,6 +10,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use wire::Reason;
 
+/// The reason of a call that reached no server, or lost its connection.
+pub(crate) const TRANSPORT: &str = "TRANSPORT";
+
 /// The error of a failed call.
 #[derive(Debug, Clone)]
 pub(crate) struct Trouble {
@@ -40,7 +43,7 @@ impl Trouble {
         let reason = match details.error_info() {
             Some(info) => info.reason.clone(),
             // Every error of the server has an ErrorInfo. A status with a source comes from the local transport.
-            None if status.source().is_some() => "TRANSPORT".to_owned(),
+            None if status.source().is_some() => TRANSPORT.to_owned(),
             None => String::new(),
         };
         let fields = details.bad_request().map(|bad| &bad.field_violations).into_iter().flatten();
@@ -48,7 +51,7 @@ impl Trouble {
             code: status.code(),
             reason: reason.clone(),
             message: match status.source() {
-                Some(source) if reason == "TRANSPORT" => told::chain(source),
+                Some(source) if reason == TRANSPORT => told::chain(source),
                 _ => status.message().to_owned(),
             },
             fields: fields.map(|violation| violation.field.clone()).collect(),
@@ -86,7 +89,7 @@ impl Trouble {
 
     /// Whether it comes from the server, whose errors always have a reason.
     pub(crate) fn answered(&self) -> bool {
-        !["", "TRANSPORT", "NO_ANSWER"].contains(&self.reason.as_str())
+        !["", TRANSPORT, "NO_ANSWER"].contains(&self.reason.as_str())
     }
 
     /// What to do with it.
@@ -98,7 +101,7 @@ impl Trouble {
             }
             Code::ResourceExhausted if self.retry.is_some() => Verdict::Repeat,
             // Broken connections have these codes. Those of the server carry a reason.
-            Code::Unknown | Code::Internal if self.reason.is_empty() || self.reason == "TRANSPORT" => {
+            Code::Unknown | Code::Internal if self.reason.is_empty() || self.reason == TRANSPORT => {
                 Verdict::Repeat
             }
             Code::InvalidArgument if !self.fields.is_empty() => Verdict::Rejected,

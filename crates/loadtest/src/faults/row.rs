@@ -9,6 +9,7 @@ use super::load::Call;
 use super::sample::{Signal, Source};
 use super::truth::{Followed, Period, State, follow, outage, periods};
 use crate::soak::plan::Target;
+use crate::trouble::TRANSPORT;
 
 /// No election ends an outage that has lasted for 10 s. From then on calls have to fail fast: within this time, in
 /// seconds.
@@ -129,13 +130,14 @@ impl Row {
         }
     }
 
-    /// Once an outage is known, calls must not wait for their deadline to fail.
+    /// Once an outage is known, calls must not wait for their deadline to fail. Those that reach no gateway take as long
+    /// as the client tries to connect.
     fn told(&mut self, calls: &[Call]) {
         for gateway in gateways(calls) {
             for period in of(calls, gateway).iter().filter(|period| period.state == State::Down) {
                 let known = |call: &&Call| {
                     call.gateway == gateway
-                        && call.end.is_err()
+                        && answered_with_an_error(call)
                         && (period.from + KNOWN..period.to).contains(&call.at)
                 };
                 let waited = median(calls.iter().filter(known).map(|call| call.took));
@@ -214,6 +216,11 @@ fn longest(one: Option<Period>, two: Period) -> Option<Period> {
 
 fn later(one: Option<f64>, two: Option<f64>) -> Option<f64> {
     one.into_iter().chain(two).max_by(f64::total_cmp)
+}
+
+/// Whether a gateway answered this call with an error.
+fn answered_with_an_error(call: &Call) -> bool {
+    call.end.as_ref().is_err_and(|end| !end.ends_with(TRANSPORT))
 }
 
 fn median(times: impl Iterator<Item = f64>) -> Option<f64> {
