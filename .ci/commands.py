@@ -70,6 +70,7 @@ RULES = [
     (r"nsc\b|deploy/nats/accounts.sh|ls credentials|sed .*credentials/accounts.conf", "needs nsc"),
     (r"(pip|npm|go|age|amtool) ", "somebody else's program, of which nothing here depends"),
     # Our programs.
+    (r"gateway keys new \S+ --proto", "run by gateway/tests/routes.rs"),
     (r"gateway keys new", "run"),
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),

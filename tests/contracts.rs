@@ -14,6 +14,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::codec;
+use crate::harness::http::answer;
 use crate::harness::roles;
 use crate::harness::system::{reason, until};
 
@@ -177,4 +178,22 @@ async fn a_gateway_is_ready_without_a_service_unless_it_is_told_to_wait_for_it()
     until("the other is ready", async || waiting.up("") == Some(true)).await;
     waiting.drain().await;
     other.drain().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_gone_takes_the_order_system_down_and_no_other_service() {
+    let nats = nats(None).await;
+    let (_folder, file) = folder(BOOKSTORE);
+    let gateway = Gateway::start(Serve { orders: Some(true), ..serving(file, &nats.url()) }).await.unwrap();
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let _service = bookstore(client.clone()).await;
+    until("the books are up", async || gateway.up("bookstore.v1.Books") == Some(true)).await;
+    async_nats::jetstream::new(client).delete_stream("INVENTORY").await.unwrap();
+    let told = async || answer(gateway.http_addr(), "/healthz").await;
+    until("the gateway misses the stream", async || told().await.contains("INVENTORY")).await;
+    // Health is written anew every 100 ms.
+    until("orders are down", async || gateway.up("orders.v1.OrderService") == Some(false)).await;
+    assert_eq!((gateway.up("bookstore.v1.Books"), gateway.up("")), (Some(true), Some(false)));
+    codec::ask(&channel(&gateway).await, GET_BOOK, REQUEST.into(), &[]).await.unwrap();
+    gateway.drain().await;
 }

@@ -1,7 +1,10 @@
-"""The greeter as a NATS micro service: pip install nats-py, then python3 service.py [NATS_URL]."""
+"""The greeter as a NATS micro service: pip install nats-py, then python3 service.py [NATS_URL,...].
+
+A user and its password are in NATS_USER and NATS_PASSWORD: servers that the client discovers get them too."""
 
 import asyncio
 import json
+import os
 import sys
 
 import nats
@@ -9,7 +12,9 @@ import nats.micro
 
 
 async def main():
-    client = await nats.connect(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222")
+    servers = sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"
+    user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
+    client = await nats.connect(servers.split(","), user=user, password=password, max_reconnect_attempts=-1)
     service = await nats.micro.add_service(client, name="greeter", version="1.0.0")
 
     async def say_hello(request):

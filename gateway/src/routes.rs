@@ -148,7 +148,9 @@ fn row(catalog: &Catalog, route: &Route) -> [String; 7] {
 /// The permissions that these routes need, as configuration of nats-server: variables `gateway_may` and, for each
 /// service, such as `bookstore_v1_Books_may`.
 pub fn permissions(catalog: &Catalog) -> String {
-    let mut text = "# NATS permissions of these routes. Include this file in the configuration of nats-server, and name them:\n\
+    let mut text = "# NATS permissions of these routes. For a server without deploy/nats/roles.conf: include this file in its\n\
+                    # configuration before `accounts`, and name the variables there. With roles.conf, which has a `gateway_may` of its\n\
+                    # own: add the subjects of the routes to that one, and copy the roles of the services alone.\n\
                     #   {user: gateway, password: $GATEWAY_PASSWORD, permissions: $gateway_may}\n\
                     # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
         .to_owned();

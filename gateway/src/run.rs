@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use nats::Connection;
 use order_streams::ORDERS;
 use tokio::time::{Instant, sleep, timeout};
@@ -69,7 +69,9 @@ pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
     let health = timeout(within, asked).await.map_err(|_| told::silent(&uri, within))??;
     match health {
         "SERVING" => Ok(()),
-        other => bail!("the gateway at {uri} reports {other}"),
+        other => bail!(
+            "the gateway at {uri} reports {other}; /healthz at its HTTP address (GW_HTTP_ADDR) says why"
+        ),
     }
 }
 
@@ -98,7 +100,9 @@ pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
 pub fn keys(config: Keys) -> anyhow::Result<()> {
     let KeysCommand::New(new) = config.command;
     let (wanted, catalog) = (new.key, contracts::read(&new.sources, true)?);
-    let new = apikey::new(&catalog, &wanted.name, &wanted.scopes, wanted.customer.as_deref())?;
+    let new = apikey::new(&catalog, &wanted.name, &wanted.scopes, wanted.customer.as_deref()).context(
+        "the scopes are those of the order system, and of contracts that --proto or --descriptor-set name",
+    )?;
     let mut report = cli::Report::new();
     report.line(format_args!("{}\n{}", *new.key, new.line));
     // The key is shown only once, so a failed write is an error.

@@ -50,3 +50,18 @@ fn exported_options_are_found_by_a_compiler_of_ones_own() {
     let list = run(program(GATEWAY, &["routes", "list"]).arg(set));
     assert!(list.out.contains("books.get"), "{list:?}");
 }
+
+#[test]
+fn a_key_may_have_the_scopes_of_a_contract_that_is_named() {
+    let (_folder, file) = folder(BOOKSTORE);
+    let new = |arguments: &[&str]| {
+        run(&mut program(GATEWAY, &[&["keys", "new", "reader", "--scopes=books.read"], arguments].concat()))
+    };
+    let unknown = new(&[]);
+    assert!(
+        unknown.code == Some(1) && unknown.err.contains("--proto") && unknown.err.contains("orders.read"),
+        "{unknown:?}"
+    );
+    let key = new(&["--proto", file.to_str().unwrap()]);
+    assert!(key.code == Some(0) && key.out.contains("books.read"), "{key:?}");
+}

@@ -122,8 +122,8 @@ pub enum ConnectError {
     Prefix(String),
     /// A server rejected our credentials.
     #[error(
-        "NATS at {url} rejected our credentials (authorization violation); set one of NATS_CREDS, NATS_NKEY, \
-         NATS_USER, NATS_TOKEN and a user in NATS_URL"
+        "NATS at {url} rejected our credentials (authorization violation); check the user and its password or key, or \
+         set one of NATS_CREDS, NATS_NKEY, NATS_USER (with GW_NATS_PASSWORD_FILE), NATS_TOKEN and a user in NATS_URL"
     )]
     Refused {
         /// The servers' URLs.

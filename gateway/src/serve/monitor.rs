@@ -31,8 +31,7 @@ pub(super) struct Monitor {
     guard: Guard,
     states: Arc<RouteStates>,
     board: HealthRegistry,
-    /// The services, and whether each has code.
-    services: Vec<(Arc<str>, bool)>,
+    services: Vec<MonitoredService>,
     /// The services without which the gateway itself is not ready.
     ready_on: Vec<Arc<str>>,
     /// The routes that they need.
@@ -43,18 +42,32 @@ pub(super) struct Monitor {
     asked: AtomicBool,
 }
 
+/// A service whose health is written.
+struct MonitoredService {
+    name: Arc<str>,
+    /// Whether it has code.
+    coded: bool,
+    /// Whether it belongs to the order system, which needs its streams. Others need their routes alone.
+    streams: bool,
+}
+
 impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
         let Shared { guard, states, board, serving, ready_on, .. } = shared;
         let coded = coded(&shared.config);
-        let own = |name: Arc<str>| (name.clone(), coded.contains(&&*name));
+        let contract = orders::served::contract();
+        let service = |name: Arc<str>| MonitoredService {
+            coded: coded.contains(&&*name),
+            streams: coded.contains(&&*name) || contract.service(&name).is_some(),
+            name,
+        };
         let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
         Monitor {
             link,
             guard: guard.clone(),
             states: states.clone(),
             board: board.clone(),
-            services: shared.services().into_iter().map(own).collect(),
+            services: shared.services().into_iter().map(service).collect(),
             ready_on: ready_on.clone(),
             routes: states.catalog().serving_routes().filter(internal).cloned().collect(),
             serving: serving.clone(),
@@ -131,20 +144,22 @@ impl Monitor {
     async fn write(&self) {
         self.serving.cancelled().await;
         loop {
-            let mut findings = self.around();
+            let (mut findings, connected) = (self.around(), self.link.connected());
             let up = findings.is_empty();
-            let obstacles: Vec<(&Arc<Route>, Finding)> = match up {
+            let obstacles: Vec<(&Arc<Route>, Finding)> = match connected {
                 true => self.routes.iter().filter_map(|route| Some((route, self.obstacle(route)?))).collect(),
-                // Without NATS and the streams, the state of services is unknown.
+                // Without NATS the state of services is unknown.
                 false => Vec::new(),
             };
-            for (service, own) in &self.services {
-                let answered = !obstacles.iter().any(|(route, _)| needs(service, *own, route));
-                self.board.set(service, up && answered);
+            for MonitoredService { name, coded, streams } in &self.services {
+                let answered = !obstacles.iter().any(|(route, _)| needs(name, *coded, route));
+                self.board.set(name, answered && if *streams { up } else { connected });
             }
             let counts = |route: &Route| self.ready_on.iter().any(|service| **service == *route.service);
             self.board.set(GATEWAY, up && !obstacles.iter().any(|(route, _)| counts(route)));
-            findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
+            if up {
+                findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
+            }
             self.board.explain(findings);
             tokio::time::sleep(TICK).await;
         }

@@ -25,7 +25,9 @@ impl Scopes {
                 // Do not repeat a value that may be a misplaced secret.
                 let plain = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
                 let name = if plain { format!(" {name:?}") } else { String::new() };
-                anyhow::anyhow!("unknown scope{name}; the scopes are {all}")
+                anyhow::anyhow!(
+                    "unknown scope{name}; the scopes of the contracts that are served here are {all}"
+                )
             })
         };
         names.into_iter().map(known).collect::<Result<_, _>>().map(Scopes)
