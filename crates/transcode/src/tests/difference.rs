@@ -18,7 +18,7 @@ const LIMIT: usize = 64 << 20;
 /// Messages of each proto.
 const MESSAGES: usize = 12;
 /// Values that may be right or wrong, depending on the field.
-const WORDS: [&str; 60] = [
+const WORDS: [&str; 61] = [
     "null",
     "1",
     "\"1\"",
@@ -48,6 +48,7 @@ const WORDS: [&str; 60] = [
     "\"Infinity\"",
     "1e400",
     "3.5e38",
+    "3.4028235e38",
     "\"2024-02-30T00:00:00Z\"",
     "\"2024-02-29T23:59:60Z\"",
     "\"2024-01-01T00:00:00.5+01:30\"",
