@@ -1,5 +1,7 @@
 //! proto3 JSON kind by kind, as protobuf's conformance suite has it: what is read, how it is written, what is refused.
 
+use prost_reflect::MessageDescriptor;
+
 use super::random::compile;
 use crate::{Codec as _, CodecError, JsonCodec, Repetition};
 
@@ -56,8 +58,12 @@ const PROTO: &str = r#"
     }
 "#;
 
-pub(super) fn codec(message: &str) -> JsonCodec {
-    let message = compile(PROTO).get_message_by_name(message).unwrap();
+pub(super) fn message(name: &str) -> MessageDescriptor {
+    compile(PROTO).get_message_by_name(name).unwrap()
+}
+
+pub(super) fn codec(name: &str) -> JsonCodec {
+    let message = message(name);
     JsonCodec::new(message.clone(), message, Repetition::Never)
 }
 

@@ -1,7 +1,7 @@
 //! Protobuf encodings that are valid but unusual, and such as are broken: what is made of them.
 
-use super::cases::codec;
-use crate::Codec as _;
+use super::cases::{codec, message};
+use crate::{Codec as _, dynamic};
 
 #[test]
 fn a_message_in_any_sequence_is_read_as_decoders_do() {
@@ -54,5 +54,21 @@ fn a_message_that_is_broken_or_has_no_json_is_refused_with_its_place() {
     ] {
         let error = one.request(wire).unwrap_err();
         assert_eq!(error.path(), path, "{wire:?}: {error}");
+    }
+}
+
+#[test]
+fn lengths_of_any_size_are_written_before_what_they_measure() {
+    let one = codec("t.One");
+    for length in [0, 100, 120, 127, 128, 16_370, 16_384, 2_097_152] {
+        for text in ["x".repeat(length), "\\n".repeat(length)] {
+            let json = format!(r#"{{"one":{{"one":{{"text":"{text}"}},"i32":7}}}}"#);
+            let sorted = format!(r#"{{"one":{{"i32":7,"one":{{"text":"{text}"}}}}}}"#);
+            let wire = one.reply(json.as_bytes()).unwrap();
+            let library = dynamic::to_wire(&message("t.One"), json.as_bytes()).unwrap();
+            assert_eq!(wire.len(), library.len());
+            assert_eq!(one.request(&wire).unwrap(), sorted.as_bytes(), "{length} characters");
+            assert_eq!(one.request(&library).unwrap(), sorted.as_bytes(), "{length} characters");
+        }
     }
 }
