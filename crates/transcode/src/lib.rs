@@ -34,17 +34,26 @@
 
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+mod calendar;
+mod dynamic;
 mod error;
+mod fault;
 mod json;
+mod keys;
+mod plan;
 mod protobuf;
+mod record;
 mod repetition;
+mod swar;
 #[cfg(test)]
 mod tests;
+mod to_json;
+mod to_wire;
 
 use std::fmt;
 
 pub use error::CodecError;
-pub use json::{BodyError, JsonCodec};
+pub use json::{BodyError, JsonCodec, ReadReply};
 pub use protobuf::ProtobufCodec;
 pub use repetition::Repetition;
 
