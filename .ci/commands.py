@@ -48,6 +48,7 @@ RULES = [
     (r"grpcurl .* greeter\.v1\.|(cargo run .* dev|gateway (dev|serve)( .*)?) --proto |python3 |PYTHONPATH=|cd examples/", "run by .ci/tutorial, and in the process by tests/contracts.rs"),
     (r"(cargo run --release --bin gateway -- dev|gateway dev)\b", "serve"),
     (r"cargo run --release --bin (loadtest|spec) --", "parse"),
+    (r"cargo run --release -p \S+ --example", "a measurement, by whoever wants it"),
     (r"cargo (test|fmt|clippy|doc|bench|build|deny|install|deb|tree)\b|cargo \+nightly", "run by .ci/run, or by whoever develops"),
     (r"(\.ci|fuzz)/\w+", "a check of its own: it is there, and may be executed"),
     (r"(loadtest|spec|target/dist/loadtest) \w+", "parse"),
