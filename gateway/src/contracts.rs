@@ -28,10 +28,13 @@ pub fn ready_on(catalog: &Catalog, also: &[String]) -> anyhow::Result<Vec<Arc<st
             bail!("GW_READY_ON: the service {name:?} is not served: name one of {}", known.join(", "));
         }
     }
-    let own = orders::served::contract();
-    let compiled =
-        catalog.services().iter().map(|service| &service.name).filter(|name| own.service(name).is_some());
+    let compiled = catalog.services().iter().map(|service| &service.name).filter(|name| is_compiled_in(name));
     Ok(compiled.chain(also).map(|name| name.as_str().into()).collect())
+}
+
+/// Whether a service of this name belongs to the order system.
+pub(crate) fn is_compiled_in(service: &str) -> bool {
+    orders::served::contract().service(service).is_some()
 }
 
 /// The catalog of these sources, as above, without warning.

@@ -219,9 +219,7 @@ impl Draft {
         self.rpcs.extend(rpcs.iter().cloned());
         self.services.push(Service { name: service.full_name().to_owned(), rpcs });
     }
-}
 
-impl Draft {
     /// Looks at an rpc that may be meant like this, but probably is not.
     fn doubtful(&mut self, method: &MethodDescriptor, internal: bool) {
         let path = path(method);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{Shared, coded};
+use crate::contracts::is_compiled_in;
 use crate::waits::DISCOVERY_INTERVAL;
 use bridge::{RouteStates, discovery};
 use server::HealthRegistry;
@@ -55,10 +56,9 @@ impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
         let Shared { guard, states, board, serving, ready_on, .. } = shared;
         let coded = coded(&shared.config);
-        let contract = orders::served::contract();
         let service = |name: Arc<str>| MonitoredService {
             coded: coded.contains(&&*name),
-            streams: coded.contains(&&*name) || contract.service(&name).is_some(),
+            streams: is_compiled_in(&name),
             name,
         };
         let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
