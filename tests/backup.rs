@@ -159,7 +159,7 @@ async fn nothing_that_exists_is_overwritten() {
     let folder = backup(&system).await;
     let error = load(&operator(&system).await, folder.path(), None).await.unwrap_err().to_string();
     assert!(error.contains("ORDERS, OBJ_inventory-snapshots, INVENTORY, DEAD_LETTERS exist"), "{error}");
-    assert!(error.contains("nats stream rm ORDERS"), "{error}");
+    assert!(error.contains("nats stream rm ORDERS -f"), "{error}");
     assert_eq!((system.stock("lamp").await, orders(&system).await.len()), ((9, 2), 1));
     let error = save(&operator(&system).await, folder.path(), false).await.unwrap_err().to_string();
     assert!(error.contains("is not empty"), "{error}");
@@ -192,7 +192,7 @@ async fn a_backup_that_is_damaged_or_incomplete_is_refused_and_what_is_to_be_rem
     std::fs::write(&archive, &whole[..middle]).unwrap();
     let half = refused().await;
     assert!(half.contains("cannot restore INVENTORY"), "{half}");
-    assert!(half.contains("nats stream rm ORDERS; nats stream rm OBJ_inventory-snapshots"), "{half}");
+    assert!(half.contains("nats stream rm ORDERS -f; nats stream rm OBJ_inventory-snapshots -f"), "{half}");
     std::fs::remove_file(&archive).unwrap();
     assert!(refused().await.contains("INVENTORY is not in the backup"), "{}", refused().await);
 }

@@ -12,7 +12,7 @@ use gateway::config::Provision;
 use inventory_worker::file::{export, import};
 use nats::{Connection, Store};
 use order_streams::DeadLetters;
-use orders::backup::{load, save};
+use orders::backup::{Backup, backup, load, save};
 use orders::dead_letters::{every, replay};
 use orders::reconcile::reconcile;
 use tokio::time::{Instant, timeout};
@@ -207,6 +207,23 @@ async fn an_operator_counts_the_stock_backs_all_up_restores_and_reconciles() {
     system.add_gateway().await;
     assert_eq!((system.get(&order.order_id).await.unwrap(), system.stock("lamp").await), (order, (7, 1)));
     assert_quiet(&system);
+}
+
+#[tokio::test]
+async fn a_command_of_another_role_says_whose_it_is_and_leaves_nothing() {
+    let system = System::builder().roles().stock("lamp", 5).start().await;
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("backup");
+    let nats = roles::options(&system.nats.url(), "gateway");
+    let config =
+        Backup { folder: folder.clone(), recipient: vec![], recipients_file: vec![], check: false, nats };
+    let backup = format!("{:#}", backup(config).await.unwrap_err());
+    assert!(backup.contains("role operator") && backup.contains("$JS.API.STREAM.SNAPSHOT.ORDERS"), "{backup}");
+    assert!(!folder.exists());
+    let mut nats = system.worker.nats.clone();
+    nats.connection = roles::options(&system.nats.url(), "subscriber");
+    let export = format!("{:#}", export(&place.path().join("stock"), &nats).await.unwrap_err());
+    assert!(export.contains("role operator"), "{export}");
 }
 
 /// The reply to a request that has to be permitted and to succeed.

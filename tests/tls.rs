@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::drain::closed;
 use crate::harness::issuer::Issuer;
@@ -156,7 +157,10 @@ async fn health_is_told_in_the_clear_on_a_port_of_its_own_and_nothing_else_is() 
         let request = HealthCheckRequest { service: service.to_owned() };
         assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{service}");
     }
-    assert_eq!(list(channel).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(list(channel.clone()).await.unwrap_err().code(), Code::Unimplemented);
+    let questions = futures_util::stream::pending();
+    let reflection = ServerReflectionClient::new(channel).server_reflection_info(questions).await;
+    assert_eq!(reflection.unwrap_err().code(), Code::Unimplemented);
     // Over TLS health is also served to everybody.
     let mut health = HealthClient::new(tls.connect(None).await.unwrap());
     assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 1);

@@ -78,7 +78,8 @@ pub async fn healthcheck(config: config::Check) -> anyhow::Result<()> {
 /// Creates missing streams, checks all of them, and reports them.
 pub async fn provision(config: config::Streams) -> anyhow::Result<()> {
     let link = Connection::connect(&config.nats, "gateway provision").await?;
-    let streams = link.permitted(order_streams::open(&link, config.replicas, true)).await??;
+    let streams = link.permitted(order_streams::open(&link, config.replicas, true)).await;
+    let streams = streams.context("this command is for the role provisioner")??;
     let mut report = cli::Report::new();
     for name in order_streams::ALL {
         report.line(format_args!(

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use cli::rows::{rows, shown};
 use contract::limits::{ON_HAND, is_product_id};
 use indicatif::{ProgressBar, ProgressStyle};
+use nats::{Connection, PermissionViolation};
 use tokio::time::Instant;
 
 use crate::config::Nats;
@@ -38,13 +39,22 @@ pub struct BadLine {
     pub why: String,
 }
 
+/// Opens the ledger for a command, and says whose command it is where NATS does not permit it.
+async fn open(nats: &Nats) -> anyhow::Result<(Connection, Ledger)> {
+    let opened = worker::open(nats, 64).await;
+    opened.map_err(|error| match error.is::<PermissionViolation>() {
+        true => error.context("this command is for the role operator"),
+        false => error,
+    })
+}
+
 /// Imports a file, or standard input, and reports the result. With `if_empty`, does nothing if there are products
 /// already.
 pub async fn import(file: &Path, skip_bad: bool, if_empty: bool, nats: &Nats) -> anyhow::Result<()> {
     let text = cli::file::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let (mut counted, mut bad) = read(&text).with_context(|| format!("cannot use {}", file.display()))?;
     let lines = counted.len() + bad.len();
-    let (_link, ledger) = worker::open(nats, 64).await?;
+    let (_link, ledger) = open(nats).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
     let products = ledger.stock().products();
     if if_empty && products > 0 {
@@ -107,7 +117,7 @@ async fn append(ledger: &Ledger, counted: &[Counted]) -> anyhow::Result<()> {
 
 /// Writes the stock on hand of every product to a file, or to standard output.
 pub async fn export(file: &Path, nats: &Nats) -> anyhow::Result<()> {
-    let (_link, ledger) = worker::open(nats, 64).await?;
+    let (_link, ledger) = open(nats).await?;
     ledger.catch_up(Instant::now() + LIMIT).await?;
     let stock = ledger.stock();
     let mut count = 0_u64;

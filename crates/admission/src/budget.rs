@@ -101,7 +101,7 @@ pub struct Size {
     pub answer: usize,
     /// Maximum health watches, and reflection streams, of all connections.
     pub streams: [usize; 2],
-    /// The same limits for one connection.
+    /// The same limits for one connection; 0: such streams are not served.
     pub connection_streams: [usize; 2],
 }
 
@@ -211,6 +211,11 @@ impl ConnectionBudget {
         self.unread().inspect_err(|_| self.tally.refuse())?;
         let charge = Charge { connection: self.clone(), owner: OnceLock::new(), bytes: AtomicUsize::new(0) };
         charge.more(bytes).inspect_err(|_| self.tally.refuse()).map(|()| charge)
+    }
+
+    /// Whether such streams are served here at all; where they are not, the service answers, as to an unknown method.
+    pub(crate) fn serves(&self, stream: StreamKind) -> bool {
+        self.budget.0.size.connection_streams[stream as usize] > 0
     }
 
     /// Opens a stream.

@@ -156,7 +156,8 @@ impl Admission {
             return Err(response);
         }
         let arrival = Arrival { asked: told.timeout().map_err(refuse)?, ..Arrival::now() };
-        let place = stream(path).map(|stream| connection.open(stream)).transpose().map_err(refuse)?;
+        let stream = stream(path).filter(|stream| connection.serves(*stream));
+        let place = stream.map(|stream| connection.open(stream)).transpose().map_err(refuse)?;
         let measure = self.measure(path);
         // A stream holds one message at a time, in its received and its joined form.
         let held = if measure.streams { 2 * measure.most } else { 0 };

@@ -17,6 +17,8 @@ use order_streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_P
 
 use order_streams::replicas;
 
+use crate::OPERATORS;
+
 /// ORDERS first: stock of an order that is not in the backup can be repaired, while an order without stock is the worse
 /// loss. The snapshots before the ledger that continues from them.
 const ORDER: [&str; 4] = [ORDERS, SNAPSHOTS, INVENTORY, DEAD_LETTERS];
@@ -66,7 +68,8 @@ pub async fn backup(config: Backup) -> anyhow::Result<()> {
     let recipients =
         Recipients::read(&config.recipient, &config.recipients_file).map_err(anyhow::Error::msg)?;
     let link = Connection::connect(&config.nats, "gateway backup").await?;
-    link.permitted(seal(&link, &config.folder, config.check, &recipients)).await??;
+    let copied = link.permitted(seal(&link, &config.folder, config.check, &recipients)).await;
+    copied.context(OPERATORS)??;
     cli::note!("{}: complete", config.folder.display());
     cli::note!(
         "ORDERS is a moment older than the rest: after a restore, `gateway reconcile` shows what differs"
@@ -82,7 +85,8 @@ pub async fn restore(config: Restore) -> anyhow::Result<()> {
     };
     config.identity.iter().for_each(|path| warn_if_exposed(path));
     let link = Connection::connect(&config.nats, "gateway restore").await?;
-    for warning in link.permitted(unseal(&link, &config.folder, config.replicas, &identities)).await?? {
+    let restored = link.permitted(unseal(&link, &config.folder, config.replicas, &identities)).await;
+    for warning in restored.context(OPERATORS)?? {
         cli::note!("warning: {warning}");
     }
     cli::note!("ORDERS has a new identity: earlier page and resume tokens are refused");
@@ -98,14 +102,54 @@ pub async fn save(link: &Connection, folder: &Path, check: bool) -> anyhow::Resu
 /// The same, encrypted for these recipients.
 async fn seal(link: &Connection, folder: &Path, check: bool, recipients: &Recipients) -> anyhow::Result<()> {
     ensure!(folder != Path::new("-"), "a backup is a folder, and cannot be standard output");
-    cli::file::folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut there = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    ensure!(there.next().is_none(), "{} is not empty: a backup needs an empty folder", folder.display());
-    let incomplete = || format!("the backup in {} is incomplete; remove it", folder.display());
-    let mut files = copy(link, ORDERS, folder, check, recipients).await.with_context(incomplete)?;
-    files.extend(stock(link, folder, check, recipients).await.with_context(incomplete)?);
-    files.extend(copy(link, DEAD_LETTERS, folder, check, recipients).await.with_context(incomplete)?);
-    sum_up(folder, files).with_context(incomplete)
+    let part = Part::begin(folder)?;
+    let mut files = copy(link, ORDERS, folder, check, recipients).await?;
+    files.extend(stock(link, folder, check, recipients).await?);
+    files.extend(copy(link, DEAD_LETTERS, folder, check, recipients).await?);
+    sum_up(folder, files)?;
+    part.finish();
+    Ok(())
+}
+
+/// A backup that is being written. Dropped before its end, it removes what it has written.
+struct Part<'a> {
+    folder: &'a Path,
+    made: bool,
+    whole: bool,
+}
+
+impl<'a> Part<'a> {
+    fn begin(folder: &'a Path) -> anyhow::Result<Part<'a>> {
+        let made = !folder.exists();
+        cli::file::folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let there = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()));
+        ensure!(
+            there?.next().is_none(),
+            "{} is not empty: a backup needs an empty folder",
+            folder.display()
+        );
+        Ok(Part { folder, made, whole: false })
+    }
+
+    fn finish(mut self) {
+        self.whole = true;
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if self.whole {
+            return;
+        }
+        for stream in ORDER {
+            let _ = std::fs::remove_dir_all(self.folder.join(stream));
+        }
+        // Only if it is empty.
+        let gone = !self.made || std::fs::remove_dir(self.folder).is_ok();
+        if !gone {
+            cli::note!("the backup in {} is incomplete; remove it", self.folder.display());
+        }
+    }
 }
 
 /// Copies the snapshots and the ledger until the ledger continues from a snapshot: meanwhile snapshots are made and the
@@ -219,8 +263,8 @@ async fn unseal(
                         format!("; before you try again, run as the role breakglass: `{remove}`")
                     }
                     Ok(None) | Err(_) => {
-                        "; before you try again, look at `nats stream ls`: as the role breakglass, `nats stream rm` \
-                         removes what is left"
+                        "; before you try again, look at `nats stream ls`: as the role breakglass, `nats stream rm NAME \
+                         -f` removes what is left"
                             .to_owned()
                     }
                 };
@@ -242,7 +286,7 @@ async fn there(link: &Connection) -> anyhow::Result<Option<(String, String)>> {
     for stream in ORDER {
         if backup::exists(link, stream).await? {
             names.push(stream);
-            remove.push(format!("nats stream rm {stream}"));
+            remove.push(format!("nats stream rm {stream} -f"));
         }
     }
     Ok((!names.is_empty()).then(|| (names.join(", "), remove.join("; "))))

@@ -23,6 +23,7 @@ pub use discard::discard;
 pub use text::Replayed;
 use text::{object, plain, when};
 
+use crate::OPERATORS;
 use crate::typed::ask;
 use bridge::Bridge;
 use bridge::call::CallContext;
@@ -106,7 +107,7 @@ pub async fn run(config: DeadLettersCommand) -> anyhow::Result<()> {
     | Action::Replay { nats, .. }
     | Action::Discard { nats, .. }) = &config.action;
     let link = Connection::connect(nats, "gateway dead-letters").await?;
-    link.permitted(act(&link, config.action)).await?
+    link.permitted(act(&link, config.action)).await.context(OPERATORS)?
 }
 
 async fn act(link: &Connection, action: Action) -> anyhow::Result<()> {

@@ -14,3 +14,6 @@ pub mod service;
 mod share;
 mod typed;
 pub mod waits;
+
+/// Explains a command's permission violation.
+const OPERATORS: &str = "this command is for the role operator";

@@ -9,7 +9,7 @@ mod scan;
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use nats::Connection;
 
@@ -18,6 +18,8 @@ pub use report::{Fate, Finding, Report};
 pub use scan::Unread;
 
 use scan::{Overview, ScanResult, Scanner};
+
+use crate::OPERATORS;
 
 /// `gateway reconcile`.
 #[derive(Debug, Clone, Args)]
@@ -40,7 +42,7 @@ pub struct Reconcile {
 pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     let link = Connection::connect(&config.nats, "gateway reconcile").await?;
     let patience = Duration::from_secs(config.patience);
-    let report = link.permitted(reconcile(&link, config.mend, patience)).await??;
+    let report = link.permitted(reconcile(&link, config.mend, patience)).await.context(OPERATORS)??;
     let mut lines = cli::Report::new();
     report.lines(config.json).iter().for_each(|line| lines.line(line));
     let told = lines.end();
