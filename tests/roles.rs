@@ -218,7 +218,10 @@ async fn a_command_of_another_role_says_whose_it_is_and_leaves_nothing() {
     let config =
         Backup { folder: folder.clone(), recipient: vec![], recipients_file: vec![], check: false, nats };
     let backup = format!("{:#}", backup(config).await.unwrap_err());
-    assert!(backup.contains("role operator") && backup.contains("$JS.API.STREAM.SNAPSHOT.ORDERS"), "{backup}");
+    assert!(
+        backup.contains("role operator") && backup.contains("$JS.API.STREAM.SNAPSHOT.ORDERS"),
+        "{backup}"
+    );
     assert!(!folder.exists());
     let mut nats = system.worker.nats.clone();
     nats.connection = roles::options(&system.nats.url(), "subscriber");

@@ -123,11 +123,7 @@ impl<'a> Part<'a> {
         let made = !folder.exists();
         cli::file::folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let there = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()));
-        ensure!(
-            there?.next().is_none(),
-            "{} is not empty: a backup needs an empty folder",
-            folder.display()
-        );
+        ensure!(there?.next().is_none(), "{} is not empty: a backup needs an empty folder", folder.display());
         Ok(Part { folder, made, whole: false })
     }
 
