@@ -46,6 +46,12 @@ pub fn read(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
         return Ok(orders::served::contract());
     }
     let mut catalogs = sources.read()?;
+    let contract = orders::served::contract();
+    let internal = contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
+    let own: Vec<&str> = order_streams::SUBJECTS.into_iter().chain(internal).collect();
+    for catalog in &catalogs {
+        catalog.avoids(&own)?;
+    }
     if orders {
         catalogs.insert(0, orders::served::contract());
     }

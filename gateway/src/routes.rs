@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
-use catalog::{Catalog, Encoding, Route};
+use catalog::{Catalog, Encoding, Kind, Route};
 use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
 use cli::Report;
@@ -26,7 +26,7 @@ pub enum RoutesCommand {
     /// Check contracts as `serve` would at start: print everything that is wrong, with file and line; the exit code is 1
     /// if there is anything
     Check(Contracts),
-    /// List the routes: rpc, subject, queue group, encoding, timeout, retries, scope
+    /// List the routes: rpc, kind, subject, queue group, encoding, timeout, retries, scope
     List(Contracts),
     /// Print the NATS permissions that the routes need, least privilege, as configuration of nats-server
     Permissions(Contracts),
@@ -109,7 +109,7 @@ fn check(sources: &Options) -> anyhow::Result<()> {
 }
 
 fn list(catalog: &Catalog) -> anyhow::Result<()> {
-    let heads = ["RPC", "SUBJECT", "QUEUE GROUP", "ENCODING", "TIMEOUT", "RETRIES", "SCOPE"];
+    let heads = ["RPC", "KIND", "SUBJECT", "QUEUE GROUP", "ENCODING", "TIMEOUT", "RETRIES", "SCOPE"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(catalog.routes().iter().map(|route| row(catalog, route)));
     let widths: Vec<usize> = (0..heads.len())
@@ -123,7 +123,7 @@ fn list(catalog: &Catalog) -> anyhow::Result<()> {
     Ok(report.end()?)
 }
 
-fn row(catalog: &Catalog, route: &Route) -> [String; 7] {
+fn row(catalog: &Catalog, route: &Route) -> [String; 8] {
     let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let scope = match catalog.rule(&route.path) {
         _ if route.internal => "(internal)".to_owned(),
@@ -136,7 +136,8 @@ fn row(catalog: &Catalog, route: &Route) -> [String; 7] {
     };
     [
         route.path.trim_start_matches('/').to_owned(),
-        route.subject.clone(),
+        route.kind.name().to_owned(),
+        route.subject.to_string(),
         or_none(&route.queue_group),
         encoding.to_owned(),
         format!("{:?}", route.timeout),
@@ -155,7 +156,8 @@ pub fn permissions(catalog: &Catalog) -> String {
                     # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
         .to_owned();
     let discovery = ["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"];
-    let subjects = catalog.routes().iter().map(|route| route.subject.clone());
+    let subjects = catalog.routes().iter().filter(|route| !matches!(route.kind, Kind::Subscribe(_)));
+    let subjects = subjects.map(|route| route.subject.pattern());
     let publish = subjects.chain(discovery.map(str::to_owned)).collect();
     let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
     for verb in ["PING", "INFO", "STATS"] {
@@ -165,7 +167,7 @@ pub fn permissions(catalog: &Catalog) -> String {
     for service in catalog.services() {
         let routes = catalog.routes().iter().filter(|route| route.service == service.name);
         let mut subscribe: Vec<String> = routes
-            .map(|route| format!("{} {}", route.subject, route.queue_group).trim_end().to_owned())
+            .map(|route| format!("{} {}", route.subject.pattern(), route.queue_group).trim_end().to_owned())
             .collect();
         // A service answers discovery under a name and with an id of its own choice.
         for verb in ["PING", "INFO", "STATS"] {

@@ -20,7 +20,7 @@ pub(super) fn of(
     wall: WallClock,
     left: Duration,
 ) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = of_event(route, call, span);
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     let deadline = wall.unix_ms().saturating_add(left);
     number(&mut headers, header::REQUEST_DEADLINE, deadline);
@@ -28,6 +28,12 @@ pub(super) fn of(
     if span.traced() {
         number(&mut headers, header::REQUEST_SENT, unix_us());
     }
+    headers
+}
+
+/// The headers of an event: nobody answers it, so that it has no deadline.
+pub(super) fn of_event(route: &Route, call: &CallContext, span: &Span) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     fixed(&mut headers, header::CONTENT_TYPE, route.content_type());
     if let Some(id) = &call.request_id {
         put(&mut headers, header::REQUEST_ID, id);

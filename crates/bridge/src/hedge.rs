@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use async_nats::Message;
-use bytes::Bytes;
 use catalog::Route;
 use futures_util::future::select_all;
 use nats::{Connection, RequestError};
@@ -15,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::metrics::RouteMetrics;
 use super::route_state::RouteState;
-use super::{header, latency};
+use super::{Outgoing, header, latency};
 use crate::call::CallContext;
 
 /// After a refusal that did nothing, how long to wait for the other requests, whose results matter too.
@@ -28,7 +27,7 @@ pub(super) struct Hedging<'a> {
     pub(super) state: &'a RouteState,
     pub(super) metrics: Option<&'a RouteMetrics>,
     pub(super) call: &'a CallContext,
-    pub(super) payload: Bytes,
+    pub(super) message: Outgoing,
     /// The number of the attempt within the call, from 0.
     pub(super) repeat: u32,
     pub(super) begun: Instant,
@@ -151,7 +150,8 @@ impl<'a> Hedging<'a> {
         let left = self.deadline.saturating_duration_since(now);
         let headers = header::of(self.route, self.call, span, self.link.clock().wall(), left);
         self.metrics.inspect(|metrics| metrics.attempts.increment());
-        self.link.exchange(self.state.subject().clone(), headers, self.payload.clone())
+        let Outgoing { subject, payload } = self.message.clone();
+        self.link.exchange(subject, headers, payload)
     }
 
     /// Records the reply. Only answers contribute to the usual time; refusals and missing replies do not.
@@ -174,7 +174,7 @@ pub(super) fn trace(route: &Route, call: &CallContext, repeat: u32, hedge: u32) 
     let span = call.span.child(format!("send {}", route.subject), SpanRole::Client);
     span.say("messaging.system", "nats");
     span.say("messaging.operation.type", "send");
-    span.say("messaging.destination.name", route.subject.clone());
+    span.say("messaging.destination.name", route.subject.to_string());
     if repeat > 0 {
         span.say("messaging.nats.retry", i64::from(repeat));
     }

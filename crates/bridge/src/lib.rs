@@ -6,18 +6,24 @@
 pub mod budget;
 pub mod call;
 pub mod concurrency;
+mod control;
 pub mod discovery;
+mod durable;
+mod emit;
 #[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
 mod header;
 mod hedge;
 mod latency;
 pub mod liveness;
+mod many;
+mod messages;
 pub mod metrics;
 pub mod micro;
 mod reply;
 pub mod route_state;
 pub mod share;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +31,9 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Subject;
 use bytes::Bytes;
-use catalog::{Catalog, Route};
+use catalog::{Catalog, Kind, Route, SubjectError};
 use futures_util::poll;
 use nats::{Connection, RequestError};
 use prost::Message;
@@ -36,6 +43,8 @@ use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
 use hedge::{Hedging, Outcome, trace};
+pub use many::StreamBytes;
+pub use messages::Messages;
 pub use metrics::BridgeMetrics;
 use metrics::RouteMetrics;
 use reply::{AttemptError, Reply};
@@ -59,6 +68,8 @@ pub const EARLY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Bridge {
     link: Connection,
+    /// The connection of streams, so that their messages do not hold up replies.
+    streams: Connection,
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
     tasks: TaskTracker,
@@ -68,7 +79,30 @@ impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
         let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
-        Bridge { link, states, metrics, tasks }
+        Bridge { streams: link.clone(), link, states, metrics, tasks }
+    }
+
+    /// The same, with a connection of its own for streams.
+    #[must_use]
+    pub fn streaming_over(self, streams: Connection) -> Bridge {
+        Bridge { streams, ..self }
+    }
+
+    /// Every connection, once.
+    pub fn connections(&self) -> Vec<&Connection> {
+        match self.link.is_same(&self.streams) {
+            true => vec![&self.link],
+            false => vec![&self.link, &self.streams],
+        }
+    }
+
+    /// The connection of streams.
+    fn streams(&self) -> &Connection {
+        &self.streams
+    }
+
+    fn states(&self) -> &RouteStates {
+        &self.states
     }
 
     /// What is served.
@@ -117,7 +151,8 @@ impl Bridge {
     ) -> Result<T, Failure> {
         let route = self.states.route(path)?;
         let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
-        let sent = self.send(route, state, payload()?, call, || repeatable).await;
+        let subject = state.fixed().ok_or_else(|| unaddressed(route))?.clone();
+        let sent = self.send(route, state, subject, payload()?, call, || repeatable).await;
         let payload = permit.record_outcome(call.deadline, sent)?;
         let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
@@ -133,11 +168,20 @@ impl Bridge {
     /// answer in time, a request or a reply that does not fit the route's messages. Its `delivered` tells whether
     /// the service may have the request.
     pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Vec<u8>, Failure> {
+        match &route.kind {
+            Kind::Request => {}
+            Kind::Emit { require_subscriber } => {
+                return self.emit(route, request, *require_subscriber, call).await;
+            }
+            Kind::EmitDurable(durable) => return self.store(route, durable, request, call).await,
+            Kind::RequestMany(_) | Kind::Subscribe(_) => return Err(streams_only(route)),
+        }
         let (state, place) = self.enter(route, call, RouteState::enter)?;
         let payload = route.codec.request(request).map_err(|mismatch| unfit(&mismatch))?;
+        let subject = address(route, state, request, call)?;
         let again = || route.codec.repeatable(request);
-        let payload =
-            place.record_outcome(call.deadline, self.send(route, state, payload, call, again).await)?;
+        let sent = self.send(route, state, subject, payload, call, again).await;
+        let payload = place.record_outcome(call.deadline, sent)?;
         let reply = route.codec.reply(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.is_empty() && reply::is_acknowledgement(&payload) {
             return Err(captured(route, state));
@@ -149,7 +193,9 @@ impl Bridge {
     #[cfg(test)]
     async fn call(&self, route: &Route, payload: Vec<u8>, call: &CallContext) -> Result<Bytes, Failure> {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
-        place.record_outcome(call.deadline, self.send(route, state, payload, call, || route.repeatable).await)
+        let subject = address(route, state, &[], call)?;
+        let sent = self.send(route, state, subject, payload, call, || route.repeatable).await;
+        place.record_outcome(call.deadline, sent)
     }
 
     /// A permit of the route. It is taken before any work for a call, so that refusing an overload is cheap.
@@ -160,10 +206,10 @@ impl Bridge {
         gate: impl FnOnce(&RouteState, Option<&Arc<Shares>>) -> Result<Permit, Saturated>,
     ) -> Result<(&RouteState, Permit), Failure> {
         if !self.link.connected() {
-            return Err(nats::failure::of_request(&RequestError::Disconnected, &route.subject));
+            return Err(nats::failure::of_request(&RequestError::Disconnected, route.subject.as_str()));
         }
         let state = self.states.of(route)?;
-        if state.capturer().is_some() {
+        if !state.may_be_stored() && state.capturer().is_some() {
             return Err(taken(route));
         }
         let place = gate(state, call.shares()).map_err(|full| {
@@ -179,21 +225,35 @@ impl Bridge {
         }
     }
 
-    /// Makes all attempts. `again`: whether this request may be sent twice; called after a failure that may have been
-    /// executed.
+    /// Sends a request, and returns the payload of its reply. `again`: whether this request may be sent twice; called
+    /// after a failure that may have been executed.
     async fn send(
         &self,
         route: &Route,
         state: &RouteState,
+        subject: Subject,
         payload: Vec<u8>,
         call: &CallContext,
         again: impl Fn() -> bool,
     ) -> Result<Bytes, Failure> {
-        let enveloped = if state.nestjs() { nestjs::call(&route.subject, &payload) } else { None };
-        let payload = Bytes::from(enveloped.unwrap_or(payload));
+        let enveloped = if state.nestjs() { nestjs::call(&subject, &payload) } else { None };
+        let message = Outgoing { subject, payload: Bytes::from(enveloped.unwrap_or(payload)) };
+        let attempt = |repeat| self.attempt(route, state, message.clone(), call, repeat, &again);
+        self.attempts(route, state, call, &again, attempt).await
+    }
+
+    /// Makes all attempts. `attempt` makes one, by its number from 0.
+    async fn attempts<T, F: Future<Output = Result<T, AttemptError>>>(
+        &self,
+        route: &Route,
+        state: &RouteState,
+        call: &CallContext,
+        again: impl Fn() -> bool,
+        attempt: impl Fn(u32) -> F,
+    ) -> Result<T, Failure> {
         let mut delivered = Delivered::No;
         for repeat in 0.. {
-            let error = match self.attempt(route, state, payload.clone(), call, repeat, &again).await {
+            let error = match attempt(repeat).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -219,7 +279,7 @@ impl Bridge {
         &self,
         route: &Route,
         state: &RouteState,
-        payload: Bytes,
+        message: Outgoing,
         call: &CallContext,
         repeat: u32,
         again: impl Fn() -> bool,
@@ -231,7 +291,7 @@ impl Bridge {
         let deadline = call.deadline.min(begun + route.timeout);
         let span = trace(route, call, repeat, 0);
         let (link, metrics) = (&self.link, self.metrics.of(route));
-        let hedging = Hedging { link, route, state, metrics, call, payload, repeat, begun, deadline };
+        let hedging = Hedging { link, route, state, metrics, call, message, repeat, begun, deadline };
         let Outcome { reply, open } = hedging.ask(&span, again).await;
         let trouble = match reply {
             Ok(message) => {
@@ -288,23 +348,23 @@ impl Bridge {
         trouble: &RequestError,
     ) -> AttemptError {
         if matches!(trouble, RequestError::NoResponders) {
-            state.liveness().down(Instant::now());
+            // Nobody may be there for one subject of a template, and a caller chooses which.
+            if state.fixed().is_some() {
+                state.liveness().down(Instant::now());
+            }
             self.note(route, |metrics| metrics.absent.increment());
         }
         if matches!(trouble, RequestError::Timeout) {
             self.note(route, |metrics| metrics.timeouts.increment());
         }
+        let failed = || nats::failure::of_request(trouble, route.subject.as_str());
         let (failure, again) = match trouble {
             RequestError::Timeout if call.over() => (call.late(Delivered::Unknown), false),
-            RequestError::Timeout | RequestError::Lost => {
-                (nats::failure::of_request(trouble, &route.subject), route.repeatable)
-            }
-            RequestError::NoResponders => (nats::failure::of_request(trouble, &route.subject), true),
+            RequestError::Timeout | RequestError::Lost => (failed(), route.repeatable),
+            RequestError::NoResponders => (failed(), true),
             // The connection was just lost, and may be back soon.
-            RequestError::Disconnected if repeat > 0 => {
-                (nats::failure::of_request(trouble, &route.subject), true)
-            }
-            _ => (nats::failure::of_request(trouble, &route.subject), false),
+            RequestError::Disconnected if repeat > 0 => (failed(), true),
+            _ => (failed(), false),
         };
         AttemptError {
             failure,
@@ -312,6 +372,38 @@ impl Bridge {
             free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
         }
     }
+}
+
+/// What a call sends.
+#[derive(Clone)]
+struct Outgoing {
+    subject: Subject,
+    payload: Bytes,
+}
+
+/// The subject for a request.
+fn address(route: &Route, state: &RouteState, request: &[u8], call: &CallContext) -> Result<Subject, Failure> {
+    if let Some(subject) = state.fixed() {
+        return Ok(subject.clone());
+    }
+    route.subject.expand(request, call.tenant.as_deref()).map(Subject::from).map_err(|error| match error {
+        SubjectError::Field(error) => unfit(&error),
+        SubjectError::Tenant => {
+            Failure::new(Reason::PermissionDenied, error.to_string()).delivered(Delivered::No)
+        }
+    })
+}
+
+/// A route whose replies are a stream.
+fn streams_only(route: &Route) -> Failure {
+    let failure = Failure::new(Reason::Internal, "the gateway has to open this route");
+    failure.because(format_args!("{} has a stream of replies", route.path))
+}
+
+/// A route of which the gateway itself has no request.
+fn unaddressed(route: &Route) -> Failure {
+    let failure = Failure::new(Reason::Internal, "the gateway does not call this route");
+    failure.because(format_args!("the subject {} depends on the request", route.subject))
 }
 
 /// A reply that does not match its message type: the service violates the contract.

@@ -37,7 +37,7 @@ pub(super) struct RouteMetrics {
 impl BridgeMetrics {
     /// New metrics, all zero.
     pub(super) fn new(routes: &[Arc<Route>]) -> BridgeMetrics {
-        let metrics = |route: &Arc<Route>| (route.path.clone(), RouteMetrics::new(route.subject.clone()));
+        let metrics = |route: &Arc<Route>| (route.path.clone(), RouteMetrics::new(route.subject.to_string()));
         BridgeMetrics(Arc::new(routes.iter().map(metrics).collect()))
     }
 

@@ -52,10 +52,9 @@ pub(super) fn read(route: &Route, nestjs: bool, message: Message) -> Reply {
         Some(Err(failure)) => return refused(route, failure),
         None => {}
     }
-    let text = |name| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
-    match text(header::SERVICE_ERROR_CODE) {
+    match text(&message, header::SERVICE_ERROR_CODE) {
         Some(number) => {
-            let words = text(header::SERVICE_ERROR).unwrap_or_default();
+            let words = text(&message, header::SERVICE_ERROR).unwrap_or_default();
             // An invalid number is still a refusal: 500.
             refused(route, Failure::from_service(number.parse().unwrap_or(500), words, &message.payload))
         }
@@ -64,9 +63,16 @@ pub(super) fn read(route: &Route, nestjs: bool, message: Message) -> Reply {
     }
 }
 
+/// A header of a reply.
+pub(super) fn text<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(HeaderValue::as_str)
+}
+
 /// A refusal is final, unless the service is unavailable and a retry is harmless, or it considered the request too
 /// late.
-fn refused(route: &Route, failure: Failure) -> Reply {
+pub(super) fn refused(route: &Route, failure: Failure) -> Reply {
+    // Whoever answers has the request. That nothing was done is believed of services of this project alone.
+    let failure = if route.trusted { failure } else { failure.delivered(Delivered::Yes) };
     let harmless = route.repeatable || failure.certainty() == Delivered::No;
     let again = (failure.code == Code::Unavailable && harmless) || late(&failure);
     Reply::Refusal(AttemptError { again, failure, free: false })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
-use catalog::{Catalog, Encoding, Route};
+use catalog::{Catalog, Encoding, Envelope, Route};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use wire::{Failure, Reason};
@@ -14,6 +14,7 @@ use wire::{Failure, Reason};
 use super::budget::RetryBudget;
 use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
+use crate::many::StreamBytes;
 use crate::share::{ShareKind, Shares};
 
 /// Settings of routes.
@@ -36,12 +37,20 @@ impl Default for Limits {
 pub struct RouteStates {
     catalog: Arc<Catalog>,
     states: HashMap<String, RouteState, RandomState>,
+    stream_bytes: Arc<StreamBytes>,
 }
 
 /// The state of one route.
 #[derive(Debug)]
 pub struct RouteState {
-    subject: Subject,
+    /// The subject or template, as metrics name the route.
+    name: String,
+    /// All its subjects.
+    pattern: String,
+    /// The subject, if it is the same for all requests.
+    fixed: Option<Subject>,
+    /// Whether a stream may store what is sent there: there are no replies that it could give in place of a service.
+    stored: bool,
     /// The limit of pass-through calls.
     outer: Arc<ConcurrencyLimit>,
     /// The limit of the gateway's own calls, which a flood of pass-through calls does not affect.
@@ -67,12 +76,18 @@ impl RouteStates {
         let state = |(number, route): (usize, &'a Arc<Route>)| {
             (route.path.clone(), RouteState::new(number, route, limits))
         };
-        RouteStates { catalog, states: routes.into_iter().enumerate().map(state).collect() }
+        let states = routes.into_iter().enumerate().map(state).collect();
+        RouteStates { catalog, states, stream_bytes: Arc::default() }
     }
 
     /// What is served.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// What waits for the clients of all streams.
+    pub fn stream_bytes(&self) -> &Arc<StreamBytes> {
+        &self.stream_bytes
     }
 
     /// The route of the rpc at this path.
@@ -98,24 +113,32 @@ fn unserved(path: &str) -> Failure {
 }
 
 impl RouteStates {
-    /// Every route's state with its subject.
+    /// Every route's state with its subject or template.
     pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
-        self.states.values().map(|state| (state.subject.as_str(), state))
+        self.states.values().map(|state| (state.name.as_str(), state))
     }
 }
 
 impl RouteState {
     fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let nest = route.encoding == Encoding::Json && limits.nestjs.contains(&route.subject);
+        let configured = || {
+            route.encoding == Encoding::Json && limits.nestjs.iter().any(|subject| subject == route.subject.as_str())
+        };
+        let nest = route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest);
+        let in_flight = route.max_in_flight.unwrap_or(limits.in_flight);
+        let subject = route.subject.as_str();
         let liveness = Liveness::default();
         if nest {
             // Discovery does not find it, so it is assumed to be up until calls show otherwise.
             liveness.up();
         }
         RouteState {
-            subject: route.subject.clone().into(),
-            outer: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, false)),
-            inner: ConcurrencyLimit::new(limits.in_flight, ShareKind::route(number, true)),
+            name: subject.to_owned(),
+            pattern: route.subject.pattern(),
+            fixed: route.subject.is_fixed().then(|| subject.into()),
+            stored: !route.kind.asks(),
+            outer: ConcurrencyLimit::new(in_flight, ShareKind::route(number, false)),
+            inner: ConcurrencyLimit::new(in_flight, ShareKind::route(number, true)),
             nest,
             budget: RetryBudget::new(),
             liveness,
@@ -126,9 +149,19 @@ impl RouteState {
         }
     }
 
-    /// The subject of the route, which is cheap to clone.
-    pub(super) fn subject(&self) -> &Subject {
-        &self.subject
+    /// The subject of the route, which is cheap to clone; none if it depends on the request.
+    pub(super) fn fixed(&self) -> Option<&Subject> {
+        self.fixed.as_ref()
+    }
+
+    /// All subjects of the route, as NATS writes them.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Whether a stream may store what is sent there.
+    pub fn may_be_stored(&self) -> bool {
+        self.stored
     }
 
     /// A permit for a pass-through call.

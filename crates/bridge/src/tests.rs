@@ -48,7 +48,7 @@ impl Bench {
         let server = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
         let catalog = contract();
         let mut route = Route::clone(&catalog.routes()[0]);
-        route.subject = "service.test".to_owned();
+        route.subject = catalog::Subject::fixed("service.test").unwrap();
         route.timeout = Duration::from_millis(200);
         change(&mut route);
         let route = Arc::new(route);
@@ -63,7 +63,7 @@ impl Bench {
         &self,
         mut answer: impl FnMut(usize, Message) -> F + Send + 'static,
     ) -> Arc<AtomicUsize> {
-        let mut requests = self.service.subscribe(self.route.subject.clone()).await.unwrap();
+        let mut requests = self.service.subscribe(self.route.subject.to_string()).await.unwrap();
         // The echo shows that the server has processed the subscription.
         let mut echo = self.service.subscribe("echo").await.unwrap();
         self.service.publish("echo", Bytes::new()).await.unwrap();

@@ -51,6 +51,7 @@ pub struct Builder<'a> {
     services: Option<BTreeSet<String>>,
     codecs: BTreeMap<String, Arc<dyn Codec>>,
     routed: bool,
+    trusted: bool,
 }
 
 impl Catalog {
@@ -92,11 +93,12 @@ struct Draft {
     rules: Vec<Arc<Rule>>,
     findings: Vec<Finding>,
     warnings: Vec<Finding>,
+    trusted: bool,
 }
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(descriptors: &'a [u8]) -> Builder<'a> {
-        Builder { descriptors, services: None, codecs: BTreeMap::new(), routed: false }
+        Builder { descriptors, services: None, codecs: BTreeMap::new(), routed: false, trusted: false }
     }
 
     /// Serves the service of this full name, and others only if they are named as well. If none is named, every service
@@ -122,17 +124,25 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Takes the services' word for whether a request was delivered: they belong to this project. A call may be repeated
+    /// because of it.
+    #[must_use]
+    pub fn trusted(mut self) -> Builder<'a> {
+        self.trusted = true;
+        self
+    }
+
     /// Reads and checks the set.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with it, each with its file, rpc and remedy: a set that cannot be decoded, lacks imports
     /// or contradicts itself; a route that has an invalid subject, queue group, timeout, number of retries, body or
-    /// encoding, or belongs to a streaming rpc; two routes that share a subject and differ; a route for maintenance that
+    /// encoding, or has a kind that does not fit its rpc; two routes that share a subject and differ; a route for maintenance that
     /// clients could call; an invalid scope; options of a newer gateway; a service or codec that matches nothing.
     pub fn build(mut self) -> Result<Arc<Catalog>, Findings> {
         let pool = pool(self.descriptors)?;
-        let mut draft = Draft::default();
+        let mut draft = Draft { trusted: self.trusted, ..Draft::default() };
         map_entries(&pool, &mut draft.findings);
         let reader = Reader::new(&pool, &mut draft.findings);
         for service in pool.services() {
@@ -198,7 +208,8 @@ impl Draft {
                     internal = option.internal;
                     let codec = codecs.remove(&path(&method));
                     let route = route::read(&method, option, codec, &mut self.findings);
-                    self.routes.extend(route.map(|route| (method.clone(), Arc::new(route))));
+                    let trusted = self.trusted;
+                    self.routes.extend(route.map(|route| (method.clone(), Arc::new(Route { trusted, ..route }))));
                 }
                 Some(Err(finding)) => {
                     codecs.remove(&path(&method));

@@ -8,9 +8,11 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
 
 use crate::access::Rule;
 use crate::finding::{Finding, Findings};
+use crate::kind::Kind;
 use crate::route::Route;
 use crate::rpc::{Rpc, Service};
 use crate::snapshot::Catalog;
+use crate::subject::overlap;
 
 /// The most routes: each has state, and metrics of its own.
 const ROUTES: usize = 2_000;
@@ -77,6 +79,26 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Checks that no route publishes on, or reads, subjects that are not for the services behind a gateway.
+    ///
+    /// # Errors
+    ///
+    /// A finding for each route whose subject one of these patterns has in common with it.
+    pub fn avoids(&self, patterns: &[&str]) -> Result<(), Findings> {
+        let finding = |(method, route): (MethodDescriptor, &Route)| {
+            let pattern = route.subject.pattern();
+            let taken = patterns.iter().find(|taken| overlap(taken, &pattern))?;
+            let problem = format!("the subject {:?} reaches {taken:?}, which is the gateway's own", route.subject.as_str());
+            Some(Finding::of(&method, problem, "choose another subject"))
+        };
+        match Findings::some(methods(self).filter_map(finding).collect()) {
+            Some(findings) => Err(findings),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The routes of a catalog, each with its rpc.
 fn methods(catalog: &Catalog) -> impl Iterator<Item = (MethodDescriptor, &Route)> {
     let method = |route: &Route| {
@@ -123,24 +145,53 @@ fn bare(file: &FileDescriptor) -> FileDescriptorProto {
     FileDescriptorProto { source_code_info: None, ..file.file_descriptor_proto().clone() }
 }
 
+/// A route with its rpc, and all subjects that it publishes on.
+struct Published<'a> {
+    method: &'a MethodDescriptor,
+    route: &'a Route,
+    pattern: String,
+}
+
 /// Routes that share a subject reach the same service, which cannot tell their requests apart: they have to be alike.
+/// What only the gateway calls is reached by no other rpc, whatever a request says.
 pub(crate) fn shared_subjects<'a>(
     routes: impl Iterator<Item = (&'a MethodDescriptor, &'a Route)>,
     findings: &mut Vec<Finding>,
 ) {
-    let mut first: HashMap<&str, (&MethodDescriptor, &Route)> = HashMap::new();
-    for (method, route) in routes {
-        let known = *first.entry(&route.subject).or_insert((method, route));
-        let differences: Vec<_> = differences(known, (method, route)).collect();
-        if differences.is_empty() {
-            continue;
+    let published: Vec<_> = routes
+        .filter(|(_, route)| !matches!(route.kind, Kind::Subscribe(_)))
+        .map(|(method, route)| Published { method, route, pattern: route.subject.pattern() })
+        .collect();
+    let mut first: HashMap<&str, &Published<'_>> = HashMap::new();
+    for one in published.iter().filter(|one| one.route.subject.is_fixed()) {
+        let known = *first.entry(&one.pattern).or_insert(one);
+        collide(known, one, findings);
+    }
+    for (at, one) in published.iter().enumerate().filter(|(_, one)| !one.route.subject.is_fixed()) {
+        // Of two templates, the one that is declared first.
+        let others = published.iter().enumerate().filter(|(other, published)| {
+            *other < at || (*other > at && published.route.subject.is_fixed())
+        });
+        for (_, other) in others.filter(|(_, other)| overlap(&other.pattern, &one.pattern)) {
+            collide(other, one, findings);
         }
-        let (subject, other) = (&route.subject, known.0.full_name());
-        let problem = format!(
-            "the subject {subject:?} is that of {other} too, with another {}",
-            differences.join(", ")
-        );
-        findings.push(Finding::of(method, problem, "choose another subject, or make the routes alike"));
+    }
+}
+
+/// Judges two routes with a subject in common.
+fn collide(one: &Published<'_>, other: &Published<'_>, findings: &mut Vec<Finding>) {
+    let name = one.method.full_name();
+    let subject = other.route.subject.as_str();
+    let template = !one.route.subject.is_fixed() || !other.route.subject.is_fixed();
+    if template && one.route.internal != other.route.internal {
+        let problem = format!("the subject {subject:?} can become that of {name}, and one of the two is internal");
+        findings.push(Finding::of(other.method, problem, "choose another subject"));
+        return;
+    }
+    let differences: Vec<_> = differences((one.method, one.route), (other.method, other.route)).collect();
+    if !differences.is_empty() {
+        let problem = format!("the subject {subject:?} is that of {name} too, with another {}", differences.join(", "));
+        findings.push(Finding::of(other.method, problem, "choose another subject, or make the routes alike"));
     }
 }
 
@@ -154,6 +205,7 @@ fn differences<'a>(
         ("encoding", route.encoding == other.encoding),
         ("body", route.body == other.body),
         ("queue group", route.queue_group == other.queue_group),
+        ("kind", route.kind.name() == other.kind.name()),
     ]
     .into_iter()
     .filter_map(|(name, same)| (!same).then_some(name))

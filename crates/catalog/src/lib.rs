@@ -55,17 +55,21 @@ mod access;
 mod builder;
 mod finding;
 mod join;
+mod kind;
 mod options;
 mod route;
 mod rpc;
 mod snapshot;
+mod subject;
 #[cfg(test)]
 mod tests;
 
 pub use access::Rule;
 pub use builder::Builder;
 pub use finding::{Finding, Findings};
-pub use route::{Encoding, Route};
+pub use kind::{Durable, Kind, Receipt, Replies, Subscription};
+pub use route::{Encoding, Envelope, Route};
 pub use rpc::{Idempotency, Rpc, Service};
 pub use snapshot::Catalog;
+pub use subject::{Subject, SubjectError};
 pub use transcode::{Codec, CodecError};

@@ -32,6 +32,57 @@ pub(crate) struct RouteOption {
     pub(crate) internal: bool,
     #[prost(bool, tag = "8")]
     pub(crate) maintenance: bool,
+    #[prost(int32, tag = "9")]
+    pub(crate) kind: i32,
+    #[prost(bool, tag = "10")]
+    pub(crate) require_subscriber: bool,
+    #[prost(message, optional, tag = "11")]
+    pub(crate) durable: Option<DurableOption>,
+    #[prost(message, optional, tag = "12")]
+    pub(crate) replies: Option<RepliesOption>,
+    #[prost(message, optional, tag = "13")]
+    pub(crate) subscription: Option<SubscriptionOption>,
+    #[prost(int32, tag = "14")]
+    pub(crate) envelope: i32,
+    #[prost(string, tag = "15")]
+    pub(crate) response_body: String,
+    #[prost(uint32, tag = "16")]
+    pub(crate) max_in_flight: u32,
+    #[prost(bool, tag = "17")]
+    pub(crate) cancel: bool,
+}
+
+/// `natsgateway.v1.Durable`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DurableOption {
+    #[prost(string, tag = "1")]
+    pub(crate) stream: String,
+    #[prost(string, tag = "2")]
+    pub(crate) message_id: String,
+    #[prost(string, tag = "3")]
+    pub(crate) expected_sequence: String,
+}
+
+/// `natsgateway.v1.Replies`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RepliesOption {
+    #[prost(uint32, tag = "1")]
+    pub(crate) count: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) idle_timeout: Option<Duration>,
+    #[prost(bool, tag = "3")]
+    pub(crate) all: bool,
+}
+
+/// `natsgateway.v1.Subscription`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SubscriptionOption {
+    #[prost(string, tag = "1")]
+    pub(crate) stream: String,
+    #[prost(string, tag = "2")]
+    pub(crate) resume_field: String,
+    #[prost(string, tag = "3")]
+    pub(crate) token_field: String,
 }
 
 /// `natsgateway.v1.Access`.
@@ -65,7 +116,7 @@ impl Reader {
 
     /// The route of an rpc, if it has one.
     pub(crate) fn route(&self, method: &MethodDescriptor) -> Option<Result<RouteOption, Finding>> {
-        one(method, &self.routes, 1..=8)
+        one(method, &self.routes, 1..=17)
     }
 
     /// The access of an rpc, if it has one.

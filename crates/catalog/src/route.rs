@@ -9,8 +9,10 @@ use prost_reflect::prost_types;
 use transcode::{BodyError, Codec, JsonCodec, ProtobufCodec, Repetition};
 
 use crate::finding::Finding;
+use crate::kind::{self, Kind, Problems};
 use crate::options::RouteOption;
 use crate::rpc::{self, Idempotency};
+use crate::subject::{Subject, TOKEN, is_token};
 
 /// How long an attempt may take where the route does not say.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +36,10 @@ pub struct Route {
     pub rpc: String,
     /// The rpc's path in HTTP/2: `/service/rpc`.
     pub path: String,
-    /// The subject that requests are published on.
-    pub subject: String,
+    /// The subject that requests are published on, or that is subscribed to.
+    pub subject: Subject,
+    /// What it does on NATS.
+    pub kind: Kind,
     /// The queue group of the service's instances; empty for none.
     pub queue_group: String,
     /// The field of the request that alone is the payload; empty for the whole request.
@@ -53,6 +57,14 @@ pub struct Route {
     pub maintenance: bool,
     /// How payloads are encoded.
     pub encoding: Encoding,
+    /// How they are wrapped; none: as the gateway's configuration says.
+    pub envelope: Option<Envelope>,
+    /// How many calls may be in flight; none: as the gateway's configuration says.
+    pub max_in_flight: Option<usize>,
+    /// Whether the service is told when the caller leaves.
+    pub cancel: bool,
+    /// Whether the service's word is taken for whether a request was delivered: it belongs to this project.
+    pub trusted: bool,
     /// Converts requests and replies.
     pub codec: Arc<dyn Codec>,
 }
@@ -64,6 +76,15 @@ pub enum Encoding {
     Json,
     /// The protobuf encoding.
     Protobuf,
+}
+
+/// How payloads are wrapped on NATS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Envelope {
+    /// Not at all.
+    Plain,
+    /// As by NestJS.
+    Nest,
 }
 
 impl Route {
@@ -89,66 +110,101 @@ pub(crate) fn read(
     findings: &mut Vec<Finding>,
 ) -> Option<Route> {
     let before = findings.len();
-    shape(method, &option, findings);
+    let subject = subject(&option, &mut Problems { method, findings });
+    shape(&option, &mut Problems { method, findings });
     let timeout = timeout(method, option.timeout.as_ref(), findings);
+    let kind = kind::read(&option, timeout.unwrap_or(TIMEOUT), &mut Problems { method, findings });
     let encoding = encoding(method, option.encoding, findings);
+    let envelope = encoding.and_then(|encoding| envelope(&option, encoding, &mut Problems { method, findings }));
     let generic = encoding.and_then(|encoding| codec(method, &option.body, encoding, findings));
-    let (Some(timeout), Some(encoding), Some(generic)) = (timeout, encoding, generic) else { return None };
-    (findings.len() == before).then(|| Route {
+    let (Some(subject), Some(timeout), Some(encoding), Some(generic)) = (subject, timeout, encoding, generic) else {
+        return None;
+    };
+    let kind = kind.filter(|_| findings.len() == before)?;
+    let repeatable = repeatable(method, &kind);
+    Some(Route {
         service: method.parent_service().full_name().to_owned(),
         rpc: method.name().to_owned(),
         path: rpc::path(method),
-        subject: option.subject,
+        subject,
+        kind,
         queue_group: option.queue_group,
         body: option.body,
         timeout,
         retries: option.retries,
-        repeatable: Idempotency::of(method) != Idempotency::Unknown,
+        repeatable,
         internal: option.internal,
         maintenance: option.maintenance,
         encoding,
+        envelope: envelope?,
+        max_in_flight: usize::try_from(option.max_in_flight).ok().filter(|most| *most > 0),
+        cancel: option.cancel,
+        trusted: false,
         codec: typed.unwrap_or(generic),
     })
 }
 
-/// Checks what needs no other message.
-fn shape(method: &MethodDescriptor, option: &RouteOption, findings: &mut Vec<Finding>) {
-    let mut refuse = |problem: String, remedy: &str| findings.push(Finding::of(method, problem, remedy));
-    if method.is_client_streaming() || method.is_server_streaming() {
-        let problem = "the rpc is streaming: streaming rpcs with a route are not supported yet".to_owned();
-        refuse(problem, "remove `stream`, or the option route");
-    }
-    let subject = option.subject.as_str();
-    if !tokens(subject) {
-        let problem = format!("the subject {subject:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
-        refuse(problem, "write tokens joined by dots, without wildcards, like \"books.get\"");
-    } else if subject.starts_with(INBOX) {
-        refuse(
-            format!("the subject {subject:?} begins with {INBOX}"),
-            "choose another: clients receive replies there",
-        );
-    }
-    let group = option.queue_group.as_str();
-    if !group.is_empty() && !tokens(group) {
-        let problem = format!("the queue group {group:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
-        refuse(problem, "write tokens joined by dots, or leave it out for no queue group");
-    }
-    if option.retries > RETRIES_MOST {
-        refuse(format!("{} retries are too many", option.retries), &format!("set at most {RETRIES_MOST}"));
-    }
-    if option.maintenance && !option.internal {
-        let problem = "the route is for maintenance, but clients could call the rpc".to_owned();
-        refuse(problem, "set `internal: true` as well, or remove `maintenance`");
+/// Whether an attempt may be repeated that may have been delivered. A stream stores a message once that has an id or a
+/// condition.
+fn repeatable(method: &MethodDescriptor, kind: &Kind) -> bool {
+    match kind {
+        Kind::EmitDurable(durable) => durable.message_id.is_some() || durable.expected_sequence.is_some(),
+        _ => Idempotency::of(method) != Idempotency::Unknown,
     }
 }
 
-/// Whether this is one or more tokens, joined by dots.
-fn tokens(text: &str) -> bool {
-    let token = |token: &str| {
-        (1..=TOKEN).contains(&token.len())
-            && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-    };
-    text.split('.').all(token)
+fn subject(option: &RouteOption, problems: &mut Problems<'_>) -> Option<Subject> {
+    match Subject::read(&option.subject, &problems.method.input()) {
+        Err((problem, remedy)) => {
+            problems.add(problem, remedy);
+            None
+        }
+        Ok(subject) if subject.as_str().starts_with(INBOX) => {
+            let problem = format!("the subject {:?} begins with {INBOX}", option.subject);
+            problems.add(problem, "choose another: clients receive replies there");
+            None
+        }
+        Ok(subject) if subject.pattern().starts_with('*') => {
+            let problem = format!("the subject {:?} begins with a token of the request", option.subject);
+            problems.add(problem, "begin with a fixed token: a caller could choose any subject");
+            None
+        }
+        Ok(subject) => Some(subject),
+    }
+}
+
+/// Checks what needs no other message.
+fn shape(option: &RouteOption, problems: &mut Problems<'_>) {
+    let group = option.queue_group.as_str();
+    if !group.is_empty() && !group.split('.').all(is_token) {
+        let problem = format!("the queue group {group:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
+        problems.add(problem, "write tokens joined by dots, or leave it out for no queue group");
+    }
+    if option.retries > RETRIES_MOST {
+        problems.add(format!("{} retries are too many", option.retries), format!("set at most {RETRIES_MOST}"));
+    }
+    if option.maintenance && !option.internal {
+        let problem = "the route is for maintenance, but clients could call the rpc";
+        problems.add(problem, "set `internal: true` as well, or remove `maintenance`");
+    }
+}
+
+#[expect(clippy::option_option, reason = "an error, or as the configuration says")]
+fn envelope(option: &RouteOption, encoding: Encoding, problems: &mut Problems<'_>) -> Option<Option<Envelope>> {
+    match (option.envelope, encoding) {
+        (0, _) => Some(None),
+        (1, _) => Some(Some(Envelope::Plain)),
+        (2, Encoding::Json) => Some(Some(Envelope::Nest)),
+        (2, Encoding::Protobuf) => {
+            problems.add("ENVELOPE_NEST needs ENCODING_JSON", "remove `envelope` or `encoding`");
+            None
+        }
+        (number, _) => {
+            let problem = format!("this gateway does not know envelope {number}");
+            problems.add(problem, "use ENVELOPE_PLAIN or ENVELOPE_NEST");
+            None
+        }
+    }
 }
 
 fn timeout(
@@ -157,17 +213,20 @@ fn timeout(
     findings: &mut Vec<Finding>,
 ) -> Option<Duration> {
     let Some(timeout) = timeout else { return Some(TIMEOUT) };
-    let parts = (u64::try_from(timeout.seconds), u32::try_from(timeout.nanos));
-    if let (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) = parts {
-        let timeout = Duration::new(seconds, nanos);
-        if !timeout.is_zero() && timeout <= TIMEOUT_MOST {
-            return Some(timeout);
-        }
+    if let Some(timeout) = within_a_day(timeout) {
+        return Some(timeout);
     }
     let problem =
         format!("the timeout of {} s and {} ns is not within 1 ns and 24 h", timeout.seconds, timeout.nanos);
     findings.push(Finding::of(method, problem, "correct it, or leave it out for 5 s"));
     None
+}
+
+/// A duration from 1 ns to 24 h.
+pub(crate) fn within_a_day(duration: &prost_types::Duration) -> Option<Duration> {
+    let parts = (u64::try_from(duration.seconds), u32::try_from(duration.nanos));
+    let (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) = parts else { return None };
+    Some(Duration::new(seconds, nanos)).filter(|duration| !duration.is_zero() && *duration <= TIMEOUT_MOST)
 }
 
 fn encoding(method: &MethodDescriptor, number: i32, findings: &mut Vec<Finding>) -> Option<Encoding> {

@@ -23,6 +23,7 @@ mod error;
 pub mod failure;
 pub mod guard;
 pub mod header;
+mod many;
 mod monitor;
 pub mod mux;
 mod node;
@@ -42,6 +43,7 @@ pub mod streams;
 
 pub use clock::{Clock, WallClock};
 pub use guard::Guard;
+pub use many::ManyReplies;
 pub use monitor::Monitor;
 pub use mux::{Connection, RequestError};
 pub use options::Options;

@@ -85,6 +85,16 @@ impl Connection {
         &self.shared.client
     }
 
+    /// Its name, as servers list it.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Whether both are clones of one.
+    pub fn is_same(&self, other: &Connection) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether there is a connection now.
     pub fn connected(&self) -> bool {
         self.shared.client.connection_state() == State::Connected
@@ -171,26 +181,96 @@ impl Connection {
         if !self.connected() {
             return Err(RequestError::Disconnected);
         }
-        let (size, limit) = (payload.len(), self.shared.client.max_payload());
         let subject = subject.into();
         let mut ticket = PendingGuard::take(&self.shared, subject.clone());
-        let reply = self.shared.reply(ticket.number);
-        let client = &self.shared.client;
-        let sent = if headers.is_empty() {
-            client.publish_with_reply(subject, reply, payload).await
-        } else {
-            client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-        };
-        sent.map_err(|error| match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => RequestError::TooLarge { size, limit },
-            PublishErrorKind::Send => RequestError::Disconnected,
-            PublishErrorKind::InvalidSubject => RequestError::Unsendable(error),
-        })?;
+        self.publish_to(subject, self.shared.reply(ticket.number), headers, payload).await?;
         let message = ticket.wait().await?;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(RequestError::NoResponders);
         }
         Ok(message)
+    }
+
+    /// Publishes a message without a reply, and returns when a server has it. With `require_subscriber` somebody has to
+    /// subscribe to the subject. The caller keeps the deadline.
+    ///
+    /// A server handles what a connection sends in sequence: the message has arrived once an empty one behind it, to the
+    /// own inbox, has come back. The user needs the right to publish there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Connection::exchange`]; [`RequestError::NoResponders`]: nobody subscribes.
+    pub async fn hand_over(
+        &self,
+        subject: impl Into<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+        require_subscriber: bool,
+    ) -> Result<(), RequestError> {
+        if !self.connected() {
+            return Err(RequestError::Disconnected);
+        }
+        let (size, limit) = (payload.len(), self.shared.client.max_payload());
+        let (client, subject) = (&self.shared.client, subject.into());
+        let mut ticket = PendingGuard::take(&self.shared, subject.clone());
+        let sent = match require_subscriber {
+            true => self.publish_to(subject, self.shared.reply(ticket.number), headers, payload).await,
+            false => {
+                let sent = client.publish_with_headers(subject, headers, payload).await;
+                sent.map_err(|error| unsent(error, size, limit))
+            }
+        };
+        sent?;
+        let mut echo = PendingGuard::echo(&self.shared);
+        let back = self.shared.reply(echo.number);
+        client.publish(back, Bytes::new()).await.map_err(|error| unsent(error, size, limit))?;
+        let came = echo.wait().await;
+        // What the server says of the message, that it is not permitted or has no subscriber, comes before the echo.
+        match ticket.now() {
+            Some(Ok(told)) if told.status == Some(StatusCode::NO_RESPONDERS) => Err(RequestError::NoResponders),
+            Some(Err(error)) => Err(error),
+            _ => came.map(|_| ()),
+        }
+    }
+}
+
+impl Connection {
+    /// Publishes with a reply subject.
+    pub(crate) async fn publish_to(
+        &self,
+        subject: Subject,
+        reply: Subject,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), RequestError> {
+        let client = &self.shared.client;
+        let (size, limit) = (payload.len(), client.max_payload());
+        let sent = if headers.is_empty() {
+            client.publish_with_reply(subject, reply, payload).await
+        } else {
+            client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+        };
+        sent.map_err(|error| unsent(error, size, limit))
+    }
+
+    /// Watches over something sent to this subject until it is forgotten: its end comes when the connection is lost, or
+    /// when the server does not permit it.
+    pub(crate) fn hold(&self, subject: Subject) -> (u64, oneshot::Receiver<End>) {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        (number, self.shared.waiting.hold(number, subject))
+    }
+
+    /// Ends [`Connection::hold`].
+    pub(crate) fn forget(&self, number: u64) {
+        self.shared.waiting.forget(number);
+    }
+}
+
+fn unsent(error: async_nats::PublishError, size: usize, limit: usize) -> RequestError {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => RequestError::TooLarge { size, limit },
+        PublishErrorKind::Send => RequestError::Disconnected,
+        PublishErrorKind::InvalidSubject => RequestError::Unsendable(error),
     }
 }
 
@@ -229,6 +309,20 @@ impl PendingGuard<'_> {
     fn take(shared: &Shared, subject: Subject) -> PendingGuard<'_> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         PendingGuard { shared, number, end: shared.waiting.hold(number, subject), ended: false }
+    }
+
+    /// An entry whose request goes to the own inbox.
+    fn echo(shared: &Shared) -> PendingGuard<'_> {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        let subject = shared.reply(number);
+        PendingGuard { shared, number, end: shared.waiting.hold(number, subject), ended: false }
+    }
+
+    /// What has come so far.
+    fn now(&mut self) -> Option<End> {
+        let end = self.end.try_recv().ok()?;
+        self.ended = true;
+        Some(end)
     }
 
     async fn wait(&mut self) -> End {

@@ -100,6 +100,16 @@ pub async fn open(link: &Connection, replicas: usize, make: bool) -> Result<Stre
     Streams::open(link, &specs(replicas, &[]), &requests, make).await
 }
 
+/// The subjects of these streams, and of the events that ORDERS republishes: nobody else's requests go there.
+pub const SUBJECTS: [&str; 6] = [
+    subject::EVENTS,
+    subject::TOMBSTONES,
+    LEDGER_SUBJECT,
+    "dead_letters.>",
+    "order_created",
+    "order_status_updated",
+];
+
 /// The streams as statistics count them: with each, the subject whose messages do not count. The records of discarded
 /// dead letters do not.
 pub fn counted() -> [(&'static str, Option<&'static str>); 4] {

@@ -13,7 +13,7 @@ static CONTRACT: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
         builder.codec(route.path, Arc::new(Generated(route)))
     };
     let builder = ALL.iter().fold(Catalog::builder(contract::DESCRIPTORS), typed);
-    builder.build().expect("the build has checked these protos")
+    builder.trusted().build().expect("the build has checked these protos")
 });
 
 /// The catalog of the compiled-in contract.

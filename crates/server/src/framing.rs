@@ -1,5 +1,7 @@
-//! gRPC framing of unary calls: one message each way. The library's framing is made for streams of messages, and takes
+//! gRPC framing of routed calls. This module: one message each way. The library's framing is made for streams of messages, and takes
 //! a tenth of the cost of a routed call. Must not depend on what a message is.
+
+pub(super) mod stream;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -103,9 +105,14 @@ pub(super) fn answer(message: &[u8]) -> Result<Response<Body>, Failure> {
     data.put_u8(0);
     data.put_u32(length);
     data.put_slice(message);
-    let mut response = Response::new(Body::new(Answer::Message(data.freeze())));
+    Ok(response(Body::new(Answer::Message(data.freeze()))))
+}
+
+/// A response whose status follows behind its body.
+fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    Ok(response)
+    response
 }
 
 /// What is left to send of a response.

@@ -120,7 +120,7 @@ pub fn open(
     let layer =
         CallLayer { draining: draining.clone(), metrics: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
-    let rpcs = rpcs(api, limits.sizes)?;
+    let rpcs = rpcs(api, limits.sizes, &drain)?;
     Ok(async move {
         let connections = TaskTracker::new();
         let begin = |conn: Conn| {
@@ -176,7 +176,7 @@ pub(super) fn refusable(headers: u32) -> u32 {
     headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
 }
 
-fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
+fn rpcs(api: Api, sizes: Sizes, drain: &CancellationToken) -> anyhow::Result<Rpcs> {
     let mut others = RoutesBuilder::default();
     others.add_service(HealthServer::new(HealthService::new(api.health)));
     if api.reflection != Reflection::Off {
@@ -198,7 +198,9 @@ fn rpcs(api: Api, sizes: Sizes) -> anyhow::Result<Rpcs> {
     }
     api.services.into_iter().for_each(|service| service.add_to(&mut others, sizes));
     let routes = api.bridge.catalog().routes().iter().filter(|route| !route.internal);
-    let pass =
-        |route: &Arc<Route>| (route.path.clone(), PassThrough::new(api.bridge.clone(), route.clone(), sizes));
+    let pass = |route: &Arc<Route>| {
+        let pass = PassThrough::new(api.bridge.clone(), route.clone(), sizes, drain.clone());
+        (route.path.clone(), pass)
+    };
     Ok(Rpcs::new(routes.map(pass), others.routes().prepare()))
 }

@@ -7,6 +7,7 @@ use admission::{MeasuredBody, answer};
 use bytes::Bytes;
 use catalog::Route;
 use http::Response;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::BoxError;
 use wire::{Delivered, Failure};
@@ -24,6 +25,8 @@ struct Target {
     bridge: Bridge,
     route: Arc<Route>,
     sizes: Sizes,
+    /// Ends streams.
+    drain: CancellationToken,
 }
 
 /// The largest messages, in bytes.
@@ -36,8 +39,8 @@ pub struct Sizes {
 }
 
 impl PassThrough {
-    pub(super) fn new(bridge: Bridge, route: Arc<Route>, sizes: Sizes) -> PassThrough {
-        PassThrough(Arc::new(Target { bridge, route, sizes }))
+    pub(super) fn new(bridge: Bridge, route: Arc<Route>, sizes: Sizes, drain: CancellationToken) -> PassThrough {
+        PassThrough(Arc::new(Target { bridge, route, sizes, drain }))
     }
 
     /// Answers a call.
@@ -70,8 +73,15 @@ impl Target {
             Ok(message) => message,
             Err(status) => return Ok(status.into_http()),
         };
-        begun.set();
         let call = metadata::call(&head.headers, &head.extensions, &origin, self.route.budget());
+        if self.route.kind.streams_replies() {
+            // A caller that leaves ends it.
+            let opened = self.bridge.open(&self.route, &message, call).await;
+            let drain = self.drain.clone().cancelled_owned();
+            let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, drain));
+            return Ok(stream.unwrap_or_else(|failure| answer(failure, false).into_http()));
+        }
+        begun.set();
         let reply = self.bridge.pass(&self.route, &message, &call).await;
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
         let failed = |failure| answer(failure, self.route.codec.repeatable(&message)).into_http();

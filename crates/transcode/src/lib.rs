@@ -38,6 +38,7 @@ mod calendar;
 mod dynamic;
 mod error;
 mod fault;
+mod field;
 mod json;
 mod keys;
 mod plan;
@@ -53,6 +54,7 @@ mod to_wire;
 use std::fmt;
 
 pub use error::CodecError;
+pub use field::{FieldPath, FieldPathError, Scalar};
 pub use json::{BodyError, JsonCodec, ReadReply};
 pub use protobuf::ProtobufCodec;
 pub use repetition::Repetition;

@@ -20,6 +20,17 @@ pub const BAGGAGE: &str = "baggage";
 /// On a traced request: when it was sent, in Unix microseconds.
 pub const REQUEST_SENT: &str = "Request-Sent";
 
+/// How many messages a service may send before it is granted more. Services that do not know it ignore it.
+pub const STREAM_WINDOW: &str = "Stream-Window";
+/// The subject on which a service is granted more messages: each payload there is their number in decimal digits.
+pub const STREAM_CREDIT: &str = "Stream-Credit";
+/// The subject on which a service is told, by an empty message, that nobody waits for its answer any more.
+pub const REQUEST_CANCEL: &str = "Request-Cancel";
+/// On a reply: the number of the message in its stream; the next one has the next number.
+pub const STREAM_SEQ: &str = "Nats-Stream-Seq";
+/// On a reply: `true` on the last message of a stream.
+pub const STREAM_END: &str = "Nats-Stream-End";
+
 /// ADR-32: the error's text.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// ADR-32: the error's number, 400 to 599.

@@ -48,16 +48,34 @@ struct Call<'a> {
     id: &'static str,
 }
 
+/// An event as a client writes it.
+#[derive(Serialize)]
+struct Event<'a> {
+    pattern: &'a str,
+    data: &'a RawValue,
+}
+
 /// A reply as a client reads it.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Answer<'a> {
     #[serde(borrow)]
     response: Option<&'a RawValue>,
     #[serde(borrow)]
     err: Option<&'a RawValue>,
-    /// Every envelope has this field, and hardly anything else has.
-    #[serde(rename = "isDisposed")]
-    _is_disposed: bool,
+    /// Whether it is the last reply. Not on those before the last.
+    is_disposed: Option<bool>,
+    /// Every envelope has this field or the one before, and hardly anything else has both a response and an id.
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+impl<'a> Answer<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Answer<'a>> {
+        let answer: Answer<'_> = serde_json::from_slice(bytes).ok()?;
+        let told = answer.response.is_some() || answer.err.is_some();
+        (answer.is_disposed.is_some() || (answer.id.is_some() && told)).then_some(answer)
+    }
 }
 
 /// An error as a client reads it, if it is not a string.
@@ -75,16 +93,32 @@ pub fn call(subject: &str, payload: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&Call { pattern: subject, data, id: "1" }).ok()
 }
 
+/// An event for a NestJS service: the pattern is the subject. `None` for a payload that is not JSON.
+pub fn event(subject: &str, payload: &[u8]) -> Option<Vec<u8>> {
+    let data = serde_json::from_slice(payload).ok()?;
+    serde_json::to_vec(&Event { pattern: subject, data }).ok()
+}
+
 /// The answer of a NestJS service: the reply's payload, or its error, which says that the request was delivered unless
-/// the service says otherwise. `None` if it is not an envelope.
+/// the service says otherwise. `None` if it is not an envelope. Of several replies the first counts, as for a client of
+/// NestJS that takes one value.
 pub fn answer(bytes: &[u8]) -> Option<Result<Vec<u8>, Failure>> {
-    let answer: Answer<'_> = serde_json::from_slice(bytes).ok()?;
-    match (answer.err, answer.response) {
-        (Some(err), _) => Some(Err(refusal(err.get()))),
-        (None, Some(response)) => Some(Ok(response.get().as_bytes().to_vec())),
-        // A handler that returns nothing has no `response`.
-        (None, None) => Some(Ok(b"{}".to_vec())),
-    }
+    // A handler that returns nothing has no `response`.
+    part(bytes).map(|part| part.map(|(payload, _)| payload.unwrap_or_else(|| b"{}".to_vec())))
+}
+
+/// One of several replies of a NestJS service: its payload, if it has one, and whether it is the last. `None` if it is
+/// not an envelope.
+#[expect(clippy::type_complexity, reason = "a payload, and whether it is the last")]
+pub fn part(bytes: &[u8]) -> Option<Result<(Option<Vec<u8>>, bool), Failure>> {
+    let answer = Answer::read(bytes)?;
+    Some(match answer.err {
+        Some(err) if err.get() != "null" => Err(refusal(err.get())),
+        _ => {
+            let payload = answer.response.map(|response| response.get().as_bytes().to_vec());
+            Ok((payload, answer.is_disposed == Some(true)))
+        }
+    })
 }
 
 /// `RpcException` gives a string or an object; NestJS replaces any other exception by "Internal server error".

@@ -73,6 +73,16 @@ reasons! {
         KeysUnavailable = "KEYS_UNAVAILABLE" => Unavailable;
         /// The caller has used up its share of a limit, or its rate limit.
         QuotaExceeded = "QUOTA_EXCEEDED" => ResourceExhausted;
+        /// The last message of the subject has another sequence than the caller expects: read it, and decide anew.
+        SequenceConflict = "SEQUENCE_CONFLICT" => Aborted;
+        /// A service stopped in the middle of a stream, without its end.
+        StreamSilent = "STREAM_SILENT" => Unavailable;
+        /// Messages of a stream are missing.
+        StreamGap = "STREAM_GAP" => DataLoss;
+        /// The caller reads more slowly than a stream's messages come.
+        SlowClient = "SLOW_CLIENT" => ResourceExhausted;
+        /// The stream that a token belongs to is gone, or has lost what is behind it.
+        PositionLost = "POSITION_LOST" => OutOfRange;
         /// There is no such thing.
         NotFound = "NOT_FOUND" => NotFound;
         /// No responders on the subject; nothing was delivered.

@@ -61,7 +61,7 @@ impl Monitor {
             streams: is_compiled_in(&name),
             name,
         };
-        let internal = |route: &&Arc<Route>| !route.internal || !coded.is_empty();
+        let internal = |route: &&Arc<Route>| route.kind.asks() && (!route.internal || !coded.is_empty());
         Monitor {
             link,
             guard: guard.clone(),
@@ -99,7 +99,7 @@ impl Monitor {
 
     async fn ask(&self) {
         let states = || {
-            self.routes.iter().filter_map(|route| Some((route.subject.as_str(), self.states.of(route).ok()?)))
+            self.routes.iter().filter_map(|route| self.states.of(route).ok()).map(|state| (state.pattern(), state))
         };
         let wanted: HashSet<&str> =
             states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();
@@ -127,8 +127,9 @@ impl Monitor {
             if !self.link.connected() {
                 continue;
             }
-            let looks = self.states.all().map(|(subject, state)| async move {
-                (subject, state, streams::capturer(&self.link, subject).await)
+            let asked = self.states.all().filter(|(_, state)| !state.may_be_stored());
+            let looks = asked.map(|(subject, state)| async move {
+                (subject, state, streams::capturer(&self.link, state.pattern()).await)
             });
             for (subject, state, found) in join_all(looks).await {
                 match found {
@@ -212,7 +213,7 @@ mod tests {
 
     /// The subjects of all routes that clients' calls need.
     fn nestjs() -> Vec<String> {
-        orders::served::contract().serving_routes().map(|route| route.subject.clone()).collect()
+        orders::served::contract().serving_routes().map(|route| route.subject.to_string()).collect()
     }
 
     async fn until(what: &str, holds: impl Fn() -> bool) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use contract::OrderReason;
 use nats::Connection;
+use nats::options::ConnectError;
 use telemetry::exposition::Tasks;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -30,8 +31,8 @@ impl Runtime {
     /// Serves until the gateway drains and every call is answered. Reports on `up` whether the start succeeded.
     pub(super) async fn run(self, up: oneshot::Sender<anyhow::Result<()>>) {
         let name = format!("gateway {}", self.number);
-        let link = match Connection::connect(&self.shared.config.nats, &name).await {
-            Ok(link) => link,
+        let bridge = match self.bridge(&name).await {
+            Ok(bridge) => bridge,
             Err(error) => {
                 // The receiver is gone if the start was cancelled.
                 let _ = up.send(Err(error.into()));
@@ -40,14 +41,15 @@ impl Runtime {
         };
         let drain = self.shared.drain.clone();
         let limits = self.limits();
-        self.shared.supervisor.spawn(format!("replies to {name}"), link.closed());
-        let bridge = Bridge::new(link.clone(), self.shared.states.clone());
+        for connection in bridge.connections() {
+            self.shared.supervisor.spawn(format!("replies to {}", connection.name()), connection.closed());
+            self.shared.registry.add(connection.clone());
+        }
         self.shared.work.add(bridge.tasks().clone());
         let metrics =
             CallMetrics::new(self.shared.tracer.clone(), self.shared.states.catalog(), OrderReason::NAMES);
         let registry = &self.shared.registry;
         registry.add(Tasks(Handle::current()));
-        registry.add(bridge.connection().clone());
         registry.add(bridge.metrics().clone());
         registry.add(metrics.clone());
         let service = |feed| {
@@ -70,6 +72,20 @@ impl Runtime {
                 serve.await;
             }
             Err(error) => drop(up.send(Err(error))),
+        }
+    }
+
+    /// The bridge of this thread. Streams have a connection of their own, where a route is one: their messages do not hold
+    /// up the replies of others.
+    async fn bridge(&self, name: &str) -> Result<Bridge, ConnectError> {
+        let Shared { config, states, .. } = &*self.shared;
+        let bridge = Bridge::new(Connection::connect(&config.nats, name).await?, states.clone());
+        match states.catalog().routes().iter().any(|route| route.kind.streams_replies()) {
+            true => {
+                let streams = Connection::connect(&config.nats, &format!("{name} streams")).await?;
+                Ok(bridge.streaming_over(streams))
+            }
+            false => Ok(bridge),
         }
     }
 

@@ -107,7 +107,7 @@ async fn no_service_is_up_before_every_thread_serves() {
     let mut config = Serve::at(nats.url());
     config.threads = 1;
     let catalog = orders::served::contract();
-    config.nest_subjects = catalog.serving_routes().map(|route| route.subject.clone()).collect();
+    config.nest_subjects = catalog.serving_routes().map(|route| route.subject.to_string()).collect();
     let gateway = Gateway::start(config).await.unwrap();
     let up = |board: HealthRegistry| async move {
         while board.up(GATEWAY) != Some(true) {

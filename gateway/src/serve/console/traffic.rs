@@ -86,7 +86,7 @@ fn method(page: &Exposition, view: &View, name: &str) -> Value {
 
 /// The attempts of every route and their results. Whether it has responders is unknown while NATS is disconnected.
 pub(super) fn routes(catalog: &Catalog, page: &Exposition, view: &View, connected: bool) -> Vec<Value> {
-    let state = |route: &Arc<Route>| state(page, view, &route.subject, &route.queue_group, connected);
+    let state = |route: &Arc<Route>| state(page, view, route.subject.as_str(), &route.queue_group, connected);
     catalog.serving_routes().map(state).collect()
 }
 

@@ -1,0 +1,107 @@
+//! What the gateway tells a service about a request that is under way: how many messages it may send, and that nobody
+//! waits any more. Services that do not know these headers ignore them. Must not use the inbox, so that no service needs
+//! rights on replies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use nats::Connection;
+use nats::header::{number, put};
+use uuid::Uuid;
+use wire::header;
+
+/// What the subjects for services begin with.
+const PREFIX: &str = "gateway.control";
+/// How many messages a service that counts them may send ahead of the client.
+const WINDOW: i64 = 64;
+
+/// The control of one request. Dropped before the service has ended it, it tells so, if the route wants it.
+pub(crate) struct Control {
+    link: Connection,
+    /// Unguessable: whoever knows it can stop the service's work.
+    id: Uuid,
+    cancels: bool,
+    progress: Progress,
+    /// Messages taken since the last grant.
+    taken: i64,
+}
+
+/// How far a service is. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    ended: Arc<AtomicBool>,
+    /// How many messages it may still send.
+    credit: Arc<AtomicI64>,
+}
+
+impl Control {
+    /// The control of a request. `cancels`: whether the service is told when nobody waits.
+    pub(crate) fn new(link: Connection, cancels: bool) -> Control {
+        let progress =
+            Progress { ended: Arc::default(), credit: Arc::new(AtomicI64::new(WINDOW)) };
+        Control { link, id: Uuid::new_v4(), cancels, progress, taken: 0 }
+    }
+
+    /// Names the subjects in the headers of the request. `streams`: many messages are expected.
+    pub(crate) fn announce(&self, headers: &mut HeaderMap, streams: bool) {
+        if streams {
+            number(headers, header::STREAM_WINDOW, WINDOW.unsigned_abs());
+            put(headers, header::STREAM_CREDIT, &self.subject("credit"));
+        }
+        if self.cancels {
+            put(headers, header::REQUEST_CANCEL, &self.subject("cancel"));
+        }
+    }
+
+    /// How far the service is.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The client has taken a message: grants more from time to time.
+    pub(crate) async fn took(&mut self) {
+        self.taken += 1;
+        if self.taken < WINDOW / 2 {
+            return;
+        }
+        let more = std::mem::take(&mut self.taken);
+        self.progress.credit.fetch_add(more, Ordering::Relaxed);
+        // Without a connection the stream ends by itself.
+        let _ = self.link.client().publish(self.subject("credit"), more.to_string().into()).await;
+    }
+
+    fn subject(&self, what: &str) -> String {
+        format!("{PREFIX}.{}.{what}", self.id.simple())
+    }
+}
+
+impl Progress {
+    /// The service has ended the request itself.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// The service has sent a message.
+    pub(crate) fn spend(&self) {
+        self.credit.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a service that counts its messages has to wait for the client.
+    pub(crate) fn waits(&self) -> bool {
+        self.credit.load(Ordering::Relaxed) <= 0
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if !self.cancels || self.progress.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let (client, subject) = (self.link.client().clone(), self.subject("cancel"));
+        tokio::spawn(async move {
+            let _ = client.publish(subject, Bytes::new()).await;
+        });
+    }
+}
