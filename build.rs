@@ -164,7 +164,8 @@ impl Contract {
         let name = constant_name(rpc);
         let (input, output) = (self.message(&rpc.input)?, self.message(&rpc.output)?);
         let (request, reply) = (rust_type(&input)?, rust_type(&output)?);
-        let Route { service, rpc, path, subject, queue_group, retries, repeatable, internal, .. } = route;
+        let Route { service, rpc, path, queue_group, retries, repeatable, internal, .. } = route;
+        let subject = route.subject.as_str();
         let (timeout, json) = (route.timeout.as_nanos(), route.encoding == Encoding::Json);
         writeln!(
             source,

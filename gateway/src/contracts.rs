@@ -47,7 +47,8 @@ pub fn read(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
     }
     let mut catalogs = sources.read()?;
     let contract = orders::served::contract();
-    let internal = contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
+    let internal =
+        contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
     let own: Vec<&str> = order_streams::SUBJECTS.into_iter().chain(internal).collect();
     for catalog in &catalogs {
         catalog.avoids(&own)?;

@@ -39,8 +39,7 @@ pub(crate) struct Progress {
 impl Control {
     /// The control of a request. `cancels`: whether the service is told when nobody waits.
     pub(crate) fn new(link: Connection, cancels: bool) -> Control {
-        let progress =
-            Progress { ended: Arc::default(), credit: Arc::new(AtomicI64::new(WINDOW)) };
+        let progress = Progress { ended: Arc::default(), credit: Arc::new(AtomicI64::new(WINDOW)) };
         Control { link, id: Uuid::new_v4(), cancels, progress, taken: 0 }
     }
 

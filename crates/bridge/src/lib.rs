@@ -382,7 +382,12 @@ struct Outgoing {
 }
 
 /// The subject for a request.
-fn address(route: &Route, state: &RouteState, request: &[u8], call: &CallContext) -> Result<Subject, Failure> {
+fn address(
+    route: &Route,
+    state: &RouteState,
+    request: &[u8],
+    call: &CallContext,
+) -> Result<Subject, Failure> {
     if let Some(subject) = state.fixed() {
         return Ok(subject.clone());
     }

@@ -161,6 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_somebody_else_cannot_make_a_request_be_sent_again() {
+        let strange = Route { trusted: false, repeatable: false, ..route() };
+        for reason in [Reason::Draining, Reason::Timeout] {
+            let claim = Failure::new(reason, "not begun").delivered(Delivered::No);
+            let number = if reason == Reason::Timeout { "504" } else { "503" };
+            let Reply::Refusal(error) = read(&strange, false, message(refusal(number), claim.to_json()))
+            else {
+                panic!("no refusal");
+            };
+            assert_eq!((error.again, error.failure.certainty()), (false, Delivered::Yes));
+        }
+    }
+
+    #[test]
     fn a_number_that_is_none_is_a_refusal_all_the_same() {
         assert_eq!(refused("soon", Vec::new(), true).failure.code, Code::Internal);
     }

@@ -122,7 +122,8 @@ impl RouteStates {
 impl RouteState {
     fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
         let configured = || {
-            route.encoding == Encoding::Json && limits.nestjs.iter().any(|subject| subject == route.subject.as_str())
+            route.encoding == Encoding::Json
+                && limits.nestjs.iter().any(|subject| subject == route.subject.as_str())
         };
         let nest = route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest);
         let in_flight = route.max_in_flight.unwrap_or(limits.in_flight);

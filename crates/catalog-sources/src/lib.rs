@@ -19,7 +19,7 @@
 //! "#)?;
 //! let options = catalog_sources::Options { proto: vec![file], ..Default::default() };
 //! let [books] = &options.read()?[..] else { panic!("one source") };
-//! assert_eq!(books.routes()[0].subject, "books.get");
+//! assert_eq!(books.routes()[0].subject.as_str(), "books.get");
 //! # Ok(())
 //! # }
 //! ```

@@ -209,7 +209,8 @@ impl Draft {
                     let codec = codecs.remove(&path(&method));
                     let route = route::read(&method, option, codec, &mut self.findings);
                     let trusted = self.trusted;
-                    self.routes.extend(route.map(|route| (method.clone(), Arc::new(Route { trusted, ..route }))));
+                    self.routes
+                        .extend(route.map(|route| (method.clone(), Arc::new(Route { trusted, ..route }))));
                 }
                 Some(Err(finding)) => {
                     codecs.remove(&path(&method));

@@ -89,7 +89,10 @@ impl Catalog {
         let finding = |(method, route): (MethodDescriptor, &Route)| {
             let pattern = route.subject.pattern();
             let taken = patterns.iter().find(|taken| overlap(taken, &pattern))?;
-            let problem = format!("the subject {:?} reaches {taken:?}, which is the gateway's own", route.subject.as_str());
+            let problem = format!(
+                "the subject {:?} reaches {taken:?}, which is the gateway's own",
+                route.subject.as_str()
+            );
             Some(Finding::of(&method, problem, "choose another subject"))
         };
         match Findings::some(methods(self).filter_map(finding).collect()) {
@@ -169,9 +172,10 @@ pub(crate) fn shared_subjects<'a>(
     }
     for (at, one) in published.iter().enumerate().filter(|(_, one)| !one.route.subject.is_fixed()) {
         // Of two templates, the one that is declared first.
-        let others = published.iter().enumerate().filter(|(other, published)| {
-            *other < at || (*other > at && published.route.subject.is_fixed())
-        });
+        let others = published
+            .iter()
+            .enumerate()
+            .filter(|(other, published)| *other < at || (*other > at && published.route.subject.is_fixed()));
         for (_, other) in others.filter(|(_, other)| overlap(&other.pattern, &one.pattern)) {
             collide(other, one, findings);
         }
@@ -184,13 +188,15 @@ fn collide(one: &Published<'_>, other: &Published<'_>, findings: &mut Vec<Findin
     let subject = other.route.subject.as_str();
     let template = !one.route.subject.is_fixed() || !other.route.subject.is_fixed();
     if template && one.route.internal != other.route.internal {
-        let problem = format!("the subject {subject:?} can become that of {name}, and one of the two is internal");
+        let problem =
+            format!("the subject {subject:?} can become that of {name}, and one of the two is internal");
         findings.push(Finding::of(other.method, problem, "choose another subject"));
         return;
     }
     let differences: Vec<_> = differences((one.method, one.route), (other.method, other.route)).collect();
     if !differences.is_empty() {
-        let problem = format!("the subject {subject:?} is that of {name} too, with another {}", differences.join(", "));
+        let problem =
+            format!("the subject {subject:?} is that of {name} too, with another {}", differences.join(", "));
         findings.push(Finding::of(other.method, problem, "choose another subject, or make the routes alike"));
     }
 }

@@ -134,7 +134,8 @@ pub(crate) fn read(option: &RouteOption, timeout: Duration, problems: &mut Probl
                 true => "`kind: KIND_EMIT_DURABLE`",
                 false => "`kind: KIND_REQUEST_MANY` or `kind: KIND_SUBSCRIBE`",
             };
-            problems.add("is streaming, and its route has no kind", format!("write {kinds}, or remove `stream`"));
+            problems
+                .add("is streaming, and its route has no kind", format!("write {kinds}, or remove `stream`"));
             None
         }
         (1..=5, _) => {
@@ -164,7 +165,12 @@ fn strangers(option: &RouteOption, problems: &mut Problems<'_>) {
         (option.cancel, asks, "cancel", "KIND_REQUEST and KIND_REQUEST_MANY"),
         (option.retries > 0, kind != 2 && kind != 5, "retries", "kinds that may repeat what they send"),
         (!option.body.is_empty(), kind != 5, "body", "kinds that send a payload"),
-        (!option.response_body.is_empty(), !matches!(kind, 2 | 3), "response_body", "kinds that have replies"),
+        (
+            !option.response_body.is_empty(),
+            !matches!(kind, 2 | 3),
+            "response_body",
+            "kinds that have replies",
+        ),
     ] {
         if set && !fits {
             problems.add(format!("`{name}` is for {kinds}"), format!("remove `{name}`, or change the kind"));
@@ -222,7 +228,9 @@ fn receipt(streams: bool, problems: &mut Problems<'_>) -> Option<Receipt> {
                 let problem = format!("nobody fills the field {:?} of the reply", field.name());
                 let remedy = match streams {
                     true => "it may have `string stream`, `uint64 sequence`, `uint64 stored`, and no others",
-                    false => "it may have `string stream`, `uint64 sequence`, `bool duplicate`, and no others",
+                    false => {
+                        "it may have `string stream`, `uint64 sequence`, `bool duplicate`, and no others"
+                    }
                 };
                 problems.add(problem, remedy);
                 continue;
@@ -242,7 +250,11 @@ fn is_repeated(field: &FieldDescriptor, problems: &mut Problems<'_>) -> bool {
     repeated
 }
 
-fn replies(option: Option<&RepliesOption>, timeout: Duration, problems: &mut Problems<'_>) -> Option<Replies> {
+fn replies(
+    option: Option<&RepliesOption>,
+    timeout: Duration,
+    problems: &mut Problems<'_>,
+) -> Option<Replies> {
     let default = RepliesOption::default();
     let option = option.unwrap_or(&default);
     let idle = match &option.idle_timeout {

@@ -20,8 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most attempts after the first.
 const RETRIES_MOST: u32 = 100;
-/// The most characters of a token of a subject.
-const TOKEN: usize = 64;
 /// What the subjects begin with that NATS clients use for replies, those with a prefix of their own too.
 const INBOX: &str = "_INBOX";
 /// The field that identifies a request.
@@ -115,9 +113,11 @@ pub(crate) fn read(
     let timeout = timeout(method, option.timeout.as_ref(), findings);
     let kind = kind::read(&option, timeout.unwrap_or(TIMEOUT), &mut Problems { method, findings });
     let encoding = encoding(method, option.encoding, findings);
-    let envelope = encoding.and_then(|encoding| envelope(&option, encoding, &mut Problems { method, findings }));
+    let envelope =
+        encoding.and_then(|encoding| envelope(&option, encoding, &mut Problems { method, findings }));
     let generic = encoding.and_then(|encoding| codec(method, &option.body, encoding, findings));
-    let (Some(subject), Some(timeout), Some(encoding), Some(generic)) = (subject, timeout, encoding, generic) else {
+    let (Some(subject), Some(timeout), Some(encoding), Some(generic)) = (subject, timeout, encoding, generic)
+    else {
         return None;
     };
     let kind = kind.filter(|_| findings.len() == before)?;
@@ -181,7 +181,8 @@ fn shape(option: &RouteOption, problems: &mut Problems<'_>) {
         problems.add(problem, "write tokens joined by dots, or leave it out for no queue group");
     }
     if option.retries > RETRIES_MOST {
-        problems.add(format!("{} retries are too many", option.retries), format!("set at most {RETRIES_MOST}"));
+        problems
+            .add(format!("{} retries are too many", option.retries), format!("set at most {RETRIES_MOST}"));
     }
     if option.maintenance && !option.internal {
         let problem = "the route is for maintenance, but clients could call the rpc";
@@ -190,7 +191,11 @@ fn shape(option: &RouteOption, problems: &mut Problems<'_>) {
 }
 
 #[expect(clippy::option_option, reason = "an error, or as the configuration says")]
-fn envelope(option: &RouteOption, encoding: Encoding, problems: &mut Problems<'_>) -> Option<Option<Envelope>> {
+fn envelope(
+    option: &RouteOption,
+    encoding: Encoding,
+    problems: &mut Problems<'_>,
+) -> Option<Option<Envelope>> {
     match (option.envelope, encoding) {
         (0, _) => Some(None),
         (1, _) => Some(Some(Envelope::Plain)),

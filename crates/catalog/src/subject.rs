@@ -48,7 +48,8 @@ impl Subject {
             }),
             None if is_token(token) => Ok(Token::Fixed(token.to_owned())),
             None => {
-                let problem = format!("the subject {text:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
+                let problem =
+                    format!("the subject {text:?} has a token that is not [A-Za-z0-9_-]{{1,{TOKEN}}}");
                 let remedy = "write tokens joined by dots, without wildcards, like \"books.get\"";
                 Err((problem, remedy.to_owned()))
             }
@@ -129,8 +130,7 @@ fn field(path: &FieldPath, request: &[u8]) -> Result<String, CodecError> {
 
 /// Whether this is one token of a subject that NATS and this gateway take literally.
 pub(crate) fn is_token(text: &str) -> bool {
-    (1..=TOKEN).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    (1..=TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
 /// Whether some subject fits both patterns.

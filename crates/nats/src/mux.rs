@@ -227,7 +227,9 @@ impl Connection {
         let came = echo.wait().await;
         // What the server says of the message, that it is not permitted or has no subscriber, comes before the echo.
         match ticket.now() {
-            Some(Ok(told)) if told.status == Some(StatusCode::NO_RESPONDERS) => Err(RequestError::NoResponders),
+            Some(Ok(told)) if told.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(RequestError::NoResponders)
+            }
             Some(Err(error)) => Err(error),
             _ => came.map(|_| ()),
         }

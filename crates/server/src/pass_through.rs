@@ -39,7 +39,12 @@ pub struct Sizes {
 }
 
 impl PassThrough {
-    pub(super) fn new(bridge: Bridge, route: Arc<Route>, sizes: Sizes, drain: CancellationToken) -> PassThrough {
+    pub(super) fn new(
+        bridge: Bridge,
+        route: Arc<Route>,
+        sizes: Sizes,
+        drain: CancellationToken,
+    ) -> PassThrough {
         PassThrough(Arc::new(Target { bridge, route, sizes, drain }))
     }
 

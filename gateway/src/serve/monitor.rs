@@ -99,7 +99,10 @@ impl Monitor {
 
     async fn ask(&self) {
         let states = || {
-            self.routes.iter().filter_map(|route| self.states.of(route).ok()).map(|state| (state.pattern(), state))
+            self.routes
+                .iter()
+                .filter_map(|route| self.states.of(route).ok())
+                .map(|state| (state.pattern(), state))
         };
         let wanted: HashSet<&str> =
             states().filter(|(_, state)| !state.nestjs()).map(|(subject, _)| subject).collect();

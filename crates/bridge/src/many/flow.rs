@@ -115,5 +115,6 @@ impl Outflow {
 }
 
 fn slow(why: &str) -> Failure {
-    Failure::new(Reason::SlowClient, format!("the stream ended because {why}: read faster")).delivered(Delivered::Yes)
+    Failure::new(Reason::SlowClient, format!("the stream ended because {why}: read faster"))
+        .delivered(Delivered::Yes)
 }

@@ -61,7 +61,8 @@ impl Part {
 impl Numbers {
     /// Checks the number of a message that has one.
     pub(super) fn check(&mut self, message: &Message) -> Result<(), Failure> {
-        let Some(number) = text(message, header::STREAM_SEQ).and_then(|number| number.parse::<u64>().ok()) else {
+        let Some(number) = text(message, header::STREAM_SEQ).and_then(|number| number.parse::<u64>().ok())
+        else {
             return Ok(());
         };
         match self.last.replace(number) {

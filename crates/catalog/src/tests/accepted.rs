@@ -65,8 +65,8 @@ fn methods_of_one_name_in_two_services_are_two_rpcs() {
          message Id { string id = 1; }",
     ));
     assert_eq!(names(&catalog), ["acme.Books/Get", "acme.Maps/Get"]);
-    assert_eq!(catalog.route("/acme.Books/Get").unwrap().subject, "books.get");
-    assert_eq!(catalog.route("/acme.Maps/Get").unwrap().subject, "maps.get");
+    assert_eq!(catalog.route("/acme.Books/Get").unwrap().subject.as_str(), "books.get");
+    assert_eq!(catalog.route("/acme.Maps/Get").unwrap().subject.as_str(), "maps.get");
 }
 
 #[test]

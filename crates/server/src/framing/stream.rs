@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use http_body::Frame;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::{Delivered, Failure, Reason};
 
 use super::{MOST, PREFIX, response};
@@ -21,7 +21,11 @@ use crate::status;
 const TOGETHER: usize = 32 << 10;
 
 /// A response with these messages, each of at most `most` bytes. It ends early at `drain`.
-pub(crate) fn answer(messages: Messages, most: usize, drain: WaitForCancellationFutureOwned) -> Response<Body> {
+pub(crate) fn answer(
+    messages: Messages,
+    most: usize,
+    drain: WaitForCancellationFutureOwned,
+) -> Response<Body> {
     let most = most.min(MOST);
     response(Body::new(Streaming { messages: Some(messages), most, drain: Box::pin(drain), end: None }))
 }
