@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cluster;
 pub mod codec;
 pub mod deployment;
+pub mod dynamic;
 // The only code that writes HTTP/2 frames by hand.
 #[path = "../crates/loadtest/src/flood/wire.rs"]
 #[allow(dead_code)]

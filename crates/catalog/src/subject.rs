@@ -54,7 +54,7 @@ impl Subject {
                 Err((problem, remedy.to_owned()))
             }
         };
-        let tokens = text.split('.').map(token).collect::<Result<Vec<_>, _>>()?;
+        let tokens = split(text).map(token).collect::<Result<Vec<_>, _>>()?;
         if tokens.len() > TOKENS {
             let problem = format!("the subject {text:?} has {} tokens", tokens.len());
             return Err((problem, format!("write at most {TOKENS}")));
@@ -114,6 +114,19 @@ impl Subject {
         }
         Ok(subject)
     }
+}
+
+/// The tokens of a template: dots between braces separate the names of fields.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.split(move |c| {
+        inside = match c {
+            '{' => true,
+            '}' => false,
+            _ => inside,
+        };
+        c == '.' && !inside
+    })
 }
 
 fn field(path: &FieldPath, request: &[u8]) -> Result<String, CodecError> {

@@ -4,4 +4,5 @@ mod accepted;
 mod codecs;
 mod compile;
 mod hostile;
+mod kinds;
 mod refused;

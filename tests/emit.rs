@@ -1,0 +1,108 @@
+//! Events of dynamic routes, and subjects with fields of the request.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::harness::dynamic::Dynamic;
+use crate::harness::proxy::Proxy;
+use crate::harness::system::{PATIENCE, reason};
+
+/// `{"shelf": "a-7"}`.
+const KEY: &[u8] = b"\x0a\x03a-7";
+
+#[tokio::test]
+async fn an_event_is_published_before_its_call_is_answered() {
+    let library = Dynamic::start().await;
+    let mut lent = library.client.subscribe("library.lent.*").await.unwrap();
+    library.settled().await;
+    assert!(library.ask("Lend", KEY).await.unwrap().is_empty());
+    let event = timeout(PATIENCE, lent.next()).await.unwrap().unwrap();
+    assert_eq!((event.subject.as_str(), event.reply), ("library.lent.a-7", None));
+    let fields: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+    assert_eq!(fields["shelf"], "a-7");
+    let headers = event.headers.unwrap();
+    assert!(
+        headers.get("Content-Type").is_some() && headers.get("Request-Deadline").is_none(),
+        "{headers:?}"
+    );
+    library.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn an_event_that_needs_a_subscriber_fails_without_one() {
+    let library = Dynamic::start().await;
+    let alone = library.ask("Call", KEY).await.unwrap_err();
+    assert_eq!((alone.code(), reason(&alone).as_str()), (Code::Unavailable, "NO_RESPONDERS"));
+    let mut calls = library.client.subscribe("library.called").await.unwrap();
+    library.settled().await;
+    library.ask("Call", KEY).await.unwrap();
+    timeout(PATIENCE, calls.next()).await.unwrap().unwrap();
+    // Without that wish, nobody has to be there.
+    library.ask("Lend", KEY).await.unwrap();
+    library.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn an_event_for_a_service_of_nestjs_is_in_its_envelope() {
+    let library = Dynamic::start().await;
+    let mut told = library.client.subscribe("library.told").await.unwrap();
+    library.settled().await;
+    library.ask("Tell", KEY).await.unwrap();
+    let event = timeout(PATIENCE, told.next()).await.unwrap().unwrap();
+    let envelope: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+    assert_eq!((&envelope["pattern"], &envelope["data"]["shelf"]), (&"library.told".into(), &"a-7".into()));
+    assert!(envelope.get("id").is_none(), "{envelope}");
+    library.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn an_event_is_never_kept_for_a_connection_and_one_in_the_dark_is_unknown() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let proxy = Proxy::to(nats.port()).await;
+    let library = Dynamic::with(|config, _| config.nats = nats::Options::at(proxy.url())).await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let mut lent = client.subscribe("library.lent.*").await.unwrap();
+    client.flush().await.unwrap();
+    proxy.mute_after("PUB library.lent.a-7");
+    let dark = library.ask("Lend", KEY).await.unwrap_err();
+    assert_eq!(dark.code(), Code::DeadlineExceeded, "{dark}");
+    assert!(timeout(PATIENCE, lent.next()).await.unwrap().is_some());
+    proxy.cut();
+    let cut = library.ask("Lend", KEY).await.unwrap_err();
+    assert_eq!(reason(&cut), "NATS_DISCONNECTED");
+    assert!(timeout(Duration::from_millis(300), lent.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_with_its_path_and_nothing_is_sent() {
+    let library = Dynamic::start().await;
+    let mut all = library.client.subscribe("library.>").await.unwrap();
+    library.settled().await;
+    for shelf in ["", "a.b", "*", ">", "a b"] {
+        let key = [&[0x0a, u8::try_from(shelf.len()).unwrap()], shelf.as_bytes()].concat();
+        let refused = library.ask("Lend", key).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("shelf"), "{refused}");
+    }
+    let unset = library.ask("Get", KEY).await.unwrap_err();
+    assert!(unset.message().contains("inner.id") && unset.code() == Code::InvalidArgument, "{unset}");
+    assert!(timeout(Duration::from_millis(300), all.next()).await.is_err());
+    library.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_subject_that_its_fields_make() {
+    let library = Dynamic::start().await;
+    library
+        .serve("library.*.*.get", |client, request| async move {
+            let text = format!(r#"{{"text":"{}"}}"#, request.subject);
+            client.publish(request.reply.unwrap(), text.into()).await.unwrap();
+        })
+        .await;
+    let page = library.ask("Get", &b"\x0a\x03a-7\x12\x04\x0a\x02b8"[..]).await.unwrap();
+    assert_eq!(crate::harness::dynamic::text(&page), "library.a-7.b8.get");
+    library.gateway.drain().await;
+}
