@@ -305,3 +305,36 @@ async fn a_drain_ends_streams_and_says_so() {
     drained.unwrap();
     assert_eq!(reason(&end.unwrap_err()), "DRAINING");
 }
+
+#[tokio::test]
+async fn a_unary_call_that_is_left_is_told_to_its_service_and_an_answered_one_is_not() {
+    let library = Dynamic::start().await;
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (told, number) = (cancels.clone(), asked.clone());
+    library
+        .serve("library.wait", move |client, request| {
+            let told = told.clone();
+            let first = number.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                let subject = request.headers.as_ref().unwrap().get("Request-Cancel").unwrap().to_string();
+                let mut cancel = client.subscribe(subject).await.unwrap();
+                tokio::spawn(
+                    async move { cancel.next().await.map(|_| told.fetch_add(1, Ordering::Relaxed)) },
+                );
+                if first {
+                    client.publish(request.reply.unwrap(), page(0).into()).await.unwrap();
+                }
+            }
+        })
+        .await;
+    library.ask("Wait", KEY).await.unwrap();
+    let left = library.ask("Wait", KEY);
+    tokio::select! {
+        answer = left => panic!("it is not answered: {answer:?}"),
+        () = until("it is asked", async || asked.load(Ordering::Relaxed) == 2) => {}
+    }
+    until("the service is told", async || cancels.load(Ordering::Relaxed) > 0).await;
+    assert_eq!(cancels.load(Ordering::Relaxed), 1);
+    library.gateway.drain().await;
+}

@@ -12,6 +12,9 @@ use cli::Report;
 
 use crate::contracts;
 
+/// Where services are told about a request that is under way.
+const CONTROL: &str = "gateway.control.>";
+
 /// `gateway routes`.
 #[derive(Debug, Clone, Args)]
 pub struct Routes {
@@ -155,31 +158,66 @@ pub fn permissions(catalog: &Catalog) -> String {
                     #   {user: gateway, password: $GATEWAY_PASSWORD, permissions: $gateway_may}\n\
                     # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
         .to_owned();
-    let discovery = ["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"];
-    let subjects = catalog.routes().iter().filter(|route| !matches!(route.kind, Kind::Subscribe(_)));
-    let subjects = subjects.map(|route| route.subject.pattern());
-    let publish = subjects.chain(discovery.map(str::to_owned)).collect();
+    let any = |fits: fn(&Route) -> bool| catalog.routes().iter().any(|route| fits(route));
+    let mut publish: Vec<String> =
+        catalog.routes().iter().filter(|route| !listens(route)).map(pattern).collect();
+    if any(|route| matches!(route.kind, Kind::Emit { .. })) {
+        // What comes back behind an event shows that the server has it.
+        publish.push("_INBOX_gateway.>".to_owned());
+    }
+    if any(is_controlled) {
+        publish.push(CONTROL.to_owned());
+    }
+    publish
+        .extend(["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"].map(str::to_owned));
     let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
+    subscribe.extend(catalog.routes().iter().filter(|route| listens(route)).map(pattern));
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
     }
-    text += &role("gateway_may", publish, subscribe, "2s");
+    text += &role("gateway_may", publish, subscribe, (1, "2s"));
     for service in catalog.services() {
-        let routes = catalog.routes().iter().filter(|route| route.service == service.name);
-        let mut subscribe: Vec<String> = routes
+        let routes: Vec<&Arc<Route>> =
+            catalog.routes().iter().filter(|route| route.service == service.name).collect();
+        let answered = routes.iter().filter(|route| !listens(route));
+        let mut subscribe: Vec<String> = answered
             .map(|route| format!("{} {}", route.subject.pattern(), route.queue_group).trim_end().to_owned())
             .collect();
+        let publish = routes.iter().copied().filter(|route| listens(route)).map(pattern).collect();
+        if routes.iter().any(|route| is_controlled(route)) {
+            subscribe.push(CONTROL.to_owned());
+        }
+        let many = routes.iter().any(|route| matches!(route.kind, Kind::RequestMany(_)));
         // A service answers discovery under a name and with an id of its own choice.
         for verb in ["PING", "INFO", "STATS"] {
             subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
         }
-        text += &role(&format!("{}_may", service.name.replace('.', "_")), Vec::new(), subscribe, "3m");
+        text += &role(
+            &format!("{}_may", service.name.replace('.', "_")),
+            publish,
+            subscribe,
+            (if many { -1 } else { 1 }, "3m"),
+        );
     }
     text
 }
 
+/// Whether the gateway receives on the route's subject, and the service sends there.
+fn listens(route: &Route) -> bool {
+    matches!(route.kind, Kind::Subscribe(_))
+}
+
+/// Whether the service is told how many messages it may send, or that nobody waits.
+fn is_controlled(route: &Route) -> bool {
+    route.cancel || matches!(route.kind, Kind::RequestMany(_))
+}
+
+fn pattern(route: &Arc<Route>) -> String {
+    route.subject.pattern()
+}
+
 /// One role. Subjects are shown once, in their order.
-fn role(name: &str, publish: Vec<String>, subscribe: Vec<String>, expires: &str) -> String {
+fn role(name: &str, publish: Vec<String>, subscribe: Vec<String>, (most, expires): (i32, &str)) -> String {
     let lines = |subjects: Vec<String>| {
         let mut known = BTreeSet::new();
         let once = subjects.into_iter().filter(|subject| known.insert(subject.clone()));
@@ -192,6 +230,6 @@ fn role(name: &str, publish: Vec<String>, subscribe: Vec<String>, expires: &str)
     let subscribe = lines(subscribe);
     format!(
         "\n{name}: {{\n  publish: {{ {publish}}}\n  subscribe: {{\n    allow: [\n{subscribe}    ]\n  }}\n  \
-         allow_responses: {{ max: 1, expires: \"{expires}\" }}\n}}\n"
+         allow_responses: {{ max: {most}, expires: \"{expires}\" }}\n}}\n"
     )
 }

@@ -27,7 +27,7 @@ pub(super) struct Hedging<'a> {
     pub(super) state: &'a RouteState,
     pub(super) metrics: Option<&'a RouteMetrics>,
     pub(super) call: &'a CallContext,
-    pub(super) message: Outgoing,
+    pub(super) message: Outgoing<'a>,
     /// The number of the attempt within the call, from 0.
     pub(super) repeat: u32,
     pub(super) begun: Instant,
@@ -148,9 +148,12 @@ impl<'a> Hedging<'a> {
         span: &Span,
     ) -> impl Future<Output = Result<Message, RequestError>> + Send + use<'s, 'a> {
         let left = self.deadline.saturating_duration_since(now);
-        let headers = header::of(self.route, self.call, span, self.link.clock().wall(), left);
+        let mut headers = header::of(self.route, self.call, span, self.link.clock().wall(), left);
         self.metrics.inspect(|metrics| metrics.attempts.increment());
-        let Outgoing { subject, payload } = self.message.clone();
+        let Outgoing { subject, payload, control } = self.message.clone();
+        if let Some(control) = control {
+            control.announce(&mut headers, false);
+        }
         self.link.exchange(subject, headers, payload)
     }
 

@@ -42,6 +42,7 @@ use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
+use control::Control;
 use hedge::{Hedging, Outcome, trace};
 pub use many::StreamBytes;
 pub use messages::Messages;
@@ -237,9 +238,18 @@ impl Bridge {
         again: impl Fn() -> bool,
     ) -> Result<Bytes, Failure> {
         let enveloped = if state.nestjs() { nestjs::call(&subject, &payload) } else { None };
-        let message = Outgoing { subject, payload: Bytes::from(enveloped.unwrap_or(payload)) };
+        let control = route.cancel.then(|| Control::new(self.link.clone(), true));
+        let control = control.as_ref();
+        let message = Outgoing { subject, payload: Bytes::from(enveloped.unwrap_or(payload)), control };
         let attempt = |repeat| self.attempt(route, state, message.clone(), call, repeat, &again);
-        self.attempts(route, state, call, &again, attempt).await
+        let reply = self.attempts(route, state, call, &again, attempt).await;
+        if let Some(control) = control
+            && reply.as_ref().map_or_else(Failure::certainty, |_| Delivered::Yes) == Delivered::Yes
+        {
+            // The service has answered.
+            control.progress().end();
+        }
+        reply
     }
 
     /// Makes all attempts. `attempt` makes one, by its number from 0.
@@ -279,7 +289,7 @@ impl Bridge {
         &self,
         route: &Route,
         state: &RouteState,
-        message: Outgoing,
+        message: Outgoing<'_>,
         call: &CallContext,
         repeat: u32,
         again: impl Fn() -> bool,
@@ -376,9 +386,11 @@ impl Bridge {
 
 /// What a call sends.
 #[derive(Clone)]
-struct Outgoing {
+struct Outgoing<'a> {
     subject: Subject,
     payload: Bytes,
+    /// Tells the service when nobody waits, if the route wants it.
+    control: Option<&'a Control>,
 }
 
 /// The subject for a request.

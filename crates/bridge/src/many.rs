@@ -211,7 +211,13 @@ impl Sink {
     }
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(payload) = self.outflow.next().await? else { return Ok(None) };
+        let next = self.outflow.next().await.inspect_err(|failure| {
+            if failure.is(Reason::SlowClient) {
+                self.bridge.note(&self.route, |metrics| metrics.slow.increment());
+            }
+        });
+        let Some(payload) = next? else { return Ok(None) };
+        self.bridge.note(&self.route, |metrics| metrics.messages.increment());
         self.control.took().await;
         match self.route.codec.reply(&payload) {
             Ok(message) => Ok(Some(message)),

@@ -27,6 +27,8 @@ pub(super) struct RouteMetrics {
     pub(super) timeouts: Counter,
     pub(super) early: Counter,
     pub(super) shed: Counter,
+    pub(super) messages: Counter,
+    pub(super) slow: Counter,
     pub(super) times: Histogram,
     /// The usual response time.
     pub(super) usual: Latency,
@@ -58,6 +60,8 @@ impl RouteMetrics {
             timeouts: Counter::default(),
             early: Counter::default(),
             shed: Counter::default(),
+            messages: Counter::default(),
+            slow: Counter::default(),
             times: Histogram::times(),
             usual: Latency::default(),
             signs: HedgeEvidence::new(Instant::now()),
@@ -102,6 +106,16 @@ impl Source for BridgeMetrics {
                     "Calls refused by the route's concurrency limit.",
                     &metrics.shed,
                 ),
+                (
+                    "gateway_route_messages_total",
+                    "Messages of streams that clients have taken.",
+                    &metrics.messages,
+                ),
+                (
+                    "gateway_route_slow_clients_total",
+                    "Streams that ended because their client read more slowly than their messages came.",
+                    &metrics.slow,
+                ),
             ];
             for (name, help, count) in counts {
                 page.counter(name, help, &route, count.get());
@@ -114,6 +128,13 @@ impl Source for BridgeMetrics {
 
 impl Source for RouteStates {
     fn collect(&self, page: &mut Exposition) {
+        let held = self.stream_bytes().held() as f64;
+        page.gauge(
+            "gateway_stream_bytes",
+            "Bytes of messages that wait for the clients of streams.",
+            &[],
+            held,
+        );
         for (subject, state) in self.all() {
             let route = [("route", subject)];
             let [inside, room] = state.level().map(|count| count as f64);

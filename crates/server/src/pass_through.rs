@@ -86,7 +86,9 @@ impl Target {
             let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, drain));
             return Ok(stream.unwrap_or_else(|failure| answer(failure, false).into_http()));
         }
-        begun.set();
+        if !self.route.cancel {
+            begun.set();
+        }
         let reply = self.bridge.pass(&self.route, &message, &call).await;
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
         let failed = |failure| answer(failure, self.route.codec.repeatable(&message)).into_http();
