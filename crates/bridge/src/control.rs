@@ -47,10 +47,10 @@ impl Control {
     pub(crate) fn announce(&self, headers: &mut HeaderMap, streams: bool) {
         if streams {
             number(headers, header::STREAM_WINDOW, WINDOW.unsigned_abs());
-            put(headers, header::STREAM_CREDIT, &self.subject("credit"));
+            put(headers, header::STREAM_CREDIT, self.subject("credit"));
         }
         if self.cancels {
-            put(headers, header::REQUEST_CANCEL, &self.subject("cancel"));
+            put(headers, header::REQUEST_CANCEL, self.subject("cancel"));
         }
     }
 

@@ -13,8 +13,9 @@ use telemetry::{Span, SpanRole};
 use tokio::time::{Instant, timeout_at};
 
 use super::metrics::RouteMetrics;
+use super::outgoing::Outgoing;
 use super::route_state::RouteState;
-use super::{Outgoing, header, latency};
+use super::{header, latency};
 use crate::call::CallContext;
 
 /// After a refusal that did nothing, how long to wait for the other requests, whose results matter too.

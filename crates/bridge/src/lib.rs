@@ -10,6 +10,8 @@ mod control;
 pub mod discovery;
 mod durable;
 mod emit;
+mod failures;
+mod flow;
 #[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
 mod header;
@@ -20,6 +22,7 @@ mod many;
 mod messages;
 pub mod metrics;
 pub mod micro;
+mod outgoing;
 mod reply;
 pub mod route_state;
 pub mod share;
@@ -33,7 +36,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
-use catalog::{Catalog, Kind, Route, SubjectError};
+use catalog::{Catalog, Kind, Route};
 use futures_util::poll;
 use nats::{Connection, RequestError};
 use prost::Message;
@@ -43,11 +46,13 @@ use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
 use control::Control;
+use failures::{captured, streams_only, sum, taken, unaddressed, unfit, violated};
+pub use flow::StreamBytes;
 use hedge::{Hedging, Outcome, trace};
-pub use many::StreamBytes;
 pub use messages::Messages;
 pub use metrics::BridgeMetrics;
 use metrics::RouteMetrics;
+use outgoing::{Outgoing, address};
 use reply::{AttemptError, Reply};
 pub use route_state::{Limits, RouteState, RouteStates};
 
@@ -380,88 +385,6 @@ impl Bridge {
             failure,
             again,
             free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
-        }
-    }
-}
-
-/// What a call sends.
-#[derive(Clone)]
-struct Outgoing<'a> {
-    subject: Subject,
-    payload: Bytes,
-    /// Tells the service when nobody waits, if the route wants it.
-    control: Option<&'a Control>,
-}
-
-/// The subject for a request.
-fn address(
-    route: &Route,
-    state: &RouteState,
-    request: &[u8],
-    call: &CallContext,
-) -> Result<Subject, Failure> {
-    if let Some(subject) = state.fixed() {
-        return Ok(subject.clone());
-    }
-    route.subject.expand(request, call.tenant.as_deref()).map(Subject::from).map_err(|error| match error {
-        SubjectError::Field(error) => unfit(&error),
-        SubjectError::Tenant => {
-            Failure::new(Reason::PermissionDenied, error.to_string()).delivered(Delivered::No)
-        }
-    })
-}
-
-/// A route whose replies are a stream.
-fn streams_only(route: &Route) -> Failure {
-    let failure = Failure::new(Reason::Internal, "the gateway has to open this route");
-    failure.because(format_args!("{} has a stream of replies", route.path))
-}
-
-/// A route of which the gateway itself has no request.
-fn unaddressed(route: &Route) -> Failure {
-    let failure = Failure::new(Reason::Internal, "the gateway does not call this route");
-    failure.because(format_args!("the subject {} depends on the request", route.subject))
-}
-
-/// A reply that does not match its message type: the service violates the contract.
-fn violated(route: &Route, state: &RouteState, mismatch: &dyn std::fmt::Display) -> Failure {
-    let count = state.violation();
-    Failure::new(
-        Reason::ContractViolation,
-        format!("the reply of the service for {} violates the contract", route.rpc),
-    )
-    .delivered(Delivered::Yes)
-    .because(format_args!("{}: a reply violates the contract ({count} so far): {mismatch}", route.path))
-}
-
-/// A JetStream acknowledgement instead of a reply: a stream captures the subject. It is unknown whether the service
-/// received the request as well.
-fn captured(route: &Route, state: &RouteState) -> Failure {
-    violated(route, state, &"JetStream acknowledged the request: a stream captures its subject")
-        .delivered(Delivered::Unknown)
-}
-
-/// A stream captures the subject. The name of the stream is only logged, for the operator.
-fn taken(route: &Route) -> Failure {
-    let message =
-        format!("a stream captures the subject {}, and would answer instead of the service", route.subject);
-    Failure::new(Reason::SubjectCaptured, message).delivered(Delivered::No).retry_after(nats::failure::RETRY)
-}
-
-fn unfit(mismatch: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Reason::InvalidRequest, format!("the message cannot be read: {mismatch}"))
-        .delivered(Delivered::No)
-}
-
-/// The failure of all attempts so far: if one of them may have been delivered, a later "not delivered" does not change
-/// that.
-fn sum(failure: Failure, so_far: &mut Delivered) -> Failure {
-    match failure.certainty() {
-        Delivered::No => failure.delivered(*so_far),
-        Delivered::Yes => failure,
-        Delivered::Unknown => {
-            *so_far = Delivered::Unknown;
-            failure
         }
     }
 }

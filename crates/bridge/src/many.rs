@@ -1,7 +1,6 @@
 //! Calls with many replies: one request, its first reply within the attempts of a unary call, and then messages until the
 //! service, the route or the caller ends them. Must not let a slow caller hold up another.
 
-mod flow;
 mod part;
 
 use std::ops::ControlFlow;
@@ -17,17 +16,15 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use wire::{Delivered, Failure, Reason, nestjs};
 
-pub use flow::StreamBytes;
-
 use crate::call::CallContext;
 use crate::concurrency::Permit;
 use crate::control::{Control, Progress};
+use crate::flow::{Inflow, Outflow, flow};
 use crate::hedge::trace;
 use crate::messages::Messages;
 use crate::reply::{self, AttemptError, Reply};
 use crate::route_state::RouteState;
 use crate::{Bridge, address, captured, header, unfit, violated};
-use flow::{Inflow, Outflow, flow};
 use part::{Numbers, Part};
 
 /// What a stream reads.

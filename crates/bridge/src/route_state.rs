@@ -14,7 +14,7 @@ use wire::{Failure, Reason};
 use super::budget::RetryBudget;
 use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
-use crate::many::StreamBytes;
+use crate::flow::StreamBytes;
 use crate::share::{ShareKind, Shares};
 
 /// Settings of routes.

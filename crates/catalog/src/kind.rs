@@ -5,9 +5,9 @@ use std::time::Duration;
 use prost_reflect::{FieldDescriptor, MethodDescriptor};
 use transcode::FieldPath;
 
+use crate::duration::within_a_day;
 use crate::finding::Finding;
 use crate::options::{DurableOption, RepliesOption, RouteOption, SubscriptionOption};
-use crate::route::within_a_day;
 use crate::subject::is_token;
 
 /// What an rpc does on NATS.

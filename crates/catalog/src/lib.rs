@@ -53,6 +53,7 @@
 
 mod access;
 mod builder;
+mod duration;
 mod finding;
 mod join;
 mod kind;

@@ -8,6 +8,7 @@ use prost_reflect::MethodDescriptor;
 use prost_reflect::prost_types;
 use transcode::{BodyError, Codec, JsonCodec, ProtobufCodec, Repetition};
 
+use crate::duration::within_a_day;
 use crate::finding::Finding;
 use crate::kind::{self, Kind, Problems};
 use crate::options::RouteOption;
@@ -16,8 +17,6 @@ use crate::subject::{Subject, TOKEN, is_token};
 
 /// How long an attempt may take where the route does not say.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest attempt.
-const TIMEOUT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most attempts after the first.
 const RETRIES_MOST: u32 = 100;
 /// What the subjects begin with that NATS clients use for replies, those with a prefix of their own too.
@@ -225,13 +224,6 @@ fn timeout(
         format!("the timeout of {} s and {} ns is not within 1 ns and 24 h", timeout.seconds, timeout.nanos);
     findings.push(Finding::of(method, problem, "correct it, or leave it out for 5 s"));
     None
-}
-
-/// A duration from 1 ns to 24 h.
-pub(crate) fn within_a_day(duration: &prost_types::Duration) -> Option<Duration> {
-    let parts = (u64::try_from(duration.seconds), u32::try_from(duration.nanos));
-    let (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) = parts else { return None };
-    Some(Duration::new(seconds, nanos)).filter(|duration| !duration.is_zero() && *duration <= TIMEOUT_MOST)
 }
 
 fn encoding(method: &MethodDescriptor, number: i32, findings: &mut Vec<Finding>) -> Option<Encoding> {

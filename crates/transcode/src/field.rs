@@ -13,7 +13,7 @@ const DEPTH: usize = 8;
 /// The deepest groups that are skipped.
 const GROUPS: u32 = 100;
 
-/// A scalar field of a message, or of a message within it: `order.customer_id`.
+/// A scalar field of a message, or of a message within it: `book.author.id`.
 #[derive(Debug, Clone)]
 pub struct FieldPath {
     path: String,

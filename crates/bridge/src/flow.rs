@@ -35,7 +35,7 @@ struct Charge {
 }
 
 /// Takes messages in.
-pub(super) struct Inflow {
+pub(crate) struct Inflow {
     queue: Sender<Waiting>,
     end: Arc<Mutex<Option<Failure>>>,
     mine: Arc<StreamBytes>,
@@ -43,13 +43,13 @@ pub(super) struct Inflow {
 }
 
 /// Gives messages out.
-pub(super) struct Outflow {
+pub(crate) struct Outflow {
     queue: Receiver<Waiting>,
     end: Arc<Mutex<Option<Failure>>>,
 }
 
 /// A queue within the limits of one stream, and of all.
-pub(super) fn flow(all: Arc<StreamBytes>) -> (Inflow, Outflow) {
+pub(crate) fn flow(all: Arc<StreamBytes>) -> (Inflow, Outflow) {
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let end = Arc::new(Mutex::new(None));
     let inflow = Inflow { queue: sender, end: end.clone(), mine: Arc::default(), all };
@@ -81,7 +81,7 @@ impl Drop for Charge {
 
 impl Inflow {
     /// Takes a message in, if there is room.
-    pub(super) fn put(&self, payload: Bytes) -> Result<(), Failure> {
+    pub(crate) fn put(&self, payload: Bytes) -> Result<(), Failure> {
         let bytes = payload.len();
         if !self.mine.take(bytes, BYTES) {
             return Err(slow(&format!("{BYTES} bytes wait for the client")));
@@ -99,14 +99,14 @@ impl Inflow {
     }
 
     /// Ends the stream, behind what waits.
-    pub(super) fn finish(self, end: Result<(), Failure>) {
+    pub(crate) fn finish(self, end: Result<(), Failure>) {
         *self.end.lock() = end.err();
     }
 }
 
 impl Outflow {
     /// The next message; none: the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         match self.queue.recv().await {
             Some(Waiting { payload, charge: _charge }) => Ok(Some(payload)),
             None => self.end.lock().take().map_or(Ok(None), Err),
