@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::harness::dynamic::Dynamic;
+use crate::harness::dynamic::{Dynamic, serving};
 use crate::harness::proxy::Proxy;
-use crate::harness::system::{PATIENCE, reason};
+use crate::harness::roles;
+use crate::harness::system::{PATIENCE, reason, until};
 
 /// `{"shelf": "a-7"}`.
 const KEY: &[u8] = b"\x0a\x03a-7";
@@ -104,5 +106,42 @@ async fn a_request_goes_to_the_subject_that_its_fields_make() {
         .await;
     let page = library.ask("Get", &b"\x0a\x03a-7\x12\x04\x0a\x02b8"[..]).await.unwrap();
     assert_eq!(crate::harness::dynamic::text(&page), "library.a-7.b8.get");
+    library.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn the_printed_permissions_are_enough_for_events_and_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let proto = include_str!("fixtures/kinds.proto");
+    let sources = serving(&folder, proto, "").sources;
+    let printed = gateway::routes::permissions(&gateway::contracts::read(&sources, false).unwrap());
+    let users = "authorization { users: [
+        {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
+        {user: library, password: \"a secret\", permissions: $library_v1_Library_may}
+    ] }";
+    let options = local_nats::Options { config: Some(format!("{printed}\n{users}")), ..Default::default() };
+    let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap();
+    let library = Dynamic::with(|config, _| config.nats = roles::options(&nats.url(), "gateway")).await;
+    let user = ConnectOptions::new().user_and_password("library".to_owned(), "a secret".to_owned());
+    let service = user.custom_inbox_prefix("_INBOX_library").connect(nats.url()).await.unwrap();
+    let mut calls = service.subscribe("library.called").await.unwrap();
+    let mut reads = service.queue_subscribe("library.read", "library".to_owned()).await.unwrap();
+    service.flush().await.unwrap();
+    until("the events come", async || library.ask("Call", KEY).await.is_ok()).await;
+    timeout(PATIENCE, calls.next()).await.unwrap().unwrap();
+    let (mut stream, mut cancel) = tokio::join!(async { library.open("Read", KEY).await.unwrap() }, async {
+        let request = reads.next().await.unwrap();
+        let control = request.headers.unwrap().get("Request-Cancel").unwrap().to_string();
+        let cancel = service.subscribe(control).await.unwrap();
+        for _ in 0..3 {
+            service.publish(request.reply.clone().unwrap(), r#"{"text":"x"}"#.into()).await.unwrap();
+        }
+        cancel
+    });
+    for _ in 0..3 {
+        stream.message().await.unwrap().unwrap();
+    }
+    drop(stream);
+    timeout(PATIENCE, cancel.next()).await.unwrap().unwrap();
     library.gateway.drain().await;
 }
