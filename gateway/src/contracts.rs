@@ -49,7 +49,8 @@ pub fn read(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
     let contract = orders::served::contract();
     let internal =
         contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
-    let own: Vec<&str> = order_streams::SUBJECTS.into_iter().chain(internal).collect();
+    let own: Vec<&str> =
+        order_streams::SUBJECTS.into_iter().chain(internal).chain([bridge::CONTROL]).collect();
     for catalog in &catalogs {
         catalog.avoids(&own)?;
     }

@@ -10,10 +10,9 @@ use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
 use cli::Report;
 
-use crate::contracts;
+use bridge::CONTROL;
 
-/// Where services are told about a request that is under way.
-const CONTROL: &str = "gateway.control.>";
+use crate::contracts;
 
 /// `gateway routes`.
 #[derive(Debug, Clone, Args)]

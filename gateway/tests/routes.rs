@@ -33,7 +33,7 @@ fn routes_are_checked_and_listed_without_a_server() {
     let bad = routes("check", &BOOKSTORE.replace("books.get", "books..get"));
     assert!(bad.code == Some(1) && bad.out.starts_with("books.proto:8: "), "{bad:?}");
     let list = routes("list", BOOKSTORE);
-    let line = "bookstore.v1.Books/GetBook  books.get  books        JSON      5s       2        books.read\n";
+    let line = "bookstore.v1.Books/GetBook  REQUEST  books.get  books        JSON      5s       2        books.read\n";
     assert!(list.code == Some(0) && list.out.ends_with(line), "{list:?}");
 }
 
@@ -64,4 +64,57 @@ fn a_key_may_have_the_scopes_of_a_contract_that_is_named() {
     );
     let key = new(&["--proto", file.to_str().unwrap()]);
     assert!(key.code == Some(0) && key.out.contains("books.read"), "{key:?}");
+}
+
+/// Subjects of the order system, of the gateway and of the server, of any kind of route, also by what a caller writes
+/// into a field.
+const OUTSIDE: [(&str, &str); 22] = [
+    ("orders.event.order_created.{id}", ""),
+    ("orders.event.{id}.{other}", ""),
+    ("orders.{id}.{other}.x", ""),
+    ("orders.event.order_created.{$tenant}", ""),
+    ("orders.event.order_created.x", "kind: KIND_EMIT"),
+    ("orders.event.{id}.{other}", "kind: KIND_EMIT_DURABLE"),
+    ("orders.event.{id}.x", "kind: KIND_SUBSCRIBE"),
+    ("inventory.ledger", ""),
+    ("inventory.{id}", "kind: KIND_EMIT"),
+    ("dead_letters.{id}", "kind: KIND_SUBSCRIBE"),
+    ("order_created", "kind: KIND_SUBSCRIBE"),
+    ("order_status_updated", "kind: KIND_EMIT"),
+    ("reserve_inventory", ""),
+    ("release_inventory", "kind: KIND_EMIT"),
+    ("settle_reservation", ""),
+    ("redeliver_event", "kind: KIND_REQUEST_MANY"),
+    ("gateway.control.{id}.cancel", "kind: KIND_EMIT"),
+    ("_INBOX.{id}", "kind: KIND_SUBSCRIBE"),
+    ("_INBOX_gateway.{id}", "kind: KIND_SUBSCRIBE"),
+    ("$JS.API.STREAM.DELETE.ORDERS", ""),
+    ("{id}.{other}", "kind: KIND_EMIT"),
+    ("books.>", "kind: KIND_SUBSCRIBE"),
+];
+
+#[test]
+fn no_route_reaches_a_subject_that_is_not_for_services_whether_or_not_orders_are_on() {
+    for (subject, kind) in OUTSIDE {
+        let (reply, import) = match kind {
+            "kind: KIND_EMIT" => ("google.protobuf.Empty", "import \"google/protobuf/empty.proto\";"),
+            "kind: KIND_EMIT_DURABLE" => ("Stored", ""),
+            "kind: KIND_SUBSCRIBE" | "kind: KIND_REQUEST_MANY" => ("stream Key", ""),
+            _ => ("Key", ""),
+        };
+        let proto = format!(
+            "syntax = \"proto3\"; import \"natsgateway/v1/route.proto\"; {import}
+             service Strange {{ rpc Do(Key) returns ({reply}) {{
+               option (natsgateway.v1.route) = {{subject: \"{subject}\" {kind}}}; }} }}
+             message Key {{ string id = 1; string other = 2; }}
+             message Stored {{ uint64 sequence = 1; }}"
+        );
+        for orders in [&[][..], &["--orders"]] {
+            let (_folder, file) = folder(&proto);
+            let mut command = program(GATEWAY, &["config", "check", "--insecure", "--proto"]);
+            let refused = run(command.arg(file).args(orders));
+            let told = format!("{refused:?}");
+            assert!(refused.code == Some(1) && told.contains("Strange.Do"), "{subject} {kind}: {told}");
+        }
+    }
 }

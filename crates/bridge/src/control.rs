@@ -12,7 +12,9 @@ use nats::header::{number, put};
 use uuid::Uuid;
 use wire::header;
 
-/// What the subjects for services begin with.
+/// All subjects on which services are told about a request that is under way.
+pub const CONTROL: &str = "gateway.control.>";
+/// What they begin with.
 const PREFIX: &str = "gateway.control";
 /// How many messages a service that counts them may send ahead of the client.
 const WINDOW: i64 = 64;

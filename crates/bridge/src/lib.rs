@@ -45,6 +45,7 @@ use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
+pub use control::CONTROL;
 use control::Control;
 use failures::{captured, streams_only, sum, taken, unaddressed, unfit, violated};
 pub use flow::StreamBytes;
