@@ -338,3 +338,22 @@ async fn a_unary_call_that_is_left_is_told_to_its_service_and_an_answered_one_is
     assert_eq!(cancels.load(Ordering::Relaxed), 1);
     library.gateway.drain().await;
 }
+
+#[tokio::test]
+async fn a_stream_without_a_deadline_lasts_longer_than_its_first_reply_may_take() {
+    let library = Dynamic::start().await;
+    library
+        .serve("library.read", |client, request| async move {
+            // The first reply is due in 2 s, and each further one a second after the one before.
+            for number in 0..6 {
+                client.publish(request.reply.clone().unwrap(), page(number).into()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
+            end(&client, &request).await;
+        })
+        .await;
+    let (texts, end) = library.all("Read", KEY).await;
+    end.unwrap();
+    assert_eq!(texts.len(), 6);
+    library.gateway.drain().await;
+}

@@ -109,10 +109,10 @@ fn no_route_reaches_a_subject_that_is_not_for_services_whether_or_not_orders_are
              message Key {{ string id = 1; string other = 2; }}
              message Stored {{ uint64 sequence = 1; }}"
         );
-        for orders in [&[][..], &["--orders"]] {
+        for orders in ["--orders=false", "--orders=true"] {
             let (_folder, file) = folder(&proto);
             let mut command = program(GATEWAY, &["config", "check", "--insecure", "--proto"]);
-            let refused = run(command.arg(file).args(orders));
+            let refused = run(command.arg(file).arg(orders));
             let told = format!("{refused:?}");
             assert!(refused.code == Some(1) && told.contains("Strange.Do"), "{subject} {kind}: {told}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use admission::Arrival;
 use admission::request::margin;
+use catalog::Route;
 use http::{Extensions, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::Request;
@@ -15,14 +16,38 @@ use super::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, find};
 use super::origin::Origin;
 use bridge::call::{CallContext, LONGEST, Limit};
 
+/// How long a stream may last.
+const STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
 const TRACESTATE_MOST: usize = 512;
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Where its caller sets no deadline.
+    pub(super) default: Duration,
+    /// Whatever deadline its caller sets.
+    pub(super) longest: Duration,
+}
+
+impl Budget {
+    /// Of a call of this route. A stream lasts as long as its service and its caller want: what it may wait for has limits of
+    /// its own.
+    pub(super) fn of(route: &Route) -> Budget {
+        match route.kind.streams_replies() {
+            true => Budget { default: STREAM, longest: STREAM },
+            false => Budget { default: route.budget(), longest: LONGEST },
+        }
+    }
+}
 
 /// The context of a request's call, with this budget if its caller sets no deadline.
 pub fn call_of<T>(request: &Request<T>, default_budget: Duration) -> CallContext {
     let (headers, extensions) = (request.metadata().as_ref(), request.extensions());
     match extensions.get::<Origin>() {
-        Some(origin) => call(headers, extensions, origin, default_budget),
+        Some(origin) => {
+            call(headers, extensions, origin, Budget { default: default_budget, longest: LONGEST })
+        }
         // Every request has one. Without it the call has no caller, which would mean access to everything, so it is
         // expired.
         None => CallContext::until(Instant::now()),
@@ -34,7 +59,7 @@ pub(super) fn call(
     headers: &HeaderMap,
     extensions: &Extensions,
     origin: &Origin,
-    default_budget: Duration,
+    budget: Budget,
 ) -> CallContext {
     let Origin { arrival: Arrival { at, asked }, caller, hold, .. } = origin;
     let from = asked.map_or_else(Instant::now, |_| *at);
@@ -46,15 +71,15 @@ pub(super) fn call(
         hold: hold.clone(),
         trace: trace(text(parent), text(state), extensions),
         span: extensions.get().cloned().unwrap_or_default(),
-        ..within(from, own(*asked, default_budget))
+        ..within(from, own(*asked, budget))
     }
 }
 
 /// The time that a call may take.
-fn own(asked: Option<Duration>, default: Duration) -> (Duration, Limit) {
+fn own(asked: Option<Duration>, Budget { default, longest }: Budget) -> (Duration, Limit) {
     match asked {
-        Some(time) if time <= LONGEST => (time.saturating_sub(margin(time)), Limit::Caller),
-        Some(_) => (LONGEST, Limit::Budget),
+        Some(time) if time <= longest => (time.saturating_sub(margin(time)), Limit::Caller),
+        Some(_) => (longest, Limit::Budget),
         None => (default, Limit::Budget),
     }
 }
@@ -107,6 +132,8 @@ mod tests {
     use super::super::peer::Peer;
     use super::*;
 
+    const BUDGET: Budget = Budget { default: Duration::from_secs(20), longest: LONGEST };
+
     fn request(pairs: &[(&'static str, &str)], arrival: Arrival) -> Request<()> {
         let mut request = Request::new(());
         let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
@@ -128,7 +155,7 @@ mod tests {
         {
             let asked = Duration::from_millis(asked);
             let millis = |(time, limit): (Duration, Limit)| (time.as_millis(), limit);
-            assert_eq!(millis(own(Some(asked), Duration::from_secs(20))), (ours, Limit::Caller));
+            assert_eq!(millis(own(Some(asked), BUDGET)), (ours, Limit::Caller));
             assert_eq!(admission::request::latest(asked).as_millis(), latest);
         }
     }
@@ -146,7 +173,7 @@ mod tests {
     #[test]
     fn the_largest_timeouts_are_capped() {
         let asked = Some(Duration::from_secs(99_999_999 * 3_600));
-        assert_eq!(own(asked, Duration::ZERO), (LONGEST, Limit::Budget));
+        assert_eq!(own(asked, BUDGET), (LONGEST, Limit::Budget));
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl Target {
             Ok(message) => message,
             Err(status) => return Ok(status.into_http()),
         };
-        let call = metadata::call(&head.headers, &head.extensions, &origin, self.route.budget());
+        let call =
+            metadata::call(&head.headers, &head.extensions, &origin, metadata::Budget::of(&self.route));
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
