@@ -1,0 +1,245 @@
+// TestService of grpc/testing/test.proto, and Variants of variants.proto, as a NATS micro service: go run ./service [NATS_URL].
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// How many streams are sent at a time.
+const streams = 256
+
+// A status that the gateway answers the caller with.
+type status struct {
+	code    codes.Code
+	message string
+}
+
+// The service, and the most bytes of a message.
+type service struct {
+	client  *nats.Conn
+	largest int
+	running chan struct{}
+	sleeps  *sleeps
+}
+
+// Refuses a request: the number and name of ADR-32 in headers, and the status as JSON in the body. The message may have
+// line breaks and any character of Unicode, which a header of NATS may not.
+func refuse(request micro.Request, refusal status) {
+	body, err := json.Marshal(map[string]any{"code": int(refusal.code), "message": refusal.message})
+	if err == nil {
+		err = request.Error(number(refusal.code), refusal.code.String(), body)
+	}
+	if err != nil {
+		log.Print(err)
+	}
+}
+
+// The number of a status: the HTTP status nearest in meaning.
+func number(code codes.Code) string {
+	switch code {
+	case codes.InvalidArgument:
+		return "400"
+	case codes.NotFound:
+		return "404"
+	case codes.ResourceExhausted:
+		return "429"
+	case codes.Unimplemented:
+		return "501"
+	default:
+		return "500"
+	}
+}
+
+// Answers with a payload, or refuses if it cannot be sent.
+func answer(request micro.Request, payload []byte, err error) bool {
+	if err == nil {
+		err = request.Respond(payload)
+	}
+	if err != nil {
+		refuse(request, status{codes.Internal, err.Error()})
+	}
+	return err == nil
+}
+
+// The status that a caller asks for.
+func wanted(echo *testpb.EchoStatus) *status {
+	if echo.GetCode() == 0 {
+		return nil
+	}
+	return &status{codes.Code(echo.GetCode()), echo.GetMessage()}
+}
+
+// A payload with so many zeros.
+func (s *service) zeros(size int32) (*testpb.Payload, *status) {
+	if size < 0 || int(size) > s.largest {
+		return nil, &status{codes.InvalidArgument, fmt.Sprintf("the size %d is not within 0 and %d", size, s.largest)}
+	}
+	return &testpb.Payload{Body: make([]byte, size)}, nil
+}
+
+func (s *service) emptyCall(request micro.Request) {
+	answer(request, []byte("{}"), nil)
+}
+
+func (s *service) unimplementedCall(request micro.Request) {
+	refuse(request, status{codes.Unimplemented, "UnimplementedCall is not implemented"})
+}
+
+// The one rpc whose payloads are in protobuf's encoding.
+func (s *service) unaryCall(request micro.Request) {
+	var asked testpb.SimpleRequest
+	if err := proto.Unmarshal(request.Data(), &asked); err != nil {
+		refuse(request, status{codes.InvalidArgument, err.Error()})
+		return
+	}
+	refusal := wanted(asked.GetResponseStatus())
+	payload, wrong := s.zeros(asked.GetResponseSize())
+	if refusal == nil {
+		refusal = wrong
+	}
+	if refusal != nil {
+		refuse(request, *refusal)
+		return
+	}
+	reply, err := proto.Marshal(&testpb.SimpleResponse{Payload: payload})
+	answer(request, reply, err)
+}
+
+func (s *service) streamingOutputCall(request micro.Request) {
+	s.stream(request, func(asked *testpb.StreamingOutputCallRequest) {
+		if !s.send(request, asked) {
+			return
+		}
+		if refusal := wanted(asked.GetResponseStatus()); refusal != nil {
+			refuse(request, *refusal)
+			return
+		}
+		// An empty message without headers is the end.
+		answer(request, nil, nil)
+	})
+}
+
+// Parses the request of a stream, and sends it beside other requests.
+func (s *service) stream(request micro.Request, send func(*testpb.StreamingOutputCallRequest)) {
+	var asked testpb.StreamingOutputCallRequest
+	if err := protojson.Unmarshal(request.Data(), &asked); err != nil {
+		refuse(request, status{codes.InvalidArgument, err.Error()})
+		return
+	}
+	select {
+	case s.running <- struct{}{}:
+		go func() {
+			defer func() { <-s.running }()
+			send(&asked)
+		}()
+	default:
+		refuse(request, status{codes.ResourceExhausted, fmt.Sprintf("%d streams are being sent", streams)})
+	}
+}
+
+// Sends the messages that are asked for.
+func (s *service) send(request micro.Request, asked *testpb.StreamingOutputCallRequest) bool {
+	for _, parameters := range asked.GetResponseParameters() {
+		payload, wrong := s.zeros(parameters.GetSize())
+		if wrong != nil {
+			refuse(request, *wrong)
+			return false
+		}
+		time.Sleep(time.Duration(parameters.GetIntervalUs()) * time.Microsecond)
+		reply, err := protojson.Marshal(&testpb.StreamingOutputCallResponse{Payload: payload})
+		if !answer(request, reply, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// Sends what is asked for, and then waits until the gateway tells that nobody waits.
+func (s *service) sleep(request micro.Request) {
+	s.stream(request, func(asked *testpb.StreamingOutputCallRequest) {
+		headers := request.Headers()
+		told, err := s.client.SubscribeSync(headers.Get("Request-Cancel"))
+		if err != nil {
+			refuse(request, status{codes.InvalidArgument, "Request-Cancel: " + err.Error()})
+			return
+		}
+		defer func() { _ = told.Unsubscribe() }()
+		millis, err := strconv.Atoi(headers.Get("Request-Timeout"))
+		// From here on the gateway's message arrives.
+		if err = errors.Join(err, s.client.FlushTimeout(5*time.Second)); err != nil {
+			refuse(request, status{codes.Internal, err.Error()})
+			return
+		}
+		name := string(asked.GetPayload().GetBody())
+		if !s.sleeps.begin(name) {
+			refuse(request, status{codes.ResourceExhausted, "there were too many sleeps, or one of this name"})
+			return
+		}
+		if !s.send(request, asked) {
+			return
+		}
+		_, err = told.NextMsg(time.Duration(millis)*time.Millisecond + 10*time.Second)
+		s.sleeps.end(name, err == nil)
+	})
+}
+
+func (s *service) getSleep(request micro.Request) {
+	var name string
+	if err := json.Unmarshal(request.Data(), &name); err != nil {
+		refuse(request, status{codes.InvalidArgument, err.Error()})
+		return
+	}
+	state, there := s.sleeps.state(name)
+	if !there {
+		refuse(request, status{codes.NotFound, "there is no sleep " + strconv.Quote(name)})
+		return
+	}
+	reply, err := json.Marshal(state)
+	answer(request, reply, err)
+}
+
+func main() {
+	url := nats.DefaultURL
+	if len(os.Args) > 1 {
+		url = os.Args[1]
+	}
+	client, err := nats.Connect(url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := &service{client, int(client.MaxPayload()), make(chan struct{}, streams), newSleeps()}
+	micros, err := micro.AddService(client, micro.Config{Name: "interop", Version: "1.0.0", QueueGroup: "interop"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for name, handler := range map[string]micro.HandlerFunc{
+		"empty_call":            s.emptyCall,
+		"unary_call":            s.unaryCall,
+		"streaming_output_call": s.streamingOutputCall,
+		"unimplemented_call":    s.unimplementedCall,
+		"sleep":                 s.sleep,
+		"get_sleep":             s.getSleep,
+	} {
+		if err := micros.AddEndpoint(name, handler, micro.WithEndpointSubject("interop."+name)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println("interop: answers on interop.*")
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt)
+	<-stop
+}
