@@ -241,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn line_breaks_and_unicode_in_the_message_of_a_service_arrive() {
+        // As gRPC's interop client sends it, in special_status_message.
+        let text = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈, 100%25\t\n";
+        let body = serde_json::json!({"code": 2, "message": text}).to_string();
+        let failure = Failure::from_service(500, "Unknown", body.as_bytes());
+        let response = status(failure).into_http::<tonic::body::Body>();
+        let read = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!((read.code(), read.message()), (tonic::Code::Unknown, text));
+    }
+
+    #[test]
     fn what_does_not_fit_is_left_out_and_counted() {
         let status = status(Failure::invalid(faults(500)));
         let details = status.get_error_details();

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// How many streams are sent at a time.
-const streams = 256
+// How many requests that take long are worked on at a time.
+const most = 256
 
 // A status that the gateway answers the caller with.
 type status struct {
@@ -140,14 +140,19 @@ func (s *service) stream(request micro.Request, send func(*testpb.StreamingOutpu
 		refuse(request, status{codes.InvalidArgument, err.Error()})
 		return
 	}
+	s.beside(request, func() { send(&asked) })
+}
+
+// Works on a request that takes long, beside others.
+func (s *service) beside(request micro.Request, work func()) {
 	select {
 	case s.running <- struct{}{}:
 		go func() {
 			defer func() { <-s.running }()
-			send(&asked)
+			work()
 		}()
 	default:
-		refuse(request, status{codes.ResourceExhausted, fmt.Sprintf("%d streams are being sent", streams)})
+		refuse(request, status{codes.ResourceExhausted, fmt.Sprintf("%d requests are being worked on", most)})
 	}
 }
 
@@ -168,33 +173,47 @@ func (s *service) send(request micro.Request, asked *testpb.StreamingOutputCallR
 	return true
 }
 
-// Sends what is asked for, and then waits until the gateway tells that nobody waits.
 func (s *service) sleep(request micro.Request) {
 	s.stream(request, func(asked *testpb.StreamingOutputCallRequest) {
-		headers := request.Headers()
-		told, err := s.client.SubscribeSync(headers.Get("Request-Cancel"))
-		if err != nil {
-			refuse(request, status{codes.InvalidArgument, "Request-Cancel: " + err.Error()})
-			return
-		}
-		defer func() { _ = told.Unsubscribe() }()
-		millis, err := strconv.Atoi(headers.Get("Request-Timeout"))
-		// From here on the gateway's message arrives.
-		if err = errors.Join(err, s.client.FlushTimeout(5*time.Second)); err != nil {
-			refuse(request, status{codes.Internal, err.Error()})
-			return
-		}
-		name := string(asked.GetPayload().GetBody())
-		if !s.sleeps.begin(name) {
-			refuse(request, status{codes.ResourceExhausted, "there were too many sleeps, or one of this name"})
-			return
-		}
-		if !s.send(request, asked) {
-			return
-		}
-		_, err = told.NextMsg(time.Duration(millis)*time.Millisecond + 10*time.Second)
-		s.sleeps.end(name, err == nil)
+		s.untilTold(request, asked.GetPayload(), func() bool { return s.send(request, asked) })
 	})
+}
+
+func (s *service) sleepUnary(request micro.Request) {
+	var asked testpb.SimpleRequest
+	if err := proto.Unmarshal(request.Data(), &asked); err != nil {
+		refuse(request, status{codes.InvalidArgument, err.Error()})
+		return
+	}
+	s.beside(request, func() {
+		s.untilTold(request, asked.GetPayload(), func() bool { return true })
+	})
+}
+
+// Sends, and then waits until the gateway tells that nobody waits. The payload is the name of the sleep.
+func (s *service) untilTold(request micro.Request, name *testpb.Payload, send func() bool) {
+	headers := request.Headers()
+	told, err := s.client.SubscribeSync(headers.Get("Request-Cancel"))
+	if err != nil {
+		refuse(request, status{codes.InvalidArgument, "Request-Cancel: " + err.Error()})
+		return
+	}
+	defer func() { _ = told.Unsubscribe() }()
+	millis, err := strconv.Atoi(headers.Get("Request-Timeout"))
+	// From here on the gateway's message arrives.
+	if err = errors.Join(err, s.client.FlushTimeout(5*time.Second)); err != nil {
+		refuse(request, status{codes.Internal, err.Error()})
+		return
+	}
+	if !s.sleeps.begin(string(name.GetBody())) {
+		refuse(request, status{codes.ResourceExhausted, "there were too many sleeps, or one of this name"})
+		return
+	}
+	if !send() {
+		return
+	}
+	_, err = told.NextMsg(time.Duration(millis)*time.Millisecond + 10*time.Second)
+	s.sleeps.end(string(name.GetBody()), err == nil)
 }
 
 func (s *service) getSleep(request micro.Request) {
@@ -221,7 +240,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &service{client, int(client.MaxPayload()), make(chan struct{}, streams), newSleeps()}
+	s := &service{client, int(client.MaxPayload()), make(chan struct{}, most), newSleeps()}
 	micros, err := micro.AddService(client, micro.Config{Name: "interop", Version: "1.0.0", QueueGroup: "interop"})
 	if err != nil {
 		log.Fatal(err)
@@ -232,6 +251,7 @@ func main() {
 		"streaming_output_call": s.streamingOutputCall,
 		"unimplemented_call":    s.unimplementedCall,
 		"sleep":                 s.sleep,
+		"sleep_unary":           s.sleepUnary,
 		"get_sleep":             s.getSleep,
 	} {
 		if err := micros.AddEndpoint(name, handler, micro.WithEndpointSubject("interop."+name)); err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,6 +25,8 @@ const (
 	limit = 20 * time.Second
 	// The time of a call to a service that does not answer.
 	brief = 500 * time.Millisecond
+	// In place of a number of messages: a call without a stream.
+	unary = -1
 )
 
 // What is called.
@@ -77,9 +80,15 @@ func same(call string, is, wanted error) error {
 	return nil
 }
 
-// The service is told when the caller leaves before the first message.
+// The status of an rpc that the service refuses is the service's, and not what the gateway says of rpcs it does not know.
+func unimplementedMethod(ctx context.Context, to target) error {
+	_, err := to.tests.UnimplementedCall(ctx, &testpb.Empty{})
+	return same("UnimplementedCall", err, status.Error(codes.Unimplemented, "UnimplementedCall is not implemented"))
+}
+
+// The service is told when the caller leaves before it is answered.
 func cancelAfterBegin(ctx context.Context, to target) error {
-	return cancelled(ctx, to, 0)
+	return errors.Join(cancelled(ctx, to, unary), cancelled(ctx, to, 0))
 }
 
 // The service is told when the caller leaves within the stream.
@@ -87,38 +96,33 @@ func cancelAfterFirstResponse(ctx context.Context, to target) error {
 	return cancelled(ctx, to, 1)
 }
 
-// Leaves after so many messages.
-func cancelled(ctx context.Context, to target, after int) error {
+// Leaves a sleep behind so many messages.
+func cancelled(ctx context.Context, to target, messages int) error {
 	leaving, leave := context.WithCancel(ctx)
 	defer leave()
-	name, stream, err := sleep(leaving, to, after)
+	name, end, err := sleep(leaving, to, messages)
 	if err != nil {
 		return err
-	}
-	for range after {
-		if _, err := stream.Recv(); err != nil {
-			return fmt.Errorf("the first message: %w", err)
-		}
 	}
 	if err := became(ctx, to, name, "sleeping"); err != nil {
 		return err
 	}
 	leave()
-	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
-		return fmt.Errorf("the stream ended with %v, not CANCELLED", err)
+	if err := end(); status.Code(err) != codes.Canceled {
+		return fmt.Errorf("the call ended with %v, not CANCELLED", err)
 	}
 	return became(ctx, to, name, "cancelled")
 }
 
 // A call ends at its deadline, and the service is told.
 func timeoutOnSleepingServer(ctx context.Context, to target) error {
-	for _, messages := range []int{0, 1} {
+	for _, messages := range []int{unary, 0, 1} {
 		begun := time.Now()
 		waiting, leave := context.WithTimeout(ctx, brief)
 		defer leave()
-		name, stream, err := sleep(waiting, to, messages)
-		for err == nil {
-			_, err = stream.Recv()
+		name, end, err := sleep(waiting, to, messages)
+		if err == nil {
+			err = end()
 		}
 		if took := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || took < brief/2 {
 			return fmt.Errorf("after %v: %v, not DEADLINE_EXCEEDED after %v", took, err, brief)
@@ -130,23 +134,37 @@ func timeoutOnSleepingServer(ctx context.Context, to target) error {
 	return nil
 }
 
-// Calls Sleep: the name of the call, and its stream.
-func sleep(ctx context.Context, to target, messages int) (string, grpc.ServerStreamingClient[testpb.StreamingOutputCallResponse], error) {
+// Calls SleepUnary, or Sleep and reads so many messages: the name of the call, and what waits for its end.
+func sleep(ctx context.Context, to target, messages int) (string, func() error, error) {
 	name := fmt.Sprintf("%d %d", os.Getpid(), time.Now().UnixNano())
-	request := &testpb.StreamingOutputCallRequest{Payload: &testpb.Payload{Body: []byte(name)}}
+	payload := &testpb.Payload{Body: []byte(name)}
+	if messages == unary {
+		ended := make(chan error, 1)
+		go func() {
+			request, reply := &testpb.SimpleRequest{Payload: payload}, &testpb.SimpleResponse{}
+			ended <- to.connection.Invoke(ctx, "/natsgateway.interop.v1.Variants/SleepUnary", request, reply)
+		}()
+		return name, func() error { return <-ended }, nil
+	}
+	request := &testpb.StreamingOutputCallRequest{Payload: payload}
 	for range messages {
 		request.ResponseParameters = append(request.ResponseParameters, &testpb.ResponseParameters{Size: 31415})
 	}
 	description := &grpc.StreamDesc{StreamName: "Sleep", ServerStreams: true}
-	plain, err := to.connection.NewStream(ctx, description, "/natsgateway.interop.v1.Variants/Sleep")
+	stream, err := to.connection.NewStream(ctx, description, "/natsgateway.interop.v1.Variants/Sleep")
 	if err != nil {
 		return name, nil, err
 	}
-	stream := &grpc.GenericClientStream[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]{ClientStream: plain}
-	if err := stream.Send(request); err != nil && err != io.EOF {
+	// The status of a stream that has ended is what a receiver gets.
+	if err := stream.SendMsg(request); err != nil && err != io.EOF {
 		return name, nil, err
 	}
-	return name, stream, stream.CloseSend()
+	receive := func() error { return stream.RecvMsg(&testpb.StreamingOutputCallResponse{}) }
+	err = stream.CloseSend()
+	for range messages {
+		err = errors.Join(err, receive())
+	}
+	return name, receive, err
 }
 
 // Waits until the service says this of a sleep.
@@ -176,6 +194,8 @@ func main() {
 		name string
 		run  func(context.Context, target) error
 	}{
+		{"contract", contract},
+		{"unimplemented_method", unimplementedMethod},
 		{"status_code_and_message", statusCodeAndMessage},
 		{"cancel_after_begin", cancelAfterBegin},
 		{"cancel_after_first_response", cancelAfterFirstResponse},
@@ -183,10 +203,10 @@ func main() {
 	} {
 		ctx, done := context.WithTimeout(context.Background(), limit)
 		if err := test.run(ctx, to); err != nil {
-			fmt.Printf("FAILED   %s, a variant: %v\n", test.name, err)
+			fmt.Printf("FAILED   %s (our client): %v\n", test.name, err)
 			failed++
 		} else {
-			fmt.Printf("ok       %s, a variant\n", test.name)
+			fmt.Printf("ok       %s (our client)\n", test.name)
 		}
 		done()
 	}
