@@ -98,6 +98,10 @@ proxies: release
 retries: release
     .ci/run retries
 
+# gRPC's own interop client, through routes
+interop: release
+    .ci/run interop
+
 # every command of documents, runbooks and hints, as its role
 commands: release
     .ci/run commands

