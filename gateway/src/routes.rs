@@ -158,7 +158,8 @@ pub fn permissions(catalog: &Catalog) -> String {
     let discovery = ["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"];
     let subjects = catalog.routes().iter().filter(|route| !matches!(route.kind, Kind::Subscribe(_)));
     let subjects = subjects.map(|route| route.subject.pattern());
-    let publish = subjects.chain(discovery.map(str::to_owned)).collect();
+    let storage = catalog.routes().iter().flat_map(|route| storage(&route.kind));
+    let publish = subjects.chain(storage).chain(discovery.map(str::to_owned)).collect();
     let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
@@ -176,6 +177,14 @@ pub fn permissions(catalog: &Catalog) -> String {
         text += &role(&format!("{}_may", service.name.replace('.', "_")), Vec::new(), subscribe, "3m");
     }
     text
+}
+
+/// What a route asks of JetStream beside storing: for how long a stream knows the ids of messages, and which message is the
+/// next one, to find out whether one is stored.
+fn storage(kind: &Kind) -> Vec<String> {
+    let Kind::EmitDurable(durable) = kind else { return Vec::new() };
+    let stream = durable.stream.as_deref().unwrap_or("*");
+    ["$JS.API.STREAM.INFO", "$JS.API.STREAM.MSG.GET"].map(|api| format!("{api}.{stream}")).into()
 }
 
 /// One role. Subjects are shown once, in their order.

@@ -23,6 +23,7 @@ pub mod micro;
 mod reply;
 pub mod route_state;
 pub mod share;
+mod storage;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
+pub use durable::Upload;
 use hedge::{Hedging, Outcome, trace};
 pub use many::StreamBytes;
 pub use messages::Messages;
@@ -173,6 +175,7 @@ impl Bridge {
             Kind::Emit { require_subscriber } => {
                 return self.emit(route, request, *require_subscriber, call).await;
             }
+            Kind::EmitDurable(durable) if durable.streams => return Err(streams_only(route)),
             Kind::EmitDurable(durable) => return self.store(route, durable, request, call).await,
             Kind::RequestMany(_) | Kind::Subscribe(_) => return Err(streams_only(route)),
         }
@@ -399,10 +402,10 @@ fn address(
     })
 }
 
-/// A route whose replies are a stream.
+/// A route whose requests or replies are a stream.
 fn streams_only(route: &Route) -> Failure {
     let failure = Failure::new(Reason::Internal, "the gateway has to open this route");
-    failure.because(format_args!("{} has a stream of replies", route.path))
+    failure.because(format_args!("{} has a stream of messages", route.path))
 }
 
 /// A route of which the gateway itself has no request.
