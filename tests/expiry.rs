@@ -49,7 +49,7 @@ async fn a_reservation_without_an_order_ends_and_its_belated_record_fails() {
     assert_eq!((reservation.fence, system.stock("lamp").await), (0, (1, 1)));
     until("the reservation has ended", async || system.stock("lamp").await == (1, 0)).await;
 
-    assert!(matches!(record(&system, id, 0).await, Err(StoreError::Conflict)));
+    assert!(matches!(record(&system, id, 0).await, Err(StoreError::Conflict { .. })));
     let order = system.place(&new_order("lamp", 1).id("late")).await.expect("the client's retry");
     assert_eq!(order.order_id, id.to_string());
     assert_refused(system.order("lamp", 1).await, "INSUFFICIENT_STOCK");

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod roles;
 pub mod seed;
 pub mod service;
+pub mod shelf;
 pub mod status;
 pub mod system;
 pub mod tls;

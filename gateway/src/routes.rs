@@ -167,6 +167,7 @@ pub fn permissions(catalog: &Catalog) -> String {
     if any(is_controlled) {
         publish.push(CONTROL.to_owned());
     }
+    publish.extend(catalog.routes().iter().flat_map(|route| storage(&route.kind)));
     publish
         .extend(["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"].map(str::to_owned));
     let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
@@ -213,6 +214,14 @@ fn is_controlled(route: &Route) -> bool {
 
 fn pattern(route: &Arc<Route>) -> String {
     route.subject.pattern()
+}
+
+/// What a route asks of JetStream beside storing: for how long a stream knows the ids of messages, and which message is the
+/// next one, to find out whether one is stored.
+fn storage(kind: &Kind) -> Vec<String> {
+    let Kind::EmitDurable(durable) = kind else { return Vec::new() };
+    let stream = durable.stream.as_deref().unwrap_or("*");
+    ["$JS.API.STREAM.INFO", "$JS.API.STREAM.MSG.GET"].map(|api| format!("{api}.{stream}")).into()
 }
 
 /// One role. Subjects are shown once, in their order.

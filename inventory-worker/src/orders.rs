@@ -70,7 +70,7 @@ impl Orders {
             let until = deadline.min(Instant::now() + BURY);
             let trouble = match self.store.append(&tombstone.subject, headers, payload, expect, until).await {
                 Ok(sequence) => return Ok(Last::Tombstone(sequence)),
-                Err(StoreError::Conflict) => match self.last(order, until).await {
+                Err(StoreError::Conflict { .. }) => match self.last(order, until).await {
                     // A conflict that shows nothing newer proves nothing (docs/protocol.md#fence-and-tombstone):
                     // repeat.
                     Ok(last) if last.sequence() == expected || last == Last::Nothing => {

@@ -1,6 +1,7 @@
 //! Calls of any rpc by its path, with messages as bytes.
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::Stream;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -26,6 +27,23 @@ pub async fn call(
     grpc.ready().await.unwrap();
     let path = PathAndQuery::try_from(path).unwrap();
     Ok(grpc.server_streaming(request, path, BytesCodec).await?.into_inner())
+}
+
+/// Calls an rpc with a stream of messages, and returns its response message.
+pub async fn send(
+    channel: &Channel,
+    path: &str,
+    messages: impl Stream<Item = Bytes> + Send + 'static,
+    metadata: &[(&'static str, &str)],
+) -> Result<Bytes, Status> {
+    let mut request = Request::new(messages);
+    for (name, value) in metadata {
+        request.metadata_mut().append(*name, value.parse().unwrap());
+    }
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::try_from(path).unwrap();
+    Ok(grpc.client_streaming(request, path, BytesCodec).await?.into_inner())
 }
 
 /// Calls an rpc, and returns its first response message.

@@ -37,6 +37,8 @@ type Trigger = (Vec<u8>, fn(usize) -> Mode);
 
 struct State {
     mode: watch::Sender<Mode>,
+    /// How often the connections were closed by `reset`.
+    resets: watch::Sender<u32>,
     /// Bytes after which the mode changes. The new one may depend on the connection that sent them.
     trigger: Mutex<Option<Trigger>>,
 }
@@ -46,7 +48,11 @@ impl Proxy {
     pub async fn to(port: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let state = Arc::new(State { mode: watch::Sender::new(Mode::Open), trigger: Mutex::new(None) });
+        let state = Arc::new(State {
+            mode: watch::Sender::new(Mode::Open),
+            resets: watch::Sender::new(0),
+            trigger: Mutex::new(None),
+        });
         let task = tokio::spawn(accept(listener, port, state.clone()));
         Proxy { addr, state, _task: AbortOnDropHandle::new(task) }
     }
@@ -58,6 +64,12 @@ impl Proxy {
     /// Closes every connection, and refuses new ones.
     pub fn cut(&self) {
         self.state.mode.send_replace(Mode::Cut);
+    }
+
+    /// Closes every connection, and passes new ones.
+    pub fn reset(&self) {
+        self.restore();
+        self.state.resets.send_modify(|resets| *resets += 1);
     }
 
     /// Passes connections and data again.
@@ -102,12 +114,13 @@ async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
         }
         tokio::spawn(async move {
             let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-            let mut mode = state.mode.subscribe();
+            let (mut mode, mut resets) = (state.mode.subscribe(), state.resets.subscribe());
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
             tokio::select! {
                 _ = up(near_in, far_out, &state, number) => {}
                 _ = down(far_in, near_out, &state, number) => {}
                 _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
+                _ = resets.changed() => {}
             }
         });
     }

@@ -31,8 +31,27 @@ const REFUSED: u8 = 3;
 pub(crate) struct SizeLimits {
     /// Maximum bytes of a message.
     pub(crate) most: usize,
-    /// Whether there may be many messages.
-    pub(crate) streams: bool,
+    /// How many messages there may be.
+    pub(crate) messages: Messages,
+}
+
+/// How many messages a request has, and who sees to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Messages {
+    /// One.
+    One,
+    /// Many small ones, charged in advance, to a service that answers while they come.
+    Small,
+    /// Many, charged as they arrive until their reader releases them. Their reader hears why there are no more, and limits
+    /// the time; the response comes when it has ended.
+    Released,
+}
+
+impl Messages {
+    /// Whether the response begins before the request is complete.
+    pub(crate) fn are_answered_early(self) -> bool {
+        self == Messages::Small
+    }
 }
 
 /// The state of a request that is being read.
@@ -121,6 +140,20 @@ impl RequestState {
         }
     }
 
+    /// Why it will never be complete, for the reader of many messages, which then gets no more.
+    pub fn refusal(&self) -> Option<Failure> {
+        self.broken().map(|broken| match broken {
+            BodyError::Left => incomplete("the client left"),
+            BodyError::Refused(failure) => failure,
+        })
+    }
+
+    /// Takes back so many bytes of a request with many messages: they are held no more, and are not charged again when as
+    /// many arrive.
+    pub fn release(&self, bytes: usize) {
+        self.came.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Refuses it.
     pub(crate) fn refuse(&self, failure: Failure) {
         self.refusal.get_or_init(|| failure);
@@ -177,7 +210,7 @@ impl<B> MeasuredBody<B> {
 
     fn take(&mut self, mut data: &[u8]) -> Result<(), Failure> {
         self.intake.frames.fetch_add(u32::from(!data.is_empty()), Ordering::Relaxed);
-        if !self.measure.streams {
+        if self.measure.messages != Messages::Small {
             self.intake.pay(data.len())?;
         }
         while !data.is_empty() {
@@ -187,7 +220,7 @@ impl<B> MeasuredBody<B> {
                 continue;
             }
             if self.begun == PREFIX {
-                if !self.measure.streams {
+                if self.measure.messages == Messages::One {
                     return Err(malformed("a unary call has exactly one message"));
                 }
                 self.begun = 0;
@@ -243,7 +276,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for MeasuredBody<
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if self.measure.streams {
+        if self.measure.messages == Messages::Small {
             self.intake.reader.register(context.waker());
         }
         if self.intake.state.load(Ordering::Relaxed) > WHOLE {
@@ -275,8 +308,10 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for MeasuredBody<
         };
         if let Err(failure) = self.take(data) {
             // Of a stream, the messages before this one are valid.
-            let came =
-                if self.measure.streams { data.len() } else { self.intake.came.load(Ordering::Relaxed) };
+            let came = match self.measure.messages {
+                Messages::One => self.intake.came.load(Ordering::Relaxed),
+                Messages::Small | Messages::Released => data.len(),
+            };
             self.intake.charge.wasted(came);
             self.intake.refuse(failure);
             return self.stop();

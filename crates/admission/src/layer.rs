@@ -4,7 +4,6 @@
 //! message.
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,23 +11,22 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hyper::service::Service;
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use wire::{Delivered, Failure, Reason};
 
 pub use crate::body::incomplete;
-use crate::body::{BodyError, MeasuredBody, RequestState, SizeLimits};
+use crate::body::{BodyError, MeasuredBody, Messages, RequestState, SizeLimits};
 use crate::budget::{ConnectionBudget, StreamKind, StreamPermit};
 use crate::library_errors::explained;
 use crate::open::Open;
-use crate::request::{Arrival, FIELD, Told, latest, refused};
+use crate::request::{Arrival, FIELD, HEALTH, Told, refused};
 use crate::response::{HeldUntilSent, ResponseBody};
 use crate::status;
+use crate::unfinished::{total, unfinished};
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
-const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
 /// Maximum bytes of a message: of health, of reflection, and of any service without a configured size.
 const HEALTH_MOST: usize = 1 << 10;
@@ -41,16 +39,6 @@ const BODY: usize = 1 << 10;
 const ANSWER: usize = 4 << 10;
 /// Overhead of a header in a map, in bytes.
 const ENTRY: usize = 64;
-/// The retry delay, towards another instance.
-const RETRY: Duration = Duration::from_millis(500);
-/// Time limits of a request: without progress, and in total.
-const IDLE: Duration = Duration::from_secs(10);
-const TOTAL: Duration = Duration::from_secs(60);
-/// Minimum rate in bytes per second, which gives large messages more time.
-const RATE: usize = 256 << 10;
-/// The total limit for health: its requests are tiny, come from anybody, and use the share of calls without
-/// credentials.
-const HEALTH_TOTAL: Duration = Duration::from_secs(2);
 
 /// The admission rules of a port.
 ///
@@ -96,9 +84,10 @@ pub struct Admission {
     checked: bool,
 }
 
+#[derive(Clone)]
 struct Rules {
     headers: usize,
-    sizes: HashMap<String, usize, RandomState>,
+    sizes: HashMap<String, SizeLimits, RandomState>,
     /// Cancelled when incomplete requests must end.
     hurry: CancellationToken,
 }
@@ -111,8 +100,19 @@ impl Admission {
         sizes: impl IntoIterator<Item = (String, usize)>,
         hurry: CancellationToken,
     ) -> Admission {
-        let rules = Rules { headers, sizes: sizes.into_iter().collect(), hurry };
+        let one = |(path, most)| (path, SizeLimits { most, messages: Messages::One });
+        let rules = Rules { headers, sizes: sizes.into_iter().map(one).collect(), hurry };
         Admission { rules: Arc::new(rules), checked: false }
+    }
+
+    /// The same, where clients of these paths send many messages of at most `most` bytes. Their handler limits the time:
+    /// it releases what it holds no more, and hears from [`RequestState::refusal`] why there are no more.
+    #[must_use]
+    pub fn reading_streams(self, paths: impl IntoIterator<Item = String>, most: usize) -> Admission {
+        let Rules { headers, mut sizes, hurry } = Arc::unwrap_or_clone(self.rules);
+        let many = SizeLimits { most, messages: Messages::Released };
+        sizes.extend(paths.into_iter().map(|path| (path, many)));
+        Admission { rules: Arc::new(Rules { headers, sizes, hurry }), ..self }
     }
 
     /// The same, if an outer layer has already refused requests that are not calls ([`refused`]).
@@ -128,10 +128,12 @@ impl Admission {
 
     fn measure(&self, path: &str) -> SizeLimits {
         match self.rules.sizes.get(path) {
-            Some(most) => SizeLimits { most: *most, streams: false },
-            None if path.starts_with(HEALTH) => SizeLimits { most: HEALTH_MOST, streams: false },
-            None if path.starts_with(REFLECTION) => SizeLimits { most: REFLECTION_MOST, streams: true },
-            None => SizeLimits { most: MOST, streams: false },
+            Some(limits) => *limits,
+            None if path.starts_with(HEALTH) => SizeLimits { most: HEALTH_MOST, messages: Messages::One },
+            None if path.starts_with(REFLECTION) => {
+                SizeLimits { most: REFLECTION_MOST, messages: Messages::Small }
+            }
+            None => SizeLimits { most: MOST, messages: Messages::One },
         }
     }
 
@@ -160,9 +162,13 @@ impl Admission {
         let place = stream.map(|stream| connection.open(stream)).transpose().map_err(refuse)?;
         let measure = self.measure(path);
         // A stream holds one message at a time, in its received and its joined form.
-        let held = if measure.streams { 2 * measure.most } else { 0 };
+        let held = if measure.messages.are_answered_early() { 2 * measure.most } else { 0 };
         let charge = connection.begin(CALL + listed + headers.len() * ENTRY + held).map_err(refuse)?;
-        Ok(Admitted { intake: Arc::new(RequestState::new(charge, arrival, BODY)), measure, place })
+        let intake = Arc::new(RequestState::new(charge, arrival, BODY));
+        if measure.messages == Messages::Released {
+            intake.answered();
+        }
+        Ok(Admitted { intake, measure, place })
     }
 }
 
@@ -224,12 +230,12 @@ where
             Err(response) => return Responding::Refused(Some(Box::new(response.map(ResponseBody::plain)))),
         };
         let rules = self.admission.rules.clone();
-        let total = total(request.uri().path(), measure);
+        let total = total(request.uri().path(), measure.most);
         let answer = self.service.call(request.map(|body| MeasuredBody::new(body, intake.clone(), measure)));
         Responding::Call(ResponseFuture {
             answer: Some(answer),
             intake,
-            streams: measure.streams,
+            messages: measure.messages,
             place,
             rules,
             total,
@@ -251,7 +257,7 @@ pub struct ResponseFuture<F> {
     /// The service's future, until it has responded.
     answer: Option<F>,
     intake: Arc<RequestState>,
-    streams: bool,
+    messages: Messages,
     place: Option<StreamPermit>,
     rules: Arc<Rules>,
     total: Duration,
@@ -287,6 +293,9 @@ where
     fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<http::Response<Body>, E>> {
         let Some(answer) = &mut self.answer else { return Poll::Pending };
         let answer = Pin::new(answer).poll(context);
+        if self.messages == Messages::Released {
+            return answer.map(|answer| answer.map(explained));
+        }
         if let Some(broken) = self.intake.broken() {
             // Whatever its reader answered.
             return Poll::Ready(Ok(response(broken)));
@@ -315,13 +324,13 @@ where
             intake.keep(kept);
         }
         if let Some(place) = self.place.take() {
-            let asking = self.streams.then(|| intake.clone());
+            let asking = self.messages.are_answered_early().then(|| intake.clone());
             response = response.map(|body| Body::new(Open::new(body, place, asking)));
         }
-        if !self.streams {
+        if !self.messages.are_answered_early() {
             intake.charge().shrink(CALL);
         }
-        let covered = (!self.streams).then_some(ANSWER);
+        let covered = (!self.messages.are_answered_early()).then_some(ANSWER);
         response.map(|body| ResponseBody::begin(body, intake, covered, context))
     }
 }
@@ -333,56 +342,6 @@ fn response(broken: BodyError) -> http::Response<Body> {
         }
         BodyError::Refused(failure) => status(failure).into_http(),
     }
-}
-
-/// Ends a request that is not complete in time. A complete one is left to its handler, which has its own deadline.
-async fn unfinished(intake: Arc<RequestState>, hurry: CancellationToken, total: Duration) -> Failure {
-    let failure = tokio::select! {
-        () = hurry.cancelled() => draining(),
-        failure = late(&intake, total) => failure,
-    };
-    if intake.whole() {
-        return pending().await;
-    }
-    failure
-}
-
-/// The total time limit of a request.
-fn total(path: &str, measure: SizeLimits) -> Duration {
-    if path.starts_with(HEALTH) {
-        return HEALTH_TOTAL;
-    }
-    TOTAL.max(Duration::from_secs((measure.most / RATE) as u64))
-}
-
-async fn late(intake: &RequestState, total: Duration) -> Failure {
-    let Arrival { at, asked } = intake.arrival();
-    let (deadline, end) = (asked.map(|asked| at + latest(asked)), at + total);
-    loop {
-        let (seen, idle) = (intake.progress(), Instant::now() + IDLE);
-        let next = idle.min(end);
-        sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;
-        if intake.whole() {
-            return pending().await;
-        }
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Failure::new(Reason::Deadline, "the caller's deadline passed").delivered(Delivered::No);
-        }
-        if now >= end {
-            return incomplete(&format!("it was not complete within {} s", total.as_secs()));
-        }
-        if intake.progress() == seen {
-            return incomplete(&format!("no data arrived for {} s", IDLE.as_secs()));
-        }
-    }
-}
-
-/// The failure for a request that was not complete at shutdown.
-fn draining() -> Failure {
-    Failure::new(Reason::Draining, "the process is shutting down, and the request was not complete")
-        .delivered(Delivered::No)
-        .retry_after(RETRY)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod registry;
 pub mod request;
 mod response;
 mod status;
+mod unfinished;
 mod unsent;
 
 pub use body::{MeasuredBody, RequestState};

@@ -112,7 +112,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::body::{MeasuredBody, SizeLimits};
+    use crate::body::{MeasuredBody, Messages, SizeLimits};
     use crate::budget::{MemoryBudget, Size, StreamKind};
     use crate::request::Arrival;
 
@@ -136,7 +136,8 @@ mod tests {
             Some((Ok(Frame::data(Bytes::from_static(&[0]))), ()))
         });
         let asks = StreamBody::new(Box::pin(asks));
-        let reader = MeasuredBody::new(asks, intake.clone(), SizeLimits { most: 9, streams: true });
+        let reader =
+            MeasuredBody::new(asks, intake.clone(), SizeLimits { most: 9, messages: Messages::Small });
         intake.answered();
         let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>());
         (Open::new(Body::new(never), place, Some(intake)), reader)

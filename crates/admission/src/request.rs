@@ -16,6 +16,8 @@ static GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-e
 static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The encoding of uncompressed messages, the only one accepted.
+/// What the paths of health begin with.
+pub(crate) const HEALTH: &str = "/grpc.health.v1.Health/";
 const IDENTITY: &str = "identity";
 /// The content types of calls. The part after `+` names the message format; the default is protobuf.
 const CALLS: [&str; 2] = ["application/grpc", "application/grpc+proto"];

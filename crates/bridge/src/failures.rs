@@ -5,10 +5,10 @@ use wire::{Delivered, Failure, Reason};
 
 use crate::route_state::RouteState;
 
-/// A route whose replies are a stream.
+/// A route whose requests or replies are a stream.
 pub(crate) fn streams_only(route: &Route) -> Failure {
     let failure = Failure::new(Reason::Internal, "the gateway has to open this route");
-    failure.because(format_args!("{} has a stream of replies", route.path))
+    failure.because(format_args!("{} has a stream of messages", route.path))
 }
 
 /// A route of which the gateway itself has no request.

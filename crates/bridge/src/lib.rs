@@ -26,6 +26,7 @@ mod outgoing;
 mod reply;
 pub mod route_state;
 pub mod share;
+mod storage;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use wire::{Delivered, Failure, Reason, nestjs};
 pub use call::CallContext;
 pub use control::CONTROL;
 use control::Control;
+pub use durable::Upload;
 use failures::{captured, streams_only, sum, taken, unaddressed, unfit, violated};
 pub use flow::StreamBytes;
 use hedge::{Hedging, Outcome, trace};
@@ -180,6 +182,7 @@ impl Bridge {
             Kind::Emit { require_subscriber } => {
                 return self.emit(route, request, *require_subscriber, call).await;
             }
+            Kind::EmitDurable(durable) if durable.streams => return Err(streams_only(route)),
             Kind::EmitDurable(durable) => return self.store(route, durable, request, call).await,
             Kind::RequestMany(_) | Kind::Subscribe(_) => return Err(streams_only(route)),
         }

@@ -16,6 +16,7 @@ use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
 use crate::flow::StreamBytes;
 use crate::share::{ShareKind, Shares};
+use crate::storage::StorageCache;
 
 /// Settings of routes.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ pub struct RouteState {
     nest: bool,
     budget: RetryBudget,
     liveness: Liveness,
+    storage: StorageCache,
     violations: AtomicU64,
     /// The stream that captures the subject, if any.
     capturer: RwLock<Option<String>>,
@@ -143,6 +145,7 @@ impl RouteState {
             nest,
             budget: RetryBudget::new(),
             liveness,
+            storage: StorageCache::default(),
             violations: AtomicU64::new(0),
             capturer: RwLock::default(),
             captured: AtomicBool::new(false),
@@ -251,6 +254,11 @@ impl RouteState {
     /// Whether the service is NestJS, which does not support discovery.
     pub fn nestjs(&self) -> bool {
         self.nest
+    }
+
+    /// What is known of the stream that stores the route's messages.
+    pub(super) fn storage(&self) -> &StorageCache {
+        &self.storage
     }
 
     /// The liveness of the route.

@@ -89,6 +89,11 @@ impl Kind {
         matches!(self, Kind::RequestMany(_) | Kind::Subscribe(_))
     }
 
+    /// Whether clients send a stream.
+    pub fn streams_requests(&self) -> bool {
+        matches!(self, Kind::EmitDurable(durable) if durable.streams)
+    }
+
     /// Its name, as in the option without `KIND_`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -7,6 +7,13 @@ use crate::pending::RequestError;
 /// "Stream not found". One such answer proves nothing, right after a leader change.
 pub(crate) const NO_STREAM: u64 = 10059;
 const WRONG_LAST_SEQUENCE: u64 = 10071;
+/// How its description begins, before the last sequence.
+const LAST: &str = "wrong last sequence: ";
+/// Another stream than the expected one captures the subject.
+const OTHER_STREAM: u64 = 10060;
+const SEALED: u64 = 10109;
+/// With replicas: a message with the same id is in flight.
+const SAME_ID_PENDING: u64 = 10158;
 /// With replicas: another append under the same lock is in flight. It is unknown whether that one, or any, was stored.
 const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
 const STORE_FAILED: u64 = 10077;
@@ -18,7 +25,10 @@ const TOO_LARGE: u64 = 10054;
 pub enum StoreError {
     /// The condition did not hold: this append was not stored. (An earlier attempt of the same append may have been.)
     #[error("the expected last sequence does not match: something else was appended first")]
-    Conflict,
+    Conflict {
+        /// The last sequence, if the server said it.
+        last: Option<u64>,
+    },
     /// Maybe stored: it may have been stored, or may be stored later. Retry the same compare-and-set.
     #[error("the outcome is unknown: {0}")]
     Undetermined(String),
@@ -80,9 +90,12 @@ impl From<ApiError> for StoreError {
     fn from(error: ApiError) -> StoreError {
         let why = format!("{} ({})", error.description, error.err_code);
         match (error.err_code, error.code) {
-            (WRONG_LAST_SEQUENCE, _) => StoreError::Conflict,
-            (WRONG_LAST_SEQUENCE_PENDING, _) => StoreError::Undetermined(why),
-            (NO_STREAM, _) => StoreError::Unusable(why),
+            (WRONG_LAST_SEQUENCE, _) => {
+                let last = error.description.strip_prefix(LAST).and_then(|last| last.parse().ok());
+                StoreError::Conflict { last }
+            }
+            (WRONG_LAST_SEQUENCE_PENDING | SAME_ID_PENDING, _) => StoreError::Undetermined(why),
+            (NO_STREAM | OTHER_STREAM | SEALED, _) => StoreError::Unusable(why),
             (TOO_LARGE, _) => StoreError::TooLarge { size: 0, limit: 0 },
             // The leader may have failed to store what its followers did store: only a limit proves that none did.
             (STORE_FAILED, _) if !error.description.contains("maximum") => StoreError::Undetermined(why),

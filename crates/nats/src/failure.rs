@@ -51,7 +51,7 @@ pub fn of_request(trouble: &RequestError, subject: &str) -> Failure {
 /// concurrent writers won every attempt.
 pub fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::Conflict => {
+        StoreError::Conflict { .. } => {
             Failure::new(Reason::Contention, "concurrent changes conflict with this one; retry")
                 .delivered(Delivered::No)
                 .retry_after(RETRY)

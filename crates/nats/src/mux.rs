@@ -262,6 +262,11 @@ impl Connection {
         (number, self.shared.waiting.hold(number, subject))
     }
 
+    /// The reply subject of what is held under this number.
+    pub(crate) fn reply_to(&self, number: u64) -> Subject {
+        self.shared.reply(number)
+    }
+
     /// Ends [`Connection::hold`].
     pub(crate) fn forget(&self, number: u64) {
         self.shared.waiting.forget(number);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
 use pbjson_types::Timestamp;
 use serde::Deserialize;
@@ -21,10 +20,10 @@ use crate::guard::Guard;
 use crate::header::{number, put};
 use crate::mux::Connection;
 use crate::pending::RequestError;
+use crate::publish::{self, EXPECTED_SUBJECT_LAST, PubAck};
 use crate::spec::IDENTITY;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Sequence";
-const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// An append with less time than this says nothing about the store.
@@ -53,7 +52,7 @@ const NOT_REMOVED: u64 = 10057;
 ///         let expect = Expect::LastOf { filter: &subject, sequence: last.map_or(0, |last| last.sequence) };
 ///         match books.append(&subject, HeaderMap::new(), title.to_owned().into(), expect, deadline).await {
 ///             // Another writer was first: see what there is now.
-///             Err(StoreError::Conflict) => continue,
+///             Err(StoreError::Conflict { .. }) => continue,
 ///             // With `Undetermined` it is maybe stored. Calling this again finds out: it sends the same condition.
 ///             result => return result,
 ///         }
@@ -81,11 +80,6 @@ pub enum Expect<'a> {
         /// The sequence.
         sequence: u64,
     },
-}
-
-#[derive(Debug, Deserialize)]
-struct Ack {
-    seq: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,11 +111,6 @@ struct Info {
 struct Configured {
     #[serde(default)]
     metadata: HashMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Found {
-    message: RawMessage,
 }
 
 impl Store {
@@ -172,7 +161,7 @@ impl Store {
         }
         let begun = Instant::now();
         let ack = match self.link.request(subject, headers, payload, deadline).await {
-            Ok(reply) => match answer::<Ack>(&reply.payload)? {
+            Ok(reply) => match answer::<PubAck>(&reply.payload)? {
                 Err(error) if error.err_code == NO_STREAM => return Err(self.gone(error, deadline).await),
                 ack => ack.map_err(StoreError::from),
             },
@@ -189,7 +178,7 @@ impl Store {
             Err(StoreError::Full(why)) => self.guard.full(self.stream, why),
             Err(_) => {}
         }
-        ack.map(|ack| ack.seq)
+        ack.map(|ack| ack.sequence)
     }
 
     /// The error for an append that found no stream: nothing was stored. Two more answers decide whether the stream is
@@ -302,14 +291,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<Option<StreamMessage>, StoreError> {
         self.guard.may_read(self.stream)?;
-        let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream);
-        match found::<Found>(&self.link, subject, query.to_string().into(), deadline).await? {
-            Ok(found) => StreamMessage::try_from(found.message)
-                .map(Some)
-                .map_err(|error| StoreError::Unexpected(error.to_string())),
-            Err(error) if error.err_code == NO_MESSAGE => Ok(None),
-            Err(error) => Err(of_read(error)),
-        }
+        publish::message(&self.link, self.stream, query, deadline).await
     }
 }
 

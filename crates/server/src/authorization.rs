@@ -17,9 +17,10 @@ use tonic::body::Body;
 use tower::BoxError;
 use wire::{Delivered, Failure, Reason};
 
+use super::client_stream::RequestEnd;
 use super::origin::Origin;
 use super::peer::Peer;
-use super::reauthorization::{Reauthorization, end};
+use super::reauthorization::{End, Reauthorization, end};
 use super::rpcs::{Answering, Rpcs};
 use super::status;
 use crate::auth::{Access, AuthError, Caller, credentials};
@@ -231,7 +232,7 @@ async fn known<B>(
     way: Policy,
     rpcs: Rpcs,
     origin: Origin,
-    request: http::Request<MeasuredBody<B>>,
+    mut request: http::Request<MeasuredBody<B>>,
 ) -> Result<http::Response<Body>, Infallible>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
@@ -252,6 +253,7 @@ where
         let authority = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
         end(Some(Box::pin(authority.end())), peer, moves)
     });
+    let ends = ends.and_then(|ends| of_response(ends, &rpcs, &mut request));
     let response = rpcs.call(origin.of(caller, held.clone()), request).await?;
     Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))
 }
@@ -260,15 +262,24 @@ where
 async fn leaving<B>(
     rpcs: Rpcs,
     origin: Origin,
-    request: http::Request<MeasuredBody<B>>,
+    mut request: http::Request<MeasuredBody<B>>,
     moves: bool,
 ) -> Result<http::Response<Body>, Infallible>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let peer = origin.peer.clone();
+    let ends = of_response(end(None, origin.peer.clone(), moves), &rpcs, &mut request);
     let response = rpcs.call(origin, request).await?;
-    Ok(response.map(|body| Body::new(Reauthorization::over(body, None, Some(end(None, peer, moves))))))
+    Ok(response.map(|body| Body::new(Reauthorization::over(body, None, ends))))
+}
+
+/// When the response of a stream has to end. A stream of requests has no response before it ends, and gets it instead.
+fn of_response<B>(ends: End, rpcs: &Rpcs, request: &mut http::Request<MeasuredBody<B>>) -> Option<End> {
+    if !rpcs.reads_streams(request.uri().path()) {
+        return Some(ends);
+    }
+    request.extensions_mut().insert(RequestEnd::new(ends));
+    None
 }
 
 #[cfg(test)]

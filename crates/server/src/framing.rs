@@ -1,6 +1,7 @@
 //! gRPC framing of routed calls. This module: one message each way. The library's framing is made for streams of messages, and takes
 //! a tenth of the cost of a routed call. Must not depend on what a message is.
 
+pub(super) mod requests;
 pub(super) mod stream;
 
 use std::future::poll_fn;

@@ -64,6 +64,7 @@ fn told(headers: &HeaderMap) -> CallContext {
     let asked = timeout(headers).ok().flatten();
     let peer = Arc::new(Peer::new(None, None, Duration::ZERO));
     let origin = Origin::new(peer, Arrival { at: now, asked });
+    let budget = metadata::Budget { default: budget, longest: bridge::call::LONGEST };
     let call = metadata::call(headers, &extensions, &origin, budget);
     assert!(call.principal.is_empty() && call.tenant.is_none(), "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {

@@ -116,7 +116,10 @@ pub fn open(
     let (headers, most) = (limits.headers as usize, limits.sizes.request);
     let catalog = api.bridge.catalog().clone();
     let sizes = catalog.client_rpcs().map(|rpc| (rpc.path.clone(), most));
-    let admission = Admission::new(headers, sizes, draining.hurry().clone()).of_calls();
+    let streaming = catalog.routes().iter().filter(|route| route.kind.streams_requests());
+    let admission = Admission::new(headers, sizes, draining.hurry().clone())
+        .reading_streams(streaming.map(|route| route.path.clone()), most)
+        .of_calls();
     let layer =
         CallLayer { draining: draining.clone(), metrics: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();

@@ -12,6 +12,7 @@ mod body;
 mod call_layer;
 pub mod call_metrics;
 pub mod client;
+mod client_stream;
 pub mod config;
 mod crypto;
 mod drain;

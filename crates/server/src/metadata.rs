@@ -34,9 +34,10 @@ impl Budget {
     /// Of a call of this route. A stream lasts as long as its service and its caller want: what it may wait for has limits of
     /// its own.
     pub(super) fn of(route: &Route) -> Budget {
-        match route.kind.streams_replies() {
-            true => Budget { default: STREAM, longest: STREAM },
-            false => Budget { default: route.budget(), longest: LONGEST },
+        match &route.kind {
+            kind if kind.streams_replies() => Budget { default: STREAM, longest: STREAM },
+            kind if kind.streams_requests() => Budget { default: LONGEST, longest: LONGEST },
+            _ => Budget { default: route.budget(), longest: LONGEST },
         }
     }
 }

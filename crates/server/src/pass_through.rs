@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use admission::{MeasuredBody, answer};
 use bytes::Bytes;
-use catalog::Route;
+use catalog::{Kind, Route};
 use http::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::BoxError;
 use wire::{Delivered, Failure};
 
+use super::client_stream::{self, RequestEnd};
 use super::finish::{Begun, Finish};
 use super::origin::Origin;
 use super::{framing, metadata};
@@ -48,6 +49,11 @@ impl PassThrough {
         PassThrough(Arc::new(Target { bridge, route, sizes, drain }))
     }
 
+    /// Whether its clients send streams.
+    pub(super) fn reads_streams(&self) -> bool {
+        self.0.route.kind.streams_requests()
+    }
+
     /// Answers a call.
     pub(super) fn call<B>(&self, origin: Origin, request: http::Request<MeasuredBody<B>>) -> Passing
     where
@@ -74,12 +80,21 @@ impl Target {
         let (head, body) = request.into_parts();
         // The message counts against the memory budget until the work ends, even if its caller cancels.
         let _charged = body.intake().clone();
+        let budget = metadata::Budget::of(&self.route);
+        if self.route.kind.streams_requests() {
+            // A caller that leaves ends it.
+            let call = metadata::call(&head.headers, &head.extensions, &origin, budget);
+            let ends = (head.extensions.get::<RequestEnd>(), &self.drain);
+            let stored =
+                client_stream::store(&self.bridge, &self.route, body, self.sizes.request, call, ends).await;
+            let told = stored.and_then(|reply| framing::answer(&reply));
+            return Ok(told.unwrap_or_else(|failure| answer(failure, self.is_known_by_id()).into_http()));
+        }
         let message = match framing::read(body, self.sizes.request).await {
             Ok(message) => message,
             Err(status) => return Ok(status.into_http()),
         };
-        let call =
-            metadata::call(&head.headers, &head.extensions, &origin, metadata::Budget::of(&self.route));
+        let call = metadata::call(&head.headers, &head.extensions, &origin, budget);
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
@@ -92,8 +107,14 @@ impl Target {
         }
         let reply = self.bridge.pass(&self.route, &message, &call).await;
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
-        let failed = |failure| answer(failure, self.route.codec.repeatable(&message)).into_http();
+        let again = || self.is_known_by_id() || self.route.codec.repeatable(&message);
+        let failed = |failure| answer(failure, again()).into_http();
         Ok(told.unwrap_or_else(failed))
+    }
+
+    /// Whether a stream knows the caller's messages by ids, so that a call may be repeated.
+    fn is_known_by_id(&self) -> bool {
+        matches!(&self.route.kind, Kind::EmitDurable(durable) if durable.message_id.is_some())
     }
 
     fn fits(&self, reply: Vec<u8>) -> Result<Vec<u8>, Failure> {

@@ -31,6 +31,11 @@ impl Rpcs {
         Rpcs { passed: Arc::new(passed.collect()), others }
     }
 
+    /// Whether the clients of this path send streams to a route.
+    pub(super) fn reads_streams(&self, path: &str) -> bool {
+        self.passed.get(path).is_some_and(PassThrough::reads_streams)
+    }
+
     /// Answers a call.
     pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<MeasuredBody<B>>) -> Answering<B>
     where

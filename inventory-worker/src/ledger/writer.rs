@@ -176,7 +176,7 @@ impl Writer {
                     return Ok(Settled::Yes);
                 }
                 Ok(next) => StoreError::Unexpected(format!("{next} came after {at}")),
-                Err(StoreError::Conflict) => match self.whose(at + 1, until).await? {
+                Err(StoreError::Conflict { .. }) => match self.whose(at + 1, until).await? {
                     Some(true) => return Ok(Settled::Yes),
                     Some(false) => {
                         self.metrics.conflicts.increment();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -12,12 +13,13 @@ use futures_util::future::BoxFuture;
 use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 use tonic_types::StatusExt as _;
 use wire::header::REQUEST_ID;
 
 use super::*;
 use crate::budget::{ConnectionMetrics, MemoryBudget, Size};
+use crate::unfinished;
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const SIZE: Size = Size {
@@ -151,7 +153,7 @@ async fn a_request_that_stands_still_or_drips_is_given_up() {
 
 #[test]
 fn a_large_message_has_longer() {
-    let total = |most| super::total(CREATE, SizeLimits { most, streams: false }).as_secs();
+    let total = |most| unfinished::total(CREATE, most).as_secs();
     assert_eq!([total(1 << 10), total(1 << 20), total(64 << 20)], [60, 60, 256]);
 }
 

@@ -75,14 +75,23 @@ async fn without_time_to_ask_again_one_answer_is_not_believed() {
 fn of_append(code: u64, err_code: u64, description: &str) -> StoreError {
     let text =
         format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{description}"}}}}"#);
-    let reply = answer::<Ack>(text.as_bytes()).unwrap();
+    let reply = answer::<PubAck>(text.as_bytes()).unwrap();
     reply.map_err(StoreError::from).unwrap_err()
 }
 
 #[test]
 fn an_answer_means_what_its_code_says() {
-    assert!(matches!(of_append(400, 10071, "wrong last sequence: 7"), StoreError::Conflict));
+    assert!(matches!(
+        of_append(400, 10071, "wrong last sequence: 7"),
+        StoreError::Conflict { last: Some(7) }
+    ));
+    assert!(matches!(of_append(400, 10071, "wrong last sequence"), StoreError::Conflict { last: None }));
     assert!(matches!(of_append(400, 10164, "wrong last sequence"), StoreError::Undetermined(_)));
+    assert!(matches!(
+        of_append(409, 10158, "duplicate message id is in process"),
+        StoreError::Undetermined(_)
+    ));
+    assert!(matches!(of_append(400, 10060, "expected stream does not match"), StoreError::Unusable(_)));
     assert!(matches!(of_append(503, 10008, "temporarily unavailable"), StoreError::Unavailable(_)));
     assert!(matches!(of_append(503, 10077, "maximum bytes exceeded"), StoreError::Full(_)));
     assert!(matches!(of_append(503, 10077, "raft: failed"), StoreError::Undetermined(_)));
@@ -114,6 +123,6 @@ fn a_read_is_never_open_and_never_full() {
 
 #[test]
 fn an_acknowledgement_has_a_sequence() {
-    assert_eq!(answer::<Ack>(br#"{"stream":"ONE","seq":7}"#).unwrap().unwrap().seq, 7);
-    assert!(answer::<Ack>(b"{}").is_err() && answer::<Ack>(b"nonsense").is_err());
+    assert_eq!(answer::<PubAck>(br#"{"stream":"ONE","seq":7}"#).unwrap().unwrap().sequence, 7);
+    assert!(answer::<PubAck>(b"{}").is_err() && answer::<PubAck>(b"nonsense").is_err());
 }

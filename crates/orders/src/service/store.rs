@@ -151,7 +151,7 @@ impl Records {
             let again = match error {
                 StoreError::Unexpected(_) | StoreError::Unusable(_) | StoreError::Down(_) => false,
                 StoreError::Unavailable(_) => open || self.budget.spend(),
-                StoreError::Conflict
+                StoreError::Conflict { .. }
                 | StoreError::Undetermined(_)
                 | StoreError::Disconnected
                 | StoreError::NotPermitted
@@ -175,7 +175,7 @@ impl Records {
         let limit = until(call).map_err(late)?;
         match self.store.append(&write.subject, headers, payload, expect, limit).await {
             Ok(sequence) => return Ok(Outcome::Stored(sequence)),
-            Err(StoreError::Conflict) => {}
+            Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }
         let unclear = |why: String| StoreError::Undetermined(why);
