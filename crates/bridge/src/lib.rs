@@ -52,6 +52,7 @@ pub use route_state::{Limits, RouteState, RouteStates};
 
 use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;
+use crate::subscribe::Topics;
 
 /// Upper bound of the backoff before the first retry, with full jitter; doubles with each retry.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -73,13 +74,14 @@ pub struct Bridge {
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
     tasks: TaskTracker,
+    topics: Arc<Topics>,
 }
 
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
         let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
-        Bridge { streams: link.clone(), link, states, metrics, tasks }
+        Bridge { streams: link.clone(), link, states, metrics, tasks, topics: Arc::default() }
     }
 
     /// The same, with a connection of its own for streams.

@@ -27,6 +27,8 @@ pub(super) struct RouteMetrics {
     pub(super) timeouts: Counter,
     pub(super) early: Counter,
     pub(super) shed: Counter,
+    pub(super) skipped: Counter,
+    pub(super) slow: Counter,
     pub(super) times: Histogram,
     /// The usual response time.
     pub(super) usual: Latency,
@@ -58,6 +60,8 @@ impl RouteMetrics {
             timeouts: Counter::default(),
             early: Counter::default(),
             shed: Counter::default(),
+            skipped: Counter::default(),
+            slow: Counter::default(),
             times: Histogram::times(),
             usual: Latency::default(),
             signs: HedgeEvidence::new(Instant::now()),
@@ -101,6 +105,16 @@ impl Source for BridgeMetrics {
                     "gateway_route_shed_total",
                     "Calls refused by the route's concurrency limit.",
                     &metrics.shed,
+                ),
+                (
+                    "gateway_route_skipped_total",
+                    "Messages of a subscription that subscribers did not get, because they violate the contract.",
+                    &metrics.skipped,
+                ),
+                (
+                    "gateway_route_slow_clients_total",
+                    "Subscribers whose stream ended because they read more slowly than messages came.",
+                    &metrics.slow,
                 ),
             ];
             for (name, help, count) in counts {

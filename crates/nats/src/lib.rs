@@ -23,6 +23,7 @@ mod error;
 pub mod failure;
 pub mod guard;
 pub mod header;
+mod live;
 mod many;
 mod monitor;
 pub mod mux;
@@ -43,6 +44,7 @@ pub mod streams;
 
 pub use clock::{Clock, WallClock};
 pub use guard::Guard;
+pub use live::{LiveSubscription, SubscriptionError};
 pub use many::ManyReplies;
 pub use monitor::Monitor;
 pub use mux::{Connection, RequestError};

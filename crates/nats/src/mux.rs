@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::live::LiveSubscriptions;
 use crate::node::Node;
 use crate::options::{ConnectError, Options};
 pub use crate::pending::RequestError;
@@ -260,6 +261,26 @@ impl Connection {
     pub(crate) fn hold(&self, subject: Subject) -> (u64, oneshot::Receiver<End>) {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         (number, self.shared.waiting.hold(number, subject))
+    }
+
+    /// A number that nothing else of this connection has.
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The subscriptions that end with the connection.
+    pub(crate) fn live(&self) -> &LiveSubscriptions {
+        &self.shared.waiting.live
+    }
+
+    /// Returns when the server has processed what was sent before: an empty message behind it, to the own inbox, has
+    /// come back. The caller keeps the deadline.
+    pub(crate) async fn processed(&self) -> Result<(), RequestError> {
+        let client = &self.shared.client;
+        let mut echo = PendingGuard::echo(&self.shared);
+        let sent = client.publish(self.shared.reply(echo.number), Bytes::new()).await;
+        sent.map_err(|error| unsent(error, 0, client.max_payload()))?;
+        echo.wait().await.map(|_| ())
     }
 
     /// Ends [`Connection::hold`].
