@@ -1,5 +1,7 @@
 //! Subscriptions: what is published on a subject reaches all who watch it, and nothing is missed without a word.
 
+mod stored;
+
 use std::path::PathBuf;
 
 use gateway::Gateway;

@@ -20,12 +20,14 @@ mod many;
 mod messages;
 pub mod metrics;
 pub mod micro;
+pub mod patience;
 mod reply;
 pub mod route_state;
 pub mod share;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::fmt::Display;
 use std::sync::Arc;

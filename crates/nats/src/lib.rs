@@ -17,6 +17,7 @@ pub mod clock;
 mod cluster;
 mod connect;
 pub mod credentials;
+mod described;
 mod durability;
 pub mod encryption;
 mod error;
@@ -43,6 +44,7 @@ pub mod store;
 pub mod streams;
 
 pub use clock::{Clock, WallClock};
+pub use described::StreamDescription;
 pub use guard::Guard;
 pub use live::{LiveSubscription, SubscriptionError};
 pub use many::ManyReplies;

@@ -40,7 +40,7 @@ async fn read(
     let mut subscription = listening
         .map_err(|_| nats::failure::of_request(&RequestError::Timeout, subject))?
         .map_err(|error| broken(error).delivered(Delivered::No))?;
-    feed.begin(Begin { after: 0 });
+    feed.begin(Begin { after: 0, identity: "".into() });
     let (mut messages, mut last) = (Vec::new(), 0);
     loop {
         let filled = subscription.fill(&mut messages).await;

@@ -7,11 +7,14 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wire::{Failure, Reason};
 
 use super::ring::{Ring, RingBytes};
+
+/// The most watchers of a thread that read what was before the messages in memory, each with a consumer of its own.
+const CATCHING_UP: usize = 16;
 
 /// What a topic is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,10 +26,12 @@ pub(super) struct Key {
 }
 
 /// The topics of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Topics {
     open: Mutex<HashMap<Key, Weak<Topic>, RandomState>>,
     bytes: Arc<RingBytes>,
+    /// Permits of those who catch up.
+    pub(super) catching_up: Arc<Semaphore>,
 }
 
 /// A topic. Its reader ends when it is dropped.
@@ -67,10 +72,19 @@ pub(super) enum Phase {
 }
 
 /// Where a reader began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Begin {
     /// What was published afterwards has a sequence above this.
     pub(super) after: u64,
+    /// Which stream of this name it reads; empty without one.
+    pub(super) identity: Arc<str>,
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        let catching_up = Arc::new(Semaphore::new(CATCHING_UP));
+        Topics { open: Mutex::default(), bytes: Arc::default(), catching_up }
+    }
 }
 
 impl Topics {
@@ -193,7 +207,7 @@ mod tests {
         let topics = Arc::new(Topics::default());
         let mut feeds = Vec::new();
         let ended = topics.join(key("a"), |feed| feeds.push(feed));
-        feeds[0].begin(Begin { after: 0 });
+        feeds[0].begin(Begin { after: 0, identity: "".into() });
         feeds[0].push(vec![(1, Bytes::from_static(b"x"))]);
         feeds[0].end(Failure::new(Reason::NatsDisconnected, "lost"));
         let next = topics.join(key("a"), |feed| feeds.push(feed));
