@@ -2,8 +2,6 @@
 
 mod stored;
 
-use std::path::PathBuf;
-
 use gateway::Gateway;
 use gateway::config::Serve;
 use prost::Message as _;
@@ -14,6 +12,7 @@ use tonic::{Status, Streaming};
 use crate::harness::codec;
 use crate::harness::http::answer;
 use crate::harness::proxy::Proxy;
+use crate::harness::roles::{self, RoleClient};
 use crate::harness::system::{PATIENCE, assert_refused, reason, until};
 
 const PROTO: &str = include_str!("fixtures/events.proto");
@@ -34,6 +33,14 @@ pub struct Event {
     pub token: String,
 }
 
+/// A folder with `events.proto`, and how it is served.
+fn sources() -> (TempDir, catalog_sources::Options) {
+    let folder = tempfile::tempdir().unwrap();
+    let proto = folder.path().join("events.proto");
+    std::fs::write(&proto, PROTO).unwrap();
+    (folder, catalog_sources::Options { proto: vec![proto], ..Default::default() })
+}
+
 /// A nats-server and a gateway that serves the events.
 pub struct Fixture {
     pub gateway: Gateway,
@@ -51,11 +58,8 @@ impl Fixture {
     /// With the gateway's connections through the proxy that `between` makes, if any.
     async fn with(between: impl AsyncFnOnce(u16) -> Option<String>) -> Fixture {
         let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let proto: PathBuf = folder.path().join("events.proto");
-        std::fs::write(&proto, PROTO).unwrap();
+        let (folder, sources) = sources();
         let url = between(nats.port()).await.unwrap_or_else(|| nats.url());
-        let sources = catalog_sources::Options { proto: vec![proto], ..Default::default() };
         let config = Serve { sources, threads: 1, ..Serve::at(url) };
         let gateway = Gateway::start(config.clone()).await.unwrap();
         let client = async_nats::connect(nats.url()).await.unwrap();
@@ -152,6 +156,55 @@ async fn watchers_see_what_is_published_after_their_response_began_and_share_one
     drop(two);
     until("nobody subscribes", async || fixture.subscriptions("events.ann").await == 0).await;
     fixture.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn the_permissions_of_routes_are_enough_for_subscriptions() {
+    let (_folder, sources) = sources();
+    let printed = gateway::routes::permissions(&gateway::contracts::read(&sources, false).unwrap());
+    let users = "authorization { users: [
+        {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
+        {user: events, password: \"events's secret\", permissions: $events_v1_Events_may}
+        {user: admin, password: \"admin's secret\"}
+    ] }";
+    let options = local_nats::Options { config: Some(format!("{printed}\n{users}")), ..Default::default() };
+    let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap();
+    let nats_options = roles::options(&nats.url(), "gateway");
+    let config = Serve { sources, threads: 1, nats: nats_options, ..Serve::at("") };
+    let (admin, service) =
+        (RoleClient::of(&nats.url(), "admin").await, RoleClient::of(&nats.url(), "events").await);
+    stored::create(&admin.client).await;
+    let gateway = Gateway::start(config).await.unwrap();
+    let address = format!("http://{}", gateway.grpc_addr());
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    for (rpc, subject) in [("Watch", "events.ann"), ("Follow", "stored.ann")] {
+        let mut watch = Watch::open(&channel, rpc, "ann", "").await.unwrap();
+        service.client.publish(subject, r#"{"text": "1"}"#.into()).await.unwrap();
+        assert_eq!(watch.next().await.unwrap(), "1");
+    }
+    service.publish_is_denied("other.ann", "").await;
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_nats_does_not_permit_is_refused() {
+    let (_folder, sources) = sources();
+    let config = "authorization { users: [
+        {user: gateway, password: \"gateway's secret\", permissions: {subscribe: {deny: \"events.>\"}}}
+    ] }";
+    let options = local_nats::Options { config: Some(config.to_owned()), ..Default::default() };
+    let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap();
+    let nats_options = roles::options(&nats.url(), "gateway");
+    let config = Serve { sources, threads: 1, nats: nats_options, ..Serve::at("") };
+    let gateway = Gateway::start(config).await.unwrap();
+    let address = format!("http://{}", gateway.grpc_addr());
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let refused = match Watch::open(&channel, "Watch", "ann", "").await {
+        Err(status) => status,
+        Ok(mut watch) => watch.end().await,
+    };
+    assert_eq!(reason(&refused), "GATEWAY_NOT_PERMITTED");
+    gateway.drain().await;
 }
 
 #[tokio::test]

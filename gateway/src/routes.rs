@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
-use catalog::{Catalog, Encoding, Kind, Route};
+use catalog::{Catalog, Encoding, Kind, Route, Subscription};
 use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
 use cli::Report;
 
 use crate::contracts;
+
+/// Where the gateway receives replies.
+const INBOX: &str = "_INBOX_gateway.>";
 
 /// `gateway routes`.
 #[derive(Debug, Clone, Args)]
@@ -156,26 +159,52 @@ pub fn permissions(catalog: &Catalog) -> String {
                     # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
         .to_owned();
     let discovery = ["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"];
-    let subjects = catalog.routes().iter().filter(|route| !matches!(route.kind, Kind::Subscribe(_)));
-    let subjects = subjects.map(|route| route.subject.pattern());
-    let publish = subjects.chain(discovery.map(str::to_owned)).collect();
-    let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
+    let (mut publish, mut subscribe) = (Vec::new(), vec![INBOX.to_owned()]);
+    for route in catalog.routes() {
+        let (to, of) = uses(route);
+        publish.extend(to);
+        subscribe.extend(of);
+    }
+    publish.extend(discovery.map(str::to_owned));
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
     }
     text += &role("gateway_may", publish, subscribe, "2s");
     for service in catalog.services() {
         let routes = catalog.routes().iter().filter(|route| route.service == service.name);
-        let mut subscribe: Vec<String> = routes
+        let (published, asked): (Vec<_>, Vec<_>) =
+            routes.partition(|route| matches!(route.kind, Kind::Subscribe(_)));
+        let publish = published.iter().map(|route| route.subject.pattern()).collect();
+        let mut subscribe: Vec<String> = asked
+            .iter()
             .map(|route| format!("{} {}", route.subject.pattern(), route.queue_group).trim_end().to_owned())
             .collect();
         // A service answers discovery under a name and with an id of its own choice.
         for verb in ["PING", "INFO", "STATS"] {
             subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
         }
-        text += &role(&format!("{}_may", service.name.replace('.', "_")), Vec::new(), subscribe, "3m");
+        text += &role(&format!("{}_may", service.name.replace('.', "_")), publish, subscribe, "3m");
     }
     text
+}
+
+/// The subjects that the gateway publishes to for a route, and those that it subscribes to.
+fn uses(route: &Route) -> (Vec<String>, Vec<String>) {
+    let pattern = route.subject.pattern();
+    match &route.kind {
+        Kind::Subscribe(Subscription { stream: Some(stream), .. }) => {
+            let api = [
+                format!("$JS.API.STREAM.INFO.{stream}"),
+                format!("$JS.API.CONSUMER.CREATE.{stream}.*.{pattern}"),
+                format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"),
+                format!("$JS.API.CONSUMER.DELETE.{stream}.*"),
+            ];
+            (api.into(), Vec::new())
+        }
+        // What it sends to itself tells that the server has processed the subscription.
+        Kind::Subscribe(_) => (vec![INBOX.to_owned()], vec![pattern]),
+        _ => (vec![pattern], Vec::new()),
+    }
 }
 
 /// One role. Subjects are shown once, in their order.

@@ -11,17 +11,11 @@ use super::{Fixture, Watch};
 use crate::harness::system::{assert_refused, reason, until};
 
 impl Fixture {
-    /// With a stream that stores `stored.*`.
+    /// With the stream.
     async fn storing() -> Fixture {
         let fixture = Fixture::start().await;
-        fixture.create().await;
+        create(&fixture.client).await;
         fixture
-    }
-
-    async fn create(&self) -> stream::Stream {
-        let subjects = vec!["stored.*".to_owned()];
-        let config = stream::Config { name: "STORED".to_owned(), subjects, ..Default::default() };
-        jetstream::new(self.client.clone()).create_stream(config).await.unwrap()
     }
 
     async fn stream(&self) -> stream::Stream {
@@ -52,6 +46,13 @@ impl Fixture {
         let next = Gateway::start(self.config.clone()).await.unwrap();
         std::mem::replace(&mut self.gateway, next).drain().await;
     }
+}
+
+/// Creates the stream, which stores `stored.*`.
+pub async fn create(client: &async_nats::Client) {
+    let subjects = vec!["stored.*".to_owned()];
+    let config = stream::Config { name: "STORED".to_owned(), subjects, ..Default::default() };
+    jetstream::new(client.clone()).create_stream(config).await.unwrap();
 }
 
 fn numbers(range: std::ops::RangeInclusive<usize>) -> Vec<String> {
@@ -138,7 +139,7 @@ async fn a_token_of_what_was_purged_or_of_another_stream_is_out_of_range() {
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::OutOfRange, "POSITION_LOST"));
     assert_eq!(refused.get_details_error_info().unwrap().metadata["first_sequence"], "4");
     jetstream::new(fixture.client.clone()).delete_stream("STORED").await.unwrap();
-    fixture.create().await;
+    create(&fixture.client).await;
     fixture.store("ann", 1..=9).await;
     let end = watch.end().await;
     assert_eq!((end.code(), reason(&end).as_str()), (Code::OutOfRange, "POSITION_LOST"));

@@ -204,3 +204,6 @@ impl FilteredReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

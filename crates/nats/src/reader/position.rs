@@ -92,8 +92,8 @@ mod tests {
     fn both_forms_of_the_acknowledgement_subject_have_the_sequence() {
         let short = "$JS.ACK.EVENTS.c.1.42.9.1700000000.3";
         let long = "$JS.ACK.hub.ACCOUNT.EVENTS.c.1.42.9.1700000000.3.random";
-        let wanted = Ok(Delivery { sequence: 42, number: 9, pending: 3 });
-        assert_eq!([short, long].map(|reply| delivery(&message(reply))), [wanted.clone(), wanted]);
+        let wanted = || Ok(Delivery { sequence: 42, number: 9, pending: 3 });
+        assert_eq!([short, long].map(|reply| delivery(&message(reply))), [wanted(), wanted()]);
         assert!(sequence(&message("_INBOX.1.2.3.4.5.6.7.8")).is_err());
     }
 }
