@@ -28,6 +28,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod topic;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub use route_state::{Limits, RouteState, RouteStates};
 
 use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;
-use crate::subscribe::Topics;
+use crate::topic::Topics;
 
 /// Upper bound of the backoff before the first retry, with full jitter; doubles with each retry.
 const BACKOFF: Duration = Duration::from_millis(100);

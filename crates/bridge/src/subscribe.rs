@@ -5,9 +5,7 @@ mod core;
 mod decode;
 mod position;
 mod replay;
-mod ring;
 mod stored;
-mod topic;
 mod watcher;
 
 use std::sync::Arc;
@@ -19,15 +17,13 @@ use nats::RequestError;
 use tokio::time::{Instant, timeout_at};
 use wire::{Delivered, Failure};
 
-pub(crate) use topic::Topics;
-
 use crate::call::{CallContext, Limit};
 use crate::concurrency::Permit;
 use crate::route_state::RouteState;
+use crate::topic::{Begin, Key, Topic};
 use crate::{Bridge, Messages, address, unfit};
 use decode::Decoder;
 use stored::Stored;
-use topic::{Begin, Key, Topic};
 use watcher::{Viewer, Watcher};
 
 /// An entry of the initial metadata: whether a message comes at most or at least once.

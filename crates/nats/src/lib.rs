@@ -42,11 +42,12 @@ pub mod spec;
 pub mod stats;
 pub mod store;
 pub mod streams;
+mod subscriptions;
 
 pub use clock::{Clock, WallClock};
 pub use described::StreamDescription;
 pub use guard::Guard;
-pub use live::{LiveSubscription, SubscriptionError};
+pub use live::LiveSubscription;
 pub use many::ManyReplies;
 pub use monitor::Monitor;
 pub use mux::{Connection, RequestError};
@@ -58,3 +59,4 @@ pub use spec::{StreamMismatch, StreamSpec};
 pub use stats::JetStreamStats;
 pub use store::{Expect, Store, StoreError};
 pub use streams::Streams;
+pub use subscriptions::SubscriptionError;

@@ -13,12 +13,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::live::LiveSubscriptions;
 use crate::node::Node;
 use crate::options::{ConnectError, Options};
 pub use crate::pending::RequestError;
 use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
+use crate::subscriptions::LiveSubscriptions;
 
 /// A connection to NATS. Clones share it. Use it on the runtime that created it.
 ///

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 use telemetry::Counter;
 use tokio::sync::{oneshot, watch};
 
-use crate::live::LiveSubscriptions;
 use crate::permissions::PermissionViolation;
+use crate::subscriptions::LiveSubscriptions;
 
 /// What ends a wait before its deadline.
 pub(crate) type End = Result<Message, RequestError>;

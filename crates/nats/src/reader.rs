@@ -36,7 +36,7 @@ pub use push::PushReader;
 
 use crate::backoff::backoff;
 use crate::store::Range;
-use crate::{Connection, Store};
+use crate::{Connection, RequestError, Store};
 use pull::{PullState, SequenceError};
 
 /// Idle heartbeat: a healthy consumer sends something at least this often.
@@ -273,7 +273,11 @@ impl Consumer {
             subject = format!("{subject}.{filter}");
         }
         let request = source.request(&name, next).to_string().into();
-        let reply = link.request(subject, HeaderMap::new(), request, deadline).await.map_err(server)?;
+        let reply = link.request(subject, HeaderMap::new(), request, deadline).await;
+        let reply = reply.map_err(|error| match error {
+            RequestError::NotPermitted => SequenceError::NotPermitted,
+            error => server(error),
+        })?;
         let pending = accepted(&reply.payload)?;
         let heard = Instant::now();
         let credit = PullState::new(source.pull).told(pending);

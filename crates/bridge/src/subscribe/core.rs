@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use wire::{Delivered, Failure, Reason};
 
 use super::decode::Decoder;
-use super::topic::{Begin, Feed};
+use crate::topic::{Begin, Feed};
 
 /// Reads until nobody watches or something may be missing. `limit`: how long the server may take to begin.
 pub(super) async fn run(

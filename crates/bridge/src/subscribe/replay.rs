@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::Failure;
 
 use super::stored::Stored;
-use super::topic::{Begin, Feed};
 use crate::concurrency::Saturated;
 use crate::patience::{PatientSender, queue};
 use crate::share::{CATCHING_UP, Share, Shares};
+use crate::topic::{Begin, Feed};
 
 /// The most messages that wait for the watcher.
 const QUEUE: usize = 32;

@@ -17,7 +17,7 @@ use wire::{Delivered, Failure, Reason};
 
 use super::decode::Decoder;
 use super::position::{Position, Positions, identity};
-use super::topic::{Begin, Feed};
+use crate::topic::{Begin, Feed};
 use crate::unfit;
 
 /// How many of a stream's last sequences are read when somebody resumes, so that those who resume soon after, as after a

@@ -11,12 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use wire::{Delivered, Failure, Reason};
 
 use super::replay::{Replay, ReplayPermit, Replayed};
-use super::ring::RingRead;
 use super::stored::Stored;
-use super::topic::{Begin, Phase, Signal, Topic};
 use crate::concurrency::Permit;
 use crate::metrics::BridgeMetrics;
 use crate::share::Share;
+use crate::topic::{Begin, Phase, RingRead, Signal, Topic};
 
 /// When those who cannot catch up now may try again.
 const LATER: Duration = Duration::from_secs(1);

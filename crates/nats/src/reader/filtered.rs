@@ -172,6 +172,7 @@ impl FilteredReader {
         };
         let consumer = match Consumer::open(&self.link, &self.source, self.next, deadline).await {
             Ok(consumer) => consumer,
+            Err(SequenceError::NotPermitted) => return Err(StoreError::NotPermitted.into()),
             Err(SequenceError::Refused(why)) => return Err(FilteredError::Refused(why)),
             Err(broken) => return Ok(Err(broken)),
         };

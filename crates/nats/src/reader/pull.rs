@@ -20,6 +20,8 @@ pub(super) enum SequenceError {
     Elsewhere { first: u64, last: u64, next: u64 },
     #[error("the server answered: {0}")]
     Server(String),
+    #[error("NATS does not permit us to create a consumer (permissions violation)")]
+    NotPermitted,
     /// As long as the request is the same.
     #[error("the server refuses: {0}")]
     Refused(String),

@@ -21,11 +21,11 @@ const OVERHEAD: usize = 64;
 
 /// The bytes of all rings of a thread.
 #[derive(Debug, Default)]
-pub(super) struct RingBytes(AtomicUsize);
+pub(crate) struct RingBytes(AtomicUsize);
 
 /// The ring.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     entries: Mutex<Entries>,
     all: Arc<RingBytes>,
     most: usize,
@@ -42,7 +42,7 @@ struct Entries {
 
 /// What a reader finds behind its cursor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RingRead {
+pub(crate) enum RingRead {
     /// The next message, with its sequence.
     Message(u64, Bytes),
     /// Nothing yet.
@@ -53,17 +53,17 @@ pub(super) enum RingRead {
 
 impl Ring {
     /// An empty ring. Its first message has a sequence above 0.
-    pub(super) fn new(all: Arc<RingBytes>) -> Ring {
+    pub(crate) fn new(all: Arc<RingBytes>) -> Ring {
         Ring { entries: Mutex::default(), all, most: MESSAGES, most_bytes: BYTES }
     }
 
     /// Its first message has a sequence above `floor`. Only while it is empty.
-    pub(super) fn begin_after(&self, floor: u64) {
+    pub(crate) fn begin_after(&self, floor: u64) {
         self.entries.lock().floor = floor;
     }
 
     /// Adds messages, by ascending sequence.
-    pub(super) fn push(&self, messages: impl IntoIterator<Item = (u64, Bytes)>) {
+    pub(crate) fn push(&self, messages: impl IntoIterator<Item = (u64, Bytes)>) {
         let mut entries = self.entries.lock();
         for (sequence, message) in messages {
             let bytes = size(&message);
@@ -83,12 +83,12 @@ impl Ring {
     }
 
     /// Whether a reader that has all up to this sequence can continue here without a gap.
-    pub(super) fn follows(&self, cursor: u64) -> bool {
+    pub(crate) fn follows(&self, cursor: u64) -> bool {
         cursor >= self.entries.lock().floor
     }
 
     /// The first message behind a cursor.
-    pub(super) fn find(&self, cursor: u64) -> RingRead {
+    pub(crate) fn find(&self, cursor: u64) -> RingRead {
         let entries = self.entries.lock();
         if cursor < entries.floor {
             return RingRead::Gone;

@@ -1,6 +1,8 @@
 //! Topics: each is one reader of a subject and the messages that it has read, shared by all who watch it, and ended when
 //! the last of them leaves. Must not know how a reader reads.
 
+mod ring;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -11,18 +13,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wire::{Failure, Reason};
 
-use super::ring::{Ring, RingBytes};
+use ring::{Ring, RingBytes};
+
+pub(crate) use ring::RingRead;
 
 /// The most watchers of a thread that read what was before the messages in memory, each with a consumer of its own.
 const CATCHING_UP: usize = 16;
 
 /// What a topic is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// The path of the rpc, which decides how messages are read.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The subject.
-    pub(super) subject: String,
+    pub(crate) subject: String,
 }
 
 /// The topics of one thread.
@@ -31,12 +35,12 @@ pub(crate) struct Topics {
     open: Mutex<HashMap<Key, Weak<Topic>, RandomState>>,
     bytes: Arc<RingBytes>,
     /// Permits of those who catch up.
-    pub(super) catching_up: Arc<Semaphore>,
+    pub(crate) catching_up: Arc<Semaphore>,
 }
 
 /// A topic. Its reader ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(crate) struct Topic {
     key: Key,
     topics: Weak<Topics>,
     feed: Arc<Feed>,
@@ -45,24 +49,24 @@ pub(super) struct Topic {
 
 /// What the reader of a topic and its watchers share.
 #[derive(Debug)]
-pub(super) struct Feed {
-    pub(super) ring: Ring,
+pub(crate) struct Feed {
+    pub(crate) ring: Ring,
     signal: watch::Sender<Signal>,
     /// Cancelled when nobody watches any more.
-    pub(super) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Where a reader is.
 #[derive(Debug, Clone)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     /// The sequence of the last message.
     last: u64,
-    pub(super) phase: Phase,
+    pub(crate) phase: Phase,
 }
 
 /// What a reader does.
 #[derive(Debug, Clone)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// It has not begun.
     Starting,
     /// It reads.
@@ -73,11 +77,11 @@ pub(super) enum Phase {
 
 /// Where a reader began.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Begin {
+pub(crate) struct Begin {
     /// What was published afterwards has a sequence above this.
-    pub(super) after: u64,
+    pub(crate) after: u64,
     /// Which stream of this name it reads; empty without one.
-    pub(super) identity: Arc<str>,
+    pub(crate) identity: Arc<str>,
 }
 
 impl Default for Topics {
@@ -89,7 +93,7 @@ impl Default for Topics {
 
 impl Topics {
     /// The topic of this key; a new one, whose reader `start` begins, if there is none that reads.
-    pub(super) fn join(self: &Arc<Self>, key: Key, start: impl FnOnce(Arc<Feed>)) -> Arc<Topic> {
+    pub(crate) fn join(self: &Arc<Self>, key: Key, start: impl FnOnce(Arc<Feed>)) -> Arc<Topic> {
         // Dropped behind the lock, which its end takes.
         let _ended;
         let mut open = self.open.lock();
@@ -112,7 +116,7 @@ impl Topics {
 
 impl Topic {
     /// What its reader has read.
-    pub(super) fn feed(&self) -> &Arc<Feed> {
+    pub(crate) fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
 }
@@ -135,12 +139,12 @@ impl Feed {
     }
 
     /// The reader has begun.
-    pub(super) fn begin(&self, begin: Begin) {
+    pub(crate) fn begin(&self, begin: Begin) {
         self.signal.send_modify(|signal| signal.phase = Phase::Open(begin));
     }
 
     /// Adds messages, by ascending sequence, and wakes the watchers once.
-    pub(super) fn push(&self, messages: Vec<(u64, Bytes)>) {
+    pub(crate) fn push(&self, messages: Vec<(u64, Bytes)>) {
         let Some((last, _)) = messages.last() else { return };
         let last = *last;
         self.ring.push(messages);
@@ -148,17 +152,17 @@ impl Feed {
     }
 
     /// The reader has ended.
-    pub(super) fn end(&self, failure: Failure) {
+    pub(crate) fn end(&self, failure: Failure) {
         self.signal.send_modify(|signal| signal.phase = Phase::Ended(failure));
     }
 
     /// The sequence of the last message, 0 if there is none.
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.signal.borrow().last
     }
 
     /// Learns of messages and of the end.
-    pub(super) fn signal(&self) -> watch::Receiver<Signal> {
+    pub(crate) fn signal(&self) -> watch::Receiver<Signal> {
         self.signal.subscribe()
     }
 
@@ -167,7 +171,7 @@ impl Feed {
     }
 
     /// Waits until the reader has begun. The caller keeps the deadline.
-    pub(super) async fn opened(&self) -> Result<Begin, Failure> {
+    pub(crate) async fn opened(&self) -> Result<Begin, Failure> {
         let mut signal = self.signal.subscribe();
         let begun = signal.wait_for(|signal| !matches!(signal.phase, Phase::Starting)).await;
         match begun.map(|signal| signal.phase.clone()) {
