@@ -143,7 +143,7 @@ async fn a_contract_that_is_wrong_stops_the_start_with_its_line() {
 async fn the_permissions_of_routes_are_enough_for_the_gateway_and_its_services() {
     let (_folder, file) = folder(BOOKSTORE);
     let sources = Options { proto: vec![file.clone()], ..Options::default() };
-    let printed = gateway::routes::permissions(&contracts::read(&sources, false).unwrap());
+    let printed = gateway::permissions::permissions(&contracts::read(&sources, false).unwrap());
     let users = "authorization { users: [
         {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
         {user: books, password: \"a secret\", permissions: $bookstore_v1_Books_may}

@@ -114,7 +114,7 @@ async fn the_printed_permissions_are_enough_for_events_and_streams() {
     let folder = tempfile::tempdir().unwrap();
     let proto = include_str!("fixtures/kinds.proto");
     let sources = serving(&folder, proto, "").sources;
-    let printed = gateway::routes::permissions(&gateway::contracts::read(&sources, false).unwrap());
+    let printed = gateway::permissions::permissions(&gateway::contracts::read(&sources, false).unwrap());
     let users = "authorization { users: [
         {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
         {user: library, password: \"a secret\", permissions: $library_v1_Library_may}

@@ -63,6 +63,7 @@ mod secured;
 mod serving;
 mod shares;
 mod stale;
+mod subscribe;
 mod tls;
 mod traces;
 mod unread;

@@ -9,6 +9,7 @@ pub mod contracts;
 pub mod dev;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod permissions;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;

@@ -1,18 +1,16 @@
 //! `gateway routes`: checks contracts, and prints what they need on NATS. Must not connect.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
-use catalog::{Catalog, Encoding, Kind, Route};
+use catalog::{Catalog, Encoding, Route};
 use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
 use cli::Report;
 
-use bridge::CONTROL;
-
 use crate::contracts;
+use crate::permissions::permissions;
 
 /// `gateway routes`.
 #[derive(Debug, Clone, Args)]
@@ -146,98 +144,4 @@ fn row(catalog: &Catalog, route: &Route) -> [String; 8] {
         route.retries.to_string(),
         scope,
     ]
-}
-
-/// The permissions that these routes need, as configuration of nats-server: variables `gateway_may` and, for each
-/// service, such as `bookstore_v1_Books_may`.
-pub fn permissions(catalog: &Catalog) -> String {
-    let mut text = "# NATS permissions of these routes. For a server without deploy/nats/roles.conf: include this file in its\n\
-                    # configuration before `accounts`, and name the variables there. With roles.conf, which has a `gateway_may` of its\n\
-                    # own: add the subjects of the routes to that one, and copy the roles of the services alone.\n\
-                    #   {user: gateway, password: $GATEWAY_PASSWORD, permissions: $gateway_may}\n\
-                    # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.\n"
-        .to_owned();
-    let any = |fits: fn(&Route) -> bool| catalog.routes().iter().any(|route| fits(route));
-    let mut publish: Vec<String> =
-        catalog.routes().iter().filter(|route| !listens(route)).map(pattern).collect();
-    if any(|route| matches!(route.kind, Kind::Emit { .. })) {
-        // What comes back behind an event shows that the server has it.
-        publish.push("_INBOX_gateway.>".to_owned());
-    }
-    if any(is_controlled) {
-        publish.push(CONTROL.to_owned());
-    }
-    publish.extend(catalog.routes().iter().flat_map(|route| storage(&route.kind)));
-    publish
-        .extend(["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"].map(str::to_owned));
-    let mut subscribe = vec!["_INBOX_gateway.>".to_owned()];
-    subscribe.extend(catalog.routes().iter().filter(|route| listens(route)).map(pattern));
-    for verb in ["PING", "INFO", "STATS"] {
-        subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
-    }
-    text += &role("gateway_may", publish, subscribe, (1, "2s"));
-    for service in catalog.services() {
-        let routes: Vec<&Arc<Route>> =
-            catalog.routes().iter().filter(|route| route.service == service.name).collect();
-        let answered = routes.iter().filter(|route| !listens(route));
-        let mut subscribe: Vec<String> = answered
-            .map(|route| format!("{} {}", route.subject.pattern(), route.queue_group).trim_end().to_owned())
-            .collect();
-        let publish = routes.iter().copied().filter(|route| listens(route)).map(pattern).collect();
-        if routes.iter().any(|route| is_controlled(route)) {
-            subscribe.push(CONTROL.to_owned());
-        }
-        let many = routes.iter().any(|route| matches!(route.kind, Kind::RequestMany(_)));
-        // A service answers discovery under a name and with an id of its own choice.
-        for verb in ["PING", "INFO", "STATS"] {
-            subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
-        }
-        text += &role(
-            &format!("{}_may", service.name.replace('.', "_")),
-            publish,
-            subscribe,
-            (if many { -1 } else { 1 }, "3m"),
-        );
-    }
-    text
-}
-
-/// Whether the gateway receives on the route's subject, and the service sends there.
-fn listens(route: &Route) -> bool {
-    matches!(route.kind, Kind::Subscribe(_))
-}
-
-/// Whether the service is told how many messages it may send, or that nobody waits.
-fn is_controlled(route: &Route) -> bool {
-    route.cancel || matches!(route.kind, Kind::RequestMany(_))
-}
-
-fn pattern(route: &Arc<Route>) -> String {
-    route.subject.pattern()
-}
-
-/// What a route asks of JetStream beside storing: for how long a stream knows the ids of messages, and which message is the
-/// next one, to find out whether one is stored.
-fn storage(kind: &Kind) -> Vec<String> {
-    let Kind::EmitDurable(durable) = kind else { return Vec::new() };
-    let stream = durable.stream.as_deref().unwrap_or("*");
-    ["$JS.API.STREAM.INFO", "$JS.API.STREAM.MSG.GET"].map(|api| format!("{api}.{stream}")).into()
-}
-
-/// One role. Subjects are shown once, in their order.
-fn role(name: &str, publish: Vec<String>, subscribe: Vec<String>, (most, expires): (i32, &str)) -> String {
-    let lines = |subjects: Vec<String>| {
-        let mut known = BTreeSet::new();
-        let once = subjects.into_iter().filter(|subject| known.insert(subject.clone()));
-        once.map(|subject| format!("      \"{subject}\"\n")).collect::<String>()
-    };
-    let publish = match publish.is_empty() {
-        true => "deny: \">\" ".to_owned(),
-        false => format!("\n    allow: [\n{}    ]\n  ", lines(publish)),
-    };
-    let subscribe = lines(subscribe);
-    format!(
-        "\n{name}: {{\n  publish: {{ {publish}}}\n  subscribe: {{\n    allow: [\n{subscribe}    ]\n  }}\n  \
-         allow_responses: {{ max: {most}, expires: \"{expires}\" }}\n}}\n"
-    )
 }

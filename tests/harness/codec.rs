@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 /// A codec that passes messages unchanged.
 #[derive(Clone, Copy, Default)]
@@ -19,6 +19,16 @@ pub async fn call(
     message: Bytes,
     metadata: &[(&'static str, &str)],
 ) -> Result<Streaming<Bytes>, Status> {
+    Ok(open(channel, path, message, metadata).await?.into_inner())
+}
+
+/// Calls an rpc, unary or streaming, and returns its response with the initial metadata.
+pub async fn open(
+    channel: &Channel,
+    path: &str,
+    message: Bytes,
+    metadata: &[(&'static str, &str)],
+) -> Result<Response<Streaming<Bytes>>, Status> {
     let mut request = Request::new(message);
     for (name, value) in metadata {
         request.metadata_mut().append(*name, value.parse().unwrap());
@@ -26,7 +36,7 @@ pub async fn call(
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let path = PathAndQuery::try_from(path).unwrap();
-    Ok(grpc.server_streaming(request, path, BytesCodec).await?.into_inner())
+    grpc.server_streaming(request, path, BytesCodec).await
 }
 
 /// Calls an rpc with a stream of messages, and returns its response message.

@@ -72,6 +72,13 @@ impl ConcurrencyLimit {
         Arc::new(ConcurrencyLimit { most, slot, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
     }
 
+    /// A limit that stays what it is, for calls that last: how long they take says nothing of a queue.
+    pub fn fixed(most: usize, slot: ShareKind) -> Arc<ConcurrencyLimit> {
+        let state = State { size: most as f64, careful: most as f64, last_cut: None };
+        let (inside, room) = (AtomicUsize::new(0), AtomicUsize::new(most));
+        Arc::new(ConcurrencyLimit { most: most as f64, slot, inside, room, state: Mutex::new(state) })
+    }
+
     /// A permit, if one is free, within the caller's share if the caller is known.
     ///
     /// # Errors

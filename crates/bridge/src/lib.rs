@@ -23,6 +23,7 @@ mod messages;
 pub mod metrics;
 pub mod micro;
 mod outgoing;
+pub mod patience;
 mod reply;
 pub mod route_state;
 pub mod share;
@@ -30,6 +31,8 @@ mod storage;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod token;
+mod topic;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ pub use route_state::{Limits, RouteState, RouteStates};
 
 use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;
+use crate::topic::Topics;
 
 /// Upper bound of the backoff before the first retry, with full jitter; doubles with each retry.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -82,13 +86,14 @@ pub struct Bridge {
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
     tasks: TaskTracker,
+    topics: Arc<Topics>,
 }
 
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
         let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
-        Bridge { streams: link.clone(), link, states, metrics, tasks }
+        Bridge { streams: link.clone(), link, states, metrics, tasks, topics: Arc::default() }
     }
 
     /// The same, with a connection of its own for streams.

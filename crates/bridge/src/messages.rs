@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use catalog::{Kind, Route};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
@@ -13,20 +14,38 @@ use crate::Bridge;
 use crate::call::CallContext;
 
 /// The messages of a call, each in the protobuf encoding. An error is the last one. Dropping it ends what it reads.
-pub struct Messages(BoxStream<'static, Result<Vec<u8>, Failure>>);
+pub struct Messages {
+    messages: BoxStream<'static, Result<Bytes, Failure>>,
+    headers: Vec<(&'static str, String)>,
+}
 
 impl Messages {
     /// These messages.
-    pub(crate) fn new(messages: impl Stream<Item = Result<Vec<u8>, Failure>> + Send + 'static) -> Messages {
-        Messages(messages.boxed())
+    pub(crate) fn new<T: Into<Bytes>>(
+        messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
+    ) -> Messages {
+        let messages = messages.map(|message| message.map(Into::into)).boxed();
+        Messages { messages, headers: Vec::new() }
+    }
+
+    /// The same, with an entry of the initial metadata.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Messages {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The initial metadata: names in lower case, values in printable ASCII.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.headers.iter().map(|(name, value)| (*name, value.as_str()))
     }
 }
 
 impl Stream for Messages {
-    type Item = Result<Vec<u8>, Failure>;
+    type Item = Result<Bytes, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(context)
+        self.messages.poll_next_unpin(context)
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) struct RouteMetrics {
     pub(super) early: Counter,
     pub(super) shed: Counter,
     pub(super) messages: Counter,
+    pub(super) skipped: Counter,
     pub(super) slow: Counter,
     pub(super) times: Histogram,
     /// The usual response time.
@@ -61,6 +62,7 @@ impl RouteMetrics {
             early: Counter::default(),
             shed: Counter::default(),
             messages: Counter::default(),
+            skipped: Counter::default(),
             slow: Counter::default(),
             times: Histogram::times(),
             usual: Latency::default(),
@@ -110,6 +112,11 @@ impl Source for BridgeMetrics {
                     "gateway_route_messages_total",
                     "Messages of streams that clients have taken.",
                     &metrics.messages,
+                ),
+                (
+                    "gateway_route_skipped_total",
+                    "Messages of a subscription that subscribers did not get, because they violate the contract.",
+                    &metrics.skipped,
                 ),
                 (
                     "gateway_route_slow_clients_total",

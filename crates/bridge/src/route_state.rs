@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
-use catalog::{Catalog, Encoding, Envelope, Route};
+use catalog::{Catalog, Encoding, Envelope, Kind, Route};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use wire::{Failure, Reason};
@@ -140,7 +140,12 @@ impl RouteState {
             pattern: route.subject.pattern(),
             fixed: route.subject.is_fixed().then(|| subject.into()),
             stored: !route.kind.asks(),
-            outer: ConcurrencyLimit::new(in_flight, ShareKind::route(number, false)),
+            outer: match route.kind {
+                Kind::Subscribe(_) => {
+                    ConcurrencyLimit::fixed(in_flight, ShareKind::route(number, false).lasting())
+                }
+                _ => ConcurrencyLimit::new(in_flight, ShareKind::route(number, false)),
+            },
             inner: ConcurrencyLimit::new(in_flight, ShareKind::route(number, true)),
             nest,
             budget: RetryBudget::new(),

@@ -21,6 +21,9 @@ const CALLER: usize = 1;
 /// other calls, which end soon: a proxy's connection may carry all calls.
 const CONNECTION: usize = 4;
 
+/// Subscribers that read what was before they came.
+pub(crate) const CATCHING_UP: ShareKind = ShareKind { slot: ROUTES - 1, lasts: true };
+
 /// A limit that callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShareKind {
@@ -34,9 +37,9 @@ impl ShareKind {
     /// Calls that wait for the fetch of a token's key.
     pub const KEYS: ShareKind = ShareKind { slot: 1, lasts: false };
 
-    /// A limit of a service with code; there are numbers below 14.
+    /// A limit of a service with code; there are numbers below 13.
     pub const fn service(number: usize) -> ShareKind {
-        ShareKind { slot: SERVICES + number % (ROUTES - SERVICES), lasts: false }
+        ShareKind { slot: SERVICES + number % (ROUTES - 1 - SERVICES), lasts: false }
     }
 
     /// The same, of what lasts long, such as streams: a connection of unknown callers may not hold all of it.

@@ -18,6 +18,7 @@ use crate::options::{ConnectError, Options};
 pub use crate::pending::RequestError;
 use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
+use crate::subscriptions::LiveSubscriptions;
 
 /// A connection to NATS. Clones share it. Use it on the runtime that created it.
 ///
@@ -221,17 +222,14 @@ impl Connection {
             }
         };
         sent?;
-        let mut echo = PendingGuard::echo(&self.shared);
-        let back = self.shared.reply(echo.number);
-        client.publish(back, Bytes::new()).await.map_err(|error| unsent(error, size, limit))?;
-        let came = echo.wait().await;
+        let came = self.processed().await;
         // What the server says of the message, that it is not permitted or has no subscriber, comes before the echo.
         match ticket.now() {
             Some(Ok(told)) if told.status == Some(StatusCode::NO_RESPONDERS) => {
                 Err(RequestError::NoResponders)
             }
             Some(Err(error)) => Err(error),
-            _ => came.map(|_| ()),
+            _ => came,
         }
     }
 }
@@ -265,6 +263,26 @@ impl Connection {
     /// The reply subject of what is held under this number.
     pub(crate) fn reply_to(&self, number: u64) -> Subject {
         self.shared.reply(number)
+    }
+
+    /// A number that nothing else of this connection has.
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The subscriptions that end with the connection.
+    pub(crate) fn live(&self) -> &LiveSubscriptions {
+        &self.shared.waiting.live
+    }
+
+    /// Returns when the server has processed what was sent before: an empty message behind it, to the own inbox, has
+    /// come back. The caller keeps the deadline.
+    pub(crate) async fn processed(&self) -> Result<(), RequestError> {
+        let client = &self.shared.client;
+        let mut echo = PendingGuard::echo(&self.shared);
+        let sent = client.publish(self.shared.reply(echo.number), Bytes::new()).await;
+        sent.map_err(|error| unsent(error, 0, client.max_payload()))?;
+        echo.wait().await.map(|_| ())
     }
 
     /// Ends [`Connection::hold`].

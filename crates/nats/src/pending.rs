@@ -9,6 +9,7 @@ use telemetry::Counter;
 use tokio::sync::{oneshot, watch};
 
 use crate::permissions::PermissionViolation;
+use crate::subscriptions::LiveSubscriptions;
 
 /// What ends a wait before its deadline.
 pub(crate) type End = Result<Message, RequestError>;
@@ -48,6 +49,8 @@ pub enum RequestError {
 #[derive(Default)]
 pub(crate) struct Pending {
     held: Mutex<HashMap<u64, PendingRequest, RandomState>>,
+    /// Subscriptions that end with the connection.
+    pub(crate) live: LiveSubscriptions,
     pub(crate) connects: Counter,
     pub(crate) slow: Counter,
     /// The last permissions violation.
@@ -92,6 +95,7 @@ impl Pending {
 
     /// Ends the requests that can no longer get a reply after this connection event.
     pub(crate) fn hear(&self, event: &Event) {
+        self.live.hear(event);
         match event {
             Event::Connected => {
                 self.connects.increment();

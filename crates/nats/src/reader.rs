@@ -1,21 +1,25 @@
 //! Reads a stream in order from a sequence on. Must not interpret entries, and must not know the name of a stream.
 //!
-//! There are two readers. They share the numbering of entries (`position`), and differ in what a missing entry means and
+//! There are three readers. They share the numbering of entries (`position`), and differ in what a missing entry means and
 //! in who says how much is sent:
 //!
 //! - [`StreamReader`] pulls: the caller's requests limit what is sent ahead of it. It is for a stream from which nothing
 //!   is removed: every entry once and in order, for as long as the caller asks for more, across lost connections, server
 //!   restarts and lost consumers. An entry that is missing is read again by another consumer, and passed over, visibly,
 //!   only if the leader no longer has it.
+//! - [`FilteredReader`] pulls what is on some subjects. It is for a stream with limits: what was removed from its middle is
+//!   no gap, and what was removed from its beginning before it was read ends the reader.
 //! - [`PushReader`] is sent entries, within the server's flow control. It is for a stream that is purged while it is
 //!   read, by a caller that then loads what was purged from elsewhere: entries after a hole are handed over at once, and
 //!   whoever reads them has to notice. It sends no request between two entries, and works without the permission to
 //!   pull.
 
+mod filtered;
 mod position;
 mod pull;
 mod push;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -26,12 +30,13 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
+pub use filtered::{FilteredError, FilteredReader, Start};
 pub use position::StreamEntry;
 pub use push::PushReader;
 
 use crate::backoff::backoff;
 use crate::store::Range;
-use crate::{Connection, Store};
+use crate::{Connection, RequestError, Store};
 use pull::{PullState, SequenceError};
 
 /// Idle heartbeat: a healthy consumer sends something at least this often.
@@ -74,6 +79,26 @@ impl EntryShape {
     }
 }
 
+impl ConsumerSource {
+    fn request(&self, name: &str, next: u64) -> serde_json::Value {
+        let mut config = serde_json::json!({
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": next,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": self.shape == EntryShape::Headers,
+            "inactive_threshold": nanos(INACTIVE),
+            "num_replicas": 1,
+            "mem_storage": true,
+        });
+        if let Some(filter) = &self.filter {
+            config["filter_subject"] = (**filter).into();
+        }
+        serde_json::json!({ "stream_name": &*self.stream, "config": config })
+    }
+}
+
 /// A reader that pulls.
 pub struct StreamReader {
     link: Connection,
@@ -108,7 +133,7 @@ impl StreamReader {
                     }
                     Err(broken) => broken,
                 },
-                None => match Consumer::open(&self.link, self.stream, self.shape, self.next).await {
+                None => match self.open().await {
                     Ok(consumer) => {
                         self.consumer = Some(consumer);
                         continue;
@@ -124,6 +149,22 @@ impl StreamReader {
                 self.pause(&broken).await;
             }
         }
+    }
+
+    async fn open(&self) -> Result<Consumer, SequenceError> {
+        if !self.link.connected() {
+            return Err(SequenceError::Disconnected);
+        }
+        let (deadline, next) = (Instant::now() + ATTEMPT, self.next);
+        // The server would begin at another sequence without an error.
+        let range = Store::new(self.link.clone(), self.stream).range(deadline).await;
+        let Range { first, last } = range.map_err(server)?;
+        if next < first || next > last + 1 {
+            return Err(SequenceError::Elsewhere { first, last, next });
+        }
+        let (shape, pull) = (self.shape, self.shape.pull());
+        let source = ConsumerSource { stream: self.stream.into(), filter: None, shape, pull };
+        Consumer::open(&self.link, &source, next, deadline).await
     }
 
     /// Whether the stream has lost the next entry. A consumer that was created for this very entry and begins after it
@@ -187,9 +228,20 @@ impl StreamReader {
     }
 }
 
+/// What a consumer sends.
+#[derive(Debug, Clone)]
+struct ConsumerSource {
+    stream: Arc<str>,
+    /// The subjects of the entries; none: all.
+    filter: Option<Arc<str>>,
+    shape: EntryShape,
+    /// Entries per pull.
+    pull: usize,
+}
+
 /// A consumer and how many entries it still has to deliver.
 struct Consumer {
-    stream: &'static str,
+    stream: Arc<str>,
     name: String,
     /// The entry that it was created for.
     begin: u64,
@@ -202,49 +254,34 @@ struct Consumer {
 }
 
 impl Consumer {
+    /// Creates one that begins with a sequence, which the stream has or will have next.
     async fn open(
         link: &Connection,
-        stream: &'static str,
-        shape: EntryShape,
+        source: &ConsumerSource,
         next: u64,
+        deadline: Instant,
     ) -> Result<Consumer, SequenceError> {
-        if !link.connected() {
-            return Err(SequenceError::Disconnected);
-        }
-        let deadline = Instant::now() + ATTEMPT;
-        // The server would begin at another sequence without an error.
-        let Range { first, last } = Store::new(link.clone(), stream).range(deadline).await.map_err(server)?;
-        if next < first || next > last + 1 {
-            return Err(SequenceError::Elsewhere { first, last, next });
-        }
+        let stream = source.stream.clone();
         let (name, inbox) = (Uuid::new_v4().simple().to_string(), link.client().new_inbox());
         let connects = connects(link);
         let replies = timeout_at(deadline, link.client().subscribe(inbox.clone()))
             .await
             .map_err(|_| SequenceError::Disconnected)?
             .map_err(server)?;
-        let request = serde_json::json!({
-            "stream_name": stream,
-            "config": {
-                "name": name,
-                "deliver_policy": "by_start_sequence",
-                "opt_start_seq": next,
-                "ack_policy": "none",
-                "replay_policy": "instant",
-                "headers_only": shape == EntryShape::Headers,
-                "inactive_threshold": nanos(INACTIVE),
-                "num_replicas": 1,
-                "mem_storage": true,
-            },
-        });
-        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}");
-        let reply = link
-            .request(subject, HeaderMap::new(), request.to_string().into(), deadline)
-            .await
-            .map_err(server)?;
-        accepted(&reply.payload)?;
+        let mut subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}");
+        if let Some(filter) = &source.filter {
+            subject = format!("{subject}.{filter}");
+        }
+        let request = source.request(&name, next).to_string().into();
+        let reply = link.request(subject, HeaderMap::new(), request, deadline).await;
+        let reply = reply.map_err(|error| match error {
+            RequestError::NotPermitted => SequenceError::NotPermitted,
+            error => server(error),
+        })?;
+        let pending = accepted(&reply.payload)?;
         let heard = Instant::now();
-        let credit = PullState::new(shape.pull());
+        let credit = PullState::new(source.pull).told(pending);
+        let credit = if source.filter.is_some() { credit.of_some() } else { credit };
         let mut consumer = Consumer { stream, name, begin: next, inbox, replies, credit, connects, heard };
         consumer.pull(link).await?;
         Ok(consumer)
@@ -308,19 +345,25 @@ fn server(error: impl std::fmt::Display) -> SequenceError {
     SequenceError::Server(error.to_string())
 }
 
-fn accepted(payload: &[u8]) -> Result<(), SequenceError> {
+/// How many entries a consumer has to send, if the server accepts it.
+fn accepted(payload: &[u8]) -> Result<u64, SequenceError> {
     #[derive(Deserialize)]
     struct Answer {
         error: Option<Problem>,
+        #[serde(default)]
+        num_pending: u64,
     }
     #[derive(Deserialize)]
     struct Problem {
+        #[serde(default)]
+        code: u64,
         #[serde(default)]
         description: String,
     }
     let answer: Answer = serde_json::from_slice(payload).map_err(server)?;
     match answer.error {
-        None => Ok(()),
+        None => Ok(answer.num_pending),
+        Some(problem) if problem.code == 400 => Err(SequenceError::Refused(problem.description)),
         Some(problem) => Err(SequenceError::Server(problem.description)),
     }
 }

@@ -37,17 +37,33 @@ pub(super) fn position(next: u64, sequence: u64) -> Position {
     }
 }
 
-/// The entry's sequence: `$JS.ACK.[domain.account.]stream.consumer.delivered.sequence.…` is where it would be
-/// acknowledged.
-pub(super) fn sequence(message: &Message) -> Result<u64, NoSequence> {
+/// What a consumer says of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// The entry's sequence in the stream.
+    pub(super) sequence: u64,
+    /// Its number among those that the consumer has sent, from 1.
+    pub(super) number: u64,
+    /// How many the consumer still has to send.
+    pub(super) pending: u64,
+}
+
+/// Reads where it would be acknowledged: `$JS.ACK.[domain.account.]stream.consumer.delivered.sequence.number.time.pending`.
+pub(super) fn delivery(message: &Message) -> Result<Delivery, NoSequence> {
     let reply = message.reply.as_deref().unwrap_or_default();
     let place = if reply.split('.').count() == 9 { 5 } else { 7 };
-    reply
-        .split('.')
-        .nth(place)
-        .filter(|_| reply.starts_with("$JS.ACK."))
-        .and_then(|token| token.parse().ok())
-        .ok_or_else(|| NoSequence(reply.to_owned()))
+    let mut numbers = reply.split('.').skip(place).map(str::parse);
+    match (numbers.next(), numbers.next(), numbers.nth(1)) {
+        (Some(Ok(sequence)), Some(Ok(number)), Some(Ok(pending))) if reply.starts_with("$JS.ACK.") => {
+            Ok(Delivery { sequence, number, pending })
+        }
+        _ => Err(NoSequence(reply.to_owned())),
+    }
+}
+
+/// The entry's sequence.
+pub(super) fn sequence(message: &Message) -> Result<u64, NoSequence> {
+    delivery(message).map(|delivery| delivery.sequence)
 }
 
 #[cfg(test)]
@@ -74,9 +90,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_acknowledgement_subject_have_the_sequence() {
-        let short = "$JS.ACK.EVENTS.c.1.42.9.1700000000.0";
-        let long = "$JS.ACK.hub.ACCOUNT.EVENTS.c.1.42.9.1700000000.0.random";
-        assert_eq!([short, long].map(|reply| sequence(&message(reply))), [Ok(42), Ok(42)]);
+        let short = "$JS.ACK.EVENTS.c.1.42.9.1700000000.3";
+        let long = "$JS.ACK.hub.ACCOUNT.EVENTS.c.1.42.9.1700000000.3.random";
+        let wanted = || Ok(Delivery { sequence: 42, number: 9, pending: 3 });
+        assert_eq!([short, long].map(|reply| delivery(&message(reply))), [wanted(), wanted()]);
         assert!(sequence(&message("_INBOX.1.2.3.4.5.6.7.8")).is_err());
     }
 }

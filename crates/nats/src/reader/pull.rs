@@ -3,7 +3,7 @@
 
 use async_nats::{Message, StatusCode};
 
-use super::position::{Position, StreamEntry, position, sequence};
+use super::position::{Position, StreamEntry, delivery, position};
 
 /// Why a consumer has to be replaced. The next one reads again what was lost with it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,11 @@ pub(super) enum SequenceError {
     Elsewhere { first: u64, last: u64, next: u64 },
     #[error("the server answered: {0}")]
     Server(String),
+    #[error("NATS does not permit us to create a consumer (permissions violation)")]
+    NotPermitted,
+    /// As long as the request is the same.
+    #[error("the server refuses: {0}")]
+    Refused(String),
 }
 
 /// Entries that were requested.
@@ -28,12 +33,31 @@ pub(super) struct PullState {
     pull: usize,
     /// Those that have not arrived.
     owed: usize,
+    /// How many the consumer has sent, where it sends only some of the stream's entries.
+    sent: Option<u64>,
+    /// How many the consumer still has to send, if it has told.
+    pending: Option<u64>,
 }
 
 impl PullState {
     /// Requests `pull` entries at once.
     pub(super) fn new(pull: usize) -> PullState {
-        PullState { pull, owed: 0 }
+        PullState { pull, owed: 0, sent: None, pending: None }
+    }
+
+    /// The same, of a consumer that sends only some of the stream's entries: it numbers what it sends.
+    pub(super) fn of_some(self) -> PullState {
+        PullState { sent: Some(0), ..self }
+    }
+
+    /// The consumer has told how many it has to send.
+    pub(super) fn told(self, pending: u64) -> PullState {
+        PullState { pending: Some(pending), ..self }
+    }
+
+    /// How many the consumer still has to send, as it told last.
+    pub(super) fn pending(&self) -> Option<u64> {
+        self.pending
     }
 
     /// How many to request now: a full pull when half of one has arrived.
@@ -56,14 +80,18 @@ impl PullState {
         match message.status {
             None | Some(StatusCode::OK) => {
                 self.owed = self.owed.saturating_sub(1);
-                let sequence =
-                    sequence(&message).map_err(|error| SequenceError::Server(error.to_string()))?;
-                match position(*next, sequence) {
-                    Position::Hole => {
-                        return Err(SequenceError::Hole { expected: *next, found: sequence });
-                    }
+                let found = delivery(&message).map_err(|error| SequenceError::Server(error.to_string()))?;
+                let (expected, number) = match self.sent {
+                    Some(sent) => (sent + 1, found.number),
+                    None => (*next, found.sequence),
+                };
+                match position(expected, number) {
+                    Position::Hole => return Err(SequenceError::Hole { expected, found: number }),
                     Position::Next => {
-                        *next += 1;
+                        let sequence = found.sequence;
+                        *next = sequence + 1;
+                        self.sent = self.sent.map(|sent| sent + 1);
+                        self.pending = Some(found.pending);
                         entries.push(StreamEntry { sequence, message: Some(message) });
                     }
                     // The server may begin early.
@@ -71,11 +99,17 @@ impl PullState {
                 }
                 Ok(())
             }
-            Some(StatusCode::IDLE_HEARTBEAT) => match number(&message, "Nats-Last-Stream") {
-                // The server sent it before this heartbeat, so it was lost on the way.
-                Some(sent) if sent >= *next => Err(SequenceError::Hole { expected: *next, found: sent + 1 }),
-                _ => Ok(()),
-            },
+            Some(StatusCode::IDLE_HEARTBEAT) => {
+                let (header, expected) = match self.sent {
+                    Some(sent) => ("Nats-Last-Consumer", sent + 1),
+                    None => ("Nats-Last-Stream", *next),
+                };
+                match number(&message, header) {
+                    // The server sent it before this heartbeat, so it was lost on the way.
+                    Some(sent) if sent >= expected => Err(SequenceError::Hole { expected, found: sent + 1 }),
+                    _ => Ok(()),
+                }
+            }
             // The pull request has expired; the rest of it will not arrive.
             Some(StatusCode::TIMEOUT) => {
                 let rest =
@@ -148,6 +182,24 @@ mod tests {
             credit.take(beat(8), &mut next, &mut entries),
             Err(SequenceError::Hole { expected: 8, found: 9 })
         );
+    }
+
+    #[test]
+    fn a_consumer_of_some_entries_leaves_out_sequences_and_no_number() {
+        let some = |sequence: u64, number: u64, pending: u64| {
+            message(format!("$JS.ACK.ORDERS.c.1.{sequence}.{number}.1700000000.{pending}"))
+        };
+        let (mut credit, mut next, mut entries) = (PullState::new(100).of_some().told(3), 5, Vec::new());
+        assert_eq!(credit.pending(), Some(3));
+        for (sequence, number, pending) in [(8, 1, 1), (8, 1, 1), (30, 2, 0)] {
+            assert_eq!(credit.take(some(sequence, number, pending), &mut next, &mut entries), Ok(()));
+        }
+        assert_eq!((next, credit.pending(), entries.len()), (31, Some(0), 2));
+        let beat = |sent| status(StatusCode::IDLE_HEARTBEAT, "Nats-Last-Consumer", sent);
+        let hole = |found| Err(SequenceError::Hole { expected: 3, found });
+        assert_eq!(credit.take(beat(2), &mut next, &mut entries), Ok(()));
+        assert_eq!(credit.take(beat(3), &mut next, &mut entries), hole(4));
+        assert_eq!(credit.take(some(40, 4, 0), &mut next, &mut entries), hole(4));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bridge::Messages;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Frame;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
@@ -27,7 +27,14 @@ pub(crate) fn answer(
     drain: WaitForCancellationFutureOwned,
 ) -> Response<Body> {
     let most = most.min(MOST);
-    response(Body::new(Streaming { messages: Some(messages), most, drain: Box::pin(drain), end: None }))
+    let headers: Vec<_> = messages
+        .headers()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
+        .collect();
+    let body = Streaming { messages: Some(messages), most, drain: Box::pin(drain), end: None };
+    let mut response = response(Body::new(body));
+    response.headers_mut().extend(headers);
+    response
 }
 
 /// What is left to send of a response.
@@ -72,7 +79,7 @@ impl Streaming {
         // Its subscriptions end now, not when the client has read the rest.
         self.messages = None;
         self.end = Some(match end {
-            Ok(()) => HeaderMap::from_iter([(Status::GRPC_STATUS, http::HeaderValue::from_static("0"))]),
+            Ok(()) => HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]),
             Err(failure) => {
                 let (mut head, _) = status(failure).into_http::<Body>().into_parts();
                 head.headers.remove(CONTENT_TYPE);
