@@ -38,12 +38,17 @@ mod calendar;
 mod dynamic;
 mod error;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod json;
 mod keys;
 mod plan;
 mod protobuf;
 mod record;
 mod repetition;
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 mod swar;
 #[cfg(test)]
 mod tests;
