@@ -1,5 +1,11 @@
 //! Where plans differ from the library's dynamic messages on purpose. The whole list; what is not here is a bug.
 
+use std::collections::HashSet;
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+use crate::record::{Range, Records};
+
 /// JSON that plans refuse and dynamic messages take: plans' reason, and what dynamic messages make of it.
 pub(crate) const REFUSED_JSON: [(&str, &str); 6] = [
     ("occurs twice", "of a field or map key the last value; keys are the same however they are spelled"),
@@ -42,12 +48,36 @@ pub(crate) const REFUSED_WIRE: [(&str, &str); 8] = [
     ("has a path that is empty", "it is lost"),
 ];
 
-/// Messages that plans take and dynamic messages refuse: the library's reason.
-pub(crate) const TAKEN_WIRE: [(&str, &str); 3] = [
-    ("invalid string value", "values that later ones replace are passed over: strings"),
-    ("buffer underflow", "and messages of a oneof"),
-    ("invalid wire type", "the same"),
-];
+/// Whether plans may take a message that dynamic messages cannot decode: values that later ones replace are passed over,
+/// whatever they contain. Such are earlier ones of a field without parts, of a oneof, or of a key.
+pub(crate) fn has_replaced(message: &MessageDescriptor, wire: &[u8]) -> bool {
+    let mut records = Records::new(wire, Range { from: 0, to: wire.len() });
+    let mut seen = HashSet::new();
+    while !records.is_at_end() {
+        let Ok(tag) = records.tag() else { return false };
+        let Some(field) = message.get_field(tag >> 3) else {
+            if records.skip(tag, u32::MAX).is_err() {
+                return false;
+            }
+            continue;
+        };
+        let Ok(value) = records.value(tag & 7) else { return false };
+        let place = match field.containing_oneof() {
+            Some(oneof) => oneof.full_name().to_owned(),
+            None => field.full_name().to_owned(),
+        };
+        // Keys are not compared: two entries may be of one.
+        if !field.is_list() && !seen.insert(place) {
+            return true;
+        }
+        if let (2, Kind::Message(inner)) = (tag & 7, field.kind())
+            && has_replaced(&inner, &wire[value.range.from..value.range.to])
+        {
+            return true;
+        }
+    }
+    false
+}
 
 /// Texts that plans write of a message where dynamic messages write `null`, in wrappers of floating-point numbers.
 pub(crate) const DIFFERENT_WIRE: [&str; 3] = ["\"NaN\"", "\"Infinity\"", "\"-Infinity\""];

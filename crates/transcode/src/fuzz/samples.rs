@@ -1,7 +1,7 @@
 //! Messages with the JSON that plans make of them, for a judge that is another program. Must not say what is right.
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use super::oracle::Subject;
 use super::random::{Random, compile};
@@ -69,10 +69,9 @@ pub fn is_same(set: &[u8], sample: &Sample) -> Result<(), String> {
     if subject.is_same(&wire, &sample.wire) {
         return Ok(());
     }
-    Err(match DynamicMessage::decode(subject.message.clone(), wire.as_slice()) {
-        Ok(message) => format!("{message:?}"),
-        Err(error) => error.to_string(),
-    })
+    Err(subject
+        .json(&wire)
+        .map_or_else(|error| error.to_string(), |json| String::from_utf8_lossy(&json).into_owned()))
 }
 
 fn message_of(set: &[u8], name: &str) -> Option<MessageDescriptor> {
