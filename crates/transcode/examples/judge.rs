@@ -4,13 +4,26 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use transcode::fuzz::{Sample, is_same, of_corpus, of_seed};
+use transcode::fuzz::{Sample, Samples, Text, is_same, of_corpus, of_seed};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may be reading.
+            drop(writeln!(io::stderr(), "{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
@@ -23,19 +36,29 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// For each proto a `.set`, its descriptors, and a `.samples` with a line for each message: its name, its encoding in
-/// base64 and its JSON, separated by tabs, which JSON in one line does not have.
+/// base64 and its JSON, separated by tabs, which JSON in one line does not have. In a `.texts`, each line has a message's
+/// name, a text in base64, and `=` with the message that it is read as, in base64, or `!` with the reason why it is refused.
 fn write(folder: &Path, corpus: &Path, first: u64, protos: u64) -> Result<(), Box<dyn Error>> {
     let inputs: Vec<Vec<u8>> =
         fs::read_dir(corpus)?.map(|file| fs::read(file?.path())).collect::<Result<_, _>>()?;
     let mut written = 0;
-    let mut one = |name: String, (set, samples): (Vec<u8>, Vec<Sample>)| {
+    let mut one = |name: String, samples: Samples| {
         let mut lines = String::new();
-        for Sample { message, wire, json } in &samples {
-            writeln!(lines, "{message}\t{}\t{json}", STANDARD.encode(wire)).map_err(std::io::Error::other)?;
+        for Sample { message, wire, json } in &samples.messages {
+            writeln!(lines, "{message}\t{}\t{json}", STANDARD.encode(wire)).map_err(io::Error::other)?;
         }
-        written += samples.len();
-        fs::write(folder.join(format!("{name}.set")), set)?;
-        fs::write(folder.join(format!("{name}.samples")), lines)
+        fs::write(folder.join(format!("{name}.samples")), lines)?;
+        let mut lines = String::new();
+        for Text { message, json, read } in &samples.texts {
+            let read = match read {
+                Ok(wire) => format!("={}", STANDARD.encode(wire)),
+                Err(why) => format!("!{why}"),
+            };
+            writeln!(lines, "{message}\t{}\t{read}", STANDARD.encode(json)).map_err(io::Error::other)?;
+        }
+        written += samples.messages.len();
+        fs::write(folder.join(format!("{name}.texts")), lines)?;
+        fs::write(folder.join(format!("{name}.set")), samples.set)
     };
     one("corpus".to_owned(), of_corpus(inputs.iter().map(Vec::as_slice)))?;
     for seed in first..first + protos {

@@ -6,6 +6,7 @@ pub(crate) mod oracle;
 mod protos;
 pub(crate) mod random;
 mod samples;
+mod words;
 
 use std::sync::LazyLock;
 
@@ -15,7 +16,7 @@ use crate::dynamic;
 use oracle::Subject;
 use random::{Random, compile, records};
 
-pub use samples::{Sample, is_same, of_corpus, of_seed};
+pub use samples::{Sample, Samples, Text, is_same, of_corpus, of_seed};
 
 /// The most edits of a text.
 const EDITS: usize = 8;

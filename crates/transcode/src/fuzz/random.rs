@@ -6,6 +6,8 @@ use prost_reflect::{
 };
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use super::words::WORDS;
+
 /// How many messages a proto has; they may contain each other and themselves.
 const MESSAGES: usize = 4;
 const SCALARS: [&str; 15] = [
@@ -60,6 +62,14 @@ impl Random {
 
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.usize(0..choices.len())]
+    }
+
+    /// A field, and a value that may be right for it or wrong, as JSON.
+    pub(crate) fn member(&mut self, message: &MessageDescriptor) -> (FieldDescriptor, String) {
+        let fields: Vec<FieldDescriptor> = message.fields().collect();
+        let (field, word) = (fields[self.0.usize(0..fields.len())].clone(), self.of(&WORDS));
+        let is_list = field.is_list() && (word == "null" || self.0.bool());
+        (field, if is_list { format!("[{word}]") } else { word.to_owned() })
     }
 
     /// The source of a proto with the messages `t.M0` and so on.
