@@ -1,6 +1,7 @@
 //! Both codecs on messages of a shop that has every kind of field.
 
 mod cases;
+mod conformance;
 mod difference;
 mod encodings;
 mod grammar;
