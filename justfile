@@ -70,6 +70,10 @@ sbom:
 fuzz:
     .ci/run fuzz
 
+# JSON of the transcoder against Python's json_format
+judge:
+    .ci/run judge
+
 # the first command of the README as a user runs it
 smoke: release
     .ci/run buf smoke

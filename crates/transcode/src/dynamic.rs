@@ -8,6 +8,7 @@ use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _,
     SerializeOptions,
 };
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
@@ -33,10 +34,38 @@ pub(crate) fn to_json(
     }
 }
 
-/// Converts JSON to the encoding of a message.
-pub(crate) fn to_wire(message: &MessageDescriptor, json: &[u8]) -> Result<Vec<u8>, CodecError> {
+/// Converts JSON to the encoding of a message; or, if it is the value of this field alone, of a message that has no other.
+pub(crate) fn to_wire(
+    message: &MessageDescriptor,
+    body: Option<&FieldDescriptor>,
+    json: &[u8],
+) -> Result<Vec<u8>, CodecError> {
     // Validated once for the whole text: given bytes, the library validates each string.
     let text = std::str::from_utf8(json).map_err(|error| CodecError::new("", &error.to_string()))?;
+    match body {
+        None => read(message, text),
+        Some(field) => read_field(message, field, text),
+    }
+}
+
+/// Reads an object with this member alone: the library reads no fields by themselves.
+fn read_field(
+    message: &MessageDescriptor,
+    field: &FieldDescriptor,
+    text: &str,
+) -> Result<Vec<u8>, CodecError> {
+    // Before it is put into an object: a text that is more than one value, such as `1,"other":2`, would become further
+    // members.
+    let value: &RawValue =
+        serde_json::from_str(text).map_err(|error| CodecError::new("", &error.to_string()))?;
+    let name = Json::from(field.json_name());
+    read(message, &format!("{{{name}:{value}}}")).map_err(|error| {
+        let inside = error.path().strip_prefix(field.json_name());
+        inside.map_or(error.clone(), |rest| CodecError::new(&format!("{}{rest}", field.name()), error.why()))
+    })
+}
+
+fn read(message: &MessageDescriptor, text: &str) -> Result<Vec<u8>, CodecError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = DynamicMessage::deserialize_with_options(message.clone(), &mut json, &READ);
     let read = read.and_then(|read| json.end().map(|()| read));

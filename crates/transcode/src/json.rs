@@ -38,6 +38,7 @@ pub struct JsonCodec {
     request: MessageDescriptor,
     reply: MessageDescriptor,
     body: Option<FieldDescriptor>,
+    response_body: Option<FieldDescriptor>,
     repetition: Repetition,
     limit: usize,
     plans: Arc<Plans>,
@@ -64,18 +65,22 @@ pub struct ReadReply {
 /// A field that cannot be the payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The request has no field of that name.
-    #[error("the request {message} has no field {field:?}")]
+    /// The message has no field of that name.
+    #[error("the {part} {message} has no field {field:?}")]
     UnknownField {
-        /// The full name of the request message.
+        /// `request` or `reply`.
+        part: &'static str,
+        /// The full name of the message.
         message: String,
         /// The name of the field.
         field: String,
     },
-    /// The request is a well-known type, whose JSON form has no fields.
-    #[error("the request {message} is a well-known type: its JSON form has no fields")]
+    /// The message is a well-known type, whose JSON form has no fields.
+    #[error("the {part} {message} is a well-known type: its JSON form has no fields")]
     WellKnownType {
-        /// The full name of the request message.
+        /// `request` or `reply`.
+        part: &'static str,
+        /// The full name of the message.
         message: String,
     },
 }
@@ -83,7 +88,15 @@ pub enum BodyError {
 impl JsonCodec {
     /// A codec for these messages: payloads are the whole messages.
     pub fn new(request: MessageDescriptor, reply: MessageDescriptor, repetition: Repetition) -> JsonCodec {
-        JsonCodec { request, reply, body: None, repetition, limit: LIMIT, plans: Arc::default() }
+        JsonCodec {
+            request,
+            reply,
+            body: None,
+            response_body: None,
+            repetition,
+            limit: LIMIT,
+            plans: Arc::default(),
+        }
     }
 
     /// The same codec, but this field of the request alone is the payload. A field that is unset and has presence is
@@ -113,14 +126,41 @@ impl JsonCodec {
     ///
     /// If the request has no such field, or is a well-known type.
     pub fn with_body(self, field: &str) -> Result<JsonCodec, BodyError> {
-        let message = || self.request.full_name().to_owned();
-        if self.request.package_name() == WELL_KNOWN {
-            return Err(BodyError::WellKnownType { message: message() });
-        }
-        let Some(body) = self.request.get_field_by_name(field) else {
-            return Err(BodyError::UnknownField { message: message(), field: field.to_owned() });
-        };
+        let body = body_of("request", &self.request, field)?;
         Ok(JsonCodec { body: Some(body), ..self })
+    }
+
+    /// The same codec, but the payload of a reply is the value of this field of the reply alone, as `response_body` of
+    /// `google.api.http` has it. It has to be exactly one JSON value; `null` leaves a field unset unless it is a value of
+    /// its type. Requests are not affected.
+    ///
+    /// ```
+    /// use transcode::{Codec, JsonCodec, Repetition};
+    /// # use protox::file::File;
+    /// # use protox::prost_reflect::DescriptorPool;
+    /// # let proto = r#"
+    /// #     syntax = "proto3";
+    /// #     message GetBooksRequest { repeated string book_ids = 1; }
+    /// #     message Books { repeated string titles = 1; }
+    /// # "#;
+    /// # let mut pool = DescriptorPool::new();
+    /// # pool.add_file_descriptor_proto(File::from_source("books.proto", proto)?.file_descriptor_proto().clone())?;
+    /// # let [request, reply] = ["GetBooksRequest", "Books"].map(|name| pool.get_message_by_name(name));
+    /// # let (request, reply) = (request.ok_or("no request")?, reply.ok_or("no reply")?);
+    ///
+    /// // message Books { repeated string titles = 1; }
+    /// let codec = JsonCodec::new(request, reply, Repetition::Always).with_response_body("titles")?;
+    /// assert_eq!(codec.reply(br#"["Emma","Persuasion"]"#)?, b"\x0a\x04Emma\x0a\x0aPersuasion");
+    /// assert_eq!(codec.reply(br#"["Emma",7]"#).unwrap_err().path(), "titles[1]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the reply has no such field, or is a well-known type.
+    pub fn with_response_body(self, field: &str) -> Result<JsonCodec, BodyError> {
+        let body = body_of("reply", &self.reply, field)?;
+        Ok(JsonCodec { response_body: Some(body), ..self })
     }
 
     /// The same codec, but no result is longer than this, in bytes. Zeros are written out, so that JSON can be many
@@ -139,8 +179,8 @@ impl JsonCodec {
     /// If the text is not a form of the rpc's request message.
     pub fn read_request(&self, json: &[u8]) -> Result<Vec<u8>, CodecError> {
         match self.plan_of_request() {
-            Some(plan) => Ok(to_wire::convert(plan, json, UnknownNames::Refuse, self.limit)?.protobuf),
-            None => self.within_limit(dynamic::to_wire(&self.request, json)?),
+            Some(plan) => Ok(to_wire::convert(plan, None, json, UnknownNames::Refuse, self.limit)?.protobuf),
+            None => self.within_limit(dynamic::to_wire(&self.request, None, json)?),
         }
     }
 
@@ -150,14 +190,14 @@ impl JsonCodec {
     ///
     /// If the payload is not a form of the rpc's reply message.
     pub fn read_reply(&self, payload: &[u8]) -> Result<ReadReply, CodecError> {
-        let plan = self.plans.reply.get_or_init(|| Plan::of(&self.reply));
-        match plan {
-            Ok(plan) => {
-                let read = to_wire::convert(plan, payload, UnknownNames::LeaveOut, self.limit)?;
+        let body = self.response_body.as_ref();
+        match planned(self.plan_of_reply(), body) {
+            Some((plan, field)) => {
+                let read = to_wire::convert(plan, field, payload, UnknownNames::LeaveOut, self.limit)?;
                 Ok(ReadReply { protobuf: read.protobuf, unknown_names: read.unknown_names })
             }
-            Err(_) => {
-                let protobuf = self.within_limit(dynamic::to_wire(&self.reply, payload)?)?;
+            None => {
+                let protobuf = self.within_limit(dynamic::to_wire(&self.reply, body, payload)?)?;
                 Ok(ReadReply { protobuf, unknown_names: 0 })
             }
         }
@@ -167,19 +207,42 @@ impl JsonCodec {
         self.plans.request.get_or_init(|| Plan::of(&self.request)).as_ref().ok()
     }
 
+    fn plan_of_reply(&self) -> Option<&Plan> {
+        self.plans.reply.get_or_init(|| Plan::of(&self.reply)).as_ref().ok()
+    }
+
     fn within_limit(&self, bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {
         if bytes.len() <= self.limit { Ok(bytes) } else { Err(CodecError::new("", "is too large")) }
+    }
+}
+
+/// The field of a message that is to be the payload. `part` says which message it is.
+fn body_of(
+    part: &'static str,
+    message: &MessageDescriptor,
+    field: &str,
+) -> Result<FieldDescriptor, BodyError> {
+    let name = || message.full_name().to_owned();
+    if message.package_name() == WELL_KNOWN {
+        return Err(BodyError::WellKnownType { part, message: name() });
+    }
+    let body = message.get_field_by_name(field);
+    body.ok_or_else(|| BodyError::UnknownField { part, message: name(), field: field.to_owned() })
+}
+
+/// The plan, with the index of the field that is the payload.
+fn planned<'a>(plan: Option<&'a Plan>, body: Option<&FieldDescriptor>) -> Option<(&'a Plan, Option<usize>)> {
+    let plan = plan?;
+    match body {
+        None => Some((plan, None)),
+        Some(field) => plan.root_field(field.number()).map(|field| (plan, Some(field))),
     }
 }
 
 impl Codec for JsonCodec {
     fn request(&self, protobuf: &[u8]) -> Result<Vec<u8>, CodecError> {
         let body = self.body.as_ref();
-        let planned = self.plan_of_request().and_then(|plan| match body {
-            None => Some((plan, None)),
-            Some(field) => plan.root_field(field.number()).map(|field| (plan, Some(field))),
-        });
-        match planned {
+        match planned(self.plan_of_request(), body) {
             Some((plan, field)) => Ok(to_json::convert(plan, field, protobuf, self.limit)?.text),
             None => self.within_limit(dynamic::to_json(&self.request, body, protobuf)?),
         }
@@ -198,6 +261,8 @@ impl fmt::Debug for JsonCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = f.debug_struct("JsonCodec");
         names.field("request", &self.request.full_name()).field("reply", &self.reply.full_name());
-        names.field("body", &self.body.as_ref().map(FieldDescriptor::name)).finish_non_exhaustive()
+        names.field("body", &self.body.as_ref().map(FieldDescriptor::name));
+        names.field("response_body", &self.response_body.as_ref().map(FieldDescriptor::name));
+        names.finish_non_exhaustive()
     }
 }

@@ -39,12 +39,17 @@ mod dynamic;
 mod error;
 mod fault;
 mod field;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod json;
 mod keys;
 mod plan;
 mod protobuf;
 mod record;
 mod repetition;
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 mod swar;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! Both codecs on messages of a shop that has every kind of field.
 
 mod cases;
-mod deliberate;
+mod conformance;
 mod difference;
 mod encodings;
 mod grammar;
 mod hostile;
-mod random;
+mod response;
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};

@@ -24,7 +24,7 @@ const SPACE: usize = 512;
 pub(crate) struct Json {
     pub(crate) text: Vec<u8>,
     /// How many records, elements and entries were read; in both passes if there were two.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests limit it"))]
+    #[cfg_attr(not(any(test, feature = "fuzz")), expect(dead_code, reason = "tests limit it"))]
     pub(crate) steps: usize,
 }
 

@@ -3,6 +3,7 @@
 
 mod entries;
 mod lengths;
+mod lists;
 mod numbers;
 mod skip;
 mod strings;
@@ -34,16 +35,23 @@ pub(crate) struct Wire {
     /// How many enum values were left out.
     pub(crate) unknown_names: u32,
     /// How many fields, elements and entries were read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests limit it"))]
+    #[cfg_attr(not(any(test, feature = "fuzz")), expect(dead_code, reason = "tests limit it"))]
     pub(crate) steps: usize,
 }
 
-/// Converts a JSON text to its message. `limit` is the most bytes to write.
+/// Converts a JSON text to its message; or, if the text is the value of this field alone, to a message that has no other.
+/// `limit` is the most bytes to write.
 ///
 /// # Errors
 ///
 /// If the text is not JSON, not a form of the plan's message, or if the message exceeds the limit.
-pub(crate) fn convert(plan: &Plan, json: &[u8], names: UnknownNames, limit: usize) -> Outcome<Wire> {
+pub(crate) fn convert(
+    plan: &Plan,
+    body: Option<usize>,
+    json: &[u8],
+    names: UnknownNames,
+    limit: usize,
+) -> Outcome<Wire> {
     if let Err(error) = std::str::from_utf8(json) {
         return Err(Fault::syntax("is not UTF-8", error.valid_up_to()));
     }
@@ -59,7 +67,7 @@ pub(crate) fn convert(plan: &Plan, json: &[u8], names: UnknownNames, limit: usiz
         steps: 0,
     };
     reader.whitespace();
-    reader.message(plan.root, DEPTH)?;
+    reader.root(body)?;
     reader.whitespace();
     if reader.at != json.len() {
         return Err(Fault::syntax("goes on after the value", reader.at));
@@ -184,6 +192,20 @@ impl<'a> Reader<'a> {
         self.at += 1;
         self.whitespace();
         Ok(())
+    }
+
+    /// The root, or the value of one field of it. That is read as the member that it would be, so that it can be no more
+    /// than one value.
+    fn root(&mut self, body: Option<usize>) -> Outcome<()> {
+        let plan = self.plan;
+        match (plan.root, body) {
+            (Op::Message(message), Some(index)) => {
+                let table = plan.message(message);
+                self.member(&table.fields[index], index, &mut Seen::default(), DEPTH)
+                    .map_err(|fault| fault.under(table.name(index)))
+            }
+            (root, _) => self.message(root, DEPTH),
+        }
     }
 
     /// A message without its length.
@@ -316,46 +338,6 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(Written::Value)
-    }
-
-    fn list(&mut self, field: &Field, packed: bool, depth: u32) -> Outcome<()> {
-        if self.peek() != b'[' {
-            return self.mismatch("expected a list");
-        }
-        if self.is_empty(b']') {
-            return Ok(());
-        }
-        let start = self.out.len();
-        let mut length = 0;
-        if packed {
-            field.head.write(&self.plan.texts, &mut self.out);
-            length = self.begin();
-        }
-        let mut index = 0;
-        loop {
-            self.step()?;
-            let element = self.out.len();
-            if !packed {
-                field.head.write(&self.plan.texts, &mut self.out);
-            }
-            match self.value(field.op, depth) {
-                Ok(Written::Nothing) => self.out.truncate(element),
-                Ok(_) => {}
-                Err(fault) => return Err(fault.under_element(index)),
-            }
-            index += 1;
-            if self.is_last(b']')? {
-                break;
-            }
-        }
-        if packed {
-            self.end(length);
-            // All elements may have been left out.
-            if self.out.len() == length + 1 {
-                self.out.truncate(start);
-            }
-        }
-        Ok(())
     }
 
     /// A value without its tag.

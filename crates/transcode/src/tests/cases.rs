@@ -2,7 +2,7 @@
 
 use prost_reflect::MessageDescriptor;
 
-use super::random::compile;
+use crate::fuzz::random::compile;
 use crate::{Codec as _, CodecError, JsonCodec, Repetition};
 
 const PROTO: &str = r#"

@@ -3,85 +3,15 @@
 //! `TRANSCODE_SEED` sets the first seed, `TRANSCODE_PROTOS` the number of protos (30).
 
 use prost::Message as _;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::Value as Json;
 
-use super::deliberate::{
-    DIFFERENT_JSON, DIFFERENT_WIRE, REFUSED_JSON, REFUSED_WIRE, TAKEN_JSON, TAKEN_WIRE, is_listed,
-};
-use super::random::{Random, compile, records};
-use crate::plan::Plan;
-use crate::to_wire::UnknownNames;
-use crate::{CodecError, dynamic, to_json, to_wire};
+use crate::dynamic;
+use crate::fuzz::oracle::{Subject, text};
+use crate::fuzz::random::{Random, compile, records};
 
-const LIMIT: usize = 64 << 20;
 /// Messages of each proto.
 const MESSAGES: usize = 12;
-/// Values that may be right or wrong, depending on the field.
-const WORDS: [&str; 61] = [
-    "null",
-    "1",
-    "\"1\"",
-    "1.0",
-    "1e2",
-    "\"1e2\"",
-    "\"1.0\"",
-    "1.5",
-    "-1",
-    "-0",
-    "\"\"",
-    "true",
-    "\"true\"",
-    "[]",
-    "{}",
-    "[null]",
-    "{\"a\":null}",
-    "4294967296",
-    "\"4294967295\"",
-    "18446744073709551616",
-    "9007199254740993.0",
-    "\"SPARSE_ONE\"",
-    "\"NOPE\"",
-    "7",
-    "99",
-    "\"NaN\"",
-    "\"Infinity\"",
-    "1e400",
-    "3.5e38",
-    "3.4028235e38",
-    "\"2024-02-30T00:00:00Z\"",
-    "\"2024-02-29T23:59:60Z\"",
-    "\"2024-01-01T00:00:00.5+01:30\"",
-    "\"2024-01-01t00:00:00z\"",
-    "\"1s\"",
-    "\"-0.5s\"",
-    "\"1.s\"",
-    "\".5s\"",
-    "\"+1s\"",
-    "\"315576000001s\"",
-    "\"AQ\"",
-    "\"AQ==\"",
-    "\"-_\"",
-    "\"A\"",
-    "\"-/\"",
-    "\" 1\"",
-    "\"+1\"",
-    "\"01\"",
-    "\"\\u0031\"",
-    "\"\\ud83d\\ude00\"",
-    "\"\\ud83d\"",
-    "{\"1\":1,\"01\":1}",
-    "{\"a\":1,\"a\":2}",
-    "[1,2]",
-    "[[1]]",
-    "\"1e400\"",
-    "\"inf\"",
-    "\".5\"",
-    "{\"true\":{}}",
-    "\"fooBar,baz.qux\"",
-    "\"foo_bar\"",
-];
-
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
@@ -93,21 +23,12 @@ fn plans_agree_with_dynamic_messages_but_where_they_differ_on_purpose() {
         let mut random = Random::new(seed);
         let proto = random.proto();
         let message = compile(&proto).get_message_by_name("t.M0").unwrap();
-        let plan = Plan::of(&message).unwrap();
-        let subject = Subject { seed, message, plan };
+        let subject = Subject::new(format!("seed {seed}"), message);
         for _ in 0..MESSAGES {
             subject.check(&mut random);
         }
     }
 }
-
-struct Subject {
-    seed: u64,
-    message: MessageDescriptor,
-    plan: Plan,
-}
-
-type Converted = Result<Vec<u8>, CodecError>;
 
 impl Subject {
     fn check(&self, random: &mut Random) {
@@ -117,7 +38,7 @@ impl Subject {
         };
         self.round_trip(&wire);
         self.agree_on_json(&wire, "a message");
-        self.agree_on_body(random, &wire);
+        self.body(random, &wire);
         let value: Json = serde_json::from_slice(&json).unwrap();
         let pretty = serde_json::to_vec_pretty(&value).unwrap();
         let proto = serde_json::to_vec(&respelled(&self.message, value.clone())).unwrap();
@@ -126,27 +47,20 @@ impl Subject {
         }
         self.shuffled(random, &wire);
         self.broken(random, &wire, &json);
-        if let Json::Object(members) = &value {
-            let names: Vec<&String> = members.keys().collect();
-            for _ in 0..if names.is_empty() { 0 } else { 6 } {
-                let (name, mut word) = (random.of(&names), random.of(&WORDS).to_owned());
-                if self.message.get_field_by_json_name(name).unwrap().is_list()
-                    && (word == "null" || random.0.bool())
-                {
-                    word = format!("[{word}]");
-                }
-                let name = serde_json::to_string(name).unwrap();
-                self.agree_on_wire(format!("{{{name}:{word}}}").as_bytes(), "a replaced value");
-            }
+        for _ in 0..6 {
+            let (field, word) = random.member(&self.message);
+            self.agree_on_value(&field, word.as_bytes());
+            let name = serde_json::to_string(field.json_name()).unwrap();
+            self.agree_on_wire(format!("{{{name}:{word}}}").as_bytes(), "a replaced value");
         }
     }
 
     /// A message that survives both ways.
     fn round_trip(&self, wire: &[u8]) {
-        let json = self.json(wire).unwrap_or_else(|error| panic!("{error}, seed {}", self.seed));
+        let json = self.json(wire).unwrap_or_else(|error| panic!("{}: {error}", self.label));
         let back =
-            self.wire(&json).unwrap_or_else(|error| panic!("{error}, seed {}: {}", self.seed, text(&json)));
-        assert!(self.is_same(&back, wire), "seed {}, there and back: {}", self.seed, text(&json));
+            self.wire(&json).unwrap_or_else(|error| panic!("{}: {error}: {}", self.label, text(&json)));
+        assert!(self.is_same(&back, wire), "{}, there and back: {}", self.label, text(&json));
     }
 
     fn shuffled(&self, random: &mut Random, wire: &[u8]) {
@@ -156,9 +70,14 @@ impl Subject {
         self.agree_on_json(&one.concat(), "shuffled records");
         one.extend(other);
         self.agree_on_json(&one.concat(), "merged records");
-        self.agree_on_body(random, &one.concat());
+        self.body(random, &one.concat());
         random.0.shuffle(&mut one);
         self.agree_on_json(&one.concat(), "shuffled and merged records");
+    }
+
+    fn body(&self, random: &mut Random, wire: &[u8]) {
+        let fields: Vec<FieldDescriptor> = self.message.fields().collect();
+        self.agree_on_body(&fields[random.0.usize(0..fields.len())], wire);
     }
 
     fn broken(&self, random: &mut Random, wire: &[u8], json: &[u8]) {
@@ -184,82 +103,6 @@ impl Subject {
             self.agree_on_wire(&json, "broken JSON");
         }
     }
-
-    fn json(&self, wire: &[u8]) -> Converted {
-        Ok(to_json::convert(&self.plan, None, wire, LIMIT)?.text)
-    }
-
-    fn wire(&self, json: &[u8]) -> Converted {
-        Ok(to_wire::convert(&self.plan, json, UnknownNames::LeaveOut, LIMIT)?.protobuf)
-    }
-
-    fn agree_on_json(&self, wire: &[u8], what: &str) {
-        self.compare_json(self.json(wire), dynamic::to_json(&self.message, None, wire), what);
-    }
-
-    fn agree_on_body(&self, random: &mut Random, wire: &[u8]) {
-        let fields: Vec<FieldDescriptor> = self.message.fields().collect();
-        let field = &fields[random.0.usize(0..fields.len())];
-        let index = self.plan.root_field(field.number());
-        let ours = to_json::convert(&self.plan, index, wire, LIMIT).map(|json| json.text);
-        let theirs = dynamic::to_json(&self.message, Some(field), wire);
-        // The library does not look at the form of the other fields.
-        if ours.is_ok() || self.json(wire).is_ok() {
-            self.compare_json(ours.map_err(CodecError::from), theirs, &format!("the body {}", field.name()));
-        }
-    }
-
-    fn compare_json(&self, ours: Converted, theirs: Converted, what: &str) {
-        match (ours, theirs) {
-            (Ok(ours), Ok(theirs)) => {
-                let value = |json: &str| serde_json::from_str::<Json>(json).unwrap();
-                let (one, other) = (String::from_utf8_lossy(&ours), String::from_utf8_lossy(&theirs));
-                let null = |json: &str| {
-                    DIFFERENT_WIRE.iter().fold(json.to_owned(), |json, text| json.replace(text, "null"))
-                };
-                let is_same = value(&one) == value(&other) || value(&null(&one)) == value(&null(&other));
-                assert!(is_same, "{what}, seed {}\n{}\n{}", self.seed, text(&ours), text(&theirs));
-            }
-            (Err(_), Err(_)) => {}
-            (Err(ours), Ok(theirs)) => {
-                let is_listed = is_listed(&REFUSED_WIRE, ours.why());
-                assert!(is_listed, "{what}, seed {}: refused: {ours}\n{}", self.seed, text(&theirs));
-            }
-            (Ok(ours), Err(theirs)) => {
-                let why = theirs.why().trim_start_matches("failed to decode Protobuf message: ");
-                let is_listed = is_listed(&TAKEN_WIRE, why);
-                assert!(is_listed, "{what}, seed {}: taken: {}\n{theirs}", self.seed, text(&ours));
-            }
-        }
-    }
-
-    fn agree_on_wire(&self, json: &[u8], what: &str) {
-        match (self.wire(json), dynamic::to_wire(&self.message, json)) {
-            (Ok(ours), Ok(theirs)) => {
-                let is_listed = DIFFERENT_JSON.iter().any(|(listed, _)| text(json).contains(listed));
-                let is_same = is_listed || self.is_same(&ours, &theirs);
-                assert!(is_same, "{what}, seed {}: {ours:?}\n{theirs:?}\n{}", self.seed, text(json));
-            }
-            (Err(_), Err(_)) => {}
-            (Err(ours), Ok(_)) => {
-                let is_listed = is_listed(&REFUSED_JSON, ours.why());
-                assert!(is_listed, "{what}, seed {}: refused: {ours}\n{}", self.seed, text(json));
-            }
-            (Ok(_), Err(theirs)) => {
-                let is_listed = is_listed(&TAKEN_JSON, theirs.why());
-                assert!(is_listed, "{what}, seed {}: taken: {theirs}\n{}", self.seed, text(json));
-            }
-        }
-    }
-
-    /// The same message; NaN is the same as NaN.
-    fn is_same(&self, one: &[u8], other: &[u8]) -> bool {
-        let read = |wire| DynamicMessage::decode(self.message.clone(), wire).unwrap();
-        let json = |wire| -> Option<Json> {
-            serde_json::from_slice(&dynamic::to_json(&self.message, None, wire).ok()?).ok()
-        };
-        read(one) == read(other) || json(one).is_some_and(|one| Some(one) == json(other))
-    }
 }
 
 /// The same JSON with the names that fields have in the proto.
@@ -279,8 +122,4 @@ fn respelled(message: &MessageDescriptor, json: Json) -> Json {
         (field.name().to_owned(), value)
     };
     Json::Object(members.into_iter().map(respell).collect())
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(2_000).collect()
 }

@@ -50,7 +50,11 @@ fn a_message_that_is_broken_or_has_no_json_is_refused_with_its_place() {
         (b"\xda\x01\x03\x72\x01\xff", "one.text"),
         (b"\x92\x01\x02\x10\x7f\x9a\x01\x02\x08\x01\x9a\x01\x0b\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "every"),
         (b"\xba\x01\x09\x11\x00\x00\x00\x00\x00\x00\xf0\x7f", "value"),
+        // Paths of a mask that would be read as others, or as none.
         (b"\xa2\x01\x05\x0a\x03a_1", "mask"),
+        (b"\xa2\x01\x04\x0a\x02a_", "mask"),
+        (b"\xa2\x01\x05\x0a\x03a,b", "mask"),
+        (b"\xa2\x01\x05\x0a\x00\x0a\x01a", "mask"),
     ] {
         let error = one.request(wire).unwrap_err();
         assert_eq!(error.path(), path, "{wire:?}: {error}");
@@ -65,7 +69,7 @@ fn lengths_of_any_size_are_written_before_what_they_measure() {
             let json = format!(r#"{{"one":{{"one":{{"text":"{text}"}},"i32":7}}}}"#);
             let sorted = format!(r#"{{"one":{{"i32":7,"one":{{"text":"{text}"}}}}}}"#);
             let wire = one.reply(json.as_bytes()).unwrap();
-            let library = dynamic::to_wire(&message("t.One"), json.as_bytes()).unwrap();
+            let library = dynamic::to_wire(&message("t.One"), None, json.as_bytes()).unwrap();
             assert_eq!(wire.len(), library.len());
             assert_eq!(one.request(&wire).unwrap(), sorted.as_bytes(), "{length} characters");
             assert_eq!(one.request(&library).unwrap(), sorted.as_bytes(), "{length} characters");

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 
-use super::random::{Random, compile};
 use crate::fault::Kind;
+use crate::fuzz::random::{Random, compile};
 use crate::plan::Plan;
 use crate::to_wire::{UnknownNames, convert};
 
@@ -70,7 +70,7 @@ fn the_scanner_and_the_json_library_take_the_same_texts() {
     for _ in 0..20_000 {
         let text = text(&mut random);
         let read = |name: &str| {
-            convert(&plan, format!("{{\"{name}\":{text}}}").as_bytes(), UnknownNames::Refuse, 1 << 20)
+            convert(&plan, None, format!("{{\"{name}\":{text}}}").as_bytes(), UnknownNames::Refuse, 1 << 20)
         };
         let skipped = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(&format!("{{\"zzz\":{text}}}"));
         assert_eq!(read("zzz").is_ok(), skipped.is_ok(), "skipped: {text:?}");

@@ -2,8 +2,8 @@
 
 use prost_reflect::MessageDescriptor;
 
-use super::random::{Random, compile};
 use crate::fault::Outcome;
+use crate::fuzz::random::{Random, compile};
 use crate::plan::Plan;
 use crate::to_wire::UnknownNames;
 use crate::{Codec as _, JsonCodec, Repetition, to_json, to_wire};
@@ -40,7 +40,7 @@ fn json(wire: &[u8], limit: usize) -> Outcome<to_json::Json> {
 }
 
 fn wire(json: &str, limit: usize) -> Outcome<to_wire::Wire> {
-    to_wire::convert(&Plan::of(&message()).unwrap(), json.as_bytes(), UnknownNames::LeaveOut, limit)
+    to_wire::convert(&Plan::of(&message()).unwrap(), None, json.as_bytes(), UnknownNames::LeaveOut, limit)
 }
 
 /// The content as the field of this tag, with its length.
@@ -165,7 +165,7 @@ fn a_megabyte_of_garbage_takes_no_more_steps_than_it_has_bytes() {
                 if let Ok(json) = to_json::convert(&plan, None, part, LIMIT) {
                     assert!(json.steps <= 2 * length + 2);
                 }
-                if let Ok(wire) = to_wire::convert(&plan, part, UnknownNames::LeaveOut, LIMIT) {
+                if let Ok(wire) = to_wire::convert(&plan, None, part, UnknownNames::LeaveOut, LIMIT) {
                     assert!(wire.steps <= length + 2);
                 }
             }
@@ -192,7 +192,7 @@ fn protos_that_have_no_plan_fall_back_and_those_that_are_large_are_compiled_with
         (1..=200).rev().map(|n| format!("\"f{n}\":{n},")).collect::<String>() + &format!("\"f{last}\":1")
     };
     let read = |members: String| {
-        to_wire::convert(&wide, format!("{{{members}}}").as_bytes(), UnknownNames::Refuse, LIMIT)
+        to_wire::convert(&wide, None, format!("{{{members}}}").as_bytes(), UnknownNames::Refuse, LIMIT)
     };
     assert!(read(object(200)).is_err() && read(object(1)).is_err() && read(object(201)).is_ok());
 }

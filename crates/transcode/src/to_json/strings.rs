@@ -130,8 +130,11 @@ impl Writer<'_> {
     }
 }
 
-/// Appends a path in camelCase, if that can be reversed.
+/// Appends a path in camelCase, if it can be read as the same again.
 fn camel(mask: &mut String, path: &str) -> Outcome<()> {
+    if path.is_empty() {
+        return data("has a path that is empty");
+    }
     let mut is_first_of_word = false;
     for c in path.chars() {
         match c {
@@ -139,9 +142,10 @@ fn camel(mask: &mut String, path: &str) -> Outcome<()> {
             'A'..='Z' => return data("has a path with a capital letter"),
             _ if is_first_of_word => return data("has a path with an underscore before what is no letter"),
             '_' => {}
+            ',' => return data("has a path with a comma"),
             c => mask.push(c),
         }
         is_first_of_word = c == '_';
     }
-    Ok(())
+    if is_first_of_word { data("has a path with an underscore at its end") } else { Ok(()) }
 }

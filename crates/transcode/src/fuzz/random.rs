@@ -6,6 +6,8 @@ use prost_reflect::{
 };
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use super::words::WORDS;
+
 /// How many messages a proto has; they may contain each other and themselves.
 const MESSAGES: usize = 4;
 const SCALARS: [&str; 15] = [
@@ -46,24 +48,32 @@ const HEAD: &str = r#"
     enum Dense { DENSE_ZERO = 0; DENSE_ONE = 1; DENSE_TWO = 2; }
 "#;
 
-pub(super) struct Random(pub(super) fastrand::Rng);
+pub(crate) struct Random(pub(crate) fastrand::Rng);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(fastrand::Rng::with_seed(seed))
     }
 
     /// True once in so many times.
-    pub(super) fn once_in(&mut self, times: u32) -> bool {
+    pub(crate) fn once_in(&mut self, times: u32) -> bool {
         self.0.u32(0..times) == 0
     }
 
-    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.usize(0..choices.len())]
     }
 
+    /// A field, and a value that may be right for it or wrong, as JSON.
+    pub(crate) fn member(&mut self, message: &MessageDescriptor) -> (FieldDescriptor, String) {
+        let fields: Vec<FieldDescriptor> = message.fields().collect();
+        let (field, word) = (fields[self.0.usize(0..fields.len())].clone(), self.of(&WORDS));
+        let is_list = field.is_list() && (word == "null" || self.0.bool());
+        (field, if is_list { format!("[{word}]") } else { word.to_owned() })
+    }
+
     /// The source of a proto with the messages `t.M0` and so on.
-    pub(super) fn proto(&mut self) -> String {
+    pub(crate) fn proto(&mut self) -> String {
         let mut proto = HEAD.to_owned();
         for message in 0..MESSAGES {
             proto += &format!("message M{message} {{\n");
@@ -119,7 +129,7 @@ impl Random {
         }
     }
 
-    pub(super) fn message(&mut self, descriptor: &MessageDescriptor, depth: u32) -> DynamicMessage {
+    pub(crate) fn message(&mut self, descriptor: &MessageDescriptor, depth: u32) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
         match descriptor.full_name() {
             "google.protobuf.Timestamp" | "google.protobuf.Duration" => self.time(&mut message),
@@ -269,7 +279,7 @@ impl Random {
 }
 
 /// Compiles a proto, which may import the well-known types.
-pub(super) fn compile(proto: &str) -> DescriptorPool {
+pub(crate) fn compile(proto: &str) -> DescriptorPool {
     struct Source(String);
     impl FileResolver for Source {
         fn open_file(&self, name: &str) -> Result<File, protox::Error> {
@@ -284,11 +294,11 @@ pub(super) fn compile(proto: &str) -> DescriptorPool {
     resolver.add(GoogleFileResolver::new());
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).open_file("t.proto").unwrap_or_else(|error| panic!("{error}\n{proto}"));
-    DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
+    DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).expect("it was compiled")
 }
 
 /// The records of a message, each with its tag; None if it has groups or is broken.
-pub(super) fn records(message: &[u8]) -> Option<Vec<&[u8]>> {
+pub(crate) fn records(message: &[u8]) -> Option<Vec<&[u8]>> {
     let mut records = crate::record::Records { bytes: message, at: 0, end: message.len() };
     let mut found = Vec::new();
     while !records.is_at_end() {
