@@ -80,6 +80,20 @@ async fn without_the_stream_of_the_route_nothing_is_stored_and_the_failure_says_
 }
 
 #[tokio::test]
+async fn the_permissions_of_the_routes_are_enough_to_store_and_to_find_out_what_was_stored() {
+    let shelf = Shelf::permitted().await;
+    shelf.call(PUT, book("b-1", "Emma")).await.unwrap();
+    shelf.proxy.mute_after("PUB shelf.top.book ");
+    let (told, ()) = tokio::join!(shelf.call(PUT, book("b-2", "Ulysses")), shelf.cut_after(2));
+    assert_eq!(told.unwrap(), stored(2, true));
+    shelf.call(SET, revised(Some(0), "first")).await.unwrap();
+    shelf.proxy.mute_after("PUB shelf.top.revision ");
+    let (told, ()) = tokio::join!(shelf.call(SET, revised(Some(3), "second")), shelf.cut_after(4));
+    assert_eq!(told.unwrap(), stored(4, false));
+    shelf.drain().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_is_full_refuses_messages_and_keeps_what_it_has() {
     let shelf = Shelf::bare().await;
     let discard = stream::DiscardPolicy::New;

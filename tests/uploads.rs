@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream;
 use futures_util::{Stream, StreamExt as _};
+use server::auth::apikey;
+use server::config::access::Access;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
-use crate::harness::shelf::{Book, Loaded, Shelf, book, stored};
+use crate::harness::shelf::{Book, Loaded, Shelf, book, contract, stored};
 use crate::harness::status::assert_failure;
 use crate::harness::system::until;
 
@@ -133,6 +135,28 @@ async fn a_drain_ends_a_stream_and_says_what_is_stored() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_the_key_of_its_client_is_taken_off_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    let key = apikey::new(&contract(), "till", &["books.write".to_owned()], None).unwrap();
+    std::fs::write(&file, &key.line).unwrap();
+    let access = Access { api_keys: Some(file.clone()), ..Access::default() };
+    let shelf = Shelf::with(local_nats::Options::default(), |config| config.access = access).await;
+    shelf.stream(stream::Config::default()).await;
+    let silent = volumes(10).chain(futures_util::stream::pending());
+    assert_failure(shelf.load(LOAD, volumes(1), "20S").await, Code::Unauthenticated, "UNAUTHENTICATED", "no");
+    let removed = async {
+        until("all are stored", async || shelf.titles().await.len() == 10).await;
+        std::fs::write(&file, "# nobody\n").unwrap();
+    };
+    let metadata = [("x-api-key", key.key.as_str()), ("grpc-timeout", "60S")];
+    let (ended, ()) = tokio::join!(shelf.load_with(LOAD, silent, &metadata), removed);
+    assert_eq!(told(ended, Code::Unauthenticated, "UNAUTHENTICATED", "yes"), ["10", "0", "0"]);
+    assert_eq!(shelf.titles().await, titles(10));
+    shelf.drain().await;
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_behind_a_lost_connection_and_stores_each_message_once() {
     let shelf = Shelf::open().await;
     shelf.proxy.mute_after("\"t-200\"");
@@ -152,7 +176,7 @@ async fn a_stream_whose_connection_does_not_come_back_says_which_messages_are_un
         shelf.proxy.cut();
     };
     let (ended, ()) = tokio::join!(shelf.load(LOAD, volumes(500), "5S"), cut);
-    let [stored, beyond, unknown] = told(ended, Code::Unavailable, "OUTCOME_UNKNOWN", "unknown");
+    let [stored, beyond, unknown] = told(ended, Code::DeadlineExceeded, "DEADLINE", "unknown");
     let (first, last) = unknown.split_once('-').expect("a range");
     let [stored, first, last] = [stored.as_str(), first, last].map(|number| number.parse::<usize>().unwrap());
     let there = shelf.titles().await;

@@ -1,14 +1,15 @@
 //! A gateway for the contract of `fixtures/shelf.proto`, whose messages a stream stores.
 
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use async_nats::jetstream::{self, stream};
 use bytes::Bytes;
+use catalog::Catalog;
 use catalog_sources::Options;
 use futures_util::Stream;
-use gateway::Gateway;
 use gateway::config::Serve;
+use gateway::{Gateway, contracts, routes};
 use prost::Message;
 use tempfile::TempDir;
 use tonic::Status;
@@ -16,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::codec;
 use super::proxy::Proxy;
+use super::roles;
 use super::system::until;
 
 const SHELF: &str = include_str!("../fixtures/shelf.proto");
@@ -74,9 +76,7 @@ impl Shelf {
     pub async fn with(options: local_nats::Options, change: impl FnOnce(&mut Serve)) -> Shelf {
         let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap();
         let proxy = Proxy::to(nats.port()).await;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("shelf.proto");
-        std::fs::write(&file, SHELF).unwrap();
+        let (folder, file) = folder();
         let mut config = serving(&file, &proxy.url());
         change(&mut config);
         let gateway = Gateway::start(config).await.unwrap();
@@ -85,6 +85,25 @@ impl Shelf {
         let jetstream = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
         let gateway = Mutex::new(Some(gateway));
         Shelf { gateway, channel, proxy, jetstream, _nats: nats, _folder: folder }
+    }
+
+    /// A gateway with a stream, whose user has the permissions that `gateway routes permissions` prints, and no others.
+    pub async fn permitted() -> Shelf {
+        let printed = routes::permissions(&contract());
+        let users = "authorization { users: [
+            {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
+            {user: shelf, password: s, permissions: $shelf_v1_Shelf_may}
+            {user: witness, password: w}
+        ] }\nno_auth_user: witness";
+        let config = Some(format!("{printed}\n{users}"));
+        let options = local_nats::Options { config, ..Default::default() };
+        let shelf = Shelf::with(options, |config| {
+            let url = config.nats.url.clone();
+            config.nats = roles::options(&url, "gateway");
+        });
+        let shelf = shelf.await;
+        shelf.stream(stream::Config::default()).await;
+        shelf
     }
 
     /// The same, with a stream for it.
@@ -118,8 +137,18 @@ impl Shelf {
         volumes: impl Stream<Item = Book> + Send + 'static,
         limit: &str,
     ) -> Result<Loaded, Status> {
+        self.load_with(path, volumes, &[("grpc-timeout", limit)]).await
+    }
+
+    /// The same, with this metadata.
+    pub async fn load_with(
+        &self,
+        path: &str,
+        volumes: impl Stream<Item = Book> + Send + 'static,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<Loaded, Status> {
         let messages = futures_util::StreamExt::map(volumes, |book| Bytes::from(book.encode_to_vec()));
-        let reply = codec::send(&self.channel, path, messages, &[("grpc-timeout", limit)]).await?;
+        let reply = codec::send(&self.channel, path, messages, metadata).await?;
         Ok(Loaded::decode(reply).unwrap())
     }
 
@@ -144,7 +173,22 @@ impl Shelf {
     }
 }
 
-pub fn serving(file: &Path, url: &str) -> Serve {
+/// The contract.
+pub fn contract() -> Arc<Catalog> {
+    let (_folder, file) = folder();
+    let sources = Options { proto: vec![file], ..Options::default() };
+    contracts::read(&sources, false).unwrap()
+}
+
+/// A folder with the contract's file.
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shelf.proto");
+    std::fs::write(&file, SHELF).unwrap();
+    (folder, file)
+}
+
+fn serving(file: &Path, url: &str) -> Serve {
     Serve {
         sources: Options { proto: vec![file.into()], ..Options::default() },
         threads: 1,

@@ -14,8 +14,8 @@ use crate::request::{Arrival, HEALTH, latest};
 /// The retry delay, towards another instance.
 const RETRY: Duration = Duration::from_millis(500);
 /// Time limits of a request: without progress, and in total.
-const IDLE: Duration = Duration::from_secs(10);
-const TOTAL: Duration = Duration::from_secs(60);
+pub(crate) const IDLE: Duration = Duration::from_secs(10);
+pub(crate) const TOTAL: Duration = Duration::from_secs(60);
 /// Minimum rate in bytes per second, which gives large messages more time.
 const RATE: usize = 256 << 10;
 /// The total limit for health: its requests are tiny, come from anybody, and use the share of calls without

@@ -79,11 +79,8 @@ impl Bridge {
             return Err(AttemptError::last(call.late(Delivered::No)));
         }
         let deadline = call.deadline.min(begun + route.timeout);
-        if publication.is_uncertain() && !self.knows_id(publication, deadline).await? {
-            return Err(AttemptError::last(unknown(
-                publication,
-                "the stream may not know its id any longer",
-            )));
+        if publication.is_uncertain() {
+            self.knows_id(publication, deadline).await?;
         }
         let span = trace(route, call, repeat, 0);
         let mut headers = header::of_event(route, call, &span);
@@ -117,20 +114,26 @@ impl Bridge {
         }
     }
 
-    /// Whether the stream still knows the id of a message that may be stored, until this attempt ends. A message under a
-    /// condition needs none.
-    async fn knows_id(&self, publication: &Publication<'_>, until: Instant) -> Result<bool, AttemptError> {
+    /// Fails unless the stream still knows the id of a message that may be stored, until this attempt ends. A message under
+    /// a condition needs none.
+    async fn knows_id(&self, publication: &Publication<'_>, until: Instant) -> Result<(), AttemptError> {
         let Publication { route, state, durable, message, first, .. } = publication;
         if message.expected.is_some() {
-            return Ok(true);
+            return Ok(());
         }
+        let again = |failure, free| AttemptError { failure, again: true, free };
         if !self.connection().connected() {
             let failure = nats::failure::of_request(&RequestError::Disconnected, route.subject.as_str());
-            return Err(AttemptError { failure, again: true, free: true });
+            return Err(again(failure, true));
         }
-        let storage = self.storage(route, state, durable, until).await;
         let first = first.get().copied().unwrap_or(until);
-        Ok(storage.is_some_and(|storage| until.saturating_duration_since(first) < storage.duplicate_window))
+        match self.storage(route, state, durable, until).await {
+            Some(storage) if until.saturating_duration_since(first) < storage.duplicate_window => Ok(()),
+            Some(_) => {
+                Err(AttemptError::last(unknown(publication, "the stream may not know its id any longer")))
+            }
+            None => Err(again(unknown(publication, "nothing can be read of the stream"), false)),
+        }
     }
 
     /// The condition does not hold. A server may check it before it looks for the id, so that an earlier attempt, or an

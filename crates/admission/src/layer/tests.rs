@@ -19,7 +19,7 @@ use wire::header::REQUEST_ID;
 
 use super::*;
 use crate::budget::{ConnectionMetrics, MemoryBudget, Size};
-use crate::unfinished;
+use crate::unfinished::{self, IDLE, TOTAL};
 
 const CREATE: &str = "/orders.v1.OrderService/CreateOrder";
 const SIZE: Size = Size {

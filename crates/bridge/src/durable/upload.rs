@@ -1,14 +1,14 @@
-//! Messages that a client streams and a JetStream stream stores, in their order: a bounded number is sent ahead of the
-//! acknowledgements, and what may be stored is found out before anything is said. Must not read the client.
+//! Messages that a client streams and a JetStream stream stores, one behind the other: a bounded number is sent ahead of
+//! the acknowledgements, and what may be stored is found out before anything is said. Must not read the client.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::{Durable, Kind, Route};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use nats::{Conditions, PendingAck, PubAck, RequestError, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,6 +29,10 @@ const MESSAGES: usize = 64;
 /// The most bytes of them, if there are several.
 const BYTES: usize = 256 << 10;
 
+/// How often it is asked again how long the stream knows ids, and the pause before.
+const LOOKUPS: u32 = 8;
+const LOOKUP_PAUSE: Duration = Duration::from_millis(250);
+
 /// A stream of messages that are being stored. Dropping it sends no more; what was sent may be stored.
 pub struct Upload {
     bridge: Bridge,
@@ -39,7 +43,8 @@ pub struct Upload {
     id: String,
     /// How many were sent.
     sent: u64,
-    acks: FuturesUnordered<BoxFuture<'static, Acknowledged>>,
+    /// What is waited for, as it was sent.
+    acks: VecDeque<BoxFuture<'static, Acknowledged>>,
     /// Those that are not known to be stored, by their number.
     open: BTreeMap<u64, Open>,
     bytes: usize,
@@ -81,7 +86,7 @@ impl Bridge {
             call,
             id: Uuid::new_v4().simple().to_string(),
             sent: 0,
-            acks: FuturesUnordered::new(),
+            acks: VecDeque::new(),
             open: BTreeMap::new(),
             bytes: 0,
             outcomes: Outcomes::default(),
@@ -127,14 +132,14 @@ impl Upload {
         self.sent = number;
         self.bytes += message.payload.len();
         self.open.insert(number, Open { message, sent, _held: Box::new(held) });
-        self.acks.push(pending.wait(deadline).map(move |answer| (number, answer)).boxed());
+        self.acks.push_back(pending.wait(deadline).map(move |answer| (number, answer)).boxed());
         Ok(())
     }
 
     /// Returns when a message was not stored, or may not have been and cannot be. Cancel-safe.
     pub async fn failed(&mut self) -> Failure {
         loop {
-            match self.acks.next().await {
+            match self.acknowledged().await {
                 Some(acknowledged) => self.note(acknowledged),
                 None => std::future::pending().await,
             }
@@ -176,12 +181,12 @@ impl Upload {
 
     /// Waits until there is room for a message of this size.
     async fn room(&mut self, bytes: usize) -> Result<(), Failure> {
-        while let Some(Some(acknowledged)) = self.acks.next().now_or_never() {
+        while let Some(Some(acknowledged)) = self.acknowledged().now_or_never() {
             self.note(acknowledged);
         }
         self.check().await?;
         while self.open.len() >= MESSAGES || (self.bytes + bytes > BYTES && !self.open.is_empty()) {
-            let Some(acknowledged) = self.acks.next().await else { break };
+            let Some(acknowledged) = self.acknowledged().await else { break };
             self.note(acknowledged);
             self.check().await?;
         }
@@ -201,6 +206,13 @@ impl Upload {
         let (subject, payload) = (message.subject.clone(), message.payload.clone());
         let link = self.bridge.connection().clone();
         async move { link.publish(subject, headers, payload).await }
+    }
+
+    /// Waits for the next acknowledgement; none: nothing is waited for. Cancel-safe.
+    async fn acknowledged(&mut self) -> Option<Acknowledged> {
+        let acknowledged = self.acks.front_mut()?.await;
+        self.acks.pop_front();
+        Some(acknowledged)
     }
 
     /// Notes what was answered to a message that was sent once.
@@ -244,15 +256,21 @@ impl Upload {
 
     /// Waits for all acknowledgements, and sends again what may be stored: a stream answers to an id that it knows.
     async fn settle(&mut self) -> Result<(), Failure> {
-        while let Some(acknowledged) = self.acks.next().await {
+        while let Some(acknowledged) = self.acknowledged().await {
             self.note(acknowledged);
         }
         let until = self.call.deadline.min(Instant::now() + self.route.budget());
-        let mut repeat = 0;
+        let (mut repeat, mut lookups) = (0, 0);
         while let Some(number) = self.outcomes.first_unknown() {
             let deadline = until.min(Instant::now() + self.route.timeout);
-            if !self.knows_id(number, deadline).await {
-                return Err(unknown());
+            match self.knows_id(number, deadline).await {
+                Some(true) => {}
+                None if lookups < LOOKUPS && Instant::now() + LOOKUP_PAUSE < until => {
+                    tokio::time::sleep(LOOKUP_PAUSE).await;
+                    lookups += 1;
+                    continue;
+                }
+                Some(false) | None => return Err(unknown()),
             }
             match self.again(number, deadline).await {
                 Some(Ok(Ok(ack))) => {
@@ -286,16 +304,16 @@ impl Upload {
         })
     }
 
-    /// Whether the stream knows the id of a message until then, if it has it.
-    async fn knows_id(&mut self, number: u64, until: Instant) -> bool {
-        let Some(sent) = self.open.get(&number).map(|open| open.sent) else { return false };
-        let Ok(state) = self.bridge.states().of(&self.route) else { return false };
+    /// Whether the stream knows the id of a message until then, if it has it; none: nothing can be read of it.
+    async fn knows_id(&mut self, number: u64, until: Instant) -> Option<bool> {
+        let sent = self.open.get(&number)?.sent;
+        let state = self.bridge.states().of(&self.route).ok()?;
         if !self.bridge.connection().connected() {
             // Nothing can be asked, and nothing is sent.
-            return true;
+            return Some(true);
         }
         let storage = self.bridge.storage(&self.route, state, &self.durable, until).await;
-        storage.is_some_and(|storage| until.saturating_duration_since(sent) < storage.duplicate_window)
+        storage.map(|storage| until.saturating_duration_since(sent) < storage.duplicate_window)
     }
 }
 

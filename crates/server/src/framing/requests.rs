@@ -89,3 +89,110 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use admission::budget::{MemoryBudget, Size};
+    use admission::{Admission, ResponseBody};
+    use http_body::Frame;
+    use http_body_util::BodyExt as _;
+    use hyper::service::{Service as _, service_fn};
+    use tokio_util::sync::CancellationToken;
+    use tonic::body::Body;
+
+    use super::*;
+
+    const PATH: &str = "/a.B/C";
+
+    /// The body of a request that arrives whole, in pieces.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    /// Reads a request of these bytes in pieces of a size; messages have at most 300 bytes, and are released when they are
+    /// read. Returns their number and how it ended.
+    async fn read(size: usize, whole: &[u8]) -> (usize, Result<(), String>) {
+        let (told, end) = tokio::sync::oneshot::channel();
+        let told = Arc::new(parking_lot::Mutex::new(Some(told)));
+        let service = service_fn(move |request: http::Request<MeasuredBody<_>>| {
+            let told = told.clone();
+            Box::pin(async move {
+                let (mut count, mut requests) = (0, Requests::new(request.into_body(), 300));
+                let end = loop {
+                    match requests.next().await {
+                        Ok(Some(_)) => count += 1,
+                        Ok(None) => break Ok(()),
+                        Err(failure) => break Err(failure.reason.into_owned()),
+                    }
+                };
+                let _ = told.lock().take().unwrap().send((count, end));
+                Ok::<_, Infallible>(http::Response::new(Body::empty()))
+            })
+        });
+        let body = Pieces(whole.chunks(size).map(Bytes::copy_from_slice).collect());
+        let size = Size {
+            all: 64 << 10,
+            request: 8 << 10,
+            answers: 1 << 20,
+            answer: 1 << 10,
+            streams: [0, 0],
+            connection_streams: [0, 0],
+        };
+        let admission = Admission::new(4 << 10, [], CancellationToken::new()).of_calls();
+        let admission = admission.reading_streams([PATH.to_owned()], 300);
+        let admitted = admission.before(service, MemoryBudget::new(size).counting(Default::default()));
+        let request = http::Request::post(PATH).body(body).unwrap();
+        let response: http::Response<ResponseBody> = admitted.call(request).await.unwrap();
+        let _ = response.into_body().collect().await;
+        end.await.unwrap()
+    }
+
+    fn message(length: usize) -> Vec<u8> {
+        [&[0][..], &u32::try_from(length).unwrap().to_be_bytes(), &vec![7; length]].concat()
+    }
+
+    #[tokio::test]
+    async fn messages_are_read_one_by_one_however_they_are_cut_and_hold_no_more_than_what_is_read() {
+        let whole = [message(300), message(0), message(1)].concat();
+        for size in [1, 4, 5, 6, 305, 306, 400] {
+            assert_eq!(read(size, &whole).await, (3, Ok(())), "{size}");
+            assert_eq!(read(size, &[]).await, (0, Ok(())), "{size}");
+        }
+        // Together they are more than the budget.
+        assert_eq!(read(1_000, &message(300).repeat(1_000)).await, (1_000, Ok(())));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_refused_behind_those_before_it() {
+        let compressed = [&[1][..], &message(3)[1..]].concat();
+        for (wrong, reason) in [
+            (&message(5)[..9], "INVALID_REQUEST"),
+            (&[0, 0, 0][..], "INVALID_REQUEST"),
+            (&compressed, "INVALID_REQUEST"),
+            (&message(301), "PAYLOAD_TOO_LARGE"),
+        ] {
+            let whole = [&message(2), wrong].concat();
+            for size in [1, 7, 400] {
+                assert_eq!(read(size, &whole).await, (1, Err(reason.to_owned())), "{wrong:?} in {size}");
+            }
+        }
+    }
+}
