@@ -15,6 +15,7 @@ pub mod fuzz;
 mod header;
 mod hedge;
 mod latency;
+mod learned;
 pub mod liveness;
 mod many;
 mod messages;
@@ -43,10 +44,11 @@ use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
 use hedge::{Hedging, Outcome, trace};
+pub use learned::Learned;
 pub use many::StreamBytes;
 pub use messages::Messages;
 pub use metrics::BridgeMetrics;
-use metrics::RouteMetrics;
+use metrics::{CatalogMetrics, RouteMetrics};
 use reply::{AttemptError, Reply};
 pub use route_state::{Limits, RouteState, RouteStates};
 
@@ -72,14 +74,30 @@ pub struct Bridge {
     streams: Connection,
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
+    /// Those of the catalog.
+    counts: CatalogMetrics,
     tasks: TaskTracker,
 }
 
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
-        let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
-        Bridge { streams: link.clone(), link, states, metrics, tasks }
+        let (metrics, tasks) = (BridgeMetrics::default(), TaskTracker::new());
+        let counts = metrics.of(states.catalog().routes());
+        Bridge { streams: link.clone(), link, states, metrics, counts, tasks }
+    }
+
+    /// The same for the routes of another catalog: it counts on, and its work belongs to the same drain.
+    #[must_use]
+    pub fn serving(&self, states: Arc<RouteStates>) -> Bridge {
+        Bridge { counts: self.metrics.of(states.catalog().routes()), states, ..self.clone() }
+    }
+
+    /// The same for one route alone: what lasts long does not keep its catalog.
+    #[must_use]
+    pub fn only(&self, route: &Arc<Route>) -> Bridge {
+        let counts = self.metrics.of(std::slice::from_ref(route));
+        Bridge { counts, states: Arc::new(self.states.only(route)), ..self.clone() }
     }
 
     /// The same, with a connection of its own for streams.
@@ -220,7 +238,7 @@ impl Bridge {
     }
 
     fn note(&self, route: &Route, note: impl FnOnce(&RouteMetrics)) {
-        if let Some(metrics) = self.metrics.of(route) {
+        if let Some(metrics) = self.counts.of(route) {
             note(metrics);
         }
     }
@@ -290,7 +308,7 @@ impl Bridge {
         }
         let deadline = call.deadline.min(begun + route.timeout);
         let span = trace(route, call, repeat, 0);
-        let (link, metrics) = (&self.link, self.metrics.of(route));
+        let (link, metrics) = (&self.link, self.counts.of(route));
         let hedging = Hedging { link, route, state, metrics, call, message, repeat, begun, deadline };
         let Outcome { reply, open } = hedging.ask(&span, again).await;
         let trouble = match reply {

@@ -14,6 +14,7 @@ use wire::{Failure, Reason};
 use super::budget::RetryBudget;
 use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
+use crate::learned::Learned;
 use crate::many::StreamBytes;
 use crate::share::{ShareKind, Shares};
 
@@ -32,12 +33,29 @@ impl Default for Limits {
     }
 }
 
-/// The states of all routes.
+impl Limits {
+    /// How many calls of a route may be in flight.
+    pub(crate) fn of(&self, route: &Route) -> usize {
+        route.max_in_flight.unwrap_or(self.in_flight)
+    }
+
+    /// Whether requests of a route use the NestJS envelope.
+    pub(crate) fn nest(&self, route: &Route) -> bool {
+        let configured = || {
+            route.encoding == Encoding::Json
+                && self.nestjs.iter().any(|subject| subject == route.subject.as_str())
+        };
+        route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest)
+    }
+}
+
+/// The states of the routes of one catalog. Immutable: the next catalog has states of its own, which share what their
+/// common routes have learned.
 #[derive(Debug)]
 pub struct RouteStates {
     catalog: Arc<Catalog>,
-    states: HashMap<String, RouteState, RandomState>,
-    stream_bytes: Arc<StreamBytes>,
+    states: HashMap<String, Arc<RouteState>, RandomState>,
+    learned: Learned,
 }
 
 /// The state of one route.
@@ -64,20 +82,44 @@ pub struct RouteState {
     captured: AtomicBool,
     /// Whether all services report that they cannot serve.
     unable: AtomicBool,
+    /// Whether no catalog has the route any longer.
+    retired: AtomicBool,
 }
 
 impl RouteStates {
-    /// The states of these routes of a catalog.
+    /// The states of these routes of a catalog, which have learned nothing yet.
     pub fn new<'a>(
         catalog: Arc<Catalog>,
         routes: impl IntoIterator<Item = &'a Arc<Route>>,
         limits: &Limits,
     ) -> RouteStates {
-        let state = |(number, route): (usize, &'a Arc<Route>)| {
-            (route.path.clone(), RouteState::new(number, route, limits))
-        };
-        let states = routes.into_iter().enumerate().map(state).collect();
-        RouteStates { catalog, states, stream_bytes: Arc::default() }
+        Learned::new(limits.clone()).states(catalog, routes)
+    }
+
+    /// The states of these routes of another catalog. Routes that are the same keep what they have learned; their limits
+    /// get the new sizes.
+    #[must_use]
+    pub fn next<'a>(
+        &self,
+        catalog: Arc<Catalog>,
+        routes: impl IntoIterator<Item = &'a Arc<Route>>,
+    ) -> RouteStates {
+        self.learned.states(catalog, routes)
+    }
+
+    pub(crate) fn of_parts(
+        catalog: Arc<Catalog>,
+        states: HashMap<String, Arc<RouteState>, RandomState>,
+        learned: Learned,
+    ) -> RouteStates {
+        RouteStates { catalog, states, learned }
+    }
+
+    /// The state of one route, and nothing else of the catalog.
+    pub(crate) fn only(&self, route: &Route) -> RouteStates {
+        let state = self.states.get(&route.path).map(|state| (route.path.clone(), state.clone()));
+        let catalog = Arc::default();
+        RouteStates { catalog, states: state.into_iter().collect(), learned: self.learned.clone() }
     }
 
     /// What is served.
@@ -85,9 +127,14 @@ impl RouteStates {
         &self.catalog
     }
 
+    /// What the routes of all catalogs have learned.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
     /// What waits for the clients of all streams.
     pub fn stream_bytes(&self) -> &Arc<StreamBytes> {
-        &self.stream_bytes
+        self.learned.stream_bytes()
     }
 
     /// The route of the rpc at this path.
@@ -103,7 +150,18 @@ impl RouteStates {
     /// # Errors
     /// If the route is none of those that the states were made of.
     pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
-        self.states.get(&route.path).ok_or_else(|| unserved(&route.path))
+        self.states.get(&route.path).map(|state| &**state).ok_or_else(|| unserved(&route.path))
+    }
+
+    /// Every route's state with its subject or template.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
+        self.states.values().map(|state| (state.name.as_str(), &**state))
+    }
+
+    /// These states replace those of another catalog: what is left of the others ends with their calls.
+    pub fn replace(&self, others: &RouteStates) {
+        others.states.values().for_each(|state| state.retired.store(true, Ordering::Relaxed));
+        self.states.values().for_each(|state| state.retired.store(false, Ordering::Relaxed));
     }
 }
 
@@ -112,21 +170,10 @@ fn unserved(path: &str) -> Failure {
     failure.because(format_args!("no route state for {path}"))
 }
 
-impl RouteStates {
-    /// Every route's state with its subject or template.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
-        self.states.values().map(|state| (state.name.as_str(), state))
-    }
-}
-
 impl RouteState {
-    fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let configured = || {
-            route.encoding == Encoding::Json
-                && limits.nestjs.iter().any(|subject| subject == route.subject.as_str())
-        };
-        let nest = route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest);
-        let in_flight = route.max_in_flight.unwrap_or(limits.in_flight);
+    /// `number`: a number of its own.
+    pub(crate) fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
+        let (nest, in_flight) = (limits.nest(route), limits.of(route));
         let subject = route.subject.as_str();
         let liveness = Liveness::default();
         if nest {
@@ -147,7 +194,24 @@ impl RouteState {
             capturer: RwLock::default(),
             captured: AtomicBool::new(false),
             unable: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// Changes the maximum of calls in flight.
+    pub(crate) fn resize(&self, in_flight: usize) {
+        self.outer.resize(in_flight);
+        self.inner.resize(in_flight);
+    }
+
+    /// Whether the route is no longer served: only calls that began before are left.
+    pub(crate) fn retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// The subject or template.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The subject of the route, which is cheap to clone; none if it depends on the request.

@@ -10,6 +10,7 @@ use super::*;
 use orders::service::api::SERVICE;
 use server::config::access::Place;
 use server::config::tls::ClientAuth;
+use server::grpc;
 use server::registry::GATEWAY;
 use server::supervisor::fault::Fault;
 
