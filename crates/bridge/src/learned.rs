@@ -1,16 +1,27 @@
-//! What routes have learned, across catalogs: a route that a new catalog still has keeps its limits, its retry budget, its
-//! liveness and its counts. Must not depend on when catalogs change.
+//! The states of all routes of a catalog, and what goes on in the next one: a route that it still has keeps its limits, its
+//! retry budget, its liveness and its counts. Must not depend on when catalogs change.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use catalog::{Catalog, Encoding, Route};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use telemetry::{Exposition, Source};
+use wire::{Failure, Reason};
 
 use crate::many::StreamBytes;
-use crate::route_state::{Limits, RouteState, RouteStates};
+use crate::route_state::{Limits, RouteState};
+
+/// The states of the routes of one catalog. Immutable: the next catalog has states of its own, which share what their
+/// common routes have learned.
+#[derive(Debug)]
+pub struct RouteStates {
+    catalog: Arc<Catalog>,
+    states: HashMap<String, Arc<RouteState>, RandomState>,
+    learned: Learned,
+}
 
 /// What the routes of all catalogs of a gateway have learned. Clones share it. It keeps no state alive: a state ends with
 /// the last catalog and the last call that has it.
@@ -35,6 +46,82 @@ struct Key {
     kind: &'static str,
     json: bool,
     nest: bool,
+}
+
+impl RouteStates {
+    /// The states of these routes of a catalog, which have learned nothing yet.
+    pub fn new<'a>(
+        catalog: Arc<Catalog>,
+        routes: impl IntoIterator<Item = &'a Arc<Route>>,
+        limits: &Limits,
+    ) -> RouteStates {
+        Learned::new(limits.clone()).states(catalog, routes)
+    }
+
+    /// The states of these routes of another catalog. Routes that are the same keep what they have learned; their limits
+    /// get the new sizes.
+    #[must_use]
+    pub fn next<'a>(
+        &self,
+        catalog: Arc<Catalog>,
+        routes: impl IntoIterator<Item = &'a Arc<Route>>,
+    ) -> RouteStates {
+        self.learned.states(catalog, routes)
+    }
+
+    /// The state of one route, and nothing else of the catalog.
+    pub(crate) fn only(&self, route: &Route) -> RouteStates {
+        let state = self.states.get(&route.path).map(|state| (route.path.clone(), state.clone()));
+        let catalog = Arc::default();
+        RouteStates { catalog, states: state.into_iter().collect(), learned: self.learned.clone() }
+    }
+
+    /// What is served.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What the routes of all catalogs have learned.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
+    /// What waits for the clients of all streams.
+    pub fn stream_bytes(&self) -> &Arc<StreamBytes> {
+        self.learned.stream_bytes()
+    }
+
+    /// The route of the rpc at this path.
+    ///
+    /// # Errors
+    /// If the catalog has none.
+    pub fn route(&self, path: &str) -> Result<&Arc<Route>, Failure> {
+        self.catalog.route(path).ok_or_else(|| unserved(path))
+    }
+
+    /// The state of a route.
+    ///
+    /// # Errors
+    /// If the route is none of those that the states were made of.
+    pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
+        self.states.get(&route.path).map(|state| &**state).ok_or_else(|| unserved(&route.path))
+    }
+
+    /// Every route's state with its subject or template.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
+        self.states.values().map(|state| (state.name(), &**state))
+    }
+
+    /// These states replace those of another catalog: what is left of the others ends with their calls.
+    pub fn replace(&self, others: &RouteStates) {
+        others.states.values().for_each(|state| state.retire(true));
+        self.states.values().for_each(|state| state.retire(false));
+    }
+}
+
+fn unserved(path: &str) -> Failure {
+    let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
+    failure.because(format_args!("no route state for {path}"))
 }
 
 impl Learned {
@@ -71,7 +158,7 @@ impl Learned {
             (route.path.clone(), state)
         };
         let states = routes.into_iter().map(&mut state).collect();
-        RouteStates::of_parts(catalog, states, self.clone())
+        RouteStates { catalog, states, learned: self.clone() }
     }
 
     /// What waits for the clients of all streams.

@@ -44,13 +44,13 @@ use wire::{Delivered, Failure, Reason, nestjs};
 
 pub use call::CallContext;
 use hedge::{Hedging, Outcome, trace};
-pub use learned::Learned;
+pub use learned::{Learned, RouteStates};
 pub use many::StreamBytes;
 pub use messages::Messages;
 pub use metrics::BridgeMetrics;
 use metrics::{CatalogMetrics, RouteMetrics};
 use reply::{AttemptError, Reply};
-pub use route_state::{Limits, RouteState, RouteStates};
+pub use route_state::{Limits, RouteState};
 
 use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;

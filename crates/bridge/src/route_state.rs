@@ -1,21 +1,16 @@
 //! Route state: what the calls of one route share across all threads of a gateway: concurrency limits, the retry
 //! budget, liveness and the count of contract violations. Must not depend on payloads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
-use catalog::{Catalog, Encoding, Envelope, Route};
-use foldhash::fast::RandomState;
+use catalog::{Encoding, Envelope, Route};
 use parking_lot::RwLock;
-use wire::{Failure, Reason};
 
 use super::budget::RetryBudget;
 use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
-use crate::learned::Learned;
-use crate::many::StreamBytes;
 use crate::share::{ShareKind, Shares};
 
 /// Settings of routes.
@@ -49,15 +44,6 @@ impl Limits {
     }
 }
 
-/// The states of the routes of one catalog. Immutable: the next catalog has states of its own, which share what their
-/// common routes have learned.
-#[derive(Debug)]
-pub struct RouteStates {
-    catalog: Arc<Catalog>,
-    states: HashMap<String, Arc<RouteState>, RandomState>,
-    learned: Learned,
-}
-
 /// The state of one route.
 #[derive(Debug)]
 pub struct RouteState {
@@ -84,90 +70,6 @@ pub struct RouteState {
     unable: AtomicBool,
     /// Whether no catalog has the route any longer.
     retired: AtomicBool,
-}
-
-impl RouteStates {
-    /// The states of these routes of a catalog, which have learned nothing yet.
-    pub fn new<'a>(
-        catalog: Arc<Catalog>,
-        routes: impl IntoIterator<Item = &'a Arc<Route>>,
-        limits: &Limits,
-    ) -> RouteStates {
-        Learned::new(limits.clone()).states(catalog, routes)
-    }
-
-    /// The states of these routes of another catalog. Routes that are the same keep what they have learned; their limits
-    /// get the new sizes.
-    #[must_use]
-    pub fn next<'a>(
-        &self,
-        catalog: Arc<Catalog>,
-        routes: impl IntoIterator<Item = &'a Arc<Route>>,
-    ) -> RouteStates {
-        self.learned.states(catalog, routes)
-    }
-
-    pub(crate) fn of_parts(
-        catalog: Arc<Catalog>,
-        states: HashMap<String, Arc<RouteState>, RandomState>,
-        learned: Learned,
-    ) -> RouteStates {
-        RouteStates { catalog, states, learned }
-    }
-
-    /// The state of one route, and nothing else of the catalog.
-    pub(crate) fn only(&self, route: &Route) -> RouteStates {
-        let state = self.states.get(&route.path).map(|state| (route.path.clone(), state.clone()));
-        let catalog = Arc::default();
-        RouteStates { catalog, states: state.into_iter().collect(), learned: self.learned.clone() }
-    }
-
-    /// What is served.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
-    /// What the routes of all catalogs have learned.
-    pub fn learned(&self) -> &Learned {
-        &self.learned
-    }
-
-    /// What waits for the clients of all streams.
-    pub fn stream_bytes(&self) -> &Arc<StreamBytes> {
-        self.learned.stream_bytes()
-    }
-
-    /// The route of the rpc at this path.
-    ///
-    /// # Errors
-    /// If the catalog has none.
-    pub fn route(&self, path: &str) -> Result<&Arc<Route>, Failure> {
-        self.catalog.route(path).ok_or_else(|| unserved(path))
-    }
-
-    /// The state of a route.
-    ///
-    /// # Errors
-    /// If the route is none of those that the states were made of.
-    pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
-        self.states.get(&route.path).map(|state| &**state).ok_or_else(|| unserved(&route.path))
-    }
-
-    /// Every route's state with its subject or template.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
-        self.states.values().map(|state| (state.name.as_str(), &**state))
-    }
-
-    /// These states replace those of another catalog: what is left of the others ends with their calls.
-    pub fn replace(&self, others: &RouteStates) {
-        others.states.values().for_each(|state| state.retired.store(true, Ordering::Relaxed));
-        self.states.values().for_each(|state| state.retired.store(false, Ordering::Relaxed));
-    }
-}
-
-fn unserved(path: &str) -> Failure {
-    let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
-    failure.because(format_args!("no route state for {path}"))
 }
 
 impl RouteState {
@@ -207,6 +109,11 @@ impl RouteState {
     /// Whether the route is no longer served: only calls that began before are left.
     pub(crate) fn retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether the route is no longer served from now on.
+    pub(crate) fn retire(&self, retired: bool) {
+        self.retired.store(retired, Ordering::Relaxed);
     }
 
     /// The subject or template.

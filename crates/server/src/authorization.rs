@@ -22,7 +22,6 @@ use super::peer::Peer;
 use super::reauthorization::{Reauthorization, end};
 use super::rpcs::{Answering, Rpcs};
 use super::served::Current;
-use super::serving::Serving;
 use super::status;
 use crate::auth::{Access, AuthError, Caller, credentials};
 use crate::config::access::Reflection;
@@ -191,7 +190,8 @@ async fn patient<T, F: Future<Output = Result<T, AuthError>>>(find: impl Fn() ->
 
 /// All rpcs, for an authorized call on one connection.
 pub(super) struct AuthorizedService<'a> {
-    pub(super) serving: &'a Serving,
+    pub(super) catalog: &'a Catalog,
+    pub(super) rpcs: &'a Rpcs,
     pub(super) guard: Option<&'a Arc<Authorization>>,
     pub(super) peer: &'a Arc<Peer>,
 }
@@ -209,8 +209,7 @@ where
     type Future = Authorized<B>;
 
     fn call(&self, request: http::Request<MeasuredBody<B>>) -> Self::Future {
-        let AuthorizedService { serving, guard, peer } = *self;
-        let Serving { rpcs, catalog, .. } = serving;
+        let AuthorizedService { catalog, rpcs, guard, peer } = *self;
         if let Err(failure) = peer.check() {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }

@@ -7,15 +7,15 @@ use std::time::Duration;
 use admission::MemoryBudget;
 use admission::budget::ConnectionMetrics;
 use arc_swap::ArcSwap;
-use catalog::Catalog;
 use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::RoutesBuilder;
 
 pub use super::listener::Tls;
 pub use super::pass_through::Sizes;
+pub use super::served::services;
+pub use super::serving::CodedService;
 
 use super::authorization::Authorization;
 use super::baggage::Baggage;
@@ -28,12 +28,6 @@ use super::registry::HealthRegistry;
 use super::served::Current;
 use super::serving::{Calls, ConnectionService};
 use bridge::Bridge;
-
-/// A service with code, beside those whose rpcs are passed through.
-pub trait CodedService: Send + Sync {
-    /// Adds its rpcs, for messages of at most these sizes.
-    fn add_to(&self, routes: &mut RoutesBuilder, sizes: Sizes);
-}
 
 /// The services of the server, and what they need.
 pub struct Api {
@@ -74,15 +68,6 @@ pub struct Limits {
     pub sizes: Sizes,
     /// The memory budget of requests.
     pub budget: MemoryBudget,
-}
-
-/// The names of all services except health and reflection: those with routes that clients may call, and these with code.
-pub fn services(catalog: &Catalog, coded: &[&str]) -> Vec<Arc<str>> {
-    let passed = catalog.routes().iter().filter(|route| !route.internal).map(|route| route.service.as_str());
-    let mut names: Vec<_> = passed.chain(coded.iter().copied()).map(Arc::from).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// How long connections in the listen backlog are still accepted after a drain begins.

@@ -11,7 +11,15 @@ use tokio::sync::watch;
 use tonic::service::RoutesBuilder;
 
 use crate::config::access::Reflection;
-use crate::grpc::services;
+
+/// The names of all services except health and reflection: those with routes that clients may call, and these with code.
+pub fn services(catalog: &Catalog, coded: &[&str]) -> Vec<Arc<str>> {
+    let passed = catalog.routes().iter().filter(|route| !route.internal).map(|route| route.service.as_str());
+    let mut names: Vec<_> = passed.chain(coded.iter().copied()).map(Arc::from).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
 
 /// What a gateway serves between two reloads.
 pub struct Served {

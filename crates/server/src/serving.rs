@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use admission::budget::ConnectionBudget;
+use admission::layer::Responding;
 use admission::{Admission, HealthRegistry, HealthService};
 use arc_swap::ArcSwap;
 use bridge::Bridge;
@@ -15,21 +16,27 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic_health::pb::health_server::HealthServer;
 
-use super::authorization::{Authorization, AuthorizedService};
+use super::authorization::{Authorization, Authorized, AuthorizedService};
 use super::baggage::Baggage;
-use super::call_layer::{CallLayer, LayeredService};
+use super::body::CountedBody;
+use super::call_layer::{CallLayer, LayeredFuture, LayeredService};
 use super::call_metrics::CallMetrics;
 use super::drain::Drain;
-use super::grpc::CodedService;
 use super::pass_through::{PassThrough, Sizes};
 use super::peer::Peer;
 use super::rpcs::Rpcs;
 use super::served::{Current, Served};
 
+/// A service with code, beside those whose rpcs are passed through.
+pub trait CodedService: Send + Sync {
+    /// Adds its rpcs, for messages of at most these sizes.
+    fn add_to(&self, routes: &mut RoutesBuilder, sizes: Sizes);
+}
+
 /// Everything that calls need of one catalog. Immutable.
 pub(super) struct Serving {
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) rpcs: Rpcs,
+    catalog: Arc<Catalog>,
+    rpcs: Rpcs,
     admission: Admission,
     layer: CallLayer,
     /// The number of what is served.
@@ -113,15 +120,15 @@ impl<Q> Service<http::Request<Q>> for ConnectionService
 where
     Q: http_body::Body<Data = bytes::Bytes, Error: Into<tower::BoxError> + Send> + Send + Unpin + 'static,
 {
-    type Response = http::Response<super::body::CountedBody>;
+    type Response = http::Response<CountedBody>;
     type Error = Infallible;
-    type Future =
-        super::call_layer::LayeredFuture<admission::layer::Responding<super::authorization::Authorized<Q>>>;
+    type Future = LayeredFuture<Responding<Authorized<Q>>>;
 
     fn call(&self, request: http::Request<Q>) -> Self::Future {
         // The one look of this call.
         let serving = self.serving.load();
-        let guarded = AuthorizedService { serving: &serving, guard: self.guard.as_ref(), peer: &self.peer };
+        let Serving { catalog, rpcs, .. } = &**serving;
+        let guarded = AuthorizedService { catalog, rpcs, guard: self.guard.as_ref(), peer: &self.peer };
         let admitted = serving.admission.before(guarded, self.budget.clone());
         LayeredService { service: admitted, layer: &serving.layer, activity: &self.activity }.call(request)
     }

@@ -12,7 +12,7 @@ use listener::{Acceptor, ConnectionLimit, Hosts, Thread, http1, restrict_hosts};
 use telemetry::{Registry, Rendering, exposition};
 
 use super::console::{self, Console};
-use super::reload::Reloads;
+use super::reloads::Reloads;
 use server::registry::{Finding, GATEWAY};
 use server::supervisor::Supervisor;
 use server::{HealthRegistry, health_server};

@@ -8,7 +8,7 @@ use telemetry::{Registry, Tracer};
 use tokio_util::sync::CancellationToken;
 
 use super::descriptors::DescriptorBudget;
-use super::reload::Reloads;
+use super::reloads::Reloads;
 use super::work::InHand;
 use crate::config::Serve;
 use orders::service::Places;
