@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_nats::Subscriber;
+use bytes::Bytes;
+use catalog_sources::Options;
 use futures_util::StreamExt as _;
 use gateway::Gateway;
 use gateway::config::Serve;
+use server::auth::apikey;
 use tempfile::TempDir;
 use tokio_stream::Stream;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -23,6 +26,8 @@ use crate::harness::system::{reason, until};
 
 const ROUTE: &str = "{subject: \"books.get\" queue_group: \"books\" retries: 2}";
 const RATE: &str = "/bookstore.v1.Ratings/Rate";
+/// What a service answers.
+const ANSWER: &str = r#"{"title":"b-7","pages":3}"#;
 /// Another service, whose rpc has the subject of the first.
 const RATINGS: &str = "
     service Ratings {
@@ -98,7 +103,27 @@ impl Shop {
 
     async fn reply(&self, request: async_nats::Message) {
         let reply = request.reply.unwrap();
-        self.client.publish(reply, r#"{"title":"b-7","pages":3}"#.into()).await.unwrap();
+        self.client.publish(reply, ANSWER.into()).await.unwrap();
+    }
+
+    /// A stream whose first reply has arrived, and where the service sends the others.
+    async fn stream(
+        &self,
+        path: &str,
+        credentials: &[(&'static str, &str)],
+        requests: &mut Subscriber,
+    ) -> (Streaming<Bytes>, async_nats::Subject) {
+        let answered = async {
+            let request = requests.next().await.unwrap();
+            let inbox = request.reply.clone().unwrap();
+            self.reply(request).await;
+            inbox
+        };
+        let open = codec::call(&self.channel, path, REQUEST.into(), credentials);
+        let (opened, inbox) = tokio::join!(open, answered);
+        let mut opened = opened.unwrap();
+        assert_eq!(opened.message().await.unwrap().unwrap(), REPLY);
+        (opened, inbox)
     }
 
     async fn watch(&self, service: &str) -> impl Stream<Item = i32> + Unpin + use<> {
@@ -106,6 +131,26 @@ impl Shop {
         let watch = HealthClient::new(self.channel.clone()).watch(request).await.unwrap();
         watch.into_inner().map(|status| status.unwrap().status)
     }
+}
+
+/// A key with a scope of this proto, and its line in a list.
+fn key(proto: &str, scope: &str) -> (String, String) {
+    let (_folder, file) = folder(proto);
+    let sources = Options { proto: vec![file], ..Options::default() };
+    let catalog = gateway::contracts::read(&sources, false).unwrap();
+    let new = apikey::new(&catalog, "reader", &[scope.to_owned()], None).unwrap();
+    (new.key.to_string(), new.line)
+}
+
+/// A service with a stream of replies, whose rpc has this scope.
+fn streaming(name: &str, scope: &str) -> String {
+    let route = "{subject: \"books.list\" kind: KIND_REQUEST_MANY timeout: {seconds: 60}}";
+    format!(
+        "service {name} {{ rpc List(GetBookRequest) returns (stream Book) {{
+           option (natsgateway.v1.access) = {{scope: \"{scope}\"}};
+           option (natsgateway.v1.route) = {route};
+         }} }}"
+    )
 }
 
 /// The proto with another route of its rpc.
@@ -152,6 +197,10 @@ async fn health_and_reflection_follow_the_contract() {
     until("reflection shows it no more", async || !shows().await).await;
     until("it is gone", async || shop.call(RATE).await.is_err_and(|s| s.code() == Code::Unimplemented)).await;
     until("its metrics are gone", async || !shop.metrics().await.contains("Ratings/Rate")).await;
+    shop.reload(&BOOKSTORE.replace("Books {", "Papers {").replace("books.get", "papers.get"), "taken", 3)
+        .await;
+    let forgotten = async || !shop.metrics().await.contains("books.get");
+    until("nothing is left of the first contract", forgotten).await;
     shop.gateway.drain().await;
 }
 
@@ -240,35 +289,57 @@ async fn a_route_at_its_limit_stays_there_until_the_limit_is_another() {
 
 #[tokio::test]
 async fn a_removed_rpc_ends_its_streams_and_a_kept_one_does_not() {
-    let stream = |name: &str| {
-        let options = "option (natsgateway.v1.route) = {subject: \"books.list\" kind: KIND_REQUEST_MANY
-                       replies: {idle_timeout: {seconds: 60}}};";
-        format!("service {name} {{ rpc List(GetBookRequest) returns (stream Book) {{ {options} }} }}")
-    };
-    let both = format!("{BOOKSTORE}{}{}", stream("Kept"), stream("Gone"));
-    let shop = Shop::open(&both, |config| config.allow_breaking = true).await;
+    let [kept, gone] = ["Kept", "Gone"].map(|name| streaming(name, "books.read"));
+    let shop = Shop::open(&format!("{BOOKSTORE}{kept}{gone}"), |config| config.allow_breaking = true).await;
     let mut requests = shop.client.subscribe("books.list").await.unwrap();
     shop.client.flush().await.unwrap();
-    let mut streams = Vec::new();
-    for path in ["/bookstore.v1.Gone/List", "/bookstore.v1.Kept/List"] {
-        let open = codec::call(&shop.channel, path, REQUEST.into(), &[]);
-        let answered = async {
-            let request = requests.next().await.unwrap();
-            let inbox = request.reply.clone().unwrap();
-            shop.reply(request).await;
-            inbox
-        };
-        let (opened, inbox) = tokio::join!(open, answered);
-        let mut opened = opened.unwrap();
-        assert_eq!(opened.message().await.unwrap().unwrap(), REPLY);
-        streams.push((opened, inbox));
-    }
-    shop.reload(&format!("{BOOKSTORE}{}", stream("Kept")), "taken", 1).await;
-    let (mut kept, inbox) = streams.pop().unwrap();
-    let ended = streams.pop().unwrap().0.message().await.unwrap_err();
+    let (mut ends, _) = shop.stream("/bookstore.v1.Gone/List", &[], &mut requests).await;
+    let (mut stays, inbox) = shop.stream("/bookstore.v1.Kept/List", &[], &mut requests).await;
+    shop.reload(&format!("{BOOKSTORE}{kept}"), "taken", 1).await;
+    let ended = ends.message().await.unwrap_err();
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unimplemented, "UNKNOWN_RPC"));
-    shop.client.publish(inbox, r#"{"title":"b-7","pages":3}"#.into()).await.unwrap();
-    assert_eq!(kept.message().await.unwrap().unwrap(), REPLY);
-    drop(kept);
+    shop.client.publish(inbox, ANSWER.into()).await.unwrap();
+    assert_eq!(stays.message().await.unwrap().unwrap(), REPLY);
+    drop(stays);
+    shop.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn keys_learn_the_scopes_of_a_new_contract() {
+    let rated = format!("{BOOKSTORE}{}", RATINGS.replace("books.read", "books.rate"));
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let ((old, line), (new, another)) = (key(BOOKSTORE, "books.read"), key(&rated, "books.rate"));
+    std::fs::write(list.path(), &line).unwrap();
+    let shop = Shop::open(BOOKSTORE, |config| config.access.api_keys = Some(list.path().into())).await;
+    let _service = bookstore(shop.client.clone()).await;
+    // Until the contract has the scope, the line is wrong.
+    std::fs::write(list.path(), format!("{line}\n{another}\n")).unwrap();
+    shop.reload(&rated, "taken", 1).await;
+    let code = async |key: &str| {
+        let answer = codec::ask(&shop.channel, RATE, REQUEST.into(), &[("x-api-key", key)]).await;
+        answer.map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    until("the new key is good", async || code(&new).await == Code::Ok).await;
+    assert_eq!(code(&old).await, Code::PermissionDenied);
+    shop.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_rechecked_by_the_rule_that_is_in_force() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let (key, line) = key(BOOKSTORE, "books.read");
+    std::fs::write(list.path(), line).unwrap();
+    let proto = |scope: &str| format!("{BOOKSTORE}{}", streaming("Lists", scope));
+    let change = |config: &mut Serve| {
+        (config.allow_breaking, config.access.api_keys) = (true, Some(list.path().into()));
+    };
+    let shop = Shop::open(&proto("books.read"), change).await;
+    let mut requests = shop.client.subscribe("books.list").await.unwrap();
+    shop.client.flush().await.unwrap();
+    let (path, credentials) = ("/bookstore.v1.Lists/List", [("x-api-key", &*key)]);
+    let (mut stream, _) = shop.stream(path, &credentials, &mut requests).await;
+    shop.reload(&proto("books.list"), "taken", 1).await;
+    let ended = stream.message().await.unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
     shop.gateway.drain().await;
 }

@@ -93,6 +93,12 @@ impl Bridge {
         Bridge { counts: self.metrics.of(states.catalog().routes()), states, ..self.clone() }
     }
 
+    /// The same for no route: it keeps no catalog, and can [serve](Bridge::serving) any.
+    #[must_use]
+    pub fn idle(&self) -> Bridge {
+        self.serving(Arc::new(self.states.next(Arc::default(), [])))
+    }
+
     /// The same for one route alone: what lasts long does not keep its catalog.
     #[must_use]
     pub fn only(&self, route: &Arc<Route>) -> Bridge {

@@ -96,7 +96,7 @@ pub fn open(
     let http = params.http();
     let guard = api.guard.clone();
     let calls = Calls {
-        bridge: api.bridge,
+        bridge: api.bridge.idle(),
         services: api.services,
         health: api.health,
         metrics: api.metrics,
