@@ -18,26 +18,26 @@ use crate::harness::http::answer;
 use crate::harness::roles;
 use crate::harness::system::{reason, until};
 
-const GET_BOOK: &str = "/bookstore.v1.Books/GetBook";
-const BOOKSTORE: &str = include_str!("fixtures/books.proto");
+pub const GET_BOOK: &str = "/bookstore.v1.Books/GetBook";
+pub const BOOKSTORE: &str = include_str!("fixtures/books.proto");
 /// `{"bookId": "b-7"}`, and `{"title": "b-7", "pages": 3}`.
-const REQUEST: &[u8] = b"\x0a\x03b-7";
-const REPLY: &[u8] = b"\x0a\x03b-7\x10\x03";
+pub const REQUEST: &[u8] = b"\x0a\x03b-7";
+pub const REPLY: &[u8] = b"\x0a\x03b-7\x10\x03";
 
 /// A folder with `books.proto`.
-fn folder(proto: &str) -> (TempDir, PathBuf) {
+pub fn folder(proto: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("books.proto");
     std::fs::write(&file, proto).unwrap();
     (folder, file)
 }
 
-fn serving(file: PathBuf, url: &str) -> Serve {
+pub fn serving(file: PathBuf, url: &str) -> Serve {
     Serve { sources: Options { proto: vec![file], ..Options::default() }, threads: 1, ..Serve::at(url) }
 }
 
 /// Answers `books.get` with the title that was asked for.
-async fn bookstore(nats: async_nats::Client) -> Service {
+pub async fn bookstore(nats: async_nats::Client) -> Service {
     let service = nats.service_builder().start("books", "1.0.0").await.unwrap();
     let mut requests = service.endpoint_builder().queue_group("books").add("books.get").await.unwrap();
     tokio::spawn(async move {
@@ -50,12 +50,12 @@ async fn bookstore(nats: async_nats::Client) -> Service {
     service
 }
 
-async fn channel(gateway: &Gateway) -> Channel {
+pub async fn channel(gateway: &Gateway) -> Channel {
     let address = format!("http://{}", gateway.grpc_addr());
     Endpoint::from_shared(address).unwrap().connect().await.unwrap()
 }
 
-async fn nats(config: Option<String>) -> local_nats::Server {
+pub async fn nats(config: Option<String>) -> local_nats::Server {
     let options = local_nats::Options { config, ..Default::default() };
     tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap()
 }

@@ -54,6 +54,7 @@ mod plain;
 mod ports;
 mod reconcile;
 mod refused;
+mod reload;
 mod repeats;
 mod roles;
 mod rolling;

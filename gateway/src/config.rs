@@ -58,6 +58,9 @@ pub struct Serve {
     /// Contracts to serve.
     #[command(flatten)]
     pub sources: catalog_sources::Options,
+    /// Take contracts that break clients of those that are served when they are read again
+    #[arg(long, env = "GW_ALLOW_BREAKING")]
+    pub allow_breaking: bool,
     /// Whether the order system is served; default: if neither --proto nor --descriptor-set is given. `false`: no stream
     /// and no JetStream is needed
     #[arg(long, env = "GW_ORDERS", action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -222,6 +225,7 @@ impl Serve {
             http_addr: free,
             threads: 0,
             sources: catalog_sources::Options::default(),
+            allow_breaking: false,
             orders: None,
             ready_on: Vec::new(),
             provision: Provision::Auto,

@@ -20,7 +20,7 @@ use self::words::say;
 use self::workers::Workers;
 use crate::config::{self, GRPC_ADDR, HTTP_ADDR, address, reachable};
 use crate::serve::{Gateway, check_free};
-use crate::signal::Stop;
+use crate::signal::{Hangup, Stop};
 use orders::service::api::SERVICE;
 use server::grpc;
 
@@ -78,6 +78,8 @@ pub async fn run(config: Dev, log: &log::Options) -> anyhow::Result<()> {
         system = start(&config, log) => system?,
         () = stop.asked() => return Ok(()),
     };
+    let reloads = system.gateway.reloads();
+    let _hangup = Hangup::listen(move || reloads.ask())?;
     tokio::select! {
         () = stop.asked() => {}
         error = system.nats.keep() => return Err(error),
@@ -119,7 +121,7 @@ async fn start(config: &Dev, log: &log::Options) -> anyhow::Result<System> {
     serve.grpc_addr = config.grpc_addr;
     serve.http_addr = config.http_addr;
     serve.access.insecure = config.insecure;
-    (serve.sources, serve.orders) = (config.sources.clone(), Some(true));
+    (serve.sources, serve.orders, serve.allow_breaking) = (config.sources.clone(), Some(true), true);
     let gateway = Gateway::start(serve).await?;
     say(&format!("gateway       gRPC on {}, HTTP on {}", gateway.grpc_addr(), gateway.http_addr()));
     let workers = Workers::start(config.workers, nats.url(), log)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use catalog::{Catalog, Encoding, Route};
 use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
@@ -25,7 +25,7 @@ pub struct Routes {
 pub enum RoutesCommand {
     /// Check contracts as `serve` would at start: print everything that is wrong, with file and line; the exit code is 1
     /// if there is anything
-    Check(Contracts),
+    Check(Checked),
     /// List the routes: rpc, kind, subject, queue group, encoding, timeout, retries, scope
     List(Contracts),
     /// Print the NATS permissions that the routes need, least privilege, as configuration of nats-server
@@ -45,6 +45,17 @@ pub struct Contracts {
     pub sources: Options,
 }
 
+/// `gateway routes check`.
+#[derive(Debug, Clone, Args)]
+pub struct Checked {
+    /// What is checked.
+    #[command(flatten)]
+    pub contracts: Contracts,
+    /// Descriptor set that is served today: print what would break its clients, too
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+}
+
 /// `gateway routes export`.
 #[derive(Debug, Clone, Args)]
 pub struct Export {
@@ -59,7 +70,10 @@ pub struct Export {
 /// If a contract is refused, or the result cannot be written.
 pub fn run(routes: Routes) -> anyhow::Result<()> {
     match routes.command {
-        RoutesCommand::Check(contracts) => check(&contracts.options()),
+        RoutesCommand::Check(Checked { contracts, against }) => {
+            let served = against.map(|file| Options { descriptor_set: vec![file], ..Options::default() });
+            check(&contracts.options(), served.as_ref())
+        }
         RoutesCommand::List(contracts) => list(&*served(contracts)?),
         RoutesCommand::Permissions(contracts) => {
             let mut report = Report::new();
@@ -92,20 +106,31 @@ fn served(contracts: Contracts) -> anyhow::Result<Arc<Catalog>> {
     contracts::catalog(&contracts.options(), false)
 }
 
-fn check(sources: &Options) -> anyhow::Result<()> {
+/// `served`: what is served today, if that is to be compared.
+fn check(sources: &Options, served: Option<&Options>) -> anyhow::Result<()> {
     let mut report = Report::new();
-    let problems = match contracts::read(sources, false) {
-        Ok(catalog) => {
+    let problems = match compared(sources, served) {
+        Ok((catalog, breaks)) if breaks.is_empty() => {
             catalog.warnings().iter().for_each(|warning| report.line(format_args!("warning: {warning}")));
             let (routes, services) = (catalog.routes().len(), catalog.services().len());
             report.line(format_args!("{routes} routes of {services} services: nothing is wrong"));
             return Ok(report.end()?);
         }
-        Err(error) => error.to_string(),
+        Ok((_, breaks)) => breaks.join("\n"),
+        Err(error) => format!("{error:#}"),
     };
     problems.lines().for_each(|problem| report.line(problem));
     report.end()?;
     bail!("{} must be corrected", problems.lines().count())
+}
+
+/// The catalog of these sources, and what of it breaks clients of what is served.
+fn compared(sources: &Options, served: Option<&Options>) -> anyhow::Result<(Arc<Catalog>, Vec<String>)> {
+    let catalog = contracts::read(sources, false)?;
+    let Some(served) = served else { return Ok((catalog, Vec::new())) };
+    let served = contracts::read(served, false).context("--against")?;
+    let breaks = served.breaking(&catalog).iter().map(ToString::to_string).collect();
+    Ok((catalog, breaks))
 }
 
 fn list(catalog: &Catalog) -> anyhow::Result<()> {

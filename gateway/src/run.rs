@@ -11,7 +11,7 @@ use crate::config::keys::{Keys, KeysCommand};
 use crate::config::{self, reachable};
 use crate::contracts;
 use crate::serve::Gateway;
-use crate::signal::Stop;
+use crate::signal::{Hangup, Stop};
 use server::auth::apikey;
 use server::client::{ClientOptions, told};
 use server::health_client::GatewayClient;
@@ -27,6 +27,8 @@ pub async fn serve(config: config::Serve) -> anyhow::Result<()> {
         gateway = Gateway::start(config) => gateway?,
         () = stop.asked() => return Ok(()),
     };
+    let reloads = gateway.reloads();
+    let _hangup = Hangup::listen(move || reloads.ask())?;
     until_stopped(gateway, async || stop.asked().await).await
 }
 

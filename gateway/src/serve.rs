@@ -12,6 +12,8 @@ mod misbehaving;
 mod monitor;
 mod nodes;
 mod order_system;
+mod reload;
+mod reloads;
 mod runtime;
 mod shared;
 mod stream_guard;
@@ -46,6 +48,8 @@ use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
 use self::order_system::OrderSystem;
+use self::reload::Reloader;
+pub use self::reloads::Reloads;
 use self::runtime::Runtime;
 use self::shared::Shared;
 use self::thread::{Thread, join, spawn};
@@ -55,11 +59,12 @@ pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::config::Serve;
 use crate::contracts;
 use bridge::{self, RouteStates};
+use catalog_sources::Fingerprint;
 use orders::feed::Feed;
 use orders::service::Places;
 use server::security::Upkeep;
 use server::supervisor::{Supervisor, TaskFailure};
-use server::{HealthRegistry, grpc};
+use server::{Current, HealthRegistry, Served};
 
 /// Timeout of the start: the connection to NATS, the streams, and the read of ORDERS.
 const START: Duration = Duration::from_secs(60);
@@ -80,6 +85,8 @@ struct BackgroundTask {
     http: std::net::TcpListener,
     health: Option<std::net::TcpListener>,
     upkeep: Upkeep,
+    /// The state of the files of the contracts that are served.
+    files: Fingerprint,
 }
 
 impl Gateway {
@@ -89,13 +96,19 @@ impl Gateway {
         let listeners = listen::many(config.grpc_addr, config.thread_count(), "--grpc-addr")?;
         let http = listen::one(config.http_addr, "--http-addr")?;
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
+        // Before the files are read: a change meanwhile is another one.
+        let files = config.sources.fingerprint();
         let catalog = config.catalog()?;
         let ready_on = contracts::ready_on(&catalog, &config.ready_on)?;
-        let (secure, upkeep) = config.open_security(&catalog).await?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
             nestjs: config.nest_subjects.clone(),
         };
+        let states = RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits);
+        let served = Served::new(Arc::new(states), shared::coded(&config), config.access.reflection)?;
+        let board = HealthRegistry::new(served.names());
+        let current = Current::new(served);
+        let (secure, upkeep) = config.open_security(&current).await?;
         let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
             places: Arc::new(Places::new(limits.in_flight)),
@@ -107,8 +120,9 @@ impl Gateway {
                 false => Guard::default(),
             },
             ready_on,
-            states: Arc::new(RouteStates::new(catalog.clone(), catalog.serving_routes(), &limits)),
-            board: HealthRegistry::new(&grpc::services(&catalog, shared::coded(&config))),
+            reloads: Reloads::new(&catalog),
+            current,
+            board,
             registry: Arc::new(Registry::new("gateway_build_info", version::VERSION, version::COMMIT)),
             tracer: Tracer::start(&config.traces, "gateway")?,
             work: InHand::default(),
@@ -128,7 +142,7 @@ impl Gateway {
             threads: Vec::new(),
         };
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
-        let feed = gateway.background(BackgroundTask { identity, http, health, upkeep }).await?;
+        let feed = gateway.background(BackgroundTask { identity, http, health, upkeep, files }).await?;
         gateway.serve(listeners, feed.as_ref()).await?;
         gateway.shared.serving.cancel();
         gateway.announce();
@@ -175,6 +189,11 @@ impl Gateway {
     /// The work in flight, also during a drain.
     pub fn in_hand(&self) -> InHand {
         self.shared.work.clone()
+    }
+
+    /// Asks for its contracts to be read again.
+    pub fn reloads(&self) -> Reloads {
+        self.shared.reloads.clone()
     }
 
     /// Shuts the gateway down gracefully: it becomes NOT_SERVING, watches end, and calls in flight are answered within
@@ -275,7 +294,7 @@ async fn background(
     }
     let windows = Windows::new();
     let console = shared.config.console().then(|| Console {
-        catalog: shared.states.catalog().clone(),
+        current: shared.current.clone(),
         registry: shared.registry.clone(),
         windows: windows.clone(),
         identity: aside.identity.clone(),
@@ -308,6 +327,9 @@ async fn background(
         supervisor.spawn("metrics of the console", windows.run(shared.registry.clone()));
     }
     supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
+    if !shared.config.sources.is_empty() {
+        supervisor.spawn("reload of contracts", Reloader::new(shared.clone(), aside.files).run());
+    }
     supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
     if let Some(OrderSystem { record, feed }) = orders {
         supervisor.spawn("identity of ORDERS", record.watch(feed, shared.lost.clone()));
@@ -328,7 +350,8 @@ fn register(shared: &Shared, link: &Connection, cluster: &ClusterState) {
     registry.add(shared.room.clone());
     registry.add(shared.secure.metrics.clone());
     registry.add(shared.budget.clone());
-    registry.add(shared.states.clone());
+    registry.add(shared.current.look().states().learned().clone());
+    registry.add(shared.reloads.clone());
     registry.add(link.clone());
     registry.add(shared.guard.clone());
     registry.add(cluster.clone());
@@ -342,7 +365,8 @@ fn http(
     console: Option<Console>,
 ) -> anyhow::Result<listener::Thread> {
     let hosts = Hosts::new(http.local_addr()?, &shared.config.http_hosts);
-    let router = http::router(shared.board.clone(), shared.registry.clone(), console, hosts);
+    let router =
+        http::router(shared.board.clone(), shared.registry.clone(), console, shared.reloads.clone(), hosts);
     let http = Port { listener: http, seats: shared.room.http.clone() };
     let health = health.map(|listener| Port { listener, seats: shared.room.health.clone() });
     Ok(http::start(http, router, health, shared.board.clone(), &shared.supervisor)?)

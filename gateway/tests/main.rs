@@ -5,6 +5,7 @@
 
 mod configuration;
 mod descriptors;
+mod hangup;
 mod health;
 mod logs;
 mod proxies;

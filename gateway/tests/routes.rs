@@ -52,6 +52,24 @@ fn exported_options_are_found_by_a_compiler_of_ones_own() {
 }
 
 #[test]
+fn a_change_that_breaks_clients_is_told_before_it_is_served() {
+    let (folder, file) = folder(BOOKSTORE);
+    let mut compiler = protox::Compiler::new([folder.path(), "../proto".as_ref()]).unwrap();
+    compiler.include_imports(true).open_file("books.proto").unwrap();
+    let set = folder.path().join("old.binpb");
+    std::fs::write(&set, compiler.encode_file_descriptor_set()).unwrap();
+    let check = |proto: &str| {
+        std::fs::write(&file, proto).unwrap();
+        run(program(GATEWAY, &["routes", "check", "--against"]).arg(&set).arg(&file))
+    };
+    let same = check(BOOKSTORE);
+    assert_eq!((same.code, same.out.as_str()), (Some(0), "1 routes of 1 services: nothing is wrong\n"));
+    let broken = check(&BOOKSTORE.replace("int32 pages", "string pages"));
+    let told = "books.proto:15: bookstore.v1.Book.pages: its type was int32; ";
+    assert!(broken.code == Some(1) && broken.out.starts_with(told), "{broken:?}");
+}
+
+#[test]
 fn a_key_may_have_the_scopes_of_a_contract_that_is_named() {
     let (_folder, file) = folder(BOOKSTORE);
     let new = |arguments: &[&str]| {

@@ -89,7 +89,7 @@ impl Shelf {
 
     /// A gateway with a stream, whose user has the permissions that `gateway routes permissions` prints, and no others.
     pub async fn permitted() -> Shelf {
-        let printed = routes::permissions(&contract());
+        let printed = gateway::permissions::permissions(&contract());
         let users = "authorization { users: [
             {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
             {user: shelf, password: s, permissions: $shelf_v1_Shelf_may}

@@ -48,8 +48,9 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (known, standing) = self.board.follow(&request.into_inner().service);
-        let changes = unfold(Watch { known, standing, said: None }, |mut watch| async {
+        let (board, service) = (self.board.clone(), request.into_inner().service);
+        let (known, standing) = board.follow(&service);
+        let changes = unfold(Watch { board, service, known, standing, said: None }, |mut watch| async {
             let news = watch.next().await?;
             Some((Ok(response(news)), watch))
         });
@@ -58,6 +59,8 @@ impl Health for HealthService {
 }
 
 struct Watch {
+    board: HealthRegistry,
+    service: String,
     known: bool,
     standing: watch::Receiver<HealthState>,
     said: Option<ServingStatus>,
@@ -76,7 +79,10 @@ impl Watch {
             if over {
                 return None;
             }
-            self.standing.changed().await.ok()?;
+            let gone = self.standing.changed().await.is_err();
+            if gone || !self.known {
+                (self.known, self.standing) = self.board.follow(&self.service);
+            }
         }
     }
 }
@@ -145,6 +151,33 @@ mod tests {
         assert_eq!(news.next().now_or_never(), None);
         board.end();
         assert_eq!(news.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn watches_follow_services_that_come_and_go() {
+        let board = HealthRegistry::new(&["a", "b"]);
+        let (mut a, mut b, mut c) =
+            (watch(&board, "a").await, watch(&board, "b").await, watch(&board, "c").await);
+        for (news, first) in [
+            (&mut a, ServingStatus::NotServing),
+            (&mut b, ServingStatus::NotServing),
+            (&mut c, ServingStatus::ServiceUnknown),
+        ] {
+            assert_eq!(news.next().await, Some(first as i32));
+        }
+        board.set("b", true);
+        assert_eq!(b.next().await, Some(ServingStatus::Serving as i32));
+        board.replace(&["b", "c"]);
+        assert_eq!(a.next().await, Some(ServingStatus::ServiceUnknown as i32));
+        assert_eq!(c.next().await, Some(ServingStatus::NotServing as i32));
+        assert_eq!((b.next().now_or_never(), board.up("a"), board.up("b")), (None, None, Some(true)));
+        board.replace(&["a"]);
+        assert_eq!(a.next().await, Some(ServingStatus::NotServing as i32));
+        board.end();
+        board.replace(&["d"]);
+        assert_eq!((board.up("a"), board.up("d")), (Some(false), None));
+        assert_eq!((a.next().await, b.next().await), (None, Some(ServingStatus::ServiceUnknown as i32)));
+        assert_eq!(b.next().await, None);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use telemetry::{Exposition, Source};
 use tokio::sync::watch;
 
@@ -64,9 +64,10 @@ impl From<(&'static str, String)> for Finding {
 /// The health registry. Clones share it.
 #[derive(Debug, Clone)]
 pub struct HealthRegistry {
-    services: Arc<[(Arc<str>, watch::Sender<HealthState>)]>,
+    /// As they were declared, and last the gateway and the liveness service.
+    services: Arc<RwLock<Vec<(Arc<str>, watch::Sender<HealthState>)>>>,
     findings: Arc<Mutex<Vec<Finding>>>,
-    /// For watches of an unknown service.
+    /// For watches of an unknown service, which become those of a service that is added.
     nobody: Arc<watch::Sender<HealthState>>,
 }
 
@@ -82,24 +83,40 @@ pub(crate) struct HealthState {
 impl HealthRegistry {
     /// A registry with these services, the gateway and the liveness service. All but the last are down.
     pub fn new<S: AsRef<str>>(services: &[S]) -> HealthRegistry {
-        let down = |name: &str| (Arc::from(name), watch::Sender::new(HealthState::default()));
-        let names = services.iter().map(AsRef::as_ref);
-        let board: Arc<[_]> = names.chain([GATEWAY, LIVENESS]).map(down).collect();
         let nobody = Arc::new(watch::Sender::new(HealthState::default()));
-        let board = HealthRegistry { services: board, findings: Arc::default(), nobody };
+        let board = HealthRegistry { services: Arc::default(), findings: Arc::default(), nobody };
+        board.replace(services);
         board.set(LIVENESS, true);
         board
     }
 
+    /// Has these services from now on, beside the gateway and the liveness service: those that are new are down, and those
+    /// that are gone are unknown. Watches follow. Ignored after `end`.
+    pub fn replace<S: AsRef<str>>(&self, services: &[S]) {
+        let mut known = self.services.write();
+        if self.over() {
+            return;
+        }
+        let mut before = std::mem::take(&mut *known);
+        for name in services.iter().map(AsRef::as_ref).chain([GATEWAY, LIVENESS]) {
+            let kept = before.iter().position(|(known, _)| **known == *name).map(|at| before.swap_remove(at));
+            let down = || (Arc::from(name), watch::Sender::new(HealthState::default()));
+            known.push(kept.unwrap_or_else(down));
+        }
+        drop(known);
+        // Wakes the watches of unknown services; those of services that are gone wake because the sender is dropped.
+        self.nobody.send_modify(|_| {});
+    }
+
     /// Sets whether a service is up. Ignored after `end`.
     pub fn set(&self, service: &str, up: bool) {
-        if let Some(sender) = self.sender(service) {
+        self.with(service, |sender| {
             sender.send_if_modified(|standing| {
                 let changes = standing.up != up && !standing.over;
                 standing.up = if changes { up } else { standing.up };
                 changes
-            });
-        }
+            })
+        });
     }
 
     /// Sets the findings. New findings are logged, and so is the end of all.
@@ -139,25 +156,30 @@ impl HealthRegistry {
 
     /// Whether a service is up; `None` if it is unknown.
     pub fn up(&self, service: &str) -> Option<bool> {
-        Some(self.sender(service)?.borrow().up)
+        self.with(service, |sender| sender.borrow().up)
     }
 
     /// Every service, and whether it is up.
-    pub fn all(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.services.iter().map(|(name, sender)| (&**name, sender.borrow().up))
+    pub fn all(&self) -> Vec<(Arc<str>, bool)> {
+        self.services.read().iter().map(|(name, sender)| (name.clone(), sender.borrow().up)).collect()
     }
 
-    /// Follows a service. The flag is `false` if the service is unknown.
+    /// Follows a service. The flag is `false` if the service is unknown: every change then may have made it known. A
+    /// service that becomes unknown closes the channel.
     pub(crate) fn follow(&self, service: &str) -> (bool, watch::Receiver<HealthState>) {
-        match self.sender(service) {
-            Some(sender) => (true, sender.subscribe()),
-            None => (false, self.nobody.subscribe()),
+        // Before the look-up, so that no service is added in between without a change.
+        let nobody = self.nobody.subscribe();
+        match self.with(service, watch::Sender::subscribe) {
+            Some(standing) => (true, standing),
+            None => (false, nobody),
         }
     }
 
     /// Begins the shutdown: all services but liveness are down, and watches end.
     pub fn end(&self) {
-        for (name, sender) in self.services.iter() {
+        // Held until the end, so that no service is added meanwhile.
+        let services = self.services.write();
+        for (name, sender) in services.iter() {
             sender.send_modify(|standing| {
                 *standing = HealthState { up: standing.up && **name == *LIVENESS, over: true };
             });
@@ -170,8 +192,9 @@ impl HealthRegistry {
         self.nobody.borrow().over
     }
 
-    fn sender(&self, service: &str) -> Option<&watch::Sender<HealthState>> {
-        self.services.iter().find(|(name, _)| **name == *service).map(|(_, sender)| sender)
+    fn with<T>(&self, service: &str, ask: impl FnOnce(&watch::Sender<HealthState>) -> T) -> Option<T> {
+        let services = self.services.read();
+        services.iter().find(|(name, _)| **name == *service).map(|(_, sender)| ask(sender))
     }
 }
 
@@ -181,7 +204,7 @@ impl Source for HealthRegistry {
             page.flag(
                 "gateway_service_up",
                 "Whether grpc.health.v1 reports a service as SERVING.",
-                &[("service", name)],
+                &[("service", &*name)],
                 up,
             );
         }

@@ -29,7 +29,6 @@ const STEP: f64 = 8.0;
 /// A concurrency limit, which adapts between 64 and its maximum.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
-    most: f64,
     /// The slot in which callers' shares of it are counted.
     slot: ShareKind,
     inside: AtomicUsize,
@@ -40,6 +39,9 @@ pub struct ConcurrencyLimit {
 
 #[derive(Debug)]
 struct State {
+    most: f64,
+    /// It stays what it is, but for a change of the maximum.
+    fixed: bool,
     size: f64,
     /// Below this the limit grows quickly.
     careful: f64,
@@ -67,16 +69,36 @@ impl ConcurrencyLimit {
     /// A limit with this maximum.
     pub fn new(most: usize, slot: ShareKind) -> Arc<ConcurrencyLimit> {
         let most = most as f64;
-        let state = State { size: most.min(FIRST), careful: most, last_cut: None };
+        let state = State { most, fixed: false, size: most.min(FIRST), careful: most, last_cut: None };
         let room = AtomicUsize::new(state.size as usize);
-        Arc::new(ConcurrencyLimit { most, slot, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
+        Arc::new(ConcurrencyLimit { slot, inside: AtomicUsize::new(0), room, state: Mutex::new(state) })
+    }
+
+    /// Changes the maximum. What was learned below it stays, and calls in flight keep their permits: while they are more
+    /// than the limit, no other is let in.
+    pub fn resize(&self, most: usize) {
+        let most = most as f64;
+        let mut state = self.state();
+        if state.most == most {
+            return;
+        }
+        // Nothing was too large so far: nothing is known against the new maximum either.
+        if state.careful >= state.most {
+            state.careful = most;
+            state.size = if state.fixed { most } else { state.size.max(most.min(FIRST)) };
+        }
+        state.careful = state.careful.min(most);
+        state.size = state.size.min(most);
+        state.most = most;
+        self.room.store(state.size as usize, Ordering::Relaxed);
     }
 
     /// A limit that stays what it is, for calls that last: how long they take says nothing of a queue.
     pub fn fixed(most: usize, slot: ShareKind) -> Arc<ConcurrencyLimit> {
-        let state = State { size: most as f64, careful: most as f64, last_cut: None };
         let (inside, room) = (AtomicUsize::new(0), AtomicUsize::new(most));
-        Arc::new(ConcurrencyLimit { most: most as f64, slot, inside, room, state: Mutex::new(state) })
+        let most = most as f64;
+        let state = State { most, fixed: true, size: most, careful: most, last_cut: None };
+        Arc::new(ConcurrencyLimit { slot, inside, room, state: Mutex::new(state) })
     }
 
     /// A permit, if one is free, within the caller's share if the caller is known.
@@ -111,14 +133,14 @@ impl ConcurrencyLimit {
 
     fn open(&self) {
         // A limit that is not used up does not need to grow.
-        let full = |size: f64| size < self.most && self.inside() as f64 * 2.0 >= size;
+        let full = |size: f64| self.inside() as f64 * 2.0 >= size;
         if !full(self.size() as f64) {
             return;
         }
         let mut state = self.state();
-        if full(state.size) {
+        if state.size < state.most && full(state.size) {
             let more = if state.size < state.careful { 1.0 } else { STEP / state.size };
-            state.size = (state.size + more).min(self.most);
+            state.size = (state.size + more).min(state.most);
             self.room.store(state.size as usize, Ordering::Relaxed);
         }
     }
@@ -131,7 +153,7 @@ impl ConcurrencyLimit {
         state.last_cut = Some(now);
         // The calls in flight were too many, even if more were allowed.
         let used = state.size.min(self.inside() as f64);
-        state.size = (used * CUT).max(LEAST.min(self.most));
+        state.size = (used * CUT).max(LEAST.min(state.most));
         state.careful = state.size;
         self.room.store(state.size as usize, Ordering::Relaxed);
     }
@@ -268,6 +290,24 @@ mod tests {
         assert_eq!((gate.inside(), one.held(GET)), (0, 0));
         let _all = fill(&gate);
         assert_eq!(gate.enter(Some(&two)).err(), Some(Saturated::Gate));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_maximum_keeps_the_calls_in_flight_and_what_was_learned() {
+        let gate = ConcurrencyLimit::new(100, GET);
+        let mut inside = fill(&gate);
+        gate.resize(40);
+        assert_eq!((gate.size(), gate.inside(), gate.enter(None).err()), (40, 100, Some(Saturated::Gate)));
+        inside.truncate(39);
+        inside.extend(gate.enter(None).ok());
+        assert_eq!((inside.len(), gate.enter(None).err()), (40, Some(Saturated::Gate)));
+        gate.resize(200);
+        assert_eq!(gate.size(), 200, "nothing was too large so far");
+        inside.extend(fill(&gate));
+        tokio::time::advance(PATIENT).await;
+        inside[199].late(Instant::now());
+        gate.resize(300);
+        assert_eq!(gate.size(), 200, "it was reached by calls that were older than its first");
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ pub mod fuzz;
 mod header;
 mod hedge;
 mod latency;
+mod learned;
 pub mod liveness;
 mod many;
 mod messages;
@@ -55,12 +56,13 @@ pub use durable::Upload;
 use failures::{captured, streams_only, sum, taken, unaddressed, unfit, violated};
 pub use flow::StreamBytes;
 use hedge::{Hedging, Outcome, trace};
+pub use learned::{Learned, RouteStates};
 pub use messages::Messages;
 pub use metrics::BridgeMetrics;
-use metrics::RouteMetrics;
+use metrics::{CatalogMetrics, RouteMetrics};
 use outgoing::{Outgoing, address};
 use reply::{AttemptError, Reply};
-pub use route_state::{Limits, RouteState, RouteStates};
+pub use route_state::{Limits, RouteState};
 
 use crate::concurrency::{Permit, Saturated};
 use crate::share::Shares;
@@ -85,6 +87,8 @@ pub struct Bridge {
     streams: Connection,
     states: Arc<RouteStates>,
     metrics: BridgeMetrics,
+    /// Those of the catalog.
+    counts: CatalogMetrics,
     tasks: TaskTracker,
     topics: Arc<Topics>,
 }
@@ -92,8 +96,28 @@ pub struct Bridge {
 impl Bridge {
     /// A bridge over this connection. Bridges of one gateway share the route states.
     pub fn new(link: Connection, states: Arc<RouteStates>) -> Bridge {
-        let (metrics, tasks) = (BridgeMetrics::new(states.catalog().routes()), TaskTracker::new());
-        Bridge { streams: link.clone(), link, states, metrics, tasks, topics: Arc::default() }
+        let (metrics, tasks) = (BridgeMetrics::default(), TaskTracker::new());
+        let counts = metrics.of(states.catalog().routes());
+        Bridge { streams: link.clone(), link, states, metrics, counts, tasks, topics: Arc::default() }
+    }
+
+    /// The same for the routes of another catalog: it counts on, and its work belongs to the same drain.
+    #[must_use]
+    pub fn serving(&self, states: Arc<RouteStates>) -> Bridge {
+        Bridge { counts: self.metrics.of(states.catalog().routes()), states, ..self.clone() }
+    }
+
+    /// The same for no route: it keeps no catalog, and can [serve](Bridge::serving) any.
+    #[must_use]
+    pub fn idle(&self) -> Bridge {
+        self.serving(Arc::new(self.states.next(Arc::default(), [])))
+    }
+
+    /// The same for one route alone: what lasts long does not keep its catalog.
+    #[must_use]
+    pub fn only(&self, route: &Arc<Route>) -> Bridge {
+        let counts = self.metrics.of(std::slice::from_ref(route));
+        Bridge { counts, states: Arc::new(self.states.only(route)), ..self.clone() }
     }
 
     /// The same, with a connection of its own for streams.
@@ -235,7 +259,7 @@ impl Bridge {
     }
 
     fn note(&self, route: &Route, note: impl FnOnce(&RouteMetrics)) {
-        if let Some(metrics) = self.metrics.of(route) {
+        if let Some(metrics) = self.counts.of(route) {
             note(metrics);
         }
     }
@@ -314,7 +338,7 @@ impl Bridge {
         }
         let deadline = call.deadline.min(begun + route.timeout);
         let span = trace(route, call, repeat, 0);
-        let (link, metrics) = (&self.link, self.metrics.of(route));
+        let (link, metrics) = (&self.link, self.counts.of(route));
         let hedging = Hedging { link, route, state, metrics, call, message, repeat, begun, deadline };
         let Outcome { reply, open } = hedging.ask(&span, again).await;
         let trouble = match reply {

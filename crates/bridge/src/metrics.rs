@@ -1,19 +1,26 @@
 //! Metrics of routes: the results of attempts, kept per thread. Must not depend on payloads.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use catalog::Route;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use telemetry::{Counter, Exposition, Histogram, Source};
 use tokio::time::Instant;
 
 use super::latency::{HedgeEvidence, Latency};
-use super::route_state::RouteStates;
 
-/// The metrics of one thread. Clones share them.
+/// The metrics of one thread: of every route that a catalog or a call has. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct BridgeMetrics(Arc<Mutex<HashMap<Key, Weak<RouteMetrics>>>>);
+
+/// Path and subject.
+type Key = (String, String);
+
+/// The metrics of the routes of one catalog, by path.
 #[derive(Debug, Clone)]
-pub struct BridgeMetrics(Arc<HashMap<String, RouteMetrics, RandomState>>);
+pub(super) struct CatalogMetrics(Arc<HashMap<String, Arc<RouteMetrics>, RandomState>>);
 
 /// The metrics of one route.
 #[derive(Debug)]
@@ -38,14 +45,26 @@ pub(super) struct RouteMetrics {
 }
 
 impl BridgeMetrics {
-    /// New metrics, all zero.
-    pub(super) fn new(routes: &[Arc<Route>]) -> BridgeMetrics {
-        let metrics = |route: &Arc<Route>| (route.path.clone(), RouteMetrics::new(route.subject.to_string()));
-        BridgeMetrics(Arc::new(routes.iter().map(metrics).collect()))
+    /// The metrics of these routes: those that are known go on.
+    pub(super) fn of(&self, routes: &[Arc<Route>]) -> CatalogMetrics {
+        let mut known = self.0.lock();
+        known.retain(|_, metrics| metrics.strong_count() > 0);
+        let mut metrics = |route: &Arc<Route>| {
+            let key = (route.path.clone(), route.subject.to_string());
+            let metrics = known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let metrics = Arc::new(RouteMetrics::new(key.1.clone()));
+                known.insert(key, Arc::downgrade(&metrics));
+                metrics
+            });
+            (route.path.clone(), metrics)
+        };
+        CatalogMetrics(Arc::new(routes.iter().map(&mut metrics).collect()))
     }
+}
 
+impl CatalogMetrics {
     pub(super) fn of(&self, route: &Route) -> Option<&RouteMetrics> {
-        self.0.get(&route.path)
+        self.0.get(&route.path).map(|metrics| &**metrics)
     }
 }
 
@@ -73,7 +92,8 @@ impl RouteMetrics {
 
 impl Source for BridgeMetrics {
     fn collect(&self, page: &mut Exposition) {
-        for metrics in self.0.values() {
+        let known: Vec<_> = self.0.lock().values().filter_map(Weak::upgrade).collect();
+        for metrics in known {
             let route = [("route", metrics.subject.as_str())];
             let counts = [
                 (
@@ -129,34 +149,6 @@ impl Source for BridgeMetrics {
             }
             let help = "Time from a request to its reply.";
             page.histogram("gateway_route_duration_seconds", help, &route, &metrics.times);
-        }
-    }
-}
-
-impl Source for RouteStates {
-    fn collect(&self, page: &mut Exposition) {
-        let held = self.stream_bytes().held() as f64;
-        page.gauge(
-            "gateway_stream_bytes",
-            "Bytes of messages that wait for the clients of streams.",
-            &[],
-            held,
-        );
-        for (subject, state) in self.all() {
-            let route = [("route", subject)];
-            let [inside, room] = state.level().map(|count| count as f64);
-            page.gauge("gateway_route_in_flight", "Calls in flight of a route.", &route, inside);
-            page.gauge("gateway_route_limit", "The route's current concurrency limit.", &route, room);
-            page.flag(
-                "gateway_route_up",
-                "Whether a service responds on the subject and does not report that it cannot serve.",
-                &route,
-                state.liveness().alive() && !state.unable(),
-            );
-            let captured = state.capturer().is_some();
-            page.flag("gateway_route_captured", "Whether a stream captures the subject.", &route, captured);
-            let help = "Replies that violate the contract.";
-            page.counter("gateway_route_violations_total", help, &route, state.violations());
         }
     }
 }

@@ -1,20 +1,16 @@
 //! Route state: what the calls of one route share across all threads of a gateway: concurrency limits, the retry
 //! budget, liveness and the count of contract violations. Must not depend on payloads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
-use catalog::{Catalog, Encoding, Envelope, Kind, Route};
-use foldhash::fast::RandomState;
+use catalog::{Encoding, Envelope, Kind, Route};
 use parking_lot::RwLock;
-use wire::{Failure, Reason};
 
 use super::budget::RetryBudget;
 use super::liveness::Liveness;
 use crate::concurrency::{ConcurrencyLimit, Permit, Saturated};
-use crate::flow::StreamBytes;
 use crate::share::{ShareKind, Shares};
 use crate::storage::StorageCache;
 
@@ -33,12 +29,20 @@ impl Default for Limits {
     }
 }
 
-/// The states of all routes.
-#[derive(Debug)]
-pub struct RouteStates {
-    catalog: Arc<Catalog>,
-    states: HashMap<String, RouteState, RandomState>,
-    stream_bytes: Arc<StreamBytes>,
+impl Limits {
+    /// How many calls of a route may be in flight.
+    pub(crate) fn of(&self, route: &Route) -> usize {
+        route.max_in_flight.unwrap_or(self.in_flight)
+    }
+
+    /// Whether requests of a route use the NestJS envelope.
+    pub(crate) fn nest(&self, route: &Route) -> bool {
+        let configured = || {
+            route.encoding == Encoding::Json
+                && self.nestjs.iter().any(|subject| subject == route.subject.as_str())
+        };
+        route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest)
+    }
 }
 
 /// The state of one route.
@@ -66,69 +70,14 @@ pub struct RouteState {
     captured: AtomicBool,
     /// Whether all services report that they cannot serve.
     unable: AtomicBool,
-}
-
-impl RouteStates {
-    /// The states of these routes of a catalog.
-    pub fn new<'a>(
-        catalog: Arc<Catalog>,
-        routes: impl IntoIterator<Item = &'a Arc<Route>>,
-        limits: &Limits,
-    ) -> RouteStates {
-        let state = |(number, route): (usize, &'a Arc<Route>)| {
-            (route.path.clone(), RouteState::new(number, route, limits))
-        };
-        let states = routes.into_iter().enumerate().map(state).collect();
-        RouteStates { catalog, states, stream_bytes: Arc::default() }
-    }
-
-    /// What is served.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
-    /// What waits for the clients of all streams.
-    pub fn stream_bytes(&self) -> &Arc<StreamBytes> {
-        &self.stream_bytes
-    }
-
-    /// The route of the rpc at this path.
-    ///
-    /// # Errors
-    /// If the catalog has none.
-    pub fn route(&self, path: &str) -> Result<&Arc<Route>, Failure> {
-        self.catalog.route(path).ok_or_else(|| unserved(path))
-    }
-
-    /// The state of a route.
-    ///
-    /// # Errors
-    /// If the route is none of those that the states were made of.
-    pub fn of(&self, route: &Route) -> Result<&RouteState, Failure> {
-        self.states.get(&route.path).ok_or_else(|| unserved(&route.path))
-    }
-}
-
-fn unserved(path: &str) -> Failure {
-    let failure = Failure::new(Reason::Internal, "the gateway does not serve this route");
-    failure.because(format_args!("no route state for {path}"))
-}
-
-impl RouteStates {
-    /// Every route's state with its subject or template.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &RouteState)> {
-        self.states.values().map(|state| (state.name.as_str(), state))
-    }
+    /// Whether no catalog has the route any longer.
+    retired: AtomicBool,
 }
 
 impl RouteState {
-    fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
-        let configured = || {
-            route.encoding == Encoding::Json
-                && limits.nestjs.iter().any(|subject| subject == route.subject.as_str())
-        };
-        let nest = route.envelope.map_or_else(configured, |envelope| envelope == Envelope::Nest);
-        let in_flight = route.max_in_flight.unwrap_or(limits.in_flight);
+    /// `number`: a number of its own.
+    pub(crate) fn new(number: usize, route: &Route, limits: &Limits) -> RouteState {
+        let (nest, in_flight) = (limits.nest(route), limits.of(route));
         let subject = route.subject.as_str();
         let liveness = Liveness::default();
         if nest {
@@ -155,7 +104,29 @@ impl RouteState {
             capturer: RwLock::default(),
             captured: AtomicBool::new(false),
             unable: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// Changes the maximum of calls in flight.
+    pub(crate) fn resize(&self, in_flight: usize) {
+        self.outer.resize(in_flight);
+        self.inner.resize(in_flight);
+    }
+
+    /// Whether the route is no longer served: only calls that began before are left.
+    pub(crate) fn retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether the route is no longer served from now on.
+    pub(crate) fn retire(&self, retired: bool) {
+        self.retired.store(retired, Ordering::Relaxed);
+    }
+
+    /// The subject or template.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The subject of the route, which is cheap to clone; none if it depends on the request.

@@ -54,7 +54,7 @@ impl Bridge {
         let (state, permit) = self.enter(route, &call, RouteState::enter)?;
         route.codec.request(message).map_err(|mismatch| unfit(&mismatch))?;
         let subject = address(route, state, message, &call)?;
-        let decoder = Decoder::new(route.clone(), state.nestjs(), self.metrics.clone());
+        let decoder = Decoder::new(route.clone(), state.nestjs(), self.counts.clone());
         let request = Request { route, subscription, message, subject, decoder, call, permit };
         match &subscription.stream {
             Some(stream) => self.follow(stream, request).await,
@@ -100,7 +100,7 @@ impl Bridge {
     fn viewer(&self, route: &Arc<Route>, call: CallContext, permit: Permit) -> Viewer {
         // A subscription ends by itself only at the deadline that its caller has set.
         let ends = (call.limit == Limit::Caller).then_some(call.deadline);
-        Viewer { route: route.clone(), metrics: self.metrics.clone(), ends, hold: call.hold, _permit: permit }
+        Viewer { route: route.clone(), metrics: self.counts.clone(), ends, hold: call.hold, _permit: permit }
     }
 }
 

@@ -84,7 +84,7 @@ impl Bench {
 
     /// The number of hedges: a machine that stalls for a moment causes some.
     fn hedges(&self) -> usize {
-        let metrics = self.bridge.metrics().of(&self.route).unwrap();
+        let metrics = self.bridge.counts.of(&self.route).unwrap();
         usize::try_from(metrics.hedges.get()).unwrap()
     }
 
@@ -156,7 +156,7 @@ async fn a_service_that_comes_back_is_found_by_a_repeat() {
     let (bridge, route) = (bench.bridge.clone(), bench.route.clone());
     let call =
         tokio::spawn(async move { bridge.call(&route, Vec::new(), &within(9_000, Limit::Budget)).await });
-    let metrics = bench.bridge.metrics().of(&bench.route).unwrap();
+    let metrics = bench.bridge.counts.of(&bench.route).unwrap();
     until("an attempt found nobody", || metrics.absent.get() > 0).await;
     bench.serve(|_, _| ready(Some((HeaderMap::new(), b"back".to_vec())))).await;
     assert_eq!(call.await.unwrap().unwrap(), "back");
@@ -349,7 +349,7 @@ async fn what_goes_unanswered_far_longer_than_usual_is_sent_again_while_it_stays
     );
     assert!(count.load(Ordering::Relaxed) >= 5);
     assert_eq!(bench.bridge.connection().waiting(), 0);
-    let metrics = bench.bridge.metrics().of(&bench.route).unwrap();
+    let metrics = bench.bridge.counts.of(&bench.route).unwrap();
     assert!(metrics.hedges.get() >= 3 && metrics.retries.get() == 0);
     assert_eq!(metrics.hedges_won.get(), 1);
 }

@@ -28,6 +28,7 @@
 
 mod compile;
 pub mod embedded;
+mod fingerprint;
 mod sets;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 use catalog::Catalog;
 use clap::Args;
+pub use fingerprint::Fingerprint;
 
 /// Where contracts are read from, in addition to what is compiled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

@@ -12,9 +12,14 @@ const SETS: usize = 1_000;
 /// The descriptor set of a file, or those of a folder by name. Hidden files are left out, and folders in it: Kubernetes
 /// keeps a mounted volume's data in them, and links to it.
 pub(crate) fn read(place: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
+    files(place)?.into_iter().map(|file| load(&file).map(|set| (file, set))).collect()
+}
+
+/// The file itself, or the files of a folder by name.
+pub(crate) fn files(place: &Path) -> Result<Vec<PathBuf>, String> {
     let failed = |error| format!("{}: {error}", place.display());
     if !place.is_dir() {
-        return Ok(vec![(place.to_owned(), load(place)?)]);
+        return Ok(vec![place.to_owned()]);
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(place).map_err(failed)? {
@@ -31,7 +36,7 @@ pub(crate) fn read(place: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
         return Err(format!("the folder {} has {} files: at most {SETS}", place.display(), files.len()));
     }
     files.sort_unstable();
-    files.into_iter().map(|file| load(&file).map(|set| (file, set))).collect()
+    Ok(files)
 }
 
 fn load(file: &Path) -> Result<Vec<u8>, String> {

@@ -111,7 +111,7 @@ impl fmt::Display for Findings {
 impl std::error::Error for Findings {}
 
 /// The line where the element with this path begins, from 1.
-fn line(file: &FileDescriptor, path: &[i32]) -> Option<u32> {
+pub(crate) fn line(file: &FileDescriptor, path: &[i32]) -> Option<u32> {
     let places = &file.file_descriptor_proto().source_code_info.as_ref()?.location;
     let begin = *places.iter().find(|place| place.path == path)?.span.first()?;
     u32::try_from(begin).ok()?.checked_add(1)

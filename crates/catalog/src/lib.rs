@@ -52,6 +52,7 @@
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod access;
+mod breaking;
 mod builder;
 mod duration;
 mod finding;

@@ -10,7 +10,9 @@ use crate::finding::Finding;
 use crate::route::Route;
 use crate::rpc::{Rpc, Service};
 
-/// What a gateway serves. Immutable: a call that keeps its `Arc` sees one state from its beginning to its end.
+/// What a gateway serves. Immutable: a call that keeps its `Arc` sees one state from its beginning to its end. The default
+/// serves nothing.
+#[derive(Default)]
 pub struct Catalog {
     pub(crate) pools: Vec<DescriptorPool>,
     pub(crate) services: Vec<Service>,

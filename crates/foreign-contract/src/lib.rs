@@ -15,7 +15,7 @@ use nats::Connection;
 use server::config::{access::Access, tls::Tls};
 use server::grpc::{self, Api, Limits, Sizes};
 use server::supervisor::Supervisor;
-use server::{Baggage, CallMetrics, HealthRegistry, security};
+use server::{Baggage, CallMetrics, Current, HealthRegistry, Served, security};
 use telemetry::Tracer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -57,19 +57,20 @@ impl Gateway {
         let drain = CancellationToken::new();
         let connection = Connection::connect(&nats::Options::at(nats), "library").await?;
         let states = RouteStates::new(catalog.clone(), catalog.serving_routes(), &bridge::Limits::default());
-        let (secure, upkeep) = security::open(access, &Tls::default(), 16, &catalog).await?;
+        let states = Arc::new(states);
+        let served = Served::new(states.clone(), &[], access.reflection)?;
+        let health = HealthRegistry::new(served.names());
+        let current = Current::new(served);
+        let (secure, upkeep) = security::open(access, &Tls::default(), 16, &current).await?;
         upkeep.spawn(&Supervisor::new(drain.clone()));
-        let names = grpc::services(&catalog, &[]);
-        let health = HealthRegistry::new(&names);
         let api = Api {
-            bridge: Bridge::new(connection, Arc::new(states)),
+            bridge: Bridge::new(connection, states),
             services: Vec::new(),
-            names,
             health: health.clone(),
-            metrics: CallMetrics::new(Tracer::default(), &catalog, &[]),
+            metrics: CallMetrics::new(Tracer::default(), &[]),
             baggage: Baggage::new(&[]),
             guard: secure.guard,
-            reflection: access.reflection,
+            current,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
         listener.set_nonblocking(true)?;

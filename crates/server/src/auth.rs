@@ -25,7 +25,6 @@ mod verify;
 use std::sync::Arc;
 
 use anyhow::Context;
-use catalog::Catalog;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use caller::AuthError;
@@ -41,6 +40,7 @@ pub use upkeep::Upkeep;
 use crate::config::access::Access as Config;
 use crate::fresh::Kept;
 use crate::reload::Reload;
+use crate::served::Current;
 use bridge::share::Shares;
 
 const API_KEY: &str = "x-api-key";
@@ -62,16 +62,13 @@ enum Credential<'a> {
 
 impl Access {
     /// Reads keys and lists for the first time. None if authentication is off.
-    pub(crate) async fn open(
-        config: &Config,
-        catalog: &Arc<Catalog>,
-    ) -> anyhow::Result<Option<(Access, Upkeep)>> {
+    pub(crate) async fn open(config: &Config, current: &Current) -> anyhow::Result<Option<(Access, Upkeep)>> {
         if !config.required() {
             return Ok(None);
         }
         let mut upkeep = Upkeep::default();
         let bearer = match config.tokens() {
-            true => Some(jwt::Bearer::open(config, catalog, &mut upkeep).await?),
+            true => Some(jwt::Bearer::open(config, current, &mut upkeep).await?),
             false => None,
         };
         let keys = match &config.api_keys {
@@ -79,14 +76,15 @@ impl Access {
                 let keys = Reload::open(
                     "API keys (GW_API_KEYS)",
                     vec![path.clone()],
-                    apikey::Keys::reader(catalog),
+                    apikey::Keys::reader(current),
                 )?;
-                Some(upkeep.guard(keys.within("api_keys", config.max_stale())))
+                let keys = keys.within("api_keys", config.max_stale()).depending_on(current);
+                Some(upkeep.guard(keys))
             }
             None => None,
         };
         let clients =
-            certificate::Clients::open(config, catalog, &mut upkeep).context("client certificates")?;
+            certificate::Clients::open(config, current, &mut upkeep).context("client certificates")?;
         let accounts = Quotas::new(config.caller_in_flight as usize, config.caller_rate);
         Ok(Some((Access { bearer, keys, clients, accounts }, upkeep)))
     }

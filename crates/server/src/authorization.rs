@@ -22,6 +22,7 @@ use super::origin::Origin;
 use super::peer::Peer;
 use super::reauthorization::{End, Reauthorization, end};
 use super::rpcs::{Answering, Rpcs};
+use super::served::Current;
 use super::status;
 use crate::auth::{Access, AuthError, Caller, credentials};
 use crate::config::access::Reflection;
@@ -43,7 +44,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Authorization. One for all threads of a gateway.
 pub struct Authorization {
     access: Access,
-    catalog: Arc<Catalog>,
+    /// For streams, which outlive the catalog that they began with.
+    current: Current,
     reflection: Reflection,
     logged: Mutex<Logged>,
 }
@@ -88,13 +90,13 @@ enum Policy {
 }
 
 impl Authorization {
-    /// Authorization with these credentials, the access rules of this catalog and this policy for reflection.
-    pub(crate) fn new(access: Access, catalog: Arc<Catalog>, reflection: Reflection) -> Authorization {
-        Authorization { access, catalog, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
+    /// Authorization with these credentials, the access rules of what is served and this policy for reflection.
+    pub(crate) fn new(access: Access, current: Current, reflection: Reflection) -> Authorization {
+        Authorization { access, current, reflection, logged: Mutex::new(Logged { last: None, since: 0 }) }
     }
 
-    fn way(&self, path: &str) -> Policy {
-        match self.catalog.rule(path) {
+    fn way(&self, catalog: &Catalog, path: &str) -> Policy {
+        match catalog.rule(path) {
             Some(rule) => Policy::Rule(rule.clone()),
             None if path.starts_with(HEALTH) => Policy::Open,
             None if path.starts_with(REFLECTION) => match self.reflection {
@@ -122,10 +124,7 @@ impl Authorization {
         let allowed = match way {
             Policy::Rule(rule) => caller.allowed(rule),
             Policy::Open | Policy::Known => Ok(()),
-            Policy::Closed => {
-                let failure = Failure::new(Reason::PermissionDenied, "no caller may call this rpc");
-                Err(failure.delivered(Delivered::No))
-            }
+            Policy::Closed => closed(),
         };
         let entered = allowed.and_then(|()| caller.enter());
         let held = entered.inspect_err(|failure| self.refused(failure, rpc, Some(&caller)))?;
@@ -137,11 +136,17 @@ impl Authorization {
         self.access.caller(headers, peer.peer_identity(), peer.shares()).await
     }
 
-    /// Rechecks a stream: whether it would be authorized again, as the same caller.
+    /// Rechecks a stream: whether it would be authorized again, by the rule that is now in force, as the same caller.
     async fn again(&self, authority: &CallAuthority) -> Result<(), Failure> {
         authority.peer.check()?;
         let caller = patient(|| self.caller(&authority.headers, &authority.peer)).await?;
-        authority.rule.as_ref().map_or(Ok(()), |rule| caller.allowed(rule))?;
+        if let Some(rule) = &authority.rule {
+            self.current
+                .look()
+                .catalog()
+                .rule(&rule.path)
+                .map_or_else(closed, |rule| caller.allowed(rule))?;
+        }
         if caller.principal != authority.caller.principal || caller.tenant != authority.caller.tenant {
             let failure =
                 Failure::new(Reason::PermissionDenied, "the credential now belongs to another caller");
@@ -166,6 +171,12 @@ impl Authorization {
     }
 }
 
+/// The refusal of an rpc without a rule.
+fn closed() -> Result<(), Failure> {
+    let failure = Failure::new(Reason::PermissionDenied, "no caller may call this rpc");
+    Err(failure.delivered(Delivered::No))
+}
+
 /// Authenticates a caller again. If too many other calls wait for a key, that is no reason to end an authorized stream:
 /// it retries for a while, within which the waiting calls are answered.
 async fn patient<T, F: Future<Output = Result<T, AuthError>>>(find: impl Fn() -> F) -> Result<T, AuthError> {
@@ -178,30 +189,33 @@ async fn patient<T, F: Future<Output = Result<T, AuthError>>>(find: impl Fn() ->
     find().await
 }
 
-/// All rpcs, for the authorized callers on one connection.
-pub(super) struct AuthorizedService {
-    pub(super) rpcs: Rpcs,
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) guard: Option<Arc<Authorization>>,
-    pub(super) peer: Arc<Peer>,
+/// All rpcs, for an authorized call on one connection.
+pub(super) struct AuthorizedService<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) rpcs: &'a Rpcs,
+    pub(super) guard: Option<&'a Arc<Authorization>>,
+    pub(super) peer: &'a Arc<Peer>,
 }
 
-impl<B> Service<http::Request<MeasuredBody<B>>> for AuthorizedService
+/// An authorized call until its response begins.
+pub(super) type Authorized<B> =
+    Either<Answering<B>, Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>>;
+
+impl<B> Service<http::Request<MeasuredBody<B>>> for AuthorizedService<'_>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future =
-        Either<Answering<B>, Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>>;
+    type Future = Authorized<B>;
 
     fn call(&self, request: http::Request<MeasuredBody<B>>) -> Self::Future {
-        let AuthorizedService { rpcs, catalog, guard, peer } = self;
+        let AuthorizedService { catalog, rpcs, guard, peer } = *self;
         if let Err(failure) = peer.check() {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
         }
         let path = request.uri().path();
-        let way = guard.as_ref().map_or(Policy::Open, |guard| guard.way(path));
+        let way = guard.map_or(Policy::Open, |guard| guard.way(catalog, path));
         // If authentication is on, unauthenticated requests share a part of the memory budget.
         if guard.is_some()
             && matches!(way, Policy::Open)

@@ -16,7 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::baggage::Baggage;
 use super::body::CountedBody;
-use super::call_metrics::{CallMetrics, CallRecord};
+use super::call_metrics::{CallRecord, CatalogCalls};
 use super::drain::Drain;
 use super::headers::GRPC_STATUS;
 
@@ -28,27 +28,20 @@ const REFLECTION: &str = "/grpc.reflection.";
 const REFUSED: [&[u8]; 2] = [b"12", b"16"];
 
 /// The call layer of a service.
-#[derive(Clone)]
 pub(super) struct CallLayer {
     pub(super) draining: Arc<Drain>,
-    pub(super) metrics: CallMetrics,
+    pub(super) metrics: CatalogCalls,
     pub(super) baggage: Baggage,
 }
 
-impl CallLayer {
-    /// Wraps a service for the calls on one connection.
-    pub(super) fn around<S>(&self, service: S, activity: Arc<Activity>) -> LayeredService<S> {
-        LayeredService { service, layer: self.clone(), activity }
-    }
+/// A service with its layer, for a call on one connection.
+pub(super) struct LayeredService<'a, S> {
+    pub(super) service: S,
+    pub(super) layer: &'a CallLayer,
+    pub(super) activity: &'a Arc<Activity>,
 }
 
-pub(super) struct LayeredService<S> {
-    service: S,
-    layer: CallLayer,
-    activity: Arc<Activity>,
-}
-
-impl<S, Q> Service<http::Request<Q>> for LayeredService<S>
+impl<S, Q> Service<http::Request<Q>> for LayeredService<'_, S>
 where
     S: Service<http::Request<Q>, Response = http::Response<ResponseBody>>,
     S::Future: Unpin,
@@ -58,7 +51,7 @@ where
     type Future = LayeredFuture<S::Future>;
 
     fn call(&self, mut request: http::Request<Q>) -> Self::Future {
-        let CallLayer { draining, metrics, baggage } = &self.layer;
+        let CallLayer { draining, metrics, baggage } = self.layer;
         self.activity.called();
         if let Some(response) = refused(request.method(), request.headers()) {
             metrics.strange(response.status());

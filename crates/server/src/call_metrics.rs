@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use admission::Cause;
-use catalog::Catalog;
+use catalog::{Catalog, Rpc};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
@@ -28,16 +28,26 @@ const HEALTH: [(&str, bool); 2] =
 /// Maximum length of a request id or a traceparent that is kept for the log, in bytes: no valid one is longer.
 const KEPT: usize = 64;
 
-/// The call metrics of one thread. Clones share them.
+/// The call metrics of one thread: of every rpc that a catalog or a call has. Clones share them.
 #[derive(Clone)]
-pub struct CallMetrics {
-    /// By path.
-    accounts: Arc<HashMap<String, Arc<RpcMetrics>, RandomState>>,
+pub struct CallMetrics(Arc<All>);
+
+struct All {
+    /// By path; some are gone.
+    rpcs: Mutex<HashMap<String, Weak<RpcMetrics>>>,
+    health: [Arc<RpcMetrics>; 2],
     other: Arc<RpcMetrics>,
-    strange: Arc<NonCalls>,
+    strange: NonCalls,
     tracer: Tracer,
     /// The reasons that services with code have beside the gateway's.
     reasons: &'static [&'static str],
+}
+
+/// The call metrics of one catalog's rpcs.
+pub(super) struct CatalogCalls {
+    /// By path.
+    accounts: HashMap<String, Arc<RpcMetrics>, RandomState>,
+    all: CallMetrics,
 }
 
 /// Requests that are not gRPC calls.
@@ -96,33 +106,44 @@ struct End {
 }
 
 impl CallMetrics {
-    /// New metrics of the catalog's rpcs, all zero. `reasons`: those that services with code have beside the gateway's;
-    /// others are counted as one.
-    pub fn new(tracer: Tracer, catalog: &Catalog, reasons: &'static [&'static str]) -> CallMetrics {
-        let account = |name: &str, streams, traced| {
-            (format!("/{name}"), Arc::new(RpcMetrics::new(name, streams, traced)))
-        };
-        let rpcs = catalog.client_rpcs().map(|rpc| account(rpc.name(), rpc.streams(), true));
-        let accounts = rpcs.chain(HEALTH.map(|(name, streams)| account(name, streams, false)));
+    /// New metrics, all zero. `reasons`: those that services with code have beside the gateway's; others are counted as
+    /// one.
+    pub fn new(tracer: Tracer, reasons: &'static [&'static str]) -> CallMetrics {
+        let health = HEALTH.map(|(name, streams)| Arc::new(RpcMetrics::new(name, streams, false)));
         let other = Arc::new(RpcMetrics::new(OTHER, true, false));
-        CallMetrics {
-            accounts: Arc::new(accounts.collect()),
-            other,
-            strange: Arc::default(),
-            tracer,
-            reasons,
-        }
+        let (rpcs, strange) = (Mutex::default(), NonCalls::default());
+        CallMetrics(Arc::new(All { rpcs, health, other, strange, tracer, reasons }))
     }
 
+    /// The metrics of a catalog's rpcs: those that are known go on.
+    pub(super) fn of(&self, catalog: &Catalog) -> CatalogCalls {
+        let mut known = self.0.rpcs.lock();
+        known.retain(|_, account| account.strong_count() > 0);
+        let mut account = |rpc: &Arc<Rpc>| {
+            let before = known.get(&rpc.path).and_then(Weak::upgrade);
+            let account = before.filter(|account| account.streams == rpc.streams()).unwrap_or_else(|| {
+                let account = Arc::new(RpcMetrics::new(rpc.name(), rpc.streams(), true));
+                known.insert(rpc.path.clone(), Arc::downgrade(&account));
+                account
+            });
+            (rpc.path.clone(), account)
+        };
+        let health = self.0.health.iter().map(|account| (format!("/{}", account.name), account.clone()));
+        let accounts = catalog.client_rpcs().map(&mut account).chain(health).collect();
+        CatalogCalls { accounts, all: self.clone() }
+    }
+}
+
+impl CatalogCalls {
     /// Counts a request that is not a gRPC call.
     pub(super) fn strange(&self, code: StatusCode) {
-        let NonCalls { methods, types } = &*self.strange;
+        let NonCalls { methods, types } = &self.all.0.strange;
         if code == StatusCode::METHOD_NOT_ALLOWED { methods.increment() } else { types.increment() }
     }
 
     /// Starts the record of a call that has just arrived.
     pub(super) fn open(&self, path: &str, headers: &HeaderMap, since: Instant) -> CallRecord {
-        let account = self.accounts.get(path).unwrap_or(&self.other).clone();
+        let account = self.accounts.get(path).unwrap_or(&self.all.0.other).clone();
         account.begun.increment();
         // The values are slices of the connection's read buffer, which a stream would keep alive while it is open.
         let kept = |value: Option<&HeaderValue>| {
@@ -130,16 +151,16 @@ impl CallMetrics {
             if account.streams { HeaderValue::from_bytes(value.as_bytes()).ok() } else { Some(value.clone()) }
         };
         let [request_id, parent] = find(headers, [&REQUEST_ID, &TRACEPARENT]).map(kept);
-        let traced = self.tracer.on() && account.traced;
+        let traced = self.all.0.tracer.on() && account.traced;
         let span = if traced { self.span(&account.name, headers) } else { Span::default() };
-        let reasons = self.reasons;
+        let reasons = self.all.0.reasons;
         CallRecord { account, since, span, request_id, parent, known: None, reasons, open: true }
     }
 
     fn span(&self, name: &Arc<str>, headers: &HeaderMap) -> Span {
         let text = |name: &HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let parent = text(&TRACEPARENT).filter(|parent| super::metadata::is_traceparent(parent));
-        let span = self.tracer.call(|| name.to_string(), parent, text(&TRACESTATE));
+        let span = self.all.0.tracer.call(|| name.to_string(), parent, text(&TRACESTATE));
         if !span.traced() {
             return span;
         }
@@ -313,11 +334,11 @@ impl End {
 
 impl Source for CallMetrics {
     fn collect(&self, page: &mut Exposition) {
-        for account in self.accounts.values().chain([&self.other]) {
-            account.tell(page);
-        }
+        let All { rpcs, health, other, strange, .. } = &*self.0;
+        let known: Vec<_> = rpcs.lock().values().filter_map(Weak::upgrade).collect();
+        known.iter().chain(health).chain([other]).for_each(|account| account.tell(page));
         let help = "Requests that were not gRPC calls, by the HTTP status they were refused with.";
-        for (code, count) in [("405", &self.strange.methods), ("415", &self.strange.types)] {
+        for (code, count) in [("405", &strange.methods), ("415", &strange.types)] {
             page.counter("gateway_http_refused_total", help, &[("code", code)], count.get());
         }
     }
@@ -344,54 +365,4 @@ impl RpcMetrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use wire::{Failure, Reason};
-
-    const PATH: &str = "/orders.v1.OrderService/GetOrder";
-    const NAME: &str = "orders.v1.OrderService/GetOrder";
-
-    fn page(metrics: &CallMetrics) -> Exposition {
-        let mut page = Exposition::default();
-        metrics.collect(&mut page);
-        page
-    }
-
-    fn calls(metrics: &CallMetrics, code: &str, reason: &str) -> f64 {
-        page(metrics).number("gateway_calls_total", &[("method", NAME), ("code", code), ("reason", reason)])
-    }
-
-    fn ends(metrics: &CallMetrics, failure: Failure) {
-        let response = super::super::status(failure).into_http::<tonic::body::Body>();
-        metrics.open(PATH, &HeaderMap::new(), Instant::now()).read(response.headers());
-    }
-
-    #[tokio::test]
-    async fn each_end_is_counted_once_by_its_code_and_reason() {
-        let metrics = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
-        let ok = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
-        let mut entry = metrics.open(PATH, &HeaderMap::new(), Instant::now());
-        assert_eq!(page(&metrics).number("gateway_calls_in_flight", &[("method", NAME)]), 1.0);
-        entry.read(&HeaderMap::new());
-        entry.read(&ok);
-        drop(entry);
-        ends(&metrics, Failure::new(Reason::NatsDisconnected, "away"));
-        ends(&metrics, Failure { domain: "elsewhere".into(), ..Failure::new(Reason::Internal, "x") });
-        drop(metrics.open(PATH, &HeaderMap::new(), Instant::now()));
-        assert_eq!(calls(&metrics, "OK", ""), 1.0);
-        assert_eq!(calls(&metrics, "UNAVAILABLE", "NATS_DISCONNECTED"), 1.0);
-        assert_eq!(calls(&metrics, "INTERNAL", "OTHER"), 1.0);
-        assert_eq!(calls(&metrics, "CANCELLED", ""), 1.0);
-        assert_eq!(page(&metrics).number("gateway_calls_in_flight", &[("method", NAME)]), 0.0);
-    }
-
-    #[tokio::test]
-    async fn what_callers_invent_opens_no_account() {
-        let metrics = CallMetrics::new(Tracer::default(), &crate::tests::contract(), &[]);
-        for path in ["/a.B/C", "/orders.v1.OrderService/Nothing", ""] {
-            drop(metrics.open(path, &HeaderMap::new(), Instant::now()));
-        }
-        let labels = [("method", "other"), ("code", "CANCELLED"), ("reason", "")];
-        assert_eq!(page(&metrics).number("gateway_calls_total", &labels), 3.0);
-    }
-}
+mod tests;

@@ -4,38 +4,30 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::MemoryBudget;
 use admission::budget::ConnectionMetrics;
-use admission::{Admission, HealthService, MemoryBudget};
-use catalog::{Catalog, Route};
+use arc_swap::ArcSwap;
 use listener::{Acceptor, Activity, ConnectionLimit};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::RoutesBuilder;
-use tonic_health::pb::health_server::HealthServer;
 
 pub use super::listener::Tls;
 pub use super::pass_through::Sizes;
+pub use super::served::services;
+pub use super::serving::CodedService;
 
-use super::authorization::{Authorization, AuthorizedService};
+use super::authorization::Authorization;
 use super::baggage::Baggage;
-use super::call_layer::CallLayer;
 use super::call_metrics::CallMetrics;
 use super::drain::Drain;
 use super::http2::{Http2Params, converse};
 use super::listener::{Conn, Listener};
-use super::pass_through::PassThrough;
 use super::peer::Peer;
 use super::registry::HealthRegistry;
-use super::rpcs::Rpcs;
-use crate::config::access::Reflection;
+use super::served::Current;
+use super::serving::{Calls, ConnectionService};
 use bridge::Bridge;
-
-/// A service with code, beside those whose rpcs are passed through.
-pub trait CodedService: Send {
-    /// Adds its rpcs, for messages of at most these sizes.
-    fn add_to(self: Box<Self>, routes: &mut RoutesBuilder, sizes: Sizes);
-}
 
 /// The services of the server, and what they need.
 pub struct Api {
@@ -43,8 +35,8 @@ pub struct Api {
     pub bridge: Bridge,
     /// The services with code.
     pub services: Vec<Box<dyn CodedService>>,
-    /// The names of all services, for reflection.
-    pub names: Vec<Arc<str>>,
+    /// What is served; a change takes effect while the server runs.
+    pub current: Current,
     /// For health checks.
     pub health: HealthRegistry,
     /// Call metrics and access log.
@@ -53,8 +45,6 @@ pub struct Api {
     pub baggage: Baggage,
     /// Authentication and authorization; none: everyone may call.
     pub guard: Option<Arc<Authorization>>,
-    /// Who may use reflection.
-    pub reflection: Reflection,
 }
 
 /// Limits of the server.
@@ -78,15 +68,6 @@ pub struct Limits {
     pub sizes: Sizes,
     /// The memory budget of requests.
     pub budget: MemoryBudget,
-}
-
-/// The names of all services except health and reflection: those with routes that clients may call, and these with code.
-pub fn services(catalog: &Catalog, coded: &[&str]) -> Vec<Arc<str>> {
-    let passed = catalog.routes().iter().filter(|route| !route.internal).map(|route| route.service.as_str());
-    let mut names: Vec<_> = passed.chain(coded.iter().copied()).map(Arc::from).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// How long connections in the listen backlog are still accepted after a drain begins.
@@ -113,32 +94,34 @@ pub fn open(
         idle: limits.idle,
     };
     let http = params.http();
-    let (headers, most) = (limits.headers as usize, limits.sizes.request);
-    let catalog = api.bridge.catalog().clone();
-    let sizes = catalog.client_rpcs().map(|rpc| (rpc.path.clone(), most));
-    let streaming = catalog.routes().iter().filter(|route| route.kind.streams_requests());
-    let admission = Admission::new(headers, sizes, draining.hurry().clone())
-        .reading_streams(streaming.map(|route| route.path.clone()), most)
-        .of_calls();
-    let layer =
-        CallLayer { draining: draining.clone(), metrics: api.metrics.clone(), baggage: api.baggage.clone() };
     let guard = api.guard.clone();
-    let rpcs = rpcs(api, limits.sizes, &drain)?;
+    let calls = Calls {
+        bridge: api.bridge.idle(),
+        services: api.services,
+        health: api.health,
+        metrics: api.metrics,
+        baggage: api.baggage,
+        draining: draining.clone(),
+        headers: limits.headers as usize,
+        sizes: limits.sizes,
+        drain: drain.clone(),
+    };
+    let serving = Arc::new(ArcSwap::from_pointee(calls.serving(&api.current.served(), None)));
     Ok(async move {
         let connections = TaskTracker::new();
         let begin = |conn: Conn| {
             let Conn { line, peer_identity, standing } = conn;
             let peer = Arc::new(Peer::new(peer_identity, standing, params.grace));
             let activity = line.permit().activity().clone();
-            let calls = limits.budget.counting(connection_metrics(&activity));
-            let guarded = AuthorizedService {
-                rpcs: rpcs.clone(),
-                catalog: catalog.clone(),
+            let budget = limits.budget.counting(connection_metrics(&activity));
+            let service = ConnectionService {
+                serving: serving.clone(),
                 guard: guard.clone(),
                 peer: peer.clone(),
+                budget: budget.clone(),
+                activity,
             };
-            let service = layer.around(admission.before(guarded, calls.clone()), activity);
-            connections.spawn(converse(line, peer, calls, service, http.clone(), params, drain.clone()));
+            connections.spawn(converse(line, peer, budget, service, http.clone(), params, drain.clone()));
         };
         let accept = async {
             loop {
@@ -152,6 +135,7 @@ pub fn open(
         };
         tokio::select! {
             never = accept => match never {},
+            never = calls.follow(&api.current, &serving) => match never {},
             () = last => {}
         }
         // No further connections are accepted now; handshakes in progress are aborted.
@@ -177,33 +161,4 @@ pub(super) fn connection_metrics(activity: &Activity) -> ConnectionMetrics {
 /// Beyond this size the library answers 431.
 pub(super) fn refusable(headers: u32) -> u32 {
     headers.saturating_mul(4).min(headers.saturating_add(256 << 10))
-}
-
-fn rpcs(api: Api, sizes: Sizes, drain: &CancellationToken) -> anyhow::Result<Rpcs> {
-    let mut others = RoutesBuilder::default();
-    others.add_service(HealthServer::new(HealthService::new(api.health)));
-    if api.reflection != Reflection::Off {
-        let pools = api.bridge.catalog().descriptors();
-        let sets: Vec<_> = pools.iter().map(|pool| pool.encode_to_vec()).collect();
-        let reflection = || {
-            let builder = tonic_reflection::server::Builder::configure();
-            // Of files that several sets have, the first is shown.
-            let builder = sets
-                .iter()
-                .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // Clients need these to decode error details.
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-                .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-            api.names.iter().fold(builder, |builder, name| builder.with_service_name(&**name))
-        };
-        others.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
-    }
-    api.services.into_iter().for_each(|service| service.add_to(&mut others, sizes));
-    let routes = api.bridge.catalog().routes().iter().filter(|route| !route.internal);
-    let pass = |route: &Arc<Route>| {
-        let pass = PassThrough::new(api.bridge.clone(), route.clone(), sizes, drain.clone());
-        (route.path.clone(), pass)
-    };
-    Ok(Rpcs::new(routes.map(pass), others.routes().prepare()))
 }

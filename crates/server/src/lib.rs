@@ -39,6 +39,8 @@ mod reload;
 mod replay;
 mod rpcs;
 pub mod security;
+pub mod served;
+mod serving;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -49,3 +51,4 @@ pub use baggage::Baggage;
 pub use call_metrics::CallMetrics;
 pub use metadata::call_of;
 pub use origin::leaving;
+pub use served::{Current, Served};

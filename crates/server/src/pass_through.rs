@@ -10,7 +10,7 @@ use http::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::BoxError;
-use wire::{Delivered, Failure};
+use wire::{Delivered, Failure, Reason};
 
 use super::client_stream::{self, RequestEnd};
 use super::finish::{Begun, Finish};
@@ -28,6 +28,8 @@ struct Target {
     sizes: Sizes,
     /// Ends streams.
     drain: CancellationToken,
+    /// Cancelled when the rpc is no longer served: ends streams too.
+    removed: CancellationToken,
 }
 
 /// The largest messages, in bytes.
@@ -40,13 +42,25 @@ pub struct Sizes {
 }
 
 impl PassThrough {
+    /// `before`: the service that it replaces, whose streams then belong to it.
     pub(super) fn new(
-        bridge: Bridge,
+        bridge: &Bridge,
         route: Arc<Route>,
         sizes: Sizes,
         drain: CancellationToken,
+        before: Option<&PassThrough>,
     ) -> PassThrough {
-        PassThrough(Arc::new(Target { bridge, route, sizes, drain }))
+        let removed = before.map(|before| before.0.removed.clone()).unwrap_or_default();
+        let bridge = match route.kind.streams_replies() {
+            true => bridge.only(&route),
+            false => bridge.clone(),
+        };
+        PassThrough(Arc::new(Target { bridge, route, sizes, drain, removed }))
+    }
+
+    /// The rpc is no longer served: ends its streams. Other calls are answered.
+    pub(super) fn remove(&self) {
+        self.0.removed.cancel();
     }
 
     /// Whether its clients send streams.
@@ -98,8 +112,8 @@ impl Target {
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
-            let drain = self.drain.clone().cancelled_owned();
-            let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, drain));
+            let end = self.end();
+            let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, end));
             return Ok(stream.unwrap_or_else(|failure| answer(failure, false).into_http()));
         }
         if !self.route.cancel {
@@ -115,6 +129,23 @@ impl Target {
     /// Whether a stream knows the caller's messages by ids, so that a call may be repeated.
     fn is_known_by_id(&self) -> bool {
         matches!(&self.route.kind, Kind::EmitDurable(durable) if durable.message_id.is_some())
+    }
+
+    /// Resolves when a stream has to end.
+    fn end(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let (drain, removed) = (self.drain.clone(), self.removed.clone());
+        async move {
+            tokio::select! {
+                () = drain.cancelled() => Failure::new(Reason::Draining, "the gateway is shutting down")
+                    .delivered(Delivered::Yes)
+                    .retry_after(nats::failure::RETRY),
+                // Not UNAVAILABLE: a client that repeats the call would not find the rpc.
+                () = removed.cancelled() => {
+                    let failure = Failure::new(Reason::UnknownRpc, "the rpc was removed from the contract");
+                    failure.delivered(Delivered::Yes)
+                }
+            }
+        }
     }
 
     fn fits(&self, reply: Vec<u8>) -> Result<Vec<u8>, Failure> {

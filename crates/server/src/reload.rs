@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use crate::fresh::Fresh;
+use crate::served::Current;
 
 /// Interval between two checks. A check reads the files, because modification times are unreliable in a folder that
 /// Kubernetes swaps.
@@ -62,6 +63,8 @@ pub(crate) struct Reload<T> {
     fresh: Fresh,
     /// When an error was last logged.
     told: Option<Instant>,
+    /// What else the value depends on: it is made anew with another one.
+    current: Option<Current>,
 }
 
 impl<T> From<T> for Made<T> {
@@ -83,15 +86,25 @@ impl<T: Send + Sync + 'static> Reload<T> {
         let make: Make<T> = Box::new(move |contents| make(contents).map(Into::into));
         let first = make(&contents).and_then(Made::whole);
         let first = first.with_context(|| format!("{what}: {}", shown(&paths)))?;
-        let seen = digest_of(&contents);
+        let seen = digest_of(&contents, 0);
         let latest = watch::Sender::new(Arc::new(first));
         let fresh = Fresh::new(what, None);
-        Ok(Reload { what, paths, make, latest, seen, found: Found::Good, fresh, told: None })
+        Ok(Reload { what, paths, make, latest, seen, found: Found::Good, fresh, told: None, current: None })
     }
 
     /// Sets the maximum age; `source` is its name in metrics.
     pub(crate) fn within(self, source: &'static str, limit: Option<Duration>) -> Reload<T> {
         Reload { fresh: Fresh::new(source, limit.map(|limit| limit + LOOK)), ..self }
+    }
+
+    /// The value is made with the catalog: it is made anew when that changes.
+    pub(crate) fn depending_on(self, current: &Current) -> Reload<T> {
+        Reload { current: Some(current.clone()), ..self }
+    }
+
+    /// The digest of everything that the value is made of.
+    fn digest(&self, contents: &[Contents]) -> digest::Digest {
+        digest_of(contents, self.current.as_ref().map_or(0, |current| current.look().number()))
     }
 
     /// Its name in errors and logs.
@@ -125,7 +138,7 @@ impl<T: Send + Sync + 'static> Reload<T> {
 
     fn look(&mut self, read: anyhow::Result<Vec<Contents>>) {
         let seen = match &read {
-            Ok(contents) => digest_of(contents),
+            Ok(contents) => self.digest(contents),
             Err(error) => digest::digest(&digest::SHA256, format!("{error:#}").as_bytes()),
         };
         let same = seen.as_ref() == self.seen.as_ref();
@@ -228,8 +241,10 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Contents> {
     Ok(contents)
 }
 
-fn digest_of(contents: &[Contents]) -> digest::Digest {
+/// The digest of these contents, beside the catalog of this number.
+fn digest_of(contents: &[Contents], catalog: u64) -> digest::Digest {
     let mut all = digest::Context::new(&digest::SHA256);
+    all.update(&catalog.to_be_bytes());
     for file in contents {
         all.update(&(file.len() as u64).to_be_bytes());
         all.update(file);

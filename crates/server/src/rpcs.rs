@@ -36,6 +36,17 @@ impl Rpcs {
         self.passed.get(path).is_some_and(PassThrough::reads_streams)
     }
 
+    /// The service of the routed rpc at this path.
+    pub(super) fn passed(&self, path: &str) -> Option<&PassThrough> {
+        self.passed.get(path)
+    }
+
+    /// These replace others: streams of rpcs that are gone end.
+    pub(super) fn replace(&self, others: &Rpcs) {
+        let gone = others.passed.iter().filter(|(path, _)| !self.passed.contains_key(*path));
+        gone.for_each(|(_, pass)| pass.remove());
+    }
+
     /// Answers a call.
     pub(super) fn call<B>(&self, origin: Origin, mut request: http::Request<MeasuredBody<B>>) -> Answering<B>
     where

@@ -13,6 +13,7 @@ use crate::config::{access, tls as flags};
 use crate::expiry::Expiry;
 use crate::fresh::Sources;
 use crate::listener::Tls;
+use crate::served::Current;
 use crate::tls;
 
 /// TLS and authentication, shared by the serving threads.
@@ -45,11 +46,11 @@ pub async fn open(
     access: &access::Access,
     port: &flags::Tls,
     handshakes: usize,
-    catalog: &Arc<Catalog>,
+    current: &Current,
 ) -> anyhow::Result<(TlsAndAuth, Upkeep)> {
-    let (guard, mut upkeep) = match Access::open(access, catalog).await? {
+    let (guard, mut upkeep) = match Access::open(access, current).await? {
         Some((callers, upkeep)) => {
-            (Some(Arc::new(Authorization::new(callers, catalog.clone(), access.reflection))), upkeep)
+            (Some(Arc::new(Authorization::new(callers, current.clone(), access.reflection))), upkeep)
         }
         None => (None, Upkeep::default()),
     };
@@ -66,7 +67,7 @@ pub async fn faults(
     port: &flags::Tls,
     catalog: &Arc<Catalog>,
 ) -> Vec<anyhow::Error> {
-    let mut found = auth::faults(access, catalog).await;
+    let mut found = auth::faults(access, &Current::of(catalog)).await;
     found.extend(tls::open(port, None, &mut Upkeep::default()).err());
     found
 }

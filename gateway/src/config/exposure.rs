@@ -1,21 +1,19 @@
 //! Whether the gateway may listen on non-loopback addresses as it is configured. Must not look at more than flags.
 
-use std::sync::Arc;
-
 use anyhow::bail;
-use catalog::Catalog;
+use server::Current;
 use server::security::{self, TlsAndAuth, Upkeep};
 
 use super::Serve;
 
 impl Serve {
     /// Reads the files of TLS and authentication, and returns the tasks that keep them up to date.
-    pub(crate) async fn open_security(&self, catalog: &Arc<Catalog>) -> anyhow::Result<(TlsAndAuth, Upkeep)> {
+    pub(crate) async fn open_security(&self, current: &Current) -> anyhow::Result<(TlsAndAuth, Upkeep)> {
         self.check_exposure()?;
         self.warn_of_exposed_secrets();
         // The limit of handshakes is divided among the threads, at least one each.
         let handshakes = (self.limits.max_handshakes as usize).div_ceil(self.thread_count());
-        security::open(&self.access, &self.tls, handshakes, catalog).await
+        security::open(&self.access, &self.tls, handshakes, current).await
     }
 
     /// Refuses non-loopback addresses without TLS or without authentication, unless `--insecure` is given.

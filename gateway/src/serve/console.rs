@@ -10,7 +10,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use catalog::Catalog;
 use nats::{Connection, Guard};
 use order_streams::DeadLetter;
 use pbjson_types::Timestamp;
@@ -24,8 +23,8 @@ use super::cluster::{ClusterState, STALE, State};
 use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
 use orders::feed::{Change, Feed};
-use server::HealthRegistry;
 use server::registry::Finding;
+use server::{Current, HealthRegistry};
 
 /// Number of order changes that are shown.
 const CHANGES: u64 = 20;
@@ -37,7 +36,7 @@ const POLICY: &str = "frame-ancestors 'none'; base-uri 'none'; form-action 'none
 #[derive(Clone)]
 pub(super) struct Console {
     /// What is served.
-    pub(super) catalog: Arc<Catalog>,
+    pub(super) current: Current,
     pub(super) registry: Arc<Registry>,
     pub(super) board: HealthRegistry,
     pub(super) identity: Identity,
@@ -93,8 +92,9 @@ impl Console {
     fn figures(&self) -> Value {
         let (page, now) = (self.registry.page(), Instant::now());
         let view = self.windows.view(&page, now);
-        let services = self.board.all().filter(|(name, _)| name.contains('.'));
-        let services: Vec<Value> = services.map(|(name, up)| json!({ "name": name, "up": up })).collect();
+        let services = self.board.all().into_iter().filter(|(name, _)| name.contains('.'));
+        let services: Vec<Value> = services.map(|(name, up)| json!({ "name": *name, "up": up })).collect();
+        let served = self.current.served();
         let mut figures = json!({
             "version": version::VERSION,
             "gateway": self.identity.tell(),
@@ -114,8 +114,8 @@ impl Console {
                 "quantiles_most_ms": cluster::ms(TIMED),
             },
             "history": traffic::history(&self.windows, now),
-            "methods": traffic::methods(&self.catalog, &page, &view),
-            "routes": traffic::routes(&self.catalog, &page, &view, self.link.connected()),
+            "methods": traffic::methods(served.catalog(), &page, &view),
+            "routes": traffic::routes(served.catalog(), &page, &view, self.link.connected()),
             "index": {
                 "orders": page.number("gateway_index_orders", &[]),
                 "lag": page.number("gateway_index_lag", &[]),

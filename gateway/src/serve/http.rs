@@ -12,6 +12,7 @@ use listener::{Acceptor, ConnectionLimit, Hosts, Thread, http1, restrict_hosts};
 use telemetry::{Registry, Rendering, exposition};
 
 use super::console::{self, Console};
+use super::reloads::Reloads;
 use server::registry::{Finding, GATEWAY};
 use server::supervisor::Supervisor;
 use server::{HealthRegistry, health_server};
@@ -52,6 +53,7 @@ pub(super) fn router(
     board: HealthRegistry,
     registry: Arc<Registry>,
     console: Option<Console>,
+    reloads: Reloads,
     hosts: Hosts,
 ) -> Router {
     let page = Rendering::new(move || registry.page().text());
@@ -61,7 +63,7 @@ pub(super) fn router(
         None => told,
     };
     let probes = Router::new()
-        .route("/healthz", get(move || health(board)))
+        .route("/healthz", get(move || health(board, reloads)))
         .route("/livez", get(|| async { "alive\n" }));
     restrict_hosts(told, probes, hosts)
 }
@@ -71,18 +73,22 @@ async fn metrics(page: Rendering) -> impl IntoResponse {
 }
 
 /// 200 while calls can be served; the body lists every service, and the reasons if one is not serving.
-async fn health(board: HealthRegistry) -> impl IntoResponse {
+async fn health(board: HealthRegistry, reloads: Reloads) -> impl IntoResponse {
     let word = |up: bool| if up { "SERVING" } else { "NOT_SERVING" };
     let up = board.up(GATEWAY).unwrap_or(false);
     let services: serde_json::Map<String, serde_json::Value> = board
         .all()
+        .into_iter()
         .filter(|(name, _)| !name.is_empty())
-        .map(|(name, up)| (name.to_owned(), word(up).into()))
+        .map(|(name, up)| (name.to_string(), word(up).into()))
         .collect();
     let finding =
         |finding: Finding| serde_json::json!({ "reason": finding.reason, "message": finding.message });
     let findings: Vec<serde_json::Value> = board.findings().into_iter().map(finding).collect();
-    let body = serde_json::json!({ "status": word(up), "services": services, "findings": findings });
+    let contracts = reloads.told();
+    let body = serde_json::json!({
+        "status": word(up), "services": services, "findings": findings, "contracts": contracts,
+    });
     let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }

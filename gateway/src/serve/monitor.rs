@@ -9,15 +9,16 @@ use std::time::Duration;
 use catalog::Route;
 use futures_util::future::join_all;
 use nats::{Connection, Guard, streams};
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{Shared, coded};
 use crate::contracts::is_compiled_in;
 use crate::waits::DISCOVERY_INTERVAL;
 use bridge::{RouteStates, discovery};
-use server::HealthRegistry;
 use server::registry::{Finding, GATEWAY, reason};
+use server::{Current, HealthRegistry, Served};
 
 /// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,15 +31,25 @@ const CHANCE: Duration = Duration::from_secs(10);
 pub(super) struct Monitor {
     link: Connection,
     guard: Guard,
-    states: Arc<RouteStates>,
+    current: Current,
     board: HealthRegistry,
-    services: Vec<MonitoredService>,
+    /// The services with code.
+    coded: &'static [&'static str],
     /// The services without which the gateway itself is not ready.
     ready_on: Vec<Arc<str>>,
-    /// The routes that they need.
-    routes: Vec<Arc<Route>>,
     /// Cancelled when every thread serves.
     serving: CancellationToken,
+    view: Mutex<Option<Arc<View>>>,
+}
+
+/// What is monitored of one catalog.
+struct View {
+    /// The number of what is served.
+    number: u64,
+    states: Arc<RouteStates>,
+    services: Vec<MonitoredService>,
+    /// The routes that they need.
+    routes: Vec<Arc<Route>>,
     /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
@@ -54,25 +65,29 @@ struct MonitoredService {
 
 impl Monitor {
     pub(super) fn new(link: Connection, shared: &Shared) -> Monitor {
-        let Shared { guard, states, board, serving, ready_on, .. } = shared;
-        let coded = coded(&shared.config);
-        let service = |name: Arc<str>| MonitoredService {
-            coded: coded.contains(&&*name),
-            streams: is_compiled_in(&name),
-            name,
-        };
-        let internal = |route: &&Arc<Route>| route.kind.asks() && (!route.internal || !coded.is_empty());
+        let Shared { guard, current, board, serving, ready_on, .. } = shared;
         Monitor {
             link,
             guard: guard.clone(),
-            states: states.clone(),
+            current: current.clone(),
             board: board.clone(),
-            services: shared.services().into_iter().map(service).collect(),
+            coded: coded(&shared.config),
             ready_on: ready_on.clone(),
-            routes: states.catalog().serving_routes().filter(internal).cloned().collect(),
             serving: serving.clone(),
-            asked: AtomicBool::new(false),
+            view: Mutex::default(),
         }
+    }
+
+    /// What is monitored now.
+    fn view(&self) -> Arc<View> {
+        let number = self.current.look().number();
+        let mut view = self.view.lock();
+        if let Some(view) = view.as_ref().filter(|view| view.number == number) {
+            return view.clone();
+        }
+        let new = Arc::new(View::new(&self.current.served(), self.coded));
+        *view = Some(new.clone());
+        new
     }
 
     /// The same, for another registry and other threads.
@@ -88,20 +103,23 @@ impl Monitor {
 
     /// Discovers the services.
     async fn discover(&self) {
+        let mut changes = self.current.changes();
         loop {
+            let view = self.view();
             if self.link.connected() {
-                self.ask().await;
+                self.ask(&view).await;
             }
-            let calm = self.routes.iter().all(|route| self.obstacle(route).is_none());
-            tokio::time::sleep(if calm { DISCOVERY_INTERVAL } else { MISSING }).await;
+            let calm = view.routes.iter().all(|route| view.obstacle(route).is_none());
+            // Routes that are new have not been asked for.
+            let _ = timeout(if calm { DISCOVERY_INTERVAL } else { MISSING }, changes.changed()).await;
         }
     }
 
-    async fn ask(&self) {
+    async fn ask(&self, view: &View) {
         let states = || {
-            self.routes
+            view.routes
                 .iter()
-                .filter_map(|route| self.states.of(route).ok())
+                .filter_map(|route| view.states.of(route).ok())
                 .map(|state| (state.pattern(), state))
         };
         let wanted: HashSet<&str> =
@@ -120,7 +138,7 @@ impl Monitor {
                 state.liveness().down(Instant::now());
             }
         }
-        self.asked.store(true, Ordering::Relaxed);
+        view.asked.store(true, Ordering::Relaxed);
     }
 
     /// Looks for streams that capture the subject of a route.
@@ -130,7 +148,8 @@ impl Monitor {
             if !self.link.connected() {
                 continue;
             }
-            let asked = self.states.all().filter(|(_, state)| !state.may_be_stored());
+            let states = self.current.served().states().clone();
+            let asked = states.all().filter(|(_, state)| !state.may_be_stored());
             let looks = asked.map(|(subject, state)| async move {
                 (subject, state, streams::capturer(&self.link, state.pattern()).await)
             });
@@ -148,14 +167,14 @@ impl Monitor {
     async fn write(&self) {
         self.serving.cancelled().await;
         loop {
-            let (mut findings, connected) = (self.around(), self.link.connected());
+            let (mut findings, connected, view) = (self.around(), self.link.connected(), self.view());
             let up = findings.is_empty();
             let obstacles: Vec<(&Arc<Route>, Finding)> = match connected {
-                true => self.routes.iter().filter_map(|route| Some((route, self.obstacle(route)?))).collect(),
+                true => view.routes.iter().filter_map(|route| Some((route, view.obstacle(route)?))).collect(),
                 // Without NATS the state of services is unknown.
                 false => Vec::new(),
             };
-            for MonitoredService { name, coded, streams } in &self.services {
+            for MonitoredService { name, coded, streams } in &view.services {
                 let answered = !obstacles.iter().any(|(route, _)| needs(name, *coded, route));
                 self.board.set(name, answered && if *streams { up } else { connected });
             }
@@ -175,6 +194,24 @@ impl Monitor {
             return vec![(reason::NATS_DISCONNECTED, self.link.absence()).into()];
         }
         self.guard.troubles().into_iter().map(Finding::from).collect()
+    }
+}
+
+impl View {
+    fn new(served: &Served, coded: &[&str]) -> View {
+        let service = |name: &Arc<str>| MonitoredService {
+            name: name.clone(),
+            coded: coded.contains(&&**name),
+            streams: is_compiled_in(name),
+        };
+        let internal = |route: &&Arc<Route>| route.kind.asks() && (!route.internal || !coded.is_empty());
+        View {
+            number: served.number(),
+            states: served.states().clone(),
+            services: served.names().iter().map(service).collect(),
+            routes: served.catalog().serving_routes().filter(internal).cloned().collect(),
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// Why a route's calls cannot be served.

@@ -49,6 +49,10 @@ impl OrderSystem {
 
 /// OrderService over a thread's connection.
 pub(super) fn service(shared: &Shared, bridge: Bridge, feed: Arc<Feed>) -> OrderApi {
+    // Its routes are compiled in: of a catalog that is read again it needs nothing.
+    let contract = orders::served::contract();
+    let states = shared.current.look().states().next(contract.clone(), contract.serving_routes());
+    let bridge = bridge.serving(Arc::new(states));
     let store = Store::new(bridge.connection().clone(), ORDERS).guarded(shared.guard.clone());
     let orders = Orders::new(bridge, store, feed.clone(), shared.places.clone());
     OrderApi { orders, feed }

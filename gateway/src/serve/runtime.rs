@@ -46,8 +46,7 @@ impl Runtime {
             self.shared.registry.add(connection.clone());
         }
         self.shared.work.add(bridge.tasks().clone());
-        let metrics =
-            CallMetrics::new(self.shared.tracer.clone(), self.shared.states.catalog(), OrderReason::NAMES);
+        let metrics = CallMetrics::new(self.shared.tracer.clone(), OrderReason::NAMES);
         let registry = &self.shared.registry;
         registry.add(Tasks(Handle::current()));
         registry.add(bridge.metrics().clone());
@@ -59,12 +58,11 @@ impl Runtime {
         let api = Api {
             bridge,
             services,
-            names: self.shared.services(),
+            current: self.shared.current.clone(),
             health: self.shared.board.clone(),
             metrics,
             baggage: Baggage::new(&self.shared.config.baggage),
             guard: self.shared.secure.guard.clone(),
-            reflection: self.shared.config.access.reflection,
         };
         match grpc::open(self.listener, api, limits, drain) {
             Ok(serve) => {
@@ -75,12 +73,14 @@ impl Runtime {
         }
     }
 
-    /// The bridge of this thread. Streams have a connection of their own, where a route is one: their messages do not hold
-    /// up the replies of others.
+    /// The bridge of this thread. Streams have a connection of their own, where a route is or may become one: their messages
+    /// do not hold up the replies of others.
     async fn bridge(&self, name: &str) -> Result<Bridge, ConnectError> {
-        let Shared { config, states, .. } = &*self.shared;
-        let bridge = Bridge::new(Connection::connect(&config.nats, name).await?, states.clone());
-        match states.catalog().routes().iter().any(|route| route.kind.streams_replies()) {
+        let Shared { config, current, .. } = &*self.shared;
+        let states = current.served().states().clone();
+        let streams = states.catalog().routes().iter().any(|route| route.kind.streams_replies());
+        let bridge = Bridge::new(Connection::connect(&config.nats, name).await?, states);
+        match streams || !config.sources.is_empty() {
             true => {
                 let streams = Connection::connect(&config.nats, &format!("{name} streams")).await?;
                 Ok(bridge.streaming_over(streams))

@@ -8,21 +8,24 @@ use telemetry::{Registry, Tracer};
 use tokio_util::sync::CancellationToken;
 
 use super::descriptors::DescriptorBudget;
+use super::reloads::Reloads;
 use super::work::InHand;
 use crate::config::Serve;
-use bridge::RouteStates;
 use orders::service::Places;
 use orders::service::api::SERVICE;
 use server::security::TlsAndAuth;
 use server::supervisor::Supervisor;
-use server::{HealthRegistry, grpc};
+use server::{Current, HealthRegistry};
 
 /// What the threads share.
 pub(super) struct Shared {
     pub(super) config: Serve,
     /// The services without which the gateway itself is not ready.
     pub(super) ready_on: Vec<Arc<str>>,
-    pub(super) states: Arc<RouteStates>,
+    /// What is served.
+    pub(super) current: Current,
+    /// When it was read again, and with which result.
+    pub(super) reloads: Reloads,
     /// Checks that the streams match the expected configuration.
     pub(super) guard: Guard,
     pub(super) places: Arc<Places>,
@@ -55,11 +58,6 @@ pub(super) fn coded(config: &Serve) -> &'static [&'static str] {
 }
 
 impl Shared {
-    /// The names of all services except health and reflection.
-    pub(super) fn services(&self) -> Vec<Arc<str>> {
-        grpc::services(self.states.catalog(), coded(&self.config))
-    }
-
     /// What a thread needs to start.
     pub(super) fn spawning(&self) -> (&Supervisor, CancellationToken) {
         (&self.supervisor, self.abort.clone())

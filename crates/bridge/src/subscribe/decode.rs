@@ -7,18 +7,18 @@ use bytes::Bytes;
 use catalog::Route;
 use wire::nestjs;
 
-use crate::metrics::BridgeMetrics;
+use crate::metrics::CatalogMetrics;
 
 /// Reads the payloads of one route.
 pub(super) struct Decoder {
     route: Arc<Route>,
     nest: bool,
-    metrics: BridgeMetrics,
+    metrics: CatalogMetrics,
 }
 
 impl Decoder {
     /// Of a route; `nest`: with the envelope of NestJS.
-    pub(super) fn new(route: Arc<Route>, nest: bool, metrics: BridgeMetrics) -> Decoder {
+    pub(super) fn new(route: Arc<Route>, nest: bool, metrics: CatalogMetrics) -> Decoder {
         Decoder { route, nest, metrics }
     }
 

@@ -13,7 +13,7 @@ use wire::{Delivered, Failure, Reason};
 use super::replay::{Replay, ReplayPermit, Replayed};
 use super::stored::Stored;
 use crate::concurrency::Permit;
-use crate::metrics::BridgeMetrics;
+use crate::metrics::CatalogMetrics;
 use crate::share::Share;
 use crate::topic::{Begin, Phase, RingRead, Signal, Topic};
 
@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(1);
 /// Who watches.
 pub(super) struct Viewer {
     pub(super) route: Arc<Route>,
-    pub(super) metrics: BridgeMetrics,
+    pub(super) metrics: CatalogMetrics,
     /// When it ends by itself.
     pub(super) ends: Option<Instant>,
     /// The caller's permit.

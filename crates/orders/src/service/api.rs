@@ -35,8 +35,8 @@ pub struct OrderApi {
 pub const SERVICE: &str = order_service_server::SERVICE_NAME;
 
 impl CodedService for OrderApi {
-    fn add_to(self: Box<Self>, routes: &mut RoutesBuilder, sizes: Sizes) {
-        let service = OrderServiceServer::new(*self)
+    fn add_to(&self, routes: &mut RoutesBuilder, sizes: Sizes) {
+        let service = OrderServiceServer::new(self.clone())
             .max_decoding_message_size(sizes.request)
             .max_encoding_message_size(sizes.reply);
         routes.add_service(service);

@@ -19,6 +19,7 @@ use super::list;
 use super::quota::Quotas;
 use super::{AuthError, Caller, Scopes, principal};
 use crate::reload::{Contents, Made};
+use crate::served::Current;
 
 /// Random bytes of a key.
 const RANDOM: usize = 32;
@@ -69,12 +70,12 @@ pub fn new(catalog: &Catalog, name: &str, scopes: &[String], customer: Option<&s
 }
 
 impl Keys {
-    /// [`Keys::read`] with the scopes of this catalog.
+    /// [`Keys::read`] with the scopes of what is served.
     pub(super) fn reader(
-        catalog: &Arc<Catalog>,
+        current: &Current,
     ) -> impl Fn(&[Contents]) -> anyhow::Result<Made<Keys>> + Send + Sync + use<> {
-        let catalog = catalog.clone();
-        move |contents| Keys::read(&catalog, contents)
+        let current = current.clone();
+        move |contents| Keys::read(current.look().catalog(), contents)
     }
 
     /// Reads the file: lines of name, hash in hex, comma-separated scopes, and a customer. A name is one caller, whose

@@ -35,10 +35,13 @@ struct Entry<K> {
     keys: Arc<K>,
 }
 
-/// The digest of this token.
-pub(super) fn mark(token: &str) -> Mark {
+/// The digest of this token, as it is read with the catalog of this number.
+pub(super) fn mark(token: &str, catalog: u64) -> Mark {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(&catalog.to_le_bytes());
+    digest.update(token.as_bytes());
     let mut mark = [0; digest::SHA256_OUTPUT_LEN];
-    mark.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    mark.copy_from_slice(digest.finish().as_ref());
     mark
 }
 
@@ -109,9 +112,9 @@ mod tests {
     async fn a_caller_is_remembered_until_the_token_ends_or_the_keys_change() {
         let (cache, keys) = (Cache::default(), Arc::new(()));
         let now = Instant::now();
-        cache.put(mark("x"), caller("ann"), now + Duration::from_secs(5), keys.clone());
+        cache.put(mark("x", 0), caller("ann"), now + Duration::from_secs(5), keys.clone());
         let get = |token: &str, now, good| {
-            cache.get(&mark(token), now, |_| good).map(|caller| caller.principal.clone())
+            cache.get(&mark(token, 0), now, |_| good).map(|caller| caller.principal.clone())
         };
         assert_eq!(get("x", now, true).as_deref(), Some("ann"));
         assert_eq!(get("y", now, true), None);
@@ -124,13 +127,13 @@ mod tests {
         let (cache, keys) = (Cache::of(20), Arc::new(()));
         let now = Instant::now();
         let until = now + Duration::from_secs(5);
-        cache.put(mark("used"), caller("ann"), until, keys.clone());
+        cache.put(mark("used", 0), caller("ann"), until, keys.clone());
         for number in 0..100 {
-            cache.put(mark(&number.to_string()), caller("bob"), until, keys.clone());
-            assert!(cache.get(&mark("used"), now, |_| true).is_some());
+            cache.put(mark(&number.to_string(), 0), caller("bob"), until, keys.clone());
+            assert!(cache.get(&mark("used", 0), now, |_| true).is_some());
             let halves = cache.halves.lock();
             assert!(halves.young.len() + halves.old.len() <= 20);
         }
-        assert!(cache.get(&mark("50"), now, |_| true).is_none());
+        assert!(cache.get(&mark("50", 0), now, |_| true).is_none());
     }
 }

@@ -13,6 +13,7 @@ use super::{AuthError, Caller, Scopes, Upkeep, principal};
 use crate::config::access::Access as Config;
 use crate::fresh::Kept;
 use crate::reload::{Contents, Made, Reload};
+use crate::served::Current;
 use anyhow::{Context, bail};
 
 /// Maximum number of names of a certificate that are considered.
@@ -52,15 +53,16 @@ impl Clients {
     /// Reads the list for the first time. None if certificates do not authenticate callers.
     pub(super) fn open(
         config: &Config,
-        catalog: &Arc<Catalog>,
+        current: &Current,
         upkeep: &mut Upkeep,
     ) -> anyhow::Result<Option<Clients>> {
         let list = match &config.tls_clients {
             Some(path) => {
-                let catalog = catalog.clone();
-                let read = move |contents: &[Contents]| List::read(&catalog, contents);
+                let served = current.clone();
+                let read = move |contents: &[Contents]| List::read(served.look().catalog(), contents);
                 let list = Reload::open("client names (GW_TLS_CLIENTS)", vec![path.clone()], read)?;
-                Some(upkeep.guard(list.within("tls_clients", config.max_stale())))
+                let list = list.within("tls_clients", config.max_stale()).depending_on(current);
+                Some(upkeep.guard(list))
             }
             None => None,
         };
@@ -68,7 +70,7 @@ impl Clients {
         let scopes = match names.is_empty() {
             true => None,
             false => {
-                let scopes = Scopes::of_list(catalog, names.iter().map(String::as_str));
+                let scopes = Scopes::of_list(current.look().catalog(), names.iter().map(String::as_str));
                 Some(scopes.context("GW_TLS_CLIENT_SCOPES")?)
             }
         };

@@ -1,22 +1,19 @@
 //! Checks the authentication settings as a start would. Must not fetch keys from a server, nor keep anything.
 
-use std::sync::Arc;
-
-use catalog::Catalog;
-
 use super::fetch::Fetch;
 use super::jwt::{Bearer, validation};
 use super::{Upkeep, apikey, certificate};
 use crate::config::access::{Access as Config, Place};
 use crate::reload::Reload;
+use crate::served::Current;
 
 /// All errors.
-pub(crate) async fn faults(config: &Config, catalog: &Arc<Catalog>) -> Vec<anyhow::Error> {
+pub(crate) async fn faults(config: &Config, current: &Current) -> Vec<anyhow::Error> {
     let (mut found, mut upkeep) = (Vec::new(), Upkeep::default());
     if config.tokens() {
         found.extend(validation(config).err());
         for source in sources(config) {
-            found.extend(Bearer::open(&source, catalog, &mut upkeep).await.err());
+            found.extend(Bearer::open(&source, current, &mut upkeep).await.err());
         }
         if let Some(Place::Url(url)) = &config.jwt_jwks {
             found.extend(Fetch::new(url, config.jwt_jwks_ca.as_deref()).err());
@@ -24,10 +21,10 @@ pub(crate) async fn faults(config: &Config, catalog: &Arc<Catalog>) -> Vec<anyho
     }
     if let Some(path) = &config.api_keys {
         let keys: anyhow::Result<Reload<apikey::Keys>> =
-            Reload::open("API keys (GW_API_KEYS)", vec![path.clone()], apikey::Keys::reader(catalog));
+            Reload::open("API keys (GW_API_KEYS)", vec![path.clone()], apikey::Keys::reader(current));
         found.extend(keys.err());
     }
-    found.extend(certificate::Clients::open(config, catalog, &mut upkeep).err());
+    found.extend(certificate::Clients::open(config, current, &mut upkeep).err());
     found
 }
 

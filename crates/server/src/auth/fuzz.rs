@@ -21,6 +21,7 @@ use super::keyset::KeySet;
 use super::quota::Quotas;
 use super::{API_KEY, AUTHORIZATION, Access, AuthError, Caller, apikey};
 use crate::config::access::{Access as Config, Place};
+use crate::served::Current;
 
 const SECRET: &[u8; 32] = b"known to the fuzzer and to tests";
 const ISSUER: &str = "https://id.example.com/";
@@ -126,8 +127,9 @@ fn known(catalog: &Arc<Catalog>, headers: &HeaderMap) -> Result<std::sync::Arc<C
     let (runtime, access) = ACCESS.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
-        let access =
-            runtime.block_on(Access::open(&config(catalog), catalog)).expect("the configuration is good");
+        let access = runtime
+            .block_on(Access::open(&config(catalog), &Current::of(catalog)))
+            .expect("the configuration is good");
         (runtime, access.expect("callers have to be known").0)
     });
     runtime.block_on(access.caller(headers, None, None))

@@ -20,6 +20,7 @@ use super::{AuthError, Caller, Upkeep, principal, verify};
 use crate::config::access as config;
 use crate::fresh::Kept;
 use crate::reload::{Contents, Reload};
+use crate::served::Current;
 use bridge::share::Shares;
 
 /// Tolerated clock skew between issuers and the gateway, in seconds.
@@ -37,7 +38,7 @@ pub(super) struct Bearer {
     public: Vec<Algorithm>,
     /// All checks except the algorithm.
     validation: Validation,
-    catalog: Arc<Catalog>,
+    current: Current,
     names: Names,
     cache: Cache<VerifiedToken>,
 }
@@ -60,7 +61,7 @@ impl Bearer {
     /// Reads or fetches keys for the first time.
     pub(super) async fn open(
         config: &config::Access,
-        catalog: &Arc<Catalog>,
+        current: &Current,
         upkeep: &mut Upkeep,
     ) -> anyhow::Result<Bearer> {
         verify::install();
@@ -83,8 +84,8 @@ impl Bearer {
         });
         let names =
             Names { scopes: config.jwt_scope_claim.clone(), customer: config.jwt_customer_claim.clone() };
-        let (public, catalog, cache) = (public.collect(), catalog.clone(), Cache::default());
-        Ok(Bearer { keys, secret, public, validation, catalog, names, cache })
+        let (public, current, cache) = (public.collect(), current.clone(), Cache::default());
+        Ok(Bearer { keys, secret, public, validation, current, names, cache })
     }
 
     /// The caller with this token.
@@ -94,8 +95,9 @@ impl Bearer {
         accounts: &Quotas,
         shares: Option<&Arc<Shares>>,
     ) -> Result<Arc<Caller>, AuthError> {
-        let mark = mark(token);
-        let remembered = self.cache.get(&mark, Instant::now(), |proof| self.current(proof));
+        // What is remembered has the scopes of one catalog.
+        let known = mark(token, self.current.look().number());
+        let remembered = self.cache.get(&known, Instant::now(), |proof| self.current(proof));
         if let Some(caller) = remembered.filter(|caller| caller.account.current()) {
             return Ok(caller);
         }
@@ -105,7 +107,8 @@ impl Bearer {
             return Err(AuthError::Unreadable);
         }
         let proof = self.proof(&header, shares).await?;
-        let claims = self.claims(token, &header, &proof)?;
+        let served = self.current.served();
+        let claims = self.claims(served.catalog(), token, &header, &proof)?;
         let until = moment(claims.expires.saturating_add(SKEW));
         let principal = principal("jwt", &claims.subject).ok_or(AuthError::Claims)?;
         let caller = Arc::new(Caller {
@@ -114,7 +117,7 @@ impl Bearer {
             tenant: claims.customer,
             scopes: claims.scopes,
         });
-        self.cache.put(mark, caller.clone(), until, proof);
+        self.cache.put(mark(token, served.number()), caller.clone(), until, proof);
         Ok(caller)
     }
 
@@ -134,7 +137,13 @@ impl Bearer {
         }
     }
 
-    fn claims(&self, token: &str, header: &Header, proof: &VerifiedToken) -> Result<Claims, AuthError> {
+    fn claims(
+        &self,
+        catalog: &Catalog,
+        token: &str,
+        header: &Header,
+        proof: &VerifiedToken,
+    ) -> Result<Claims, AuthError> {
         let key = match proof {
             VerifiedToken::Keys(keys) => {
                 keys.find(header.kid.as_deref(), header.alg).ok_or(AuthError::Key)?
@@ -144,7 +153,7 @@ impl Bearer {
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let token = decode::<Map<String, Value>>(token, key, &validation)
             .map_err(|error| unknown(error.into_kind()))?;
-        Claims::read(&self.catalog, &token.claims, &self.names)
+        Claims::read(catalog, &token.claims, &self.names)
     }
 
     /// Whether these are the keys that a token would be verified with now.

@@ -1,0 +1,118 @@
+//! Reload of contracts: they are read again when their files change or a signal asks for it, and replace what is served as
+//! a whole. What is wrong, or breaks clients, changes nothing. Must not touch a call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{Catalog, Finding};
+use catalog_sources::Fingerprint;
+use tokio::time::{sleep, timeout};
+
+use super::reloads::{Outcome, digest};
+use super::shared::{Shared, coded};
+use crate::contracts;
+use server::Served;
+
+/// Interval between two looks at the files. They are read when two looks have found the same change: a file that is just
+/// being written is not.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long reading may take: a disk may hang.
+const READ: Duration = Duration::from_secs(60);
+/// Minimum interval between two reloads, however often one is asked for.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Problems that are logged.
+const SHOWN: usize = 20;
+
+/// Reads the contracts again.
+pub(super) struct Reloader {
+    shared: Arc<Shared>,
+    /// The state of the files that were read last.
+    read: Fingerprint,
+}
+
+impl Reloader {
+    pub(super) fn new(shared: Arc<Shared>, read: Fingerprint) -> Reloader {
+        Reloader { shared, read }
+    }
+
+    /// Looks at the files until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut seen = self.read;
+        loop {
+            let asked = tokio::select! {
+                () = sleep(LOOK) => false,
+                () = self.shared.reloads.asked() => true,
+            };
+            let sources = self.shared.config.sources.clone();
+            let Some(now) = blocking(move || sources.fingerprint()).await else { continue };
+            let settled = std::mem::replace(&mut seen, now) == now;
+            if asked || (settled && now != self.read) {
+                self.read = now;
+                self.reload().await;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn reload(&self) {
+        let Shared { config, reloads, .. } = &*self.shared;
+        let (sources, orders) = (config.sources.clone(), config.orders());
+        let read = move || contracts::read(&sources, orders).map(|catalog| (digest(&catalog), catalog));
+        let read = blocking(read).await.unwrap_or_else(|| Err(anyhow::anyhow!("they could not be read")));
+        let (digest, catalog) = match read {
+            Ok(read) => read,
+            Err(error) => return self.refuse(Outcome::Invalid, &error.to_string()),
+        };
+        let before = self.shared.current.served();
+        if reloads.serves(&digest) {
+            reloads.ended(Outcome::Unchanged, None);
+            tracing::info!(digest, "the contracts have not changed");
+            return;
+        }
+        let breaks = before.catalog().breaking(&catalog);
+        if !breaks.is_empty() && !config.allow_breaking {
+            return self.refuse(Outcome::Breaking, &lines(&breaks));
+        }
+        if let Err(error) = self.take(&before, &catalog) {
+            return self.refuse(Outcome::Invalid, &format!("{error:#}"));
+        }
+        let known = before.catalog().warnings();
+        let news = catalog.warnings().iter().filter(|warning| !known.contains(warning));
+        news.take(SHOWN).for_each(|warning| tracing::warn!("{warning}"));
+        let (routes, services) = (catalog.routes().len(), catalog.services().len());
+        tracing::info!(digest, routes, services, breaking = breaks.len(), "new contracts are served");
+        reloads.ended(Outcome::Taken, Some(digest));
+    }
+
+    /// Serves this catalog.
+    fn take(&self, before: &Served, catalog: &Arc<Catalog>) -> anyhow::Result<()> {
+        let Shared { config, current, board, .. } = &*self.shared;
+        contracts::ready_on(catalog, &config.ready_on)?;
+        let states = before.states().next(catalog.clone(), catalog.serving_routes());
+        let served = Served::new(Arc::new(states), coded(config), config.access.reflection)?;
+        let names = served.names().to_vec();
+        current.replace(served);
+        board.replace(&names);
+        Ok(())
+    }
+
+    fn refuse(&self, outcome: Outcome, problems: &str) {
+        self.shared.reloads.ended(outcome, None);
+        let count = problems.lines().count();
+        let shown = problems.lines().take(SHOWN).collect::<Vec<_>>().join("\n");
+        let why = match outcome {
+            Outcome::Breaking => "they break clients (--allow-breaking takes them nevertheless)",
+            _ => "something is wrong with them",
+        };
+        tracing::error!(problems = count, "new contracts are not served: {why}:\n{shown}");
+    }
+}
+
+/// The result of work that blocks; none if it took too long, or panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    timeout(READ, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
+}
