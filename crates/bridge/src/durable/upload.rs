@@ -283,10 +283,11 @@ impl Upload {
                 | None => return Err(unknown()),
                 Some(_) => {
                     let pause = nats::backoff::backoff(BACKOFF, repeat, BACKOFF_MOST);
-                    if Instant::now() + pause >= until {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
                         return Err(unknown());
                     }
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(pause.min(left)).await;
                     repeat += 1;
                 }
             }
