@@ -4,7 +4,6 @@ use async_nats::jetstream::{self, stream};
 use futures_util::future::join_all;
 use gateway::Gateway;
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
 use super::{Fixture, Watch};
@@ -133,8 +132,7 @@ async fn a_token_of_what_was_purged_or_of_another_stream_is_out_of_range() {
     watch.texts(4).await;
     fixture.stream().await.purge().sequence(4).await.unwrap();
     let next = Gateway::start(fixture.config.clone()).await.unwrap();
-    let address = format!("http://{}", next.grpc_addr());
-    let fresh = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let fresh = super::endpoint(&next).connect().await.unwrap();
     let refused = Watch::open(&fresh, "Follow", "ann", &old).await.map(|_| ()).unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::OutOfRange, "POSITION_LOST"));
     assert_eq!(refused.get_details_error_info().unwrap().metadata["first_sequence"], "4");

@@ -133,14 +133,22 @@ impl Source for RouteStates {
             let [inside, room] = state.level().map(|count| count as f64);
             page.gauge("gateway_route_in_flight", "Calls in flight of a route.", &route, inside);
             page.gauge("gateway_route_limit", "The route's current concurrency limit.", &route, room);
-            page.flag(
-                "gateway_route_up",
-                "Whether a service responds on the subject and does not report that it cannot serve.",
-                &route,
-                state.liveness().alive() && !state.unable(),
-            );
-            let captured = state.capturer().is_some();
-            page.flag("gateway_route_captured", "Whether a stream captures the subject.", &route, captured);
+            // Other routes need no service.
+            if !state.may_be_stored() {
+                page.flag(
+                    "gateway_route_up",
+                    "Whether a service responds on the subject and does not report that it cannot serve.",
+                    &route,
+                    state.liveness().alive() && !state.unable(),
+                );
+                let captured = state.capturer().is_some();
+                page.flag(
+                    "gateway_route_captured",
+                    "Whether a stream captures the subject.",
+                    &route,
+                    captured,
+                );
+            }
             let help = "Replies that violate the contract.";
             page.counter("gateway_route_violations_total", help, &route, state.violations());
         }
