@@ -209,6 +209,38 @@ async fn a_drain_ends_watchers_and_the_last_token_continues_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_watcher_that_comes_and_goes_while_messages_are_stored_gets_each_once() {
+    let fixture = Fixture::storing().await;
+    let channel = fixture.channel().await;
+    // With and without another one, whose reader goes on meanwhile.
+    for customer in ["ann", "bob"] {
+        let mut stays = fixture.follow("ann", "").await;
+        let mut token = fixture.follow(customer, "").await.token;
+        let comes_and_goes = async {
+            let mut got = Vec::new();
+            while got.len() < 3_000 {
+                let mut watch = Watch::open(&channel, "Follow", customer, &token).await.unwrap();
+                let count = (got.len() * 7 % 60 + 1).min(3_000 - got.len());
+                got.extend(watch.texts(count).await);
+                token = watch.token;
+            }
+            got
+        };
+        let (got, ()) = tokio::join!(comes_and_goes, async {
+            for first in (1..=3_000).step_by(20) {
+                fixture.store(customer, first..first + 20).await;
+                fixture.store("other", 1..=3).await;
+            }
+        });
+        assert_eq!(got, numbers(1..=3_000));
+        if customer == "ann" {
+            assert_eq!(stays.texts(3_000).await, got);
+        }
+    }
+    fixture.gateway.drain().await;
+}
+
+#[tokio::test]
 async fn a_watcher_goes_on_when_the_nats_server_was_away() {
     let mut fixture = Fixture::storing().await;
     let mut watch = fixture.follow("ann", "").await;
