@@ -241,6 +241,21 @@ async fn a_route_has_as_many_watchers_as_it_says() {
 }
 
 #[tokio::test]
+async fn an_event_of_nestjs_is_taken_out_of_its_envelope() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let (_folder, sources) = sources(&PROTO.replace("max_in_flight: 4096", "envelope: ENVELOPE_NEST"));
+    let gateway = Gateway::start(Serve { sources, threads: 1, ..Serve::at(nats.url()) }).await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
+    let mut watch = Watch::open(&channel, "Watch", "ann", "").await.unwrap();
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    for payload in [r#"{"pattern": "events.ann", "data": {"text": "1"}}"#, r#"{"text": "2"}"#] {
+        client.publish("events.ann", payload.into()).await.unwrap();
+    }
+    assert_eq!(watch.texts(2).await, ["1", "2"]);
+    gateway.drain().await;
+}
+
+#[tokio::test]
 async fn a_message_that_violates_the_contract_is_left_out_and_counted() {
     let fixture = Fixture::start().await;
     let mut watch = Watch::open(&fixture.channel().await, "Watch", "ann", "").await.unwrap();
