@@ -2,6 +2,8 @@
 
 mod stored;
 
+use std::time::Duration;
+
 use gateway::Gateway;
 use gateway::config::Serve;
 use prost::Message as _;
@@ -237,6 +239,21 @@ async fn a_route_has_as_many_watchers_as_it_says() {
     assert_refused(open("ann").await.map(|_| ()), "OVERLOADED");
     drop(one);
     until("there is room", async || open("ann").await.is_ok()).await;
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_to_move_when_its_connection_has_reached_its_age() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let (_folder, sources) = sources(PROTO);
+    let mut config = Serve { sources, threads: 1, ..Serve::at(nats.url()) };
+    config.limits.max_connection_age = Duration::from_secs(1);
+    config.limits.max_connection_age_grace = Duration::from_secs(1);
+    let gateway = Gateway::start(config).await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
+    let mut watch = Watch::open(&channel, "Watch", "ann", "").await.unwrap();
+    assert_eq!(reason(&watch.end().await), "DRAINING");
+    Watch::open(&channel, "Watch", "ann", "").await.unwrap();
     gateway.drain().await;
 }
 

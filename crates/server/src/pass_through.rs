@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use admission::{MeasuredBody, answer};
 use bytes::Bytes;
-use catalog::Route;
+use catalog::{Kind, Route};
 use http::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::BoxError;
-use wire::{Delivered, Failure};
+use wire::{Delivered, Failure, Reason};
 
 use super::finish::{Begun, Finish};
 use super::origin::Origin;
+use super::peer::Peer;
 use super::{framing, metadata};
 use bridge::Bridge;
 
@@ -82,8 +83,8 @@ impl Target {
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
-            let drain = self.drain.clone().cancelled_owned();
-            let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, drain));
+            let ends = self.ends(origin.peer);
+            let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, ends));
             return Ok(stream.unwrap_or_else(|failure| answer(failure, false).into_http()));
         }
         begun.set();
@@ -91,6 +92,22 @@ impl Target {
         let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
         let failed = |failure| answer(failure, self.route.codec.repeatable(&message)).into_http();
         Ok(told.unwrap_or_else(failed))
+    }
+
+    /// Resolves when a stream has to end. One that does not end by itself moves with its connection.
+    fn ends(&self, peer: Arc<Peer>) -> impl Future<Output = Failure> + Send + use<> {
+        let (drain, moves) = (self.drain.clone(), matches!(self.route.kind, Kind::Subscribe(_)));
+        async move {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => {
+                    Failure::new(Reason::Draining, "the gateway is shutting down")
+                        .delivered(Delivered::Yes)
+                        .retry_after(nats::failure::RETRY)
+                }
+                () = peer.leaving(), if moves => peer.moved(),
+            }
+        }
     }
 
     fn fits(&self, reply: Vec<u8>) -> Result<Vec<u8>, Failure> {

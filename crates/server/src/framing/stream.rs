@@ -9,10 +9,9 @@ use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Frame;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
-use wire::{Delivered, Failure, Reason};
+use wire::{Delivered, Failure};
 
 use super::{MOST, PREFIX, response};
 use crate::status;
@@ -20,18 +19,18 @@ use crate::status;
 /// How many bytes of messages that are ready are sent together.
 const TOGETHER: usize = 32 << 10;
 
-/// A response with these messages, each of at most `most` bytes. It ends early at `drain`.
+/// A response with these messages, each of at most `most` bytes. It ends early with what `ends` resolves to.
 pub(crate) fn answer(
     messages: Messages,
     most: usize,
-    drain: WaitForCancellationFutureOwned,
+    ends: impl Future<Output = Failure> + Send + 'static,
 ) -> Response<Body> {
     let most = most.min(MOST);
     let headers: Vec<_> = messages
         .headers()
         .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
         .collect();
-    let body = Streaming { messages: Some(messages), most, drain: Box::pin(drain), end: None };
+    let body = Streaming { messages: Some(messages), most, ends: Box::pin(ends), end: None };
     let mut response = response(Body::new(body));
     response.headers_mut().extend(headers);
     response
@@ -42,7 +41,7 @@ struct Streaming {
     /// None once it has ended.
     messages: Option<Messages>,
     most: usize,
-    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    ends: Pin<Box<dyn Future<Output = Failure> + Send>>,
     /// The trailers, behind what has been framed.
     end: Option<HeaderMap>,
 }
@@ -52,9 +51,8 @@ impl Streaming {
     fn frame(&mut self, context: &mut Context<'_>) -> Poll<BytesMut> {
         let mut data = BytesMut::new();
         while let Some(messages) = &mut self.messages {
-            if self.drain.as_mut().poll(context).is_ready() {
-                let failure = Failure::new(Reason::Draining, "the gateway is shutting down");
-                self.finish(Err(failure.delivered(Delivered::Yes).retry_after(nats::failure::RETRY)));
+            if let Poll::Ready(failure) = self.ends.as_mut().poll(context) {
+                self.finish(Err(failure));
                 break;
             }
             match messages.poll_next_unpin(context) {
