@@ -2,6 +2,8 @@
 
 mod stored;
 
+use std::time::Duration;
+
 use gateway::Gateway;
 use gateway::config::Serve;
 use prost::Message as _;
@@ -34,11 +36,11 @@ pub struct Event {
 }
 
 /// A folder with `events.proto`, and how it is served.
-fn sources() -> (TempDir, catalog_sources::Options) {
+fn sources(proto: &str) -> (TempDir, catalog_sources::Options) {
     let folder = tempfile::tempdir().unwrap();
-    let proto = folder.path().join("events.proto");
-    std::fs::write(&proto, PROTO).unwrap();
-    (folder, catalog_sources::Options { proto: vec![proto], ..Default::default() })
+    let file = folder.path().join("events.proto");
+    std::fs::write(&file, proto).unwrap();
+    (folder, catalog_sources::Options { proto: vec![file], ..Default::default() })
 }
 
 /// A nats-server and a gateway that serves the events.
@@ -58,7 +60,7 @@ impl Fixture {
     /// With the gateway's connections through the proxy that `between` makes, if any.
     async fn with(between: impl AsyncFnOnce(u16) -> Option<String>) -> Fixture {
         let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
-        let (folder, sources) = sources();
+        let (folder, sources) = sources(PROTO);
         let url = between(nats.port()).await.unwrap_or_else(|| nats.url());
         let config = Serve { sources, threads: 1, ..Serve::at(url) };
         let gateway = Gateway::start(config.clone()).await.unwrap();
@@ -71,7 +73,7 @@ impl Fixture {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint::from_shared(format!("http://{}", self.gateway.grpc_addr())).unwrap()
+        endpoint(&self.gateway)
     }
 
     pub async fn publish(&self, subject: &str, text: &str) {
@@ -86,6 +88,10 @@ impl Fixture {
         let told = answer(address, "/connz?subs=1").await;
         told.matches(&format!("\"{subject}\"")).count()
     }
+}
+
+fn endpoint(gateway: &Gateway) -> Endpoint {
+    Endpoint::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap()
 }
 
 /// A stream of events.
@@ -160,7 +166,7 @@ async fn watchers_see_what_is_published_after_their_response_began_and_share_one
 
 #[tokio::test]
 async fn the_permissions_of_routes_are_enough_for_subscriptions() {
-    let (_folder, sources) = sources();
+    let (_folder, sources) = sources(PROTO);
     let printed = gateway::permissions::permissions(&gateway::contracts::read(&sources, false).unwrap());
     let users = "authorization { users: [
         {user: gateway, password: \"gateway's secret\", permissions: $gateway_may}
@@ -175,8 +181,7 @@ async fn the_permissions_of_routes_are_enough_for_subscriptions() {
         (RoleClient::of(&nats.url(), "admin").await, RoleClient::of(&nats.url(), "events").await);
     stored::create(&admin.client).await;
     let gateway = Gateway::start(config).await.unwrap();
-    let address = format!("http://{}", gateway.grpc_addr());
-    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
     for (rpc, subject) in [("Watch", "events.ann"), ("Follow", "stored.ann")] {
         let mut watch = Watch::open(&channel, rpc, "ann", "").await.unwrap();
         service.client.publish(subject, r#"{"text": "1"}"#.into()).await.unwrap();
@@ -188,7 +193,7 @@ async fn the_permissions_of_routes_are_enough_for_subscriptions() {
 
 #[tokio::test]
 async fn a_subscription_that_nats_does_not_permit_is_refused() {
-    let (_folder, sources) = sources();
+    let (_folder, sources) = sources(PROTO);
     let config = "authorization { users: [
         {user: gateway, password: \"gateway's secret\", permissions: {subscribe: {deny: \"events.>\"}}}
     ] }";
@@ -197,8 +202,7 @@ async fn a_subscription_that_nats_does_not_permit_is_refused() {
     let nats_options = roles::options(&nats.url(), "gateway");
     let config = Serve { sources, threads: 1, nats: nats_options, ..Serve::at("") };
     let gateway = Gateway::start(config).await.unwrap();
-    let address = format!("http://{}", gateway.grpc_addr());
-    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
     let refused = match Watch::open(&channel, "Watch", "ann", "").await {
         Err(status) => status,
         Ok(mut watch) => watch.end().await,
@@ -222,6 +226,50 @@ async fn the_fields_of_a_subject_keep_customers_apart() {
         assert_refused(refused, "INVALID_REQUEST");
     }
     fixture.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_route_has_as_many_watchers_as_it_says() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let (_folder, sources) = sources(&PROTO.replace("max_in_flight: 4096", "max_in_flight: 2"));
+    let gateway = Gateway::start(Serve { sources, threads: 1, ..Serve::at(nats.url()) }).await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
+    let open = async |customer| Watch::open(&channel, "Watch", customer, "").await;
+    let (one, _two) = (open("ann").await.unwrap(), open("bob").await.unwrap());
+    assert_refused(open("ann").await.map(|_| ()), "OVERLOADED");
+    drop(one);
+    until("there is room", async || open("ann").await.is_ok()).await;
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_to_move_when_its_connection_has_reached_its_age() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let (_folder, sources) = sources(PROTO);
+    let mut config = Serve { sources, threads: 1, ..Serve::at(nats.url()) };
+    config.limits.max_connection_age = Duration::from_secs(1);
+    config.limits.max_connection_age_grace = Duration::from_secs(1);
+    let gateway = Gateway::start(config).await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
+    let mut watch = Watch::open(&channel, "Watch", "ann", "").await.unwrap();
+    assert_eq!(reason(&watch.end().await), "DRAINING");
+    Watch::open(&channel, "Watch", "ann", "").await.unwrap();
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn an_event_of_nestjs_is_taken_out_of_its_envelope() {
+    let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
+    let (_folder, sources) = sources(&PROTO.replace("max_in_flight: 4096", "envelope: ENVELOPE_NEST"));
+    let gateway = Gateway::start(Serve { sources, threads: 1, ..Serve::at(nats.url()) }).await.unwrap();
+    let channel = endpoint(&gateway).connect().await.unwrap();
+    let mut watch = Watch::open(&channel, "Watch", "ann", "").await.unwrap();
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    for payload in [r#"{"pattern": "events.ann", "data": {"text": "1"}}"#, r#"{"text": "2"}"#] {
+        client.publish("events.ann", payload.into()).await.unwrap();
+    }
+    assert_eq!(watch.texts(2).await, ["1", "2"]);
+    gateway.drain().await;
 }
 
 #[tokio::test]

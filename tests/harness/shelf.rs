@@ -9,7 +9,7 @@ use catalog::Catalog;
 use catalog_sources::Options;
 use futures_util::Stream;
 use gateway::config::Serve;
-use gateway::{Gateway, contracts, routes};
+use gateway::{Gateway, contracts};
 use prost::Message;
 use tempfile::TempDir;
 use tonic::Status;

@@ -4,7 +4,6 @@ use async_nats::jetstream::{self, stream};
 use futures_util::future::join_all;
 use gateway::Gateway;
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
 use super::{Fixture, Watch};
@@ -133,8 +132,7 @@ async fn a_token_of_what_was_purged_or_of_another_stream_is_out_of_range() {
     watch.texts(4).await;
     fixture.stream().await.purge().sequence(4).await.unwrap();
     let next = Gateway::start(fixture.config.clone()).await.unwrap();
-    let address = format!("http://{}", next.grpc_addr());
-    let fresh = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let fresh = super::endpoint(&next).connect().await.unwrap();
     let refused = Watch::open(&fresh, "Follow", "ann", &old).await.map(|_| ()).unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::OutOfRange, "POSITION_LOST"));
     assert_eq!(refused.get_details_error_info().unwrap().metadata["first_sequence"], "4");
@@ -207,6 +205,38 @@ async fn a_drain_ends_watchers_and_the_last_token_continues_elsewhere() {
     let mut busy = fixture.follow("ann", &busy.token).await;
     let mut quiet = fixture.follow("bob", &quiet.token).await;
     assert_eq!((busy.texts(1).await, quiet.texts(1).await), (numbers(2..=2), numbers(9..=9)));
+    fixture.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_comes_and_goes_while_messages_are_stored_gets_each_once() {
+    let fixture = Fixture::storing().await;
+    let channel = fixture.channel().await;
+    // With and without another one, whose reader goes on meanwhile.
+    for customer in ["ann", "bob"] {
+        let mut stays = fixture.follow("ann", "").await;
+        let mut token = fixture.follow(customer, "").await.token;
+        let comes_and_goes = async {
+            let mut got = Vec::new();
+            while got.len() < 3_000 {
+                let mut watch = Watch::open(&channel, "Follow", customer, &token).await.unwrap();
+                let count = (got.len() * 7 % 60 + 1).min(3_000 - got.len());
+                got.extend(watch.texts(count).await);
+                token = watch.token;
+            }
+            got
+        };
+        let (got, ()) = tokio::join!(comes_and_goes, async {
+            for first in (1..=3_000).step_by(20) {
+                fixture.store(customer, first..first + 20).await;
+                fixture.store("other", 1..=3).await;
+            }
+        });
+        assert_eq!(got, numbers(1..=3_000));
+        if customer == "ann" {
+            assert_eq!(stays.texts(3_000).await, got);
+        }
+    }
     fixture.gateway.drain().await;
 }
 

@@ -188,6 +188,10 @@ impl Source for Learned {
                 continue;
             }
             page.gauge("gateway_route_limit", "The route's current concurrency limit.", &route, room);
+            // Other routes need no service.
+            if state.may_be_stored() {
+                continue;
+            }
             page.flag(
                 "gateway_route_up",
                 "Whether a service responds on the subject and does not report that it cannot serve.",

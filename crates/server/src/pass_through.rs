@@ -15,6 +15,7 @@ use wire::{Delivered, Failure, Reason};
 use super::client_stream::{self, RequestEnd};
 use super::finish::{Begun, Finish};
 use super::origin::Origin;
+use super::peer::Peer;
 use super::{framing, metadata};
 use bridge::Bridge;
 
@@ -112,7 +113,7 @@ impl Target {
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
-            let end = self.end();
+            let end = self.end(origin.peer);
             let stream = opened.map(|messages| framing::stream::answer(messages, self.sizes.reply, end));
             return Ok(stream.unwrap_or_else(|failure| answer(failure, false).into_http()));
         }
@@ -131,11 +132,13 @@ impl Target {
         matches!(&self.route.kind, Kind::EmitDurable(durable) if durable.message_id.is_some())
     }
 
-    /// Resolves when a stream has to end.
-    fn end(&self) -> impl Future<Output = Failure> + Send + use<> {
+    /// Resolves when a stream has to end. One that does not end by itself moves with its connection.
+    fn end(&self, peer: Arc<Peer>) -> impl Future<Output = Failure> + Send + use<> {
         let (drain, removed) = (self.drain.clone(), self.removed.clone());
+        let moves = matches!(self.route.kind, Kind::Subscribe(_));
         async move {
             tokio::select! {
+                biased;
                 () = drain.cancelled() => Failure::new(Reason::Draining, "the gateway is shutting down")
                     .delivered(Delivered::Yes)
                     .retry_after(nats::failure::RETRY),
@@ -144,6 +147,7 @@ impl Target {
                     let failure = Failure::new(Reason::UnknownRpc, "the rpc was removed from the contract");
                     failure.delivered(Delivered::Yes)
                 }
+                () = peer.leaving(), if moves => peer.moved(),
             }
         }
     }

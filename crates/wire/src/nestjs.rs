@@ -55,6 +55,15 @@ struct Event<'a> {
     data: &'a RawValue,
 }
 
+/// An event as a subscriber reads it.
+#[derive(Deserialize)]
+struct Published<'a> {
+    #[serde(borrow, rename = "pattern")]
+    _pattern: &'a RawValue,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
 /// A reply as a client reads it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +156,11 @@ pub fn payload(bytes: &[u8]) -> &[u8] {
     envelope(bytes).map_or(bytes, |envelope| envelope.data.get().as_bytes())
 }
 
+/// The payload of an event, taken out of its envelope if it has one: unlike that of a request, it has no id.
+pub fn event_payload(bytes: &[u8]) -> &[u8] {
+    serde_json::from_slice::<Published<'_>>(bytes).map_or(bytes, |event| event.data.get().as_bytes())
+}
+
 /// The reply in its envelope, for a request that came in one.
 pub fn reply(request: &[u8], result: &Result<Vec<u8>, Failure>) -> Option<Vec<u8>> {
     let envelope = envelope(request)?;
@@ -186,6 +200,15 @@ mod tests {
         assert_eq!(payload(request), br#"[{"productId":"lamp","quantity":1}]"#);
         let answer = reply(request, &Ok(br#"{"available":true}"#.to_vec())).unwrap();
         assert_eq!(answer, br#"{"id":"7","response":{"available":true},"isDisposed":true}"#);
+    }
+
+    #[test]
+    fn an_event_is_taken_out_of_its_envelope() {
+        let event = event("books.new", br#"{"title":"b-7"}"#).unwrap();
+        assert_eq!(event_payload(&event), br#"{"title":"b-7"}"#);
+        for plain in [&b"[1]"[..], br#"{"title":"b-7"}"#, b"", b"\xff"] {
+            assert_eq!(event_payload(plain), plain);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Decoder {
 
     /// The message in the protobuf encoding, if the payload is one.
     pub(super) fn read(&self, subject: &str, payload: &Bytes) -> Option<Vec<u8>> {
-        let payload = if self.nest { nestjs::payload(payload) } else { payload };
+        let payload = if self.nest { nestjs::event_payload(payload) } else { payload };
         let read = self.route.codec.reply(payload);
         read.inspect_err(|mismatch| {
             if let Some(metrics) = self.metrics.of(&self.route) {

@@ -197,3 +197,13 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_waits_takes_little_memory() {
+        assert!(size_of::<Watcher>() + size_of::<History>() + size_of::<Stored>() <= 768);
+    }
+}
