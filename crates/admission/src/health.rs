@@ -70,7 +70,11 @@ impl Watch {
     /// The first status, then each change; `None` when the process shuts down.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
-            let HealthState { up, over } = *self.standing.borrow_and_update();
+            if !self.known {
+                (self.known, self.standing) = self.board.follow(&self.service);
+            }
+            // Not marked as seen: what changes after the look-up may make it known.
+            let HealthState { up, over } = *self.standing.borrow();
             let now = if self.known { serving(up) } else { ServingStatus::ServiceUnknown };
             if self.said != Some(now) {
                 self.said = Some(now);
@@ -79,10 +83,8 @@ impl Watch {
             if over {
                 return None;
             }
-            let gone = self.standing.changed().await.is_err();
-            if gone || !self.known {
-                (self.known, self.standing) = self.board.follow(&self.service);
-            }
+            // It is closed when the service is gone.
+            self.known &= self.standing.changed().await.is_ok();
         }
     }
 }

@@ -61,11 +61,14 @@ impl From<(&'static str, String)> for Finding {
     }
 }
 
+/// Each service, and its state.
+type Services = Vec<(Arc<str>, watch::Sender<HealthState>)>;
+
 /// The health registry. Clones share it.
 #[derive(Debug, Clone)]
 pub struct HealthRegistry {
     /// As they were declared, and last the gateway and the liveness service.
-    services: Arc<RwLock<Vec<(Arc<str>, watch::Sender<HealthState>)>>>,
+    services: Arc<RwLock<Services>>,
     findings: Arc<Mutex<Vec<Finding>>>,
     /// For watches of an unknown service, which become those of a service that is added.
     nobody: Arc<watch::Sender<HealthState>>,

@@ -18,7 +18,7 @@ use server::supervisor::fault::Fault;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The tasks of a gateway that has everything.
-const TASKS: [&str; 25] = [
+const TASKS: [&str; 23] = [
     "HTTP listener",
     "TLS configuration",
     "cluster state",
@@ -36,9 +36,7 @@ const TASKS: [&str; 25] = [
     "reload of TLS (GW_TLS_CERT, GW_TLS_KEY)",
     "reload of client CA certificates (GW_TLS_CLIENT_CA)",
     "reload of client names (GW_TLS_CLIENTS)",
-    "reload of contracts",
     "replies to gateway 0",
-    "replies to gateway 0 streams",
     "replies to gateway background",
     "stream checks",
     "thread background",
@@ -69,8 +67,6 @@ fn everything(nats: &local_nats::Server, folder: &Path) -> Serve {
     config.tls.tls_client_ca = Some(file("ca", &cert.pem()));
     config.tls.tls_client_auth = ClientAuth::Optional;
     config.access.api_keys = Some(file("keys", ""));
-    config.sources.proto = vec![file("books.proto", include_str!("../../../tests/fixtures/books.proto"))];
-    config.orders = Some(true);
     config.access.tls_clients = Some(file("clients", ""));
     config.access.jwt_secret_file = Some(file("secret", &"x".repeat(32)));
     // Nothing listens there: the fetch is repeated.
