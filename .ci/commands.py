@@ -127,6 +127,8 @@ FULL = {
 
 # Placeholders for values of the reader. Names in the text stay.
 FIXTURES = [
+    # A reader's consumer has a random name; the one that is there is known.
+    (r"nats consumer rm (?:\{stream\}|ORDERS) (?:\{consumer\}|CONSUMER) -f", "nats consumer rm ORDERS inventory-worker -f"),
     (r"\{\{ \$labels\.stream \}\}|\{stream\}|\bNAME\b(?!=)", "DEAD_LETTERS"),
     (r"\{CONSUMER\}", "inventory-worker"),
     # Names of machines, and a path on one of them.

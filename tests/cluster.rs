@@ -5,8 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nats::backup::BackupError;
 use order_streams::{INVENTORY, ORDERS};
-use tokio::time::{Instant, sleep};
+use orders::backup::save;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::cluster::{Clients, Cluster, until};
 use crate::harness::roles;
@@ -14,6 +17,8 @@ use crate::harness::roles;
 /// How long writes may fail after a fault: one or two elections of 4 to 9 s. `loadtest soak` demands 15 s; this holds on
 /// a machine that is three times slower.
 const BACK: Duration = Duration::from_secs(45);
+/// More than the time limit of an answer, and far less than that of a check of all messages.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a fault lasts that the test ends itself.
 const FAULT: Duration = Duration::from_secs(10);
 
@@ -145,4 +150,66 @@ fn the_shipped_configurations_are_accepted() {
         let pings = ["ping_interval: \"2s\"", "ping_max: 2"].iter().all(|line| text.contains(line));
         assert!(pings || !text.contains("cluster {"), "{}: a frozen node is noticed late", file.display());
     }
+}
+
+/// Creates a consumer of ORDERS with one replica, as a reader's, and returns its node.
+async fn reader(cluster: &Cluster, name: &str) -> usize {
+    let config = json!({"name": name, "ack_policy": "none", "num_replicas": 1, "mem_storage": true});
+    let body = json!({"stream_name": ORDERS, "config": config});
+    let made = cluster.ask(&format!("$JS.API.CONSUMER.CREATE.{ORDERS}.{name}"), &body).await;
+    let node = made["cluster"]["leader"].as_str().and_then(|leader| cluster.nats.named(leader));
+    node.unwrap_or_else(|| panic!("{made}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_names_the_reader_whose_node_is_down_and_is_made_once_it_is_removed() {
+    let mut cluster = Cluster::start().await;
+    let name = "0123456789abcdef0123456789abcdef";
+    let down = reader(&cluster, name).await;
+    cluster.nats.node_mut(down).kill();
+    let leads = async || cluster.leader(ORDERS).await != down && cluster.leader(INVENTORY).await != down;
+    until("the streams have other leaders", leads).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut named = Vec::new();
+    // Consumers of the gateway and the workers may be on that node as well.
+    let made = async || {
+        let Err(error) = save(&cluster.connection, folder.path(), false).await else { return true };
+        let said = format!("{error:#}");
+        let consumer = error.chain().find_map(|cause| match cause.downcast_ref() {
+            Some(BackupError::ConsumerDown(name)) => Some(name.clone()),
+            _ => None,
+        });
+        if let Some(consumer) = consumer {
+            let stream = if said.contains("cannot copy ORDERS") { ORDERS } else { INVENTORY };
+            cluster.ask(&format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"), &json!({})).await;
+            named.push((consumer, said));
+        }
+        false
+    };
+    until("a backup is made", made).await;
+    let (_, said) = named.iter().find(|(consumer, _)| consumer == name).expect("it was named");
+    assert!(said.contains(&format!("`nats consumer rm ORDERS {name} -f`")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_a_backup_and_the_check_at_start_say_so() {
+    let mut cluster = Cluster::start().await;
+    let left = cluster.leader(ORDERS).await;
+    for node in [(left + 1) % 3, (left + 2) % 3] {
+        cluster.nats.node_mut(node).kill();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = String::new();
+    until("the servers have noticed", async || {
+        said = match order_streams::open(&cluster.connection, 3, false).await {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        said.contains("temporarily unavailable")
+    })
+    .await;
+    assert!(said.contains("no leader or no quorum") && !said.contains("is it enabled"), "{said}");
+    let saved = timeout(PATIENCE, save(&cluster.connection, folder.path(), true)).await;
+    let error = format!("{:#}", saved.expect("the check of all messages is not waited for").unwrap_err());
+    assert!(error.contains("cannot copy ORDERS") && error.contains("no leader or no quorum"), "{error}");
 }

@@ -42,6 +42,7 @@ pub mod store;
 pub mod streams;
 
 pub use clock::{Clock, WallClock};
+pub use error::NO_LEADER;
 pub use guard::Guard;
 pub use many::ManyReplies;
 pub use monitor::Monitor;
