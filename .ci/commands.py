@@ -73,6 +73,8 @@ RULES = [
     # Our programs.
     (r"gateway keys new \S+ --proto", "run by gateway/tests/routes.rs"),
     (r"gateway keys new", "run"),
+    # The cluster's gateways have no TLS, and no port of health alone.
+    (r"gateway healthcheck --(addr https://|health-addr )", "parse"),
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
     (r"gateway restore", "spare"),

@@ -19,13 +19,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
-pub use error::BackupError;
+pub use error::{BackupError, State};
 
 use crate::api::{answer, found};
 use crate::encryption::{Identities, Recipients, SUFFIX, Source};
 use crate::error::{ApiError, NO_STREAM, NOT_AVAILABLE, StoreError, of_read};
 use crate::mux::{Connection, RequestError};
-use wait::told;
+use wait::{ATTEMPT, STEP, told};
 
 /// The file with a stream's configuration and state.
 const META: &str = "backup.json";
@@ -47,28 +47,11 @@ const CHUNK: usize = 128 * 1_024;
 const BEGIN: Duration = Duration::from_secs(60);
 /// The same where it checks every message first.
 const BEGIN_CHECKED: Duration = Duration::from_secs(600);
-/// Time limit for one chunk.
-const STEP: Duration = Duration::from_secs(60);
 /// Time limit for the server to finish a restore.
 const END: Duration = Duration::from_secs(1_800);
-/// Time limit for an answer of JetStream's API.
-const ATTEMPT: Duration = Duration::from_secs(10);
 /// In a cluster, other servers learn a moment later who receives the first chunk. The receiver gives up after 5 s.
 const HEARD_OF: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// A stream's message count and sequences, as the server writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub struct State {
-    /// Messages.
-    pub messages: u64,
-    /// The first sequence.
-    #[serde(rename = "first_seq")]
-    pub first: u64,
-    /// The last sequence ever stored.
-    #[serde(rename = "last_seq")]
-    pub last: u64,
-}
 
 /// A stream that was backed up to a folder.
 #[derive(Debug, Clone)]

@@ -200,8 +200,8 @@ async fn copy(
     let saved = backup::save(link, stream, &folder.join(stream), check, recipients).await;
     let saved = saved.map_err(|error| match &error {
         BackupError::ConsumerDown(consumer) => {
-            let remedy = without(stream, consumer);
-            anyhow::Error::new(error).context(format!("cannot copy {stream}; {remedy}"))
+            let said = format!("cannot copy {stream}: {error}; {}", without(stream, consumer));
+            anyhow::Error::new(error).context(said)
         }
         _ => anyhow::Error::new(error).context(format!("cannot copy {stream}")),
     })?;
@@ -212,7 +212,7 @@ async fn copy(
 /// What to do about a consumer that is on a node that is down. A reader's consumer has a random name, and its state is of
 /// no use to anybody once the reader has made another.
 fn without(stream: &str, consumer: &str) -> String {
-    let wait = "start that node, and then again";
+    let wait = "start that node, and then make the backup again";
     let reader = consumer.len() == 32 && consumer.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !reader {
         return wait.to_owned();

@@ -2,11 +2,26 @@
 
 use std::path::PathBuf;
 
-use super::{ATTEMPT, STEP, State};
+use serde::{Deserialize, Serialize};
+
+use super::wait::{ATTEMPT, STEP};
 use crate::error::{NO_LEADER, StoreError};
 
 /// The server's text for a consumer that does not tell its state; `STREAM > CONSUMER` follows in quotes.
 const CONSUMER: &str = "failed to get consumer state for '";
+
+/// A stream's message count and sequences, as the server writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub struct State {
+    /// Messages.
+    pub messages: u64,
+    /// The first sequence.
+    #[serde(rename = "first_seq")]
+    pub first: u64,
+    /// The last sequence ever stored.
+    #[serde(rename = "last_seq")]
+    pub last: u64,
+}
 
 /// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]

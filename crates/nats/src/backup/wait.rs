@@ -1,10 +1,14 @@
-//! Waits that say what they wait for. Must not decide how long a wait may take.
+//! The time limits of requests and chunks, and waits that say what they wait for. Must not know what is transferred.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+/// Time limit for an answer of JetStream's API.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
+/// Time limit for one chunk.
+pub(super) const STEP: Duration = Duration::from_secs(60);
 /// A shorter wait is not mentioned.
 const FIRST: Duration = Duration::from_secs(3);
 /// Time between two mentions of the same wait.
