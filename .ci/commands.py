@@ -73,6 +73,8 @@ RULES = [
     # Our programs.
     (r"gateway keys new \S+ --proto", "run by gateway/tests/routes.rs"),
     (r"gateway keys new", "run"),
+    # The cluster's gateways have no TLS, and no port of health alone.
+    (r"gateway healthcheck --(addr https://|health-addr )", "parse"),
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
     (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
     (r"gateway restore", "spare"),
@@ -127,6 +129,8 @@ FULL = {
 
 # Placeholders for values of the reader. Names in the text stay.
 FIXTURES = [
+    # A reader's consumer has a random name; the one that is there is known.
+    (r"nats consumer rm (?:\{stream\}|ORDERS) (?:\{consumer\}|CONSUMER) -f", "nats consumer rm ORDERS inventory-worker -f"),
     (r"\{\{ \$labels\.stream \}\}|\{stream\}|\bNAME\b(?!=)", "DEAD_LETTERS"),
     (r"\{CONSUMER\}", "inventory-worker"),
     # Names of machines, and a path on one of them.

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nats::backup::BackupError;
 use order_streams::{INVENTORY, ORDERS};
+use orders::backup::save;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::cluster::{Clients, Cluster, until};
@@ -14,6 +17,8 @@ use crate::harness::roles;
 /// How long writes may fail after a fault: one or two elections of 4 to 9 s. `loadtest soak` demands 15 s; this holds on
 /// a machine that is three times slower.
 const BACK: Duration = Duration::from_secs(45);
+/// JetStream's error code for a consumer that does not exist.
+const NO_CONSUMER: u64 = 10014;
 /// How long a fault lasts that the test ends itself.
 const FAULT: Duration = Duration::from_secs(10);
 
@@ -145,4 +150,73 @@ fn the_shipped_configurations_are_accepted() {
         let pings = ["ping_interval: \"2s\"", "ping_max: 2"].iter().all(|line| text.contains(line));
         assert!(pings || !text.contains("cluster {"), "{}: a frozen node is noticed late", file.display());
     }
+}
+
+/// Creates a consumer of ORDERS with one replica, as a reader's, and returns its node.
+async fn reader(cluster: &Cluster, name: &str) -> usize {
+    let config = json!({"name": name, "ack_policy": "none", "num_replicas": 1, "mem_storage": true});
+    let body = json!({"stream_name": ORDERS, "config": config});
+    let made = cluster.ask(&format!("$JS.API.CONSUMER.CREATE.{ORDERS}.{name}"), &body).await;
+    let node = made["cluster"]["leader"].as_str().and_then(|leader| cluster.nats.named(leader));
+    node.unwrap_or_else(|| panic!("{made}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_names_a_reader_whose_node_is_down_until_it_is_removed() {
+    let mut cluster = Cluster::start().await;
+    let name = "0123456789abcdef0123456789abcdef";
+    let down = reader(&cluster, name).await;
+    cluster.nats.node_mut(down).kill();
+    let leads = async || cluster.leader(ORDERS).await != down && cluster.leader(INVENTORY).await != down;
+    until("the streams have other leaders", leads).await;
+    // Consumers of the gateway may be on that node as well, and be named first.
+    let (named, said) = missing_reader(&cluster).await.expect("a consumer is missing");
+    assert!(said.contains(&format!("`nats consumer rm ORDERS {named} -f`")), "{said}");
+    let subject = format!("$JS.API.CONSUMER.DELETE.{ORDERS}.{named}");
+    until("it is removed", async || {
+        let removed = cluster.ask(&subject, &json!({})).await;
+        removed["success"] == true || removed["error"]["err_code"] == NO_CONSUMER
+    })
+    .await;
+    let again = missing_reader(&cluster).await;
+    assert!(again.as_ref().is_none_or(|(next, _)| *next != named), "{again:?}");
+}
+
+/// Makes a backup, and returns the consumer whose absence prevents it, if one does, with the error.
+async fn missing_reader(cluster: &Cluster) -> Option<(String, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let error = save(&cluster.connection, folder.path(), false).await.err()?;
+    match error.chain().find_map(|cause| cause.downcast_ref()) {
+        Some(BackupError::ConsumerDown(name)) => Some((name.clone(), error.to_string())),
+        _ => panic!("{error:#}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_a_backup_and_the_check_at_start_say_so() {
+    let mut cluster = Cluster::start().await;
+    let left = cluster.leader(ORDERS).await;
+    for node in [(left + 1) % 3, (left + 2) % 3] {
+        cluster.nats.node_mut(node).kill();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = String::new();
+    until("the servers have noticed", async || {
+        said = match order_streams::open(&cluster.connection, 3, false).await {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        said.contains("temporarily unavailable")
+    })
+    .await;
+    assert!(said.contains("no leader or no quorum") && !said.contains("is it enabled"), "{said}");
+    let mut error = String::new();
+    // A leader that is alone steps down after some seconds only.
+    let copy = until("ORDERS has no leader", async || {
+        let saved = save(&cluster.connection, folder.path(), true).await;
+        error = saved.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        error.contains("no leader or no quorum")
+    });
+    copy.await;
+    assert!(error.contains("cannot copy ORDERS"), "{error}");
 }

@@ -94,7 +94,7 @@ pub struct Serve {
     /// Export of traces.
     #[command(flatten)]
     pub traces: telemetry::trace::Options,
-    /// Additional listen address for grpc.health.v1, without TLS and without authentication
+    /// Additional listen address for grpc.health.v1, without TLS, authentication and reflection
     #[arg(long, env = "GW_HEALTH_ADDR", value_parser = address, value_name = "HOST:PORT")]
     pub health_addr: Option<SocketAddr>,
     /// Limits, which bound memory.

@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use cli::rows::{rows, shown};
 use contract::limits::{ON_HAND, is_product_id};
 use indicatif::{ProgressBar, ProgressStyle};
-use nats::{Connection, PermissionViolation};
+use nats::{Connection, NO_LEADER, PermissionViolation};
 use tokio::time::Instant;
 
 use crate::config::Nats;
 use crate::endpoint::refusal;
-use crate::ledger::{Denial, Ledger};
+use crate::ledger::{Denial, Ledger, LedgerError};
 use crate::stock::{Command, Refusal};
 use crate::worker;
 
@@ -42,9 +42,16 @@ pub struct BadLine {
 /// Opens the ledger for a command, and says whose command it is where NATS does not permit it.
 async fn open(nats: &Nats) -> anyhow::Result<(Connection, Ledger)> {
     let opened = worker::open(nats, 64).await;
-    opened.map_err(|error| match error.is::<PermissionViolation>() {
-        true => error.context("this command is for the role operator"),
-        false => error,
+    opened.map_err(|error| {
+        if error.is::<PermissionViolation>() {
+            return error.context("this command is for the role operator");
+        }
+        match error.downcast_ref::<LedgerError>() {
+            Some(LedgerError::Slow | LedgerError::Store(_) | LedgerError::Snapshots(_)) => {
+                anyhow::anyhow!("{error}; {NO_LEADER}")
+            }
+            _ => error,
+        }
     })
 }
 

@@ -81,6 +81,9 @@ async fn healthcheck(addr: std::net::SocketAddr) -> anyhow::Result<()> {
     };
     match tokio::time::timeout(limit, check).await.context("no answer in 3 s")?? {
         ServingStatus::Serving => Ok(()),
-        status => anyhow::bail!("{}", status.as_str_name()),
+        status => anyhow::bail!(
+            "the worker at {addr} reports {}; /healthz at its HTTP address (GW_HTTP_ADDR) says why",
+            status.as_str_name()
+        ),
     }
 }

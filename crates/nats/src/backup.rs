@@ -2,9 +2,12 @@
 //! the nats CLI writes and reads. Holds one chunk in memory at a time; a window of chunks is in flight. Must not depend
 //! on what a stream is used for.
 
+mod error;
+mod wait;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,10 +19,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
+pub use error::{BackupError, State};
+
 use crate::api::{answer, found};
 use crate::encryption::{Identities, Recipients, SUFFIX, Source};
-use crate::error::{NO_STREAM, StoreError};
+use crate::error::{ApiError, NO_STREAM, NOT_AVAILABLE, StoreError, of_read};
 use crate::mux::{Connection, RequestError};
+use wait::{ATTEMPT, STEP, told};
 
 /// The file with a stream's configuration and state.
 const META: &str = "backup.json";
@@ -37,29 +43,15 @@ const BEGINNING: usize = 64;
 /// Bytes per chunk. The server sends up to 8 MiB of unacknowledged data: far fewer chunks than the client library
 /// drops. (We could request a smaller window, but servers before 2.15 refuse that request.)
 const CHUNK: usize = 128 * 1_024;
-/// Time limit for the server to begin; it may check every message first.
-const BEGIN: Duration = Duration::from_secs(600);
-/// Time limit for one chunk.
-const STEP: Duration = Duration::from_secs(60);
+/// Time limit for the server to begin.
+const BEGIN: Duration = Duration::from_secs(60);
+/// The same where it checks every message first.
+const BEGIN_CHECKED: Duration = Duration::from_secs(600);
 /// Time limit for the server to finish a restore.
 const END: Duration = Duration::from_secs(1_800);
-const ATTEMPT: Duration = Duration::from_secs(10);
 /// In a cluster, other servers learn a moment later who receives the first chunk. The receiver gives up after 5 s.
 const HEARD_OF: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// A stream's message count and sequences, as the server writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub struct State {
-    /// Messages.
-    pub messages: u64,
-    /// The first sequence.
-    #[serde(rename = "first_seq")]
-    pub first: u64,
-    /// The last sequence ever stored.
-    #[serde(rename = "last_seq")]
-    pub last: u64,
-}
 
 /// A stream that was backed up to a folder.
 #[derive(Debug, Clone)]
@@ -70,47 +62,6 @@ pub struct Saved {
     pub files: [&'static str; 2],
     /// Size of the files in bytes.
     pub bytes: u64,
-}
-
-/// Why a backup or a restore failed.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// JetStream returned an error.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file is not a usable backup.
-    #[error("{} cannot be used: {why}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        why: String,
-    },
-    /// The server aborted the transfer.
-    #[error("the server aborted the transfer: {0}")]
-    BrokenOff(String),
-    /// Chunks were lost in transit.
-    #[error("chunks were lost in transit; start again")]
-    Lost,
-    /// Nothing was received for a minute.
-    #[error("the server sent nothing for {STEP:?}")]
-    Silent,
-    /// The restored stream differs from the backup.
-    #[error("the stream now has {found:?}, but the backup has {saved:?}")]
-    Differs {
-        /// The state of the stream now.
-        found: State,
-        /// The state in the backup.
-        saved: State,
-    },
 }
 
 /// The parts of a stream that a restore needs; the rest of its state belongs to the server.
@@ -149,9 +100,10 @@ pub async fn exists(link: &Connection, stream: &str) -> Result<bool, StoreError>
 ///
 /// # Errors
 ///
-/// JetStream refuses ([`BackupError::Store`], such as for a stream that does not exist) or aborts
-/// ([`BackupError::BrokenOff`]), chunks are lost or stay away, or a file cannot be written. The stream is unchanged; what
-/// is in the folder then is no backup.
+/// The stream has no leader or no quorum ([`BackupError::NoLeader`], after at most 10 s), JetStream refuses
+/// ([`BackupError::Store`], such as for a stream that does not exist) or aborts ([`BackupError::ConsumerDown`],
+/// [`BackupError::BrokenOff`]), chunks are lost or stay away, or a file cannot be written. The stream is unchanged; what is
+/// in the folder then is no backup.
 pub async fn save(
     link: &Connection,
     stream: &str,
@@ -160,29 +112,22 @@ pub async fn save(
     recipients: &Recipients,
 ) -> Result<Saved, BackupError> {
     cli::file::folder(folder).map_err(of(folder))?;
+    told(format_args!("the leader of {stream}"), led(link, stream)).await?;
     let inbox = link.client().new_inbox();
     let chunks = timeout(ATTEMPT, link.client().subscribe(inbox.clone())).await;
     let chunks = chunks.map_err(|_| BackupError::Silent)?;
     let mut chunks = chunks.map_err(|error| BackupError::BrokenOff(error.to_string()))?;
     let connects = connects(link);
-    let request = serde_json::json!({
-        "deliver_subject": inbox,
-        "no_consumers": false,
-        "jsck": check,
-        "chunk_size": CHUNK,
-    });
-    let subject = format!("$JS.API.STREAM.SNAPSHOT.{stream}");
-    let deadline = Instant::now() + BEGIN;
-    let reply = link.request(subject, HeaderMap::new(), request.to_string().into(), deadline).await;
-    let reply = reply.map_err(StoreError::from)?;
-    let meta: Meta = answer(&reply.payload)?.map_err(StoreError::from)?;
+    let begun = begin(link, stream, &inbox, check);
+    let meta = told(format_args!("the server to begin the copy of {stream}"), begun).await?;
 
     let part = folder.join("stream.part");
     let file = cli::file::create(&part).map_err(of(&part))?;
     let mut file = recipients.seal(file).map_err(of(&part))?;
     let (mut bytes, mut beginning) = (0, Vec::with_capacity(BEGINNING));
     for index in 1.. {
-        let next = timeout(STEP, chunks.next()).await.map_err(|_| BackupError::Silent)?;
+        let next = told(format_args!("the next part of {stream}"), timeout(STEP, chunks.next())).await;
+        let next = next.map_err(|_| BackupError::Silent)?;
         let Some(chunk) = take(link, next.ok_or(BackupError::Lost)?, index).await? else { break };
         beginning.extend(chunk.iter().copied().take(BEGINNING - beginning.len()));
         file.write_all(&chunk).map_err(of(&part))?;
@@ -205,6 +150,33 @@ pub async fn save(
     Ok(Saved { state: state(&meta, &folder.join(META))?, files: [archive, META], bytes })
 }
 
+/// Checks that the stream has a leader that answers. Without one, nothing answers the request for a copy either, and that
+/// one has to wait for long.
+async fn led(link: &Connection, stream: &str) -> Result<(), BackupError> {
+    let subject = format!("$JS.API.STREAM.INFO.{stream}");
+    let info = found::<Value>(link, subject, Bytes::new(), Instant::now() + ATTEMPT).await;
+    match info.and_then(|info| info.map_err(of_read)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.may_lack_leader() => Err(BackupError::NoLeader(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Requests a copy of a stream, to be sent to this inbox.
+async fn begin(link: &Connection, stream: &str, inbox: &str, check: bool) -> Result<Meta, BackupError> {
+    let request = serde_json::json!({
+        "deliver_subject": inbox,
+        "no_consumers": false,
+        "jsck": check,
+        "chunk_size": CHUNK,
+    });
+    let subject = format!("$JS.API.STREAM.SNAPSHOT.{stream}");
+    let deadline = Instant::now() + if check { BEGIN_CHECKED } else { BEGIN };
+    let reply = link.request(subject, HeaderMap::new(), request.to_string().into(), deadline).await;
+    let reply = reply.map_err(StoreError::from)?;
+    Ok(answer(&reply.payload)?.map_err(StoreError::from)?)
+}
+
 /// Acknowledges a chunk and returns its bytes; `None` at the end.
 async fn take(link: &Connection, message: Message, expected: u64) -> Result<Option<Bytes>, BackupError> {
     if message.payload.is_empty() {
@@ -212,7 +184,7 @@ async fn take(link: &Connection, message: Message, expected: u64) -> Result<Opti
             None | Some(StatusCode::OK) => Ok(None),
             Some(status) if status.as_u16() == 204 => Ok(None),
             Some(status) => {
-                Err(BackupError::BrokenOff(message.description.unwrap_or_else(|| status.to_string())))
+                Err(BackupError::aborted(message.description.unwrap_or_else(|| status.to_string())))
             }
         };
     }
@@ -255,24 +227,32 @@ pub async fn load(
     let subject = format!("$JS.API.STREAM.RESTORE.{stream}");
     let reply = link.request(subject, HeaderMap::new(), request.into(), Instant::now() + ATTEMPT).await;
     let reply = reply.map_err(StoreError::from)?;
-    let to: Accepted = answer(&reply.payload)?.map_err(|error| BackupError::BrokenOff(error.description))?;
+    let to: Accepted = answer(&reply.payload)?.map_err(refused)?;
     let mut chunk = vec![0; CHUNK.min(link.client().max_payload())];
     let patient = Instant::now() + HEARD_OF;
     loop {
         let length = file.read(&mut chunk).map_err(of(&archive))?;
         let limit = Instant::now() + if length == 0 { END } else { STEP };
         let payload = Bytes::copy_from_slice(&chunk[..length]);
-        let reply = hand_over(link, &to.deliver_subject, payload, limit, patient).await?;
+        let sent = hand_over(link, &to.deliver_subject, payload, limit, patient);
+        let reply = told(format_args!("the server to take {stream}"), sent).await?;
         if length > 0 && reply.payload.is_empty() {
             continue;
         }
-        let made: Restored =
-            answer(&reply.payload)?.map_err(|error| BackupError::BrokenOff(error.description))?;
+        let made: Restored = answer(&reply.payload)?.map_err(refused)?;
         let found = made.state;
         // Messages purged while the backup was made are not in it.
         let whole =
             found.last == saved.last && found.first >= saved.first && found.messages <= saved.messages;
         return if whole { Ok(found) } else { Err(BackupError::Differs { found, saved }) };
+    }
+}
+
+/// The error with which the server ends a restore.
+fn refused(error: ApiError) -> BackupError {
+    match error.err_code {
+        NOT_AVAILABLE => StoreError::from(error).into(),
+        _ => BackupError::BrokenOff(error.description),
     }
 }
 

@@ -6,6 +6,8 @@ use crate::pending::RequestError;
 
 /// "Stream not found". One such answer proves nothing, right after a leader change.
 pub(crate) const NO_STREAM: u64 = 10059;
+/// "JetStream system temporarily unavailable": the cluster has no leader.
+pub(crate) const NOT_AVAILABLE: u64 = 10008;
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// How its description begins, before the last sequence.
 const LAST: &str = "wrong last sequence: ";
@@ -19,6 +21,10 @@ const WRONG_LAST_SEQUENCE_PENDING: u64 = 10164;
 const STORE_FAILED: u64 = 10077;
 const FULL: [u64; 5] = [10002, 10023, 10028, 10047, STORE_FAILED];
 const TOO_LARGE: u64 = 10054;
+
+/// What to look at where nothing answers for a stream.
+pub const NO_LEADER: &str = "there may be no leader or no quorum: check that enough NATS nodes are up (as the role \
+                             system: `nats server list`, `nats server report jetstream`)";
 
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,13 @@ pub enum StoreError {
     /// Maybe stored: JetStream answered with an unknown error, or with something unexpected.
     #[error("JetStream answered: {0}")]
     Unexpected(String),
+}
+
+impl StoreError {
+    /// Whether it is what a stream without a leader or a quorum causes. It may have another cause.
+    pub fn may_lack_leader(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_) | StoreError::Down(_))
+    }
 }
 
 /// An error as JetStream's API answers it.

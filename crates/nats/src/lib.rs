@@ -47,6 +47,7 @@ mod subscriptions;
 
 pub use clock::{Clock, WallClock};
 pub use described::StreamDescription;
+pub use error::NO_LEADER;
 pub use guard::Guard;
 pub use live::LiveSubscription;
 pub use many::ManyReplies;

@@ -35,7 +35,8 @@ impl PermissionViolation {
         if self.subject.starts_with("$JS.API.STREAM.CREATE.") {
             "a stream is missing: create it with `gateway provision`, as a user with that permission"
         } else if !self.publish && self.subject.starts_with("_INBOX") {
-            "set GW_NATS_INBOX_PREFIX to the inbox prefix of our role"
+            "set GW_NATS_INBOX_PREFIX to the inbox prefix of our role: with deploy/nats/roles.conf, `_INBOX_` and the \
+             user's name, such as _INBOX_operator"
         } else {
             "deploy/nats/roles.conf lists what each role needs"
         }
@@ -57,6 +58,7 @@ mod tests {
         );
         let inbox = read("Permissions Violation for Subscription to \"_INBOX.x.*\"");
         assert!(inbox.contains("subscribe to \"_INBOX.x.*\"; set GW_NATS_INBOX_PREFIX"), "{inbox}");
+        assert!(inbox.contains("such as _INBOX_operator"), "{inbox}");
         let queue = read("Permissions Violation for Subscription to \"books.get\" using queue \"books\"");
         assert!(queue.contains("subscribe to \"books.get\"; deploy/nats/roles.conf"), "{queue}");
         assert_eq!(PermissionViolation::read("Stale Connection"), None);

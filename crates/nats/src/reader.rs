@@ -109,12 +109,20 @@ pub struct StreamReader {
     resumes: u64,
     consumer: Option<Consumer>,
     failures: u32,
+    /// Why the last consumer failed, or was not created; empty if entries arrived since.
+    broken: String,
 }
 
 impl StreamReader {
     /// A reader from a sequence on; that of an entry, or the one after the last.
     pub fn new(link: Connection, stream: &'static str, shape: EntryShape, from: u64) -> StreamReader {
-        StreamReader { link, stream, shape, next: from.max(1), resumes: 0, consumer: None, failures: 0 }
+        let (next, broken) = (from.max(1), String::new());
+        StreamReader { link, stream, shape, next, resumes: 0, consumer: None, failures: 0, broken }
+    }
+
+    /// Why nothing arrives; empty if no consumer has failed since the last entry.
+    pub fn broken(&self) -> &str {
+        &self.broken
     }
 
     /// Waits for entries, and adds those that have arrived. Cancel-safe: what it added stays, and nothing else is lost.
@@ -129,6 +137,7 @@ impl StreamReader {
                     Ok(()) if entries.len() == before => continue,
                     Ok(()) => {
                         self.failures = 0;
+                        self.broken.clear();
                         return;
                     }
                     Err(broken) => broken,
@@ -204,11 +213,23 @@ impl StreamReader {
 
     async fn pause(&mut self, broken: &SequenceError) {
         let (stream, next, shape) = (self.stream, self.next, self.shape);
+        self.broken = broken.to_string();
         match (broken, self.failures) {
             (SequenceError::Elsewhere { .. }, _) => {
                 tracing::error!(stream, %broken, "the stream was replaced or truncated")
             }
-            (_, 0) => tracing::info!(stream, next, ?shape, %broken, "creating a new consumer"),
+            // In a cluster, a new consumer is known to all servers only a moment later.
+            (SequenceError::Unknown, 0) => {
+                tracing::debug!(
+                    stream,
+                    next,
+                    ?shape,
+                    "the servers do not know the new consumer yet; creating another"
+                )
+            }
+            (SequenceError::Unknown, 1) | (_, 0) => {
+                tracing::info!(stream, next, ?shape, %broken, "creating a new consumer")
+            }
             _ => tracing::debug!(stream, next, ?shape, %broken, "creating a new consumer"),
         }
         sleep(backoff(BACKOFF, self.failures, BACKOFF_MOST)).await;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
+use crate::error::NO_LEADER;
+
 /// The entry of a stream's metadata by which a stream that was created again is recognized.
 pub(crate) const IDENTITY: &str = "order-gateway-identity";
 
@@ -46,8 +48,13 @@ pub enum StreamMismatch {
         found: String,
     },
     /// JetStream is not enabled, or did not answer.
-    #[error("JetStream does not answer: {0}; is it enabled (nats-server -js)?")]
+    #[error(
+        "JetStream does not answer: {0}; is it enabled (nats-server -js)? In a cluster: are enough nodes up?"
+    )]
     JetStream(String),
+    /// JetStream is enabled, but the cluster has no leader.
+    #[error("JetStream is not available: {0}; {NO_LEADER}")]
+    NoLeader(String),
     /// JetStream refused to create a stream.
     #[error("JetStream cannot create the stream {stream}: {why}")]
     Refused {
@@ -57,7 +64,10 @@ pub enum StreamMismatch {
         why: String,
     },
     /// A stream does not exist, and creating it was not allowed.
-    #[error("the stream {0} does not exist; create it with `gateway provision`, or allow --provision auto")]
+    #[error(
+        "the stream {0} does not exist; create it with `gateway provision`, or allow --provision auto; or, after a loss, \
+         restore a backup first (docs/recover.md)"
+    )]
     Missing(String),
     /// A stream exists without the configuration that correctness needs.
     #[error(

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::api::{RETRY_PAUSE, answer};
 use crate::check;
 use crate::durability;
+use crate::error::NOT_AVAILABLE;
 use crate::monitor::Monitor;
 use crate::mux::Connection;
 use crate::spec::{IDENTITY, StreamMismatch, StreamSpec};
@@ -101,21 +102,22 @@ pub fn rename(config: &mut serde_json::Value) {
 async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Result<Config, StreamMismatch> {
     let name = config.name.clone();
     let lost = |error: &dyn std::fmt::Display| StreamMismatch::JetStream(error.to_string());
-    let stream = match Box::pin(look(context, &name)).await.map_err(|error| lost(&error))? {
+    let stream = match Box::pin(look(context, &name)).await.map_err(silent)? {
         Ok(stream) => stream,
         Err(error) if missing(error.kind()) && make => {
             let made = answered(|| Box::pin(make_stream(context, &config))).await;
-            match made.map_err(|error| lost(&error))? {
+            match made.map_err(silent)? {
                 Ok(stream) => stream,
                 // Another process created it at the same time, with another identity.
                 Err(error) if exists(error.kind()) => {
-                    let found = answered(|| Box::pin(context.get_stream(&name)))
-                        .await
-                        .map_err(|error| lost(&error))?;
+                    let found = answered(|| Box::pin(context.get_stream(&name))).await.map_err(silent)?;
                     found.map_err(|error| lost(&error))?
                 }
                 Err(error) => {
                     return Err(match error.kind() {
+                        CreateStreamErrorKind::JetStream(no) if leaderless(&no) => {
+                            StreamMismatch::NoLeader(no.to_string())
+                        }
                         CreateStreamErrorKind::JetStream(no) => {
                             StreamMismatch::Refused { stream: name.clone(), why: no.to_string() }
                         }
@@ -127,7 +129,14 @@ async fn ensure(context: &jetstream::Context, config: Config, make: bool) -> Res
         Err(error) if missing(error.kind()) => {
             return Err(StreamMismatch::Missing(name));
         }
-        Err(error) => return Err(lost(&error)),
+        Err(error) => {
+            return Err(match error.kind() {
+                GetStreamErrorKind::JetStream(no) if leaderless(&no) => {
+                    StreamMismatch::NoLeader(no.to_string())
+                }
+                _ => lost(&error),
+            });
+        }
     };
     let found = &stream.cached_info().config;
     check::check(&config, found)?;
@@ -166,6 +175,14 @@ async fn look(context: &jetstream::Context, name: &str) -> Result<Result<Stream,
         }
         found => Ok(found),
     }
+}
+
+fn leaderless(error: &jetstream::Error) -> bool {
+    error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
+}
+
+fn silent(_: Elapsed) -> StreamMismatch {
+    StreamMismatch::JetStream(format!("no answer in {LIMIT:?}"))
 }
 
 fn missing(kind: GetStreamErrorKind) -> bool {
@@ -214,6 +231,9 @@ pub async fn capturer(link: &Connection, subject: &str) -> Result<Option<String>
         .map_err(|trouble| StreamMismatch::JetStream(trouble.to_string()))?;
     let names =
         answer::<Names>(&reply.payload).map_err(|error| StreamMismatch::JetStream(error.to_string()))?;
-    let names = names.map_err(|error| StreamMismatch::JetStream(error.description))?;
+    let names = names.map_err(|error| match error.err_code {
+        NOT_AVAILABLE => StreamMismatch::NoLeader(error.description),
+        _ => StreamMismatch::JetStream(error.description),
+    })?;
     Ok(names.streams.unwrap_or_default().pop())
 }

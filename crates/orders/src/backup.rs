@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use clap::Args;
-use nats::backup::{self, State};
+use nats::backup::{self, BackupError, State};
 use nats::credentials::warn_if_exposed;
 use nats::encryption::{Identities, Recipients};
 use nats::{Connection, Store};
@@ -17,7 +17,7 @@ use order_streams::{DEAD_LETTERS, INVENTORY, ORDERS, SNAPSHOT_BUCKET, SNAPSHOT_P
 
 use order_streams::replicas;
 
-use crate::OPERATORS;
+use crate::{OPERATORS, explained, may_lack_leader};
 
 /// ORDERS first: stock of an order that is not in the backup can be repaired, while an order without stock is the worse
 /// loss. The snapshots before the ledger that continues from them.
@@ -86,7 +86,12 @@ pub async fn restore(config: Restore) -> anyhow::Result<()> {
     config.identity.iter().for_each(|path| warn_if_exposed(path));
     let link = Connection::connect(&config.nats, "gateway restore").await?;
     let restored = link.permitted(unseal(&link, &config.folder, config.replicas, &identities)).await;
-    for warning in restored.context(OPERATORS)?? {
+    let lacks = |error: &anyhow::Error| error.chain().any(may_lack_leader);
+    let warnings = restored.context(OPERATORS)?.map_err(|error| match lacks(&error) {
+        true => explained(error).context("the NATS nodes have to be back before a restore"),
+        false => error,
+    })?;
+    for warning in warnings {
         cli::note!("warning: {warning}");
     }
     cli::note!("ORDERS has a new identity: earlier page and resume tokens are refused");
@@ -193,9 +198,29 @@ async fn copy(
 ) -> anyhow::Result<Vec<PathBuf>> {
     let began = Instant::now();
     let saved = backup::save(link, stream, &folder.join(stream), check, recipients).await;
-    let saved = saved.with_context(|| format!("cannot copy {stream}"))?;
+    let saved = saved.map_err(|error| match &error {
+        BackupError::ConsumerDown(consumer) => {
+            let said = format!("cannot copy {stream}: {error}; {}", without(stream, consumer));
+            anyhow::Error::new(error).context(said)
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot copy {stream}")),
+    })?;
     say(stream, "copied", saved.state, &format!("{} bytes in {:.1?}", saved.bytes, began.elapsed()));
     Ok(saved.files.iter().map(|file| Path::new(stream).join(file)).collect())
+}
+
+/// What to do about a consumer that is on a node that is down. A reader's consumer has a random name, and its state is of
+/// no use to anybody once the reader has made another.
+fn without(stream: &str, consumer: &str) -> String {
+    let wait = "start that node, and then make the backup again";
+    let reader = consumer.len() == 32 && consumer.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !reader {
+        return wait.to_owned();
+    }
+    format!(
+        "{wait}; or remove the consumer as the role breakglass: `nats consumer rm {stream} {consumer} -f` (gateways, \
+         workers and `gateway reconcile` make such consumers anew when they need them)"
+    )
 }
 
 /// Writes the digests, which mark the backup as complete.

@@ -19,7 +19,7 @@ pub use scan::Unread;
 
 use scan::{Overview, ScanResult, Scanner};
 
-use crate::OPERATORS;
+use crate::{OPERATORS, explained};
 
 /// `gateway reconcile`.
 #[derive(Debug, Clone, Args)]
@@ -42,7 +42,8 @@ pub struct Reconcile {
 pub async fn run(config: Reconcile) -> anyhow::Result<()> {
     let link = Connection::connect(&config.nats, "gateway reconcile").await?;
     let patience = Duration::from_secs(config.patience);
-    let report = link.permitted(reconcile(&link, config.mend, patience)).await.context(OPERATORS)??;
+    let report = link.permitted(reconcile(&link, config.mend, patience)).await.context(OPERATORS)?;
+    let report = report.map_err(explained)?;
     let mut lines = cli::Report::new();
     report.lines(config.json).iter().for_each(|line| lines.line(line));
     let told = lines.end();
@@ -66,6 +67,7 @@ pub async fn reconcile(link: &Connection, mend: bool, patience: Duration) -> any
     let overview = scanner.overview().await?;
     let mut report = Report {
         orders: overview.orders,
+        tombstones: overview.tombstones,
         reservations: overview.reservations,
         unread: overview.unread.clone(),
         unnamed: overview.unnamed,

@@ -18,6 +18,8 @@ pub(super) enum SequenceError {
     Hole { expected: u64, found: u64 },
     #[error("the stream has entries {first} to {last}, but {next} comes next: it is another stream")]
     Elsewhere { first: u64, last: u64, next: u64 },
+    #[error("no server knows the consumer: it is new, or was removed")]
+    Unknown,
     #[error("the server answered: {0}")]
     Server(String),
     #[error("NATS does not permit us to create a consumer (permissions violation)")]
@@ -117,6 +119,7 @@ impl PullState {
                 self.owed = self.owed.saturating_sub(rest.unwrap_or(self.pull));
                 Ok(())
             }
+            Some(StatusCode::NO_RESPONDERS) => Err(SequenceError::Unknown),
             Some(status) => {
                 Err(SequenceError::Server(format!("{status} {}", message.description.unwrap_or_default())))
             }
@@ -149,6 +152,13 @@ mod tests {
 
     fn entry(sequence: u64) -> Message {
         message(format!("$JS.ACK.ORDERS.c.1.{sequence}.9.1700000000.0"))
+    }
+
+    #[test]
+    fn a_consumer_that_no_server_knows_is_no_answer_of_the_server() {
+        let (mut pull, mut next, mut entries) = (PullState::new(8), 1, Vec::new());
+        let gone = status(StatusCode::NO_RESPONDERS, "", 0);
+        assert_eq!(pull.take(gone, &mut next, &mut entries), Err(SequenceError::Unknown));
     }
 
     fn status(status: StatusCode, header: &str, value: u64) -> Message {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contract::Item;
-use nats::{Connection, EntryShape, Store, StoreError, StreamEntry, StreamReader};
+use nats::{Connection, EntryShape, NO_LEADER, Store, StoreError, StreamEntry, StreamReader};
 use order_streams::ORDERS;
 use order_streams::entry::{Entry, Last};
 use order_streams::order::Order;
@@ -62,8 +62,15 @@ pub enum ScanError {
     #[error("the record of orders cannot be read: {0}")]
     Store(#[from] StoreError),
     /// No entry arrived in time.
-    #[error("the record of orders cannot be read: no entry arrived for {QUIET:?}, at entry {0}")]
-    Quiet(u64),
+    #[error(
+        "the record of orders cannot be read: no entry arrived for {QUIET:?}, at entry {next} ({why}); {NO_LEADER}"
+    )]
+    Quiet {
+        /// The entry.
+        next: u64,
+        /// What became of the last consumer.
+        why: String,
+    },
 }
 
 impl Entries {
@@ -107,7 +114,9 @@ pub async fn take(link: &Connection) -> Result<Scan, ScanError> {
     let mut tail = StreamReader::new(link.clone(), ORDERS, EntryShape::Whole, next);
     let mut entries = Vec::new();
     while next <= range.last {
-        timeout(QUIET, tail.fill(&mut entries)).await.map_err(|_| ScanError::Quiet(next))?;
+        if timeout(QUIET, tail.fill(&mut entries)).await.is_err() {
+            return Err(ScanError::Quiet { next, why: tail.broken().to_owned() });
+        }
         for entry in entries.drain(..) {
             next = entry.sequence + 1;
             let (id, mut read) = match read(&entry) {

@@ -10,8 +10,10 @@ use crate::feed::scan::{Entries, OrderState};
 /// All that was found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Orders on the record, tombstones included.
+    /// Orders on the record.
     pub orders: usize,
+    /// Tombstones on the record: ids that were reserved, and under which no order may be created by an old request.
+    pub tombstones: usize,
     /// Reservations in the ledger.
     pub reservations: usize,
     /// The differences.
@@ -83,7 +85,11 @@ impl Report {
 
     fn summary(&self) -> String {
         let (found, mended) = (self.findings.len(), self.count(|fate| *fate == Fate::Mended));
-        let mut text = format!("{} orders, {} reservations: ", self.orders, self.reservations);
+        let mut text = format!("{} orders", self.orders);
+        if self.tombstones > 0 {
+            text += &format!(" and {} tombstones", self.tombstones);
+        }
+        text += &format!(", {} reservations: ", self.reservations);
         text += &match (found, mended) {
             (0, _) if !self.whole() => "what could be read agrees".to_owned(),
             (0, _) => "they agree".to_owned(),
@@ -105,6 +111,7 @@ impl Report {
     fn summary_json(&self) -> String {
         json!({
             "orders": self.orders,
+            "tombstones": self.tombstones,
             "reservations": self.reservations,
             "findings": self.findings.len(),
             "mended": self.count(|fate| *fate == Fate::Mended),
@@ -191,6 +198,11 @@ mod tests {
         }
         report.findings.pop();
         assert!(report.clean());
+        report.tombstones = 2;
+        let summary = report.lines(false).pop().unwrap();
+        assert!(summary.starts_with("7 orders and 2 tombstones, 5 reservations: "), "{summary}");
+        assert!(report.lines(true).pop().unwrap().contains(r#""orders":7"#), "{report:?}");
+        assert!(report.lines(true).pop().unwrap().contains(r#""tombstones":2"#), "{report:?}");
         report.unsettled = 1;
         assert!(!report.clean());
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use wire::Failure;
 
 use super::diff::{Difference, HeldReservation, judge};
-use crate::feed::scan::{self, Entries, fingerprint};
+use crate::feed::scan::{self, Entries, OrderState, fingerprint};
 use crate::service::repair::Repair;
 use crate::typed::ask;
 use bridge::Bridge;
@@ -47,6 +47,7 @@ pub(super) struct Scanner {
 #[derive(Default)]
 pub(super) struct Overview {
     pub(super) orders: usize,
+    pub(super) tombstones: usize,
     pub(super) reservations: usize,
     /// Orders that seem to differ, with the event that shipped each, if known. Some have changed meanwhile.
     pub(super) suspects: Vec<(Uuid, Option<u64>)>,
@@ -148,7 +149,13 @@ impl Scanner {
     pub(super) async fn overview(&self) -> anyhow::Result<Overview> {
         let scanned = scan::take(&self.link).await?;
         let mut orders = scanned.orders;
-        let mut overview = Overview { orders: orders.len(), unnamed: scanned.more, ..Overview::default() };
+        let tombstones = orders.values().filter(|last| last.standing == OrderState::Tombstone).count();
+        let mut overview = Overview {
+            orders: orders.len() - tombstones,
+            tombstones,
+            unnamed: scanned.more,
+            ..Overview::default()
+        };
         let unread = |(sequence, why)| Unread::new(format!("entry {sequence} of {ORDERS}"), why);
         overview.unread.extend(scanned.unread.into_iter().map(unread));
         self.letters(&mut overview).await;
