@@ -118,7 +118,7 @@ pub async fn save(
     let chunks = chunks.map_err(|_| BackupError::Silent)?;
     let mut chunks = chunks.map_err(|error| BackupError::BrokenOff(error.to_string()))?;
     let connects = connects(link);
-    let begun = begin(link, stream, &inbox, check);
+    let begun = watched(link, stream, begin(link, stream, &inbox, check));
     let meta = told(format_args!("the server to begin the copy of {stream}"), begun).await?;
 
     let part = folder.join("stream.part");
@@ -156,9 +156,30 @@ async fn led(link: &Connection, stream: &str) -> Result<(), BackupError> {
     let subject = format!("$JS.API.STREAM.INFO.{stream}");
     let info = found::<Value>(link, subject, Bytes::new(), Instant::now() + ATTEMPT).await;
     match info.and_then(|info| info.map_err(of_read)) {
+        Ok(info)
+            if info["cluster"].is_object()
+                && info["cluster"]["leader"].as_str().is_none_or(str::is_empty) =>
+        {
+            Err(BackupError::NoLeader(StoreError::Unavailable("it names no leader".to_owned())))
+        }
         Ok(_) => Ok(()),
         Err(error) if error.may_lack_leader() => Err(BackupError::NoLeader(error)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Awaits this, and looks every 10 s whether the stream still has a leader.
+async fn watched<T>(
+    link: &Connection,
+    stream: &str,
+    begun: impl Future<Output = Result<T, BackupError>>,
+) -> Result<T, BackupError> {
+    let mut begun = std::pin::pin!(begun);
+    loop {
+        match timeout(ATTEMPT, begun.as_mut()).await {
+            Ok(begun) => return begun,
+            Err(_) => led(link, stream).await?,
+        }
     }
 }
 
