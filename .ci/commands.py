@@ -45,7 +45,7 @@ RULES = [
     (r"target/\S+/$", "name"),
     (r"(deploy|target|fuzz)/\S*\.(md|yml|yaml|json|conf|toml|service|html|sh)$", "name"),
     (r"deploy/\S*$", "name"),
-    (r"grpcurl .* greeter\.v1\.|(cargo run .* dev|gateway (dev|serve)( .*)?) --proto |python3 |PYTHONPATH=|cd examples/", "run by .ci/tutorial, and in the process by tests/contracts.rs"),
+    (r"(echo .*)?grpcurl .* (greeter|library)\.v1\.|(cargo run .* dev|gateway (dev|serve)( .*)?) --proto |python3 |PYTHONPATH=|cd examples/", "run by .ci/tutorial, and in the process by tests/contracts.rs"),
     (r"(cargo run --release --bin gateway -- dev|gateway dev)\b", "serve"),
     (r"cargo run --release --bin (loadtest|spec) --", "parse"),
     (r"cargo run --release -p \S+ --example", "a measurement, by whoever wants it"),

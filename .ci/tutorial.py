@@ -1,4 +1,4 @@
-"""Runs docs/tutorial.md from its text: see .ci/tutorial."""
+"""Runs documents from their text: see .ci/tutorial."""
 
 import os
 import re
@@ -11,19 +11,21 @@ from pathlib import Path
 from waiting import listens, within
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "docs/tutorial.md").read_text()
+TUTORIAL, LIBRARY = "docs/tutorial.md", "examples/library/README.md"
+TEXT = (ROOT / TUTORIAL).read_text()
 # What is started and goes on, and the line that says that it is there. The first build may take long.
 STARTED = {
     r"cargo run .* dev ": ("ready", 900),
     r"python3 examples/greeter/service.py ": ("greeter: answers", 30),
     r"cd examples/greeter && go run ": ("greeter: answers", 240),
+    r"python3 examples/library/service.py ": ("library: answers", 30),
 }
 CALL = "grpcurl -plaintext -d '{\"name\":\"ann\"}'"
 
 
-def commands():
+def commands(text=TEXT):
     """Each command, and what it prints."""
-    for block in re.findall(r"```console\n(.*?)```", TEXT, re.S):
+    for block in re.findall(r"```console\n(.*?)```", text, re.S):
         for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
             command, _, printed = part.partition("\n")
             yield command, printed
@@ -55,8 +57,8 @@ class Tutorial:
         if failed or (printed and not re.fullmatch(wanted, done.stdout, re.S)):
             sys.exit(f"FAILED: {command}\nexit code {done.returncode}, printed:\n{done.stdout}\nthe tutorial says:\n{printed}")
 
-    def follow(self):
-        for command, printed in commands():
+    def follow(self, text):
+        for command, printed in commands(text):
             known = next((said for pattern, said in STARTED.items() if re.match(pattern, command)), None)
             self.start(command, *known) if known else self.run(command, printed)
             print(f"ok: {command}", flush=True)
@@ -84,20 +86,25 @@ class Tutorial:
             os.killpg(child.pid, signal.SIGKILL)
 
 
+def run(document, *checks):
+    with tempfile.TemporaryDirectory() as folder:
+        tutorial = Tutorial(folder)
+        try:
+            tutorial.follow((ROOT / document).read_text())
+            for check in checks:
+                check(tutorial)
+        finally:
+            for command in list(tutorial.running):
+                tutorial.stop(command)
+    print(f"{tutorial.ran} commands of {document} ran as written")
+
+
 def main():
     taken = [port for port in (50051, 8080) if listens(port)]
     if taken:
         sys.exit(f"FAILED: something listens on {taken}, which the tutorial needs")
-    with tempfile.TemporaryDirectory() as folder:
-        tutorial = Tutorial(folder)
-        try:
-            tutorial.follow()
-            tutorial.either_service_answers_alone()
-            tutorial.a_mistake_is_told()
-        finally:
-            for command in list(tutorial.running):
-                tutorial.stop(command)
-    print(f"{tutorial.ran} commands of docs/tutorial.md ran as written")
+    run(TUTORIAL, Tutorial.either_service_answers_alone, Tutorial.a_mistake_is_told)
+    run(LIBRARY)
 
 
 main()

@@ -201,3 +201,25 @@ fn routes_keep_off_the_subjects_that_are_named() {
     }
     assert!(matches!(catalog.routes()[0].kind, Kind::Request));
 }
+
+#[test]
+fn messages_of_one_type_may_be_published_on_one_subject_by_several_rpcs_and_not_asked_there() {
+    let two = |put: &str| {
+        Catalog::new(&file(&format!(
+            "package acme;
+             service Books {{
+               rpc Add(Book) returns (Added) {{ option (natsgateway.v1.route) = {{subject: \"books.{{id}}\" kind: KIND_EMIT_DURABLE}}; }}
+               rpc {put};
+               rpc Watch(Book) returns (stream Book) {{ option (natsgateway.v1.route) = {{subject: \"books.{{id}}\" kind: KIND_SUBSCRIBE}}; }}
+             }}
+             message Book {{ string id = 1; }}
+             message Added {{ uint64 sequence = 1; }}
+             message Count {{ uint64 stored = 1; }}"
+        )))
+        .map_err(|findings| findings.to_string())
+    };
+    let route = "option (natsgateway.v1.route) = {subject: \"books.{id}\"";
+    two(&format!("AddAll(stream Book) returns (Count) {{ {route} kind: KIND_EMIT_DURABLE}}; }}")).unwrap();
+    let asked = two(&format!("Get(Book) returns (Book) {{ {route}}}; }}")).unwrap_err();
+    assert!(asked.contains("one is answered, the other is not"), "{asked}");
+}
