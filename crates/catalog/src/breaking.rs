@@ -229,6 +229,7 @@ fn routes(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Vec<S
         ("encoding", format!("{:?}", before.encoding), format!("{:?}", after.encoding)),
         ("kind", before.kind.name().to_owned(), after.kind.name().to_owned()),
         ("body", before.body.clone(), after.body.clone()),
+        ("response_body", before.response_body.clone(), after.response_body.clone()),
         ("envelope", envelope(before), envelope(after)),
         ("internal", before.internal.to_string(), after.internal.to_string()),
     ]

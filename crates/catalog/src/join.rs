@@ -212,6 +212,7 @@ fn differences<'a>(
         ("reply message", !asks || method.output().full_name() == other_method.output().full_name()),
         ("encoding", route.encoding == other.encoding),
         ("body", route.body == other.body),
+        ("response body", !asks || route.response_body == other.response_body),
         ("envelope", route.envelope == other.envelope),
         ("queue group", !asks || route.queue_group == other.queue_group),
         ("kind: one is answered, the other is not", asks == other.kind.asks()),

@@ -41,6 +41,8 @@ pub struct Route {
     pub queue_group: String,
     /// The field of the request that alone is the payload; empty for the whole request.
     pub body: String,
+    /// The field of the reply that alone is the payload; empty for the whole reply.
+    pub response_body: String,
     /// How long one attempt may take: more than zero, at most a day. 5 seconds where the route does not say.
     pub timeout: Duration,
     /// How many attempts may follow the first: at most 100.
@@ -114,7 +116,7 @@ pub(crate) fn read(
     let encoding = encoding(method, option.encoding, findings);
     let envelope =
         encoding.and_then(|encoding| envelope(&option, encoding, &mut Problems { method, findings }));
-    let generic = encoding.and_then(|encoding| codec(method, &option.body, encoding, findings));
+    let generic = encoding.and_then(|encoding| codec(&option, encoding, &mut Problems { method, findings }));
     let (Some(subject), Some(timeout), Some(encoding), Some(generic)) = (subject, timeout, encoding, generic)
     else {
         return None;
@@ -129,6 +131,7 @@ pub(crate) fn read(
         kind,
         queue_group: option.queue_group,
         body: option.body,
+        response_body: option.response_body,
         timeout,
         retries: option.retries,
         repeatable,
@@ -239,42 +242,46 @@ fn encoding(method: &MethodDescriptor, number: i32, findings: &mut Vec<Finding>)
 }
 
 /// The codec by descriptors.
-fn codec(
-    method: &MethodDescriptor,
-    body: &str,
-    encoding: Encoding,
-    findings: &mut Vec<Finding>,
-) -> Option<Arc<dyn Codec>> {
+fn codec(option: &RouteOption, encoding: Encoding, problems: &mut Problems<'_>) -> Option<Arc<dyn Codec>> {
+    let method = problems.method;
     let (request, reply) = (method.input(), method.output());
     let repetition = match (Idempotency::of(method), request.get_field_by_name(KEY)) {
         (Idempotency::Unknown, _) => Repetition::Never,
         (Idempotency::Idempotent, Some(key)) => Repetition::Keyed(key),
         (Idempotency::Idempotent, None) | (Idempotency::NoSideEffects, _) => Repetition::Always,
     };
-    let json = || JsonCodec::new(request.clone(), reply.clone(), repetition.clone());
-    match (encoding, body) {
-        (Encoding::Protobuf, "") => Some(Arc::new(ProtobufCodec::new(request, reply, repetition))),
-        (Encoding::Protobuf, _) => {
-            let problem = format!("the body {body:?} needs ENCODING_JSON");
-            findings.push(Finding::of(method, problem, "remove `body`, or set `encoding: ENCODING_JSON`"));
-            None
-        }
-        (Encoding::Json, "") => Some(Arc::new(json())),
-        (Encoding::Json, _) => match json().with_body(body) {
-            Ok(codec) => Some(Arc::new(codec)),
+    let parts = [("body", &option.body), ("response_body", &option.response_body)];
+    let mut parts = parts.into_iter().filter(|(_, field)| !field.is_empty());
+    if encoding == Encoding::Protobuf {
+        let Some((name, field)) = parts.next() else {
+            return Some(Arc::new(ProtobufCodec::new(request, reply, repetition)));
+        };
+        let problem = format!("the {name} {field:?} needs ENCODING_JSON");
+        problems.add(problem, format!("remove `{name}`, or set `encoding: ENCODING_JSON`"));
+        return None;
+    }
+    let mut codec = JsonCodec::new(request.clone(), reply.clone(), repetition);
+    for (name, field) in parts {
+        let (part, message) = match name {
+            "body" => (codec.with_body(field), &request),
+            _ => (codec.with_response_body(field), &reply),
+        };
+        codec = match part {
+            Ok(codec) => codec,
             Err(error) => {
-                let fields: Vec<_> = request.fields().map(|field| field.name().to_owned()).collect();
+                let fields: Vec<_> = message.fields().map(|field| field.name().to_owned()).collect();
                 let remedy = match error {
                     BodyError::UnknownField { .. } if !fields.is_empty() => {
-                        format!("`body` is one of: {}", fields.join(", "))
+                        format!("`{name}` is one of: {}", fields.join(", "))
                     }
                     BodyError::UnknownField { .. } | BodyError::WellKnownType { .. } => {
-                        "remove `body`".to_owned()
+                        format!("remove `{name}`")
                     }
                 };
-                findings.push(Finding::of(method, format!("`body`: {error}"), remedy));
-                None
+                problems.add(format!("`{name}`: {error}"), remedy);
+                return None;
             }
-        },
+        };
     }
+    Some(Arc::new(codec))
 }

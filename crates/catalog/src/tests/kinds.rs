@@ -107,6 +107,12 @@ fn what_does_not_fit_a_kind_is_refused_with_a_remedy() {
             "envelope: ENVELOPE_NEST encoding: ENCODING_PROTOBUF",
             "needs ENCODING_JSON",
         ),
+        ("(Thing) returns (Receipt)", "response_body: \"it\"", "`response_body` is one of: stream, sequence"),
+        (
+            "(Thing) returns (Thing)",
+            "response_body: \"id\" encoding: ENCODING_PROTOBUF",
+            "needs ENCODING_JSON",
+        ),
     ] {
         let findings = refused(&described(types, &format!("subject: \"things\" {route}"))).to_string();
         assert!(
@@ -222,4 +228,16 @@ fn messages_of_one_type_may_be_published_on_one_subject_by_several_rpcs_and_not_
     two(&format!("AddAll(stream Book) returns (Count) {{ {route} kind: KIND_EMIT_DURABLE}}; }}")).unwrap();
     let asked = two(&format!("Get(Book) returns (Book) {{ {route}}}; }}")).unwrap_err();
     assert!(asked.contains("one is answered, the other is not"), "{asked}");
+}
+
+#[test]
+fn a_field_of_the_reply_may_alone_be_the_payload() {
+    let catalog = accepted(&described(
+        "(Thing) returns (Thing)",
+        "subject: \"things\" body: \"id\" response_body: \"tags\"",
+    ));
+    let codec = &catalog.routes()[0].codec;
+    assert_eq!(codec.request(b"\x0a\x01a").unwrap(), b"\"a\"");
+    assert_eq!(codec.reply(br#"["b"]"#).unwrap(), b"\x32\x01b");
+    assert_eq!(codec.reply(br#"{"tags":["b"]}"#).unwrap_err().path(), "tags");
 }
