@@ -145,3 +145,22 @@ async fn the_printed_permissions_are_enough_for_events_and_streams() {
     timeout(PATIENCE, cancel.next()).await.unwrap().unwrap();
     library.gateway.drain().await;
 }
+
+#[tokio::test]
+async fn an_event_whose_echo_is_not_permitted_was_sent_all_the_same() {
+    let config = "authorization { users: [
+        {user: gateway, password: \"gateway's secret\", permissions: {publish: {deny: \"_INBOX_gateway.>\"}}}
+        {user: all, password: \"a secret\"}
+    ] }";
+    let options = local_nats::Options { config: Some(config.to_owned()), ..Default::default() };
+    let nats = tokio::task::spawn_blocking(|| local_nats::Server::with(options)).await.unwrap().unwrap();
+    let library = Dynamic::with(|config, _| config.nats = roles::options(&nats.url(), "gateway")).await;
+    let user = ConnectOptions::new().user_and_password("all".to_owned(), "a secret".to_owned());
+    let mut lent = user.connect(nats.url()).await.unwrap().subscribe("library.lent.*").await.unwrap();
+    until("the event comes", async || {
+        library.ask("Lend", KEY).await.unwrap();
+        timeout(Duration::from_millis(200), lent.next()).await.is_ok()
+    })
+    .await;
+    library.gateway.drain().await;
+}

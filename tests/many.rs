@@ -357,3 +357,32 @@ async fn a_stream_without_a_deadline_lasts_longer_than_its_first_reply_may_take(
     assert_eq!(texts.len(), 6);
     library.gateway.drain().await;
 }
+
+#[tokio::test]
+async fn a_service_that_waits_for_its_client_has_not_ended() {
+    let library = Dynamic::start().await;
+    library
+        .serve("library.all", |client, request| async move {
+            let headers = request.headers.as_ref().unwrap();
+            let mut credit =
+                client.subscribe(headers.get("Stream-Credit").unwrap().to_string()).await.unwrap();
+            let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(64 << 10));
+            let mut window = 64;
+            for _ in 0..500 {
+                if window == 0 {
+                    let more = credit.next().await.unwrap();
+                    window = std::str::from_utf8(&more.payload).unwrap().parse().unwrap();
+                }
+                window -= 1;
+                client.publish(request.reply.clone().unwrap(), text.clone().into()).await.unwrap();
+            }
+        })
+        .await;
+    let mut stream = library.open("All", KEY).await.unwrap();
+    stream.message().await.unwrap();
+    // Far longer than the idle time that ends a stream of all instances.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (texts, end) = rest(stream).await;
+    assert_eq!((texts.len() + 1, end.is_ok()), (500, true));
+    library.gateway.drain().await;
+}

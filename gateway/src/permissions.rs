@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use bridge::CONTROL;
 use catalog::{Catalog, Kind, Route, Subscription};
 
+/// For how long a service may answer a request where its routes allow less, in seconds.
+const ANSWER: u64 = 180;
+/// For how long it may stream replies, in seconds.
+const STREAM: u64 = 24 * 60 * 60;
 /// Where the gateway receives replies.
 const INBOX: &str = "_INBOX_gateway.>";
 const HEAD: &str = "# NATS permissions of these routes. For a server without deploy/nats/roles.conf: include this file in its
@@ -20,15 +24,15 @@ struct Rights {
     subscribe: Vec<String>,
     /// How many replies it may send to a request; -1: any number.
     replies: i32,
-    /// For how long.
-    expires: &'static str,
+    /// For how long, in seconds.
+    expires: u64,
 }
 
 /// The permissions that these routes need: variables `gateway_may` and, for each service, such as
 /// `bookstore_v1_Books_may`.
 pub fn permissions(catalog: &Catalog) -> String {
     let mut rights =
-        Rights { publish: Vec::new(), subscribe: vec![INBOX.to_owned()], replies: 1, expires: "2s" };
+        Rights { publish: Vec::new(), subscribe: vec![INBOX.to_owned()], replies: 1, expires: 2 };
     catalog.routes().iter().for_each(|route| rights.add_use(route));
     rights
         .publish
@@ -38,7 +42,7 @@ pub fn permissions(catalog: &Catalog) -> String {
     }
     let mut text = HEAD.to_owned() + &rights.show("gateway_may");
     for service in catalog.services() {
-        let mut rights = Rights { publish: Vec::new(), subscribe: Vec::new(), replies: 1, expires: "3m" };
+        let mut rights = Rights { publish: Vec::new(), subscribe: Vec::new(), replies: 1, expires: ANSWER };
         let routes = catalog.routes().iter().filter(|route| route.service == service.name);
         routes.for_each(|route| rights.add_service(route));
         // A service answers discovery under a name and with an id of its own choice.
@@ -98,8 +102,9 @@ impl Rights {
             self.subscribe.push(CONTROL.to_owned());
         }
         if matches!(route.kind, Kind::RequestMany(_)) {
-            self.replies = -1;
+            (self.replies, self.expires) = (-1, STREAM);
         }
+        self.expires = self.expires.max(route.timeout.as_secs() + 60);
     }
 
     /// One role. Subjects are shown once, in their order.
@@ -117,7 +122,7 @@ impl Rights {
         let subscribe = lines(subscribe);
         format!(
             "\n{name}: {{\n  publish: {{ {publish}}}\n  subscribe: {{\n    allow: [\n{subscribe}    ]\n  }}\n  \
-             allow_responses: {{ max: {replies}, expires: \"{expires}\" }}\n}}\n"
+             allow_responses: {{ max: {replies}, expires: \"{expires}s\" }}\n}}\n"
         )
     }
 }

@@ -14,6 +14,8 @@ use wire::{Delivered, Failure, Reason};
 pub(crate) const MESSAGES: usize = 1_024;
 /// The most bytes that wait for the client of one stream.
 const BYTES: usize = 8 << 20;
+/// What the client of one stream may leave waiting, whatever waits for others, in bytes.
+const LEAST: usize = 64 << 10;
 /// The most bytes of all streams.
 const ALL: usize = 256 << 20;
 
@@ -86,7 +88,9 @@ impl Inflow {
         if !self.mine.take(bytes, BYTES) {
             return Err(slow(&format!("{BYTES} bytes wait for the client")));
         }
-        if !self.all.take(bytes, ALL) {
+        // A client that reads is not harmed by others that do not.
+        let most = if self.mine.held() <= LEAST { usize::MAX } else { ALL };
+        if !self.all.take(bytes, most) {
             self.mine.give(bytes);
             return Err(slow(&format!("{ALL} bytes wait for the clients of all streams")));
         }

@@ -44,6 +44,7 @@ struct Key {
     subject: String,
     queue_group: String,
     kind: &'static str,
+    settings: String,
     json: bool,
     nest: bool,
 }
@@ -146,6 +147,7 @@ impl Learned {
                 subject: route.subject.to_string(),
                 queue_group: route.queue_group.clone(),
                 kind: route.kind.name(),
+                settings: route.kind.settings(),
                 json: route.encoding == Encoding::Json,
                 nest: limits.nest(route),
             };

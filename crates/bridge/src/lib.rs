@@ -281,10 +281,9 @@ impl Bridge {
         let message = Outgoing { subject, payload: Bytes::from(enveloped.unwrap_or(payload)), control };
         let attempt = |repeat| self.attempt(route, state, message.clone(), call, repeat, &again);
         let reply = self.attempts(route, state, call, &again, attempt).await;
-        if let Some(control) = control
-            && reply.as_ref().map_or_else(Failure::certainty, |_| Delivered::Yes) == Delivered::Yes
-        {
-            // The service has answered.
+        // The service has answered, or has no request that it could give up.
+        let open = reply.as_ref().is_err_and(|failure| failure.certainty() == Delivered::Unknown);
+        if let Some(control) = control.filter(|_| !open) {
             control.progress().end();
         }
         reply

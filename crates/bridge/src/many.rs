@@ -124,7 +124,11 @@ impl Bridge {
             .map_err(|trouble| self.missed(route, state, call, repeat, &trouble))?;
         state.liveness().up();
         match reply::read(route, state.nestjs(), first.clone()) {
-            Reply::Refusal(error) => Err(error),
+            Reply::Refusal(error) => {
+                // The service has ended it.
+                control.progress().end();
+                Err(error)
+            }
             Reply::Answer(payload) if reply::is_acknowledgement(&payload) && is_empty(route, &payload) => {
                 Err(AttemptError::last(captured(route, state)))
             }
@@ -156,7 +160,10 @@ impl Source {
     }
 
     fn take(&mut self, message: Message, inflow: &Inflow) -> ControlFlow<Result<(), Failure>> {
-        if let Err(gap) = self.numbers.check(&message) {
+        // Of several instances, each has numbers of its own.
+        if !self.rules.all
+            && let Err(gap) = self.numbers.check(&message)
+        {
             return ControlFlow::Break(Err(gap));
         }
         let part = Part::read(&self.route, self.nest, message);
@@ -187,9 +194,9 @@ impl Source {
                 Ok(Err(RequestError::Lost)) if self.numbers.are_given() => self.replies.resume(),
                 Ok(Err(trouble)) => return Err(Err(broken(&self.route, &trouble))),
                 Err(_) if self.call.over() => return Err(Err(self.call.late(Delivered::Yes))),
-                Err(_) if self.rules.all => return Err(Ok(())),
                 // It may have to wait for the client.
                 Err(_) if self.progress.waits() => {}
+                Err(_) if self.rules.all => return Err(Ok(())),
                 Err(_) => return Err(Err(silent(&self.route, self.rules.idle))),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::Subject;
-use catalog::{Encoding, Envelope, Kind, Route};
+use catalog::{Durable, Encoding, Envelope, Kind, Route};
 use parking_lot::RwLock;
 
 use super::budget::RetryBudget;
@@ -90,7 +90,9 @@ impl RouteState {
             fixed: route.subject.is_fixed().then(|| subject.into()),
             stored: !route.kind.asks(),
             outer: match route.kind {
-                Kind::Subscribe(_) => {
+                Kind::Subscribe(_)
+                | Kind::RequestMany(_)
+                | Kind::EmitDurable(Durable { streams: true, .. }) => {
                     ConcurrencyLimit::fixed(in_flight, ShareKind::route(number, false).lasting())
                 }
                 _ => ConcurrencyLimit::new(in_flight, ShareKind::route(number, false)),

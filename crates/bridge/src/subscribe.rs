@@ -104,8 +104,9 @@ impl Bridge {
     }
 }
 
-fn key(route: &Route, subject: &Subject) -> Key {
-    Key { path: route.path.clone(), subject: subject.to_string() }
+/// The topic keeps the route, so that no other has its address meanwhile.
+fn key(route: &Arc<Route>, subject: &Subject) -> Key {
+    Key { path: route.path.clone(), route: Arc::as_ptr(route).addr(), subject: subject.to_string() }
 }
 
 fn messages(watcher: Watcher) -> Messages {

@@ -25,6 +25,8 @@ const CATCHING_UP: usize = 16;
 pub(crate) struct Key {
     /// The path of the rpc, which decides how messages are read.
     pub(crate) path: String,
+    /// Which route of this path: another contract may read other messages, or another stream.
+    pub(crate) route: usize,
     /// The subject.
     pub(crate) subject: String,
 }
@@ -187,7 +189,7 @@ mod tests {
     use super::*;
 
     fn key(subject: &str) -> Key {
-        Key { path: "/a.B/C".to_owned(), subject: subject.to_owned() }
+        Key { path: "/a.B/C".to_owned(), route: 0, subject: subject.to_owned() }
     }
 
     #[test]

@@ -228,6 +228,7 @@ fn routes(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Vec<S
         ("queue group", before.queue_group.clone(), after.queue_group.clone()),
         ("encoding", format!("{:?}", before.encoding), format!("{:?}", after.encoding)),
         ("kind", before.kind.name().to_owned(), after.kind.name().to_owned()),
+        ("settings of the kind", before.kind.settings(), after.kind.settings()),
         ("body", before.body.clone(), after.body.clone()),
         ("response_body", before.response_body.clone(), after.response_body.clone()),
         ("envelope", envelope(before), envelope(after)),

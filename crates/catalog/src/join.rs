@@ -161,10 +161,18 @@ pub(crate) fn shared_subjects<'a>(
     routes: impl Iterator<Item = (&'a MethodDescriptor, &'a Route)>,
     findings: &mut Vec<Finding>,
 ) {
-    let published: Vec<_> = routes
-        .filter(|(_, route)| !matches!(route.kind, Kind::Subscribe(_)))
-        .map(|(method, route)| Published { method, route, pattern: route.subject.pattern() })
-        .collect();
+    let all = routes.map(|(method, route)| Published { method, route, pattern: route.subject.pattern() });
+    let (heard, published): (Vec<_>, Vec<_>) =
+        all.partition(|one| matches!(one.route.kind, Kind::Subscribe(_)));
+    for one in &heard {
+        let asked =
+            published.iter().find(|other| other.route.kind.asks() && overlap(&other.pattern, &one.pattern));
+        if let Some(asked) = asked {
+            let (subject, name) = (one.route.subject.as_str(), asked.method.full_name());
+            let problem = format!("the subject {subject:?} has the requests of {name}, of whatever caller");
+            findings.push(Finding::of(one.method, problem, "choose another subject"));
+        }
+    }
     let mut first: HashMap<&str, &Published<'_>> = HashMap::new();
     for one in published.iter().filter(|one| one.route.subject.is_fixed()) {
         let known = *first.entry(&one.pattern).or_insert(one);

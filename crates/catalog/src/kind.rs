@@ -94,6 +94,22 @@ impl Kind {
         matches!(self, Kind::EmitDurable(durable) if durable.streams)
     }
 
+    /// What belongs to it, as a text to compare.
+    pub fn settings(&self) -> String {
+        let path = |path: &Option<FieldPath>| path.as_ref().map(|path| path.path().to_owned());
+        match self {
+            Kind::Request => String::new(),
+            Kind::Emit { require_subscriber } => format!("require_subscriber: {require_subscriber}"),
+            Kind::EmitDurable(Durable { stream, message_id, expected_sequence, .. }) => {
+                format!("{stream:?} {:?} {:?}", path(message_id), path(expected_sequence))
+            }
+            Kind::RequestMany(Replies { count, all, .. }) => format!("{count:?} {all}"),
+            Kind::Subscribe(Subscription { stream, resume, token }) => {
+                format!("{stream:?} {:?} {token:?}", path(resume))
+            }
+        }
+    }
+
     /// Its name, as in the option without `KIND_`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -168,7 +168,12 @@ fn option<M: Message + Default>(
             option.full_name()
         ));
     }
-    match M::decode(message.encode_to_vec().as_slice()) {
+    let encoded = message.encode_to_vec();
+    match M::decode(encoded.as_slice()) {
+        // What is not known within a message of the option is lost when it is decoded.
+        Ok(message) if message.encoded_len() != encoded.len() => {
+            refuse(format!("this gateway does not know a field within the option {}", option.full_name()))
+        }
         Ok(message) => Some(Ok(message)),
         Err(error) => refuse(format!("the option {} cannot be read: {error}", option.full_name())),
     }

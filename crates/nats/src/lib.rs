@@ -23,6 +23,7 @@ pub mod encryption;
 mod error;
 pub mod failure;
 pub mod guard;
+mod handover;
 pub mod header;
 mod live;
 mod many;

@@ -9,7 +9,7 @@ use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, Subje
 use bytes::Bytes;
 use futures_util::StreamExt;
 use telemetry::{Exposition, Source};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -19,6 +19,10 @@ pub use crate::pending::RequestError;
 use crate::pending::{End, Pending};
 use crate::permissions::PermissionViolation;
 use crate::subscriptions::LiveSubscriptions;
+
+/// The most messages without a reply that are handed over at once: fewer than the client library's queue of events has
+/// room for.
+const TURNS: usize = 64;
 
 /// A connection to NATS. Clones share it. Use it on the runtime that created it.
 ///
@@ -40,15 +44,17 @@ use crate::subscriptions::LiveSubscriptions;
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     name: String,
-    client: Client,
+    pub(crate) client: Client,
     inbox: String,
     next: AtomicU64,
     waiting: Arc<Pending>,
+    /// Messages without a reply that are handed over at once.
+    pub(crate) turns: Semaphore,
     clock: Arc<Clock>,
     /// Closed when replies are no longer delivered.
     closed: watch::Receiver<()>,
@@ -69,7 +75,8 @@ impl Connection {
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let (name, next, clock) = (name.to_owned(), AtomicU64::new(0), Clock::new(options.wall));
         let (delivers, closed) = watch::channel(());
-        let shared = Arc::new(Shared { name, client, inbox, next, waiting, clock, closed });
+        let turns = Semaphore::new(TURNS);
+        let shared = Arc::new(Shared { name, client, inbox, next, waiting, turns, clock, closed });
         let task = deliver(replies, Arc::downgrade(&shared));
         tokio::spawn(async move {
             // Dropped when the task ends, also by a panic.
@@ -191,47 +198,6 @@ impl Connection {
         }
         Ok(message)
     }
-
-    /// Publishes a message without a reply, and returns when a server has it. With `require_subscriber` somebody has to
-    /// subscribe to the subject. The caller keeps the deadline.
-    ///
-    /// A server handles what a connection sends in sequence: the message has arrived once an empty one behind it, to the
-    /// own inbox, has come back. The user needs the right to publish there.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Connection::exchange`]; [`RequestError::NoResponders`]: nobody subscribes.
-    pub async fn hand_over(
-        &self,
-        subject: impl Into<Subject>,
-        headers: HeaderMap,
-        payload: Bytes,
-        require_subscriber: bool,
-    ) -> Result<(), RequestError> {
-        if !self.connected() {
-            return Err(RequestError::Disconnected);
-        }
-        let (size, limit) = (payload.len(), self.shared.client.max_payload());
-        let (client, subject) = (&self.shared.client, subject.into());
-        let mut ticket = PendingGuard::take(&self.shared, subject.clone());
-        let sent = match require_subscriber {
-            true => self.publish_to(subject, self.shared.reply(ticket.number), headers, payload).await,
-            false => {
-                let sent = client.publish_with_headers(subject, headers, payload).await;
-                sent.map_err(|error| unsent(error, size, limit))
-            }
-        };
-        sent?;
-        let came = self.processed().await;
-        // What the server says of the message, that it is not permitted or has no subscriber, comes before the echo.
-        match ticket.now() {
-            Some(Ok(told)) if told.status == Some(StatusCode::NO_RESPONDERS) => {
-                Err(RequestError::NoResponders)
-            }
-            Some(Err(error)) => Err(error),
-            _ => came,
-        }
-    }
 }
 
 impl Connection {
@@ -275,23 +241,13 @@ impl Connection {
         &self.shared.waiting.live
     }
 
-    /// Returns when the server has processed what was sent before: an empty message behind it, to the own inbox, has
-    /// come back. The caller keeps the deadline.
-    pub(crate) async fn processed(&self) -> Result<(), RequestError> {
-        let client = &self.shared.client;
-        let mut echo = PendingGuard::echo(&self.shared);
-        let sent = client.publish(self.shared.reply(echo.number), Bytes::new()).await;
-        sent.map_err(|error| unsent(error, 0, client.max_payload()))?;
-        echo.wait().await.map(|_| ())
-    }
-
     /// Ends [`Connection::hold`].
     pub(crate) fn forget(&self, number: u64) {
         self.shared.waiting.forget(number);
     }
 }
 
-fn unsent(error: async_nats::PublishError, size: usize, limit: usize) -> RequestError {
+pub(crate) fn unsent(error: async_nats::PublishError, size: usize, limit: usize) -> RequestError {
     match error.kind() {
         PublishErrorKind::MaxPayloadExceeded => RequestError::TooLarge { size, limit },
         PublishErrorKind::Send => RequestError::Disconnected,
@@ -316,41 +272,41 @@ impl Source for Connection {
 
 impl Shared {
     /// The reply subject of this request.
-    fn reply(&self, number: u64) -> Subject {
+    pub(crate) fn reply(&self, number: u64) -> Subject {
         let mut digits = itoa::Buffer::new();
         Subject::from([&self.inbox, ".", digits.format(number)].concat())
     }
 }
 
 /// An entry in the map of pending requests, removed on drop.
-struct PendingGuard<'a> {
+pub(crate) struct PendingGuard<'a> {
     shared: &'a Shared,
-    number: u64,
+    pub(crate) number: u64,
     end: oneshot::Receiver<End>,
     ended: bool,
 }
 
 impl PendingGuard<'_> {
-    fn take(shared: &Shared, subject: Subject) -> PendingGuard<'_> {
+    pub(crate) fn take(shared: &Shared, subject: Subject) -> PendingGuard<'_> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         PendingGuard { shared, number, end: shared.waiting.hold(number, subject), ended: false }
     }
 
     /// An entry whose request goes to the own inbox.
-    fn echo(shared: &Shared) -> PendingGuard<'_> {
+    pub(crate) fn echo(shared: &Shared) -> PendingGuard<'_> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let subject = shared.reply(number);
         PendingGuard { shared, number, end: shared.waiting.hold(number, subject), ended: false }
     }
 
     /// What has come so far.
-    fn now(&mut self) -> Option<End> {
+    pub(crate) fn now(&mut self) -> Option<End> {
         let end = self.end.try_recv().ok()?;
         self.ended = true;
         Some(end)
     }
 
-    async fn wait(&mut self) -> End {
+    pub(crate) async fn wait(&mut self) -> End {
         // The map owns the sender until the reply arrives or this entry is dropped.
         let end = (&mut self.end).await.unwrap_or(Err(RequestError::Timeout));
         self.ended = true;

@@ -132,10 +132,10 @@ impl Target {
         matches!(&self.route.kind, Kind::EmitDurable(durable) if durable.message_id.is_some())
     }
 
-    /// Resolves when a stream has to end. One that does not end by itself moves with its connection.
+    /// Resolves when a stream has to end: it moves with its connection.
     fn end(&self, peer: Arc<Peer>) -> impl Future<Output = Failure> + Send + use<> {
         let (drain, removed) = (self.drain.clone(), self.removed.clone());
-        let moves = matches!(self.route.kind, Kind::Subscribe(_));
+        let moves = self.route.kind.streams_replies();
         async move {
             tokio::select! {
                 biased;

@@ -17,9 +17,17 @@ const GROUPS: u32 = 100;
 #[derive(Debug, Clone)]
 pub struct FieldPath {
     path: String,
-    /// The numbers of the fields that are messages, from the outermost.
-    messages: Vec<u32>,
+    /// The fields that are messages, from the outermost.
+    messages: Vec<Step>,
     field: FieldDescriptor,
+    last: Step,
+}
+
+/// A field by its number, and the others of its oneof, each of which unsets it.
+#[derive(Debug, Clone)]
+struct Step {
+    number: u32,
+    rivals: Vec<u32>,
 }
 
 /// The value of a scalar field.
@@ -73,7 +81,7 @@ impl FieldPath {
             let field = find(&message, name)?;
             match field.kind() {
                 Kind::Message(inner) if !field.is_list() && !field.is_map() && !field.is_group() => {
-                    messages.push(field.number());
+                    messages.push(Step::of(&field));
                     message = inner;
                 }
                 _ => return Err(FieldPathError::NoMessage((*name).to_owned())),
@@ -82,7 +90,7 @@ impl FieldPath {
         let field = find(&message, last)?;
         let scalar = !matches!(field.kind(), Kind::Message(_) | Kind::Bytes | Kind::Double | Kind::Float);
         match scalar && !field.is_list() {
-            true => Ok(FieldPath { path: path.to_owned(), messages, field }),
+            true => Ok(FieldPath { path: path.to_owned(), messages, last: Step::of(&field), field }),
             false => Err(FieldPathError::NotScalar((*last).to_owned())),
         }
     }
@@ -133,9 +141,13 @@ impl FieldPath {
     fn find(&self, message: &[u8]) -> Outcome<Found> {
         // A message that occurs several times is their sum: what a later one has counts.
         let mut parts = vec![Range { from: 0, to: message.len() }];
-        for number in &self.messages {
+        for step in &self.messages {
             let mut inner = Vec::new();
-            each(message, &parts, *number, |wire_type, records| {
+            each(message, &parts, step, |found| {
+                let Some((wire_type, records)) = found else {
+                    inner.clear();
+                    return Ok(());
+                };
                 let value = records.value(wire_type)?;
                 match wire_type {
                     2 => inner.push(value.range),
@@ -149,7 +161,11 @@ impl FieldPath {
             return Ok(Found::NoMessage);
         }
         let mut found = Found::Nothing;
-        each(message, &parts, self.field.number(), |wire_type, records| {
+        each(message, &parts, &self.last, |record| {
+            let Some((wire_type, records)) = record else {
+                found = Found::Nothing;
+                return Ok(());
+            };
             let value = records.value(wire_type)?;
             let bytes = message.get(value.range.from..value.range.to);
             found = Found::Scalar(self.scalar(wire_type, value.number, bytes)?);
@@ -198,21 +214,34 @@ fn find(message: &MessageDescriptor, name: &str) -> Result<FieldDescriptor, Fiel
     })
 }
 
-/// Calls `found` for each record of a number, behind its tag.
+impl Step {
+    fn of(field: &FieldDescriptor) -> Step {
+        let others =
+            field.containing_oneof().into_iter().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+        let number = field.number();
+        Step { number, rivals: others.map(|other| other.number()).filter(|other| *other != number).collect() }
+    }
+}
+
+/// Calls `found` for each record of a field, behind its tag, and without one where the field is unset again.
 fn each(
     message: &[u8],
     parts: &[Range],
-    number: u32,
-    mut found: impl FnMut(u32, &mut Records<'_>) -> Outcome<()>,
+    step: &Step,
+    mut found: impl FnMut(Option<(u32, &mut Records<'_>)>) -> Outcome<()>,
 ) -> Outcome<()> {
     for part in parts {
         let mut records = Records::new(message, *part);
         while !records.is_at_end() {
             let tag = records.tag()?;
-            match tag >> 3 == number {
-                true => found(tag & 7, &mut records)?,
-                false => records.skip(tag, GROUPS)?,
+            if tag >> 3 == step.number {
+                found(Some((tag & 7, &mut records)))?;
+                continue;
             }
+            if step.rivals.contains(&(tag >> 3)) {
+                found(None)?;
+            }
+            records.skip(tag, GROUPS)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::Route;
+use telemetry::LineQuota;
 use wire::nestjs;
 
 use crate::metrics::CatalogMetrics;
@@ -14,12 +15,13 @@ pub(super) struct Decoder {
     route: Arc<Route>,
     nest: bool,
     metrics: CatalogMetrics,
+    lines: LineQuota,
 }
 
 impl Decoder {
     /// Of a route; `nest`: with the envelope of NestJS.
     pub(super) fn new(route: Arc<Route>, nest: bool, metrics: CatalogMetrics) -> Decoder {
-        Decoder { route, nest, metrics }
+        Decoder { route, nest, metrics, lines: LineQuota::default() }
     }
 
     /// The message in the protobuf encoding, if the payload is one.
@@ -31,7 +33,9 @@ impl Decoder {
                 metrics.skipped.increment();
             }
             let route = self.route.path.as_str();
-            tracing::warn!(route, subject, %mismatch, "a message violates the contract; subscribers do not get it");
+            if self.lines.take() {
+                tracing::warn!(route, subject, %mismatch, "a message violates the contract; subscribers do not get it");
+            }
         })
         .ok()
     }

@@ -47,73 +47,52 @@ fn every_kind_fits_its_streams() {
     }
 }
 
+/// Types of an rpc, its route, and what is said of them.
+const UNFIT: [(&str, &str, &str); 23] = [
+    ("(stream Thing) returns (stream Thing)", "kind: KIND_REQUEST_MANY", "streams both ways"),
+    ("(Thing) returns (stream Thing)", "", "KIND_REQUEST_MANY` or `kind: KIND_SUBSCRIBE"),
+    ("(stream Thing) returns (Thing)", "", "write `kind: KIND_EMIT_DURABLE`"),
+    ("(Thing) returns (stream Thing)", "kind: KIND_EMIT", "does not fit the streams"),
+    ("(Thing) returns (Thing)", "kind: KIND_SUBSCRIBE", "does not fit the streams"),
+    ("(Thing) returns (Thing)", "kind: KIND_EMIT", "google.protobuf.Empty"),
+    ("(Thing) returns (Thing)", "kind: 9", "does not know kind 9"),
+    ("(Thing) returns (Thing)", "kind: KIND_EMIT_DURABLE", "nobody fills the field \"id\""),
+    ("(stream Thing) returns (Receipt)", "kind: KIND_EMIT_DURABLE", "nobody fills the field \"duplicate\""),
+    ("(Thing) returns (Receipt)", "kind: KIND_EMIT_DURABLE durable {message_id: \"it\"}", "no field \"it\""),
+    (
+        "(Thing) returns (Receipt)",
+        "kind: KIND_EMIT_DURABLE durable {expected_sequence: \"plain\"}",
+        "optional uint64",
+    ),
+    ("(Thing) returns (Receipt)", "kind: KIND_EMIT_DURABLE durable {stream: \"a b\"}", "the stream \"a b\""),
+    ("(Thing) returns (Thing)", "replies {count: 1}", "`replies` is for KIND_REQUEST_MANY"),
+    ("(Thing) returns (Thing)", "durable {}", "`durable` is for KIND_EMIT_DURABLE"),
+    ("(Thing) returns (Thing)", "require_subscriber: true", "is for KIND_EMIT"),
+    ("(Thing) returns (stream Thing)", "kind: KIND_SUBSCRIBE retries: 1", "`retries` is for"),
+    (
+        "(Thing) returns (stream Thing)",
+        "kind: KIND_SUBSCRIBE subscription {resume_field: \"id\"}",
+        "needs `stream`",
+    ),
+    (
+        "(Thing) returns (stream Thing)",
+        "kind: KIND_SUBSCRIBE subscription {stream: \"S\" resume_field: \"open\"}",
+        "not a string",
+    ),
+    (
+        "(Thing) returns (stream Thing)",
+        "kind: KIND_SUBSCRIBE subscription {stream: \"S\" token_field: \"open\"}",
+        "no string \"open\"",
+    ),
+    ("(Thing) returns (stream Thing)", "kind: KIND_REQUEST_MANY replies {idle_timeout {}}", "idle_timeout"),
+    ("(Thing) returns (Thing)", "envelope: ENVELOPE_NEST encoding: ENCODING_PROTOBUF", "needs ENCODING_JSON"),
+    ("(Thing) returns (Receipt)", "response_body: \"it\"", "`response_body` is one of: stream, sequence"),
+    ("(Thing) returns (Thing)", "response_body: \"id\" encoding: ENCODING_PROTOBUF", "needs ENCODING_JSON"),
+];
+
 #[test]
 fn what_does_not_fit_a_kind_is_refused_with_a_remedy() {
-    for (types, route, words) in [
-        ("(stream Thing) returns (stream Thing)", "kind: KIND_REQUEST_MANY", "streams both ways"),
-        ("(Thing) returns (stream Thing)", "", "KIND_REQUEST_MANY` or `kind: KIND_SUBSCRIBE"),
-        ("(stream Thing) returns (Thing)", "", "write `kind: KIND_EMIT_DURABLE`"),
-        ("(Thing) returns (stream Thing)", "kind: KIND_EMIT", "does not fit the streams"),
-        ("(Thing) returns (Thing)", "kind: KIND_SUBSCRIBE", "does not fit the streams"),
-        ("(Thing) returns (Thing)", "kind: KIND_EMIT", "google.protobuf.Empty"),
-        ("(Thing) returns (Thing)", "kind: 9", "does not know kind 9"),
-        ("(Thing) returns (Thing)", "kind: KIND_EMIT_DURABLE", "nobody fills the field \"id\""),
-        (
-            "(stream Thing) returns (Receipt)",
-            "kind: KIND_EMIT_DURABLE",
-            "nobody fills the field \"duplicate\"",
-        ),
-        (
-            "(Thing) returns (Receipt)",
-            "kind: KIND_EMIT_DURABLE durable {message_id: \"it\"}",
-            "no field \"it\"",
-        ),
-        (
-            "(Thing) returns (Receipt)",
-            "kind: KIND_EMIT_DURABLE durable {expected_sequence: \"plain\"}",
-            "optional uint64",
-        ),
-        (
-            "(Thing) returns (Receipt)",
-            "kind: KIND_EMIT_DURABLE durable {stream: \"a b\"}",
-            "the stream \"a b\"",
-        ),
-        ("(Thing) returns (Thing)", "replies {count: 1}", "`replies` is for KIND_REQUEST_MANY"),
-        ("(Thing) returns (Thing)", "durable {}", "`durable` is for KIND_EMIT_DURABLE"),
-        ("(Thing) returns (Thing)", "require_subscriber: true", "is for KIND_EMIT"),
-        ("(Thing) returns (stream Thing)", "kind: KIND_SUBSCRIBE retries: 1", "`retries` is for"),
-        (
-            "(Thing) returns (stream Thing)",
-            "kind: KIND_SUBSCRIBE subscription {resume_field: \"id\"}",
-            "needs `stream`",
-        ),
-        (
-            "(Thing) returns (stream Thing)",
-            "kind: KIND_SUBSCRIBE subscription {stream: \"S\" resume_field: \"open\"}",
-            "not a string",
-        ),
-        (
-            "(Thing) returns (stream Thing)",
-            "kind: KIND_SUBSCRIBE subscription {stream: \"S\" token_field: \"open\"}",
-            "no string \"open\"",
-        ),
-        (
-            "(Thing) returns (stream Thing)",
-            "kind: KIND_REQUEST_MANY replies {idle_timeout {}}",
-            "idle_timeout",
-        ),
-        (
-            "(Thing) returns (Thing)",
-            "envelope: ENVELOPE_NEST encoding: ENCODING_PROTOBUF",
-            "needs ENCODING_JSON",
-        ),
-        ("(Thing) returns (Receipt)", "response_body: \"it\"", "`response_body` is one of: stream, sequence"),
-        (
-            "(Thing) returns (Thing)",
-            "response_body: \"id\" encoding: ENCODING_PROTOBUF",
-            "needs ENCODING_JSON",
-        ),
-    ] {
+    for (types, route, words) in UNFIT {
         let findings = refused(&described(types, &format!("subject: \"things\" {route}"))).to_string();
         assert!(
             findings.contains(words) && findings.contains("acme.Things.Do"),
@@ -240,4 +219,33 @@ fn a_field_of_the_reply_may_alone_be_the_payload() {
     assert_eq!(codec.request(b"\x0a\x01a").unwrap(), b"\"a\"");
     assert_eq!(codec.reply(br#"["b"]"#).unwrap(), b"\x32\x01b");
     assert_eq!(codec.reply(br#"{"tags":["b"]}"#).unwrap_err().path(), "tags");
+}
+
+#[test]
+fn a_subscription_does_not_hear_the_requests_of_an_rpc() {
+    let findings = refused(&file(
+        "package acme;
+         service Books {
+           rpc Get(Id) returns (Id) { option (natsgateway.v1.route) = {subject: \"books.{id}.get\"}; }
+           rpc Watch(Id) returns (stream Id) { option (natsgateway.v1.route) = {subject: \"books.a.get\" kind: KIND_SUBSCRIBE}; }
+         }
+         message Id { string id = 1; }",
+    ))
+    .to_string();
+    assert!(
+        findings.contains("acme.Books.Watch") && findings.contains("requests of acme.Books.Get"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn a_member_of_a_oneof_that_was_replaced_is_not_set() {
+    let catalog = accepted(&file(
+        "package acme;
+         service Books { rpc Get(Key) returns (Key) { option (natsgateway.v1.route) = {subject: \"books.{isbn}\"}; } }
+         message Key { oneof key { string isbn = 1; string title = 2; } }",
+    ));
+    let subject = &catalog.routes()[0].subject;
+    assert_eq!(subject.expand(b"\x12\x01t\x0a\x01i", None).unwrap(), "books.i");
+    assert!(matches!(subject.expand(b"\x0a\x01i\x12\x01t", None), Err(SubjectError::Field(_))));
 }
