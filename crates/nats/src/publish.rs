@@ -22,7 +22,7 @@ pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// The last sequence that the message's subject has to have.
 pub(crate) const EXPECTED_SUBJECT_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
-const NO_MESSAGE: u64 = 10037;
+pub(crate) const NO_MESSAGE: u64 = 10037;
 
 /// A stream's acknowledgement of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -28,7 +28,6 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// An append with less time than this says nothing about the store.
 const ENOUGH: Duration = Duration::from_millis(900);
-const NO_MESSAGE: u64 = 10037;
 const NO_SEQUENCE: u64 = 10043;
 const NOT_REMOVED: u64 = 10057;
 
@@ -237,7 +236,7 @@ impl Store {
         let query = serde_json::json!({ "seq": sequence, "no_erase": false }).to_string();
         match found::<Removed>(&self.link, subject, query.into(), deadline).await? {
             Ok(removed) => Ok(removed.success),
-            Err(error) if [NO_MESSAGE, NO_SEQUENCE].contains(&error.err_code) => Ok(false),
+            Err(error) if [publish::NO_MESSAGE, NO_SEQUENCE].contains(&error.err_code) => Ok(false),
             // One code for all storage errors, with the storage's text.
             Err(error) if error.err_code == NOT_REMOVED && error.description.contains("no message") => {
                 Ok(false)
