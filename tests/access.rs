@@ -11,6 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::auth::{AuthGateway, request};
+use crate::harness::client::settled;
 use crate::harness::codec::ask;
 use crate::harness::issuer::{ALL, Issuer, Sign, Token, now};
 use crate::harness::system::{PATIENCE, System, new_order, reason, until};
@@ -196,7 +197,7 @@ async fn workers_are_told_who_calls_and_no_client_can_say_it() {
     let guarded = AuthGateway::start(&system, issuer.access()).await;
     let nats = system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
-    nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&nats).await;
     let path = "/orders.v1.OrderService/CheckInventory";
     let message = || request(path, "ann", "");
     let bearer = format!("Bearer {}", issuer.with(json!({"sub": "Zo\u{eb} & co"})));

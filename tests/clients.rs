@@ -13,6 +13,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
+use crate::harness::client::settled;
 use crate::harness::system::{PATIENCE, System, assert_refused, until};
 
 fn health(service: &str) -> HealthCheckRequest {
@@ -95,7 +96,7 @@ async fn without_workers_calls_are_unavailable_and_nothing_was_delivered() {
 /// RpcException.
 async fn nest_service(nats: async_nats::Client) {
     let mut requests = nats.queue_subscribe("check_inventory", "inventory-check".to_owned()).await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let envelope: Value = serde_json::from_slice(&request.payload).unwrap();

@@ -11,6 +11,7 @@ use nats::{Connection, Expect, Store, StoreError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::harness::client::settled;
 use crate::harness::system::{PATIENCE, System, assert_refused, new_order, until};
 
 /// Reserves as a gateway does, and does nothing more.
@@ -78,7 +79,7 @@ async fn a_retry_after_a_lost_answer_gets_the_first_order_although_the_stock_is_
     let retried = new_order("lamp", 1).id("lost");
     let nats = system.nats().await;
     let mut requests = nats.subscribe("reserve_inventory").await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     // The caller cancels once its reservation was sent; what it started is finished without it.
     tokio::select! {
         _ = system.place(&retried) => {}

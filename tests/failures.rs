@@ -14,6 +14,7 @@ use serde_json::json;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::harness::client::settled;
 use crate::harness::roles;
 use crate::harness::service::serve;
 use crate::harness::status::{assert_failure, assert_retryable};
@@ -128,7 +129,7 @@ async fn a_reservation_that_never_lasts_is_told_to_be_repeated() {
             }
         });
     }
-    nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&nats).await;
     let details = assert_failure(
         system.place(&new_order("lamp", 1).id("one")).await,
         Code::Aborted,

@@ -2,6 +2,7 @@
 //! `process`, `variables` and `version` are for the tests of the programs alone, which include them by path.
 
 pub mod auth;
+pub mod client;
 pub mod cluster;
 pub mod codec;
 pub mod deployment;

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 
 use crate::events::forge;
+use crate::harness::client::settled;
 use crate::harness::system::{System, new_order, until};
 
 const HOSTILE: &str = "Zoë Größe – 価格 100 %";
@@ -27,7 +28,7 @@ impl Recorder {
     async fn on(system: &System) -> Recorder {
         let nats = system.nats().await;
         let all = nats.subscribe(">").await.unwrap();
-        nats.flush().await.unwrap();
+        settled(&nats).await;
         let heard = Arc::<Mutex<Vec<_>>>::default();
         let hearing = AbortOnDropHandle::new(tokio::spawn(keep(all, heard.clone())));
         Recorder { heard, _hearing: hearing }

@@ -10,6 +10,7 @@ use contract::orders::v1::CreateOrderRequest;
 use futures_util::StreamExt;
 use tonic::Request;
 
+use crate::harness::client::settled;
 use crate::harness::http;
 use crate::harness::system::{System, new_order, until};
 
@@ -17,7 +18,7 @@ use crate::harness::system::{System, new_order, until};
 async fn swallow(system: &System, subject: &'static str, group: &str) -> Arc<AtomicUsize> {
     let nats = system.nats().await;
     let mut requests = nats.queue_subscribe(subject, group.to_owned()).await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     tokio::spawn(async move {

@@ -15,6 +15,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use crate::harness::auth::{AuthGateway, request};
+use crate::harness::client::settled;
 use crate::harness::codec::ask;
 use crate::harness::issuer::Issuer;
 use crate::harness::system::{PATIENCE, System, new_order, until};
@@ -89,7 +90,7 @@ impl Recorder {
     async fn on(system: &System) -> Recorder {
         let client = system.nats().await;
         let mut all = client.subscribe(">").await.unwrap();
-        client.flush().await.unwrap();
+        settled(&client).await;
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
         let (recorder, heard) = (Recorder { seen: seen.clone(), client }, seen);
         tokio::spawn(async move {
@@ -278,7 +279,7 @@ async fn what_metadata_says_goes_no_further_unless_it_is_well_formed() {
     system.adjust("lamp", 1).await.unwrap();
     let nats = system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
-    nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&nats).await;
     let path = "/orders.v1.OrderService/CheckInventory";
     let known = ["Request-Deadline", "Request-Timeout", "Content-Type", "Principal"];
     for text in texts() {
@@ -327,7 +328,7 @@ async fn items_that_are_too_many_or_name_too_much_are_refused_before_anything_is
     let system = System::builder().stock("lamp", 9).start().await;
     let nats = system.nats().await;
     let mut all = nats.subscribe("check_inventory").await.unwrap();
-    nats.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&nats).await;
     for text in texts().into_iter().filter(|text| text.len() < 1_000) {
         let items = vec![inventory::Item { product_id: text.clone(), quantity: 1 }; 501];
         let request = orders::CreateOrderRequest { request_id: text.clone(), customer_id: text, items };

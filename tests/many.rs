@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 use tonic::Code;
 
+use crate::harness::client::{next, settled};
 use crate::harness::dynamic::{Dynamic, rest, text};
 use crate::harness::proxy::Proxy;
 use crate::harness::system::{PATIENCE, reason, until};
@@ -211,7 +212,7 @@ async fn a_service_that_counts_its_messages_keeps_the_pace_of_a_slow_client() {
                 let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(16 << 10));
                 for _ in 0..2_000 {
                     if window == 0 {
-                        let more = credit.next().await.unwrap();
+                        let more = next(&mut credit).await;
                         window = std::str::from_utf8(&more.payload).unwrap().parse().unwrap();
                     }
                     window -= 1;
@@ -272,9 +273,9 @@ async fn a_connection_lost_in_the_middle_is_a_failure() {
     let library = Dynamic::with(|config, _| config.nats = nats::Options::at(proxy.url())).await;
     let client = async_nats::connect(nats.url()).await.unwrap();
     let mut requests = client.subscribe("library.first").await.unwrap();
-    client.flush().await.unwrap();
+    settled(&client).await;
     let (stream, ()) = tokio::join!(library.open("First", KEY), async {
-        let request = requests.next().await.unwrap();
+        let request = next(&mut requests).await;
         pages(&client, &request, 1).await;
     });
     let mut stream = stream.unwrap();
@@ -370,7 +371,7 @@ async fn a_service_that_waits_for_its_client_has_not_ended() {
             let mut window = 64;
             for _ in 0..500 {
                 if window == 0 {
-                    let more = credit.next().await.unwrap();
+                    let more = next(&mut credit).await;
                     window = std::str::from_utf8(&more.payload).unwrap().parse().unwrap();
                 }
                 window -= 1;

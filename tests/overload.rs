@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use contract::inventory::v1::{AdjustStockRequest, Adjustment};
 use contract::orders::v1::order_service_client::OrderServiceClient;
 use contract::orders::v1::{CheckInventoryRequest, OrderEvent, WatchOrdersRequest};
@@ -17,6 +16,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
+use crate::harness::client::settled;
 use crate::harness::status::{assert_failure, assert_retryable};
 use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 
@@ -88,7 +88,7 @@ async fn a_flood_of_checks_is_shed_at_once_and_leaves_orders_alone() {
 async fn slow_service(system: &System, at_once: usize, takes: Duration) -> Arc<AtomicUsize> {
     let client = system.nats().await;
     let requests = client.subscribe("check_inventory").await.unwrap();
-    client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&client).await;
     let served = Arc::new(AtomicUsize::new(0));
     let count = served.clone();
     tokio::spawn(requests.for_each_concurrent(at_once, move |request| {

@@ -6,6 +6,7 @@ use async_nats::service::ServiceExt as _;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use crate::harness::client::settled;
 use crate::harness::system::{PATIENCE, System, new_order};
 
 async fn ask(
@@ -101,7 +102,7 @@ async fn a_subscriber_sees_each_recorded_order_and_no_refused_one() {
     let nats = system.nats().await;
     let mut created = nats.subscribe("order_created").await.unwrap();
     let mut updated = nats.subscribe("order_status_updated").await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     system.order("lamp", 2).await.unwrap_err();
     let order = system.place(&new_order("lamp", 1).by("bob")).await.unwrap();
     system.order("lamp", 1).await.unwrap_err();

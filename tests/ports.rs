@@ -11,6 +11,7 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::harness::client::settled;
 use crate::harness::http::get;
 use crate::harness::system::{PATIENCE, System, until};
 
@@ -184,7 +185,7 @@ async fn the_newest_dead_letters_are_found_across_gaps_with_few_requests() {
     ids.extend([letter(4).await, letter(5).await]);
     let link = nats::Connection::connect(&nats::Options::at(system.nats.url()), "an operator").await.unwrap();
     let mut asked = nats.subscribe("$JS.API.STREAM.MSG.GET.DEAD_LETTERS").await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     let newest = async |requests| {
         let letters = order_streams::DeadLetters::new(&link).newest(20, requests, PATIENCE).await.unwrap();
         letters.iter().rev().map(|letter| letter.id).collect::<Vec<_>>()

@@ -20,6 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::contracts::{BOOKSTORE, GET_BOOK, REPLY, REQUEST, bookstore, channel, folder, nats, serving};
+use crate::harness::client::{next, settled};
 use crate::harness::codec;
 use crate::harness::http::answer;
 use crate::harness::system::{reason, until};
@@ -91,13 +92,13 @@ impl Shop {
         let channel = self.channel.clone();
         let call = async move { codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await.map(Into::into) };
         let call = tokio::spawn(call);
-        (call, requests.next().await.unwrap())
+        (call, next(requests).await)
     }
 
     /// A service that answers when the test does.
     async fn requests(&self) -> Subscriber {
         let requests = self.client.queue_subscribe("books.get", "books".to_owned()).await.unwrap();
-        self.client.flush().await.unwrap();
+        settled(&self.client).await;
         requests
     }
 
@@ -114,14 +115,13 @@ impl Shop {
         requests: &mut Subscriber,
     ) -> (Streaming<Bytes>, async_nats::Subject) {
         let answered = async {
-            let request = requests.next().await.unwrap();
+            let request = next(requests).await;
             let inbox = request.reply.clone().unwrap();
             self.reply(request).await;
             inbox
         };
-        let open = codec::call(&self.channel, path, REQUEST.into(), credentials);
-        let (opened, inbox) = tokio::join!(open, answered);
-        let mut opened = opened.unwrap();
+        let open = async { codec::call(&self.channel, path, REQUEST.into(), credentials).await.unwrap() };
+        let (mut opened, inbox) = tokio::join!(open, answered);
         assert_eq!(opened.message().await.unwrap().unwrap(), REPLY);
         (opened, inbox)
     }
@@ -292,7 +292,7 @@ async fn a_removed_rpc_ends_its_streams_and_a_kept_one_does_not() {
     let [kept, gone] = ["Kept", "Gone"].map(|name| streaming(name, "books.read"));
     let shop = Shop::open(&format!("{BOOKSTORE}{kept}{gone}"), |config| config.allow_breaking = true).await;
     let mut requests = shop.client.subscribe("books.list").await.unwrap();
-    shop.client.flush().await.unwrap();
+    settled(&shop.client).await;
     let (mut ends, _) = shop.stream("/bookstore.v1.Gone/List", &[], &mut requests).await;
     let (mut stays, inbox) = shop.stream("/bookstore.v1.Kept/List", &[], &mut requests).await;
     shop.reload(&format!("{BOOKSTORE}{kept}"), "taken", 1).await;
@@ -335,7 +335,7 @@ async fn a_stream_is_rechecked_by_the_rule_that_is_in_force() {
     };
     let shop = Shop::open(&proto("books.read"), change).await;
     let mut requests = shop.client.subscribe("books.list").await.unwrap();
-    shop.client.flush().await.unwrap();
+    settled(&shop.client).await;
     let (path, credentials) = ("/bookstore.v1.Lists/List", [("x-api-key", &*key)]);
     let (mut stream, _) = shop.stream(path, &credentials, &mut requests).await;
     shop.reload(&proto("books.list"), "taken", 1).await;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tonic::{Request, Status};
 
 use crate::backup::operator;
+use crate::harness::client::settled;
 use crate::harness::system::{PATIENCE, System, new_order, reason, until};
 use crate::lost::{CREATED, UPDATED, proxied_gateway};
 
@@ -92,7 +93,7 @@ async fn a_call_without_an_answer_is_repeated_only_where_that_does_no_harm() {
         let mut requests = nats.subscribe(subject).await.unwrap();
         silence.push(tokio::spawn(async move { while requests.next().await.is_some() {} }));
     }
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     system.add_gateway().await;
     let adjust = async |id| {
         let mut request = Request::new(adjustment(id));

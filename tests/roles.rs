@@ -1,5 +1,6 @@
 //! The main flow with every process as its user of deploy/nats/roles.conf, and the start-up error with the wrong user.
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -81,7 +82,9 @@ async fn a_subscriber_hears_order_events_and_pulls_those_it_missed() {
     let subscriber = RoleClient::of(&system.nats.url(), "subscriber").await;
     let mut created = subscriber.client.subscribe("order_created").await.unwrap();
     let mut updated = subscriber.client.subscribe("order_status_updated").await.unwrap();
-    subscriber.client.flush().await.unwrap();
+    // A round trip, after which the server knows the subscriptions: there is no such consumer yet.
+    let info = subscriber.client.request("orders.API.CONSUMER.INFO.ORDERS.subscriber", Bytes::new());
+    timeout(PATIENCE, info).await.unwrap().unwrap();
     let order = system.order("lamp", 1).await.unwrap();
     system.update(&order, OrderStatus::Cancelled, "").await.unwrap();
     for events in [&mut created, &mut updated] {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
+use crate::harness::client::settled;
 use crate::harness::codec;
 use crate::harness::http::answer;
 use crate::harness::proxy::Proxy;
@@ -79,7 +80,7 @@ impl Fixture {
     pub async fn publish(&self, subject: &str, text: &str) {
         let payload = serde_json::json!({ "text": text }).to_string();
         self.client.publish(subject.to_owned(), payload.into()).await.unwrap();
-        self.client.flush().await.unwrap();
+        settled(&self.client).await;
     }
 
     /// How many subscriptions to a subject the server has.

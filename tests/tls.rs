@@ -24,6 +24,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::drain::closed;
+use crate::harness::client::settled;
 use crate::harness::issuer::Issuer;
 use crate::harness::pki::{Authority, CertAndKey, endpoint, expired};
 use crate::harness::system::{PATIENCE, System, until};
@@ -112,7 +113,7 @@ async fn a_certificate_says_who_calls_and_a_token_goes_before_it() {
     .await;
     let nats = tls.system.nats().await;
     let mut requests = nats.subscribe("check_inventory").await.unwrap();
-    nats.request("$JS.API.INFO", bytes::Bytes::new()).await.unwrap();
+    settled(&nats).await;
     let items = crate::harness::system::new_order("lamp", 1).request.items;
     let mut principal = async |client: Option<&CertAndKey>, token: Option<String>| {
         let channel = tls.connect(client).await.unwrap();

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::backup::operator;
 use crate::events::forge;
+use crate::harness::client::settled;
 use crate::harness::system::{PATIENCE, System, until};
 
 fn named(report: &Report) -> Vec<&str> {
@@ -44,7 +45,7 @@ async fn half_a_ledger(system: &System, order: Uuid) {
     let nats = system.nats().await;
     let mut requests =
         nats.queue_subscribe("list_reservations", "inventory-maintenance".into()).await.unwrap();
-    nats.flush().await.unwrap();
+    settled(&nats).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let asked = ListReservationsRequest::from_payload(&request.payload).unwrap();

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use super::codec;
 use super::system::until;
+use super::{client, codec};
 
 /// A nats-server, a gateway for the routes of `fixtures/kinds.proto`, and a connection for its services.
 pub struct Dynamic {
@@ -86,10 +86,7 @@ impl Dynamic {
 
     /// Returns when the server has processed what the services have sent.
     pub async fn settled(&self) {
-        let inbox = self.client.new_inbox();
-        let mut echo = self.client.subscribe(inbox.clone()).await.unwrap();
-        self.client.publish(inbox, Bytes::new()).await.unwrap();
-        echo.next().await.unwrap();
+        client::settled(&self.client).await;
     }
 }
 

@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use crate::harness::client::settled;
 use crate::harness::system::System;
 
 /// A scripted service on `check_inventory` that counts its requests.
@@ -19,7 +20,7 @@ pub async fn serve(
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     // A round trip, after which the server knows the subscription.
-    client.request("$JS.API.INFO", Bytes::new()).await.unwrap();
+    settled(&client).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let number = counter.fetch_add(1, Ordering::SeqCst);
