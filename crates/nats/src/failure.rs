@@ -36,6 +36,10 @@ pub fn of_request(trouble: &RequestError, subject: &str) -> Failure {
                 .delivered(Delivered::Unknown)
                 .retry_after(RETRY)
         }
+        RequestError::Dropped => {
+            let message = "the gateway read more slowly than replies came, and some were dropped";
+            Failure::new(Reason::StreamGap, message).delivered(Delivered::Yes)
+        }
         // The connection's log line names the subject.
         RequestError::NotPermitted => not_permitted(),
         RequestError::TooLarge { size, limit } => {

@@ -60,12 +60,13 @@ impl LiveSubscription {
     ///
     /// # Errors
     ///
-    /// Messages may be missing behind those that came before. It stays ended.
+    /// Messages may be missing behind those that came before. None behind them is given. It stays ended.
     pub async fn fill(&mut self, messages: &mut Vec<Message>) -> Result<(), SubscriptionError> {
         let first = tokio::select! {
             biased;
-            first = self.messages.next() => first.ok_or(SubscriptionError::Lost)?,
+            // Before the messages: what follows those that are missing may be among them.
             end = &mut self.watch.end => return Err(end.unwrap_or(SubscriptionError::Lost)),
+            first = self.messages.next() => first.ok_or(SubscriptionError::Lost)?,
         };
         messages.push(first);
         for _ in 1..FILL {

@@ -236,6 +236,11 @@ impl Connection {
         self.shared.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// How often messages of this connection were dropped, because this process is a slow consumer.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.waiting.slow.get()
+    }
+
     /// The subscriptions that end with the connection.
     pub(crate) fn live(&self) -> &LiveSubscriptions {
         &self.shared.waiting.live

@@ -29,6 +29,9 @@ pub enum RequestError {
     /// The connection was lost while waiting for the reply; the request may have been delivered.
     #[error("the connection to NATS was lost before the reply")]
     Lost,
+    /// Of several replies some were dropped, because this process is a slow consumer.
+    #[error("replies were dropped: this process is a slow consumer of NATS")]
+    Dropped,
     /// Permissions violation: our user may not publish to the subject; nothing was delivered.
     #[error("permissions violation: NATS does not permit us to publish to the subject")]
     NotPermitted,
