@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use nats::Connection;
 use nats::header::{number, put};
+use tokio::time::timeout;
 use uuid::Uuid;
 use wire::header;
 
@@ -18,6 +20,8 @@ pub const CONTROL: &str = "gateway.control.>";
 const PREFIX: &str = "gateway.control";
 /// How many messages a service that counts them may send ahead of the client.
 const WINDOW: i64 = 64;
+/// How long a control message may wait for its place behind others that are sent.
+const SEND: Duration = Duration::from_millis(500);
 
 /// The control of one request. Dropped before the service has ended it, it tells so, if the route wants it.
 pub(crate) struct Control {
@@ -67,10 +71,11 @@ impl Control {
         if self.taken < WINDOW / 2 {
             return;
         }
-        let more = std::mem::take(&mut self.taken);
-        self.progress.credit.fetch_add(more, Ordering::Relaxed);
-        // Without a connection the stream ends by itself.
-        let _ = self.link.client().publish(self.subject("credit"), more.to_string().into()).await;
+        let grant = self.link.client().publish(self.subject("credit"), self.taken.to_string().into());
+        // What cannot be sent now is granted with the next message. Without a connection the stream ends by itself.
+        if let Ok(Ok(())) = timeout(SEND, grant).await {
+            self.progress.credit.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+        }
     }
 
     fn subject(&self, what: &str) -> String {
@@ -102,7 +107,7 @@ impl Drop for Control {
         }
         let (client, subject) = (self.link.client().clone(), self.subject("cancel"));
         tokio::spawn(async move {
-            let _ = client.publish(subject, Bytes::new()).await;
+            let _ = timeout(SEND, client.publish(subject, Bytes::new())).await;
         });
     }
 }
