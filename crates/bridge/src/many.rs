@@ -191,7 +191,9 @@ impl Source {
             match timeout_at(deadline, self.replies.next()).await {
                 Ok(Ok(message)) => return Ok(message),
                 // What is missing is seen by the numbers.
-                Ok(Err(RequestError::Lost | RequestError::Dropped)) if self.numbers.are_given() => self.replies.resume(),
+                Ok(Err(RequestError::Lost | RequestError::Dropped)) if self.numbers.are_given() => {
+                    self.replies.resume()
+                }
                 Ok(Err(trouble)) => return Err(Err(broken(&self.route, &trouble))),
                 Err(_) if self.call.over() => return Err(Err(self.call.late(Delivered::Yes))),
                 // It may have to wait for the client.

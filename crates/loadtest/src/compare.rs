@@ -3,6 +3,7 @@
 //! everything itself.
 
 pub(crate) mod report;
+mod routes;
 mod traces;
 mod turns;
 
@@ -64,6 +65,8 @@ enum Part {
     Workers,
     /// Every append synced to the disk
     Sync,
+    /// Routes of a proto file against those that are compiled in, and streams against NATS
+    Routes,
     /// Tracing of 1 % of the calls, and of all calls, against none
     Traces,
 }
@@ -93,6 +96,9 @@ pub(crate) async fn run(options: Compare) -> anyhow::Result<bool> {
     }
     if wanted(Part::Sync) {
         bench.sync(&mut report).await?;
+    }
+    if wanted(Part::Routes) {
+        routes::measure(&bench, &deployment, &mut report).await?;
     }
     if wanted(Part::Traces) {
         traces::measure(&bench, &deployment, &mut report).await?;

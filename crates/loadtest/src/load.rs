@@ -4,6 +4,7 @@
 
 mod call;
 mod options;
+mod routed;
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -21,6 +21,7 @@ mod process;
 mod replay;
 mod restart;
 mod server;
+mod shop;
 mod soak;
 mod table;
 mod trouble;
@@ -60,6 +61,9 @@ enum Command {
     /// The bare gRPC server that `compare` and `flood` start
     #[command(hide = true)]
     Echo(echo::Echo),
+    /// The service behind routes of a file, which `compare` starts
+    #[command(hide = true)]
+    Shop(shop::Shop),
     /// The load generator that other subcommands start
     #[command(hide = true)]
     Load(load::Load),
@@ -121,6 +125,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Flood(options) => flood::run(options).await,
         Command::Attack(options) => flood::attack(options).await,
         Command::Echo(options) => echo::run(options).await,
+        Command::Shop(options) => shop::run(options).await,
         Command::Load(options) => load::run(options).await,
         Command::Gateway(config) => process::gateway(*config).await,
         Command::Worker(config) => process::worker(*config).await,

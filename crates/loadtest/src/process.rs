@@ -76,6 +76,11 @@ impl Process {
         Process::start(&["echo", "--port", &port.to_string()], log)
     }
 
+    /// Starts the service behind routes of a file.
+    pub(crate) fn shop(nats: &str, log: &Path) -> anyhow::Result<Process> {
+        Process::start(&["shop", "--nats-url", nats], log)
+    }
+
     fn start(arguments: &[&str], log: &Path) -> anyhow::Result<Process> {
         Process::caged(None, arguments, log, Cage::default())
     }

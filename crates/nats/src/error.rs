@@ -126,7 +126,9 @@ impl From<RequestError> for StoreError {
             RequestError::Disconnected => StoreError::Disconnected,
             // No responders: the stream does not exist, is being created, or is electing a leader.
             RequestError::NoResponders => StoreError::Unavailable("no responders for the stream".to_owned()),
-            RequestError::Timeout | RequestError::Lost | RequestError::Dropped => StoreError::Unavailable(trouble.to_string()),
+            RequestError::Timeout | RequestError::Lost | RequestError::Dropped => {
+                StoreError::Unavailable(trouble.to_string())
+            }
             RequestError::NotPermitted => StoreError::NotPermitted,
             RequestError::TooLarge { size, limit } => StoreError::TooLarge { size, limit },
             RequestError::Unsendable(error) => StoreError::Unexpected(error.to_string()),

@@ -15,6 +15,7 @@ use server::client::Connection;
 use uuid::Uuid;
 
 use super::options::{Kind, Load};
+use super::routed;
 
 /// Page size of order lists.
 const PAGE: i32 = 10;
@@ -30,6 +31,7 @@ pub(crate) struct Calls {
 /// One caller.
 pub(crate) struct Caller {
     kind: Kind,
+    channel: Option<Connection>,
     orders: Option<OrderServiceClient<Connection>>,
     /// Deadline of a call.
     pub(super) deadline: Duration,
@@ -45,7 +47,7 @@ impl Calls {
     pub(crate) async fn open(load: &Load) -> anyhow::Result<Calls> {
         let (mut channels, mut links) = (Vec::new(), Vec::new());
         for _ in 0..load.connections {
-            if load.kind == Kind::Nats {
+            if load.kind.is_nats() {
                 // Parsed as the services do: user or token, percent-decoded, and several servers.
                 links.push(nats::Connection::connect(&Options::at(&load.url), "loadtest load").await?);
             } else {
@@ -65,6 +67,7 @@ impl Calls {
         let turn = number % self.load.connections;
         Caller {
             kind: self.load.kind,
+            channel: self.channels.get(turn).cloned(),
             orders: self.channels.get(turn).cloned().map(OrderServiceClient::new),
             nats: self.links.get(turn).map(|link| link.client().clone()),
             deadline: Duration::from_secs(self.load.deadline),
@@ -92,9 +95,18 @@ impl Caller {
     pub(crate) async fn call(&mut self) -> Result<(), String> {
         let told = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
         if let Some(nats) = self.nats.clone() {
-            return self.ask(&nats).await.map_err(|error| format!("{error:#}"));
+            let asked = async {
+                match self.kind {
+                    Kind::NatsPages => routed::nats_pages(&nats).await,
+                    _ => self.ask(&nats).await,
+                }
+            };
+            return asked.await.map_err(|error| format!("{error:#}"));
         }
         let items = self.items();
+        if let Some((path, channel)) = routed::path(self.kind).zip(self.channel.clone()) {
+            return routed::call(path, channel, items).await.map_err(told);
+        }
         let (id, customer) = self.pick();
         let Some(orders) = &mut self.orders else { return Err("no connection".to_owned()) };
         match self.kind {
@@ -123,7 +135,7 @@ impl Caller {
                 let page = orders.list_orders(request).await.map_err(told)?.into_inner().orders;
                 if page.is_empty() { Err("the page is empty".to_owned()) } else { Ok(()) }
             }
-            Kind::Check | Kind::Nats => {
+            _ => {
                 let asked = items.len();
                 let request = CheckInventoryRequest { items };
                 let answer = orders.check_inventory(request).await.map_err(told)?.into_inner();

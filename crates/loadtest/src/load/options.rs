@@ -20,6 +20,14 @@ pub(crate) enum Kind {
     List,
     /// A NATS request to the subject behind CheckInventory, with the client library's own request
     Nats,
+    /// The messages of CheckInventory by a route of a file, in JSON
+    Routed,
+    /// The same, in protobuf
+    Binary,
+    /// A stream of messages by a route of a file
+    Pages,
+    /// The same messages, as replies to a NATS request
+    NatsPages,
 }
 
 /// Options of `loadtest load`
@@ -67,6 +75,13 @@ pub(crate) struct Load {
 fn watched(text: &str) -> Result<(String, u32), String> {
     let (name, pid) = text.split_once('=').ok_or("expected name=pid")?;
     Ok((name.to_owned(), pid.parse().map_err(|_| "the pid is not a number")?))
+}
+
+impl Kind {
+    /// Whether these calls go to NATS.
+    pub(crate) fn is_nats(self) -> bool {
+        matches!(self, Kind::Nats | Kind::NatsPages)
+    }
 }
 
 impl Load {
