@@ -1,8 +1,7 @@
 //! Invariants of whole calls and replies, over the contract. Driven by the fuzzers in fuzz/, and by their corpus in every
 //! test run.
 
-use contract::route::ALL;
-
+use catalog::Encoding;
 use orders::order;
 use orders::served::contract;
 
@@ -14,14 +13,16 @@ use orders::served::contract;
 pub fn request(data: &[u8]) {
     let Some((rpc, data)) = data.split_first() else { return };
     let (call, message) = server::fuzz::request(data);
-    bridge::fuzz::told(&contract().routes()[0], &call);
-    let rpcs = usize::from(order::fuzz::RPCS) + ALL.len();
+    let catalog = contract();
+    bridge::fuzz::told(&catalog.routes()[0], &call);
+    let rpcs = usize::from(order::fuzz::RPCS) + catalog.routes().len();
     match (usize::from(*rpc) % rpcs).checked_sub(usize::from(order::fuzz::RPCS)) {
         None => order::fuzz::request(*rpc % rpcs as u8, message, &call),
         Some(route) => {
-            if let Ok(payload) = (ALL[route].request)(message) {
+            let route = &catalog.routes()[route];
+            if let Ok(payload) = route.codec.request(message) {
                 let read = serde_json::from_slice::<serde_json::Value>(&payload);
-                assert!(!ALL[route].json || read.is_ok(), "what goes on is JSON");
+                assert!(route.encoding != Encoding::Json || read.is_ok(), "what goes on is JSON");
             }
         }
     }

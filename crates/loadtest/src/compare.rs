@@ -45,6 +45,9 @@ pub(crate) struct Compare {
     /// Parts to measure; default: all
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// The `loadtest` of the build before, whose compiled-in route `routes` compares with
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Write all values to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -98,7 +101,7 @@ pub(crate) async fn run(options: Compare) -> anyhow::Result<bool> {
         bench.sync(&mut report).await?;
     }
     if wanted(Part::Routes) {
-        routes::measure(&bench, &deployment, &mut report).await?;
+        routes::measure(&bench, &deployment, options.before.as_deref(), &mut report).await?;
     }
     if wanted(Part::Traces) {
         traces::measure(&bench, &deployment, &mut report).await?;
