@@ -12,6 +12,9 @@ use gateway::contracts;
 use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::codec;
 use crate::harness::http::answer;
@@ -195,5 +198,39 @@ async fn a_stream_that_is_gone_takes_the_order_system_down_and_no_other_service(
     until("orders are down", async || gateway.up("orders.v1.OrderService") == Some(false)).await;
     assert_eq!((gateway.up("bookstore.v1.Books"), gateway.up("")), (Some(true), Some(false)));
     codec::ask(&channel(&gateway).await, GET_BOOK, REQUEST.into(), &[]).await.unwrap();
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_service_that_only_calls_can_tell_of_is_unknown_until_they_do() {
+    let nats = nats(None).await;
+    let (_folder, file) = folder(BOOKSTORE);
+    let gateway = Gateway::start(serving(file, &nats.url())).await.unwrap();
+    until("the gateway itself is up", async || gateway.up("") == Some(true)).await;
+    let channel = channel(&gateway).await;
+    let health = async || {
+        let request = HealthCheckRequest { service: "bookstore.v1.Books".to_owned() };
+        HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
+    };
+    let page = async || answer(gateway.http_addr(), "/metrics").await;
+    assert_eq!(health().await, ServingStatus::Unknown);
+    assert!(!page().await.contains(r#"gateway_service_up{service="bookstore.v1.Books"}"#));
+    let call = async || codec::ask(&channel, GET_BOOK, REQUEST.into(), &[]).await;
+    until("calls have found nobody", async || {
+        call().await.unwrap_err();
+        health().await == ServingStatus::NotServing
+    })
+    .await;
+    // A plain subscription, which discovery does not find.
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let mut requests = client.queue_subscribe("books.get", "books".to_owned()).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            client.publish(request.reply.unwrap(), r#"{"title":"b-7","pages":3}"#.into()).await.unwrap();
+        }
+    });
+    until("a call is answered", async || call().await.is_ok()).await;
+    until("health says so", async || health().await == ServingStatus::Serving).await;
+    assert!(page().await.contains("gateway_service_up{service=\"bookstore.v1.Books\"} 1\n"));
     gateway.drain().await;
 }

@@ -12,6 +12,7 @@ use gateway::Gateway;
 use gateway::config::Serve;
 use server::auth::apikey;
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -23,7 +24,7 @@ use crate::contracts::{BOOKSTORE, GET_BOOK, REPLY, REQUEST, bookstore, channel, 
 use crate::harness::client::{next, settled};
 use crate::harness::codec;
 use crate::harness::http::answer;
-use crate::harness::system::{reason, until};
+use crate::harness::system::{PATIENCE, reason, until};
 
 const ROUTE: &str = "{subject: \"books.get\" queue_group: \"books\" retries: 2}";
 const RATE: &str = "/bookstore.v1.Ratings/Rate";
@@ -183,11 +184,8 @@ async fn health_and_reflection_follow_the_contract() {
     let mut watch = shop.watch("bookstore.v1.Ratings").await;
     assert_eq!(watch.next().await, Some(ServingStatus::ServiceUnknown as i32));
     shop.reload(&format!("{BOOKSTORE}{RATINGS}"), "taken", 1).await;
-    let mut seen = watch.next().await;
-    while seen == Some(ServingStatus::NotServing as i32) {
-        seen = watch.next().await;
-    }
-    assert_eq!(seen, Some(ServingStatus::Serving as i32));
+    let serves = (&mut watch).any(async |seen| seen == ServingStatus::Serving as i32);
+    assert!(timeout(PATIENCE, serves).await.expect("its service is found"));
     let reflected = async || crate::clients::services(shop.channel.clone()).await;
     let shows = async || reflected().await.contains(&"bookstore.v1.Ratings".to_owned());
     until("reflection shows it", shows).await;

@@ -11,7 +11,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::registry::{HealthRegistry, HealthState};
+use crate::registry::{HealthRegistry, HealthState, Standing};
 use crate::status;
 
 /// Maximum characters of a service's name.
@@ -36,8 +36,8 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match self.board.up(&service) {
-            Some(up) => Ok(Response::new(response(serving(up)))),
+        match self.board.standing(&service) {
+            Some(standing) => Ok(Response::new(response(status_of(standing)))),
             None => Err(status(wire::Failure::not_found("service", told(&service)))),
         }
     }
@@ -74,8 +74,8 @@ impl Watch {
                 (self.known, self.standing) = self.board.follow(&self.service);
             }
             // Not marked as seen: what changes after the look-up may make it known.
-            let HealthState { up, over } = *self.standing.borrow();
-            let now = if self.known { serving(up) } else { ServingStatus::ServiceUnknown };
+            let HealthState { standing, over } = *self.standing.borrow();
+            let now = if self.known { status_of(standing) } else { ServingStatus::ServiceUnknown };
             if self.said != Some(now) {
                 self.said = Some(now);
                 return self.said;
@@ -96,8 +96,12 @@ fn told(service: &str) -> &str {
     if plain { service } else { "of that name" }
 }
 
-fn serving(up: bool) -> ServingStatus {
-    if up { ServingStatus::Serving } else { ServingStatus::NotServing }
+fn status_of(standing: Standing) -> ServingStatus {
+    match standing {
+        Standing::Up => ServingStatus::Serving,
+        Standing::Down => ServingStatus::NotServing,
+        Standing::Unknown => ServingStatus::Unknown,
+    }
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

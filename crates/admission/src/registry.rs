@@ -74,11 +74,39 @@ pub struct HealthRegistry {
     nobody: Arc<watch::Sender<HealthState>>,
 }
 
+/// What is known of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It is up.
+    Up,
+    /// It is down.
+    #[default]
+    Down,
+    /// There is no evidence: nothing tells of it, and nobody has called it.
+    Unknown,
+}
+
+impl From<bool> for Standing {
+    fn from(up: bool) -> Standing {
+        if up { Standing::Up } else { Standing::Down }
+    }
+}
+
+impl Standing {
+    /// Its name in grpc.health.v1.
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Up => "SERVING",
+            Standing::Down => "NOT_SERVING",
+            Standing::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// The state of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct HealthState {
-    /// It is up.
-    pub(crate) up: bool,
+    pub(crate) standing: Standing,
     /// The process is shutting down: the state no longer changes.
     pub(crate) over: bool,
 }
@@ -113,10 +141,15 @@ impl HealthRegistry {
 
     /// Sets whether a service is up. Ignored after `end`.
     pub fn set(&self, service: &str, up: bool) {
+        self.stand(service, up.into());
+    }
+
+    /// Sets what is known of a service. Ignored after `end`.
+    pub fn stand(&self, service: &str, standing: Standing) {
         self.with(service, |sender| {
-            sender.send_if_modified(|standing| {
-                let changes = standing.up != up && !standing.over;
-                standing.up = if changes { up } else { standing.up };
+            sender.send_if_modified(|state| {
+                let changes = state.standing != standing && !state.over;
+                state.standing = if changes { standing } else { state.standing };
                 changes
             })
         });
@@ -157,14 +190,19 @@ impl HealthRegistry {
         }
     }
 
-    /// Whether a service is up; `None` if it is unknown.
+    /// Whether a service is known to be up; `None` if there is no such service.
     pub fn up(&self, service: &str) -> Option<bool> {
-        self.with(service, |sender| sender.borrow().up)
+        self.standing(service).map(|standing| standing == Standing::Up)
     }
 
-    /// Every service, and whether it is up.
-    pub fn all(&self) -> Vec<(Arc<str>, bool)> {
-        self.services.read().iter().map(|(name, sender)| (name.clone(), sender.borrow().up)).collect()
+    /// What is known of a service; `None` if there is no such service.
+    pub fn standing(&self, service: &str) -> Option<Standing> {
+        self.with(service, |sender| sender.borrow().standing)
+    }
+
+    /// Every service, and what is known of it.
+    pub fn all(&self) -> Vec<(Arc<str>, Standing)> {
+        self.services.read().iter().map(|(name, sender)| (name.clone(), sender.borrow().standing)).collect()
     }
 
     /// Follows a service. The flag is `false` if the service is unknown: every change then may have made it known. A
@@ -183,8 +221,10 @@ impl HealthRegistry {
         // Held until the end, so that no service is added meanwhile.
         let services = self.services.write();
         for (name, sender) in services.iter() {
-            sender.send_modify(|standing| {
-                *standing = HealthState { up: standing.up && **name == *LIVENESS, over: true };
+            let alive = **name == *LIVENESS;
+            sender.send_modify(|state| {
+                let standing = if alive { state.standing } else { Standing::Down };
+                *state = HealthState { standing, over: true };
             });
         }
         self.nobody.send_modify(|standing| standing.over = true);
@@ -203,12 +243,12 @@ impl HealthRegistry {
 
 impl Source for HealthRegistry {
     fn collect(&self, page: &mut Exposition) {
-        for (name, up) in self.all() {
+        for (name, standing) in self.all().iter().filter(|(_, standing)| *standing != Standing::Unknown) {
             page.flag(
                 "gateway_service_up",
-                "Whether grpc.health.v1 reports a service as SERVING.",
-                &[("service", &*name)],
-                up,
+                "Whether grpc.health.v1 reports a service as SERVING. Not there while it is UNKNOWN.",
+                &[("service", &**name)],
+                *standing == Standing::Up,
             );
         }
         self.readiness(page, "gateway_ready", "gateway_not_ready");

@@ -194,12 +194,12 @@ impl Source for Learned {
             if state.may_be_stored() {
                 continue;
             }
-            page.flag(
-                "gateway_route_up",
-                "Whether a service responds on the subject and does not report that it cannot serve.",
-                &route,
-                state.liveness().alive() && !state.unable(),
-            );
+            if state.liveness().known() || state.announced() {
+                let help = "Whether a service responds on the subject and does not report that it cannot serve. Not there while \
+                            nothing is known.";
+                let up = state.liveness().alive() && !state.unable();
+                page.flag("gateway_route_up", help, &route, up);
+            }
             let captured = state.capturer().is_some();
             page.flag("gateway_route_captured", "Whether a stream captures the subject.", &route, captured);
         }

@@ -12,7 +12,7 @@ const MISSES: u32 = 2;
 /// Misses closer together than this count as one: a burst of calls during a restart is no more evidence than one call.
 const APART: Duration = Duration::from_millis(250);
 
-/// Whether there are responders. Initially down.
+/// Whether there are responders. Initially nothing is known, which counts as down.
 #[derive(Debug, Default)]
 pub struct Liveness {
     /// Up and without a miss: the fast path.
@@ -23,6 +23,8 @@ pub struct Liveness {
 #[derive(Debug, Default)]
 struct State {
     alive: bool,
+    /// It was seen to be up or down.
+    known: bool,
     misses: u32,
     last_miss: Option<Instant>,
 }
@@ -34,7 +36,7 @@ impl Liveness {
             return;
         }
         let mut state = self.state();
-        *state = State { alive: true, ..State::default() };
+        *state = State { alive: true, known: true, ..State::default() };
         self.calm.store(true, Ordering::Relaxed);
     }
 
@@ -47,6 +49,7 @@ impl Liveness {
         state.last_miss = Some(now);
         state.misses = state.misses.saturating_add(1);
         state.alive &= state.misses < MISSES;
+        state.known |= state.misses >= MISSES;
         self.calm.store(false, Ordering::Relaxed);
     }
 
@@ -57,6 +60,19 @@ impl Liveness {
         if last.is_some_and(|last| now.saturating_duration_since(last) >= after) {
             self.up();
         }
+    }
+
+    /// Knows nothing of the route any more if its last miss is older than this.
+    pub fn forget(&self, now: Instant, after: Duration) {
+        let mut state = self.state();
+        if state.last_miss.is_some_and(|last| now.saturating_duration_since(last) >= after) {
+            *state = State::default();
+        }
+    }
+
+    /// Whether the route was seen to be up or down.
+    pub fn known(&self) -> bool {
+        self.state().known
     }
 
     /// Whether the route is up.

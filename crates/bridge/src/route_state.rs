@@ -61,6 +61,7 @@ pub struct RouteState {
     /// The limit of the gateway's own calls, which a flood of pass-through calls does not affect.
     inner: Arc<ConcurrencyLimit>,
     nest: bool,
+    assumed: bool,
     budget: RetryBudget,
     liveness: Liveness,
     storage: StorageCache,
@@ -70,6 +71,8 @@ pub struct RouteState {
     captured: AtomicBool,
     /// Whether all services report that they cannot serve.
     unable: AtomicBool,
+    /// Whether discovery finds its services while they are there.
+    announced: AtomicBool,
     /// Whether no catalog has the route any longer.
     retired: AtomicBool,
 }
@@ -80,7 +83,8 @@ impl RouteState {
         let (nest, in_flight) = (limits.nest(route), limits.of(route));
         let subject = route.subject.as_str();
         let liveness = Liveness::default();
-        if nest {
+        let assumed = nest && route.trusted;
+        if assumed {
             // Discovery does not find it, so it is assumed to be up until calls show otherwise.
             liveness.up();
         }
@@ -99,6 +103,7 @@ impl RouteState {
             },
             inner: ConcurrencyLimit::new(in_flight, ShareKind::route(number, true)),
             nest,
+            assumed,
             budget: RetryBudget::new(),
             liveness,
             storage: StorageCache::default(),
@@ -106,6 +111,7 @@ impl RouteState {
             capturer: RwLock::default(),
             captured: AtomicBool::new(false),
             unable: AtomicBool::new(false),
+            announced: AtomicBool::new(route.trusted && !nest),
             retired: AtomicBool::new(false),
         }
     }
@@ -227,6 +233,22 @@ impl RouteState {
     /// The number of calls in flight, and the limit.
     pub fn level(&self) -> [usize; 2] {
         [self.outer.inside() + self.inner.inside(), self.outer.size()]
+    }
+
+    /// Whether the route is taken for up until calls show otherwise: compiled in, and of a service that discovery does not
+    /// find.
+    pub fn assumed(&self) -> bool {
+        self.assumed
+    }
+
+    /// Discovery has found a service, so that from now on its absence says something.
+    pub fn announce(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether discovery has ever found a service.
+    pub fn announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed)
     }
 
     /// Whether the service is NestJS, which does not support discovery.

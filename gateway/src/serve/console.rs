@@ -23,7 +23,7 @@ use super::cluster::{ClusterState, STALE, State};
 use super::identity::{Identity, status};
 use super::window::{COUNTED, TIMED, View, Windows};
 use orders::feed::{Change, Feed};
-use server::registry::Finding;
+use server::registry::{Finding, Standing};
 use server::{Current, HealthRegistry};
 
 /// Number of order changes that are shown.
@@ -93,7 +93,8 @@ impl Console {
         let (page, now) = (self.registry.page(), Instant::now());
         let view = self.windows.view(&page, now);
         let services = self.board.all().into_iter().filter(|(name, _)| name.contains('.'));
-        let services: Vec<Value> = services.map(|(name, up)| json!({ "name": *name, "up": up })).collect();
+        let services: Vec<Value> =
+            services.map(|(name, standing)| json!({ "name": *name, "up": up(standing) })).collect();
         let served = self.current.served();
         let mut figures = json!({
             "version": version::VERSION,
@@ -212,4 +213,9 @@ fn kind(subject: &str) -> &str {
 fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a service is up; none if that is not known.
+fn up(standing: Standing) -> Option<bool> {
+    (standing != Standing::Unknown).then_some(standing == Standing::Up)
 }

@@ -13,7 +13,7 @@ use telemetry::{Registry, Rendering, exposition};
 
 use super::console::{self, Console};
 use super::reloads::Reloads;
-use server::registry::{Finding, GATEWAY};
+use server::registry::{Finding, GATEWAY, Standing};
 use server::supervisor::Supervisor;
 use server::{HealthRegistry, health_server};
 
@@ -74,20 +74,20 @@ async fn metrics(page: Rendering) -> impl IntoResponse {
 
 /// 200 while calls can be served; the body lists every service, and the reasons if one is not serving.
 async fn health(board: HealthRegistry, reloads: Reloads) -> impl IntoResponse {
-    let word = |up: bool| if up { "SERVING" } else { "NOT_SERVING" };
-    let up = board.up(GATEWAY).unwrap_or(false);
+    let standing = board.standing(GATEWAY).unwrap_or_default();
+    let up = standing == Standing::Up;
     let services: serde_json::Map<String, serde_json::Value> = board
         .all()
         .into_iter()
         .filter(|(name, _)| !name.is_empty())
-        .map(|(name, up)| (name.to_string(), word(up).into()))
+        .map(|(name, standing)| (name.to_string(), standing.name().into()))
         .collect();
     let finding =
         |finding: Finding| serde_json::json!({ "reason": finding.reason, "message": finding.message });
     let findings: Vec<serde_json::Value> = board.findings().into_iter().map(finding).collect();
     let contracts = reloads.told();
     let body = serde_json::json!({
-        "status": word(up), "services": services, "findings": findings, "contracts": contracts,
+        "status": standing.name(), "services": services, "findings": findings, "contracts": contracts,
     });
     let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"))

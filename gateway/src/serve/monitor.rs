@@ -17,13 +17,15 @@ use super::shared::{Shared, coded};
 use crate::contracts::is_compiled_in;
 use crate::waits::DISCOVERY_INTERVAL;
 use bridge::{RouteStates, discovery};
-use server::registry::{Finding, GATEWAY, reason};
+use server::registry::{Finding, GATEWAY, Standing, reason};
 use server::{Current, HealthRegistry, Served};
 
 /// Interval between two updates of the health registry.
 const TICK: Duration = Duration::from_millis(100);
 /// Interval between discovery requests while a service is missing.
 const MISSING: Duration = Duration::from_millis(300);
+/// How long services that are not known are looked for at that interval: they may never be found.
+const NEW: Duration = Duration::from_secs(30);
 /// A service that only calls can find missing is assumed to be back after this.
 const CHANCE: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,8 @@ struct View {
     services: Vec<MonitoredService>,
     /// The routes that they need.
     routes: Vec<Arc<Route>>,
+    /// When this began.
+    since: Instant,
     /// Whether a discovery request was completed.
     asked: AtomicBool,
 }
@@ -109,7 +113,9 @@ impl Monitor {
             if self.link.connected() {
                 self.ask(&view).await;
             }
-            let calm = view.routes.iter().all(|route| view.obstacle(route).is_none());
+            let new = view.since.elapsed() < NEW;
+            let missing = |route| view.obstacle(route).is_some() || (new && view.unknown(route));
+            let calm = !view.routes.iter().any(|route| missing(route));
             // Routes that are new have not been asked for.
             let _ = timeout(if calm { DISCOVERY_INTERVAL } else { MISSING }, changes.changed()).await;
         }
@@ -129,13 +135,17 @@ impl Monitor {
             return;
         }
         for (subject, state) in states() {
-            if state.nestjs() {
-                state.liveness().decay(Instant::now(), CHANCE);
-            } else if found.able.contains(subject) || found.unable.contains(subject) {
+            if found.able.contains(subject) || found.unable.contains(subject) {
+                state.announce();
                 state.liveness().up();
                 state.disable(!found.able.contains(subject));
-            } else {
+            } else if state.announced() {
                 state.liveness().down(Instant::now());
+            } else if state.assumed() {
+                state.liveness().decay(Instant::now(), CHANCE);
+            } else {
+                // Only calls tell of it.
+                state.liveness().forget(Instant::now(), CHANCE);
             }
         }
         view.asked.store(true, Ordering::Relaxed);
@@ -174,12 +184,18 @@ impl Monitor {
                 // Without NATS the state of services is unknown.
                 false => Vec::new(),
             };
-            for MonitoredService { name, coded, streams } in &view.services {
+            for service in &view.services {
+                let MonitoredService { name, coded, streams } = service;
                 let answered = !obstacles.iter().any(|(route, _)| needs(name, *coded, route));
-                self.board.set(name, answered && if *streams { up } else { connected });
+                let up = answered && if *streams { up } else { connected };
+                let unheard = connected && view.unheard(service);
+                self.board.stand(name, if unheard { Standing::Unknown } else { up.into() });
             }
             let counts = |route: &Route| self.ready_on.iter().any(|service| **service == *route.service);
-            self.board.set(GATEWAY, up && !obstacles.iter().any(|(route, _)| counts(route)));
+            // What it was told to wait for has to be known.
+            let ready = !obstacles.iter().any(|(route, _)| counts(route))
+                && !view.routes.iter().any(|route| counts(route) && view.unknown(route));
+            self.board.set(GATEWAY, up && ready);
             if up {
                 findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
             }
@@ -210,8 +226,21 @@ impl View {
             states: served.states().clone(),
             services: served.names().iter().map(service).collect(),
             routes: served.catalog().serving_routes().filter(internal).cloned().collect(),
+            since: Instant::now(),
             asked: AtomicBool::new(false),
         }
+    }
+
+    /// Whether nothing is known of a route: discovery has never found a service, and no call has.
+    fn unknown(&self, route: &Route) -> bool {
+        self.states.of(route).is_ok_and(|state| !state.announced() && !state.liveness().known())
+    }
+
+    /// Whether nothing is known of a service.
+    fn unheard(&self, service: &MonitoredService) -> bool {
+        let mut own =
+            self.routes.iter().filter(|route| needs(&service.name, service.coded, route)).peekable();
+        own.peek().is_some() && own.all(|route| self.unknown(route))
     }
 
     /// Why a route's calls cannot be served.
@@ -221,7 +250,7 @@ impl View {
             let message = format!("the stream {stream} captures the subject {subject}");
             return Some((reason::SUBJECT_CAPTURED, message).into());
         }
-        if !state.liveness().alive() {
+        if !state.liveness().alive() && !self.unknown(route) {
             let asked = self.asked.load(Ordering::Relaxed) || state.nestjs();
             let reason = if asked { reason::NO_RESPONDERS } else { reason::STARTING };
             return Some((reason, format!("no responders on {subject}")).into());
