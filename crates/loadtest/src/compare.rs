@@ -2,6 +2,7 @@
 //! are measured in turns, so that noise on the machine affects all of them; ratios are taken within a round. Starts
 //! everything itself.
 
+mod peer;
 pub(crate) mod report;
 mod routes;
 mod traces;

@@ -12,6 +12,7 @@ use contract::route::Routed as _;
 use local_nats::spare_port;
 use prost::Message as _;
 
+use super::peer::Peer;
 use super::report::{Figures, Report, Series};
 use super::turns::Bench;
 use crate::cage::Cage;
@@ -89,6 +90,14 @@ pub(super) async fn measure(
         report.ratio("CPU per call, protobuf / the first", over(&binary), "at most 0.85");
         let codecs = (0..bench.rounds).map(|_| codecs(items)).collect::<anyhow::Result<_>>()?;
         report.ratio("codec alone, plan / generated", Figures(codecs), "at most 0.5");
+    }
+    if let Some(peer) = Peer::start(deployment).await? {
+        let loads =
+            [("by hand in Go", peer.load()?), ("by a route of a file, JSON", routed.load(Kind::Routed)?)];
+        let [peer, json] = bench.turns(loads).await?;
+        report.section("the same rpc, grpc-go and nats.go by hand, 3 items", [&peer, &json]);
+        report.ratio("CPU per call, the route's / Go's", json.cpu("gateway").over(peer.cpu("gateway")), "");
+        report.ratio("rate, the route's / Go's", json.rate().over(peer.rate()), "");
     }
     let streams = |load: Load| Load { callers: STREAMS, ..load };
     let raw = Load::of(Kind::NatsPages, &deployment.nats.url());
