@@ -46,9 +46,21 @@ pub struct JsonCodec {
 
 /// The plans of both messages, compiled when they are first needed.
 #[derive(Default)]
-struct Plans {
+pub(crate) struct Plans {
     request: OnceLock<Result<Plan, Unplanned>>,
     reply: OnceLock<Result<Plan, Unplanned>>,
+}
+
+impl Plans {
+    /// The plan of the request; none if there is none for such a message.
+    pub(crate) fn request(&self, message: &MessageDescriptor) -> Option<&Plan> {
+        self.request.get_or_init(|| Plan::of(message)).as_ref().ok()
+    }
+
+    /// The same for the reply.
+    pub(crate) fn reply(&self, message: &MessageDescriptor) -> Option<&Plan> {
+        self.reply.get_or_init(|| Plan::of(message)).as_ref().ok()
+    }
 }
 
 /// A reply that was read.
@@ -204,11 +216,11 @@ impl JsonCodec {
     }
 
     fn plan_of_request(&self) -> Option<&Plan> {
-        self.plans.request.get_or_init(|| Plan::of(&self.request)).as_ref().ok()
+        self.plans.request(&self.request)
     }
 
     fn plan_of_reply(&self) -> Option<&Plan> {
-        self.plans.reply.get_or_init(|| Plan::of(&self.reply)).as_ref().ok()
+        self.plans.reply(&self.reply)
     }
 
     fn within_limit(&self, bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {

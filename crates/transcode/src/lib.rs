@@ -35,6 +35,7 @@
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod calendar;
+mod check;
 mod dynamic;
 mod error;
 mod fault;

@@ -9,7 +9,7 @@ use super::deliberate::{
 };
 use crate::plan::Plan;
 use crate::to_wire::UnknownNames;
-use crate::{CodecError, dynamic, to_json, to_wire};
+use crate::{CodecError, check, decode, dynamic, to_json, to_wire};
 
 const LIMIT: usize = 64 << 20;
 
@@ -55,6 +55,20 @@ impl Subject {
 
     pub(crate) fn agree_on_json(&self, wire: &[u8], what: &str) {
         self.compare_json(self.json(wire), dynamic::to_json(&self.message, None, wire), wire, what);
+        self.agree_on_encoding(wire, what);
+    }
+
+    /// What is passed on unchanged is what the library can read.
+    fn agree_on_encoding(&self, wire: &[u8], what: &str) {
+        let ours = check::check(&self.plan, wire).map_err(CodecError::from);
+        let theirs = decode(&self.message, wire);
+        let is_listed = |why: &str| is_listed(&REFUSED_WIRE, why);
+        let agrees = match (&ours, &theirs) {
+            (Ok(()), Ok(_)) | (Err(_), Err(_)) => true,
+            (Err(ours), Ok(_)) => is_listed(ours.why()),
+            (Ok(()), Err(_)) => false,
+        };
+        assert!(agrees, "{what}, {}: {ours:?}, {:?}\n{wire:?}", self.label, theirs.err());
     }
 
     /// The same, of one field alone.
