@@ -368,7 +368,7 @@ async fn a_service_that_waits_for_its_client_has_not_ended() {
             let mut credit =
                 client.subscribe(headers.get("Stream-Credit").unwrap().to_string()).await.unwrap();
             let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(64 << 10));
-            let mut window = 64;
+            let mut window: usize = headers.get("Stream-Window").unwrap().as_str().parse().unwrap();
             for _ in 0..500 {
                 if window == 0 {
                     let more = next(&mut credit).await;

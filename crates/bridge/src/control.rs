@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 use wire::header;
 
+use crate::window::{FIRST, Window};
+
 /// All subjects on which services are told about a request that is under way.
 pub const CONTROL: &str = "gateway.control.>";
 /// What they begin with.
 const PREFIX: &str = "gateway.control";
-/// How many messages a service that counts them may send ahead of the client.
-const WINDOW: i64 = 64;
 /// How long a control message may wait for its place behind others that are sent.
 const SEND: Duration = Duration::from_millis(500);
 
@@ -30,8 +30,7 @@ pub(crate) struct Control {
     id: Uuid,
     cancels: bool,
     progress: Progress,
-    /// Messages taken since the last grant.
-    taken: i64,
+    window: Window,
 }
 
 /// How far a service is. Clones share it.
@@ -45,14 +44,14 @@ pub(crate) struct Progress {
 impl Control {
     /// The control of a request. `cancels`: whether the service is told when nobody waits.
     pub(crate) fn new(link: Connection, cancels: bool) -> Control {
-        let progress = Progress { ended: Arc::default(), credit: Arc::new(AtomicI64::new(WINDOW)) };
-        Control { link, id: Uuid::new_v4(), cancels, progress, taken: 0 }
+        let progress = Progress { ended: Arc::default(), credit: Arc::new(AtomicI64::new(FIRST)) };
+        Control { link, id: Uuid::new_v4(), cancels, progress, window: Window::default() }
     }
 
     /// Names the subjects in the headers of the request. `streams`: many messages are expected.
     pub(crate) fn announce(&self, headers: &mut HeaderMap, streams: bool) {
         if streams {
-            number(headers, header::STREAM_WINDOW, WINDOW.unsigned_abs());
+            number(headers, header::STREAM_WINDOW, FIRST.unsigned_abs());
             put(headers, header::STREAM_CREDIT, self.subject("credit"));
         }
         if self.cancels {
@@ -65,16 +64,15 @@ impl Control {
         &self.progress
     }
 
-    /// The client has taken a message: grants more from time to time.
-    pub(crate) async fn took(&mut self) {
-        self.taken += 1;
-        if self.taken < WINDOW / 2 {
-            return;
-        }
-        let grant = self.link.client().publish(self.subject("credit"), self.taken.to_string().into());
+    /// The client has taken a message of this size: grants more from time to time.
+    pub(crate) async fn took(&mut self, bytes: usize) {
+        self.window.took(bytes);
+        let Some(more) = self.window.more() else { return };
+        let grant = self.link.client().publish(self.subject("credit"), more.to_string().into());
         // What cannot be sent now is granted with the next message. Without a connection the stream ends by itself.
         if let Ok(Ok(())) = timeout(SEND, grant).await {
-            self.progress.credit.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+            self.window.grant(more);
+            self.progress.credit.fetch_add(more, Ordering::Relaxed);
         }
     }
 

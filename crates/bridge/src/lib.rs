@@ -35,6 +35,7 @@ mod subscribe;
 mod tests;
 pub mod token;
 mod topic;
+mod window;
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -224,7 +224,7 @@ impl Sink {
         });
         let Some(payload) = next? else { return Ok(None) };
         self.bridge.note(&self.route, |metrics| metrics.messages.increment());
-        self.control.took().await;
+        self.control.took(payload.len()).await;
         match self.route.codec.reply(&payload) {
             Ok(message) => Ok(Some(message)),
             Err(mismatch) => Err(violated(&self.route, self.bridge.states().of(&self.route)?, &mismatch)),

@@ -89,8 +89,12 @@ fn answer(items: Vec<Item>) -> CheckInventoryResponse {
 /// Sends all pages, and an empty message behind them. A gateway grants them, a plain client takes all.
 async fn stream(client: Client, request: Message) -> anyhow::Result<()> {
     let to = request.reply.context("the request has no inbox")?;
-    let mut credit = match request.headers.as_ref().and_then(|headers| headers.get("Stream-Credit")) {
-        Some(subject) => Some(Credit { left: 64, more: client.subscribe(subject.to_string()).await? }),
+    let header = |name| request.headers.as_ref().and_then(|headers| headers.get(name));
+    let mut credit = match header("Stream-Credit").zip(header("Stream-Window")) {
+        Some((subject, window)) => {
+            let more = client.subscribe(subject.to_string()).await?;
+            Some(Credit { left: window.as_str().parse()?, more })
+        }
         None => None,
     };
     let page = Bytes::from(serde_json::to_vec(&serde_json::json!({ "text": "x".repeat(TEXT) }))?);
