@@ -94,7 +94,7 @@ impl Bridge {
         // Reads at the service's pace, whatever the client does.
         let source = AbortOnDropHandle::new(tokio::spawn(source.run(first, inflow)));
         let (bridge, route) = (self.clone(), route.clone());
-        let sink = Sink { bridge, route, outflow, control, _permit: permit, _source: source };
+        let sink = Box::new(Sink { bridge, route, outflow, control, _permit: permit, _source: source });
         Ok(Messages::new(stream::unfold(Some(sink), Sink::step)))
     }
 
@@ -207,7 +207,7 @@ impl Source {
 
 impl Sink {
     /// The next message, and what gives those behind it.
-    async fn step(sink: Option<Sink>) -> Option<(Result<Vec<u8>, Failure>, Option<Sink>)> {
+    async fn step(sink: Option<Box<Sink>>) -> Option<(Result<Vec<u8>, Failure>, Option<Box<Sink>>)> {
         let mut sink = sink?;
         match sink.next().await {
             Ok(Some(message)) => Some((Ok(message), Some(sink))),

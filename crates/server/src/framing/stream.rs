@@ -17,7 +17,7 @@ use super::{MOST, PREFIX, response};
 use crate::status;
 
 /// How many bytes of messages that are ready are sent together.
-const TOGETHER: usize = 32 << 10;
+const TOGETHER: usize = 64 << 10;
 
 /// A response with these messages, each of at most `most` bytes. It ends early when `early` resolves.
 pub(crate) fn answer(
@@ -88,7 +88,9 @@ impl Streaming {
 }
 
 fn push(data: &mut BytesMut, message: &[u8]) {
-    data.reserve(PREFIX + message.len());
+    // Where a second one is ready, so are more: room for all of them at once.
+    let room = if data.is_empty() { 0 } else { TOGETHER.saturating_sub(data.len()) };
+    data.reserve(room.max(PREFIX + message.len()));
     data.put_u8(0);
     // It is no longer than `MOST`.
     data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
