@@ -8,6 +8,8 @@ use wire::failure::Code;
 use wire::header;
 use wire::{Delivered, Failure, nestjs};
 
+use crate::response::ResponseMetadata;
+
 /// Maximum size of a JetStream acknowledgement, in bytes: the name of a stream has at most 255.
 const ACKNOWLEDGEMENT: usize = 1_024;
 
@@ -23,6 +25,14 @@ impl AttemptError {
     /// A failure without a retry.
     pub(super) fn last(failure: Failure) -> AttemptError {
         AttemptError { failure, again: false, free: false }
+    }
+
+    /// The same, with the trailers of the service's reply.
+    pub(super) fn with(mut self, metadata: Option<Box<ResponseMetadata>>) -> AttemptError {
+        if let Some(metadata) = metadata {
+            self.failure.trailers = metadata.trailers;
+        }
+        self
     }
 
     /// The same, if another request of the attempt may still be executed.

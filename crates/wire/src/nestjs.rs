@@ -147,6 +147,7 @@ fn refusal(err: &str) -> Failure {
         delivered: Some(Delivered::Yes),
         metadata: std::collections::BTreeMap::new(),
         details: Vec::new(),
+        trailers: Vec::new(),
         cause: None,
     }
 }

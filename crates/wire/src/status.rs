@@ -89,6 +89,7 @@ impl Failure {
                 delivered: Some(Delivered::Yes),
                 metadata: BTreeMap::new(),
                 details: Vec::new(),
+                trailers: Vec::new(),
                 cause: None,
             },
         }
@@ -103,6 +104,7 @@ impl Failure {
             delivered: Some(Delivered::Yes),
             metadata: BTreeMap::new(),
             details: Vec::new(),
+            trailers: Vec::new(),
             cause: None,
         };
         for any in status.details {
