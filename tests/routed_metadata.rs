@@ -295,3 +295,21 @@ async fn metadata_counts_against_the_size_that_the_server_takes() {
     assert!(timeout(Duration::from_millis(300), requests.next()).await.is_err());
     echo.library.gateway.drain().await;
 }
+
+#[test]
+fn no_header_of_the_gateways_own_can_be_listed() {
+    let sources =
+        [include_str!("../crates/wire/src/header.rs"), include_str!("../crates/server/src/headers.rs")];
+    let names = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for name in names {
+        let lists = format!("metadata: {{request: [{name:?}, \"x-raw-bin\"]");
+        let proto = include_str!("fixtures/metadata.proto");
+        let proto = proto.replace("metadata: {request: [\"X-Tag\", \"x-raw-bin\"]", &lists);
+        let refused = serving(&folder, &proto, "").sources.read().unwrap_err().to_string();
+        assert!(refused.contains(&format!("{name:?} never passes")), "{refused}");
+        count += 1;
+    }
+    assert!(count > 15, "{count} names");
+}

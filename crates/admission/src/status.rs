@@ -61,10 +61,12 @@ impl std::error::Error for Cause {}
 /// The status for a failure, without retry pushback.
 pub(crate) fn status(mut failure: Failure) -> Status {
     let cause = failure.cause.take();
-    let trailers = std::mem::take(&mut failure.trailers);
+    let response = failure.response.take();
     let mut status = told(failure);
     // Values of binary keys are in base64 already.
-    append(status.metadata_mut().as_mut(), &trailers);
+    if let Some(response) = response {
+        append(status.metadata_mut().as_mut(), &response.trailers);
+    }
     if let Some(cause) = cause {
         status.set_source(Arc::new(Cause(cause)));
     }

@@ -49,7 +49,7 @@ use nats::{Connection, RequestError};
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use wire::{Delivered, Failure, Reason, nestjs};
+use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
 pub use call::CallContext;
 pub use control::CONTROL;
@@ -63,7 +63,7 @@ pub use metrics::BridgeMetrics;
 use metrics::{CatalogMetrics, RouteMetrics};
 use outgoing::{Outgoing, address};
 use reply::AttemptError;
-pub use response::{Response, ResponseMetadata};
+pub use response::Response;
 pub use route_state::{Limits, RouteState};
 
 use crate::concurrency::{Permit, Saturated};

@@ -14,7 +14,7 @@ use futures_util::stream;
 use nats::{ManyReplies, RequestError};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
-use wire::{Delivered, Failure, Reason, nestjs};
+use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
 use crate::call::CallContext;
 use crate::concurrency::Permit;
@@ -23,7 +23,7 @@ use crate::flow::{Inflow, Outflow, flow};
 use crate::hedge::trace;
 use crate::messages::Messages;
 use crate::reply::{self, AttemptError, Reply};
-use crate::response::{ResponseMetadata, Trailers};
+use crate::response::Trailers;
 use crate::route_state::RouteState;
 use crate::{Bridge, address, captured, header, unfit, violated};
 use part::{Numbers, Part};
@@ -230,15 +230,13 @@ impl Source {
 impl Passing {
     /// Passes on the trailers of the last reply.
     fn end(&self, route: &Route, last: &Message, end: Result<(), Failure>) -> Result<(), Failure> {
-        let trailers = self.bridge.metadata(route, last).map(|metadata| metadata.trailers);
-        let trailers = trailers.unwrap_or_default();
-        match end {
-            Ok(()) => {
-                let _ = self.trailers.set(trailers);
-                Ok(())
-            }
-            Err(failure) => Err(Failure { trailers, ..failure }),
-        }
+        let response = self.bridge.metadata(route, last);
+        let Err(failure) = end else {
+            let trailers = response.map(|response| response.trailers);
+            let _ = self.trailers.set(trailers.unwrap_or_default());
+            return Ok(());
+        };
+        Err(Failure { response, ..failure })
     }
 }
 

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use catalog::Route;
 use wire::failure::Code;
 use wire::header;
-use wire::{Delivered, Failure, nestjs};
-
-use crate::response::ResponseMetadata;
+use wire::{Delivered, Failure, ResponseMetadata, nestjs};
 
 /// Maximum size of a JetStream acknowledgement, in bytes: the name of a stream has at most 255.
 const ACKNOWLEDGEMENT: usize = 1_024;
@@ -29,9 +27,7 @@ impl AttemptError {
 
     /// The same, with the trailers of the service's reply.
     pub(super) fn with(mut self, metadata: Option<Box<ResponseMetadata>>) -> AttemptError {
-        if let Some(metadata) = metadata {
-            self.failure.trailers = metadata.trailers;
-        }
+        self.failure.response = metadata;
         self
     }
 

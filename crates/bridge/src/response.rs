@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use async_nats::Message;
 use catalog::Route;
-use wire::{Metadata, metadata};
+use wire::Metadata;
+use wire::metadata::{self, ResponseMetadata};
 
 use crate::Bridge;
 
@@ -22,15 +23,6 @@ pub struct Response {
     pub message: Vec<u8>,
     /// What else the caller gets.
     pub metadata: Option<Box<ResponseMetadata>>,
-}
-
-/// The metadata of a response: keys in lower case, and values that are valid in gRPC.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ResponseMetadata {
-    /// Before the messages.
-    pub initial: Metadata,
-    /// Behind them.
-    pub trailers: Metadata,
 }
 
 /// The trailers of a stream, once it has ended.

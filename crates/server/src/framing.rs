@@ -9,7 +9,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use admission::append;
-use bridge::ResponseMetadata;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
@@ -17,7 +16,7 @@ use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 use tower::BoxError;
-use wire::{Delivered, Failure, Reason};
+use wire::{Delivered, Failure, Reason, ResponseMetadata};
 
 use super::status;
 

@@ -152,6 +152,10 @@ pub(super) fn is_traceparent(text: &str) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+    use proptest::prelude::*;
+
     use super::super::peer::Peer;
     use super::*;
 
@@ -216,5 +220,20 @@ mod tests {
         }
         assert_eq!(call(&[("x-request-id", "a b")]).request_id, None);
         assert_eq!(call(&[("x-request-id", &"x".repeat(65))]).request_id, None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_binary_value_passes_if_and_only_if_clients_can_decode_it(
+            bytes in prop::collection::vec(any::<u8>(), 0..9),
+            text in "[A-Da-d0-4+/=_é]{0,9}",
+        ) {
+            let taken = |text: &str| values("x-bin", text.as_bytes()).is_some();
+            for encoded in [STANDARD.encode(&bytes), STANDARD_NO_PAD.encode(&bytes)] {
+                prop_assert!(taken(&encoded), "{encoded}");
+            }
+            let decodes = STANDARD.decode(&text).is_ok() || STANDARD_NO_PAD.decode(&text).is_ok();
+            prop_assert_eq!(taken(&text), decodes, "{}", text);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use tonic::Code;
 
-use crate::metadata::Metadata;
+use crate::metadata::ResponseMetadata;
 pub use crate::reason::DOMAIN;
 use crate::reason::{ErrorReason, Reason};
 
@@ -166,8 +166,8 @@ pub struct Failure {
     pub metadata: BTreeMap<String, String>,
     /// More about it.
     pub details: Vec<Detail>,
-    /// What the service's reply adds to the trailers, where a route passes it on. Not part of its JSON.
-    pub trailers: Metadata,
+    /// What the headers of the service's reply add, where a route passes them on: its trailers. Not part of its JSON.
+    pub response: Option<Box<ResponseMetadata>>,
     /// The cause, logged once where the call is answered. Never sent.
     pub cause: Option<Box<str>>,
 }
@@ -183,7 +183,7 @@ impl Failure {
             delivered: None,
             metadata: BTreeMap::new(),
             details: Vec::new(),
-            trailers: Metadata::new(),
+            response: None,
             cause: None,
         }
     }

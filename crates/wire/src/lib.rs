@@ -13,5 +13,5 @@ pub mod status;
 pub mod text;
 
 pub use failure::{Delivered, Failure, FieldViolation};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, ResponseMetadata};
 pub use reason::{ErrorReason, Reason};

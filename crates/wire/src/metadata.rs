@@ -3,6 +3,15 @@
 /// Metadata: keys in lower case, with values as [`values`] gives them. Values of one key are in their order.
 pub type Metadata = Vec<(Box<str>, Box<str>)>;
 
+/// The metadata of a response: keys in lower case, and values that are valid in gRPC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseMetadata {
+    /// Before the messages.
+    pub initial: Metadata,
+    /// Behind them.
+    pub trailers: Metadata,
+}
+
 /// What keys end with whose values are base64.
 const BINARY: &str = "-bin";
 

@@ -89,7 +89,7 @@ impl Failure {
                 delivered: Some(Delivered::Yes),
                 metadata: BTreeMap::new(),
                 details: Vec::new(),
-                trailers: Vec::new(),
+                response: None,
                 cause: None,
             },
         }
@@ -104,7 +104,7 @@ impl Failure {
             delivered: Some(Delivered::Yes),
             metadata: BTreeMap::new(),
             details: Vec::new(),
-            trailers: Vec::new(),
+            response: None,
             cause: None,
         };
         for any in status.details {
