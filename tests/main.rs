@@ -58,6 +58,7 @@ mod reload;
 mod repeats;
 mod roles;
 mod rolling;
+mod routed_metadata;
 mod routes;
 mod rules;
 mod secured;

@@ -26,4 +26,4 @@ pub use pushback::{answer, status};
 pub use registry::HealthRegistry;
 pub use request::Arrival;
 pub use response::{HeldUntilSent, ResponseBody};
-pub use status::{Cause, RESPONSE};
+pub use status::{Cause, RESPONSE, append};

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 use wire::Failure;
@@ -60,11 +61,25 @@ impl std::error::Error for Cause {}
 /// The status for a failure, without retry pushback.
 pub(crate) fn status(mut failure: Failure) -> Status {
     let cause = failure.cause.take();
+    let response = failure.response.take();
     let mut status = told(failure);
+    // Values of binary keys are in base64 already.
+    if let Some(response) = response {
+        append(status.metadata_mut().as_mut(), &response.trailers);
+    }
     if let Some(cause) = cause {
         status.set_source(Arc::new(Cause(cause)));
     }
     status
+}
+
+/// Adds the metadata of a reply to headers or trailers, each value behind those that its key has.
+pub fn append<'a>(headers: &mut HeaderMap, metadata: impl IntoIterator<Item = &'a (Box<str>, Box<str>)>) {
+    for (key, value) in metadata {
+        if let (Ok(key), Ok(value)) = (HeaderName::try_from(&**key), HeaderValue::try_from(&**value)) {
+            headers.append(key, value);
+        }
+    }
 }
 
 /// The status with as much of the failure as fits.

@@ -1,7 +1,6 @@
 //! One attempt of a call: the request, its hedges, and what its reply or silence means. Must not decide whether there is
 //! another.
 
-use bytes::Bytes;
 use catalog::Route;
 use nats::RequestError;
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use crate::hedge::{Hedging, Outcome, trace};
 use crate::outgoing::Outgoing;
 use crate::reply::{self, AttemptError, Reply};
 use crate::route_state::RouteState;
-use crate::{Bridge, EARLY};
+use crate::{Answer, Bridge, EARLY};
 
 impl Bridge {
     /// Makes one attempt.
@@ -25,7 +24,7 @@ impl Bridge {
         call: &CallContext,
         repeat: u32,
         again: impl Fn() -> bool,
-    ) -> Result<Bytes, AttemptError> {
+    ) -> Result<Answer, AttemptError> {
         let begun = Instant::now();
         if begun >= call.deadline {
             return Err(AttemptError::last(call.late(Delivered::No)));
@@ -37,6 +36,7 @@ impl Bridge {
         let Outcome { reply, open } = hedging.ask(&span, again).await;
         let trouble = match reply {
             Ok(message) => {
+                let metadata = self.metadata(route, &message);
                 let mut reply = reply::read(route, state.nestjs(), message);
                 if let Reply::Refusal(error) = &mut reply
                     && reply::late(&error.failure)
@@ -47,8 +47,9 @@ impl Bridge {
                     state.liveness().up();
                 }
                 return match reply {
-                    Reply::Answer(payload) => Ok(payload),
+                    Reply::Answer(payload) => Ok((payload, metadata)),
                     Reply::Refusal(error) => {
+                        let error = error.with(metadata);
                         span.fail(error.failure.reason.to_string());
                         Err(if open { error.beside_another() } else { error })
                     }

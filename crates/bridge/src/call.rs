@@ -8,7 +8,7 @@ use std::time::Duration;
 use telemetry::{Span, SpanRole};
 use tokio::time::Instant;
 use wire::header;
-use wire::{Delivered, Failure, Reason};
+use wire::{Delivered, Failure, Metadata, Reason};
 
 use crate::share::{Share, Shares};
 
@@ -32,6 +32,8 @@ pub struct CallContext {
     pub hold: Option<Arc<Share>>,
     /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services.
     pub trace: Vec<(&'static str, Box<str>)>,
+    /// The caller's metadata that the route passes on, by the names of its headers on NATS.
+    pub metadata: Metadata,
     /// The parent span of all work for the call; empty if the call is not traced.
     pub span: Span,
 }
@@ -56,6 +58,7 @@ impl CallContext {
             tenant: None,
             hold: None,
             trace: Vec::new(),
+            metadata: Metadata::new(),
             span: Span::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_nats::header::HeaderMap;
 use catalog::Route;
 use nats::WallClock;
-use nats::header::{fixed, number, put};
+use nats::header::{fixed, number, pass, put};
 use telemetry::Span;
 use wire::header;
 
@@ -34,6 +34,10 @@ pub(super) fn of(
 /// The headers of an event: nobody answers it, so that it has no deadline.
 pub(super) fn of_event(route: &Route, call: &CallContext, span: &Span) -> HeaderMap {
     let mut headers = HeaderMap::new();
+    // Before ours, which replace what has their names.
+    for (name, value) in &call.metadata {
+        pass(&mut headers, name, value);
+    }
     fixed(&mut headers, header::CONTENT_TYPE, route.content_type());
     if let Some(id) = &call.request_id {
         put(&mut headers, header::REQUEST_ID, id);

@@ -27,6 +27,7 @@ pub mod micro;
 mod outgoing;
 pub mod patience;
 mod reply;
+mod response;
 pub mod route_state;
 pub mod share;
 mod storage;
@@ -49,7 +50,7 @@ use nats::{Connection, RequestError};
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use wire::{Delivered, Failure, Reason, nestjs};
+use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
 pub use call::CallContext;
 pub use control::CONTROL;
@@ -63,6 +64,7 @@ pub use metrics::BridgeMetrics;
 use metrics::{CatalogMetrics, RouteMetrics};
 use outgoing::{Outgoing, address};
 use reply::AttemptError;
+pub use response::Response;
 pub use route_state::{Limits, RouteState};
 
 use crate::concurrency::{Permit, Saturated};
@@ -79,6 +81,9 @@ const SHED: Duration = Duration::from_millis(100);
 /// A request that is refused as too late with more than this left was refused wrongly. A service may answer until just
 /// before the deadline: the workers until 200 ms before it.
 pub const EARLY: Duration = Duration::from_millis(500);
+
+/// The payload of a reply, and its metadata.
+type Answer = (Bytes, Option<Box<ResponseMetadata>>);
 
 /// Calls services over one NATS connection. Clones share it.
 #[derive(Clone)]
@@ -192,7 +197,7 @@ impl Bridge {
         let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
         let subject = state.fixed().ok_or_else(|| unaddressed(route))?.clone();
         let sent = self.send(route, state, subject, payload()?, call, || repeatable).await;
-        let payload = permit.record_outcome(call.deadline, sent)?;
+        let (payload, _) = permit.record_outcome(call.deadline, sent)?;
         let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
         if reply.encoded_len() == 0 && reply::is_acknowledgement(&payload) {
             return Err(captured(route, state));
@@ -200,20 +205,22 @@ impl Bridge {
         Ok(reply)
     }
 
-    /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding.
+    /// Calls a route with a protobuf-encoded request, and returns the reply in the same encoding, with its metadata.
     ///
     /// # Errors
     /// The service's refusal, or why there is no valid reply: no connection, no responders, no place within the limits, no
     /// answer in time, a request or a reply that does not fit the route's messages. Its `delivered` tells whether
     /// the service may have the request.
-    pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Vec<u8>, Failure> {
+    pub async fn pass(&self, route: &Route, request: &[u8], call: &CallContext) -> Result<Response, Failure> {
         match &route.kind {
             Kind::Request => {}
             Kind::Emit { require_subscriber } => {
-                return self.emit(route, request, *require_subscriber, call).await;
+                return self.emit(route, request, *require_subscriber, call).await.map(Response::from);
             }
             Kind::EmitDurable(durable) if durable.streams => return Err(streams_only(route)),
-            Kind::EmitDurable(durable) => return self.store(route, durable, request, call).await,
+            Kind::EmitDurable(durable) => {
+                return self.store(route, durable, request, call).await.map(Response::from);
+            }
             Kind::RequestMany(_) | Kind::Subscribe(_) => return Err(streams_only(route)),
         }
         let (state, place) = self.enter(route, call, RouteState::enter)?;
@@ -221,12 +228,12 @@ impl Bridge {
         let subject = address(route, state, request, call)?;
         let again = || route.codec.repeatable(request);
         let sent = self.send(route, state, subject, payload, call, again).await;
-        let payload = place.record_outcome(call.deadline, sent)?;
-        let reply = route.codec.reply(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
-        if reply.is_empty() && reply::is_acknowledgement(&payload) {
+        let (payload, metadata) = place.record_outcome(call.deadline, sent)?;
+        let message = route.codec.reply(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;
+        if message.is_empty() && reply::is_acknowledgement(&payload) {
             return Err(captured(route, state));
         }
-        Ok(reply)
+        Ok(Response { message, metadata })
     }
 
     /// Calls a route with a payload, and returns the payload of the reply.
@@ -235,7 +242,7 @@ impl Bridge {
         let (state, place) = self.enter(route, call, RouteState::enter)?;
         let subject = address(route, state, &[], call)?;
         let sent = self.send(route, state, subject, payload, call, || route.repeatable).await;
-        place.record_outcome(call.deadline, sent)
+        place.record_outcome(call.deadline, sent).map(|(payload, _)| payload)
     }
 
     /// A permit of the route. It is taken before any work for a call, so that refusing an overload is cheap.
@@ -265,7 +272,7 @@ impl Bridge {
         }
     }
 
-    /// Sends a request, and returns the payload of its reply. `again`: whether this request may be sent twice; called
+    /// Sends a request, and returns the payload of its reply, with its metadata. `again`: whether this request may be sent twice; called
     /// after a failure that may have been executed.
     async fn send(
         &self,
@@ -275,7 +282,7 @@ impl Bridge {
         payload: Vec<u8>,
         call: &CallContext,
         again: impl Fn() -> bool,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Answer, Failure> {
         let enveloped = if state.nestjs() { nestjs::call(&subject, &payload) } else { None };
         let control = route.cancel.then(|| Control::new(self.link.clone(), true));
         let control = control.as_ref();

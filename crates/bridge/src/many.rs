@@ -14,7 +14,7 @@ use futures_util::stream;
 use nats::{ManyReplies, RequestError};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
-use wire::{Delivered, Failure, Reason, nestjs};
+use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
 use crate::call::CallContext;
 use crate::concurrency::Permit;
@@ -23,6 +23,7 @@ use crate::flow::{Inflow, Outflow, flow};
 use crate::hedge::trace;
 use crate::messages::Messages;
 use crate::reply::{self, AttemptError, Reply};
+use crate::response::Trailers;
 use crate::route_state::RouteState;
 use crate::{Bridge, address, captured, header, unfit, violated};
 use part::{Numbers, Part};
@@ -38,6 +39,21 @@ struct Source {
     progress: Progress,
     /// Messages so far.
     count: u32,
+    /// Where trailers go, if the route passes any on.
+    passing: Option<Passing>,
+}
+
+/// Passes on what the headers of the last reply say.
+struct Passing {
+    bridge: Bridge,
+    trailers: Trailers,
+}
+
+/// The first reply, what it says in its headers, and those behind it.
+struct First {
+    message: Message,
+    metadata: Option<Box<ResponseMetadata>>,
+    replies: ManyReplies,
 }
 
 /// What the client's side of a stream holds.
@@ -79,7 +95,10 @@ impl Bridge {
         let asked = Asked { route, state, subject, payload, call: &call, control: &control };
         let again = || route.codec.repeatable(request);
         let first = self.attempts(route, state, &call, again, |repeat| self.first(&asked, repeat)).await;
-        let (first, replies_to_come) = permit.record_outcome(call.deadline, first)?;
+        let First { message, metadata, replies: replies_to_come } =
+            permit.record_outcome(call.deadline, first)?;
+        let trailers = (!route.metadata.reply.is_empty()).then(Trailers::default);
+        let passing = trailers.clone().map(|trailers| Passing { bridge: self.clone(), trailers });
         let (inflow, outflow) = flow(self.states().stream_bytes().clone());
         let source = Source {
             route: route.clone(),
@@ -90,16 +109,18 @@ impl Bridge {
             numbers: Numbers::default(),
             progress: control.progress().clone(),
             count: 0,
+            passing,
         };
         // Reads at the service's pace, whatever the client does.
-        let source = AbortOnDropHandle::new(tokio::spawn(source.run(first, inflow)));
+        let source = AbortOnDropHandle::new(tokio::spawn(source.run(message, inflow)));
         let (bridge, route) = (self.clone(), route.clone());
         let sink = Box::new(Sink { bridge, route, outflow, control, _permit: permit, _source: source });
-        Ok(Messages::new(stream::unfold(Some(sink), Sink::step)))
+        let initial = metadata.map(|metadata| metadata.initial).unwrap_or_default();
+        Ok(Messages::new(stream::unfold(Some(sink), Sink::step)).passing(initial, trailers))
     }
 
     /// One attempt: the request, and its first reply.
-    async fn first(&self, asked: &Asked<'_>, repeat: u32) -> Result<(Message, ManyReplies), AttemptError> {
+    async fn first(&self, asked: &Asked<'_>, repeat: u32) -> Result<First, AttemptError> {
         let Asked { route, state, subject, payload, call, control } = asked;
         let begun = Instant::now();
         if begun >= call.deadline {
@@ -123,16 +144,17 @@ impl Bridge {
             .unwrap_or(Err(RequestError::Timeout))
             .map_err(|trouble| self.missed(route, state, call, repeat, &trouble))?;
         state.liveness().up();
+        let metadata = self.metadata(route, &first);
         match reply::read(route, state.nestjs(), first.clone()) {
             Reply::Refusal(error) => {
                 // The service has ended it.
                 control.progress().end();
-                Err(error)
+                Err(error.with(metadata))
             }
             Reply::Answer(payload) if reply::is_acknowledgement(&payload) && is_empty(route, &payload) => {
                 Err(AttemptError::last(captured(route, state)))
             }
-            Reply::Answer(_) | Reply::Nonsense => Ok((first, replies)),
+            Reply::Answer(_) | Reply::Nonsense => Ok(First { message: first, metadata, replies }),
         }
     }
 }
@@ -166,6 +188,7 @@ impl Source {
         {
             return ControlFlow::Break(Err(gap));
         }
+        let ends = self.passing.is_some().then(|| message.clone());
         let part = Part::read(&self.route, self.nest, message);
         if part.end.is_some() {
             self.progress.end();
@@ -177,11 +200,12 @@ impl Source {
             }
             self.count = self.count.saturating_add(1);
         }
-        match part.end {
-            Some(end) => ControlFlow::Break(end),
-            None if self.rules.count.is_some_and(|most| self.count >= most) => ControlFlow::Break(Ok(())),
-            None => ControlFlow::Continue(()),
-        }
+        let counted = self.rules.count.is_some_and(|most| self.count >= most).then_some(Ok(()));
+        let Some(end) = part.end.or(counted) else { return ControlFlow::Continue(()) };
+        ControlFlow::Break(match (&self.passing, ends) {
+            (Some(passing), Some(last)) => passing.end(&self.route, &last, end),
+            _ => end,
+        })
     }
 
     /// Waits for the next message; an error is the end of the stream.
@@ -202,6 +226,19 @@ impl Source {
                 Err(_) => return Err(Err(silent(&self.route, self.rules.idle))),
             }
         }
+    }
+}
+
+impl Passing {
+    /// Passes on the trailers of the last reply.
+    fn end(&self, route: &Route, last: &Message, end: Result<(), Failure>) -> Result<(), Failure> {
+        let response = self.bridge.metadata(route, last);
+        let Err(failure) = end else {
+            let trailers = response.map(|response| response.trailers);
+            let _ = self.trailers.set(trailers.unwrap_or_default());
+            return Ok(());
+        };
+        Err(Failure { response, ..failure })
     }
 }
 

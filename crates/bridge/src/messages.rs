@@ -8,15 +8,18 @@ use bytes::Bytes;
 use catalog::{Kind, Route};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use wire::{Failure, Reason};
+use wire::{Failure, Metadata, Reason};
 
 use crate::Bridge;
 use crate::call::CallContext;
+use crate::response::Trailers;
 
 /// The messages of a call, each in the protobuf encoding. An error is the last one. Dropping it ends what it reads.
 pub struct Messages {
     messages: BoxStream<'static, Result<Bytes, Failure>>,
-    headers: Vec<(&'static str, String)>,
+    headers: Metadata,
+    /// Where the trailers are when it has ended, if the route passes any on.
+    trailers: Option<Trailers>,
 }
 
 impl Messages {
@@ -25,19 +28,30 @@ impl Messages {
         messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
     ) -> Messages {
         let messages = messages.map(|message| message.map(Into::into)).boxed();
-        Messages { messages, headers: Vec::new() }
+        Messages { messages, headers: Vec::new(), trailers: None }
     }
 
     /// The same, with an entry of the initial metadata.
     #[must_use]
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Messages {
-        self.headers.push((name, value.into()));
+        self.headers.push((name.into(), value.into().into()));
         self
     }
 
+    /// The same, with the metadata of a reply in the initial metadata, and trailers that come when it ends.
+    #[must_use]
+    pub(crate) fn passing(self, initial: Metadata, trailers: Option<Trailers>) -> Messages {
+        Messages { headers: initial, trailers, ..self }
+    }
+
+    /// The trailers of a stream that has ended without an error.
+    pub fn trailers(&self) -> Option<&Metadata> {
+        self.trailers.as_ref()?.get()
+    }
+
     /// The initial metadata: names in lower case, values in printable ASCII.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.headers.iter().map(|(name, value)| (*name, value.as_str()))
+    pub fn headers(&self) -> &Metadata {
+        &self.headers
     }
 }
 

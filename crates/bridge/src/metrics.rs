@@ -37,6 +37,7 @@ pub(super) struct RouteMetrics {
     pub(super) messages: Counter,
     pub(super) skipped: Counter,
     pub(super) slow: Counter,
+    pub(super) left_out: Counter,
     pub(super) times: Histogram,
     /// The usual response time.
     pub(super) usual: Latency,
@@ -83,6 +84,7 @@ impl RouteMetrics {
             messages: Counter::default(),
             skipped: Counter::default(),
             slow: Counter::default(),
+            left_out: Counter::default(),
             times: Histogram::times(),
             usual: Latency::default(),
             signs: HedgeEvidence::new(Instant::now()),
@@ -142,6 +144,11 @@ impl Source for BridgeMetrics {
                     "gateway_route_slow_clients_total",
                     "Streams that ended because their client read more slowly than their messages came.",
                     &metrics.slow,
+                ),
+                (
+                    "gateway_route_metadata_left_out_total",
+                    "Values of metadata in replies that callers did not get: not valid, or too many bytes.",
+                    &metrics.left_out,
                 ),
             ];
             for (name, help, count) in counts {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use catalog::Route;
 use wire::failure::Code;
 use wire::header;
-use wire::{Delivered, Failure, nestjs};
+use wire::{Delivered, Failure, ResponseMetadata, nestjs};
 
 /// Maximum size of a JetStream acknowledgement, in bytes: the name of a stream has at most 255.
 const ACKNOWLEDGEMENT: usize = 1_024;
@@ -23,6 +23,12 @@ impl AttemptError {
     /// A failure without a retry.
     pub(super) fn last(failure: Failure) -> AttemptError {
         AttemptError { failure, again: false, free: false }
+    }
+
+    /// The same, with the trailers of the service's reply.
+    pub(super) fn with(mut self, metadata: Option<Box<ResponseMetadata>>) -> AttemptError {
+        self.failure.response = metadata;
+        self
     }
 
     /// The same, if another request of the attempt may still be executed.

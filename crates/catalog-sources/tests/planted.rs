@@ -29,7 +29,7 @@ const GET: &str = "shop.proto:7: shop.v1.Shop.Get: ";
 const PUT: &str = "shop.proto:12: shop.v1.Shop.Put: ";
 
 /// A text of the proto, what stands there instead, where that is told, and a word of the remedy.
-const PLANTED: [(&str, &str, &str, &str); 25] = [
+const PLANTED: [(&str, &str, &str, &str); 30] = [
     ("\"shop.get\"", "\"\"", GET, "like \"books.get\""),
     ("\"shop.get\"", "\"shop.*\"", GET, "without wildcards"),
     ("\"shop.get\"", "\"shop get\"", GET, "joined by dots"),
@@ -45,6 +45,16 @@ const PLANTED: [(&str, &str, &str, &str); 25] = [
     ("retries: 2", "body: \"name\"", GET, "`body` is one of: id"),
     ("retries: 2", "body: \"id\" encoding: ENCODING_PROTOBUF", GET, "ENCODING_JSON"),
     ("retries: 2", "encoding: 7", GET, "ENCODING_PROTOBUF"),
+    (
+        "retries: 2",
+        "metadata: {request: \"X-Principal-Is\", request: \"Principal\"}",
+        GET,
+        "choose another name",
+    ),
+    ("retries: 2", "metadata: {reply: \"Grpc-Status\"}", GET, "choose another name"),
+    ("retries: 2", "metadata: {reply: \"Trailer-X-Cost\"}", GET, "without `Trailer-`"),
+    ("retries: 2", "metadata: {request: \"x tag\"}", GET, "letters, digits"),
+    ("retries: 2", "metadata: {request: [\"x-tag\", \"X-Tag\"]}", GET, "remove one"),
     ("retries: 2", "maintenance: true", GET, "internal: true"),
     (
         "returns (Thing) {\n    option idem",

@@ -232,6 +232,7 @@ fn routes(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Vec<S
         ("body", before.body.clone(), after.body.clone()),
         ("response_body", before.response_body.clone(), after.response_body.clone()),
         ("envelope", envelope(before), envelope(after)),
+        ("metadata", before.metadata.to_string(), after.metadata.to_string()),
         ("internal", before.internal.to_string(), after.internal.to_string()),
     ]
     .into_iter()

@@ -177,6 +177,7 @@ pub(crate) fn read(option: &RouteOption, timeout: Duration, problems: &mut Probl
 fn strangers(option: &RouteOption, problems: &mut Problems<'_>) {
     let kind = option.kind;
     let asks = matches!(kind, 0 | 1 | 4);
+    let told = option.metadata.as_ref().is_some_and(|metadata| !metadata.reply.is_empty());
     for (set, fits, name, kinds) in [
         (option.require_subscriber, kind == 2, "require_subscriber", "KIND_EMIT"),
         (option.durable.is_some(), kind == 3, "durable", "KIND_EMIT_DURABLE"),
@@ -185,6 +186,8 @@ fn strangers(option: &RouteOption, problems: &mut Problems<'_>) {
         (!option.queue_group.is_empty(), asks, "queue_group", "KIND_REQUEST and KIND_REQUEST_MANY"),
         (option.cancel, asks, "cancel", "KIND_REQUEST and KIND_REQUEST_MANY"),
         (option.retries > 0, kind != 2 && kind != 5, "retries", "kinds that may repeat what they send"),
+        (option.metadata.is_some(), kind != 5, "metadata", "kinds that send a payload"),
+        (told, asks || kind == 5, "metadata.reply", "KIND_REQUEST and KIND_REQUEST_MANY"),
         (!option.body.is_empty(), kind != 5, "body", "kinds that send a payload"),
         (
             !option.response_body.is_empty(),

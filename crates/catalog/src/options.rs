@@ -50,6 +50,8 @@ pub(crate) struct RouteOption {
     pub(crate) max_in_flight: u32,
     #[prost(bool, tag = "17")]
     pub(crate) cancel: bool,
+    #[prost(message, optional, tag = "18")]
+    pub(crate) metadata: Option<MetadataOption>,
 }
 
 /// `natsgateway.v1.Durable`.
@@ -85,6 +87,15 @@ pub(crate) struct SubscriptionOption {
     pub(crate) token_field: String,
 }
 
+/// `natsgateway.v1.Metadata`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MetadataOption {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) request: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) reply: Vec<String>,
+}
+
 /// `natsgateway.v1.Access`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AccessOption {
@@ -116,7 +127,7 @@ impl Reader {
 
     /// The route of an rpc, if it has one.
     pub(crate) fn route(&self, method: &MethodDescriptor) -> Option<Result<RouteOption, Finding>> {
-        one(method, &self.routes, 1..=17)
+        one(method, &self.routes, 1..=18)
     }
 
     /// The access of an rpc, if it has one.

@@ -11,6 +11,7 @@ use transcode::{BodyError, Codec, JsonCodec, ProtobufCodec, Repetition};
 use crate::duration::within_a_day;
 use crate::finding::Finding;
 use crate::kind::{self, Kind, Problems};
+use crate::metadata::{self, Metadata};
 use crate::options::RouteOption;
 use crate::rpc::{self, Idempotency};
 use crate::subject::{Subject, TOKEN, is_token};
@@ -62,6 +63,8 @@ pub struct Route {
     pub max_in_flight: Option<usize>,
     /// Whether the service is told when the caller leaves.
     pub cancel: bool,
+    /// Which metadata passes between callers and the service.
+    pub metadata: Metadata,
     /// Whether the service's word is taken for whether a request was delivered: it belongs to this project.
     pub trusted: bool,
     /// Converts requests and replies.
@@ -113,6 +116,7 @@ pub(crate) fn read(
     shape(&option, &mut Problems { method, findings });
     let timeout = timeout(method, option.timeout.as_ref(), findings);
     let kind = kind::read(&option, timeout.unwrap_or(TIMEOUT), &mut Problems { method, findings });
+    let metadata = metadata::read(option.metadata.as_ref(), &mut Problems { method, findings });
     let encoding = encoding(method, option.encoding, findings);
     let envelope =
         encoding.and_then(|encoding| envelope(&option, encoding, &mut Problems { method, findings }));
@@ -141,6 +145,7 @@ pub(crate) fn read(
         envelope: envelope?,
         max_in_flight: usize::try_from(option.max_in_flight).ok().filter(|most| *most > 0),
         cancel: option.cancel,
+        metadata,
         trusted: false,
         codec: typed.unwrap_or(generic),
     })

@@ -6,4 +6,5 @@ mod codecs;
 mod compile;
 mod hostile;
 mod kinds;
+mod metadata;
 mod refused;

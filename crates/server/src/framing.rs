@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use admission::append;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
@@ -15,7 +16,7 @@ use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 use tower::BoxError;
-use wire::{Delivered, Failure, Reason};
+use wire::{Delivered, Failure, Reason, ResponseMetadata};
 
 use super::status;
 
@@ -98,15 +99,23 @@ fn unfit(why: &str) -> Failure {
         .delivered(Delivered::No)
 }
 
-/// A response with one message.
-pub(super) fn answer(message: &[u8]) -> Result<Response<Body>, Failure> {
+/// A response with one message, and the metadata of its reply.
+pub(super) fn answer(
+    message: &[u8],
+    mut metadata: Option<Box<ResponseMetadata>>,
+) -> Result<Response<Body>, Failure> {
     let too_large = || Failure::too_large("the reply", message.len(), MOST).delivered(Delivered::Yes);
     let length = u32::try_from(message.len()).map_err(|_| too_large())?;
     let mut data = BytesMut::with_capacity(PREFIX + message.len());
     data.put_u8(0);
     data.put_u32(length);
     data.put_slice(message);
-    Ok(response(Body::new(Answer::Message(data.freeze()))))
+    let initial = metadata.as_mut().map(|metadata| std::mem::take(&mut metadata.initial));
+    let mut response = response(Body::new(Answer::Message(data.freeze(), metadata)));
+    if let Some(initial) = initial {
+        append(response.headers_mut(), &initial);
+    }
+    Ok(response)
 }
 
 /// A response whose status follows behind its body.
@@ -118,8 +127,8 @@ fn response(body: Body) -> Response<Body> {
 
 /// What is left to send of a response.
 enum Answer {
-    Message(Bytes),
-    Ok,
+    Message(Bytes, Option<Box<ResponseMetadata>>),
+    Ok(Option<Box<ResponseMetadata>>),
     Nothing,
 }
 
@@ -132,10 +141,13 @@ impl http_body::Body for Answer {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let (frame, rest) = match std::mem::replace(&mut *self, Answer::Nothing) {
-            Answer::Message(data) => (Frame::data(data), Answer::Ok),
-            Answer::Ok => {
+            Answer::Message(data, metadata) => (Frame::data(data), Answer::Ok(metadata)),
+            Answer::Ok(metadata) => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+                if let Some(metadata) = metadata {
+                    append(&mut trailers, &metadata.trailers);
+                }
                 (Frame::trailers(trailers), Answer::Nothing)
             }
             Answer::Nothing => return Poll::Ready(None),

@@ -1,15 +1,16 @@
-//! Request metadata: the deadline, the request id and the trace context are validated and forwarded, with the
-//! authenticated caller. Nothing else is. Must not depend on what the request is.
+//! Request metadata: the deadline, the request id, the trace context and what a route lists are validated and forwarded,
+//! with the authenticated caller. Nothing else is. Must not depend on what the request is.
 
 use std::time::Duration;
 
 use admission::Arrival;
 use admission::request::margin;
-use catalog::Route;
+use catalog::{MetadataKey, Route};
 use http::{Extensions, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::Request;
-use wire::header;
+use wire::metadata::values;
+use wire::{Failure, FieldViolation, Metadata, header};
 
 use super::baggage::Kept;
 use super::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, find};
@@ -20,6 +21,9 @@ use bridge::call::{CallContext, LONGEST, Limit};
 const STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
 const TRACESTATE_MOST: usize = 512;
+
+/// What a value of metadata has to be that a route passes on.
+const UNFIT: &str = "this metadata must be visible ASCII, and base64 if its name ends with -bin";
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +80,24 @@ pub(super) fn call(
     }
 }
 
+/// The metadata that a route passes on, by the names of its headers on NATS.
+///
+/// # Errors
+///
+/// INVALID_REQUEST, not delivered: the values that cannot be headers on NATS.
+pub(super) fn listed(headers: &HeaderMap, keys: &[MetadataKey]) -> Result<Metadata, Failure> {
+    let (mut found, mut faults) = (Metadata::new(), Vec::new());
+    for key in keys {
+        for value in headers.get_all(key.key()) {
+            match values(key.key(), value.as_bytes()) {
+                Some(values) => found.extend(values.map(|value| (key.header().into(), value.into()))),
+                None => faults.push(FieldViolation::new(key.key(), UNFIT)),
+            }
+        }
+    }
+    if faults.is_empty() { Ok(found) } else { Err(Failure::invalid(faults)) }
+}
+
 /// The time that a call may take.
 fn own(asked: Option<Duration>, Budget { default, longest }: Budget) -> (Duration, Limit) {
     match asked {
@@ -129,6 +151,10 @@ pub(super) fn is_traceparent(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+    use proptest::prelude::*;
 
     use super::super::peer::Peer;
     use super::*;
@@ -194,5 +220,20 @@ mod tests {
         }
         assert_eq!(call(&[("x-request-id", "a b")]).request_id, None);
         assert_eq!(call(&[("x-request-id", &"x".repeat(65))]).request_id, None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_binary_value_passes_if_and_only_if_clients_can_decode_it(
+            bytes in prop::collection::vec(any::<u8>(), 0..9),
+            text in "[A-Da-d0-4+/=_é]{0,9}",
+        ) {
+            let taken = |text: &str| values("x-bin", text.as_bytes()).is_some();
+            for encoded in [STANDARD.encode(&bytes), STANDARD_NO_PAD.encode(&bytes)] {
+                prop_assert!(taken(&encoded), "{encoded}");
+            }
+            let decodes = STANDARD.decode(&text).is_ok() || STANDARD_NO_PAD.decode(&text).is_ok();
+            prop_assert_eq!(taken(&text), decodes, "{}", text);
+        }
     }
 }

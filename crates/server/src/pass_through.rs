@@ -7,6 +7,7 @@ use admission::{MeasuredBody, answer};
 use bytes::Bytes;
 use catalog::{Kind, Route};
 use http::Response;
+use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::BoxError;
@@ -17,7 +18,7 @@ use super::finish::{Begun, Finish};
 use super::origin::Origin;
 use super::peer::Peer;
 use super::{framing, metadata};
-use bridge::Bridge;
+use bridge::{Bridge, CallContext};
 
 /// The pass-through service of one route.
 #[derive(Clone)]
@@ -95,21 +96,26 @@ impl Target {
         let (head, body) = request.into_parts();
         // The message counts against the memory budget until the work ends, even if its caller cancels.
         let _charged = body.intake().clone();
-        let budget = metadata::Budget::of(&self.route);
         if self.route.kind.streams_requests() {
             // A caller that leaves ends it.
-            let call = metadata::call(&head.headers, &head.extensions, &origin, budget);
+            let call = match self.call(&head, &origin) {
+                Ok(call) => call,
+                Err(failure) => return Ok(answer(failure, true).into_http()),
+            };
             let ends = (head.extensions.get::<RequestEnd>(), &self.drain);
             let stored =
                 client_stream::store(&self.bridge, &self.route, body, self.sizes.request, call, ends).await;
-            let told = stored.and_then(|reply| framing::answer(&reply));
+            let told = stored.and_then(|reply| framing::answer(&reply, None));
             return Ok(told.unwrap_or_else(|failure| answer(failure, self.is_known_by_id()).into_http()));
         }
         let message = match framing::read(body, self.sizes.request).await {
             Ok(message) => message,
             Err(status) => return Ok(status.into_http()),
         };
-        let call = metadata::call(&head.headers, &head.extensions, &origin, budget);
+        let call = match self.call(&head, &origin) {
+            Ok(call) => call,
+            Err(failure) => return Ok(answer(failure, true).into_http()),
+        };
         if self.route.kind.streams_replies() {
             // A caller that leaves ends it.
             let opened = self.bridge.open(&self.route, &message, call).await;
@@ -121,10 +127,22 @@ impl Target {
             begun.set();
         }
         let reply = self.bridge.pass(&self.route, &message, &call).await;
-        let told = reply.and_then(|reply| self.fits(reply)).and_then(|reply| framing::answer(&reply));
+        let told = reply
+            .and_then(|reply| self.fits(reply))
+            .and_then(|reply| framing::answer(&reply.message, reply.metadata));
         let again = || self.is_known_by_id() || self.route.codec.repeatable(&message);
         let failed = |failure| answer(failure, again()).into_http();
         Ok(told.unwrap_or_else(failed))
+    }
+
+    /// The context of a call, with the metadata that the route passes on.
+    fn call(&self, head: &Parts, origin: &Origin) -> Result<CallContext, Failure> {
+        let budget = metadata::Budget::of(&self.route);
+        let call = metadata::call(&head.headers, &head.extensions, origin, budget);
+        if self.route.metadata.request.is_empty() {
+            return Ok(call);
+        }
+        Ok(CallContext { metadata: metadata::listed(&head.headers, &self.route.metadata.request)?, ..call })
     }
 
     /// Whether a stream knows the caller's messages by ids, so that a call may be repeated.
@@ -152,11 +170,11 @@ impl Target {
         }
     }
 
-    fn fits(&self, reply: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        let most = self.sizes.reply;
-        if reply.len() <= most {
+    fn fits(&self, reply: bridge::Response) -> Result<bridge::Response, Failure> {
+        let (size, most) = (reply.message.len(), self.sizes.reply);
+        if size <= most {
             return Ok(reply);
         }
-        Err(Failure::too_large("the reply", reply.len(), most).delivered(Delivered::Yes))
+        Err(Failure::too_large("the reply", size, most).delivered(Delivered::Yes))
     }
 }

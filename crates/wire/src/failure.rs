@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use tonic::Code;
 
+use crate::metadata::ResponseMetadata;
 pub use crate::reason::DOMAIN;
 use crate::reason::{ErrorReason, Reason};
 
@@ -165,6 +166,8 @@ pub struct Failure {
     pub metadata: BTreeMap<String, String>,
     /// More about it.
     pub details: Vec<Detail>,
+    /// What the headers of the service's reply add, where a route passes them on: its trailers. Not part of its JSON.
+    pub response: Option<Box<ResponseMetadata>>,
     /// The cause, logged once where the call is answered. Never sent.
     pub cause: Option<Box<str>>,
 }
@@ -180,6 +183,7 @@ impl Failure {
             delivered: None,
             metadata: BTreeMap::new(),
             details: Vec::new(),
+            response: None,
             cause: None,
         }
     }

@@ -6,10 +6,12 @@
 pub mod ascii;
 pub mod failure;
 pub mod header;
+pub mod metadata;
 pub mod nestjs;
 pub mod reason;
 pub mod status;
 pub mod text;
 
 pub use failure::{Delivered, Failure, FieldViolation};
+pub use metadata::{Metadata, ResponseMetadata};
 pub use reason::{ErrorReason, Reason};

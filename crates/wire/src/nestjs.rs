@@ -147,6 +147,7 @@ fn refusal(err: &str) -> Failure {
         delivered: Some(Delivered::Yes),
         metadata: std::collections::BTreeMap::new(),
         details: Vec::new(),
+        response: None,
         cause: None,
     }
 }

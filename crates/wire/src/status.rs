@@ -89,6 +89,7 @@ impl Failure {
                 delivered: Some(Delivered::Yes),
                 metadata: BTreeMap::new(),
                 details: Vec::new(),
+                response: None,
                 cause: None,
             },
         }
@@ -103,6 +104,7 @@ impl Failure {
             delivered: Some(Delivered::Yes),
             metadata: BTreeMap::new(),
             details: Vec::new(),
+            response: None,
             cause: None,
         };
         for any in status.details {

@@ -42,7 +42,8 @@ type service struct {
 func refuse(request micro.Request, refusal status) {
 	body, err := json.Marshal(map[string]any{"code": int(refusal.code), "message": refusal.message})
 	if err == nil {
-		err = request.Error(number(refusal.code), refusal.code.String(), body)
+		_, trailing := echoes(request)
+		err = request.Error(number(refusal.code), refusal.code.String(), body, micro.WithHeaders(trailing))
 	}
 	if err != nil {
 		log.Print(err)
@@ -79,14 +80,14 @@ func read(request micro.Request, message proto.Message) bool {
 }
 
 // Answers in the encoding of the request, or refuses if that cannot be sent.
-func answer(request micro.Request, message proto.Message) bool {
+func answer(request micro.Request, message proto.Message, headers ...micro.Headers) bool {
 	marshal := protojson.Marshal
 	if binary(request) {
 		marshal = proto.Marshal
 	}
 	payload, err := marshal(message)
 	if err == nil {
-		err = request.Respond(payload)
+		err = request.Respond(payload, with(headers...))
 	}
 	if err != nil {
 		refuse(request, status{codes.Internal, err.Error()})
@@ -139,7 +140,8 @@ func (s *service) unaryCall(request micro.Request) {
 		refuse(request, *refusal)
 		return
 	}
-	answer(request, &testpb.SimpleResponse{Payload: payload})
+	initial, trailing := echoes(request)
+	answer(request, &testpb.SimpleResponse{Payload: payload}, initial, trailing)
 }
 
 func (s *service) streamingOutputCall(request micro.Request) {
@@ -151,8 +153,16 @@ func (s *service) streamingOutputCall(request micro.Request) {
 			refuse(request, *refusal)
 			return
 		}
-		// An empty message without headers is the end.
-		if err := request.Respond(nil); err != nil {
+		// An empty message without headers is the end, or one with this header.
+		initial, trailing := echoes(request)
+		if len(trailing) > 0 {
+			trailing["Nats-Stream-End"] = []string{"true"}
+		}
+		// If it is the only reply, it begins the response as well.
+		if len(asked.GetResponseParameters()) > 0 || len(trailing) == 0 {
+			initial = nil
+		}
+		if err := request.Respond(nil, with(initial, trailing)); err != nil {
 			log.Print(err)
 		}
 	})
@@ -188,7 +198,8 @@ func (s *service) send(request micro.Request, asked *testpb.StreamingOutputCallR
 			return false
 		}
 		time.Sleep(time.Duration(parameters.GetIntervalUs()) * time.Microsecond)
-		if !answer(request, &testpb.StreamingOutputCallResponse{Payload: payload}) {
+		initial, _ := echoes(request)
+		if !answer(request, &testpb.StreamingOutputCallResponse{Payload: payload}, initial) {
 			return false
 		}
 	}

@@ -199,6 +199,7 @@ func main() {
 		{"status_code_and_message", statusCodeAndMessage},
 		{"cancel_after_begin", cancelAfterBegin},
 		{"cancel_after_first_response", cancelAfterFirstResponse},
+		{"custom_metadata", customMetadata},
 		{"timeout_on_sleeping_server", timeoutOnSleepingServer},
 	} {
 		ctx, done := context.WithTimeout(context.Background(), limit)

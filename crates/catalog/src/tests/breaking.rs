@@ -78,6 +78,8 @@ fn every_change_that_clients_or_services_notice_is_told() {
         ("queue_group: \"things\"", "", "the queue group of its route"),
         ("retries: 1", "encoding: ENCODING_PROTOBUF", "the encoding of its route"),
         ("retries: 1", "envelope: ENVELOPE_NEST", "the envelope of its route"),
+        ("retries: 1", "metadata: {request: \"X-Tag\"}", "the metadata of its route"),
+        ("retries: 1", "metadata: {reply: \"x-tag\"}", "request: ; reply: x-tag"),
         ("retries: 1", "internal: true", "the internal of its route"),
         (" body: \"names\"", "", "the body of its route"),
         ("things.read", "things.write", "it required the scope things.read, and requires things.write"),

@@ -48,7 +48,7 @@ fn every_kind_fits_its_streams() {
 }
 
 /// Types of an rpc, its route, and what is said of them.
-const UNFIT: [(&str, &str, &str); 23] = [
+const UNFIT: [(&str, &str, &str); 26] = [
     ("(stream Thing) returns (stream Thing)", "kind: KIND_REQUEST_MANY", "streams both ways"),
     ("(Thing) returns (stream Thing)", "", "KIND_REQUEST_MANY` or `kind: KIND_SUBSCRIBE"),
     ("(stream Thing) returns (Thing)", "", "write `kind: KIND_EMIT_DURABLE`"),
@@ -66,6 +66,21 @@ const UNFIT: [(&str, &str, &str); 23] = [
     ),
     ("(Thing) returns (Receipt)", "kind: KIND_EMIT_DURABLE durable {stream: \"a b\"}", "the stream \"a b\""),
     ("(Thing) returns (Thing)", "replies {count: 1}", "`replies` is for KIND_REQUEST_MANY"),
+    (
+        "(Thing) returns (stream Thing)",
+        "kind: KIND_SUBSCRIBE metadata {request: \"x-a\"}",
+        "`metadata` is for",
+    ),
+    (
+        "(Thing) returns (google.protobuf.Empty)",
+        "kind: KIND_EMIT metadata {reply: \"x-a\"}",
+        "`metadata.reply` is for KIND_REQUEST and",
+    ),
+    (
+        "(Thing) returns (Receipt)",
+        "kind: KIND_EMIT_DURABLE metadata {reply: \"x-a\"}",
+        "`metadata.reply` is for",
+    ),
     ("(Thing) returns (Thing)", "durable {}", "`durable` is for KIND_EMIT_DURABLE"),
     ("(Thing) returns (Thing)", "require_subscriber: true", "is for KIND_EMIT"),
     ("(Thing) returns (stream Thing)", "kind: KIND_SUBSCRIBE retries: 1", "`retries` is for"),

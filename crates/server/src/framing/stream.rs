@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use admission::append;
 use bridge::Messages;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
@@ -26,13 +27,10 @@ pub(crate) fn answer(
     early: impl Future<Output = Failure> + Send + 'static,
 ) -> Response<Body> {
     let most = most.min(MOST);
-    let headers: Vec<_> = messages
-        .headers()
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
-        .collect();
+    let headers = messages.headers().to_vec();
     let body = Streaming { messages: Some(messages), most, early: Box::pin(early), end: None };
     let mut response = response(Body::new(body));
-    response.headers_mut().extend(headers);
+    append(response.headers_mut(), &headers);
     response
 }
 
@@ -75,9 +73,13 @@ impl Streaming {
 
     fn finish(&mut self, end: Result<(), Failure>) {
         // Its subscriptions end now, not when the client has read the rest.
-        self.messages = None;
+        let messages = self.messages.take();
         self.end = Some(match end {
-            Ok(()) => HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]),
+            Ok(()) => {
+                let mut end = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
+                append(&mut end, messages.iter().filter_map(Messages::trailers).flatten());
+                end
+            }
             Err(failure) => {
                 let (mut head, _) = status(failure).into_http::<Body>().into_parts();
                 head.headers.remove(CONTENT_TYPE);
