@@ -37,7 +37,7 @@ impl Parts {
         rpcs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         routes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         rules.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let scopes: BTreeSet<_> = rules.iter().map(|rule| rule.scope.clone()).collect();
+        let scopes: BTreeSet<_> = rules.iter().filter_map(|rule| rule.scope().cloned()).collect();
         let scopes = scopes.into_iter().collect();
         Catalog { pools, services, rpcs, routes, rules, scopes, warnings }
     }
