@@ -91,7 +91,8 @@ struct Rooms {
 impl Rooms {
     async fn open() -> Rooms {
         let folder = tempfile::tempdir().unwrap();
-        let (file, list): (PathBuf, PathBuf) = (folder.path().join("rooms.proto"), folder.path().join("keys"));
+        let (file, list): (PathBuf, PathBuf) =
+            (folder.path().join("rooms.proto"), folder.path().join("keys"));
         std::fs::write(&file, proto()).unwrap();
         let sources = Options { proto: vec![file], ..Options::default() };
         let catalog = gateway::contracts::read(&sources, false).unwrap();
@@ -120,7 +121,9 @@ impl Rooms {
         let client = self.dynamic.client.clone();
         tokio::spawn(async move {
             let mut seen = Vec::new();
-            while let Some(message) = all.next().await.filter(|message| message.subject.as_str() != "rooms.end") {
+            while let Some(message) =
+                all.next().await.filter(|message| message.subject.as_str() != "rooms.end")
+            {
                 let kind = message.subject.split('.').nth(2).unwrap();
                 if let (Some(reply), "Get" | "List") = (message.reply.clone(), kind) {
                     client.publish(reply, "{\"text\":\"yes\"}".into()).await.unwrap();
@@ -132,7 +135,12 @@ impl Rooms {
     }
 
     /// Calls an rpc as somebody, with metadata that claims to be somebody else.
-    async fn open_as(&self, caller: &str, rpc: &str, ask: &Ask) -> Result<Option<Streaming<bytes::Bytes>>, Status> {
+    async fn open_as(
+        &self,
+        caller: &str,
+        rpc: &str,
+        ask: &Ask,
+    ) -> Result<Option<Streaming<bytes::Bytes>>, Status> {
         let (path, message) = (format!("{SERVICE}{rpc}"), bytes::Bytes::from(ask.encode_to_vec()));
         let mut metadata = vec![("tenant", "zoe"), ("nats-tenant", "zoe"), ("principal", "key:root")];
         metadata.extend(self.keys.get(caller).map(|key| ("x-api-key", key.as_str())));
