@@ -13,11 +13,11 @@ use server::auth::apikey;
 use server::config::access::Access;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
 
-use crate::harness::client::next;
 use crate::harness::codec;
-use crate::harness::dynamic::Dynamic;
-use crate::harness::system::{reason, until};
+use crate::harness::dynamic::{Dynamic, text};
+use crate::harness::system::reason;
 
 const SERVICE: &str = "/rooms.v1.Rooms/";
 
@@ -134,6 +134,13 @@ impl Rooms {
         })
     }
 
+    /// Streams these messages to be stored.
+    async fn load_as(&self, caller: &str, rpc: &str, asks: Vec<Ask>) -> Result<bytes::Bytes, Status> {
+        let messages = stream::iter(asks).map(|ask| bytes::Bytes::from(ask.encode_to_vec()));
+        let metadata = [("x-api-key", self.keys[caller].as_str())];
+        codec::send(&self.dynamic.channel, &format!("{SERVICE}{rpc}"), messages, &metadata).await
+    }
+
     /// Calls an rpc as somebody, with metadata that claims to be somebody else.
     async fn open_as(
         &self,
@@ -223,4 +230,76 @@ async fn every_caller_gets_from_every_kind_what_its_rule_says_and_nothing_else_r
     }
     assert!(served.is_empty(), "all others reached a service: {served:?}");
     rooms.dynamic.gateway.drain().await;
+}
+
+fn ask(id: &str, tenant: &str) -> Ask {
+    Ask { id: id.to_owned(), tenant: tenant.to_owned() }
+}
+
+#[tokio::test]
+async fn a_stream_of_messages_ends_at_the_first_one_for_another_tenant() {
+    let rooms = Rooms::open().await;
+    let recorded = rooms.recorded().await;
+    let asks = vec![ask("1", "ann"), ask("2", "ann"), ask("3", "bob"), ask("4", "ann")];
+    let refused = rooms.load_as("ann", "FieldLoad", asks.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    assert!(refused.message().starts_with("message 3 of the stream: the field \"tenant\""), "{refused:?}");
+    assert_eq!(refused.get_error_details().error_info().unwrap().metadata["stored"], "2");
+    rooms.load_as("everywhere", "FieldLoad", asks).await.unwrap();
+    rooms.dynamic.client.publish("rooms.end", "".into()).await.unwrap();
+    assert_eq!(recorded.await.unwrap().len(), 2 + 4);
+    rooms.dynamic.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn tenants_hear_only_what_is_emitted_for_themselves() {
+    let rooms = Rooms::open().await;
+    for rule in ["Field", "Subject"] {
+        let watch = format!("{rule}Watch");
+        let mut anns = rooms.open_as("ann", &watch, &ask("", "ann")).await.unwrap().unwrap();
+        let mut bobs = rooms.open_as("bob", &watch, &ask("", "bob")).await.unwrap().unwrap();
+        for tenant in ["bob", "ann"] {
+            let subject = format!("rooms.{rule}.Watch.{tenant}");
+            let payload = format!("{{\"text\":\"for {tenant}\"}}");
+            rooms.dynamic.client.publish(subject, payload.into()).await.unwrap();
+        }
+        for (stream, expected) in [(&mut anns, "for ann"), (&mut bobs, "for bob")] {
+            assert_eq!(text(&stream.message().await.unwrap().unwrap()), expected, "{rule}");
+        }
+    }
+    rooms.dynamic.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_message_id_is_that_of_a_tenant_also_for_a_caller_for_all() {
+    let rooms = Rooms::open().await;
+    for (caller, tenant, sequence) in
+        [("everywhere", "ann", 1), ("everywhere", "bob", 2), ("bob", "bob", 2), ("everywhere", "bob", 2)]
+    {
+        let metadata = [("x-api-key", rooms.keys[caller].as_str())];
+        let (path, message) = (format!("{SERVICE}FieldStore"), ask("same", tenant).encode_to_vec().into());
+        let stored = codec::ask(&rooms.dynamic.channel, &path, message, &metadata).await.unwrap();
+        assert_eq!(stored[..2], [0x08, sequence], "{caller} for {tenant}");
+    }
+    rooms.dynamic.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn where_callers_are_not_known_what_is_for_tenants_is_for_nobody() {
+    let dynamic = Dynamic::of(&proto(), |_, _| {}).await;
+    for rpc in ["FieldEmit", "SubjectEmit", "FieldWatch", "SubjectWatch"] {
+        let path = format!("{SERVICE}{rpc}");
+        for tenant in ["", "ann"] {
+            let message = ask("x", tenant).encode_to_vec().into();
+            let refused =
+                codec::call(&dynamic.channel, &path, message, &[("tenant", "ann")]).await.unwrap_err();
+            let found = (refused.code(), reason(&refused));
+            assert_eq!(found, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()), "{rpc} {tenant}");
+        }
+    }
+    for rpc in ["PublicEmit", "KnownEmit", "ScopedEmit"] {
+        let message = ask("x", "ann").encode_to_vec().into();
+        codec::ask(&dynamic.channel, &format!("{SERVICE}{rpc}"), message, &[]).await.unwrap();
+    }
+    dynamic.gateway.drain().await;
 }
