@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use transcode::FieldPath;
 
-use crate::finding::{Finding, Findings};
 use crate::kind::{Kind, Problems};
 use crate::options::AccessOption;
 use crate::route::Route;
 use crate::rpc;
-use crate::snapshot::Catalog;
 
 /// What to write where an rpc says nothing about who may call it.
-pub(crate) const WRITE: &str = "write `option (natsgateway.v1.access) = {scope: \"things.read\"};`, or `{authenticated: true}` or `{public: true}`";
+pub(crate) const REQUIRE: &str = "write `option (natsgateway.v1.access) = {scope: \"things.read\"};`, or `{authenticated: true}` or `{public: true}`";
 
 /// What an rpc requires of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,23 +64,6 @@ impl fmt::Display for Requirement {
     }
 }
 
-impl Catalog {
-    /// Checks that every rpc for clients has an access rule.
-    ///
-    /// # Errors
-    ///
-    /// A finding for each that has none: where callers are authenticated, nobody could call it.
-    pub fn requires_rules(&self) -> Result<(), Findings> {
-        let unruled = self.client_rpcs().filter(|rpc| self.rule(&rpc.path).is_none());
-        let finding =
-            |method| Finding::of(&method, "has no access rule, and callers are authenticated", WRITE);
-        match Findings::some(unruled.filter_map(|rpc| self.method(&rpc.path)).map(finding).collect()) {
-            Some(findings) => Err(findings),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Reads the rule of an rpc, and collects everything that is wrong with it.
 pub(crate) fn rule(option: &AccessOption, problems: &mut Problems<'_>) -> Option<Rule> {
     let before = problems.findings.len();
@@ -122,7 +103,7 @@ fn requirement(option: &AccessOption, problems: &mut Problems<'_>) -> Option<Req
         ("", true, false) => Some(Requirement::Public),
         ("", false, true) => Some(Requirement::Authenticated),
         ("", false, false) => {
-            problems.add("its access has none of `scope`, `public` and `authenticated`", WRITE);
+            problems.add("its access has none of `scope`, `public` and `authenticated`", REQUIRE);
             None
         }
         (scope, false, false) => Some(Requirement::Scope(scope.into())),

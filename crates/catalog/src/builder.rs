@@ -254,7 +254,7 @@ impl Draft {
         if !internal && self.rules.last().is_none_or(|rule| rule.path != path) {
             let problem =
                 "has no access rule: where callers are authenticated, a gateway does not serve this contract";
-            let remedy = access::WRITE;
+            let remedy = access::REQUIRE;
             self.warnings.push(Finding::of(method, problem, remedy));
         }
         let Some((_, route)) = self.routes.last().filter(|(_, route)| route.path == path) else { return };
