@@ -30,12 +30,13 @@ struct Ask {
 }
 
 /// Each access rule: its name, its option, and what the subjects end with.
-const RULES: [(&str, &str, &str); 5] = [
+const RULES: [(&str, &str, &str); 6] = [
     ("Public", "public: true", ""),
     ("Known", "authenticated: true", ""),
     ("Scoped", "scope: \"rooms.use\" across_tenants: true", ""),
     ("Field", "scope: \"rooms.use\" tenant_field: \"tenant\"", ""),
     ("Subject", "scope: \"rooms.use\"", ".{$tenant}"),
+    ("Both", "scope: \"rooms.use\" tenant_field: \"tenant\"", ".{$tenant}"),
 ];
 
 /// Each kind: its name, its types, and its route.
@@ -170,8 +171,8 @@ fn expected(rule: &str, caller: &str, named: &str) -> Code {
         (_, "nobody") => Code::Unauthenticated,
         ("Known", _) => Code::Ok,
         (_, "guest") => Code::PermissionDenied,
-        ("Scoped", _) | ("Field", "everywhere") | ("Subject", "ann" | "bob") => Code::Ok,
-        ("Field", own) if own == named => Code::Ok,
+        ("Scoped", _) | ("Field" | "Both", "everywhere") | ("Subject", "ann" | "bob") => Code::Ok,
+        ("Field" | "Both", own) if own == named => Code::Ok,
         _ => Code::PermissionDenied,
     }
 }
@@ -225,8 +226,14 @@ async fn every_caller_gets_from_every_kind_what_its_rule_says_and_nothing_else_r
         let tenant = tenant.filter(|tenant| *tenant != "*");
         assert_eq!(header(&message, "Tenant").as_deref(), tenant, "{rule} {caller}");
         assert_eq!(header(&message, "Principal"), known.then(|| format!("key:{caller}")), "{rule} {caller}");
-        let own = message.subject.as_str().ends_with(&format!(".{}", tenant.unwrap_or("?")));
-        assert!(rule != "Subject" || own, "{}", message.subject);
+        // The token is the caller's tenant, or what a caller for all has named.
+        let named = if rule == "Both" { fields["tenant"].as_str() } else { tenant };
+        let end = format!(".{}", named.unwrap_or("?"));
+        assert!(
+            !["Subject", "Both"].contains(&rule) || message.subject.ends_with(&end),
+            "{}",
+            message.subject
+        );
     }
     assert!(served.is_empty(), "all others reached a service: {served:?}");
     rooms.dynamic.gateway.drain().await;
