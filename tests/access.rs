@@ -45,7 +45,7 @@ impl Verdict {
             Verdict::Some(rows) => {
                 rows.iter().find(|(rpc, _)| rule.path.ends_with(rpc)).map_or(Fine, |(_, code)| *code)
             }
-            Verdict::Scope(scope) if *rule.scope == **scope => Fine,
+            Verdict::Scope(scope) if rule.scope().is_some_and(|required| **required == **scope) => Fine,
             Verdict::Scope(_) => PermissionDenied,
         }
     }

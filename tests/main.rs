@@ -66,6 +66,7 @@ mod serving;
 mod shares;
 mod stale;
 mod subscribe;
+mod tenants;
 mod tls;
 mod traces;
 mod unread;

@@ -145,10 +145,15 @@ fn key(proto: &str, scope: &str) -> (String, String) {
 
 /// A service with a stream of replies, whose rpc has this scope.
 fn streaming(name: &str, scope: &str) -> String {
+    streaming_to(name, &format!("scope: \"{scope}\""))
+}
+
+/// The same with this access.
+fn streaming_to(name: &str, access: &str) -> String {
     let route = "{subject: \"books.list\" kind: KIND_REQUEST_MANY timeout: {seconds: 60}}";
     format!(
         "service {name} {{ rpc List(GetBookRequest) returns (stream Book) {{
-           option (natsgateway.v1.access) = {{scope: \"{scope}\"}};
+           option (natsgateway.v1.access) = {{{access}}};
            option (natsgateway.v1.route) = {route};
          }} }}"
     )
@@ -339,5 +344,51 @@ async fn a_stream_is_rechecked_by_the_rule_that_is_in_force() {
     shop.reload(&proto("books.list"), "taken", 1).await;
     let ended = stream.message().await.unwrap_err();
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    shop.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_rpc_is_no_longer_public_or_is_for_one_tenant() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let (key, line) = key(BOOKSTORE, "books.read");
+    std::fs::write(list.path(), format!("{line} b-7")).unwrap();
+    let proto = |access: &str| format!("{BOOKSTORE}{}", streaming_to("Lists", access));
+    let change = |config: &mut Serve| {
+        (config.allow_breaking, config.access.api_keys) = (true, Some(list.path().into()));
+    };
+    let shop = Shop::open(&proto("public: true"), change).await;
+    let mut requests = shop.client.subscribe("books.list").await.unwrap();
+    settled(&shop.client).await;
+    let path = "/bookstore.v1.Lists/List";
+    let (mut stream, _) = shop.stream(path, &[], &mut requests).await;
+    shop.reload(&proto("scope: \"books.read\""), "taken", 1).await;
+    let ended = stream.message().await.unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    let (mut stream, _) = shop.stream(path, &[("x-api-key", &*key)], &mut requests).await;
+    shop.reload(&proto("scope: \"books.read\" tenant_field: \"book_id\""), "taken", 2).await;
+    let ended = stream.message().await.unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    // The request of this one is for the tenant of its key.
+    shop.stream(path, &[("x-api-key", &*key)], &mut requests).await;
+    shop.gateway.drain().await;
+}
+
+#[tokio::test]
+async fn where_callers_are_known_a_contract_with_an_rpc_without_a_rule_is_not_served() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), key(BOOKSTORE, "books.read").1).unwrap();
+    let unruled = format!(
+        "{BOOKSTORE}{}",
+        streaming_to("Lists", "public: true").replace("option (natsgateway.v1.access) = {public: true};", "")
+    );
+    let shop = Shop::open(BOOKSTORE, |config| config.access.api_keys = Some(list.path().into())).await;
+    shop.reload(&unruled, "invalid", 1).await;
+    let public = format!("{BOOKSTORE}{}", streaming_to("Lists", "public: true"));
+    shop.reload(&public, "taken", 1).await;
+    let mut config = serving(shop.file.clone(), &shop._nats.url());
+    config.access.api_keys = Some(list.path().into());
+    shop.write(&unruled);
+    let refused = Gateway::start(config).await.err().expect("it does not start").to_string();
+    assert!(refused.contains("books.proto:") && refused.contains("has no access rule"), "{refused}");
     shop.gateway.drain().await;
 }

@@ -259,7 +259,17 @@ impl Serve {
 
     /// What is served.
     pub(crate) fn catalog(&self) -> anyhow::Result<Arc<Catalog>> {
-        contracts::catalog(&self.sources, self.orders())
+        let catalog = contracts::catalog(&self.sources, self.orders())?;
+        self.check_rules(&catalog)?;
+        Ok(catalog)
+    }
+
+    /// Checks that somebody may call each rpc, where callers are authenticated.
+    pub(crate) fn check_rules(&self, catalog: &Catalog) -> anyhow::Result<()> {
+        if self.access.required() {
+            catalog.requires_rules()?;
+        }
+        Ok(())
     }
 
     /// Whether the console is served.

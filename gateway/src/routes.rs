@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use catalog::{Catalog, Encoding, Route};
+use catalog::{Catalog, Encoding, Requirement, Route};
 use catalog_sources::{Options, embedded};
 use clap::{Args, Subcommand};
 use cli::Report;
@@ -152,7 +152,10 @@ fn row(catalog: &Catalog, route: &Route) -> [String; 8] {
     let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let scope = match catalog.rule(&route.path) {
         _ if route.internal => "(internal)".to_owned(),
-        Some(rule) => rule.scope.to_string(),
+        Some(rule) => match &rule.requirement {
+            Requirement::Scope(scope) => scope.to_string(),
+            other => format!("({other})"),
+        },
         None => "-".to_owned(),
     };
     let encoding = match route.encoding {

@@ -35,6 +35,10 @@ fn routes_are_checked_and_listed_without_a_server() {
     let list = routes("list", BOOKSTORE);
     let line = "bookstore.v1.Books/GetBook  REQUEST  books.get  books        JSON      5s       2        books.read\n";
     assert!(list.code == Some(0) && list.out.ends_with(line), "{list:?}");
+    for access in ["public", "authenticated"] {
+        let list = routes("list", &BOOKSTORE.replace("scope: \"books.read\"", &format!("{access}: true")));
+        assert!(list.out.ends_with(&format!("  ({access})\n")), "{list:?}");
+    }
 }
 
 #[test]

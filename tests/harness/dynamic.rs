@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 use super::system::until;
 use super::{client, codec};
 
-/// A nats-server, a gateway for the routes of `fixtures/kinds.proto`, and a connection for its services.
+/// A nats-server, a gateway for the routes of `fixtures/kinds.proto` or another proto, and a connection for its services.
 pub struct Dynamic {
     _nats: local_nats::Server,
     pub gateway: Gateway,
@@ -38,9 +38,14 @@ impl Dynamic {
 
     /// The same, with the gateway's configuration changed, which is given the server's port.
     pub async fn with(change: impl FnOnce(&mut Serve, u16)) -> Dynamic {
+        Dynamic::of(include_str!("../fixtures/kinds.proto"), change).await
+    }
+
+    /// The same for the routes of this proto.
+    pub async fn of(proto: &str, change: impl FnOnce(&mut Serve, u16)) -> Dynamic {
         let nats = tokio::task::spawn_blocking(local_nats::Server::start).await.unwrap().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut config = serving(&folder, include_str!("../fixtures/kinds.proto"), &nats.url());
+        let mut config = serving(&folder, proto, &nats.url());
         change(&mut config, nats.port());
         let gateway = Gateway::start(config).await.unwrap();
         let address = format!("http://{}", gateway.grpc_addr());

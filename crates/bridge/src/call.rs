@@ -26,8 +26,8 @@ pub struct CallContext {
     pub request_id: Option<Box<str>>,
     /// The authenticated caller; empty without authentication.
     pub principal: Box<str>,
-    /// The tenant that the caller is restricted to; none: no restriction.
-    pub tenant: Option<Box<str>>,
+    /// The tenant that the caller acts for.
+    pub tenant: Tenancy,
     /// The caller's permit: held by all work for the call, even after the caller has cancelled it.
     pub hold: Option<Arc<Share>>,
     /// W3C `traceparent`, `tracestate` and `baggage` as received, for the services.
@@ -36,6 +36,28 @@ pub struct CallContext {
     pub metadata: Metadata,
     /// The parent span of all work for the call; empty if the call is not traced.
     pub span: Span,
+}
+
+/// The tenant that a caller acts for, as its credential says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tenancy {
+    /// Nothing is said, or nobody knows who calls: where a route keeps tenants apart, that is none of them.
+    #[default]
+    Unnamed,
+    /// This tenant alone.
+    One(Box<str>),
+    /// All tenants: the credential is marked so.
+    All,
+}
+
+impl Tenancy {
+    /// The one tenant that the caller acts for.
+    pub fn one(&self) -> Option<&str> {
+        match self {
+            Tenancy::One(tenant) => Some(tenant),
+            Tenancy::Unnamed | Tenancy::All => None,
+        }
+    }
 }
 
 /// Who set a call's deadline.
@@ -55,7 +77,7 @@ impl CallContext {
             limit: Limit::Budget,
             request_id: None,
             principal: Box::default(),
-            tenant: None,
+            tenant: Tenancy::Unnamed,
             hold: None,
             trace: Vec::new(),
             metadata: Metadata::new(),

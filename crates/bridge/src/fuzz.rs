@@ -76,6 +76,7 @@ pub fn told(route: &Route, call: &CallContext) {
             names::CONTENT_TYPE => value == route.content_type(),
             names::REQUEST_ID => (1..=64).contains(&value.len()) && value.bytes().all(is_id),
             names::PRINCIPAL => value.len() <= 256 && value.bytes().all(|b| b.is_ascii_graphic()),
+            names::TENANT => value.len() <= 1_536 && value.bytes().all(|b| b.is_ascii_graphic()),
             names::TRACEPARENT => value.len() == 55 && value.bytes().all(is_id),
             names::TRACESTATE => value.len() <= 512 && value.bytes().all(|b| (b' '..=b'~').contains(&b)),
             names::BAGGAGE => value.bytes().all(|b| (b' '..=b'~').contains(&b) || b == b'\t'),

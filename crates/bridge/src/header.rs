@@ -7,7 +7,7 @@ use catalog::Route;
 use nats::WallClock;
 use nats::header::{fixed, number, pass, put};
 use telemetry::Span;
-use wire::header;
+use wire::{ascii, header};
 
 use crate::call::CallContext;
 
@@ -45,6 +45,10 @@ pub(super) fn of_event(route: &Route, call: &CallContext, span: &Span) -> Header
     if !call.principal.is_empty() {
         put(&mut headers, header::PRINCIPAL, &call.principal);
     }
+    if let Some(tenant) = call.tenant.one() {
+        // Whoever decodes it has the same name: nothing is left out or replaced.
+        put(&mut headers, header::TENANT, ascii::word(tenant));
+    }
     for (name, value) in call.context(span) {
         put(&mut headers, name, &value);
     }
@@ -62,11 +66,13 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::call::Tenancy;
 
     #[test]
     fn what_a_caller_wrote_never_panics_and_never_breaks_a_line() {
         let mut call = CallContext::until(Instant::now());
         call.principal = "eve\r\nNats-Expected-Stream: X".into();
+        call.tenant = Tenancy::One(" Zoë\r\nPrincipal: 100% ".into());
         call.request_id = Some("fine".into());
         let headers = of(
             &crate::tests::contract().routes()[0],
@@ -77,6 +83,7 @@ mod tests {
         );
         let text = |name| headers.get(name).map(HeaderValue::as_str);
         assert_eq!(text(header::PRINCIPAL), Some("eve??Nats-Expected-Stream: X"));
+        assert_eq!(text(header::TENANT), Some("%20Zo%C3%AB%0D%0APrincipal:%20100%25%20"));
         assert_eq!((text(header::REQUEST_ID), text("Nats-Expected-Stream")), (Some("fine"), None));
     }
 }

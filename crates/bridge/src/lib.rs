@@ -52,7 +52,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
-pub use call::CallContext;
+pub use call::{CallContext, Tenancy};
 pub use control::CONTROL;
 use control::Control;
 pub use durable::Upload;
@@ -62,7 +62,7 @@ pub use learned::{Learned, RouteStates};
 pub use messages::Messages;
 pub use metrics::BridgeMetrics;
 use metrics::{CatalogMetrics, RouteMetrics};
-use outgoing::{Outgoing, address};
+use outgoing::{Outgoing, address, tenant};
 use reply::AttemptError;
 pub use response::Response;
 pub use route_state::{Limits, RouteState};
@@ -195,7 +195,8 @@ impl Bridge {
     ) -> Result<T, Failure> {
         let route = self.states.route(path)?;
         let (state, permit) = self.enter(route, call, RouteState::enter_inside)?;
-        let subject = state.fixed().ok_or_else(|| unaddressed(route))?.clone();
+        let fixed = state.fixed().filter(|_| route.tenant_field.is_none());
+        let subject = fixed.ok_or_else(|| unaddressed(route))?.clone();
         let sent = self.send(route, state, subject, payload()?, call, || repeatable).await;
         let (payload, _) = permit.record_outcome(call.deadline, sent)?;
         let reply = read(&payload).map_err(|mismatch| violated(route, state, &mismatch))?;

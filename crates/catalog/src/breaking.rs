@@ -2,11 +2,13 @@
 //! whether that is allowed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use prost_reflect::{
     Cardinality, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, MethodDescriptor,
 };
 
+use crate::access::{Requirement, Rule};
 use crate::finding::{Finding, line};
 use crate::rpc::path;
 use crate::snapshot::Catalog;
@@ -17,7 +19,7 @@ const UNDO: &str = "undo it, or add a new one beside it";
 impl Catalog {
     /// What in `next` breaks clients of this catalog, or what its services agreed on: rpcs, streams, fields and enum
     /// values that are gone or mean something else, on the wire or in JSON; routes that reach another service, or reach it
-    /// in another way; access rules that require another scope. What is new breaks nothing.
+    /// in another way; access rules that let fewer callers in, that tell the services less, or that keep tenants apart in another way. What is new breaks nothing.
     pub fn breaking(&self, next: &Catalog) -> Vec<Finding> {
         let mut comparison = Comparison { next, findings: Vec::new(), seen: BTreeSet::new() };
         for service in &self.services {
@@ -27,7 +29,7 @@ impl Catalog {
                 continue;
             }
             for rpc in &service.rpcs {
-                match (method(self, &rpc.path), method(next, &rpc.path)) {
+                match (self.method(&rpc.path), next.method(&rpc.path)) {
                     (Some(before), Some(after)) => comparison.method(self, &before, &after),
                     (_, None) => {
                         comparison.findings.push(Finding::of_set(rpc.name(), "the rpc was removed", UNDO));
@@ -38,13 +40,6 @@ impl Catalog {
         }
         comparison.findings
     }
-}
-
-/// The rpc at this path.
-fn method(catalog: &Catalog, wanted: &str) -> Option<MethodDescriptor> {
-    let rpc = catalog.rpc(wanted)?;
-    let service = catalog.pools.iter().find_map(|pool| pool.get_service_by_name(&rpc.service))?;
-    service.methods().find(|method| path(method) == wanted)
 }
 
 struct Comparison<'a> {
@@ -201,17 +196,31 @@ fn type_of(field: &FieldDescriptor) -> String {
 }
 
 /// What is different about the access rule of an rpc.
-fn access(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Option<String> {
+fn access(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Vec<String> {
     let path = path(method);
-    match (before.rule(&path), after.rule(&path)) {
-        (Some(before), Some(after)) if before.scope == after.scope => None,
+    let (before, after) = (before.rule(&path), after.rule(&path));
+    let required = match (before.map(|rule| &rule.requirement), after.map(|rule| &rule.requirement)) {
+        (before, after) if before == after => None,
+        // Whoever had the scope may still call, and the service is still told who it is.
+        (Some(Requirement::Scope(_)), Some(Requirement::Authenticated))
+        | (None, Some(Requirement::Public)) => None,
+        (Some(before), Some(after)) => Some(format!("its access was {before}, and is {after}")),
+        (Some(before), None) => Some(format!("its access rule ({before}) was removed")),
+        (None, Some(after)) => Some(format!("it had no access rule, and has one ({after})")),
         (None, None) => None,
+    };
+    let field = |rule: Option<&Arc<Rule>>| rule.and_then(|rule| rule.tenant_field.clone());
+    let tenant = match (field(before), field(after)) {
+        (None, None) => None,
+        (Some(before), Some(after)) if before == after => None,
+        (None, Some(after)) => Some(format!("its field {after:?} has to be the caller's tenant")),
+        // Tenants would read and send for each other.
+        (Some(before), None) => Some(format!("its field {before:?} no longer has to be the caller's tenant")),
         (Some(before), Some(after)) => {
-            Some(format!("it required the scope {}, and requires {}", before.scope, after.scope))
+            Some(format!("its field {before:?} had to be the caller's tenant, and now {after:?} has to be"))
         }
-        (Some(before), None) => Some(format!("its access rule (scope {}) was removed", before.scope)),
-        (None, Some(after)) => Some(format!("it had no access rule, and requires the scope {}", after.scope)),
-    }
+    };
+    required.into_iter().chain(tenant).collect()
 }
 
 /// What is different about the route of an rpc.

@@ -13,7 +13,8 @@ use transcode::Codec;
 use crate::access::{self, Rule};
 use crate::finding::{Finding, Findings};
 use crate::join::{Parts, shared_subjects};
-use crate::options::Reader;
+use crate::kind::Problems;
+use crate::options::{AccessOption, Reader};
 use crate::route::{self, Route};
 use crate::rpc::{Rpc, Service, path};
 use crate::snapshot::Catalog;
@@ -64,7 +65,7 @@ impl Catalog {
     /// // As written by `buf build -o bookstore.binpb` or `protoc --include_imports -o bookstore.binpb`.
     /// match Catalog::new(&std::fs::read("bookstore.binpb")?) {
     ///     Ok(catalog) => catalog.routes().iter().for_each(|route| println!("{} → {}", route.path, route.subject)),
-    ///     // bookstore/v1/books.proto:9: bookstore.v1.Books.GetBook: the scope "" is not words of …; write it like …
+    ///     // bookstore/v1/books.proto:9: bookstore.v1.Books.GetBook: the scope "B" is not words of …; write it like …
     ///     Err(findings) => findings.iter().for_each(|finding| eprintln!("{finding}")),
     /// }
     /// # Ok(())
@@ -139,7 +140,7 @@ impl<'a> Builder<'a> {
     /// Everything that is wrong with it, each with its file, rpc and remedy: a set that cannot be decoded, lacks imports
     /// or contradicts itself; a route that has an invalid subject, queue group, timeout, number of retries, body or
     /// encoding, or has a kind that does not fit its rpc; two routes that share a subject and differ; a route for maintenance that
-    /// clients could call; an invalid scope; options of a newer gateway; a service or codec that matches nothing.
+    /// clients could call; an access without or with several requirements, an invalid scope or field for the tenant; options of a newer gateway; a service or codec that matches nothing.
     pub fn build(mut self) -> Result<Arc<Catalog>, Findings> {
         let pool = pool(self.descriptors)?;
         let mut draft = Draft { trusted: self.trusted, ..Draft::default() };
@@ -217,12 +218,9 @@ impl Draft {
                     self.findings.push(finding);
                 }
             }
-            match reader
-                .access(&method)
-                .map(|option| option.and_then(|option| access::rule(&method, &option)))
-            {
+            match reader.access(&method) {
                 None => {}
-                Some(Ok(rule)) => self.rules.push(Arc::new(rule)),
+                Some(Ok(option)) => self.access(&method, &option, reader.route(&method).is_some()),
                 Some(Err(finding)) => self.findings.push(finding),
             }
             self.doubtful(&method, internal);
@@ -232,15 +230,38 @@ impl Draft {
         self.services.push(Service { name: service.full_name().to_owned(), rpcs });
     }
 
+    /// Takes the access rule of an rpc. Its route, if it has one that can be read, is the last one.
+    fn access(&mut self, method: &MethodDescriptor, option: &AccessOption, routed: bool) {
+        let mut problems = Problems { method, findings: &mut self.findings };
+        let Some(rule) = access::rule(option, &mut problems) else { return };
+        match self.routes.last_mut().filter(|(_, route)| route.path == rule.path) {
+            Some((_, route)) => {
+                let tenant_field = access::tenant(&rule, route, &mut problems);
+                Arc::make_mut(route).tenant_field = tenant_field;
+            }
+            None if rule.tenant_field.is_some() && !routed => {
+                let problem = "has `tenant_field`, but no route: only requests of routes are checked";
+                problems.add(problem, "remove `tenant_field`; the code that answers the rpc has to check it");
+            }
+            None => {}
+        }
+        self.rules.push(Arc::new(rule));
+    }
+
     /// Looks at an rpc that may be meant like this, but probably is not.
     fn doubtful(&mut self, method: &MethodDescriptor, internal: bool) {
         let path = path(method);
         if !internal && self.rules.last().is_none_or(|rule| rule.path != path) {
-            let problem = "has no access rule: where callers are authenticated, it is denied to everybody";
-            let remedy = "add `option (natsgateway.v1.access) = {scope: \"things.read\"};`";
+            let problem =
+                "has no access rule: where callers are authenticated, a gateway does not serve this contract";
+            let remedy = access::REQUIRE;
             self.warnings.push(Finding::of(method, problem, remedy));
         }
         let Some((_, route)) = self.routes.last().filter(|(_, route)| route.path == path) else { return };
+        let rule = self.rules.last().filter(|rule| rule.path == path);
+        if let Some((problem, remedy)) = rule.and_then(|rule| access::shared(rule, route)) {
+            self.warnings.push(Finding::of(method, problem, remedy));
+        }
         if route.retries > 0 && !route.repeatable {
             let problem = "has retries, but no idempotency_level: only attempts that surely were not delivered are \
                            repeated";

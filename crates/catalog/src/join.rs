@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
 
-use crate::access::Rule;
+use crate::access::{REQUIRE, Rule};
 use crate::finding::{Finding, Findings};
 use crate::kind::Kind;
 use crate::route::Route;
@@ -37,7 +37,7 @@ impl Parts {
         rpcs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         routes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         rules.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let scopes: BTreeSet<_> = rules.iter().map(|rule| rule.scope.clone()).collect();
+        let scopes: BTreeSet<_> = rules.iter().filter_map(|rule| rule.scope().cloned()).collect();
         let scopes = scopes.into_iter().collect();
         Catalog { pools, services, rpcs, routes, rules, scopes, warnings }
     }
@@ -96,6 +96,23 @@ impl Catalog {
             Some(Finding::of(&method, problem, "choose another subject"))
         };
         match Findings::some(methods(self).filter_map(finding).collect()) {
+            Some(findings) => Err(findings),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Catalog {
+    /// Checks that every rpc for clients has an access rule.
+    ///
+    /// # Errors
+    ///
+    /// A finding for each that has none: where callers are authenticated, nobody could call it.
+    pub fn requires_rules(&self) -> Result<(), Findings> {
+        let unruled = self.client_rpcs().filter(|rpc| self.rule(&rpc.path).is_none());
+        let finding =
+            |method| Finding::of(&method, "has no access rule, and callers are authenticated", REQUIRE);
+        match Findings::some(unruled.filter_map(|rpc| self.method(&rpc.path)).map(finding).collect()) {
             Some(findings) => Err(findings),
             None => Ok(()),
         }

@@ -45,7 +45,7 @@
 //! assert_eq!(route.codec.request(b"\x0a\x03b-7")?, br#"{"bookId":"b-7"}"#);
 //!
 //! let rule = catalog.rule("/bookstore.v1.Books/GetBook").ok_or("denied to everybody")?;
-//! assert_eq!(&*rule.scope, "books.read");
+//! assert_eq!(rule.scope().map(|scope| &**scope), Some("books.read"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -67,7 +67,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-pub use access::Rule;
+pub use access::{Requirement, Rule};
 pub use builder::Builder;
 pub use finding::{Finding, Findings};
 pub use kind::{Durable, Kind, Receipt, Replies, Subscription};

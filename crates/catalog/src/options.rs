@@ -101,6 +101,14 @@ pub(crate) struct MetadataOption {
 pub(crate) struct AccessOption {
     #[prost(string, tag = "1")]
     pub(crate) scope: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) public: bool,
+    #[prost(bool, tag = "3")]
+    pub(crate) authenticated: bool,
+    #[prost(string, tag = "4")]
+    pub(crate) tenant_field: String,
+    #[prost(bool, tag = "5")]
+    pub(crate) across_tenants: bool,
 }
 
 /// Reads the options of the rpcs of one descriptor set.
@@ -132,7 +140,7 @@ impl Reader {
 
     /// The access of an rpc, if it has one.
     pub(crate) fn access(&self, method: &MethodDescriptor) -> Option<Result<AccessOption, Finding>> {
-        one(method, &self.access, 1..=1)
+        one(method, &self.access, 1..=5)
     }
 
     /// Whether an rpc has a route or an access.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost_reflect::MethodDescriptor;
 use prost_reflect::prost_types;
-use transcode::{BodyError, Codec, JsonCodec, ProtobufCodec, Repetition};
+use transcode::{BodyError, Codec, FieldPath, JsonCodec, ProtobufCodec, Repetition};
 
 use crate::duration::within_a_day;
 use crate::finding::Finding;
@@ -61,6 +61,8 @@ pub struct Route {
     pub envelope: Option<Envelope>,
     /// How many calls may be in flight; none: as the gateway's configuration says.
     pub max_in_flight: Option<usize>,
+    /// The field of the request that has to be the caller's tenant.
+    pub tenant_field: Option<FieldPath>,
     /// Whether the service is told when the caller leaves.
     pub cancel: bool,
     /// Which metadata passes between callers and the service.
@@ -144,6 +146,7 @@ pub(crate) fn read(
         encoding,
         envelope: envelope?,
         max_in_flight: usize::try_from(option.max_in_flight).ok().filter(|most| *most > 0),
+        tenant_field: None,
         cancel: option.cancel,
         metadata,
         trusted: false,

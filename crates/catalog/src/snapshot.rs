@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use crate::access::Rule;
 use crate::finding::Finding;
@@ -86,6 +86,13 @@ impl Catalog {
     /// everybody.
     pub fn rule(&self, path: &str) -> Option<&Arc<Rule>> {
         find(&self.rules, path, |rule| &rule.path)
+    }
+
+    /// The descriptor of the rpc at this path.
+    pub(crate) fn method(&self, path: &str) -> Option<MethodDescriptor> {
+        let rpc = self.rpc(path)?;
+        let service = self.pools.iter().find_map(|pool| pool.get_service_by_name(&rpc.service))?;
+        service.methods().find(|method| method.name() == rpc.method)
     }
 
     /// Every scope that a rule requires, sorted, each once.

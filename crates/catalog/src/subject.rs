@@ -84,6 +84,11 @@ impl Subject {
         self.tokens.iter().any(|token| matches!(token, Token::Tenant))
     }
 
+    /// Whether a token is the field at this path.
+    pub(crate) fn has_field(&self, path: &str) -> bool {
+        self.tokens.iter().any(|token| matches!(token, Token::Field(field) if field.path() == path))
+    }
+
     /// All subjects that it can become, as NATS writes them: `books.*.get`.
     pub fn pattern(&self) -> String {
         let token = |token: &Token| match token {

@@ -1,6 +1,7 @@
 //! Catalogs of protos that are compiled from text.
 
 mod accepted;
+mod access;
 mod breaking;
 mod codecs;
 mod compile;

@@ -200,7 +200,7 @@ impl Orders {
             .map(|token| self.feed.tokens().read_resume(&token))
             .transpose()
             .map_err(|_| invalid("must be a resume_token of this service, unchanged"))?;
-        if let (Whose::Order(id), Some(_)) = (&whose, &call.tenant) {
+        if let (Whose::Order(id), Some(_)) = (&whose, call.tenant.one()) {
             let _turn = self.feed.turn(&call).await?;
             // The customer of an order never changes.
             let order = update::get(&self.records, *id, &call).await;

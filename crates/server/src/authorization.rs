@@ -59,7 +59,8 @@ struct Logged {
 struct CallAuthority {
     guard: Arc<Authorization>,
     rule: Option<Arc<Rule>>,
-    caller: Arc<Caller>,
+    /// None: the rpc is public.
+    caller: Option<Arc<Caller>>,
     /// The headers with credentials only.
     headers: http::HeaderMap,
     peer: Arc<Peer>,
@@ -83,6 +84,8 @@ enum Policy {
     Open,
     /// Open to authenticated callers.
     Known,
+    /// Open to everyone by this rule: whoever calls is not identified.
+    Public(Arc<Rule>),
     /// Open to callers that satisfy a rule.
     Rule(Arc<Rule>),
     /// Closed to all callers.
@@ -97,6 +100,7 @@ impl Authorization {
 
     fn way(&self, catalog: &Catalog, path: &str) -> Policy {
         match catalog.rule(path) {
+            Some(rule) if rule.is_public() => Policy::Public(rule.clone()),
             Some(rule) => Policy::Rule(rule.clone()),
             None if path.starts_with(HEALTH) => Policy::Open,
             None if path.starts_with(REFLECTION) => match self.reflection {
@@ -116,14 +120,14 @@ impl Authorization {
         way: &Policy,
     ) -> Result<(Arc<Caller>, Arc<Share>), Failure> {
         let rpc = match way {
-            Policy::Rule(rule) => rule.path.as_str(),
+            Policy::Rule(rule) | Policy::Public(rule) => rule.path.as_str(),
             Policy::Open | Policy::Known | Policy::Closed => "another",
         };
         let caller = self.caller(headers, peer).await.map_err(Failure::from);
         let caller = caller.inspect_err(|failure| self.refused(failure, rpc, None))?;
         let allowed = match way {
             Policy::Rule(rule) => caller.allowed(rule),
-            Policy::Open | Policy::Known => Ok(()),
+            Policy::Open | Policy::Public(_) | Policy::Known => Ok(()),
             Policy::Closed => closed(),
         };
         let entered = allowed.and_then(|()| caller.enter());
@@ -139,20 +143,29 @@ impl Authorization {
     /// Rechecks a stream: whether it would be authorized again, by the rule that is now in force, as the same caller.
     async fn again(&self, authority: &CallAuthority) -> Result<(), Failure> {
         authority.peer.check()?;
+        let rule = authority.rule.as_ref().map(|begun| self.in_force(begun)).transpose()?;
+        let Some(known) = &authority.caller else { return rule.map_or_else(closed, |rule| public(&rule)) };
         let caller = patient(|| self.caller(&authority.headers, &authority.peer)).await?;
-        if let Some(rule) = &authority.rule {
-            self.current
-                .look()
-                .catalog()
-                .rule(&rule.path)
-                .map_or_else(closed, |rule| caller.allowed(rule))?;
-        }
-        if caller.principal != authority.caller.principal || caller.tenant != authority.caller.tenant {
+        rule.map_or(Ok(()), |rule| caller.allowed(&rule))?;
+        if caller.principal != known.principal || caller.tenant != known.tenant {
             let failure =
                 Failure::new(Reason::PermissionDenied, "the credential now belongs to another caller");
             return Err(failure.delivered(Delivered::No));
         }
         Ok(())
+    }
+
+    /// The rule that a stream's rpc has now.
+    fn in_force(&self, begun: &Rule) -> Result<Arc<Rule>, Failure> {
+        let Some(rule) = self.current.look().catalog().rule(&begun.path).cloned() else {
+            return Err(no_rule());
+        };
+        // What its request was checked for is no longer what counts.
+        if rule.tenant_field != begun.tenant_field {
+            let message = "the access rule of the rpc has changed: call it again";
+            return Err(Failure::new(Reason::PermissionDenied, message).delivered(Delivered::No));
+        }
+        Ok(rule)
     }
 
     /// Logs a refusal, rate-limited: callers that flood the gateway must not flood the logs as well.
@@ -172,9 +185,20 @@ impl Authorization {
 }
 
 /// The refusal of an rpc without a rule.
+fn no_rule() -> Failure {
+    Failure::new(Reason::PermissionDenied, "no caller may call this rpc").delivered(Delivered::No)
+}
+
 fn closed() -> Result<(), Failure> {
-    let failure = Failure::new(Reason::PermissionDenied, "no caller may call this rpc");
-    Err(failure.delivered(Delivered::No))
+    Err(no_rule())
+}
+
+/// Whether callers that are not identified may still call an rpc.
+fn public(rule: &Rule) -> Result<(), Failure> {
+    match rule.is_public() {
+        true => Ok(()),
+        false => Err(AuthError::Nothing.into()),
+    }
 }
 
 /// Authenticates a caller again. If too many other calls wait for a key, that is no reason to end an authorized stream:
@@ -218,7 +242,7 @@ where
         let way = guard.map_or(Policy::Open, |guard| guard.way(catalog, path));
         // If authentication is on, unauthenticated requests share a part of the memory budget.
         if guard.is_some()
-            && matches!(way, Policy::Open)
+            && matches!(way, Policy::Open | Policy::Public(_))
             && let Err(failure) = request.body().intake().charge().unknown()
         {
             return Either::Right(Box::pin(async move { Ok(status(failure).into_http()) }));
@@ -228,12 +252,25 @@ where
             (Some(guard), way @ (Policy::Known | Policy::Rule(_) | Policy::Closed)) => {
                 Either::Right(Box::pin(known(guard.clone(), way, rpcs.clone(), origin, request)))
             }
+            (Some(guard), Policy::Public(rule)) if rule.streams => {
+                let authority = CallAuthority {
+                    rule: Some(rule),
+                    caller: None,
+                    headers: http::HeaderMap::new(),
+                    peer: peer.clone(),
+                    guard: guard.clone(),
+                };
+                let ends = end(Some(Box::pin(authority.end())), peer.clone(), false);
+                Either::Right(Box::pin(ending(rpcs.clone(), origin, request, ends)))
+            }
             _ if path.starts_with(HEALTH) || path.starts_with(REFLECTION) => {
-                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, true)))
+                let ends = end(None, peer.clone(), true);
+                Either::Right(Box::pin(ending(rpcs.clone(), origin, request, ends)))
             }
             // A watch without credentials ends when the client certificate of its connection does.
             _ if peer.certified() && catalog.rule(path).is_some_and(|rule| rule.streams) => {
-                Either::Right(Box::pin(leaving(rpcs.clone(), origin, request, false)))
+                let ends = end(None, peer.clone(), false);
+                Either::Right(Box::pin(ending(rpcs.clone(), origin, request, ends)))
             }
             _ => Either::Left(rpcs.call(origin, request)),
         }
@@ -259,12 +296,13 @@ where
         return Ok(status(failure).into_http());
     }
     let rule = match way {
-        Policy::Rule(rule) => Some(rule),
+        Policy::Rule(rule) | Policy::Public(rule) => Some(rule),
         Policy::Open | Policy::Known | Policy::Closed => None,
     };
     let ends = rule.as_ref().is_none_or(|rule| rule.streams).then(|| {
         let (headers, peer, moves) = (credentials(request.headers()), origin.peer.clone(), rule.is_none());
-        let authority = CallAuthority { rule, caller: caller.clone(), headers, peer: peer.clone(), guard };
+        let authority =
+            CallAuthority { rule, caller: Some(caller.clone()), headers, peer: peer.clone(), guard };
         end(Some(Box::pin(authority.end())), peer, moves)
     });
     let ends = ends.and_then(|ends| of_response(ends, &rpcs, &mut request));
@@ -272,17 +310,17 @@ where
     Ok(response.map(|body| Body::new(Reauthorization::over(body, Some(held), ends))))
 }
 
-/// Serves a stream that ends when its connection has to close.
-async fn leaving<B>(
+/// Serves a caller that is not identified. A stream ends then.
+async fn ending<B>(
     rpcs: Rpcs,
     origin: Origin,
     mut request: http::Request<MeasuredBody<B>>,
-    moves: bool,
+    ends: End,
 ) -> Result<http::Response<Body>, Infallible>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
 {
-    let ends = of_response(end(None, origin.peer.clone(), moves), &rpcs, &mut request);
+    let ends = of_response(ends, &rpcs, &mut request);
     let response = rpcs.call(origin, request).await?;
     Ok(response.map(|body| Body::new(Reauthorization::over(body, None, ends))))
 }

@@ -66,7 +66,7 @@ fn told(headers: &HeaderMap) -> CallContext {
     let origin = Origin::new(peer, Arrival { at: now, asked });
     let budget = metadata::Budget { default: budget, longest: bridge::call::LONGEST };
     let call = metadata::call(headers, &extensions, &origin, budget);
-    assert!(call.principal.is_empty() && call.tenant.is_none(), "nobody says who they are");
+    assert!(call.principal.is_empty() && call.tenant == bridge::Tenancy::Unnamed, "nobody says who they are");
     if matches!(call.limit, Limit::Caller) {
         assert!(call.deadline <= now + bridge::call::LONGEST);
         let asked = asked.expect("the caller gave a time");

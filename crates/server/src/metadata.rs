@@ -72,7 +72,7 @@ pub(super) fn call(
     CallContext {
         request_id: text(request_id).filter(|id| is_id(id)).map(Into::into),
         principal: caller.as_ref().map(|caller| caller.principal.clone()).unwrap_or_default(),
-        tenant: caller.as_ref().and_then(|caller| caller.tenant.clone()),
+        tenant: caller.as_ref().map(|caller| caller.tenant.clone()).unwrap_or_default(),
         hold: hold.clone(),
         trace: trace(text(parent), text(state), extensions),
         span: extensions.get().cloned().unwrap_or_default(),

@@ -110,6 +110,11 @@ impl FieldPath {
         self.field.kind() == Kind::String
     }
 
+    /// Whether its value is a bool.
+    pub fn is_bool(&self) -> bool {
+        self.field.kind() == Kind::Bool
+    }
+
     /// Whether it can be told from its default that it is not set.
     pub fn has_presence(&self) -> bool {
         self.field.supports_presence()

@@ -34,6 +34,11 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
+/// The same without blanks: two texts never become one, whatever is trimmed.
+pub fn word(text: &str) -> String {
+    encode(text).replace(' ', "%20")
+}
+
 /// Decodes an encoded text. Invalid escapes are kept: the text was written before texts were encoded.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {

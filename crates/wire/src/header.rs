@@ -9,6 +9,8 @@ pub const REQUEST_DEADLINE: &str = "Request-Deadline";
 pub const REQUEST_TIMEOUT: &str = "Request-Timeout";
 /// The principal that the gateway authenticated.
 pub const PRINCIPAL: &str = "Principal";
+/// The tenant that the caller's credential acts for, as by [`crate::ascii::word`]. None: it names no single one.
+pub const TENANT: &str = "Tenant";
 /// The payload's media type.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C trace context.

@@ -87,6 +87,7 @@ impl Reloader {
     /// Serves this catalog.
     fn take(&self, before: &Served, catalog: &Arc<Catalog>) -> anyhow::Result<()> {
         let Shared { config, current, board, .. } = &*self.shared;
+        config.check_rules(catalog)?;
         contracts::ready_on(catalog, &config.ready_on)?;
         let states = before.states().next(catalog.clone(), catalog.serving_routes());
         let served = Served::new(Arc::new(states), coded(config), config.access.reflection)?;

@@ -12,7 +12,7 @@ use wire::{Failure, ascii, nestjs};
 
 use crate::call::CallContext;
 use crate::route_state::RouteState;
-use crate::{address, unfit};
+use crate::{address, tenant, unfit};
 
 /// The most bytes of an id.
 const ID: usize = 256;
@@ -46,7 +46,7 @@ impl DurableMessage {
         let expected = durable.expected_sequence.as_ref().map(|path| sequence(path, request)).transpose()?;
         let (id_is_given, expected) = (given.is_some(), expected.flatten());
         let id = match given {
-            Some(given) => scoped(&route.path, call.tenant.as_deref(), &given),
+            Some(given) => scoped(&route.path, tenant(route, request, call)?.as_deref(), &given),
             None => made(expected),
         };
         let enveloped = if state.nestjs() { nestjs::event(&subject, &payload) } else { None };
@@ -67,9 +67,8 @@ impl DurableMessage {
 
 /// An id that no other route and no other tenant can have: neither path nor encoded text has a blank.
 fn scoped(path: &str, tenant: Option<&str>, id: &str) -> String {
-    let word = |text: &str| ascii::encode(text).replace(' ', "%20");
-    let tenant = tenant.map(|tenant| format!("={}", word(tenant))).unwrap_or_default();
-    format!("{path} {tenant} {}", word(id))
+    let tenant = tenant.map(|tenant| format!("={}", ascii::word(tenant))).unwrap_or_default();
+    format!("{path} {tenant} {}", ascii::word(id))
 }
 
 /// The field that identifies the message.

@@ -82,7 +82,7 @@ fn every_change_that_clients_or_services_notice_is_told() {
         ("retries: 1", "metadata: {reply: \"x-tag\"}", "request: ; reply: x-tag"),
         ("retries: 1", "internal: true", "the internal of its route"),
         (" body: \"names\"", "", "the body of its route"),
-        ("things.read", "things.write", "it required the scope things.read, and requires things.write"),
+        ("things.read", "things.write", "its access was scope things.read, and is scope things.write"),
         ("option (natsgateway.v1.access) = {scope: \"things.read\"};", "", "(scope things.read) was removed"),
     ] {
         let found = breaks(&[(this, that)]);

@@ -10,7 +10,7 @@ use bridge::call::CallContext;
 
 /// Refuses a call that names a customer other than the caller's own.
 pub(crate) fn check(customer: &str, call: &CallContext) -> Result<(), Failure> {
-    match call.tenant.as_deref() {
+    match call.tenant.one() {
         Some(own) if own != customer => {
             let message =
                 "the caller's credential is limited to one customer's orders, and the request names another";
@@ -25,7 +25,7 @@ pub(crate) fn narrow(asked: Option<Box<str>>, call: &CallContext) -> Result<Opti
     if let Some(customer) = &asked {
         check(customer, call)?;
     }
-    Ok(asked.or_else(|| call.tenant.clone()))
+    Ok(asked.or_else(|| call.tenant.one().map(Into::into)))
 }
 
 /// The orders to follow. A single order is not checked here: only its record names its customer.
@@ -41,7 +41,7 @@ pub(crate) fn narrow_follow(whose: Whose, call: &CallContext) -> Result<Whose, F
 /// The order, if it exists and the caller may see it.
 pub(crate) fn visible(order: Option<Order>, id: Uuid, call: &CallContext) -> Result<Order, Failure> {
     order
-        .filter(|order| call.tenant.as_ref().is_none_or(|own| *own == order.body.customer))
+        .filter(|order| call.tenant.one().is_none_or(|own| *own == *order.body.customer))
         .ok_or_else(|| Failure::not_found("orders.v1.Order", &id.to_string()))
 }
 
@@ -50,9 +50,13 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use bridge::Tenancy;
 
     fn call(customer: Option<&str>) -> CallContext {
-        CallContext { tenant: customer.map(Into::into), ..CallContext::until(Instant::now()) }
+        CallContext {
+            tenant: customer.map_or(Tenancy::All, |name| Tenancy::One(name.into())),
+            ..CallContext::until(Instant::now())
+        }
     }
 
     #[test]

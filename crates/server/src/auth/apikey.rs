@@ -1,5 +1,5 @@
 //! API keys. A key is a name and 32 random bytes; the file has its name, hash and scopes, and optionally the one
-//! customer that it is restricted to. SHA-256 is enough: slow hashes are for passwords, and 32 random bytes cannot be
+//! customer that it is restricted to, or `*`. SHA-256 is enough: slow hashes are for passwords, and 32 random bytes cannot be
 //! guessed.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bridge::Tenancy;
 use catalog::Catalog;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -36,7 +37,7 @@ struct Key {
     line: usize,
     hash: [u8; digest::SHA256_OUTPUT_LEN],
     scopes: Scopes,
-    customer: Option<Box<str>>,
+    customer: Tenancy,
 }
 
 /// A new key.
@@ -78,7 +79,7 @@ impl Keys {
         move |contents| Keys::read(current.look().catalog(), contents)
     }
 
-    /// Reads the file: lines of name, hash in hex, comma-separated scopes, and a customer. A name is one caller, whose
+    /// Reads the file: lines of name, hash in hex, comma-separated scopes or `-`, and a customer or `*`. A name is one caller, whose
     /// keys share its request ids and quota, so all its keys need the same customer.
     pub(crate) fn read(catalog: &Catalog, contents: &[Contents]) -> anyhow::Result<Made<Keys>> {
         list::read(contents, |keys: &mut Keys, (line, [name, hash, scopes], customer)| {
@@ -162,10 +163,10 @@ mod tests {
         let (keys, accounts) = (read(&file).unwrap(), Quotas::new(9, 0));
         for key in [&old.key, &next.key] {
             let caller = keys.caller(key, &accounts).unwrap();
-            assert_eq!((&*caller.principal, caller.tenant.as_deref()), ("key:shop", None));
+            assert_eq!((&*caller.principal, caller.tenant.one()), ("key:shop", None));
             assert!(caller.scopes.have("orders.create") && !caller.scopes.have("orders.update"));
         }
-        assert_eq!(keys.caller(&bound.key, &accounts).unwrap().tenant.as_deref(), Some("Ann of York"));
+        assert_eq!(keys.caller(&bound.key, &accounts).unwrap().tenant.one(), Some("Ann of York"));
         let short = &old.key[..old.key.len() - 1];
         let renamed = old.key.replace("shop", "ann-1");
         for wrong in
@@ -193,6 +194,8 @@ mod tests {
             let faults = made_of(&format!("# first\n{bad}\n")).unwrap().faults;
             assert!(faults.len() == 1 && faults[0].contains("line 2"), "{bad}: {faults:?}");
         }
+        let open = new(&contract(), "open", &["-".to_owned()], None).unwrap();
+        assert!(open.line.ends_with(" -") && made_of(&open.line).unwrap().faults.is_empty(), "no scope");
         assert!(new(&contract(), "a b", &["orders.read".to_owned()], None).is_err());
         assert!(new(&contract(), "a", &["orders.rea".to_owned()], None).is_err());
         assert!(new(&contract(), "a", &["orders.read".to_owned()], Some("a\nb")).is_err());
@@ -222,11 +225,13 @@ mod tests {
     #[tokio::test]
     async fn one_name_is_one_customer() {
         let [one, two] = [Some("ann"), Some("bob")].map(|customer| made("shop", customer));
-        let none = made("shop", None);
-        for other in [&two, &none] {
+        let [none, all] = [None, Some("*")].map(|customer| made("shop", customer));
+        let everywhere = made_of(&all.line).unwrap().value.caller(&all.key, &Quotas::new(9, 0)).unwrap();
+        assert_eq!(everywhere.tenant, Tenancy::All, "it is marked so");
+        for other in [&two, &none, &all] {
             let both = made_of(&format!("{}\n\n{}\n", one.line, other.line)).unwrap();
             let accounts = Quotas::new(9, 0);
-            assert_eq!(both.value.caller(&one.key, &accounts).unwrap().tenant.as_deref(), Some("ann"));
+            assert_eq!(both.value.caller(&one.key, &accounts).unwrap().tenant.one(), Some("ann"));
             assert!(both.value.caller(&other.key, &accounts).is_err());
             assert!(
                 both.faults[0].contains("line 3") && both.faults[0].contains("line 1"),

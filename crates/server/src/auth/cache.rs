@@ -102,7 +102,7 @@ mod tests {
     fn caller(name: &str) -> Arc<Caller> {
         Arc::new(Caller {
             principal: name.into(),
-            tenant: None,
+            tenant: bridge::Tenancy::Unnamed,
             scopes: Scopes::default(),
             account: Quotas::new(1, 0).of(name),
         })

@@ -12,6 +12,7 @@ use wire::{Delivered, Failure, Reason};
 use super::quota::CallerQuota;
 use super::scopes::Scopes;
 use crate::fresh::Stale;
+use bridge::Tenancy;
 use bridge::share::Share;
 
 /// Maximum length of a principal, in bytes: it is sent in a header.
@@ -23,8 +24,8 @@ const REPLACED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 pub struct Caller {
     /// `jwt:`, `key:` or `cert:`, and the name, percent-encoded if it is not plain ASCII.
     pub principal: Box<str>,
-    /// The tenant that the caller is restricted to; none: no restriction.
-    pub tenant: Option<Box<str>>,
+    /// The tenant that the caller acts for.
+    pub tenant: Tenancy,
     pub(super) scopes: Scopes,
     pub(super) account: Arc<CallerQuota>,
 }
@@ -32,13 +33,9 @@ pub struct Caller {
 impl Caller {
     /// Checks an access rule.
     pub(crate) fn allowed(&self, rule: &Rule) -> Result<(), Failure> {
-        if self.scopes.have(&rule.scope) {
-            return Ok(());
-        }
-        let message = format!("{} requires the scope {}", rule.path, rule.scope);
-        Err(Failure::new(Reason::PermissionDenied, message)
-            .with("scope", &*rule.scope)
-            .delivered(Delivered::No))
+        let Some(scope) = rule.scope().filter(|scope| !self.scopes.have(scope)) else { return Ok(()) };
+        let message = format!("{} requires the scope {scope}", rule.path);
+        Err(Failure::new(Reason::PermissionDenied, message).with("scope", &**scope).delivered(Delivered::No))
     }
 
     /// The memory that this caller's requests hold.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
+use bridge::Tenancy;
 use catalog::Catalog;
 
 use super::list;
@@ -36,7 +37,7 @@ struct List(HashMap<Box<str>, Entry>);
 #[derive(Debug)]
 struct Entry {
     scopes: Scopes,
-    customer: Option<Box<str>>,
+    customer: Tenancy,
 }
 
 impl PeerIdentity {
@@ -89,7 +90,7 @@ impl Clients {
             .and_then(|list| peer_identity.0.iter().find_map(|name| Some((name, list.0.get(name)?))));
         let (name, scopes, customer) = match (listed, &self.scopes, peer_identity.0.first()) {
             (Some((name, entry)), ..) => (name, &entry.scopes, entry.customer.clone()),
-            (None, Some(scopes), Some(name)) => (name, scopes, None),
+            (None, Some(scopes), Some(name)) => (name, scopes, Tenancy::Unnamed),
             _ => return Err(AuthError::Certificate),
         };
         let principal = principal("cert", name).ok_or(AuthError::Certificate)?;
@@ -103,7 +104,7 @@ impl Clients {
 }
 
 impl List {
-    /// Reads the file: lines of name, comma-separated scopes, and a customer.
+    /// Reads the file: lines of name, comma-separated scopes or `-`, and a customer or `*`.
     fn read(catalog: &Catalog, contents: &[Contents]) -> anyhow::Result<Made<List>> {
         list::read(contents, |list: &mut List, (_, [name, scopes], customer)| {
             let scopes = Scopes::of_list(catalog, scopes.split(','))?;
@@ -142,10 +143,10 @@ mod tests {
         let accounts = Quotas::new(9, 0);
         let both = clients(list, "inventory.read");
         let ann = both.caller(&peer_identity(&["spiffe://here/x", "ann.example"]), &accounts).unwrap();
-        assert_eq!((&*ann.principal, ann.tenant.as_deref()), ("cert:ann.example", Some("Ann of York")));
+        assert_eq!((&*ann.principal, ann.tenant.one()), ("cert:ann.example", Some("Ann of York")));
         assert!(ann.scopes.have("orders.read") && !ann.scopes.have("inventory.read"));
         let other = both.caller(&peer_identity(&["spiffe://here/x", "x.example"]), &accounts).unwrap();
-        assert_eq!((&*other.principal, &other.tenant), ("cert:spiffe://here/x", &None));
+        assert_eq!((&*other.principal, &other.tenant), ("cert:spiffe://here/x", &Tenancy::Unnamed));
         assert!(other.scopes.have("inventory.read"));
         let listed = clients(list, "");
         for nobody in [&["x.example"][..], &[], &["*.example"]] {

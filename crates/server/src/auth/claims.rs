@@ -1,10 +1,12 @@
 //! The claims of a token, apart from its signature and validity times. An invalid claim is an error and is not treated
 //! as missing, which could grant more access than intended. Pure.
 
+use bridge::Tenancy;
 use catalog::Catalog;
 use serde_json::{Map, Value};
 use wire::text::is_tenant;
 
+use super::list::ALL;
 use super::{AuthError, Scopes};
 
 /// The configured names of claims.
@@ -19,7 +21,7 @@ pub(super) struct Names {
 pub(super) struct Claims {
     pub(super) subject: String,
     pub(super) scopes: Scopes,
-    pub(super) customer: Option<Box<str>>,
+    pub(super) customer: Tenancy,
     /// Unix time, in seconds.
     pub(super) expires: u64,
 }
@@ -42,15 +44,19 @@ impl Claims {
             }
             Some(_) => return Err(AuthError::Claims),
         };
-        let customer = token.get(&names.customer).map(customer).transpose()?;
+        let customer = token.get(&names.customer).map(customer).transpose()?.unwrap_or_default();
         Ok(Claims { subject, scopes, customer, expires })
     }
 }
 
-/// A customer id, which has to be a tenant's name.
-fn customer(claim: &Value) -> Result<Box<str>, AuthError> {
-    let text = claim.as_str().ok_or(AuthError::Claims)?;
-    is_tenant(text).then(|| text.into()).ok_or(AuthError::Claims)
+/// A customer id, which has to be a tenant's name, or `["*"]` for all: issuers take names from people, but no arrays. A
+/// customer `*` would pass for all where names are compared.
+fn customer(claim: &Value) -> Result<Tenancy, AuthError> {
+    match claim {
+        Value::String(text) if is_tenant(text) && text != ALL => Ok(Tenancy::One(text.as_str().into())),
+        Value::Array(list) if *list == [ALL] => Ok(Tenancy::All),
+        _ => Err(AuthError::Claims),
+    }
 }
 
 /// A NumericDate, without its fraction.
@@ -83,14 +89,19 @@ mod tests {
 
     #[test]
     fn a_claim_that_makes_no_sense_is_no_missing_one() {
-        assert_eq!(read(json!({})).unwrap().customer, None);
-        assert_eq!(read(json!({"customer_id": "Zoë"})).unwrap().customer.as_deref(), Some("Zoë"));
+        assert_eq!(read(json!({})).unwrap().customer, Tenancy::Unnamed);
+        assert_eq!(read(json!({"customer_id": ["*"]})).unwrap().customer, Tenancy::All);
+        assert_eq!(read(json!({"customer_id": "Zoë"})).unwrap().customer.one(), Some("Zoë"));
         let bad = [
             json!(7),
             json!(""),
             json!(" "),
             json!(null),
             json!(["ann"]),
+            json!(["*", "ann"]),
+            json!([]),
+            json!("*"),
+            json!(true),
             json!("a\nb"),
             json!("x".repeat(129)),
         ];

@@ -83,13 +83,16 @@ fn signed(catalog: &Arc<Catalog>, header: &[u8], claims: &[u8]) {
     };
     assert!(says(&claims["iss"], ISSUER) && says(&claims["aud"], AUDIENCE), "it is not for us");
     assert!(claims["sub"].as_str().is_some_and(|subject| !subject.is_empty()));
-    assert_eq!(claims.get("customer_id").and_then(Value::as_str), caller.tenant.as_deref());
+    let customer = claims.get("customer_id");
+    assert_eq!(customer.and_then(Value::as_str), caller.tenant.one());
+    let all = customer.is_some_and(|claim| *claim == serde_json::json!(["*"]));
+    assert_eq!(all, caller.tenant == bridge::Tenancy::All, "only a claim that says so is for all");
 }
 
 fn named(caller: &Caller, kind: &str) {
     assert!(caller.principal.starts_with(kind) && caller.principal.len() <= PRINCIPAL);
     assert!(caller.principal.bytes().all(|b| b.is_ascii_graphic()), "{:?}", caller.principal);
-    if let Some(customer) = &caller.tenant {
+    if let Some(customer) = caller.tenant.one() {
         assert!(is_tenant(customer), "{customer:?}");
     }
 }
@@ -107,7 +110,7 @@ fn listed(catalog: &Arc<Catalog>, list: &[u8]) {
     let accounts = Quotas::new(9, 0);
     let caller = keys.caller(&made.key, &accounts).expect("its key is known");
     named(&caller, "key:");
-    assert_eq!((&*caller.principal, caller.tenant.as_deref()), ("key:fuzz", Some("Zoë")));
+    assert_eq!((&*caller.principal, caller.tenant.one()), ("key:fuzz", Some("Zoë")));
     assert!(keys.caller(&format!("{}A", *made.key), &accounts).is_err(), "another key is known");
 }
 

@@ -1,14 +1,19 @@
-//! Lists of callers, one per line: some fields, and optionally a customer, whose name may contain spaces. Pure.
+//! Lists of callers, one per line: some fields, and optionally a customer, whose name may contain spaces, or `*` for all.
+//! Pure.
 
 use std::str;
 
 use anyhow::{Context, bail};
+use bridge::Tenancy;
 use wire::text::is_tenant;
 
 use crate::reload::{Contents, Made, text};
 
 /// A line of a list: its number, its first fields, and the rest of it as the customer.
-pub(super) type Line<'a, const N: usize> = (usize, [&'a str; N], Option<Box<str>>);
+pub(super) type Line<'a, const N: usize> = (usize, [&'a str; N], Tenancy);
+
+/// Stands for all customers: in a list, and in the array of a token's claim.
+pub(super) const ALL: &str = "*";
 
 /// Reads a list line by line, without empty lines and comments (`#`). Invalid lines are ignored, and reported without
 /// their contents, which may include a secret.
@@ -41,8 +46,9 @@ fn words<const N: usize>(line: &[u8], number: usize) -> anyhow::Result<Line<'_, 
         (*word, rest) = (first, after.trim_start());
     }
     let customer = match rest {
-        "" => None,
-        text => Some(is_tenant(text).then(|| text.into()).context("the customer is invalid")?),
+        "" => Tenancy::Unnamed,
+        ALL => Tenancy::All,
+        text => Tenancy::One(is_tenant(text).then(|| text.into()).context("the customer is invalid")?),
     };
     Ok((number, words, customer))
 }

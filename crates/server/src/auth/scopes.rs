@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use catalog::Catalog;
 
+/// Stands for no scopes in a list: such callers may call what is for every authenticated caller.
+const NONE: &str = "-";
+
 /// Some of the scopes of a catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scopes(Box<[Arc<str>]>);
@@ -14,11 +17,15 @@ impl Scopes {
         Scopes(names.into_iter().filter_map(|name| catalog.scope(name).cloned()).collect())
     }
 
-    /// The scopes of an entry in our own lists. Unknown scopes are errors.
+    /// The scopes of an entry in our own lists: `-` for none. Unknown scopes are errors.
     pub(crate) fn of_list<'a>(
         catalog: &Catalog,
         names: impl IntoIterator<Item = &'a str>,
     ) -> anyhow::Result<Scopes> {
+        let names: Vec<&str> = names.into_iter().collect();
+        if names == [NONE] {
+            return Ok(Scopes::default());
+        }
         let known = |name: &str| {
             catalog.scope(name).cloned().ok_or_else(|| {
                 let all = catalog.scopes().join(", ");
@@ -41,6 +48,9 @@ impl Scopes {
 
 impl std::fmt::Display for Scopes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join(","))
+        match &*self.0 {
+            [] => f.write_str(NONE),
+            scopes => f.write_str(&scopes.join(",")),
+        }
     }
 }

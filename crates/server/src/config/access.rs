@@ -57,7 +57,8 @@ pub struct Access {
     /// The claim with the scopes: a space-separated string, or an array
     #[arg(long, env = "GW_JWT_SCOPE_CLAIM", default_value = "scope", value_name = "NAME")]
     pub jwt_scope_claim: String,
-    /// The claim with the customer whose orders the caller is restricted to; without the claim: all orders
+    /// The claim with the customer whose orders the caller is restricted to, which is the tenant of routes; ["*"] for all
+    /// tenants. Without the claim: all orders, and no tenant
     #[arg(long, env = "GW_JWT_CUSTOMER_CLAIM", default_value = "customer_id", value_name = "NAME")]
     pub jwt_customer_claim: String,
     /// How often the JWKS is fetched
@@ -94,7 +95,8 @@ pub struct NewKey {
     /// Scopes of the key, separated by commas
     #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// The customer whose orders the key is restricted to; without it: all orders
+    /// The customer whose orders the key is restricted to, which is the tenant of routes; '*' for all tenants. Without it:
+    /// all orders, and no tenant
     #[arg(long, value_name = "TEXT")]
     pub customer: Option<String>,
 }
