@@ -1,16 +1,18 @@
 //! One attempt of a call: the request, its hedges, and what its reply or silence means. Must not decide whether there is
 //! another.
 
+use async_nats::Message;
 use catalog::Route;
 use nats::RequestError;
 use tokio::time::Instant;
-use wire::{Delivered, Failure};
+use wire::{Delivered, Failure, ResponseMetadata};
 
 use crate::call::CallContext;
 use crate::failures::violated;
 use crate::hedge::{Hedging, Outcome, trace};
 use crate::outgoing::Outgoing;
 use crate::reply::{self, AttemptError, Reply};
+use crate::response;
 use crate::route_state::RouteState;
 use crate::{Answer, Bridge, EARLY};
 
@@ -114,5 +116,19 @@ impl Bridge {
             again,
             free: matches!(trouble, RequestError::Lost | RequestError::Disconnected),
         }
+    }
+
+    /// The metadata of a reply that the route passes on.
+    pub(crate) fn metadata(&self, route: &Route, message: &Message) -> Option<Box<ResponseMetadata>> {
+        if route.metadata.reply.is_empty() {
+            return None;
+        }
+        let (metadata, left_out) = response::read(route, message);
+        if left_out > 0 {
+            self.note(route, |metrics| metrics.left_out.add(left_out));
+            let route = route.path.as_str();
+            tracing::warn!(route, left_out, "values of a reply's metadata are not valid, or too many bytes");
+        }
+        (metadata != ResponseMetadata::default()).then(|| Box::new(metadata))
     }
 }

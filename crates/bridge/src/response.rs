@@ -8,8 +8,6 @@ use catalog::Route;
 use wire::Metadata;
 use wire::metadata::{self, ResponseMetadata};
 
-use crate::Bridge;
-
 /// The most bytes of initial metadata, and of trailers, as HTTP/2 counts them. With a status, which has less than 4 KiB,
 /// they stay below the 8 KiB that client libraries accept.
 const MOST: usize = 4 << 10;
@@ -34,24 +32,8 @@ impl From<Vec<u8>> for Response {
     }
 }
 
-impl Bridge {
-    /// The metadata of a reply that the route passes on.
-    pub(crate) fn metadata(&self, route: &Route, message: &Message) -> Option<Box<ResponseMetadata>> {
-        if route.metadata.reply.is_empty() {
-            return None;
-        }
-        let (metadata, left_out) = read(route, message);
-        if left_out > 0 {
-            self.note(route, |metrics| metrics.left_out.add(left_out));
-            let route = route.path.as_str();
-            tracing::warn!(route, left_out, "values of a reply's metadata are not valid, or too many bytes");
-        }
-        (metadata != ResponseMetadata::default()).then(|| Box::new(metadata))
-    }
-}
-
-/// The metadata of a reply in the order of the route's list, and the number of values that cannot be passed on.
-fn read(route: &Route, message: &Message) -> (ResponseMetadata, u64) {
+/// The metadata of a reply, one listed key after the other, and the number of values that cannot be passed on.
+pub(crate) fn read(route: &Route, message: &Message) -> (ResponseMetadata, u64) {
     let (mut found, mut left_out) = (ResponseMetadata::default(), 0);
     let Some(headers) = &message.headers else { return (found, left_out) };
     let mut room = [MOST; 2];
