@@ -18,10 +18,21 @@ const HEAD: &str = "# NATS permissions of these routes. For a server without dep
 # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.
 ";
 
+/// What the gateway publishes to whatever its routes are: discovery, and what `gateway doctor` asks.
+const GENERAL: [&str; 6] = [
+    "$SRV.INFO",
+    "$SRV.STATS",
+    "$SRV.STATS.gateway",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.INFO",
+    "$SYS.REQ.USER.INFO",
+];
+
 /// What a user of NATS may do.
-struct Rights {
-    publish: Vec<String>,
-    subscribe: Vec<String>,
+#[derive(Default)]
+pub(crate) struct Rights {
+    pub(crate) publish: Vec<String>,
+    pub(crate) subscribe: Vec<String>,
     /// How many replies it may send to a request; -1: any number.
     replies: i32,
     /// For how long, in seconds.
@@ -33,10 +44,10 @@ struct Rights {
 pub fn permissions(catalog: &Catalog) -> String {
     let mut rights =
         Rights { publish: Vec::new(), subscribe: vec![INBOX.to_owned()], replies: 1, expires: 2 };
-    catalog.routes().iter().for_each(|route| rights.add_use(route));
+    catalog.routes().iter().for_each(|route| rights.add_use(route, INBOX));
     rights
         .publish
-        .extend(["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"].map(str::to_owned));
+        .extend(GENERAL.map(str::to_owned));
     for verb in ["PING", "INFO", "STATS"] {
         rights.subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
     }
@@ -55,8 +66,8 @@ pub fn permissions(catalog: &Catalog) -> String {
 }
 
 impl Rights {
-    /// What the gateway does for a route.
-    fn add_use(&mut self, route: &Route) {
+    /// What the gateway does for a route. `inbox`: the subjects where it receives replies.
+    pub(crate) fn add_use(&mut self, route: &Route, inbox: &str) {
         let pattern = route.subject.pattern();
         match &route.kind {
             Kind::Subscribe(Subscription { stream: Some(stream), .. }) => self.publish.extend([
@@ -67,7 +78,7 @@ impl Rights {
             ]),
             // What it sends to itself tells that the server has processed the subscription.
             Kind::Subscribe(Subscription { stream: None, .. }) => {
-                self.publish.push(INBOX.to_owned());
+                self.publish.push(inbox.to_owned());
                 self.subscribe.push(pattern);
             }
             // For how long a stream knows the ids of messages, and which message is the next one, to find out whether one
@@ -79,7 +90,7 @@ impl Rights {
                 self.publish.extend([vec![pattern], api.into()].concat());
             }
             // What it sends to itself tells that the server has the event.
-            Kind::Emit { .. } => self.publish.extend([pattern, INBOX.to_owned()]),
+            Kind::Emit { .. } => self.publish.extend([pattern, inbox.to_owned()]),
             Kind::Request | Kind::RequestMany(_) => self.publish.push(pattern),
         }
         if is_controlled(route) {

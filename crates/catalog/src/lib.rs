@@ -73,5 +73,5 @@ pub use kind::{Durable, Kind, Receipt, Replies, Subscription};
 pub use route::{Encoding, Envelope, Route};
 pub use rpc::{Idempotency, Rpc, Service};
 pub use snapshot::Catalog;
-pub use subject::{Subject, SubjectError};
+pub use subject::{Subject, SubjectError, covers, overlap};
 pub use transcode::{Codec, CodecError};

@@ -147,13 +147,26 @@ pub(crate) fn is_token(text: &str) -> bool {
 }
 
 /// Whether some subject fits both patterns.
-pub(crate) fn overlap(one: &str, other: &str) -> bool {
+pub fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('.'), other.split('.'));
     loop {
         match (one.next(), other.next()) {
             (None, None) => return true,
             (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
             (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether every subject that fits `narrow` fits `wide`; both are patterns of NATS.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(a), Some(b)) if a == b => {}
             _ => return false,
         }
     }
