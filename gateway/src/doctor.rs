@@ -1,31 +1,29 @@
-//! `gateway doctor`: looks at the live system with the catalog in hand, and says what is wrong and what cures it. Must
+//! `gateway doctor`: compares the live system with the catalog, and says what is wrong and what cures it. Must
 //! never publish on a route's subject, and must change nothing.
 
 mod diagnosis;
+mod examination;
 mod rights;
 mod server;
 mod services;
 mod streams;
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use catalog::Catalog;
 use clap::Args;
 use cli::Report;
-use nats::inspect::{self, UserInfo};
-use nats::{Connection, Monitor, PermissionViolation, WallClock};
+use nats::{Connection, PermissionViolation};
 use tokio::time::{Instant, timeout_at};
 
 pub use diagnosis::{Diagnosis, Finding, Place, Severity, Unseen};
 
+use examination::Examination;
+
 use crate::config::{MAX_REQUEST_BYTES, bytes};
 use crate::contracts;
 
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long the command may take by default.
 const WITHIN: u64 = 30;
 
@@ -53,33 +51,6 @@ pub struct Doctor {
     /// Where NATS is.
     #[command(flatten)]
     pub nats: nats::Options,
-}
-
-/// What the checks know.
-struct Examination {
-    link: Connection,
-    catalog: Arc<Catalog>,
-    orders: bool,
-    as_operator: bool,
-    max_request_bytes: usize,
-    inbox_prefix: String,
-    monitor: Option<Monitor>,
-    /// The end of the whole.
-    deadline: Instant,
-    /// Our user, or why nothing is known of it.
-    user: Result<UserInfo, String>,
-    skew: Option<Skew>,
-    /// Whether the account has JetStream, or why that is not known.
-    jetstream: Result<bool, String>,
-}
-
-/// How far this machine's clock and the server's are apart.
-#[derive(Debug, Clone, Copy)]
-struct Skew {
-    apart: Duration,
-    ahead: bool,
-    /// The possible error.
-    error: Duration,
 }
 
 impl Doctor {
@@ -141,7 +112,7 @@ pub async fn diagnose(config: Doctor) -> anyhow::Result<Diagnosis> {
         skew: None,
         jetstream: Err(String::new()),
     };
-    let mut found = Diagnosis { routes: exam.catalog.routes().len(), ..Diagnosis::default() };
+    let mut found = Diagnosis { routes: exam.routes().count(), ..Diagnosis::default() };
     let link = exam.link.clone();
     tokio::select! {
         () = exam.acquaint(nats.wall) => {}
@@ -167,32 +138,5 @@ async fn deaf(link: &Connection) -> PermissionViolation {
         Err(denied) if !denied.publish => denied,
         // A request ends by itself where we may not publish.
         _ => pending().await,
-    }
-}
-
-impl Examination {
-    /// When an answer to a request of now is due.
-    fn limit(&self) -> Instant {
-        self.deadline.min(Instant::now() + ANSWER)
-    }
-
-    /// How much time is left.
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// Asks the server about our user and its account.
-    async fn acquaint(&mut self, wall: WallClock) {
-        let (asked, before) = (Instant::now(), wall.unix_ms());
-        self.user = UserInfo::read(&self.link, self.limit()).await.map_err(|why| why.to_string());
-        if let Ok(user) = &self.user {
-            // The server read its clock at some time between the two.
-            let half = asked.elapsed() / 2;
-            let ours = before.saturating_add(u64::try_from(half.as_millis()).unwrap_or(u64::MAX));
-            let apart = Duration::from_millis(ours.abs_diff(user.server_unix_ms));
-            self.skew = Some(Skew { apart, ahead: ours > user.server_unix_ms, error: half });
-        }
-        let has = inspect::has_jetstream(&self.link, self.limit()).await;
-        self.jetstream = has.map_err(|why| why.to_string());
     }
 }

@@ -19,13 +19,30 @@ const HEAD: &str = "# NATS permissions of these routes. For a server without dep
 ";
 
 /// What the gateway publishes to whatever its routes are: discovery, and what `gateway doctor` asks.
-const GENERAL: [&str; 6] = [
+pub const GENERAL: [&str; 6] = [
     "$SRV.INFO",
     "$SRV.STATS",
     "$SRV.STATS.gateway",
     "$JS.API.STREAM.NAMES",
     "$JS.API.INFO",
     "$SYS.REQ.USER.INFO",
+];
+
+/// What the order system publishes to beside its routes: orders and their events, consumers for lists and watches, and
+/// the state of its streams.
+pub const ORDERS: [&str; 12] = [
+    "orders.event.order_created.*",
+    "orders.event.order_status_updated.*",
+    "$JS.API.STREAM.MSG.GET.ORDERS",
+    "$JS.API.CONSUMER.CREATE.ORDERS.*",
+    "$JS.API.CONSUMER.MSG.NEXT.ORDERS.*",
+    "$JS.API.CONSUMER.DELETE.ORDERS.*",
+    "$JS.API.STREAM.INFO.ORDERS",
+    "$JS.API.STREAM.INFO.INVENTORY",
+    "$JS.API.STREAM.INFO.OBJ_inventory-snapshots",
+    "$JS.API.STREAM.INFO.DEAD_LETTERS",
+    "$JS.API.STREAM.MSG.GET.DEAD_LETTERS",
+    "$JS.API.CONSUMER.INFO.ORDERS.inventory-worker",
 ];
 
 /// What a user of NATS may do.
@@ -45,9 +62,7 @@ pub fn permissions(catalog: &Catalog) -> String {
     let mut rights =
         Rights { publish: Vec::new(), subscribe: vec![INBOX.to_owned()], replies: 1, expires: 2 };
     catalog.routes().iter().for_each(|route| rights.add_use(route, INBOX));
-    rights
-        .publish
-        .extend(GENERAL.map(str::to_owned));
+    rights.publish.extend(GENERAL.map(str::to_owned));
     for verb in ["PING", "INFO", "STATS"] {
         rights.subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
     }
@@ -66,6 +81,11 @@ pub fn permissions(catalog: &Catalog) -> String {
 }
 
 impl Rights {
+    /// What the gateway does for the order system beside its routes.
+    pub(crate) fn of_orders() -> Rights {
+        Rights { publish: ORDERS.map(str::to_owned).into(), ..Rights::default() }
+    }
+
     /// What the gateway does for a route. `inbox`: the subjects where it receives replies.
     pub(crate) fn add_use(&mut self, route: &Route, inbox: &str) {
         let pattern = route.subject.pattern();

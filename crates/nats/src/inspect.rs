@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use pbjson_types::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use crate::api::{answer, found};
@@ -84,6 +85,8 @@ pub struct StreamFacts {
     pub duplicate_window: Duration,
     /// Whether its servers are a cluster.
     pub clustered: bool,
+    /// Whether it has messages on other subjects: it is a mirror, has sources, or transforms subjects.
+    pub stores_others: bool,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +103,9 @@ struct Configured {
     storage: String,
     #[serde(default)]
     duplicate_window: u64,
+    mirror: Option<IgnoredAny>,
+    sources: Option<IgnoredAny>,
+    subject_transform: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +160,7 @@ pub async fn has_jetstream(link: &Connection, deadline: Instant) -> Result<bool,
         Err(RequestError::NoResponders) => return Ok(false),
         reply => reply?,
     };
-    match answer::<serde::de::IgnoredAny>(&reply.payload)? {
+    match answer::<IgnoredAny>(&reply.payload)? {
         Ok(_) => Ok(true),
         Err(error) if NOT_ENABLED.contains(&error.err_code) => Ok(false),
         Err(error) => Err(of_read(error)),
@@ -177,7 +183,9 @@ impl StreamFacts {
             Err(error) if error.err_code == NO_STREAM => return Ok(None),
             info => info.map_err(of_read)?,
         };
+        let Configured { mirror, sources, subject_transform, .. } = config;
         Ok(Some(StreamFacts {
+            stores_others: mirror.or(sources).or(subject_transform).is_some(),
             subjects: config.subjects,
             replicas: config.num_replicas,
             in_memory: config.storage == "memory",

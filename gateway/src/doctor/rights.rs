@@ -4,11 +4,12 @@
 use catalog::{Route, covers, overlap};
 use nats::inspect::Permission;
 
-use super::Examination;
 use super::diagnosis::{Diagnosis, Place, Severity};
+use super::examination::Examination;
 use crate::permissions::Rights;
 
 const CHECK: &str = "permissions";
+const CONSUMERS: &str = "$JS.API.CONSUMER.";
 
 /// What the user may do with a pattern of subjects.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +29,9 @@ pub(super) fn check(exam: &Examination) -> Diagnosis {
     let user = match &exam.user {
         Ok(user) => user,
         Err(why) => {
-            let why = format!("{why}: the user may not ask $SYS.REQ.USER.INFO, or the servers have no system account");
+            let why = format!(
+                "{why}: the user may not ask $SYS.REQ.USER.INFO, or the servers have no system account"
+            );
             found.not_looked_at(CHECK, Place::default(), why);
             return found;
         }
@@ -51,13 +54,18 @@ pub(super) fn check(exam: &Examination) -> Diagnosis {
                 };
                 let place = Place { subject: Some(subject.clone()), ..place.clone() };
                 let problem = format!("the NATS user {:?} {how} {act} it", user.user);
-                let cure = "allow it: `gateway routes permissions` prints what the routes need";
+                let cure = "allow it: `gateway routes permissions` prints what routes need, and deploy/nats/roles.conf has \
+                            the order system's role";
                 found.add(severity, CHECK, place, problem, cure);
             }
         }
     };
     judge(Place::default(), None, general);
-    for route in exam.catalog.routes() {
+    if exam.orders {
+        judge(Place::default(), None, Rights::of_orders());
+    }
+    // Operators' commands call those for maintenance.
+    for route in exam.routes().filter(|route| !route.maintenance) {
         let mut rights = Rights::default();
         rights.add_use(route, &inbox);
         judge(Place::of(route), Some(route), rights);
@@ -81,7 +89,10 @@ fn may(permission: Option<&Permission>, subject: &str) -> May {
     if deny.iter().filter(plain).any(|entry| covers(entry, subject)) || !(is_allowed || is_allowed_in_part) {
         return May::None;
     }
-    if is_allowed && !deny.iter().filter(plain).any(|entry| overlap(entry, subject)) {
+    // The gateway's consumers have random names: that those of others are denied takes nothing from it.
+    let is_denied_in_part =
+        !subject.starts_with(CONSUMERS) && deny.iter().filter(plain).any(|entry| overlap(entry, subject));
+    if is_allowed && !is_denied_in_part {
         return May::All;
     }
     May::Some
@@ -104,6 +115,8 @@ mod tests {
             (&[">"], &["books.1.get"], "books.*.get", May::Some),
             (&["books.get q"], &[], "books.get", May::None),
             (&["_INBOX.*"], &[], "_INBOX.>", May::Some),
+            (&[], &["$JS.API.CONSUMER.DELETE.A.one"], "$JS.API.CONSUMER.DELETE.A.*", May::All),
+            (&[], &["$JS.API.CONSUMER.DELETE.A.*"], "$JS.API.CONSUMER.DELETE.A.*", May::None),
         ] {
             assert_eq!(may(Some(&rule(allow, deny)), subject), wanted, "{allow:?} {deny:?} {subject}");
         }

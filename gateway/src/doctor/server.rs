@@ -5,8 +5,8 @@ use catalog::{Kind, Route, Subscription};
 use nats::clock::SKEW;
 use nats::streams;
 
-use super::Examination;
 use super::diagnosis::{Diagnosis, Place};
+use super::examination::Examination;
 
 pub(super) fn check(exam: &Examination) -> Diagnosis {
     let mut found = Diagnosis::default();
@@ -18,13 +18,13 @@ pub(super) fn check(exam: &Examination) -> Diagnosis {
 }
 
 /// Whether a route needs a stream.
-pub(super) fn is_stored(route: &Route) -> bool {
+fn is_stored(route: &Route) -> bool {
     matches!(route.kind, Kind::EmitDurable(_) | Kind::Subscribe(Subscription { stream: Some(_), .. }))
 }
 
 /// Whether calls need JetStream.
 fn needs_jetstream(exam: &Examination) -> bool {
-    exam.orders || exam.catalog.routes().iter().any(|route| is_stored(route))
+    exam.orders || exam.routes().any(|route| is_stored(route))
 }
 
 fn version(exam: &Examination, found: &mut Diagnosis) {
@@ -42,7 +42,8 @@ fn jetstream(exam: &Examination, found: &mut Diagnosis) {
         Ok(true) => {}
         Ok(false) if needs_jetstream(exam) => {
             let problem = "JetStream is not enabled for the account, but what is served needs streams";
-            let cure = "set `jetstream: enabled` in the account, and `jetstream {}` in the servers' configuration";
+            let cure =
+                "set `jetstream: enabled` in the account, and `jetstream {}` in the servers' configuration";
             found.error("jetstream", Place::default(), problem, cure);
         }
         Ok(false) => {}
@@ -66,7 +67,11 @@ fn payload(exam: &Examination, found: &mut Diagnosis) {
 fn clock(exam: &Examination, found: &mut Diagnosis) {
     let place = Place::default;
     let Some(skew) = exam.skew else {
-        return found.not_looked_at("clock", place(), "the server does not say what time it is ($SYS.REQ.USER.INFO)");
+        return found.not_looked_at(
+            "clock",
+            place(),
+            "the server does not say what time it is ($SYS.REQ.USER.INFO)",
+        );
     };
     let limit = SKEW + skew.error;
     if skew.apart > limit {

@@ -2,14 +2,15 @@
 //! servers' monitoring reports. Must not send anything on a route's subject.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bridge::discovery::{self, Instance};
 use catalog::{Kind, Replies, Route, overlap};
 use nats::inspect;
 
-use super::Examination;
-use super::diagnosis::{Diagnosis, Place, listed, several};
+use super::diagnosis::{Diagnosis, Place, Severity, listed, several};
+use super::examination::Examination;
 
 /// How long answers of instances are collected. A busy one answers late.
 const WAIT: Duration = Duration::from_secs(1);
@@ -31,27 +32,45 @@ enum Known {
 
 pub(super) async fn check(exam: &Examination) -> Diagnosis {
     let mut found = Diagnosis::default();
-    let instances = discovery::instances(&exam.link, "$SRV.INFO", WAIT.min(exam.left())).await;
+    let instances = instances(exam).await;
     if instances.is_none() {
-        let why = "nobody answers $SRV.INFO, not even the server: the user may have no right to publish there";
+        let why = "nobody answers $SRV.INFO and $SRV.STATS, not even the server: the user may have no right to publish there";
         found.not_looked_at("versions", Place::default(), why);
     }
     versions(exam, instances.as_deref().unwrap_or_default(), &mut found);
-    let asked = |route: &&std::sync::Arc<Route>| {
+    let asked = |route: &&Arc<Route>| {
         route.kind.asks() || matches!(route.kind, Kind::Emit { require_subscriber: true })
     };
-    for route in exam.catalog.routes().iter().filter(asked) {
+    for route in exam.routes().filter(asked) {
         match responders(exam, route, instances.as_deref()).await {
             Known::Nothing(why) => found.not_looked_at("responders", Place::of(route), why),
             Known::Are(list) if list.is_empty() => {
                 let problem = "nobody subscribes to the subject: calls end with NO_RESPONDERS";
                 let cure = "start the service, on this subject and in the account of the gateway's user";
-                found.error("responders", Place::of(route), problem, cure);
+                let severity = if route.maintenance { Severity::Warning } else { Severity::Error };
+                found.add(severity, "responders", Place::of(route), problem, cure);
             }
             Known::Are(list) => groups(route, &list, &mut found),
         }
     }
     found
+}
+
+/// All instances that answer. Those of another account may answer `$SRV.STATS` alone, which health asks.
+async fn instances(exam: &Examination) -> Option<Vec<Instance>> {
+    let wait = WAIT.min(exam.left());
+    let (told, counted) = tokio::join!(
+        discovery::instances(&exam.link, "$SRV.INFO", wait),
+        discovery::instances(&exam.link, "$SRV.STATS", wait)
+    );
+    if told.is_none() && counted.is_none() {
+        return None;
+    }
+    let mut all = told.unwrap_or_default();
+    let others = counted.into_iter().flatten().filter(|one| all.iter().all(|known| known.id != one.id));
+    let others: Vec<Instance> = others.collect();
+    all.extend(others);
+    Some(all)
 }
 
 /// Those that instances announce, or else those that subscribe.
@@ -77,7 +96,8 @@ async fn responders(exam: &Examination, route: &Route, instances: Option<&[Insta
         return Known::Nothing("no instance announces it, and the user's account is not known".to_owned());
     };
     let subject = pattern.replace('*', ANY);
-    let read = tokio::time::timeout_at(exam.deadline, inspect::subscriptions(monitor, &user.account, &subject));
+    let read =
+        tokio::time::timeout_at(exam.deadline, inspect::subscriptions(monitor, &user.account, &subject));
     match read.await {
         Ok(Ok(list)) if list.is_empty() && !route.subject.is_fixed() => {
             Known::Nothing(format!("nobody subscribes to {subject}; whether to others like it is not known"))
@@ -109,12 +129,19 @@ fn groups(route: &Route, list: &[Responder], found: &mut Diagnosis) {
     }
     let place = || Place::of(route);
     if matches!(route.kind, Kind::RequestMany(Replies { all: true, .. })) {
-        if let Some((group, names)) = groups.iter().find(|(group, names)| !group.is_empty() && names.len() > 1) {
+        if let Some((group, names)) =
+            groups.iter().find(|(group, names)| !group.is_empty() && names.len() > 1)
+        {
             let problem = format!(
                 "all instances have to answer, but {} share the queue group {group}: one of them does",
                 listed(names)
             );
-            found.error("queue-group", place(), problem, "remove the queue group from the service's endpoint");
+            found.error(
+                "queue-group",
+                place(),
+                problem,
+                "remove the queue group from the service's endpoint",
+            );
         }
         return;
     }
@@ -142,8 +169,7 @@ fn groups(route: &Route, list: &[Responder], found: &mut Diagnosis) {
 
 /// Services whose instances have different versions.
 fn versions(exam: &Examination, instances: &[Instance], found: &mut Diagnosis) {
-    let patterns: Vec<String> =
-        exam.catalog.routes().iter().map(|route| route.subject.pattern()).collect();
+    let patterns: Vec<String> = exam.routes().map(|route| route.subject.pattern()).collect();
     let serves = |instance: &&Instance| {
         let mut subjects = instance.endpoints.iter().map(|endpoint| &endpoint.subject);
         subjects.any(|subject| patterns.iter().any(|pattern| overlap(subject, pattern)))
@@ -158,7 +184,8 @@ fn versions(exam: &Examination, instances: &[Instance], found: &mut Diagnosis) {
             let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
             format!("{version} ({})", listed(&ids))
         });
-        let problem = format!("its instances have different versions: {}", told.collect::<Vec<_>>().join(", "));
+        let problem =
+            format!("its instances have different versions: {}", told.collect::<Vec<_>>().join(", "));
         let cure = "finish the update, or stop the instances that were left behind";
         found.warning("versions", Place::default().instance(name), problem, cure);
     }

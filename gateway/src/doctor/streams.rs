@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Durable, Kind, Route, Subscription, covers};
+use catalog::{Durable, Kind, Route, Subscription, covers, overlap};
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
-use nats::StoreError;
 use nats::inspect::StreamFacts;
+use nats::{StoreError, StreamMismatch};
 use tokio::time::timeout_at;
 
-use super::Examination;
 use super::diagnosis::{Diagnosis, Place, Severity, listed};
+use super::examination::Examination;
 
 /// How many routes are looked at concurrently.
 const CONCURRENT: usize = 16;
@@ -24,7 +24,7 @@ pub(super) async fn check(exam: &Examination) -> Diagnosis {
         Ok(false) => return found,
         Ok(true) | Err(_) => {}
     }
-    let mut checks = iter(exam.catalog.routes()).map(|route| of_route(exam, route)).buffer_unordered(CONCURRENT);
+    let mut checks = iter(exam.routes()).map(|route| of_route(exam, route)).buffer_unordered(CONCURRENT);
     while let Some(more) = checks.next().await {
         found.merge(more);
     }
@@ -54,7 +54,8 @@ async fn captured(exam: &Examination, route: &Route, found: &mut Diagnosis) {
         Ok(streams) => {
             for stream in streams {
                 let problem = "the stream captures the requests, and answers them in place of the service";
-                let cure = "take the subject out of the stream (`nats stream edit`), or give the route another";
+                let cure =
+                    "take the subject out of the stream (`nats stream edit`), or give the route another";
                 found.error("capture", Place::of(route).stream(&stream), problem, cure);
                 found.streams.insert(stream);
             }
@@ -92,8 +93,8 @@ async fn stored(exam: &Examination, route: &Route, durable: &Durable, found: &mu
 /// The stream that a route reads.
 async fn read(exam: &Examination, route: &Route, stream: &str, found: &mut Diagnosis) {
     let Some(facts) = facts(exam, route, stream, found).await else { return };
-    if facts.subjects.is_empty() {
-        let why = "the stream has no subjects of its own: it is a mirror, or has sources";
+    if facts.stores_others {
+        let why = "whether the stream has the subject: it is a mirror, has sources, or transforms subjects";
         found.not_looked_at("stream", Place::of(route).stream(stream), why);
     } else {
         let capturing = exam.link.streams_of(&route.subject.pattern(), exam.limit()).await;
@@ -102,7 +103,12 @@ async fn read(exam: &Examination, route: &Route, stream: &str, found: &mut Diagn
     keeps(Place::of(route).stream(stream), &facts, Severity::Warning, found);
 }
 
-async fn facts(exam: &Examination, route: &Route, stream: &str, found: &mut Diagnosis) -> Option<StreamFacts> {
+async fn facts(
+    exam: &Examination,
+    route: &Route,
+    stream: &str,
+    found: &mut Diagnosis,
+) -> Option<StreamFacts> {
     let place = || Place::of(route).stream(stream);
     match StreamFacts::read(&exam.link, stream, exam.limit()).await {
         Ok(Some(facts)) => {
@@ -137,7 +143,7 @@ fn has_subject(
     let others: Vec<String> = capturing.iter().filter(|name| *name != stream).cloned().collect();
     let subjects = listed(&facts.subjects);
     let cure = format!("add {pattern} to its subjects (`nats stream edit`)");
-    if capturing.iter().any(|name| name == stream) {
+    if facts.subjects.iter().any(|subject| overlap(subject, &pattern)) {
         let problem = format!("the stream captures only a part of {pattern}: its subjects are {subjects}");
         found.warning("stream", place, problem, cure);
     } else if others.is_empty() {
@@ -158,7 +164,8 @@ fn keeps(place: Place, facts: &StreamFacts, lost: Severity, found: &mut Diagnosi
         found.add(lost, "durability", place.clone(), problem, "create it anew with file storage");
     }
     if facts.clustered && facts.replicas == 1 {
-        let problem = "the stream has one replica in a cluster: it is gone while its server is, and with its disk";
+        let problem =
+            "the stream has one replica in a cluster: it is gone while its server is, and with its disk";
         found.warning("durability", place, problem, "`nats stream edit NAME --replicas 3`");
     }
 }
@@ -175,7 +182,8 @@ fn knows_ids(route: &Route, durable: &Durable, stream: &str, facts: &StreamFacts
         facts.duplicate_window,
         needed(route)
     );
-    let cure = format!("`nats stream edit {stream} --dupe-window {}s`, or lower retries or timeout", after(route));
+    let cure =
+        format!("`nats stream edit {stream} --dupe-window {}s`, or lower retries or timeout", after(route));
     found.warning("duplicate-window", Place::of(route).stream(stream), problem, cure);
 }
 
@@ -208,7 +216,8 @@ async fn order_system(exam: &Examination) -> Diagnosis {
     }
     if found.streams.len() == order_streams::ALL.len() {
         match timeout_at(exam.deadline, order_streams::open(&exam.link, 1, false)).await {
-            Ok(Ok(_)) => {}
+            // Told by other checks.
+            Ok(Ok(_) | Err(StreamMismatch::Captures { .. } | StreamMismatch::Server { .. })) => {}
             Ok(Err(why)) => {
                 let cure = "see docs/operate.md: `gateway serve` does not start like this";
                 found.error("order-system", Place::default(), why, cure);
