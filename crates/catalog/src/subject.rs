@@ -190,3 +190,22 @@ impl fmt::Display for SubjectError {
 }
 
 impl std::error::Error for SubjectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_another_if_it_takes_all_of_its_subjects() {
+        for (wide, narrow) in
+            [("a", "a"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.>", "a.*.c"), (">", "a.>"), (">", "a")]
+        {
+            assert!(covers(wide, narrow) && overlap(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in
+            [("a.b", "a.*"), ("a.*", "a.>"), ("a.>", "a"), ("a", "a.b"), ("a.b", "a"), ("*", ">")]
+        {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+}

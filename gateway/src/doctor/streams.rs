@@ -2,7 +2,6 @@
 //! or read. Must not change a stream.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use catalog::{Durable, Kind, Route, Subscription, covers, overlap};
 use futures_util::StreamExt as _;
@@ -19,10 +18,9 @@ const CONCURRENT: usize = 16;
 
 pub(super) async fn check(exam: &Examination) -> Diagnosis {
     let mut found = Diagnosis::default();
-    match &exam.jetstream {
+    if exam.jetstream == Ok(false) {
         // Then there are no streams, and it is told elsewhere where some are needed.
-        Ok(false) => return found,
-        Ok(true) | Err(_) => {}
+        return found;
     }
     let mut checks = iter(exam.routes()).map(|route| of_route(exam, route)).buffer_unordered(CONCURRENT);
     while let Some(more) = checks.next().await {
@@ -173,28 +171,18 @@ fn keeps(place: Place, facts: &StreamFacts, lost: Severity, found: &mut Diagnosi
 /// A message is sent again only while the stream surely knows its id.
 fn knows_ids(route: &Route, durable: &Durable, stream: &str, facts: &StreamFacts, found: &mut Diagnosis) {
     let repeats = durable.streams || (durable.message_id.is_some() && route.retries > 0);
-    if !repeats || facts.duplicate_window > needed(route) {
+    if !repeats || facts.duplicate_window > route.budget() {
         return;
     }
     let problem = format!(
         "the stream knows ids for {:?} (duplicate window), but attempts may follow one another for {:?}: later ones are \
          not made, and calls end with OUTCOME_UNKNOWN",
         facts.duplicate_window,
-        needed(route)
+        route.budget()
     );
-    let cure =
-        format!("`nats stream edit {stream} --dupe-window {}s`, or lower retries or timeout", after(route));
+    let longer = route.budget().as_secs() + 1;
+    let cure = format!("`nats stream edit {stream} --dupe-window {longer}s`, or lower retries or timeout");
     found.warning("duplicate-window", Place::of(route).stream(stream), problem, cure);
-}
-
-/// For how long a message may be sent again.
-fn needed(route: &Route) -> Duration {
-    route.budget()
-}
-
-/// Seconds that are longer than that.
-fn after(route: &Route) -> u64 {
-    needed(route).as_secs() + 1
 }
 
 /// The streams of the order system, each alone, and then all of them as at the start of `serve`.
