@@ -76,7 +76,7 @@ RULES = [
     # The cluster's gateways have no TLS, and no port of health alone.
     (r"gateway healthcheck --(addr https://|health-addr )", "parse"),
     (r"gateway healthcheck|inventory-worker healthcheck", "run"),
-    (r"gateway (provision|backup|reconcile|dead-letters)|inventory-worker stock", "run"),
+    (r"gateway (provision|backup|reconcile|dead-letters|doctor)|inventory-worker stock", "run"),
     (r"gateway restore", "spare"),
     (r"(gateway|inventory-worker) (config|completions|man|--help|--version)\b", "run"),
     (r"(gateway|inventory-worker)( serve)?( --orders=false)?( 2?>>.*)?$", "serve"),
@@ -95,6 +95,7 @@ RULES = [
 # Commands that the text shortens, in full.
 FULL = {
     "gateway dead-letters": "gateway dead-letters list",
+    "gateway doctor": "gateway doctor --as-operator",
     "gateway backup": "gateway backup FOLDER-TO-BE",
     "gateway restore": "gateway restore FOLDER",
     "inventory-worker stock": "inventory-worker stock export -",
@@ -290,7 +291,7 @@ class Run:
         if rule is None:
             return self.fault(command, "no rule of .ci/commands.py knows what to do with it")
         role = role_of(command.text, self.table)
-        ours = re.match(r"(nats (stream|consumer|server (list|report|info|cluster)|micro|req|account|sub)|gateway (provision|backup|restore|reconcile|dead-letters)|inventory-worker stock)\b", plain)
+        ours = re.match(r"(nats (stream|consumer|server (list|report|info|cluster)|micro|req|account|sub)|gateway (provision|backup|restore|reconcile|dead-letters|doctor)|inventory-worker stock)\b", plain)
         if ours and role is None and rule not in ("parse",) and not command.mark:
             if not re.match(r"nats stream (backup|restore)", plain):
                 return self.fault(command, "docs/operate.md does not say which role runs it")

@@ -18,6 +18,7 @@ mod contracts;
 mod credentials;
 mod customers;
 mod discard;
+mod doctor;
 mod drain;
 mod durable;
 mod emit;

@@ -10,6 +10,8 @@ use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
 use contract::route;
 use futures_util::StreamExt;
 use gateway::config::Provision;
+use gateway::doctor::{Doctor, diagnose};
+use gateway::permissions::{GENERAL, ORDERS};
 use inventory_worker::file::{export, import};
 use nats::{Connection, Store};
 use order_streams::DeadLetters;
@@ -329,4 +331,32 @@ fn every_route_is_a_subject_of_those_who_send_and_answer_it() {
         let group = format!("{} {}", route.subject, route.queue_group);
         assert!(worker.contains(&&*group), "worker: {group}");
     }
+}
+
+#[tokio::test]
+async fn a_doctor_finds_nothing_as_the_gateway_and_as_an_operator_who_judges_no_permissions() {
+    let system = System::builder().roles().stock("lamp", 1).start().await;
+    for (name, as_operator) in [("gateway", false), ("operator", true)] {
+        let nats = roles::options(&system.nats.url(), name);
+        let config = Doctor { as_operator, nats, ..Doctor::at("", Default::default()) };
+        let found = diagnose(config).await.unwrap();
+        let unseen: Vec<_> = found.unseen.iter().map(|unseen| unseen.check).collect();
+        assert!(found.findings.is_empty() && found.streams.len() == order_streams::ALL.len(), "{found:?}");
+        assert_eq!(unseen, if as_operator { vec!["permissions"] } else { vec![] });
+    }
+    assert_quiet(&system);
+    let nats = roles::options(&system.nats.url(), "operator");
+    let other = diagnose(Doctor { nats, ..Doctor::at("", Default::default()) }).await.unwrap();
+    assert!(other.findings.iter().any(|finding| finding.check == "permissions"), "{other:?}");
+}
+
+#[test]
+fn what_a_doctor_knows_of_the_gateways_permissions_is_what_the_role_has() {
+    let vital =
+        route::ALL.iter().filter(|route| !orders::served::contract().route(route.path).unwrap().maintenance);
+    let mut known: Vec<&str> = vital.map(|route| route.subject).chain(GENERAL).chain(ORDERS).collect();
+    let mut has = list("gateway", "publish", "allow");
+    known.sort_unstable();
+    has.sort_unstable();
+    assert_eq!(known, has);
 }

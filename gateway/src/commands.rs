@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::{config, routes};
+use crate::{config, doctor, routes};
 use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
@@ -42,6 +42,8 @@ pub enum Command {
     Keys(config::keys::Keys),
     /// Contracts: check them, list their routes, print the NATS permissions that they need
     Routes(routes::Routes),
+    /// Look at the live system: responders, streams, permissions, limits; print what is wrong, each with its cure
+    Doctor(Box<doctor::Doctor>),
     /// Create missing streams, and check all of them
     Provision(config::Streams),
     /// Events that could not be processed (dead letters): list, show, replay, discard
@@ -70,6 +72,7 @@ impl Command {
             Command::Healthcheck(_)
             | Command::Keys(_)
             | Command::Routes(_)
+            | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Man(_)

@@ -37,7 +37,7 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3_600);
 const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(900);
 /// The default maximum payload of NATS.
-const MAX_REQUEST_BYTES: usize = 1 << 20;
+pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// A sixteenth of the memory limit of our containers: a request may hold more than twice its size while it is read.
 const MAX_BUFFERED_BYTES: usize = 64 << 20;
 /// The default maximum message size of gRPC clients.
@@ -292,7 +292,7 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// A message size limit of at least 1 KiB.
-fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let bytes = units::bytes(text)?;
     usize::try_from(bytes)
         .ok()

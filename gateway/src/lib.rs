@@ -7,6 +7,7 @@ pub mod config;
 pub mod contracts;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod doctor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod permissions;

@@ -18,10 +18,38 @@ const HEAD: &str = "# NATS permissions of these routes. For a server without dep
 # The gateway needs GW_NATS_INBOX_PREFIX=_INBOX_gateway.
 ";
 
+/// What the gateway publishes to whatever its routes are: discovery, and what `gateway doctor` asks.
+pub const GENERAL: [&str; 6] = [
+    "$SRV.INFO",
+    "$SRV.STATS",
+    "$SRV.STATS.gateway",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.INFO",
+    "$SYS.REQ.USER.INFO",
+];
+
+/// What the order system publishes to beside its routes: orders and their events, consumers for lists and watches, and
+/// the state of its streams.
+pub const ORDERS: [&str; 12] = [
+    "orders.event.order_created.*",
+    "orders.event.order_status_updated.*",
+    "$JS.API.STREAM.MSG.GET.ORDERS",
+    "$JS.API.CONSUMER.CREATE.ORDERS.*",
+    "$JS.API.CONSUMER.MSG.NEXT.ORDERS.*",
+    "$JS.API.CONSUMER.DELETE.ORDERS.*",
+    "$JS.API.STREAM.INFO.ORDERS",
+    "$JS.API.STREAM.INFO.INVENTORY",
+    "$JS.API.STREAM.INFO.OBJ_inventory-snapshots",
+    "$JS.API.STREAM.INFO.DEAD_LETTERS",
+    "$JS.API.STREAM.MSG.GET.DEAD_LETTERS",
+    "$JS.API.CONSUMER.INFO.ORDERS.inventory-worker",
+];
+
 /// What a user of NATS may do.
-struct Rights {
-    publish: Vec<String>,
-    subscribe: Vec<String>,
+#[derive(Default)]
+pub(crate) struct Rights {
+    pub(crate) publish: Vec<String>,
+    pub(crate) subscribe: Vec<String>,
     /// How many replies it may send to a request; -1: any number.
     replies: i32,
     /// For how long, in seconds.
@@ -33,10 +61,8 @@ struct Rights {
 pub fn permissions(catalog: &Catalog) -> String {
     let mut rights =
         Rights { publish: Vec::new(), subscribe: vec![INBOX.to_owned()], replies: 1, expires: 2 };
-    catalog.routes().iter().for_each(|route| rights.add_use(route));
-    rights
-        .publish
-        .extend(["$SRV.INFO", "$SRV.STATS", "$SRV.STATS.gateway", "$JS.API.STREAM.NAMES"].map(str::to_owned));
+    catalog.routes().iter().for_each(|route| rights.add_use(route, INBOX));
+    rights.publish.extend(GENERAL.map(str::to_owned));
     for verb in ["PING", "INFO", "STATS"] {
         rights.subscribe.extend(["gateway", "gateway.*"].map(|name| format!("$SRV.{verb}.{name}")));
     }
@@ -55,8 +81,13 @@ pub fn permissions(catalog: &Catalog) -> String {
 }
 
 impl Rights {
-    /// What the gateway does for a route.
-    fn add_use(&mut self, route: &Route) {
+    /// What the gateway does for the order system beside its routes.
+    pub(crate) fn of_orders() -> Rights {
+        Rights { publish: ORDERS.map(str::to_owned).into(), ..Rights::default() }
+    }
+
+    /// What the gateway does for a route. `inbox`: the subjects where it receives replies.
+    pub(crate) fn add_use(&mut self, route: &Route, inbox: &str) {
         let pattern = route.subject.pattern();
         match &route.kind {
             Kind::Subscribe(Subscription { stream: Some(stream), .. }) => self.publish.extend([
@@ -67,7 +98,7 @@ impl Rights {
             ]),
             // What it sends to itself tells that the server has processed the subscription.
             Kind::Subscribe(Subscription { stream: None, .. }) => {
-                self.publish.push(INBOX.to_owned());
+                self.publish.push(inbox.to_owned());
                 self.subscribe.push(pattern);
             }
             // For how long a stream knows the ids of messages, and which message is the next one, to find out whether one
@@ -79,7 +110,7 @@ impl Rights {
                 self.publish.extend([vec![pattern], api.into()].concat());
             }
             // What it sends to itself tells that the server has the event.
-            Kind::Emit { .. } => self.publish.extend([pattern, INBOX.to_owned()]),
+            Kind::Emit { .. } => self.publish.extend([pattern, inbox.to_owned()]),
             Kind::Request | Kind::RequestMany(_) => self.publish.push(pattern),
         }
         if is_controlled(route) {

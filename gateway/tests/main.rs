@@ -5,6 +5,7 @@
 
 mod configuration;
 mod descriptors;
+mod doctor;
 mod hangup;
 mod health;
 mod logs;

@@ -18,7 +18,7 @@ const NOBODY: &str = "127.0.0.1:1";
 fn ways(names: &[&str]) -> Ways {
     let more: &[&str] = match names {
         [] | ["serve"] => &PORTS,
-        ["provision"] | ["reconcile"] | ["dead-letters", "list"] | ["config", "check"] => &[],
+        ["provision"] | ["doctor"] | ["reconcile"] | ["dead-letters", "list"] | ["config", "check"] => &[],
         ["backup" | "restore"] => &["/nowhere/folder"],
         ["dead-letters", "show" | "replay"] => &["1"],
         ["dead-letters", "discard"] => &["1", "--why=test"],

@@ -41,10 +41,19 @@ pub struct Instance {
     pub failures: u64,
     /// How far its clock is ahead of JetStream's, in milliseconds, if reported.
     pub clock_skew_ms: Option<i64>,
-    /// The subjects that it serves.
-    pub subjects: Vec<String>,
+    /// What it serves.
+    pub endpoints: Vec<Endpoint>,
     /// Its metadata.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// What an instance serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The subject, which may have wildcards.
+    pub subject: String,
+    /// Its queue group, empty for none; `None` if the instance does not say.
+    pub queue_group: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +71,7 @@ struct Stats {
 #[derive(Deserialize)]
 struct EndpointStats {
     subject: String,
+    queue_group: Option<String>,
     #[serde(default)]
     num_requests: u64,
     #[serde(default)]
@@ -70,9 +80,10 @@ struct EndpointStats {
     data: serde_json::Value,
 }
 
-/// The instances that answer a request to `question` (`$SRV.STATS`, or that of one service), sorted by id. None if
-/// nothing was received, not even "no responders": then the instances are unknown.
-pub async fn instances(link: &Connection, question: &'static str) -> Option<Vec<Instance>> {
+/// The instances that answer a request to `question` (`$SRV.STATS`, that of one service, or `$SRV.INFO`, which has no
+/// numbers) within `wait`, sorted by id. None if nothing was received, not even "no responders": then the instances are
+/// unknown.
+pub async fn instances(link: &Connection, question: &'static str, wait: Duration) -> Option<Vec<Instance>> {
     let (mut found, mut heard) = (Vec::new(), false);
     let mut replies = ask(link, question).await?;
     let collect = async {
@@ -82,7 +93,7 @@ pub async fn instances(link: &Connection, question: &'static str) -> Option<Vec<
             found.push(Instance::from(stats));
         }
     };
-    let _ = timeout(WAIT, collect).await;
+    let _ = timeout(wait, collect).await;
     found.sort_by(|one, other| one.id.cmp(&other.id));
     heard.then_some(found)
 }
@@ -97,12 +108,18 @@ impl From<Stats> for Instance {
             requests: stats.endpoints.iter().map(|endpoint| endpoint.num_requests).sum(),
             failures: told.unwrap_or(counted),
             clock_skew_ms: skew,
-            subjects: stats.endpoints.into_iter().map(|endpoint| endpoint.subject).collect(),
+            endpoints: stats.endpoints.into_iter().map(Endpoint::from).collect(),
             id: stats.id,
             name: stats.name,
             version: stats.version,
             metadata: stats.metadata,
         }
+    }
+}
+
+impl From<EndpointStats> for Endpoint {
+    fn from(EndpointStats { subject, queue_group, .. }: EndpointStats) -> Endpoint {
+        Endpoint { subject, queue_group }
     }
 }
 

@@ -75,5 +75,5 @@ pub use metadata::{Metadata, MetadataKey};
 pub use route::{Encoding, Envelope, Route};
 pub use rpc::{Idempotency, Rpc, Service};
 pub use snapshot::Catalog;
-pub use subject::{Subject, SubjectError};
+pub use subject::{Subject, SubjectError, covers, overlap};
 pub use transcode::{Codec, CodecError};

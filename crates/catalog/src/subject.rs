@@ -152,13 +152,26 @@ pub(crate) fn is_token(text: &str) -> bool {
 }
 
 /// Whether some subject fits both patterns.
-pub(crate) fn overlap(one: &str, other: &str) -> bool {
+pub fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('.'), other.split('.'));
     loop {
         match (one.next(), other.next()) {
             (None, None) => return true,
             (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
             (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether every subject that fits `narrow` fits `wide`; both are patterns of NATS.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(a), Some(b)) if a == b => {}
             _ => return false,
         }
     }
@@ -182,3 +195,22 @@ impl fmt::Display for SubjectError {
 }
 
 impl std::error::Error for SubjectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_another_if_it_takes_all_of_its_subjects() {
+        for (wide, narrow) in
+            [("a", "a"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.>", "a.*.c"), (">", "a.>"), (">", "a")]
+        {
+            assert!(covers(wide, narrow) && overlap(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in
+            [("a.b", "a.*"), ("a.*", "a.>"), ("a.>", "a"), ("a", "a.b"), ("a.b", "a"), ("*", ">")]
+        {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+}

@@ -25,6 +25,7 @@ pub mod failure;
 pub mod guard;
 mod handover;
 pub mod header;
+pub mod inspect;
 mod live;
 mod many;
 mod monitor;

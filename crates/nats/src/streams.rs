@@ -52,7 +52,7 @@ impl Streams {
         requests: &[&str],
         make: bool,
     ) -> Result<Streams, StreamMismatch> {
-        version(link)?;
+        check_version(link)?;
         let context = jetstream::new(link.client().clone());
         let (mut found, mut made) = (Vec::new(), Vec::new());
         for spec in specs {
@@ -197,7 +197,12 @@ fn no_peers(kind: CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::CLUSTER_NO_PEERS)
 }
 
-fn version(link: &Connection) -> Result<(), StreamMismatch> {
+/// Refuses a server that is too old for JetStream as it is used here.
+///
+/// # Errors
+///
+/// [`StreamMismatch::Server`].
+pub fn check_version(link: &Connection) -> Result<(), StreamMismatch> {
     if link.client().is_server_compatible(2, 12, 0) {
         return Ok(());
     }

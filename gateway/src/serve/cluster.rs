@@ -172,7 +172,7 @@ impl ClusterState {
         let hears = self.state().hears(Instant::now());
         let gateways = async {
             match hears {
-                true => discovery::instances(link, GATEWAYS).await,
+                true => discovery::instances(link, GATEWAYS, discovery::WAIT).await,
                 false => None,
             }
         };
@@ -181,7 +181,7 @@ impl ClusterState {
             if self.orders { (&streams[..], &[CONSUMER][..]) } else { (&[][..], &[][..]) };
         let (census, found, gateways) = tokio::join!(
             JetStreamStats::take(link, streams, consumers, Instant::now() + LOOK),
-            discovery::instances(link, "$SRV.STATS"),
+            discovery::instances(link, "$SRV.STATS", discovery::WAIT),
             gateways
         );
         if !link.connected() {

@@ -149,7 +149,7 @@ mod tests {
             requests,
             failures: 0,
             clock_skew_ms: None,
-            subjects: Vec::new(),
+            endpoints: Vec::new(),
             metadata: BTreeMap::new(),
         }
     }

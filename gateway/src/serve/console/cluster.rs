@@ -32,7 +32,7 @@ fn worker(entry: &InstanceEntry, known: bool, now: Instant) -> Value {
         "rate": entry.rate().filter(|_| presence == "answers"),
         "failures": worker.failures,
         "clock_skew_ms": worker.clock_skew_ms,
-        "subjects": worker.subjects,
+        "subjects": worker.endpoints.iter().map(|endpoint| &endpoint.subject).collect::<Vec<_>>(),
         "seen_ms": ms(now.duration_since(entry.seen)),
     })
 }
