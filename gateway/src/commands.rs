@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::{config, routes};
+use crate::{bucket, config, routes};
 use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
@@ -42,6 +42,8 @@ pub enum Command {
     Keys(config::keys::Keys),
     /// Contracts: check them, list their routes, print the NATS permissions that they need
     Routes(routes::Routes),
+    /// Contracts on NATS, for gateways with --catalog-bucket: push, pull, list
+    Catalog(bucket::CatalogCommand),
     /// Create missing streams, and check all of them
     Provision(config::Streams),
     /// Events that could not be processed (dead letters): list, show, replay, discard
@@ -70,6 +72,7 @@ impl Command {
             Command::Healthcheck(_)
             | Command::Keys(_)
             | Command::Routes(_)
+            | Command::Catalog(_)
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Man(_)

@@ -159,6 +159,19 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
+/// Whether each subject that fits a pattern fits this one, too.
+pub(crate) fn covers(allowed: &str, pattern: &str) -> bool {
+    let (mut allowed, mut pattern) = (allowed.split('.'), pattern.split('.'));
+    loop {
+        match (allowed.next(), pattern.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -177,3 +190,22 @@ impl fmt::Display for SubjectError {
 }
 
 impl std::error::Error for SubjectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_pattern_covers_what_has_no_subject_outside_of_it() {
+        for (allowed, pattern) in
+            [("a.>", "a.b"), ("a.>", "a.*.c"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.b", "a.b"), ("*.b", "a.b")]
+        {
+            assert!(covers(allowed, pattern), "{allowed} {pattern}");
+        }
+        for (allowed, pattern) in
+            [("a.>", "a"), ("a.>", "b.a"), ("a.>", "*.b"), ("a.*", "a.b.c"), ("a.b", "a.*"), ("a.b", "a.b.c"), ("", "a")]
+        {
+            assert!(!covers(allowed, pattern), "{allowed} {pattern}");
+        }
+    }
+}

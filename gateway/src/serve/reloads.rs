@@ -23,13 +23,16 @@ pub(super) enum Outcome {
     Invalid,
     /// They break clients of those that are served.
     Breaking,
+    /// NATS did not answer, so that it is unknown what they are.
+    Unavailable,
 }
 
-const OUTCOMES: [(Outcome, &str); 4] = [
+const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Taken, "taken"),
     (Outcome::Unchanged, "unchanged"),
     (Outcome::Invalid, "invalid"),
     (Outcome::Breaking, "breaking"),
+    (Outcome::Unavailable, "unavailable"),
 ];
 
 /// The reloads of a gateway. Clones share them.
@@ -96,7 +99,7 @@ impl Reloads {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let mut latest = self.0.latest.lock();
-        latest.refused = matches!(outcome, Outcome::Invalid | Outcome::Breaking).then_some(outcome);
+        latest.refused = (!matches!(outcome, Outcome::Taken | Outcome::Unchanged)).then_some(outcome);
         if let Some(digest) = taken {
             (latest.digest, latest.since) = (digest, Instant::now());
         }
