@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod bounds;
+mod bucket;
 mod buyers;
 mod certificates;
 mod changes;
@@ -65,6 +66,7 @@ mod serving;
 mod shares;
 mod stale;
 mod subscribe;
+mod tampered;
 mod tls;
 mod traces;
 mod unread;

@@ -178,7 +178,9 @@ async fn pull(wanted: &Pull) -> anyhow::Result<()> {
     let set = wanted.place.with(set).await?;
     match &wanted.output {
         Some(file) => std::fs::write(file, set).with_context(|| format!("{}", file.display())),
-        None if std::io::stdout().is_terminal() => bail!("a descriptor set is no text: name a file with --output"),
+        None if std::io::stdout().is_terminal() => {
+            bail!("a descriptor set is no text: name a file with --output")
+        }
         None => {
             let mut out = std::io::stdout().lock();
             Ok(out.write_all(&set).and_then(|()| out.flush()).context("standard output")?)

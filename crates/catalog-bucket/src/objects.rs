@@ -8,10 +8,10 @@ use nats::{Expect, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::Bucket;
 use crate::digest::Digest;
 use crate::error::BucketError;
 use crate::name::is_name;
-use crate::Bucket;
 
 /// The largest set, in bytes.
 pub const SET: usize = 4 << 20;
@@ -101,7 +101,10 @@ impl Bucket {
             match self.write(&digest, set, deadline).await {
                 Ok(()) => return Ok(digest),
                 // Another writer was first, or this one a moment ago: look again.
-                Err(BucketError::Store(_, open @ (StoreError::Conflict { .. } | StoreError::Undetermined(_)))) => {
+                Err(BucketError::Store(
+                    _,
+                    open @ (StoreError::Conflict { .. } | StoreError::Undetermined(_)),
+                )) => {
                     last = Some(open);
                 }
                 Err(error) => return Err(error),
@@ -137,7 +140,8 @@ impl Bucket {
             deleted: false,
         };
         let (subject, text) = (self.metadata(digest), serde_json::to_vec(&metadata));
-        let text = text.map_err(|error| BucketError::Damaged { what: subject.clone(), why: error.to_string() })?;
+        let text =
+            text.map_err(|error| BucketError::Damaged { what: subject.clone(), why: error.to_string() })?;
         // A deleted object has metadata, too.
         let before = self.objects.last(&subject, deadline).await.map_err(|error| self.told(error))?;
         let before = before.map_or(0, |message| message.sequence);
@@ -153,15 +157,13 @@ impl Bucket {
         deadline: Instant,
     ) -> Result<Contents, BucketError> {
         let (mut offset, mut sequence, mut chunks) = (0_usize, 0, 0);
-        while let Some(chunk) = self
-            .objects
-            .next(contents, sequence + 1, deadline)
-            .await
-            .map_err(|error| self.told(error))?
+        while let Some(chunk) =
+            self.objects.next(contents, sequence + 1, deadline).await.map_err(|error| self.told(error))?
         {
             let rest = set.get(offset..).unwrap_or_default();
             if chunk.payload.is_empty() || !rest.starts_with(&chunk.payload) {
-                let why = "something else lies there: remove the object with the nats CLI, and push again".to_owned();
+                let why = "something else lies there: remove the object with the nats CLI, and push again"
+                    .to_owned();
                 return Err(BucketError::Damaged { what: format!("the set {digest}"), why });
             }
             (offset, sequence, chunks) = (offset + chunk.payload.len(), chunk.sequence, chunks + 1);

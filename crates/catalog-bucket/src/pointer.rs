@@ -86,20 +86,14 @@ impl Bucket {
     /// The names that have a key, sorted; also those that were deleted.
     ///
     /// # Errors
-    /// [`BucketError::Missing`]; [`BucketError::TooMuch`]; [`BucketError::Damaged`] if a key is none of a name; or why
-    /// they could not be read.
+    /// [`BucketError::Missing`]; [`BucketError::TooMuch`]; or why they could not be read.
     pub async fn names(&self, deadline: Instant) -> Result<Vec<String>, BucketError> {
         let subjects = self.pointers.subjects(&self.name.keys(), deadline).await;
         let prefix = self.name.key("");
-        let mut names = Vec::new();
+        let subjects = subjects.map_err(|error| self.told(error))?;
         // Other keys are for other uses.
-        for name in subjects.map_err(|error| self.told(error))?.iter().filter_map(|key| key.strip_prefix(&prefix)) {
-            if !is_name(name) {
-                let why = "the name of a contract has 1 to 64 characters of [A-Za-z0-9_-]".to_owned();
-                return Err(BucketError::Damaged { what: format!("active/{}", name.escape_default()), why });
-            }
-            names.push(name.to_owned());
-        }
+        let names = subjects.iter().filter_map(|key| key.strip_prefix(&prefix)).filter(|name| is_name(name));
+        let mut names: Vec<_> = names.map(ToOwned::to_owned).collect();
         if names.len() > NAMES {
             let why = format!("it has {} names, and at most {NAMES} are read", names.len());
             return Err(BucketError::TooMuch { bucket: self.name, why });
@@ -150,7 +144,9 @@ impl Bucket {
         let key = self.name.key(name);
         let who = pointer.who.clone();
         if !is_name(name) || !is_who(&who) {
-            let why = format!("a name has 1 to 64 characters of [A-Za-z0-9_-], and {WHO} are enough for who changed it");
+            let why = format!(
+                "a name has 1 to 64 characters of [A-Za-z0-9_-], and {WHO} are enough for who changed it"
+            );
             return Err(BucketError::Damaged { what: format!("{name:?} of {who:?}"), why });
         }
         let text = serde_json::to_vec(pointer)
@@ -203,10 +199,14 @@ mod tests {
     fn what_is_no_pointer_is_damaged_and_says_why() {
         let digest = Digest::of(b"");
         let good = format!(r#"{{"digest":"{digest}","who":"ann","size":0,"more":1}}"#);
-        assert_eq!(Target::read(good.as_bytes()), Target::Set(Pointer { digest, who: "ann".to_owned(), size: 0 }));
+        assert_eq!(
+            Target::read(good.as_bytes()),
+            Target::Set(Pointer { digest, who: "ann".to_owned(), size: 0 })
+        );
         let long = good.replace("ann", &"x".repeat(129));
         let vast = good.replace("ann", &"x".repeat(1_024));
-        let wrong = ["", "7", "{}", "\0", &good.replace("ann", ""), &good.replace("ann", "a\\n"), &long, &vast];
+        let wrong =
+            ["", "7", "{}", "\0", &good.replace("ann", ""), &good.replace("ann", "a\\n"), &long, &vast];
         for wrong in wrong.into_iter().chain([good.replace(&digest.to_string(), "../x").as_str()]) {
             assert!(matches!(Target::read(wrong.as_bytes()), Target::Damaged(_)), "{wrong}");
         }

@@ -202,9 +202,15 @@ mod tests {
         {
             assert!(covers(allowed, pattern), "{allowed} {pattern}");
         }
-        for (allowed, pattern) in
-            [("a.>", "a"), ("a.>", "b.a"), ("a.>", "*.b"), ("a.*", "a.b.c"), ("a.b", "a.*"), ("a.b", "a.b.c"), ("", "a")]
-        {
+        for (allowed, pattern) in [
+            ("a.>", "a"),
+            ("a.>", "b.a"),
+            ("a.>", "*.b"),
+            ("a.*", "a.b.c"),
+            ("a.b", "a.*"),
+            ("a.b", "a.b.c"),
+            ("", "a"),
+        ] {
             assert!(!covers(allowed, pattern), "{allowed} {pattern}");
         }
     }

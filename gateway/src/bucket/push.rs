@@ -19,7 +19,8 @@ pub(super) async fn run(push: Push) -> anyhow::Result<()> {
     let catalog = check(&set)?;
     let mut report = Report::new();
     catalog.warnings().iter().for_each(|warning| report.line(format_args!("warning: {warning}")));
-    let done = push.place.with(async |bucket, deadline| swap(bucket, &push, &set, &catalog, deadline).await).await?;
+    let done =
+        push.place.with(async |bucket, deadline| swap(bucket, &push, &set, &catalog, deadline).await).await?;
     report.line(done);
     Ok(report.end()?)
 }
@@ -95,7 +96,8 @@ async fn compare(
     let before = match read(bucket, target, &push.name, deadline).await {
         Ok(before) => before,
         Err(error) => {
-            let remedy = "what is active cannot be compared with it; --allow-breaking replaces it nevertheless";
+            let remedy =
+                "what is active cannot be compared with it; --allow-breaking replaces it nevertheless";
             return Err(error.context(remedy));
         }
     };
@@ -124,7 +126,12 @@ async fn join(bucket: &Bucket, name: &str, catalog: &Arc<Catalog>, deadline: Ins
 }
 
 /// The catalog that a name points at.
-async fn read(bucket: &Bucket, target: Target, name: &str, deadline: Instant) -> anyhow::Result<Arc<Catalog>> {
+async fn read(
+    bucket: &Bucket,
+    target: Target,
+    name: &str,
+    deadline: Instant,
+) -> anyhow::Result<Arc<Catalog>> {
     let pointer = target.pointer(name)?;
     let set = match bucket.set(&pointer.digest, deadline).await {
         Err(error @ (BucketError::NoSet(_) | BucketError::Damaged { .. })) => {

@@ -129,7 +129,8 @@ impl Row {
 }
 
 fn change(slot: &Slot) -> Value {
-    let mut change = json!({ "revision": slot.revision, "when": time(slot.when), "deleted": slot.target.is_none() });
+    let mut change =
+        json!({ "revision": slot.revision, "when": time(slot.when), "deleted": slot.target.is_none() });
     match &slot.target {
         Some(Target::Set(pointer)) => {
             change["digest"] = pointer.digest.to_string().into();

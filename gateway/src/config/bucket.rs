@@ -36,7 +36,9 @@ impl Serve {
     pub(crate) fn check_bucket(&self) -> anyhow::Result<()> {
         let Some(bucket) = self.bucket.catalog_bucket else {
             if !self.bucket.catalog_allow.is_empty() {
-                bail!("GW_CATALOG_ALLOW is for contracts of a bucket: name it with --catalog-bucket (GW_CATALOG_BUCKET)");
+                bail!(
+                    "GW_CATALOG_ALLOW is for contracts of a bucket: name it with --catalog-bucket (GW_CATALOG_BUCKET)"
+                );
             }
             return Ok(());
         };
@@ -61,7 +63,8 @@ impl Serve {
 fn pattern(text: &str) -> Result<String, String> {
     let tokens: Vec<_> = text.split('.').collect();
     let last = tokens.len() - 1;
-    let is_token = |token: &str| token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let is_token =
+        |token: &str| token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     let fits = |(at, token): (usize, &&str)| match *token {
         "" => false,
         ">" => at == last,
@@ -70,7 +73,10 @@ fn pattern(text: &str) -> Result<String, String> {
     };
     match tokens.iter().enumerate().all(fits) {
         true => Ok(text.to_owned()),
-        false => Err("write tokens of [A-Za-z0-9_-] joined by dots, like bookstore.> or bookstore.*.get".to_owned()),
+        false => {
+            Err("write tokens of [A-Za-z0-9_-] joined by dots, like bookstore.> or bookstore.*.get"
+                .to_owned())
+        }
     }
 }
 

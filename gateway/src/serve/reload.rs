@@ -50,7 +50,7 @@ impl Reloader {
 
     /// Looks at the sources until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut seen = self.read;
+        let (mut seen, mut open) = (self.read, false);
         loop {
             let asked = tokio::select! {
                 () = sleep(LOOK) => false,
@@ -58,16 +58,18 @@ impl Reloader {
             };
             let sources = self.shared.config.sources.clone();
             let Some(files) = blocking(move || sources.fingerprint()).await else { continue };
-            let bucket = match &mut self.bucket {
-                // Unknown: as it was.
-                Some(bucket) => bucket.mark().await.unwrap_or(seen.bucket),
-                None => None,
+            let known = match &mut self.bucket {
+                Some(bucket) => bucket.mark().await,
+                None => Some(None),
             };
+            // Unknown: as it was.
+            let bucket = known.unwrap_or(seen.bucket);
             let now = SourceState { files, bucket };
             let settled = std::mem::replace(&mut seen, now) == now;
-            if asked || (settled && now != self.read) {
-                // Without an answer of NATS, the next look tries again.
-                if self.reload().await {
+            if asked || (open && known.is_some()) || (settled && now != self.read) {
+                // Without an answer of NATS, the first look that has one tries again.
+                open = !self.reload().await;
+                if !open {
                     self.read = now;
                 }
                 sleep(PAUSE).await;
