@@ -9,8 +9,8 @@ use gateway::config::Serve;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::bucket::{BUCKET, Shelf, reloaded};
-use crate::contracts::{BOOKSTORE, GET_BOOK, REPLY, REQUEST, bookstore, channel};
+use crate::bucket::{BUCKET, Shelf, contracts, reloaded};
+use crate::contracts::{BOOKSTORE, GET_BOOK, REPLY, REQUEST, bookstore, channel, folder};
 use crate::harness::codec;
 use crate::harness::http::answer;
 use crate::harness::system::{PATIENCE, until};
@@ -105,7 +105,10 @@ async fn sets_that_are_no_contract_or_use_other_subjects_are_refused_while_servi
     shelf.push(BOOKSTORE).await.unwrap();
     let gateway = shelf.serve(|_| {}).await.unwrap();
     let other = BOOKSTORE.replace("books.get", "secrets.get").replace("bookstore.v1", "secrets.v1");
-    shelf.push_as("secrets", &other, |_| {}).await.unwrap();
+    let (_folder, file) = folder(&other);
+    let secrets = file.with_file_name("secrets.proto");
+    std::fs::rename(file, &secrets).unwrap();
+    shelf.push_as("secrets", "", |push| push.contracts = contracts(secrets)).await.unwrap();
     reloaded(&gateway, "invalid", 1).await;
     assert_eq!(gateway.up("secrets.v1.Books"), None);
     let error = shelf.serve(|_| {}).await.err().expect("it is refused");
@@ -130,7 +133,7 @@ async fn no_pattern_lets_a_contract_of_a_bucket_use_what_belongs_to_the_gateway(
     let all = |config: &mut Serve| config.bucket.catalog_allow = vec![">".to_owned()];
     let deadline = Instant::now() + PATIENCE;
     for subject in ["inventory.ledger", "order_created", "reserve_inventory", "orders.event.{book_id}.x"] {
-        let (_folder, file) = crate::contracts::folder(&BOOKSTORE.replace("books.get", subject));
+        let (_folder, file) = folder(&BOOKSTORE.replace("books.get", subject));
         let set =
             catalog_sources::Options { proto: vec![file], ..Default::default() }.sets().unwrap().remove(0);
         let revision = shelf.bucket.slot("books", deadline).await.unwrap().revision;

@@ -5,6 +5,7 @@ pub mod command;
 mod exposure;
 pub mod keys;
 mod memory;
+mod published;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};

@@ -8,7 +8,7 @@ use nats::{Expect, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::Bucket;
+use crate::bucket::Bucket;
 use crate::digest::Digest;
 use crate::error::BucketError;
 use crate::name::is_name;
@@ -142,9 +142,18 @@ impl Bucket {
         let (subject, text) = (self.metadata(digest), serde_json::to_vec(&metadata));
         let text =
             text.map_err(|error| BucketError::Damaged { what: subject.clone(), why: error.to_string() })?;
-        // A deleted object has metadata, too.
         let before = self.objects.last(&subject, deadline).await.map_err(|error| self.told(error))?;
-        let before = before.map_or(0, |message| message.sequence);
+        // A deleted object has metadata, too; any other is that of another writer, who was first.
+        let is_deleted = |payload: &[u8]| {
+            serde_json::from_slice::<Metadata>(payload).is_ok_and(|metadata| metadata.deleted)
+        };
+        let before = match before {
+            None => 0,
+            Some(message) if is_deleted(&message.payload) => message.sequence,
+            Some(message) => {
+                return Err(self.told(StoreError::Conflict { last: Some(message.sequence) }));
+            }
+        };
         self.append(&subject, text, before, deadline).await.map(drop)
     }
 

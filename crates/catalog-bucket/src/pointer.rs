@@ -8,11 +8,13 @@ use nats::{Expect, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::bucket::Bucket;
 use crate::digest::Digest;
 use crate::error::BucketError;
 use crate::name::is_name;
-use crate::{Bucket, NAMES};
 
+/// The most names of a bucket.
+pub const NAMES: usize = 100;
 /// The most bytes of a pointer.
 const LARGEST: usize = 1_024;
 /// The most characters of who changed one.

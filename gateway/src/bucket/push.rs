@@ -8,7 +8,7 @@ use catalog_bucket::{Bucket, BucketError, Digest, Pointer, Slot, Target};
 use cli::Report;
 use tokio::time::Instant;
 
-use super::Push;
+use super::arguments::Push;
 use crate::contracts;
 
 /// Who has pushed it, where nothing says so.

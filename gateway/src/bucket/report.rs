@@ -9,7 +9,7 @@ use pbjson_types::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Shown;
+use super::arguments::Shown;
 
 /// The most names of services that a line shows.
 const SERVICES: usize = 3;
@@ -143,11 +143,12 @@ fn change(slot: &Slot) -> Value {
     change
 }
 
-/// A time in UTC, as proto3 JSON has it.
+/// A time in UTC, such as `2026-11-29T16:00:00Z`.
 fn time(when: SystemTime) -> String {
     let seconds = when.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let stamp = Timestamp { seconds: i64::try_from(seconds).unwrap_or(0), nanos: 0 };
-    serde_json::to_value(stamp).ok().and_then(|text| text.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+    let text = serde_json::to_value(stamp).unwrap_or_default();
+    text.as_str().unwrap_or_default().replace("+00:00", "Z")
 }
 
 /// A text of others, in one line.
