@@ -133,10 +133,13 @@ async fn what_is_pushed_is_served_at_start_and_what_is_pushed_later_follows() {
     }
     shelf.push(&larger()).await.unwrap();
     let channel = channel(&gateway).await;
+    let active = shelf.active("books").await.unwrap();
     until("the new rpc is served", async || {
         codec::ask(&channel, FIND_BOOK, REQUEST.into(), &[]).await.is_ok_and(|reply| reply == REPLY)
     })
     .await;
+    let health = answer(gateway.http_addr(), "/healthz").await;
+    assert!(health.contains(&format!("\"bucket\":{{\"books\":\"{active}\"}}")), "{health}");
     gateway.drain().await;
     empty.drain().await;
 }

@@ -1,5 +1,6 @@
 //! Which contracts a gateway serves: what is compiled in, and the sources that its flags name. Must not start anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -88,6 +89,11 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
+    /// The digest of each set, by name.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        self.sets.iter().map(|set| (set.name.clone(), set.digest.to_string())).collect()
+    }
+
     /// The catalog of each set.
     fn catalogs(&self) -> anyhow::Result<Vec<Arc<Catalog>>> {
         let allow: Vec<&str> = self.allow.iter().map(String::as_str).collect();

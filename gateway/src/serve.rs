@@ -42,6 +42,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::bucket::Beginning;
 use self::cluster::ClusterState;
 use self::console::{Aliases, Console};
 use self::descriptors::DescriptorBudget;
@@ -99,7 +100,7 @@ impl Gateway {
         // Before the files are read: a change meanwhile is another one.
         let files = config.sources.fingerprint();
         config.check_bucket()?;
-        let (catalog, mark) = bucket::start(&config).await?;
+        let Beginning { catalog, mark, digests } = bucket::start(&config).await?;
         let ready_on = contracts::ready_on(&catalog, &config.ready_on)?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
@@ -134,6 +135,7 @@ impl Gateway {
             lost: CancellationToken::new(),
             config,
         });
+        shared.reloads.follows(digests);
         let mut gateway = Gateway {
             grpc_addr: listeners.first().context("no thread to serve")?.local_addr()?,
             http_addr: http.local_addr()?,

@@ -1,5 +1,6 @@
 //! Contracts of a bucket, as a gateway reads them: at start, and again while it serves. Must not decide what is served.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,21 +21,33 @@ const READ: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What is served at start, and the state of the bucket, if there is one, before it was read.
+/// What a gateway starts with.
+pub(super) struct Beginning {
+    pub(super) catalog: Arc<Catalog>,
+    /// The state of the bucket, if there is one, before it was read.
+    pub(super) mark: Mark,
+    /// The digests of its sets, by name.
+    pub(super) digests: BTreeMap<String, String>,
+}
+
+/// What is served at start.
 ///
 /// # Errors
 /// What is wrong with the contracts; NATS cannot be reached, or there is no such bucket.
-pub(super) async fn start(config: &Serve) -> anyhow::Result<(Arc<Catalog>, Mark)> {
-    let Some(name) = config.bucket.catalog_bucket else { return Ok((config.catalog()?, None)) };
+pub(super) async fn start(config: &Serve) -> anyhow::Result<Beginning> {
+    let Some(name) = config.bucket.catalog_bucket else {
+        return Ok(Beginning { catalog: config.catalog()?, mark: None, digests: BTreeMap::new() });
+    };
     let link = Connection::connect(&config.nats, "gateway contracts").await?;
     let bucket = Bucket::new(link.clone(), name);
     let (mark, sets) = link.permitted(patient(&bucket)).await.context("--catalog-bucket")??;
     if sets.is_empty() {
         tracing::warn!("the bucket {name} has no contract yet: push one with `gateway catalog push`");
     }
-    let catalog = contracts::with(&config.sources, &config.bucket.outside(sets), config.orders())?;
+    let outside = config.bucket.outside(sets);
+    let catalog = contracts::with(&config.sources, &outside, config.orders())?;
     catalog.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok((catalog, mark))
+    Ok(Beginning { catalog, mark, digests: outside.digests() })
 }
 
 /// Reads the bucket, and waits for a JetStream that does not answer yet.

@@ -100,6 +100,7 @@ impl Reloader {
     async fn judge(&self, outside: Option<Outside>) {
         let Shared { config, reloads, .. } = &*self.shared;
         let (sources, orders) = (config.sources.clone(), config.orders());
+        let bucket = outside.as_ref().map(Outside::digests).unwrap_or_default();
         let read = move || match outside {
             Some(outside) => contracts::with(&sources, &outside, orders),
             None => contracts::read(&sources, orders),
@@ -112,6 +113,7 @@ impl Reloader {
         };
         let before = self.shared.current.served();
         if reloads.serves(&digest) {
+            reloads.follows(bucket);
             reloads.ended(Outcome::Unchanged, None);
             tracing::info!(digest, "the contracts have not changed");
             return;
@@ -128,6 +130,7 @@ impl Reloader {
         news.take(SHOWN).for_each(|warning| tracing::warn!("{warning}"));
         let (routes, services) = (catalog.routes().len(), catalog.services().len());
         tracing::info!(digest, routes, services, breaking = breaks.len(), "new contracts are served");
+        reloads.follows(bucket);
         reloads.ended(Outcome::Taken, Some(digest));
     }
 
