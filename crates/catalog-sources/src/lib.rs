@@ -60,6 +60,9 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
 
+/// An encoded set, and its file, if it was given as one.
+type LoadedSet = (Option<PathBuf>, Vec<u8>);
+
 impl Options {
     /// Whether no source is given.
     pub fn is_empty(&self) -> bool {
@@ -95,7 +98,7 @@ impl Options {
     }
 
     /// The sets, with the files of those that are given, and what could not be read.
-    fn load(&self) -> (Vec<(Option<PathBuf>, Vec<u8>)>, Vec<String>) {
+    fn load(&self) -> (Vec<LoadedSet>, Vec<String>) {
         let (mut loaded, mut problems) = (Vec::new(), Vec::new());
         if !self.proto.is_empty() {
             match compile::compile(&self.proto, &self.proto_path) {
