@@ -53,6 +53,7 @@ RULES = [
     (r"(\.ci|fuzz)/\w+", "a check of its own: it is there, and may be executed"),
     (r"(loadtest|spec|target/dist/loadtest) \w+", "parse"),
     (r"buf (lint|breaking|build)\b", "run by .ci/run, or by whoever writes a contract"),
+    (r"gateway catalog|gateway serve --catalog-bucket|nats kv ", "run by gateway/tests/bucket.rs, and in the process by tests/bucket.rs"),
     (r"gateway routes", "run by .ci/tutorial, and by gateway/tests/routes.rs"),
     (r"grpcurl -cacert ", "needs a gateway with TLS: .ci/containers makes the same call of deploy/README.md"),
     (r"buf curl|grpcurl .*(CreateOrder|ListOrders|GetStock|GetOrder|UpdateOrderStatus|AdjustStock)", "run"),

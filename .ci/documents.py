@@ -131,7 +131,7 @@ def roles():
     return table
 
 
-ROLES = ["gateway", "worker", "provisioner", "operator", "subscriber", "breakglass", "system", "breakglass_system"]
+ROLES = ["gateway", "worker", "provisioner", "operator", "subscriber", "catalog_publisher", "breakglass", "system", "breakglass_system"]
 
 
 def role_of(text, table):

@@ -11,7 +11,7 @@ from pathlib import Path
 from waiting import free_port, within
 
 ROOT = Path(__file__).resolve().parent.parent
-ROLES = ["gateway", "worker", "provisioner", "operator", "subscriber", "breakglass", "system", "breakglass_system"]
+ROLES = ["gateway", "worker", "provisioner", "operator", "subscriber", "catalog_publisher", "breakglass", "system", "breakglass_system"]
 PATIENCE = 90
 
 

@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod bounds;
+mod bucket;
 mod buyers;
 mod certificates;
 mod changes;
@@ -67,6 +68,7 @@ mod serving;
 mod shares;
 mod stale;
 mod subscribe;
+mod tampered;
 mod tenants;
 mod tls;
 mod traces;

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use catalog_bucket::BucketName;
 use contract::inventory::v1::ListStockRequest;
 use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
 use contract::route;
 use futures_util::StreamExt;
-use gateway::config::Provision;
+use gateway::Gateway;
+use gateway::bucket::{BucketCommand, CatalogCommand, Create, Place, Push, Shown};
+use gateway::config::{Provision, Serve};
 use gateway::doctor::{Doctor, diagnose};
 use gateway::permissions::{GENERAL, ORDERS};
 use inventory_worker::file::{export, import};
@@ -298,18 +301,57 @@ async fn the_system_user_sees_the_servers_and_the_streams_of_all_accounts() {
 }
 
 #[tokio::test]
+async fn a_publisher_of_contracts_writes_them_and_a_gateway_reads_them() {
+    let system = System::builder().roles().start().await;
+    let place = |role| Place {
+        catalog_bucket: BucketName::parse("contracts").unwrap(),
+        nats: roles::options(&system.nats.url(), role),
+    };
+    let run = async |command| gateway::bucket::run(CatalogCommand { command }).await;
+    run(BucketCommand::Create(Create { replicas: 1, place: place("provisioner") })).await.unwrap();
+    let (_folder, file) = crate::contracts::folder(crate::contracts::BOOKSTORE);
+    let push = |role| {
+        let push = Push {
+            name: "books".to_owned(),
+            contracts: crate::bucket::contracts(file.clone()),
+            allow_breaking: false,
+            dry_run: false,
+            by: None,
+            place: place(role),
+        };
+        BucketCommand::Push(Box::new(push))
+    };
+    run(push("catalog_publisher")).await.unwrap();
+    let shown = Shown { json: true, place: place("catalog_publisher") };
+    run(BucketCommand::Status(shown)).await.unwrap();
+    let nats = roles::options(&system.nats.url(), "gateway");
+    let gateway = Gateway::start(Serve { nats, ..crate::bucket::serving("") }).await.unwrap();
+    assert!(gateway.up("bookstore.v1.Books").is_some());
+    assert_quiet(&system);
+    let refused = format!("{:#}", run(push("worker")).await.unwrap_err());
+    assert!(refused.contains("role catalog_publisher") && refused.contains("KV_contracts"), "{refused}");
+    let reader = RoleClient::of(&system.nats.url(), "gateway").await;
+    reader.publish_is_denied("$KV.contracts.active/books", "").await;
+    let publisher = RoleClient::of(&system.nats.url(), "catalog_publisher").await;
+    for subject in ["books.get", "$JS.API.STREAM.PURGE.KV_contracts", "$JS.API.STREAM.DELETE.OBJ_contracts"] {
+        publisher.publish_is_denied(subject, "").await;
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test]
 async fn a_start_that_nats_does_not_permit_says_what_it_did_not_permit() {
     let mut system = System::builder().roles().gateways(0).unprovisioned().workers(0).start().await;
     system.gateway.provision = Provision::Auto;
     let why = |error: anyhow::Error| format!("{error:#}");
-    let missing = gateway::Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
+    let missing = Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
     assert!(
         missing.contains("$JS.API.STREAM.CREATE.ORDERS") && missing.contains("gateway provision"),
         "{missing}"
     );
     roles::provision(&system.nats.url()).await;
     system.gateway.nats.inbox_prefix = "_INBOX_worker".to_owned();
-    let inbox = gateway::Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
+    let inbox = Gateway::start(system.gateway.clone()).await.err().map(why).unwrap();
     assert!(
         inbox.contains("subscribe to \"_INBOX_worker.") && inbox.contains("GW_NATS_INBOX_PREFIX"),
         "{inbox}"

@@ -55,7 +55,7 @@ ack='$JS.ACK.ORDERS.subscriber.>'
 nsc add export --account ORDERS --name ack --subject "$ack" --service
 nsc add import --account SUBSCRIBERS --src-account ORDERS --name ack --service --remote-subject "$ack" --local-subject "$ack"
 
-for role in provisioner operator breakglass; do
+for role in provisioner operator catalog_publisher breakglass; do
     user ORDERS "$role"
 done
 # `allow_responses` of roles.conf.

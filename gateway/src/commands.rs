@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::{config, doctor, routes};
+use crate::{bucket, config, doctor, routes};
 use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
@@ -44,6 +44,8 @@ pub enum Command {
     Routes(routes::Routes),
     /// Look at the live system: responders, streams, permissions, limits; print what is wrong, each with its cure
     Doctor(Box<doctor::Doctor>),
+    /// Contracts on NATS, for gateways with --catalog-bucket: push, pull, list
+    Catalog(bucket::CatalogCommand),
     /// Create missing streams, and check all of them
     Provision(config::Streams),
     /// Events that could not be processed (dead letters): list, show, replay, discard
@@ -73,6 +75,7 @@ impl Command {
             | Command::Keys(_)
             | Command::Routes(_)
             | Command::Doctor(_)
+            | Command::Catalog(_)
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Man(_)

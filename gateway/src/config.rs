@@ -1,9 +1,11 @@
 //! Flags and environment variables of the gateway. Each is read once, here; nothing else reads the environment.
 
+pub mod bucket;
 pub mod command;
 mod exposure;
 pub mod keys;
 mod memory;
+mod published;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -23,7 +25,7 @@ pub(crate) const GRPC_ADDR: &str = "127.0.0.1:50051";
 /// Default listen address for HTTP.
 pub(crate) const HTTP_ADDR: &str = "127.0.0.1:8080";
 /// A single node is enough to start with.
-const REPLICAS: usize = 1;
+pub(crate) const REPLICAS: usize = 1;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_IN_FLIGHT: u32 = 1_024;
 const MAX_STREAMS: u32 = 1_024;
@@ -58,10 +60,14 @@ pub struct Serve {
     /// Contracts to serve.
     #[command(flatten)]
     pub sources: catalog_sources::Options,
+    /// Contracts of a bucket to serve.
+    #[command(flatten)]
+    pub bucket: bucket::Source,
     /// Take contracts that break clients of those that are served when they are read again
     #[arg(long, env = "GW_ALLOW_BREAKING")]
     pub allow_breaking: bool,
-    /// Whether the order system is served; default: if neither --proto nor --descriptor-set is given. `false`: no stream
+    /// Whether the order system is served; default: if none of --proto, --descriptor-set and
+    /// --catalog-bucket is given. `false`: no stream
     /// and no JetStream is needed
     #[arg(long, env = "GW_ORDERS", action = clap::ArgAction::Set, value_name = "BOOL")]
     pub orders: Option<bool>,
@@ -225,6 +231,7 @@ impl Serve {
             http_addr: free,
             threads: 0,
             sources: catalog_sources::Options::default(),
+            bucket: bucket::Source::default(),
             allow_breaking: false,
             orders: None,
             ready_on: Vec::new(),
@@ -254,12 +261,20 @@ impl Serve {
 
     /// Whether the order system is served.
     pub(crate) fn orders(&self) -> bool {
-        self.orders.unwrap_or_else(|| self.sources.is_empty())
+        self.orders.unwrap_or_else(|| !self.changes())
     }
 
-    /// What is served.
+    /// Whether what is served may change: it is not compiled in alone.
+    pub(crate) fn changes(&self) -> bool {
+        !self.sources.is_empty() || self.bucket.catalog_bucket.is_some()
+    }
+
+    /// What is served, but for what a bucket has.
     pub(crate) fn catalog(&self) -> anyhow::Result<Arc<Catalog>> {
-        let catalog = contracts::catalog(&self.sources, self.orders())?;
+        let catalog = match self.bucket.catalog_bucket {
+            Some(_) => contracts::with(&self.sources, &self.bucket.outside(Vec::new()), self.orders())?,
+            None => contracts::catalog(&self.sources, self.orders())?,
+        };
         self.check_rules(&catalog)?;
         Ok(catalog)
     }

@@ -1,9 +1,11 @@
 //! Which contracts a gateway serves: what is compiled in, and the sources that its flags name. Must not start anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
-use catalog::Catalog;
+use catalog::{Catalog, Findings};
+use catalog_bucket::ActiveSet;
 use catalog_sources::Options;
 
 /// The catalog of these sources. What is compiled in belongs to it where no source is named, or orders are wanted. Warns
@@ -45,17 +47,69 @@ pub fn read(sources: &Options, orders: bool) -> anyhow::Result<Arc<Catalog>> {
     if sources.is_empty() && sources.proto_path.is_empty() {
         return Ok(orders::served::contract());
     }
+    join(sources.read()?, orders)
+}
+
+/// The catalog of these sources and of what a bucket has.
+///
+/// # Errors
+/// As above, and what a set of the bucket may not have; a line each.
+pub(crate) fn with(sources: &Options, outside: &Outside, orders: bool) -> anyhow::Result<Arc<Catalog>> {
     let mut catalogs = sources.read()?;
-    let contract = orders::served::contract();
-    let internal =
-        contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
-    let own: Vec<&str> =
-        order_streams::SUBJECTS.into_iter().chain(internal).chain([bridge::CONTROL]).collect();
+    catalogs.extend(outside.catalogs()?);
+    join(catalogs, orders)
+}
+
+fn join(mut catalogs: Vec<Arc<Catalog>>, orders: bool) -> anyhow::Result<Arc<Catalog>> {
     for catalog in &catalogs {
-        catalog.avoids(&own)?;
+        avoids_own(catalog)?;
     }
     if orders {
         catalogs.insert(0, orders::served::contract());
     }
     Ok(Catalog::join(&catalogs)?)
+}
+
+/// Checks that no route has a subject of the gateway, of its internal routes, or of the streams of the order system.
+pub(crate) fn avoids_own(catalog: &Catalog) -> Result<(), Findings> {
+    let contract = orders::served::contract();
+    let internal =
+        contract.routes().iter().filter(|route| route.internal).map(|route| route.subject.as_str());
+    let own: Vec<&str> =
+        order_streams::SUBJECTS.into_iter().chain(internal).chain([bridge::CONTROL]).collect();
+    catalog.avoids(&own)
+}
+
+/// Contracts that others maintain, and what they may use.
+pub(crate) struct Outside {
+    /// The sets of a bucket.
+    pub(crate) sets: Vec<ActiveSet>,
+    /// Patterns of the subjects that their routes may have.
+    pub(crate) allow: Vec<String>,
+}
+
+impl Outside {
+    /// The digest of each set, by name.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        self.sets.iter().map(|set| (set.name.clone(), set.digest.to_string())).collect()
+    }
+
+    /// The catalog of each set.
+    fn catalogs(&self) -> anyhow::Result<Vec<Arc<Catalog>>> {
+        let allow: Vec<&str> = self.allow.iter().map(String::as_str).collect();
+        let (mut catalogs, mut problems) = (Vec::new(), Vec::new());
+        for ActiveSet { name, set, .. } in &self.sets {
+            let catalog = Catalog::builder(set).routed().build();
+            match catalog.and_then(|catalog| catalog.keeps_to(&allow).map(|()| catalog)) {
+                Ok(catalog) => catalogs.push(catalog),
+                Err(findings) => {
+                    problems.extend(findings.iter().map(|finding| format!("active/{name}: {finding}")));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            bail!(problems.join("\n"));
+        }
+        Ok(catalogs)
+    }
 }

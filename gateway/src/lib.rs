@@ -1,6 +1,7 @@
 //! The gateway: gRPC to NATS. `serve` puts the ports (`server`), the bridge and the order system together; `run` and the
 //! other commands are what operators call.
 
+pub mod bucket;
 pub mod check;
 pub mod commands;
 pub mod config;

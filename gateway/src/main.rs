@@ -7,7 +7,7 @@ use cli::Parsed;
 use gateway::commands::{Cli, Command};
 #[cfg(feature = "dev")]
 use gateway::dev;
-use gateway::{check, doctor, routes, run};
+use gateway::{bucket, check, doctor, routes, run};
 use orders::{backup, dead_letters, reconcile};
 use telemetry::log;
 
@@ -47,6 +47,7 @@ fn start(parsed: Parsed<Cli>) -> anyhow::Result<()> {
             Command::Keys(config) => run::keys(config),
             Command::Routes(config) => routes::run(config),
             Command::Doctor(config) => doctor::run(*config).await,
+            Command::Catalog(config) => bucket::run(config).await,
             Command::Config(config) => check::run(config, &settings, problems).await,
             Command::Completions(wanted) => Ok(wanted.print(Cli::command())?),
             Command::Man(wanted) => Ok(wanted.print(Cli::command())?),

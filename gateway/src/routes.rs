@@ -92,7 +92,7 @@ pub fn run(routes: Routes) -> anyhow::Result<()> {
 
 impl Contracts {
     /// The sources, with the files among them.
-    fn options(self) -> Options {
+    pub(crate) fn options(self) -> Options {
         let Contracts { files, mut sources } = self;
         for file in files {
             let proto = file.extension().is_some_and(|extension| extension == "proto");

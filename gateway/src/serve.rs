@@ -1,5 +1,6 @@
 //! A running gateway: its threads, listeners and connections, from start to drain. Must not depend on what a call does.
 
+mod bucket;
 mod cluster;
 mod console;
 mod descriptors;
@@ -41,6 +42,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::bucket::Beginning;
 use self::cluster::ClusterState;
 use self::console::{Aliases, Console};
 use self::descriptors::DescriptorBudget;
@@ -48,7 +50,7 @@ use self::http::Port;
 use self::identity::Identity;
 use self::monitor::Monitor;
 use self::order_system::OrderSystem;
-use self::reload::Reloader;
+use self::reload::{Reloader, SourceState};
 pub use self::reloads::Reloads;
 use self::runtime::Runtime;
 use self::shared::Shared;
@@ -59,7 +61,6 @@ pub use self::{descriptors::check as check_room, listen::check_free};
 use crate::config::Serve;
 use crate::contracts;
 use bridge::{self, RouteStates};
-use catalog_sources::Fingerprint;
 use orders::feed::Feed;
 use orders::service::Places;
 use server::security::Upkeep;
@@ -85,8 +86,8 @@ struct BackgroundTask {
     http: std::net::TcpListener,
     health: Option<std::net::TcpListener>,
     upkeep: Upkeep,
-    /// The state of the files of the contracts that are served.
-    files: Fingerprint,
+    /// The state of the sources of the contracts that are served.
+    read: SourceState,
 }
 
 impl Gateway {
@@ -98,7 +99,8 @@ impl Gateway {
         let health = config.health_addr.map(|address| listen::one(address, "--health-addr")).transpose()?;
         // Before the files are read: a change meanwhile is another one.
         let files = config.sources.fingerprint();
-        let catalog = config.catalog()?;
+        config.check_bucket()?;
+        let Beginning { catalog, mark, digests } = bucket::start(&config).await?;
         let ready_on = contracts::ready_on(&catalog, &config.ready_on)?;
         let limits = bridge::Limits {
             in_flight: config.limits.max_in_flight as usize,
@@ -133,6 +135,7 @@ impl Gateway {
             lost: CancellationToken::new(),
             config,
         });
+        shared.reloads.follows(digests);
         let mut gateway = Gateway {
             grpc_addr: listeners.first().context("no thread to serve")?.local_addr()?,
             http_addr: http.local_addr()?,
@@ -142,7 +145,8 @@ impl Gateway {
             threads: Vec::new(),
         };
         let identity = Identity::new(gateway.grpc_addr, gateway.http_addr);
-        let feed = gateway.background(BackgroundTask { identity, http, health, upkeep, files }).await?;
+        let read = SourceState { files, bucket: mark };
+        let feed = gateway.background(BackgroundTask { identity, http, health, upkeep, read }).await?;
         gateway.serve(listeners, feed.as_ref()).await?;
         gateway.shared.serving.cancel();
         gateway.announce();
@@ -327,8 +331,9 @@ async fn background(
         supervisor.spawn("metrics of the console", windows.run(shared.registry.clone()));
     }
     supervisor.spawn("stream checks", shared.guard.clone().run(link.clone()));
-    if !shared.config.sources.is_empty() {
-        supervisor.spawn("reload of contracts", Reloader::new(shared.clone(), aside.files).run());
+    if shared.config.changes() {
+        let reloader = Reloader::new(shared.clone(), &link, aside.read);
+        supervisor.spawn("reload of contracts", reloader.run());
     }
     supervisor.spawn("health monitor", Monitor::new(link, &shared).run());
     if let Some(OrderSystem { record, feed }) = orders {

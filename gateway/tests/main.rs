@@ -3,6 +3,7 @@
 // One test binary: nothing in it is visible outside.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod bucket;
 mod configuration;
 mod descriptors;
 mod doctor;

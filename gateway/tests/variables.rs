@@ -25,6 +25,9 @@ fn ways(names: &[&str]) -> Ways {
         ["routes", "check" | "list" | "permissions"] => {
             return [vec!["/nowhere/a.proto"], vec!["/nowhere/a.binpb"]];
         }
+        ["catalog", "create" | "list" | "status"] => &["--catalog-bucket=contracts"],
+        ["catalog", "pull"] => &["books", "--catalog-bucket=contracts"],
+        ["catalog", "push"] => &["books", "/nowhere/a.proto", "--catalog-bucket=contracts"],
         ["routes", "export"] => return [vec!["/dev/null/a"], vec!["/dev/null/b"]],
         ["man"] => return [vec![], vec![]],
         ["completions"] => return [vec!["bash"], vec!["zsh"]],

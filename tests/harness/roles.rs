@@ -13,12 +13,13 @@ use crate::harness::system::{PATIENCE, until};
 /// The shipped file.
 pub const CONF: &str = include_str!("../../deploy/nats/roles.conf");
 /// All roles.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     "gateway",
     "worker",
     "provisioner",
     "operator",
     "subscriber",
+    "catalog_publisher",
     "breakglass",
     "system",
     "breakglass_system",

@@ -60,6 +60,9 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
 
+/// An encoded set, and its file, if it was given as one.
+type LoadedSet = (Option<PathBuf>, Vec<u8>);
+
 impl Options {
     /// Whether no source is given.
     pub fn is_empty(&self) -> bool {
@@ -73,11 +76,33 @@ impl Options {
     /// Everything that is wrong, with its file and line where they are known: a file that cannot be read or compiled, and
     /// what a catalog refuses ([`catalog::Builder::build`]), rpcs without a route among it.
     pub fn read(&self) -> Result<Vec<Arc<Catalog>>, Problems> {
-        let mut problems = Vec::new();
+        let (sets, mut problems) = self.load();
         let mut catalogs = Vec::new();
+        sets.iter().for_each(|(file, set)| take(file.as_deref(), set, &mut catalogs, &mut problems));
+        if problems.is_empty() { Ok(catalogs) } else { Err(Problems(problems)) }
+    }
+
+    /// The encoded descriptor set of every source, as [`Options::read`] has them: that of the proto files, and each that
+    /// is given. They are not checked. Blocks while it reads files.
+    ///
+    /// # Errors
+    ///
+    /// Each file that cannot be read or compiled.
+    pub fn sets(&self) -> Result<Vec<Vec<u8>>, Problems> {
+        let (sets, problems) = self.load();
+        if problems.is_empty() {
+            Ok(sets.into_iter().map(|(_, set)| set).collect())
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    /// The sets, with the files of those that are given, and what could not be read.
+    fn load(&self) -> (Vec<LoadedSet>, Vec<String>) {
+        let (mut loaded, mut problems) = (Vec::new(), Vec::new());
         if !self.proto.is_empty() {
             match compile::compile(&self.proto, &self.proto_path) {
-                Ok(set) => take(None, &set, &mut catalogs, &mut problems),
+                Ok(set) => loaded.push((None, set)),
                 Err(problem) => problems.push(problem),
             }
         } else if !self.proto_path.is_empty() {
@@ -85,13 +110,11 @@ impl Options {
         }
         for place in &self.descriptor_set {
             match sets::read(place) {
-                Ok(sets) => {
-                    sets.iter().for_each(|(file, set)| take(Some(file), set, &mut catalogs, &mut problems))
-                }
+                Ok(sets) => loaded.extend(sets.into_iter().map(|(file, set)| (Some(file), set))),
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(catalogs) } else { Err(Problems(problems)) }
+        (loaded, problems)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::route::Route;
 use crate::rpc::{Rpc, Service};
 use crate::snapshot::Catalog;
-use crate::subject::overlap;
+use crate::subject::{covers, overlap};
 
 /// The most routes: each has state, and metrics of its own.
 const ROUTES: usize = 2_000;
@@ -113,6 +113,30 @@ impl Catalog {
         let finding =
             |method| Finding::of(&method, "has no access rule, and callers are authenticated", REQUIRE);
         match Findings::some(unruled.filter_map(|rpc| self.method(&rpc.path)).map(finding).collect()) {
+            Some(findings) => Err(findings),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that every route keeps to these patterns of subjects: whatever a request says, its subject fits one of them.
+    ///
+    /// # Errors
+    ///
+    /// A finding for each route whose subject is, or can become, another one.
+    pub fn keeps_to(&self, allowed: &[&str]) -> Result<(), Findings> {
+        let finding = |(method, route): (MethodDescriptor, &Route)| {
+            let pattern = route.subject.pattern();
+            if allowed.iter().any(|allowed| covers(allowed, &pattern)) {
+                return None;
+            }
+            let problem = format!(
+                "the subject {:?} is outside of what is allowed: {}",
+                route.subject.as_str(),
+                allowed.join(", ")
+            );
+            Some(Finding::of(&method, problem, "choose another subject, or have its operator allow it"))
+        };
+        match Findings::some(methods(self).filter_map(finding).collect()) {
             Some(findings) => Err(findings),
             None => Ok(()),
         }

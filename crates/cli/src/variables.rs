@@ -39,8 +39,11 @@ pub(crate) fn renamed(old: &str) -> String {
 
 /// Variables of ours that have no old name. A program knows them from its flags; here are those of all programs, so
 /// that a variable for one program is not an error in another; likewise the variable of a build.
-const NEW: [&str; 10] = [
+const NEW: [&str; 13] = [
+    "GW_ALLOW_ANONYMOUS",
     "GW_ALLOW_BREAKING",
+    "GW_CATALOG_ALLOW",
+    "GW_CATALOG_BUCKET",
     "GW_CLIENT_API_KEY",
     "GW_CLIENT_TOKEN",
     "GW_COMMIT",

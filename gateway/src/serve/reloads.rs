@@ -1,6 +1,7 @@
 //! The reloads of contracts, as they are asked for and told: results, the digest and the age of what is served. Must not
 //! read anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,13 +24,16 @@ pub(super) enum Outcome {
     Invalid,
     /// They break clients of those that are served.
     Breaking,
+    /// NATS did not answer, so that it is unknown what they are.
+    Unavailable,
 }
 
-const OUTCOMES: [(Outcome, &str); 4] = [
+const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Taken, "taken"),
     (Outcome::Unchanged, "unchanged"),
     (Outcome::Invalid, "invalid"),
     (Outcome::Breaking, "breaking"),
+    (Outcome::Unavailable, "unavailable"),
 ];
 
 /// The reloads of a gateway. Clones share them.
@@ -49,6 +53,8 @@ struct Latest {
     digest: String,
     /// When they were taken.
     since: Instant,
+    /// Of those that come from a bucket, the digest of each set, by name.
+    bucket: BTreeMap<String, String>,
     /// Why the contracts that were read last are not served.
     refused: Option<Outcome>,
 }
@@ -56,7 +62,8 @@ struct Latest {
 impl Reloads {
     /// None yet.
     pub(super) fn new(catalog: &Catalog) -> Reloads {
-        let latest = Latest { digest: digest(catalog), since: Instant::now(), refused: None };
+        let latest =
+            Latest { digest: digest(catalog), since: Instant::now(), bucket: BTreeMap::new(), refused: None };
         Reloads(Arc::new(Inner {
             asked: Notify::new(),
             counts: Default::default(),
@@ -84,9 +91,15 @@ impl Reloads {
         let latest = self.0.latest.lock();
         json!({
             "digest": latest.digest,
+            "bucket": latest.bucket,
             "age_seconds": latest.since.elapsed().as_secs(),
             "refused": latest.refused.map(name),
         })
+    }
+
+    /// What is served has these sets of a bucket.
+    pub(super) fn follows(&self, bucket: BTreeMap<String, String>) {
+        self.0.latest.lock().bucket = bucket;
     }
 
     /// A reload has ended like this; `taken`: the digest of what is served now.
@@ -96,7 +109,7 @@ impl Reloads {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let mut latest = self.0.latest.lock();
-        latest.refused = matches!(outcome, Outcome::Invalid | Outcome::Breaking).then_some(outcome);
+        latest.refused = (!matches!(outcome, Outcome::Taken | Outcome::Unchanged)).then_some(outcome);
         if let Some(digest) = taken {
             (latest.digest, latest.since) = (digest, Instant::now());
         }

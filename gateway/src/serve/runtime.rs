@@ -80,7 +80,7 @@ impl Runtime {
         let states = current.served().states().clone();
         let streams = states.catalog().routes().iter().any(|route| route.kind.streams_replies());
         let bridge = Bridge::new(Connection::connect(&config.nats, name).await?, states);
-        match streams || !config.sources.is_empty() {
+        match streams || config.changes() {
             true => {
                 let streams = Connection::connect(&config.nats, &format!("{name} streams")).await?;
                 Ok(bridge.streaming_over(streams))
