@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use catalog_bucket::{Bucket, BucketName, Digest, Pointer, Target};
 use gateway::Gateway;
-use gateway::bucket::{BucketCommand, CatalogCommand, Place, Pull, Push};
+use gateway::bucket::{BucketCommand, CatalogCommand, Create, Place, Pull, Push, Shown};
 use gateway::config::Serve;
 use gateway::config::bucket::Source;
 use gateway::routes::Contracts;
@@ -16,7 +16,9 @@ use tonic::transport::Channel;
 use crate::contracts::{BOOKSTORE, GET_BOOK, REPLY, REQUEST, bookstore, channel, folder, nats};
 use crate::harness::codec;
 use crate::harness::http::answer;
-use crate::harness::system::{PATIENCE, until};
+use crate::harness::roles::{self, RoleClient};
+use crate::harness::system::{PATIENCE, System, until};
+use crate::roles::assert_quiet;
 
 /// The name of the bucket.
 pub const BUCKET: &str = "contracts";
@@ -263,5 +265,44 @@ async fn without_nats_a_gateway_keeps_what_it_serves_and_follows_later() {
     shelf.nats = tokio::task::spawn_blocking(move || nats.restart().map(|()| nats)).await.unwrap().unwrap();
     until("the publisher is connected", async || shelf.push(&larger()).await.is_ok()).await;
     reloaded(&gateway, "taken", 1).await;
+    gateway.drain().await;
+}
+
+#[tokio::test]
+async fn a_publisher_of_contracts_writes_them_and_a_gateway_reads_them() {
+    let system = System::builder().roles().start().await;
+    let place = |role| Place {
+        catalog_bucket: BucketName::parse(BUCKET).unwrap(),
+        nats: roles::options(&system.nats.url(), role),
+    };
+    let run = async |command| gateway::bucket::run(CatalogCommand { command }).await;
+    run(BucketCommand::Create(Create { replicas: 1, place: place("provisioner") })).await.unwrap();
+    let (_folder, file) = folder(BOOKSTORE);
+    let push = |role| {
+        let push = Push {
+            name: "books".to_owned(),
+            contracts: contracts(file.clone()),
+            allow_breaking: false,
+            dry_run: false,
+            by: None,
+            place: place(role),
+        };
+        BucketCommand::Push(Box::new(push))
+    };
+    run(push("catalog_publisher")).await.unwrap();
+    let shown = Shown { json: true, place: place("catalog_publisher") };
+    run(BucketCommand::Status(shown)).await.unwrap();
+    let nats = roles::options(&system.nats.url(), "gateway");
+    let gateway = Gateway::start(Serve { nats, ..serving("") }).await.unwrap();
+    assert!(gateway.up("bookstore.v1.Books").is_some());
+    assert_quiet(&system);
+    let refused = format!("{:#}", run(push("worker")).await.unwrap_err());
+    assert!(refused.contains("role catalog_publisher") && refused.contains("KV_contracts"), "{refused}");
+    let reader = RoleClient::of(&system.nats.url(), "gateway").await;
+    reader.publish_is_denied("$KV.contracts.active/books", "").await;
+    let publisher = RoleClient::of(&system.nats.url(), "catalog_publisher").await;
+    for subject in ["books.get", "$JS.API.STREAM.PURGE.KV_contracts", "$JS.API.STREAM.DELETE.OBJ_contracts"] {
+        publisher.publish_is_denied(subject, "").await;
+    }
     gateway.drain().await;
 }

@@ -1,18 +1,16 @@
 //! The main flow with every process as its user of deploy/nats/roles.conf, and the start-up error with the wrong user.
 
-use bytes::Bytes;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use catalog_bucket::BucketName;
+use bytes::Bytes;
 use contract::inventory::v1::ListStockRequest;
 use contract::orders::v1::{ListOrdersRequest, OrderStatus, WatchOrdersRequest};
 use contract::route;
 use futures_util::StreamExt;
 use gateway::Gateway;
-use gateway::bucket::{BucketCommand, CatalogCommand, Create, Place, Push, Shown};
-use gateway::config::{Provision, Serve};
+use gateway::config::Provision;
 use gateway::doctor::{Doctor, diagnose};
 use gateway::permissions::{GENERAL, ORDERS};
 use inventory_worker::file::{export, import};
@@ -34,7 +32,7 @@ async fn role(system: &System, name: &str) -> Connection {
 }
 
 /// Asserts that the server logged no permission violation.
-fn assert_quiet(system: &System) {
+pub fn assert_quiet(system: &System) {
     let log = std::fs::read_to_string(system.nats.log()).unwrap();
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
@@ -298,45 +296,6 @@ async fn the_system_user_sees_the_servers_and_the_streams_of_all_accounts() {
     assert!(streams.to_string().contains("OBJ_inventory-snapshots"), "{streams}");
     asked(&sys, "$SYS.REQ.SERVER.PING.CONNZ", "{}").await;
     assert_quiet(&system);
-}
-
-#[tokio::test]
-async fn a_publisher_of_contracts_writes_them_and_a_gateway_reads_them() {
-    let system = System::builder().roles().start().await;
-    let place = |role| Place {
-        catalog_bucket: BucketName::parse("contracts").unwrap(),
-        nats: roles::options(&system.nats.url(), role),
-    };
-    let run = async |command| gateway::bucket::run(CatalogCommand { command }).await;
-    run(BucketCommand::Create(Create { replicas: 1, place: place("provisioner") })).await.unwrap();
-    let (_folder, file) = crate::contracts::folder(crate::contracts::BOOKSTORE);
-    let push = |role| {
-        let push = Push {
-            name: "books".to_owned(),
-            contracts: crate::bucket::contracts(file.clone()),
-            allow_breaking: false,
-            dry_run: false,
-            by: None,
-            place: place(role),
-        };
-        BucketCommand::Push(Box::new(push))
-    };
-    run(push("catalog_publisher")).await.unwrap();
-    let shown = Shown { json: true, place: place("catalog_publisher") };
-    run(BucketCommand::Status(shown)).await.unwrap();
-    let nats = roles::options(&system.nats.url(), "gateway");
-    let gateway = Gateway::start(Serve { nats, ..crate::bucket::serving("") }).await.unwrap();
-    assert!(gateway.up("bookstore.v1.Books").is_some());
-    assert_quiet(&system);
-    let refused = format!("{:#}", run(push("worker")).await.unwrap_err());
-    assert!(refused.contains("role catalog_publisher") && refused.contains("KV_contracts"), "{refused}");
-    let reader = RoleClient::of(&system.nats.url(), "gateway").await;
-    reader.publish_is_denied("$KV.contracts.active/books", "").await;
-    let publisher = RoleClient::of(&system.nats.url(), "catalog_publisher").await;
-    for subject in ["books.get", "$JS.API.STREAM.PURGE.KV_contracts", "$JS.API.STREAM.DELETE.OBJ_contracts"] {
-        publisher.publish_is_denied(subject, "").await;
-    }
-    gateway.drain().await;
 }
 
 #[tokio::test]

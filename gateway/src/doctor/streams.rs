@@ -75,7 +75,7 @@ async fn stored(exam: &Examination, route: &Route, durable: &Durable, found: &mu
         Some(stream) => vec![stream.clone()],
         None if capturing.is_empty() => {
             let problem = "no stream captures the subject: nothing is stored, and calls fail";
-            let cure = format!("create one with the subject {pattern} (`nats stream add`)");
+            let cure = format!("create one with the subject {pattern}");
             return found.error("stream", Place::of(route), problem, cure);
         }
         None => capturing.clone(),
@@ -114,7 +114,7 @@ async fn facts(
             Some(facts)
         }
         Ok(None) => {
-            let cure = format!("create it with the subject {} (`nats stream add`)", route.subject.pattern());
+            let cure = format!("create it with the subject {}", route.subject.pattern());
             found.error("stream", place(), "the stream does not exist: calls fail", cure);
             None
         }
@@ -164,7 +164,7 @@ fn keeps(place: Place, facts: &StreamFacts, lost: Severity, found: &mut Diagnosi
     if facts.clustered && facts.replicas == 1 {
         let problem =
             "the stream has one replica in a cluster: it is gone while its server is, and with its disk";
-        found.warning("durability", place, problem, "`nats stream edit NAME --replicas 3`");
+        found.warning("durability", place, problem, "raise its replicas to 3 (`nats stream edit`)");
     }
 }
 
@@ -181,7 +181,8 @@ fn knows_ids(route: &Route, durable: &Durable, stream: &str, facts: &StreamFacts
         route.budget()
     );
     let longer = route.budget().as_secs() + 1;
-    let cure = format!("`nats stream edit {stream} --dupe-window {longer}s`, or lower retries or timeout");
+    let cure =
+        format!("raise its duplicate window to {longer}s (`nats stream edit`), or lower retries or timeout");
     found.warning("duplicate-window", Place::of(route).stream(stream), problem, cure);
 }
 
@@ -207,7 +208,7 @@ async fn order_system(exam: &Examination) -> Diagnosis {
             // Told by other checks.
             Ok(Ok(_) | Err(StreamMismatch::Captures { .. } | StreamMismatch::Server { .. })) => {}
             Ok(Err(why)) => {
-                let cure = "see docs/operate.md: `gateway serve` does not start like this";
+                let cure = "see docs/operate.md: the gateway does not start like this";
                 found.error("order-system", Place::default(), why, cure);
             }
             Err(_) => found.not_looked_at("order-system", Place::default(), "no answer in time"),
