@@ -135,7 +135,7 @@ impl Shop {
 }
 
 /// A key with a scope of this proto, and its line in a list.
-fn key(proto: &str, scope: &str) -> (String, String) {
+pub fn key(proto: &str, scope: &str) -> (String, String) {
     let (_folder, file) = folder(proto);
     let sources = Options { proto: vec![file], ..Options::default() };
     let catalog = gateway::contracts::read(&sources, false).unwrap();

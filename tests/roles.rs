@@ -355,7 +355,14 @@ async fn a_doctor_finds_nothing_as_the_gateway_and_as_an_operator_who_judges_no_
 fn what_a_doctor_knows_of_the_gateways_permissions_is_what_the_role_has() {
     let vital =
         route::ALL.iter().filter(|route| !orders::served::contract().route(route.path).unwrap().maintenance);
-    let mut known: Vec<&str> = vital.map(|route| route.subject).chain(GENERAL).chain(ORDERS).collect();
+    // What it reads of a bucket with contracts.
+    let bucket = [
+        "$JS.API.STREAM.INFO.KV_contracts",
+        "$JS.API.STREAM.MSG.GET.KV_contracts",
+        "$JS.API.STREAM.MSG.GET.OBJ_contracts",
+    ];
+    let known = vital.map(|route| route.subject).chain(GENERAL).chain(ORDERS).chain(bucket);
+    let mut known: Vec<&str> = known.collect();
     let mut has = list("gateway", "publish", "allow");
     known.sort_unstable();
     has.sort_unstable();

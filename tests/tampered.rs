@@ -127,21 +127,51 @@ async fn sets_that_are_no_contract_or_use_other_subjects_are_refused_while_servi
     gateway.drain().await;
 }
 
+/// Makes this the active set, as a publisher does who checks nothing.
+async fn point(shelf: &Shelf, proto: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let (_folder, file) = folder(proto);
+    let sources = catalog_sources::Options { proto: vec![file], ..Default::default() };
+    let set = sources.sets().unwrap().remove(0);
+    let revision = shelf.bucket.slot("books", deadline).await.unwrap().revision;
+    let digest = shelf.bucket.store(&set, deadline).await.unwrap();
+    let pointer = Pointer { digest, who: "eve".to_owned(), size: set.len() as u64 };
+    shelf.bucket.point("books", &pointer, revision, deadline).await.unwrap();
+}
+
 #[tokio::test]
 async fn no_pattern_lets_a_contract_of_a_bucket_use_what_belongs_to_the_gateway() {
     let shelf = Shelf::open().await;
     let all = |config: &mut Serve| config.bucket.catalog_allow = vec![">".to_owned()];
-    let deadline = Instant::now() + PATIENCE;
     for subject in ["inventory.ledger", "order_created", "reserve_inventory", "orders.event.{book_id}.x"] {
-        let (_folder, file) = folder(&BOOKSTORE.replace("books.get", subject));
-        let set =
-            catalog_sources::Options { proto: vec![file], ..Default::default() }.sets().unwrap().remove(0);
-        let revision = shelf.bucket.slot("books", deadline).await.unwrap().revision;
-        let digest = shelf.bucket.store(&set, deadline).await.unwrap();
-        let pointer = Pointer { digest, who: "eve".to_owned(), size: set.len() as u64 };
-        shelf.bucket.point("books", &pointer, revision, deadline).await.unwrap();
+        point(&shelf, &BOOKSTORE.replace("books.get", subject)).await;
         let error = shelf.serve(all).await.err().expect("it is refused");
         assert!(error.contains("which is the gateway's own"), "{subject}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_contract_of_a_bucket_neither_opens_itself_nor_is_internal_nor_takes_the_order_systems_names() {
+    let shelf = Shelf::open().await;
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), crate::reload::key(BOOKSTORE, "books.read").1).unwrap();
+    let known = |config: &mut Serve| {
+        config.bucket.allow_anonymous = false;
+        config.access.api_keys = Some(list.path().into());
+    };
+    for (of, by, text) in [
+        ("scope: \"books.read\"", "public: true", "--allow-anonymous is not given"),
+        (
+            "queue_group: \"books\"",
+            "queue_group: \"books\" internal: true",
+            "only what is compiled in may be",
+        ),
+        ("bookstore.v1", "orders.v1", "is one of the order system"),
+    ] {
+        let proto = BOOKSTORE.replace(of, by).replace("service Books", "service OrderService");
+        point(&shelf, &proto).await;
+        let error = shelf.serve(known).await.err().expect("it is refused");
+        assert!(error.contains(text) && error.contains("active/books: "), "{text}: {error}");
     }
 }
 

@@ -86,6 +86,8 @@ pub(crate) struct Outside {
     pub(crate) sets: Vec<ActiveSet>,
     /// Patterns of the subjects that their routes may have.
     pub(crate) allow: Vec<String>,
+    /// Whether they may let anybody call.
+    pub(crate) anonymous: bool,
 }
 
 impl Outside {
@@ -101,7 +103,11 @@ impl Outside {
         for ActiveSet { name, set, .. } in &self.sets {
             let catalog = Catalog::builder(set).routed().build();
             match catalog.and_then(|catalog| catalog.keeps_to(&allow).map(|()| catalog)) {
-                Ok(catalog) => catalogs.push(catalog),
+                Ok(catalog) => {
+                    let claims = self.claims(&catalog);
+                    problems.extend(claims.into_iter().map(|claim| format!("active/{name}: {claim}")));
+                    catalogs.push(catalog);
+                }
                 Err(findings) => {
                     problems.extend(findings.iter().map(|finding| format!("active/{name}: {finding}")));
                 }
@@ -111,5 +117,22 @@ impl Outside {
             bail!(problems.join("\n"));
         }
         Ok(catalogs)
+    }
+
+    /// What a contract that others maintain may not say, whatever subjects it may use.
+    fn claims(&self, catalog: &Catalog) -> Vec<String> {
+        let services = catalog.services().iter().map(|service| &service.name);
+        let own = services
+            .filter(|name| is_compiled_in(name))
+            .map(|name| format!("the service {name} is one of the order system: rename it"));
+        let routes = catalog.routes().iter().filter(|route| route.internal || route.maintenance);
+        let internal = routes.map(|route| {
+            format!("{} is internal or for maintenance: only what is compiled in may be", route.path)
+        });
+        let is_public = |path: &str| catalog.rule(path).is_some_and(|rule| rule.is_public());
+        let open = catalog.client_rpcs().filter(|rpc| !self.anonymous && is_public(&rpc.path)).map(|rpc| {
+            format!("{} is public, and --allow-anonymous is not given: require a scope", rpc.path)
+        });
+        own.chain(internal).chain(open).collect()
     }
 }

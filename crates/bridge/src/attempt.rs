@@ -105,7 +105,9 @@ impl Bridge {
         let failed = || nats::failure::of_request(trouble, route.subject.as_str());
         let (failure, again) = match trouble {
             RequestError::Timeout if call.over() => (call.late(Delivered::Unknown), false),
-            RequestError::Timeout | RequestError::Lost => (failed(), route.repeatable),
+            RequestError::Timeout | RequestError::Lost | RequestError::Dropped => {
+                (failed(), route.repeatable)
+            }
             RequestError::NoResponders => (failed(), true),
             // The connection was just lost, and may be back soon.
             RequestError::Disconnected if repeat > 0 => (failed(), true),

@@ -21,7 +21,7 @@ pub const CONTROL: &str = "gateway.control.>";
 /// What they begin with.
 const PREFIX: &str = "gateway.control";
 /// How long a control message may wait for its place behind others that are sent.
-const SEND: Duration = Duration::from_millis(500);
+pub(crate) const SEND: Duration = Duration::from_millis(500);
 
 /// The control of one request. Dropped before the service has ended it, it tells so, if the route wants it.
 pub(crate) struct Control {
@@ -67,9 +67,19 @@ impl Control {
     /// The client has taken a message of this size: grants more from time to time.
     pub(crate) async fn took(&mut self, bytes: usize) {
         self.window.took(bytes);
+        self.grant().await;
+    }
+
+    /// Whether messages that the service waits for could not be granted yet.
+    pub(crate) fn owes(&self) -> bool {
+        self.window.more().is_some()
+    }
+
+    /// Grants what is owed.
+    pub(crate) async fn grant(&mut self) {
         let Some(more) = self.window.more() else { return };
         let grant = self.link.client().publish(self.subject("credit"), more.to_string().into());
-        // What cannot be sent now is granted with the next message. Without a connection the stream ends by itself.
+        // What cannot be sent now is granted later.
         if let Ok(Ok(())) = timeout(SEND, grant).await {
             self.window.grant(more);
             self.progress.credit.fetch_add(more, Ordering::Relaxed);

@@ -62,10 +62,10 @@ impl Liveness {
         }
     }
 
-    /// Knows nothing of the route any more if its last miss is older than this.
+    /// Knows nothing of a route that is down any more if its last miss is older than this.
     pub fn forget(&self, now: Instant, after: Duration) {
         let mut state = self.state();
-        if state.last_miss.is_some_and(|last| now.saturating_duration_since(last) >= after) {
+        if !state.alive && state.last_miss.is_some_and(|last| now.saturating_duration_since(last) >= after) {
             *state = State::default();
         }
     }

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use catalog::{Replies, Route};
 use futures_util::stream;
 use nats::{ManyReplies, RequestError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use wire::{Delivered, Failure, Reason, ResponseMetadata, nestjs};
 
 use crate::call::CallContext;
 use crate::concurrency::Permit;
-use crate::control::{Control, Progress};
+use crate::control::{Control, Progress, SEND};
 use crate::flow::{Inflow, Outflow, flow};
 use crate::hedge::trace;
 use crate::messages::Messages;
@@ -254,7 +254,17 @@ impl Sink {
     }
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let next = self.outflow.next().await.inspect_err(|failure| {
+        let next = loop {
+            if !self.control.owes() {
+                break self.outflow.next().await;
+            }
+            // The service may wait for what could not be granted, and send nothing.
+            match timeout(SEND, self.outflow.next()).await {
+                Ok(next) => break next,
+                Err(_) => self.control.grant().await,
+            }
+        };
+        let next = next.inspect_err(|failure| {
             if failure.is(Reason::SlowClient) {
                 self.bridge.note(&self.route, |metrics| metrics.slow.increment());
             }

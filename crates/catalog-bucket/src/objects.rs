@@ -19,6 +19,8 @@ pub const SET: usize = 4 << 20;
 const CHUNK: usize = 128 << 10;
 /// How often a write is tried again whose outcome is unknown, or that another writer of the same set overtook.
 const TRIES: usize = 8;
+/// The least bytes of a part on the average: a set in smaller ones takes too many requests to read.
+const LEAST: usize = 16 << 10;
 
 /// The metadata of an object, as much as is needed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,7 +66,8 @@ impl Bucket {
         if !is_name(&metadata.nuid) {
             return Err(damaged("its metadata names no contents".to_owned()));
         }
-        let (contents, mut set, mut from) = (self.name.contents(&metadata.nuid), Vec::new(), 1);
+        let contents = self.name.contents(&metadata.nuid);
+        let (mut set, mut from, mut chunks) = (Vec::new(), 1, 0);
         while set.len() < size {
             let chunk = self.objects.next(&contents, from, deadline).await;
             let chunk = chunk.map_err(|error| self.told(error))?.filter(|chunk| !chunk.payload.is_empty());
@@ -73,6 +76,10 @@ impl Bucket {
             };
             set.extend_from_slice(&chunk.payload);
             from = chunk.sequence + 1;
+            chunks += 1;
+            if chunks > size / LEAST + 2 {
+                return Err(damaged("it is in too many parts".to_owned()));
+            }
         }
         if set.len() != size || Digest::of(&set) != *digest {
             return Err(damaged("its contents have another digest: they are not what was pushed".to_owned()));

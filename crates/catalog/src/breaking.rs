@@ -201,9 +201,7 @@ fn access(before: &Catalog, after: &Catalog, method: &MethodDescriptor) -> Vec<S
     let (before, after) = (before.rule(&path), after.rule(&path));
     let required = match (before.map(|rule| &rule.requirement), after.map(|rule| &rule.requirement)) {
         (before, after) if before == after => None,
-        // Whoever had the scope may still call, and the service is still told who it is.
-        (Some(Requirement::Scope(_)), Some(Requirement::Authenticated))
-        | (None, Some(Requirement::Public)) => None,
+        (None, Some(Requirement::Public)) => None,
         (Some(before), Some(after)) => Some(format!("its access was {before}, and is {after}")),
         (Some(before), None) => Some(format!("its access rule ({before}) was removed")),
         (None, Some(after)) => Some(format!("it had no access rule, and has one ({after})")),

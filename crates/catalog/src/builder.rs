@@ -12,7 +12,7 @@ use transcode::Codec;
 
 use crate::access::{self, Rule};
 use crate::finding::{Finding, Findings};
-use crate::join::{Parts, shared_subjects};
+use crate::join::{Parts, ROUTES, shared_subjects};
 use crate::kind::Problems;
 use crate::options::{AccessOption, Reader};
 use crate::route::{self, Route};
@@ -155,6 +155,15 @@ impl<'a> Builder<'a> {
             draft.unrouted(&pool, &reader);
         }
         self.unmatched(&pool, &mut draft.findings);
+        if draft.routes.len() > ROUTES {
+            let problem = format!("{} routes are too many", draft.routes.len());
+            draft.findings.push(Finding::of_set(
+                "",
+                problem,
+                format!("serve at most {ROUTES} with one gateway"),
+            ));
+            draft.routes.clear();
+        }
         shared_subjects(draft.routes.iter().map(|(method, route)| (method, &**route)), &mut draft.findings);
         match Findings::some(std::mem::take(&mut draft.findings)) {
             Some(findings) => Err(findings),

@@ -15,7 +15,7 @@ use crate::snapshot::Catalog;
 use crate::subject::{covers, overlap};
 
 /// The most routes: each has state, and metrics of its own.
-const ROUTES: usize = 2_000;
+pub(crate) const ROUTES: usize = 2_000;
 /// Files of these packages may differ: those of the first source are shown by reflection.
 const WELL_KNOWN: [&str; 3] = ["google/protobuf/", "natsgateway/v1/", "nats/gateway/v1/"];
 /// Packages of services that a gateway serves itself.
@@ -55,7 +55,7 @@ impl Catalog {
         services(catalogs, &mut findings);
         files(catalogs, &mut findings);
         let methods: Vec<_> = catalogs.iter().flat_map(|catalog| methods(catalog)).collect();
-        if findings.is_empty() {
+        if findings.is_empty() && methods.len() <= ROUTES {
             shared_subjects(methods.iter().map(|(method, route)| (method, *route)), &mut findings);
         }
         if methods.len() > ROUTES {

@@ -38,7 +38,7 @@ pub fn of_request(trouble: &RequestError, subject: &str) -> Failure {
         }
         RequestError::Dropped => {
             let message = "the gateway read more slowly than replies came, and some were dropped";
-            Failure::new(Reason::StreamGap, message).delivered(Delivered::Yes)
+            Failure::new(Reason::StreamGap, message).delivered(Delivered::Unknown).retry_after(RETRY)
         }
         // The connection's log line names the subject.
         RequestError::NotPermitted => not_permitted(),

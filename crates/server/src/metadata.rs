@@ -22,6 +22,10 @@ const STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
 const TRACESTATE_MOST: usize = 512;
 
+/// The most bytes of a call's metadata that are passed on, as HTTP/2 counts them: so many for a name and a value.
+const MOST: usize = 8 << 10;
+const FIELD: usize = 32;
+const TOO_MUCH: &str = "the metadata that this rpc passes on has more than 8 KiB: send less";
 /// What a value of metadata has to be that a route passes on.
 const UNFIT: &str = "this metadata must be visible ASCII, and base64 if its name ends with -bin";
 
@@ -86,12 +90,20 @@ pub(super) fn call(
 ///
 /// INVALID_REQUEST, not delivered: the values that cannot be headers on NATS.
 pub(super) fn listed(headers: &HeaderMap, keys: &[MetadataKey]) -> Result<Metadata, Failure> {
-    let (mut found, mut faults) = (Metadata::new(), Vec::new());
+    let (mut found, mut faults, mut bytes) = (Metadata::new(), Vec::new(), 0);
     for key in keys {
         for value in headers.get_all(key.key()) {
-            match values(key.key(), value.as_bytes()) {
-                Some(values) => found.extend(values.map(|value| (key.header().into(), value.into()))),
-                None => faults.push(FieldViolation::new(key.key(), UNFIT)),
+            let Some(values) = values(key.key(), value.as_bytes()) else {
+                faults.push(FieldViolation::new(key.key(), UNFIT));
+                continue;
+            };
+            for value in values {
+                bytes += key.header().len() + value.len() + FIELD;
+                if bytes > MOST {
+                    faults.push(FieldViolation::new(key.key(), TOO_MUCH));
+                    return Err(Failure::invalid(faults));
+                }
+                found.push((key.header().into(), value.into()));
             }
         }
     }

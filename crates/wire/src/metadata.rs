@@ -23,7 +23,10 @@ pub fn values<'a>(key: &str, header: &'a [u8]) -> Option<impl Iterator<Item = &'
     // Visible text has no line breaks.
     let values = text.split(if binary { ',' } else { '\n' }).map(|value| value.trim_matches(' '));
     let valid = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    (valid && (!binary || values.clone().all(is_base64))).then_some(values)
+    let fits = valid && (!binary || values.clone().all(is_base64));
+    // Commas alone are no values.
+    let empty = text.is_empty();
+    fits.then(|| values.filter(move |value| !binary || empty || !value.is_empty()))
 }
 
 /// Whether this is base64, with or without padding, of which no bit is lost.
@@ -72,7 +75,7 @@ mod tests {
         for good in ["", "AA", "AA==", "AAA", "AAA=", "AAAA", "+/+/", "CgpncnBjIQ"] {
             assert_eq!(read("x-bin", good.as_bytes()), Some(vec![good]));
         }
-        assert_eq!(read("x-bin", b"AA, AAA=,"), Some(vec!["AA", "AAA=", ""]));
+        assert_eq!(read("x-bin", b"AA, AAA=,"), Some(vec!["AA", "AAA="]));
         for bad in ["A", "AA=", "A===", "AB", "AAB", "AAAA=", "A-A_", "AA AA", "=", "====", "AA=A"] {
             assert_eq!(read("x-bin", bad.as_bytes()), None, "{bad}");
         }

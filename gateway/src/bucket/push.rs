@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use catalog::Catalog;
-use catalog_bucket::{Bucket, BucketError, Digest, Pointer, Slot, Target};
+use catalog_bucket::{Bucket, BucketError, Digest, NAMES, Pointer, SETS, Slot, Target};
 use cli::Report;
 use tokio::time::Instant;
 
@@ -60,7 +60,7 @@ async fn swap(
         return Ok(format!("{name}: {digest} is active already"));
     }
     compare(bucket, push, &slot, catalog, deadline).await?;
-    join(bucket, name, catalog, deadline).await?;
+    join(bucket, name, (catalog, set.len() as u64), deadline).await?;
     let (routes, services) = (catalog.routes().len(), catalog.services().len());
     let what = format!("{routes} routes of {services} services");
     if push.dry_run {
@@ -112,15 +112,29 @@ async fn compare(
 }
 
 /// Refuses what a gateway could not serve beside the other contracts of the bucket.
-async fn join(bucket: &Bucket, name: &str, catalog: &Arc<Catalog>, deadline: Instant) -> anyhow::Result<()> {
-    let mut all = vec![catalog.clone()];
-    for other in bucket.names(deadline).await?.into_iter().filter(|other| other != name) {
+async fn join(
+    bucket: &Bucket,
+    name: &str,
+    (catalog, size): (&Arc<Catalog>, u64),
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let (mut all, names, mut total) = (vec![catalog.clone()], bucket.names(deadline).await?, size);
+    if names.len() >= NAMES && !names.iter().any(|known| known == name) {
+        bail!("the bucket has {} names, and at most {NAMES} are read: use one of them", names.len());
+    }
+    for other in names.into_iter().filter(|other| other != name) {
         let Slot { target: Some(target), .. } = bucket.slot(&other, deadline).await? else { continue };
+        if let Target::Set(pointer) = &target {
+            total = total.saturating_add(pointer.size);
+        }
         match read(bucket, target, &other, deadline).await {
             Ok(other) => all.push(other),
             // Not this push's fault.
             Err(error) => cli::note!("warning: {error:#}"),
         }
+    }
+    if total > SETS as u64 {
+        bail!("with this set, the active ones have {total} bytes, and at most {} MiB are read", SETS >> 20);
     }
     Catalog::join(&all).map(drop).context("beside the other contracts of the bucket")
 }

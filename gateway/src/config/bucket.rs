@@ -25,7 +25,7 @@ pub struct Source {
 impl Source {
     /// These sets, with what they may use.
     pub(crate) fn outside(&self, sets: Vec<ActiveSet>) -> Outside {
-        Outside { sets, allow: self.catalog_allow.clone() }
+        Outside { sets, allow: self.catalog_allow.clone(), anonymous: self.allow_anonymous }
     }
 }
 

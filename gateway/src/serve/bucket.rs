@@ -46,6 +46,7 @@ pub(super) async fn start(config: &Serve) -> anyhow::Result<Beginning> {
     }
     let outside = config.bucket.outside(sets);
     let catalog = contracts::with(&config.sources, &outside, config.orders())?;
+    config.check_rules(&catalog)?;
     catalog.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(Beginning { catalog, mark, digests: outside.digests() })
 }

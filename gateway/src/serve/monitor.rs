@@ -188,13 +188,14 @@ impl Monitor {
                 let MonitoredService { name, coded, streams } = service;
                 let answered = !obstacles.iter().any(|(route, _)| needs(name, *coded, route));
                 let up = answered && if *streams { up } else { connected };
-                let unheard = connected && view.unheard(service);
+                let unheard = connected && answered && view.unheard(service);
                 self.board.stand(name, if unheard { Standing::Unknown } else { up.into() });
             }
             let counts = |route: &Route| self.ready_on.iter().any(|service| **service == *route.service);
-            // What it was told to wait for has to be known.
+            // What it was told to wait for has to be known, unless only calls can tell of it: they come when it is ready.
+            let waits = |route: &Route| counts(route) && view.unknown(route) && !view.nestjs(route);
             let ready = !obstacles.iter().any(|(route, _)| counts(route))
-                && !view.routes.iter().any(|route| counts(route) && view.unknown(route));
+                && !view.routes.iter().any(|route| waits(route));
             self.board.set(GATEWAY, up && ready);
             if up {
                 findings.extend(obstacles.into_iter().map(|(_, finding)| finding));
@@ -234,6 +235,11 @@ impl View {
     /// Whether nothing is known of a route: discovery has never found a service, and no call has.
     fn unknown(&self, route: &Route) -> bool {
         self.states.of(route).is_ok_and(|state| !state.announced() && !state.liveness().known())
+    }
+
+    /// Whether discovery never finds the route's services.
+    fn nestjs(&self, route: &Route) -> bool {
+        self.states.of(route).is_ok_and(|state| state.nestjs())
     }
 
     /// Whether nothing is known of a service.

@@ -109,7 +109,12 @@ impl Reloads {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let mut latest = self.0.latest.lock();
-        latest.refused = (!matches!(outcome, Outcome::Taken | Outcome::Unchanged)).then_some(outcome);
+        latest.refused = match outcome {
+            Outcome::Taken | Outcome::Unchanged => None,
+            Outcome::Invalid | Outcome::Breaking => Some(outcome),
+            // Nothing was read: what was read last counts.
+            Outcome::Unavailable => latest.refused,
+        };
         if let Some(digest) = taken {
             (latest.digest, latest.since) = (digest, Instant::now());
         }

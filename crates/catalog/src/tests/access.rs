@@ -176,15 +176,14 @@ fn a_change_of_access_breaks_what_it_takes_away() {
     };
     let (public, known, scope) = ("public: true", "authenticated: true", "scope: \"do\"");
     let other = "scope: \"do\" tenant_field: \"inner.tenant\"";
-    for (before, after) in
-        [(scope, known), ("", public), (scope, "scope: \"do\" across_tenants: true"), (FIELD, FIELD)]
-    {
+    for (before, after) in [("", public), (scope, "scope: \"do\" across_tenants: true"), (FIELD, FIELD)] {
         assert_eq!(breaks(before, after), "", "{before} → {after}");
     }
     for (before, after, told) in [
         (public, known, "its access was public, and is authenticated"),
         (known, scope, "its access was authenticated, and is scope do"),
         (scope, public, "its access was scope do, and is public"),
+        (scope, known, "its access was scope do, and is authenticated"),
         (known, "", "its access rule (authenticated) was removed"),
         ("", known, "it had no access rule, and has one (authenticated)"),
         (scope, FIELD, "its field \"tenant\" has to be the caller's tenant"),

@@ -19,6 +19,8 @@ use crate::status;
 
 /// How many bytes of messages that are ready are sent together.
 const TOGETHER: usize = 64 << 10;
+/// Bytes from which on room is made for all that are sent together.
+const SOME: usize = 4 << 10;
 
 /// A response with these messages, each of at most `most` bytes. It ends early when `early` resolves.
 pub(crate) fn answer(
@@ -90,8 +92,8 @@ impl Streaming {
 }
 
 fn push(data: &mut BytesMut, message: &[u8]) {
-    // Where a second one is ready, so are more: room for all of them at once.
-    let room = if data.is_empty() { 0 } else { TOGETHER.saturating_sub(data.len()) };
+    // Where some are ready, so are more: room for all of them at once.
+    let room = if data.len() < SOME { 0 } else { TOGETHER.saturating_sub(data.len()) };
     data.reserve(room.max(PREFIX + message.len()));
     data.put_u8(0);
     // It is no longer than `MOST`.
