@@ -14,6 +14,7 @@ use hyper::service::Service;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use wire::metadata::FIELD;
 use wire::{Delivered, Failure, Reason};
 
 pub use crate::body::incomplete;
@@ -21,7 +22,7 @@ use crate::body::{BodyError, MeasuredBody, Messages, RequestState, SizeLimits};
 use crate::budget::{ConnectionBudget, StreamKind, StreamPermit};
 use crate::library_errors::explained;
 use crate::open::Open;
-use crate::request::{Arrival, FIELD, HEALTH, Told, refused};
+use crate::request::{Arrival, HEALTH, Told, refused};
 use crate::response::{HeldUntilSent, ResponseBody};
 use crate::status;
 use crate::unfinished::{total, unfinished};

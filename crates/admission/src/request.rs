@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tonic::body::Body;
+use wire::metadata::FIELD;
 use wire::{Delivered, Failure, FieldViolation, Reason};
 
 use crate::status;
@@ -23,8 +24,6 @@ const IDENTITY: &str = "identity";
 const CALLS: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 /// Maximum digits of a `grpc-timeout`.
 const DIGITS: usize = 8;
-/// Bytes that HTTP/2 adds to a header's own when it counts its size.
-pub(crate) const FIELD: usize = 32;
 
 /// When a call arrived, and its caller's timeout, which counts from the headers even if the message arrives later.
 #[derive(Debug, Clone, Copy)]

@@ -11,14 +11,13 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 use wire::Failure;
 use wire::failure::Detail;
+use wire::metadata::FIELD;
 
 /// Maximum bytes of all headers or trailers of a response, as HTTP/2 counts them: nginx's buffer has 4 KiB
 /// (`grpc_buffer_size`), including the frame heads. gRPC's C core and Java accept 8 KiB.
 pub const RESPONSE: usize = (4 << 10) - 256;
 /// The header with the delay before a retry, in milliseconds; negative: do not retry.
 pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// Bytes that HTTP/2 counts for a header besides its name and its value.
-const FIELD: usize = 32;
 /// The headers of a response, with the maximum length of each value other than message and details.
 const FIELDS: [(&str, usize); 7] = [
     (":status", 3),

@@ -6,13 +6,11 @@ use std::sync::{Arc, OnceLock};
 use async_nats::Message;
 use catalog::Route;
 use wire::Metadata;
-use wire::metadata::{self, ResponseMetadata};
+use wire::metadata::{self, FIELD, ResponseMetadata};
 
 /// The most bytes of initial metadata, and of trailers, as HTTP/2 counts them. With a status, which has less than 4 KiB,
 /// they stay below the 8 KiB that client libraries accept.
 const MOST: usize = 4 << 10;
-/// Bytes that HTTP/2 counts for a header besides its name and its value.
-const FIELD: usize = 32;
 
 /// A reply.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use catalog::{MetadataKey, Route};
 use http::{Extensions, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::Request;
-use wire::metadata::values;
+use wire::metadata::{FIELD, values};
 use wire::{Failure, FieldViolation, Metadata, header};
 
 use super::baggage::Kept;
@@ -22,9 +22,8 @@ const STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum length of a forwarded tracestate; W3C requires at least 512 characters.
 const TRACESTATE_MOST: usize = 512;
 
-/// The most bytes of a call's metadata that are passed on, as HTTP/2 counts them: so many for a name and a value.
+/// The most bytes of a call's metadata that are passed on, as HTTP/2 counts them.
 const MOST: usize = 8 << 10;
-const FIELD: usize = 32;
 const TOO_MUCH: &str = "the metadata that this rpc passes on has more than 8 KiB: send less";
 /// What a value of metadata has to be that a route passes on.
 const UNFIT: &str = "this metadata must be visible ASCII, and base64 if its name ends with -bin";

@@ -1,12 +1,9 @@
 //! Checks that bytes are the encoding of a plan's message: wire types, lengths and texts, in one pass. Must not write
 //! anything.
 
-use crate::fault::{Fault, Outcome, data, deeper};
+use crate::fault::{DEPTH, Fault, Outcome, data, deeper};
 use crate::plan::{Card, Field, Op, Plan};
 use crate::record::{Range, Records, Value};
-
-/// How deeply messages may be nested in others, as decoders of protobuf have it.
-const DEPTH: u32 = 100;
 
 /// Checks a message, with all that is in it. Fields that are unknown have to be well-formed records.
 ///

@@ -2,6 +2,8 @@
 
 use crate::CodecError;
 
+/// How deeply messages may be nested in others, as decoders of protobuf have it.
+pub(crate) const DEPTH: u32 = 100;
 /// Of a part of a path, the most characters that are kept.
 const LENGTH: usize = 512;
 

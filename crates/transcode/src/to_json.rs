@@ -10,12 +10,10 @@ mod numbers;
 mod strings;
 mod times;
 
-use crate::fault::{Fault, Kind, Outcome, data, deeper};
+use crate::fault::{DEPTH, Fault, Kind, Outcome, data, deeper};
 use crate::plan::{Bits, Card, Field, Message, Op, Plan};
 use crate::record::{Range, Records, Value};
 
-/// How deeply messages may be nested in others, as decoders of protobuf have it.
-const DEPTH: u32 = 100;
 /// The least initial buffer in bytes; most payloads fit into it.
 const SPACE: usize = 512;
 

@@ -11,11 +11,9 @@ mod times;
 
 use std::borrow::Cow;
 
-use crate::fault::{Fault, Kind, Outcome, data, deeper};
+use crate::fault::{DEPTH, Fault, Kind, Outcome, data, deeper};
 use crate::plan::{Bits, Card, Field, Message, Op, Plan};
 
-/// How deeply messages may be nested in others, as decoders of protobuf have it.
-const DEPTH: u32 = 100;
 /// The least initial buffer in bytes; most messages fit into it.
 const SPACE: usize = 256;
 

@@ -12,6 +12,8 @@ pub struct ResponseMetadata {
     pub trailers: Metadata,
 }
 
+/// Bytes that HTTP/2 counts for a header besides its name and its value.
+pub const FIELD: usize = 32;
 /// What keys end with whose values are base64.
 const BINARY: &str = "-bin";
 
